@@ -1,0 +1,48 @@
+"""One progress bar for everything that can take long."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from accelnn._optional import import_optional
+
+__all__ = ["progress_bar"]
+
+
+@contextmanager
+def progress_bar(
+    description: str, total: int, *, enabled: bool = True, unit: str = ""
+) -> Iterator[Callable[[int, str], None]]:
+    """Show a bar on standard error while the block runs.
+
+    Parameters
+    ----------
+    description : str
+        What is going on.
+    total : int
+        Number of units of work.
+    enabled : bool, default True
+        False makes the yielded function do nothing, and rich is not imported.
+    unit : str, default ""
+        Name of a unit of work, shown after the count.
+
+    Yields
+    ------
+    advance : callable
+        ``advance(n, note)`` moves the bar by `n` units and shows `note` beside it.
+    """
+    if not enabled:
+        yield lambda _n, _note="": None
+        return
+    rich_progress = import_optional("rich.progress", feature="A progress bar", extra="cli")
+    rich_console = import_optional("rich.console", feature="A progress bar", extra="cli")
+    columns = (
+        rich_progress.TextColumn("{task.description}"),
+        rich_progress.BarColumn(),
+        rich_progress.TextColumn(f"{{task.completed:,.0f}}/{{task.total:,.0f}} {unit}"),
+        rich_progress.TimeRemainingColumn(),
+        rich_progress.TextColumn("{task.fields[note]}"),
+    )
+    console = rich_console.Console(stderr=True)
+    with rich_progress.Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task(description, total=total, note="")
+        yield lambda n, note="": bar.update(task, advance=n, note=note)

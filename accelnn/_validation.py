@@ -1,0 +1,117 @@
+"""Checks at the public doors: what a caller hands over becomes an array, or a clear error."""
+
+from typing import Any
+
+import numpy as np
+
+from accelnn._typing import Array, ArrayLike, Rng
+from accelnn.backends import Backend
+
+__all__ = [
+    "as_array",
+    "as_floating",
+    "as_targets",
+    "check_finite",
+    "check_labels",
+    "generator",
+    "positive_int",
+]
+
+
+def as_array(backend: Backend, x: ArrayLike, name: str = "x") -> Array:
+    """Return `x` as an array of `backend`, refusing arrays of other libraries."""
+    backend.check_owned(x, name)
+    array = x if backend.owns(x) else backend.asarray(x)
+    if not backend.xp.isdtype(array.dtype, ("bool", "integral", "real floating")):
+        msg = f"{name} must hold real numbers, got dtype {array.dtype}"
+        raise TypeError(msg)
+    return array
+
+
+def as_floating(backend: Backend, x: ArrayLike, name: str = "x", dtype: Any = None) -> Array:
+    """Return `x` as a floating array: cast to `dtype`, or else integers promoted to float64."""
+    array = as_array(backend, x, name)
+    xp = backend.xp
+    if dtype is None and xp.isdtype(array.dtype, "real floating"):
+        return array
+    wanted = backend.dtype(dtype or "float64")
+    return array if array.dtype == wanted else xp.astype(array, wanted)
+
+
+def as_targets(
+    backend: Backend,
+    t: ArrayLike,
+    shape: tuple[int, ...],
+    dtype: Any,
+    *,
+    name: str = "t",
+    labels: bool = True,
+) -> Array:
+    """Return targets for outputs of `shape`: labels as they are, distributions in `dtype`.
+
+    Raises
+    ------
+    ValueError
+        If `t` is neither of `shape` nor, where `labels` allows it, integer labels of
+        ``shape[:-1]`` within range.
+    """
+    t = as_array(backend, t, name)
+    if tuple(t.shape) == tuple(shape):
+        return as_floating(backend, t, name, dtype)
+    integral = backend.xp.isdtype(t.dtype, "integral")
+    if labels and integral and tuple(t.shape) == tuple(shape[:-1]):
+        check_labels(backend, t, shape[-1], name)
+        return t
+    msg = (
+        f"{name} has shape {tuple(t.shape)} and dtype {t.dtype}, which does not fit outputs of "
+        f"shape {tuple(shape)}: pass targets of shape {tuple(shape)}"
+    )
+    if labels:
+        msg += f", or integer class labels of shape {tuple(shape[:-1])}"
+    raise ValueError(msg)
+
+
+def check_labels(backend: Backend, t: Array, n_classes: int, name: str = "t") -> None:
+    """Raise ValueError unless all labels lie in ``0 .. n_classes - 1``."""
+    if 0 in t.shape:
+        return
+    xp = backend.xp
+    low, high = (int(backend.to_numpy(extreme(t))) for extreme in (xp.min, xp.max))
+    if low < 0 or high >= n_classes:
+        wrong = low if low < 0 else high
+        msg = (
+            f"{name} of shape {tuple(t.shape)} holds the label {wrong}, but outputs of shape "
+            f"{(*t.shape, n_classes)} have the classes 0 to {n_classes - 1}"
+        )
+        raise ValueError(msg)
+
+
+def check_finite(backend: Backend, x: Array, name: str) -> None:
+    """Raise ValueError naming the first NaN or infinity."""
+    finite = backend.xp.isfinite(x)
+    if bool(backend.to_numpy(backend.xp.all(finite))):
+        return
+    where = np.argwhere(~backend.to_numpy(finite))
+    index = tuple(int(i) for i in where[0])
+    value = float(backend.to_numpy(x[index]))
+    msg = f"{name} must be finite, but {name}[{', '.join(map(str, index))}] is {value}; {len(where)} of {finite.size} values are not finite"
+    raise ValueError(msg)
+
+
+def positive_int(value: object, name: str) -> int:
+    """Return `value` as an int, or raise unless it is a positive integer."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        msg = f"{name} must be an integer, got {value!r}"
+        raise TypeError(msg)
+    if value < 1:
+        msg = f"{name} must be at least 1, got {value}"
+        raise ValueError(msg)
+    return int(value)
+
+
+def generator(rng: Rng) -> np.random.Generator:
+    """Return a generator on the host for a seed, a generator or None."""
+    if isinstance(rng, np.random.RandomState):
+        msg = "rng must be an int, a numpy.random.Generator or None, got a legacy RandomState"
+        raise TypeError(msg)
+    return np.random.default_rng(rng)

@@ -1,0 +1,252 @@
+"""The contract of a backend, with a portable body for every op.
+
+A body is written against the array-API names of ``self.xp``, so a subclass that sets `name` and
+`xp` is correct; it overrides only what it makes faster.
+"""
+
+import math
+from typing import Any, ClassVar
+
+import numpy as np
+
+from accelnn._typing import Array, ArrayLike
+from accelnn.backends._engine import Dataset, Engine
+from accelnn.backends._spec import NetSpec
+from accelnn.errors import BackendMismatchError
+
+__all__ = ["Backend"]
+
+
+class Backend:
+    """Whose arrays and whose kernels compute.
+
+    Subclass it, set `name` and `xp`, and every function, net and training loop of accelnn runs on
+    the new backend. Override an op to make it faster; call ``super()`` for the cases that the
+    fast version leaves out.
+
+    Attributes
+    ----------
+    name : str
+        What `accelnn.get_backend` knows it by.
+    xp : module
+        A namespace that follows the Python array API standard, 2024.12 or later.
+    device : object
+        Where new arrays live, in the namespace's own terms.
+    inferred : bool
+        Whether an array of this backend's type selects it when nothing else does. False for a
+        backend that shares its array type with another.
+    """
+
+    name: ClassVar[str]
+    inferred: ClassVar[bool] = True
+    xp: Any
+    device: Any = None
+
+    def __init__(self) -> None:
+        self._engines: dict[tuple[NetSpec, str], Engine] = {}
+
+    def __repr__(self) -> str:
+        return f"<accelnn backend {self.name!r} on {self.device}>"
+
+    # Identity -------------------------------------------------------------------------------
+
+    @classmethod
+    def check_available(cls) -> None:
+        """Raise `accelnn.errors.BackendUnavailableError` if the backend cannot be used here."""
+
+    @classmethod
+    def owns(cls, x: object) -> bool:
+        """Return whether `x` is an array of this backend; must not import anything."""
+        raise NotImplementedError
+
+    # Movement -------------------------------------------------------------------------------
+
+    def dtype(self, dtype: Any) -> Any:
+        """Return the namespace's own dtype for a name or a dtype of any array library."""
+        return getattr(self.xp, dtype_name(dtype))
+
+    def asarray(self, x: ArrayLike, dtype: Any = None) -> Array:
+        """Return `x` as an array of this backend, copied from the host if need be.
+
+        Parameters
+        ----------
+        x : array_like
+            A NumPy array, an array of this backend, or Python numbers.
+        dtype : dtype or str, optional
+            The dtype of the result; by default that of `x`.
+        """
+        if dtype is not None:
+            dtype = self.dtype(dtype)
+        return self.xp.asarray(x, dtype=dtype, device=self.device)
+
+    def zeros(self, shape: int | tuple[int, ...], dtype: Any) -> Array:
+        """Return a new writable array of zeros."""
+        return self.xp.zeros(shape, dtype=self.dtype(dtype), device=self.device)
+
+    def to_numpy(self, x: Array) -> np.ndarray:
+        """Return `x` as a NumPy array, copied to the host if need be."""
+        return np.asarray(x)
+
+    def synchronize(self) -> None:
+        """Wait until the device has done everything asked of it."""
+
+    def check_owned(self, x: object, name: str = "x") -> None:
+        """Raise `BackendMismatchError` if `x` is an array of another library or device."""
+        if self.owns(x) or isinstance(x, np.generic) or not _is_array(x):
+            return
+        kind = f"{type(x).__module__.partition('.')[0]}.{type(x).__name__}"
+        msg = (
+            f"{name} is a {kind}, but the backend is {self.name!r} (device {self.device}) and "
+            f"nothing is converted implicitly. Move it with "
+            f"accelnn.get_backend({self.name!r}).asarray(...), from host memory, or choose the "
+            f"backend that the array belongs to."
+        )
+        raise BackendMismatchError(msg)
+
+    # Engines --------------------------------------------------------------------------------
+
+    def engine(self, spec: NetSpec, dtype: Any) -> Engine:
+        """Return the engine for one kind of architecture, made once and then kept.
+
+        Parameters
+        ----------
+        spec : NetSpec
+            The architecture.
+        dtype : dtype or str
+            ``"float32"`` or ``"float64"``.
+        """
+        key = (spec, dtype_name(dtype))
+        if key not in self._engines:
+            self._engines[key] = self.make_engine(*key)
+        return self._engines[key]
+
+    def make_engine(self, spec: NetSpec, dtype: str) -> Engine:
+        """Make an engine; a backend with fused kernels overrides this."""
+        return Engine(self, spec, dtype)
+
+    def prepare(self, x: Array, t: Array, dtype: str) -> Dataset:
+        """Bring a checked data set into the form that this backend's engines train on fastest."""
+        return Dataset(self.asarray(x, dtype), t, self, dtype)
+
+    # Activations ----------------------------------------------------------------------------
+    #
+    # `*_grad` takes the pre-activation. `*_delta(x, d)` is f(x + d) - f(x), computed so that
+    # nothing cancels when d is small: a finite difference is made of such differences.
+
+    def sigmoid(self, x: Array) -> Array:
+        """1 / (1 + exp(-x))."""
+        xp = self.xp
+        e = xp.exp(-xp.abs(x))
+        return xp.where(x >= 0, xp.ones_like(e), e) / (1.0 + e)
+
+    def sigmoid_grad(self, x: Array) -> Array:
+        """s(x) * s(-x)."""
+        xp = self.xp
+        e = xp.exp(-xp.abs(x))
+        return e / (1.0 + e) ** 2
+
+    def sigmoid_delta(self, x: Array, d: Array) -> Array:
+        """s(x + d) - s(x) = s q expm1(d) / (q + s exp(d)), with q = 1 - s.
+
+        Taken at d <= 0, where exp cannot overflow; a positive d is mirrored through
+        s(x) = 1 - s(-x).
+        """
+        xp = self.xp
+        up = d > 0
+        mirrored = xp.where(up, -x, x)
+        s, q = self.sigmoid(mirrored), self.sigmoid(-mirrored)
+        em = xp.expm1(-xp.abs(d))
+        change = s * q * em / (q + s * (1.0 + em))
+        return xp.where(up, -change, change)
+
+    def relu(self, x: Array) -> Array:
+        """max(x, 0)."""
+        return self.xp.maximum(x, self.xp.zeros_like(x))
+
+    def relu_grad(self, x: Array) -> Array:
+        """1 where x > 0, else 0; NaN stays NaN."""
+        xp = self.xp
+        return xp.where(x > 0, xp.ones_like(x), xp.where(x <= 0, xp.zeros_like(x), x))
+
+    def relu_delta(self, x: Array, d: Array) -> Array:
+        """max(x + d, 0) - max(x, 0), exact on either side of the kink."""
+        xp = self.xp
+        return xp.where(x > 0, xp.maximum(d, -x), self.relu(x + d))
+
+    def tanh(self, x: Array) -> Array:
+        """Hyperbolic tangent."""
+        return self.xp.tanh(x)
+
+    def tanh_grad(self, x: Array) -> Array:
+        """1 / cosh(x)**2, written without overflow."""
+        xp = self.xp
+        e = xp.exp(-2.0 * xp.abs(x))
+        return 4.0 * e / (1.0 + e) ** 2
+
+    def tanh_delta(self, x: Array, d: Array) -> Array:
+        """tanh(x + d) - tanh(x), through tanh(x) = 2 s(2x) - 1."""
+        return 2.0 * self.sigmoid_delta(2.0 * x, 2.0 * d)
+
+    def identity(self, x: Array) -> Array:
+        """Return x."""
+        return x
+
+    def identity_grad(self, x: Array) -> Array:
+        """Return 1 everywhere."""
+        return self.xp.ones_like(x)
+
+    def identity_delta(self, x: Array, d: Array) -> Array:  # noqa: ARG002 - one signature for all
+        """(x + d) - x."""
+        return d
+
+    # Along the last axis --------------------------------------------------------------------
+
+    def softmax(self, x: Array) -> Array:
+        """exp(x) / sum(exp(x))."""
+        xp = self.xp
+        e = xp.exp(x - xp.max(x, axis=-1, keepdims=True))
+        return e / xp.sum(e, axis=-1, keepdims=True)
+
+    def log_softmax(self, x: Array) -> Array:
+        """X - log(sum(exp(x)))."""
+        xp = self.xp
+        shifted = x - xp.max(x, axis=-1, keepdims=True)
+        return shifted - xp.log(xp.sum(xp.exp(shifted), axis=-1, keepdims=True))
+
+    def logsumexp(self, x: Array) -> Array:
+        """log(sum(exp(x))), which drops the last axis."""
+        xp = self.xp
+        top = xp.max(x, axis=-1, keepdims=True)
+        total = xp.log(xp.sum(xp.exp(x - top), axis=-1))
+        return total + top[..., 0]
+
+    def one_hot(self, labels: Array, n: int, dtype: Any) -> Array:
+        """Rows of zeros with a one at the label; appends an axis of length `n`."""
+        # In int64, because a narrow label type may not hold every class.
+        labels = self.xp.astype(labels, self.dtype("int64"))
+        classes = self.asarray(np.arange(n, dtype=np.int64))
+        return self.xp.astype(labels[..., None] == classes, self.dtype(dtype))
+
+    # Losses on outputs ----------------------------------------------------------------------
+
+    def sum_squared_error(self, y: Array, t: Array) -> Array:
+        """½ Σ (y - t)²."""
+        return 0.5 * self.xp.sum((y - t) ** 2)
+
+    def cross_entropy_error(self, y: Array, t: Array, eps: float) -> Array:
+        """-Σ t log(y + eps) / N over rows of probabilities y and of targets t."""
+        n = math.prod(y.shape[:-1])
+        return -self.xp.sum(t * self.xp.log(y + eps)) / n
+
+
+def dtype_name(dtype: Any) -> str:
+    """Return the plain name ("float32") of a dtype of any array library."""
+    try:
+        return np.dtype(dtype).name
+    except TypeError:
+        return str(dtype).rpartition(".")[2]
+
+
+def _is_array(x: object) -> bool:
+    protocols = ("__array_namespace__", "__dlpack__", "__cuda_array_interface__")
+    return any(hasattr(type(x), protocol) for protocol in protocols)

@@ -1,0 +1,321 @@
+"""The portable engine: a net's computations, composed from a backend's ops.
+
+An engine is specialised once for an architecture and a dtype. Nets, `fit` and numerical gradients
+speak to it alone, so that a backend with fused kernels replaces it whole, method by method.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+import numpy as np
+
+from accelnn._typing import Array
+from accelnn.backends._spec import NetSpec
+
+if TYPE_CHECKING:
+    from accelnn.backends._base import Backend
+
+__all__ = ["DIFFERENCES", "Dataset", "Engine", "Optimizer", "TrainingState"]
+
+# method -> (signed step, weight) of the loss changes whose sum, over the step, is the derivative.
+DIFFERENCES = {
+    "central": ((1.0, 0.5), (-1.0, -0.5)),
+    "forward": ((1.0, 1.0),),
+    "backward": ((-1.0, -1.0),),
+}
+
+# Elements of the largest temporary array of a structured difference: a few of them fit in cache.
+CHUNK_ELEMENTS = 1 << 18
+# Samples of one forward pass of an evaluation, which bounds its memory.
+EVALUATION_ROWS = 10_000
+
+
+class Optimizer(Protocol):
+    """A frozen configuration that updates a flat parameter buffer; see `accelnn.optimizers`."""
+
+    slots: int
+
+    def update(self, params: Array, grads: Array, slots: list[Array], step: int, xp: Any) -> None:
+        """Apply step number `step` (from 1) in place."""
+
+
+class Dataset(NamedTuple):
+    """Samples and targets where and how an engine wants them.
+
+    Attributes
+    ----------
+    x : array of shape (n, inputs)
+        Samples in `dtype`.
+    t : array
+        Integer class labels of shape (n,), or targets of shape (n, outputs) in `dtype`.
+    backend : Backend
+        Where they are.
+    dtype : str
+        The dtype of the nets that can use them.
+    """
+
+    x: Array
+    t: Array
+    backend: Backend
+    dtype: str
+
+    @property
+    def size(self) -> int:
+        """Number of samples."""
+        return int(self.x.shape[0])
+
+    @property
+    def inputs(self) -> int:
+        """Number of inputs per sample."""
+        return int(self.x.shape[1])
+
+
+@dataclass
+class TrainingState:
+    """What a training run changes as it goes.
+
+    Attributes
+    ----------
+    params : array of shape (size,)
+        The net's own flat buffer.
+    optimizer : Optimizer
+        The rule of the updates.
+    gradient : {"analytic", "numerical"}
+        Backpropagation, or structured central differences.
+    step : int
+        Updates done so far.
+    """
+
+    params: Array
+    optimizer: Optimizer
+    gradient: str
+    backend: Backend
+    step: int = 0
+    grads: Array = field(init=False)
+    slots: list[Array] = field(init=False)
+
+    def __post_init__(self) -> None:
+        size, dtype = self.params.shape[0], self.params.dtype
+        self.grads = self.backend.zeros(size, dtype)
+        buffer = self.backend.zeros((self.optimizer.slots, size), dtype)
+        self.slots = [buffer[i, ...] for i in range(self.optimizer.slots)]
+
+
+class Engine:
+    """Forward pass, loss, gradients and training steps of one kind of net.
+
+    All parameters travel as one flat buffer in the order of ``spec.parameters``. Inputs are
+    checked by the caller: `x` has shape (n, inputs) and the engine's dtype; `t` holds integer
+    labels of shape (n,) or targets of shape (n, outputs) in the engine's dtype.
+
+    Parameters
+    ----------
+    backend : Backend
+        Whose ops compute.
+    spec : NetSpec
+        The architecture.
+    dtype : str
+        ``"float32"`` or ``"float64"``.
+    """
+
+    def __init__(self, backend: Backend, spec: NetSpec, dtype: str) -> None:
+        self.backend = backend
+        self.spec = spec
+        self.dtype = dtype
+        self._activation = getattr(backend, spec.activation)
+        self._activation_grad = getattr(backend, f"{spec.activation}_grad")
+        self._activation_delta = getattr(backend, f"{spec.activation}_delta")
+        self._output = getattr(backend, spec.loss.output)
+
+    def scores(self, params: Array, x: Array) -> Array:
+        """Return the last layer's output before the output function, of shape (n, outputs)."""
+        return self._forward(self._layers(params), x)[1][-1]
+
+    def predict(self, params: Array, x: Array) -> Array:
+        """Return the output layer: probabilities under cross entropy, of shape (n, outputs)."""
+        return self._output(self.scores(params, x))
+
+    def loss(self, params: Array, x: Array, t: Array) -> Array:
+        """Return the mean loss as a 0-d array."""
+        scores = self.scores(params, x)
+        return self.spec.loss.value(scores, self._targets(t), backend=self.backend)
+
+    def evaluate(self, params: Array, data: Dataset) -> tuple[float, float | None]:
+        """Return the mean loss and the accuracy, or None where the loss does not classify."""
+        total_loss, correct = 0.0, 0
+        for start in range(0, data.size, EVALUATION_ROWS):
+            x, t = (a[start : start + EVALUATION_ROWS, ...] for a in (data.x, data.t))
+            scores = self.scores(params, x)
+            loss = self.spec.loss.value(scores, self._targets(t), backend=self.backend)
+            total_loss += self._number(loss) * x.shape[0]
+            if self.spec.loss.classifies:
+                correct += int(self._number(self._count_correct(scores, t)))
+        accuracy = correct / data.size if self.spec.loss.classifies else None
+        return total_loss / data.size, accuracy
+
+    def loss_and_gradient(self, params: Array, x: Array, t: Array, out: Array) -> Array:
+        """Backpropagate: write the flat gradient into `out`, return the loss as a 0-d array."""
+        xp, loss = self.backend.xp, self.spec.loss
+        layers, grads = self._layers(params), self._layers(out)
+        inputs, pre = self._forward(layers, x)
+        t = self._targets(t)
+        error = loss.grad(pre[-1], t, backend=self.backend)
+        for i in reversed(range(len(layers))):
+            grad_w, grad_b = grads[i]
+            grad_w[...] = inputs[i].T @ error
+            if grad_b is not None:
+                grad_b[...] = xp.sum(error, axis=0)
+            if i > 0:
+                error = (error @ layers[i][0].T) * self._activation_grad(pre[i - 1])
+        return loss.value(pre[-1], t, backend=self.backend)
+
+    def numerical_gradient(
+        self, params: Array, x: Array, t: Array, *, method: str, step: float
+    ) -> Array:
+        """Return the flat gradient by true finite differences with the given step.
+
+        Structured: moving one weight moves the pre-activation of one unit, so only what that unit
+        feeds is evaluated again, for all weights of the unit at once. The changes of activations
+        and of the loss are computed without cancellation, so that they are as exact at a step of
+        1e-4 as at a step of 0.5.
+        """
+        xp = self.backend.xp
+        layers = self._layers(params)
+        inputs, pre = self._forward(layers, x)
+        t = self._targets(t)
+        out = self.backend.zeros(self.spec.size, self.dtype)
+        for i, (grad_w, grad_b) in enumerate(self._layers(out)):
+            moved_by = inputs[i].T
+            if grad_b is not None:
+                moved_by = xp.concat([moved_by, xp.ones_like(moved_by[:1, :])])
+            for unit in range(grad_w.shape[1]):
+                for rows in self._chunks(moved_by, i):
+                    # Row k of `moves` is the pre-activation's move per unit step of weight k.
+                    moves = moved_by[rows, :]
+                    derivative = sum(
+                        weight * self._loss_change(layers, pre, t, i, unit, moves * (sign * step))
+                        for sign, weight in DIFFERENCES[method]
+                    )
+                    _store(grad_w, grad_b, unit, rows, derivative / step)
+        return out
+
+    def train(self, state: TrainingState, data: Dataset, order: np.ndarray, batch: int) -> np.ndarray:
+        """Do one update per batch and return each batch's loss before its update.
+
+        Parameters
+        ----------
+        state : TrainingState
+            Changed in place.
+        data : Dataset
+            What `Backend.prepare` made.
+        order : numpy.ndarray of int
+            Sample indices of all batches, one after the other.
+        batch : int
+            Samples per batch; the last one may be shorter.
+
+        Returns
+        -------
+        numpy.ndarray of float64
+            One loss per batch.
+        """
+        xp = self.backend.xp
+        on_device = self.backend.asarray(order)
+        losses = []
+        for start in range(0, order.shape[0], batch):
+            index = on_device[start : start + batch]
+            x, t = xp.take(data.x, index, axis=0), xp.take(data.t, index, axis=0)
+            losses.append(self._gradient_of(state, x, t))
+            state.step += 1
+            state.optimizer.update(state.params, state.grads, state.slots, state.step, xp)
+        return self.backend.to_numpy(xp.stack(losses)).astype(np.float64)
+
+    # Pieces ---------------------------------------------------------------------------------
+
+    def _gradient_of(self, state: TrainingState, x: Array, t: Array) -> Array:
+        if state.gradient == "analytic":
+            return self.loss_and_gradient(state.params, x, t, state.grads)
+        loss = self.loss(state.params, x, t)
+        state.grads[...] = self._numerical_gradient_in_double(state.params, x, t)
+        return loss
+
+    def _numerical_gradient_in_double(self, params: Array, x: Array, t: Array) -> Array:
+        xp, backend = self.backend.xp, self.backend
+        double = backend.dtype("float64")
+        if not xp.isdtype(t.dtype, "integral"):
+            t = xp.astype(t, double)
+        gradient = backend.engine(self.spec, "float64").numerical_gradient(
+            xp.astype(params, double), xp.astype(x, double), t, method="central", step=1e-4
+        )
+        return xp.astype(gradient, backend.dtype(self.dtype))
+
+    def _layers(self, flat: Array) -> list[tuple[Array, Array | None]]:
+        return self.spec.layers(flat, self.backend.xp)
+
+    def _targets(self, t: Array) -> Array:
+        """Return targets as rows of numbers, labels as one-hot rows."""
+        if self.backend.xp.isdtype(t.dtype, "integral"):
+            return self.backend.one_hot(t, self.spec.sizes[-1], self.dtype)
+        return t
+
+    def _forward(
+        self, layers: list[tuple[Array, Array | None]], x: Array
+    ) -> tuple[list[Array], list[Array]]:
+        """Return every layer's input and every layer's pre-activation."""
+        inputs, pre = [], []
+        for i, (w, b) in enumerate(layers):
+            inputs.append(x if i == 0 else self._activation(pre[-1]))
+            z = inputs[-1] @ w
+            pre.append(z if b is None else z + b)
+        return inputs, pre
+
+    def _count_correct(self, scores: Array, t: Array) -> Array:
+        xp = self.backend.xp
+        labels = t if xp.isdtype(t.dtype, "integral") else xp.argmax(t, axis=-1)
+        best = xp.astype(xp.argmax(scores, axis=-1), labels.dtype)
+        return xp.count_nonzero(best == labels)
+
+    def _number(self, x: Array) -> float:
+        return float(self.backend.to_numpy(x))
+
+    def _chunks(self, moved_by: Array, layer: int) -> Iterator[slice]:
+        """Cut the weights of a unit so that no temporary array outgrows `CHUNK_ELEMENTS`."""
+        weights, samples = moved_by.shape
+        widest = max(self.spec.sizes[layer + 1 :])
+        rows = max(1, CHUNK_ELEMENTS // (max(1, samples) * widest))
+        for start in range(0, weights, rows):
+            yield slice(start, min(start + rows, weights))
+
+    def _loss_change(
+        self,
+        layers: list[tuple[Array, Array | None]],
+        pre: list[Array],
+        t: Array,
+        layer: int,
+        unit: int,
+        move: Array,
+    ) -> Array:
+        """Return the change of the loss, of shape (k,), for `k` moves of one pre-activation.
+
+        `move` has shape (k, n): the moves of pre-activation `unit` of `layer` for each sample.
+        """
+        loss, backend = self.spec.loss, self.backend
+        if layer == len(layers) - 1:
+            column = backend.one_hot(backend.asarray(np.asarray(unit)), pre[-1].shape[1], self.dtype)
+            return loss.delta(pre[-1], move[..., None] * column, t, backend=backend)
+        moved = self._activation_delta(pre[layer][:, unit], move)
+        change = moved[..., None] * layers[layer + 1][0][unit, :]
+        for i in range(layer + 1, len(layers) - 1):
+            change = self._activation_delta(pre[i], change) @ layers[i + 1][0]
+        return loss.delta(pre[-1], change, t, backend=backend)
+
+
+def _store(grad_w: Array, grad_b: Array | None, unit: int, rows: slice, values: Array) -> None:
+    """Write the derivatives of a unit's weights, the bias coming after the last weight."""
+    n_weights = grad_w.shape[0]
+    in_w = min(rows.stop, n_weights) - rows.start
+    grad_w[rows.start : rows.start + in_w, unit] = values[:in_w]
+    if grad_b is not None and rows.stop > n_weights:
+        grad_b[unit] = values[-1]

@@ -1,0 +1,135 @@
+"""Which backend computes: the one place where that is decided.
+
+Order: the ``backend=`` argument, `use_backend`, `set_backend` or the environment variable
+``ACCELNN_BACKEND``, the arrays' own type, else NumPy. This reads a default; nothing is notified
+when it changes, because nets and engines capture their backend when they are made.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TypeAlias
+
+from accelnn.backends._base import Backend
+from accelnn.backends._registry import backend_named, inferable_classes, instance_of
+from accelnn.errors import BackendMismatchError, BackendUnavailableError
+
+__all__ = ["BackendLike", "get_backend", "resolve", "set_backend", "use_backend"]
+
+BackendLike: TypeAlias = str | Backend | type[Backend]
+
+ENVIRONMENT_VARIABLE = "ACCELNN_BACKEND"
+FASTEST_FIRST = ("cupy", "numba", "numpy")
+
+_in_context: ContextVar[Backend | None] = ContextVar("accelnn_backend", default=None)
+_process_default: Backend | None = None
+
+
+def get_backend(name: BackendLike | None = None) -> Backend:
+    """Return a backend.
+
+    Parameters
+    ----------
+    name : str, Backend or subclass of Backend, optional
+        ``"auto"`` is CuPy on a usable CUDA device, else Numba, else NumPy. By default the active
+        backend: that of `use_backend`, else of `set_backend` or the environment variable
+        ``ACCELNN_BACKEND``, else NumPy.
+
+    Raises
+    ------
+    ValueError
+        If the name is unknown; the message lists the known ones.
+    accelnn.errors.BackendUnavailableError
+        If it cannot be used here; the message says why and what to do.
+
+    Examples
+    --------
+    >>> import accelnn
+    >>> accelnn.get_backend("numpy")
+    <accelnn backend 'numpy' on cpu>
+    """
+    if name is None:
+        return _selected() or backend_named("numpy")
+    if name == "auto":
+        return _fastest()
+    if isinstance(name, str):
+        return backend_named(name)
+    if isinstance(name, Backend) or (isinstance(name, type) and issubclass(name, Backend)):
+        return instance_of(name)
+    msg = f"a backend is a name, a Backend or a subclass of Backend; got {name!r}"
+    raise TypeError(msg)
+
+
+def set_backend(name: BackendLike | None) -> None:
+    """Choose this process's default backend; None returns to the environment variable.
+
+    Examples
+    --------
+    >>> import accelnn
+    >>> accelnn.set_backend("numpy")
+    >>> accelnn.get_backend().name
+    'numpy'
+    >>> accelnn.set_backend(None)
+    """
+    global _process_default  # noqa: PLW0603 - a process default is one variable, and it is here
+    _process_default = None if name is None else get_backend(name)
+
+
+@contextmanager
+def use_backend(name: BackendLike) -> Iterator[Backend]:
+    """Choose the backend inside a ``with`` block, in this thread or asyncio task alone.
+
+    Examples
+    --------
+    >>> import accelnn
+    >>> with accelnn.use_backend("numpy") as backend:
+    ...     accelnn.get_backend() is backend
+    True
+    """
+    backend = get_backend(name)
+    token = _in_context.set(backend)
+    try:
+        yield backend
+    finally:
+        _in_context.reset(token)
+
+
+def resolve(backend: BackendLike | None, *arrays: object) -> Backend:
+    """Return the backend that is to compute on `arrays`."""
+    if backend is not None:
+        return get_backend(backend)
+    return _selected() or _infer(arrays) or backend_named("numpy")
+
+
+def _selected() -> Backend | None:
+    chosen = _in_context.get() or _process_default
+    if chosen is None and (name := os.environ.get(ENVIRONMENT_VARIABLE)):
+        chosen = get_backend(name)
+    return chosen
+
+
+def _fastest() -> Backend:
+    for name in FASTEST_FIRST:
+        try:
+            return backend_named(name)
+        except BackendUnavailableError:
+            continue
+    raise AssertionError  # NumPy is always there
+
+
+def _infer(arrays: tuple[object, ...]) -> Backend | None:
+    owners = {cls.name: cls for x in arrays if (cls := _owner(x)) is not None}
+    if len(owners) > 1:
+        names = " and ".join(repr(name) for name in owners)
+        msg = (
+            f"the arrays belong to different backends ({names}) and nothing is converted "
+            f"implicitly. Move them to one of them with accelnn.get_backend(name).asarray(...) "
+            f"or .to_numpy(...)."
+        )
+        raise BackendMismatchError(msg)
+    return next((instance_of(cls) for cls in owners.values()), None)
+
+
+def _owner(x: object) -> type[Backend] | None:
+    return next((cls for cls in inferable_classes() if cls.owns(x)), None)

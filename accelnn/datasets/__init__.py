@@ -1,0 +1,6 @@
+"""MNIST, and the split of a data set into training and validation parts."""
+
+from accelnn.datasets._mnist import load_mnist
+from accelnn.datasets._split import train_validation_split
+
+__all__ = ["load_mnist", "train_validation_split"]

@@ -1,0 +1,170 @@
+"""Load MNIST, whole or the part of it that comes with accelnn."""
+
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from accelnn.datasets._download import MNIST_SHA256, fetch_mnist
+from accelnn.datasets._idx import read_idx
+from accelnn.errors import DatasetError
+
+__all__ = ["load_mnist"]
+
+_SHIPPED = {"5k": Path(__file__).parent / "mnist5k"}
+_IMAGE_SHAPE = (28, 28)
+_PIXELS = 28 * 28
+_CLASSES = 10
+
+_Part = tuple[NDArray[Any], NDArray[Any]]
+
+
+def load_mnist(
+    normalize: bool = True,  # noqa: FBT001, FBT002 - the field's own signature, often positional
+    flatten: bool = True,  # noqa: FBT001, FBT002
+    one_hot_label: bool = False,  # noqa: FBT001, FBT002
+    *,
+    subset: Literal["5k"] | None = None,
+    data_dir: str | os.PathLike[str] | None = None,
+    progress: bool = False,
+) -> tuple[_Part, _Part]:
+    """Load the MNIST images of handwritten digits.
+
+    The full data set has 60,000 training and 10,000 test images. It is read from `data_dir` if
+    given, else from the folder that the environment variable ``ACCELNN_DATA_DIR`` names, else from
+    the cache folder, into which it is downloaded the first time (this needs the extra ``data``).
+    A folder that was named is never silently replaced by a download.
+
+    Parameters
+    ----------
+    normalize : bool, default True
+        Scale the pixels to float32 in [0, 1]; False keeps uint8 in [0, 255].
+    flatten : bool, default True
+        Give each image as a row of 784 pixels; False keeps ``(1, 28, 28)``.
+    one_hot_label : bool, default False
+        Give each label as a row of ten float32 with a single one; False gives int64 in 0..9.
+    subset : {"5k"}, optional
+        ``"5k"`` loads 5,000 of the training images instead, which come with accelnn: 400 of each
+        digit for training and 100 for testing. It needs no network and no further package.
+    data_dir : str or path-like, optional
+        A folder with the four original files, such as ``train-images-idx3-ubyte``, each as it is
+        or as ``.gz``.
+    progress : bool, default False
+        Show progress bars if files must be downloaded.
+
+    Returns
+    -------
+    (x_train, t_train) : tuple of numpy.ndarray
+        Training images ``(N, 784)`` or ``(N, 1, 28, 28)``, and labels ``(N,)`` or ``(N, 10)``.
+    (x_test, t_test) : tuple of numpy.ndarray
+        Test images and labels, alike.
+
+    Raises
+    ------
+    ValueError
+        If `subset` is unknown, or given together with `data_dir`.
+    DatasetError
+        If a file is missing or damaged, images and labels do not fit together, or the download
+        fails.
+    MissingDependencyError
+        If no folder is given and pooch, which looks after the cache, is not installed.
+
+    Examples
+    --------
+    >>> from accelnn.datasets import load_mnist
+    >>> (x_train, t_train), (x_test, t_test) = load_mnist(subset="5k")
+    >>> x_train.shape, x_train.dtype, float(x_train.max())
+    ((4000, 784), dtype('float32'), 1.0)
+    >>> t_test.shape, t_test.dtype
+    ((1000,), dtype('int64'))
+
+    Images for a convolution, and one-hot labels:
+
+    >>> (x_train, t_train), _ = load_mnist(flatten=False, one_hot_label=True, subset="5k")
+    >>> x_train.shape, t_train.shape
+    ((4000, 1, 28, 28), (4000, 10))
+    """
+    folder = _choose_folder(subset, data_dir, progress=progress)
+
+    def part(name: str) -> _Part:
+        x, t = _read_part(folder, name)
+        return (
+            _prepare_images(x, normalize=normalize, flatten=flatten),
+            np.eye(_CLASSES, dtype=np.float32)[t] if one_hot_label else t.astype(np.int64),
+        )
+
+    return part("train"), part("t10k")
+
+
+def _choose_folder(
+    subset: str | None, data_dir: str | os.PathLike[str] | None, *, progress: bool
+) -> Path:
+    if subset is not None:
+        return _subset_folder(subset, data_dir)
+    if data_dir is not None:
+        return _checked_folder(data_dir, "data_dir")
+    # An empty variable counts as unset, as is usual in shells.
+    if named := os.environ.get("ACCELNN_DATA_DIR"):
+        return _checked_folder(named, "ACCELNN_DATA_DIR")
+    return fetch_mnist(progress=progress)
+
+
+def _subset_folder(subset: str, data_dir: str | os.PathLike[str] | None) -> Path:
+    if subset not in _SHIPPED:
+        known = ", ".join(map(repr, _SHIPPED))
+        msg = f"unknown subset {subset!r}; known are {known}, and None for the full MNIST"
+        raise ValueError(msg)
+    if data_dir is not None:
+        msg = (
+            f"subset={subset!r} comes with accelnn and is not read from data_dir "
+            f"({os.fspath(data_dir)!r}); give one of the two"
+        )
+        raise ValueError(msg)
+    return _SHIPPED[subset]
+
+
+def _checked_folder(named: str | os.PathLike[str], origin: str) -> Path:
+    folder = Path(named).expanduser()
+    remedy = f"Put the files there, or leave {origin} unset to have them downloaded."
+    if not folder.is_dir():
+        msg = f"{origin} names {folder}, which is no folder; expected one with MNIST. {remedy}"
+        raise DatasetError(msg)
+    missing = [name for name in MNIST_SHA256 if _find(folder, name) is None]
+    if missing:
+        msg = f"{origin} names {folder}, which lacks {', '.join(missing)} (as is or .gz). {remedy}"
+        raise DatasetError(msg)
+    return folder
+
+
+def _find(folder: Path, name: str) -> Path | None:
+    candidates = (folder / name, folder / f"{name}.gz")
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def _prepare_images(images: NDArray[Any], *, normalize: bool, flatten: bool) -> NDArray[Any]:
+    shape = (_PIXELS,) if flatten else (1, *_IMAGE_SHAPE)
+    images = images.reshape(len(images), *shape)
+    return np.divide(images, 255, dtype=np.float32) if normalize else images
+
+
+def _read_part(folder: Path, part: str) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Read and check the images and labels of ``"train"`` or ``"t10k"``."""
+    images_name, labels_name = f"{part}-images-idx3-ubyte", f"{part}-labels-idx1-ubyte"
+    images = read_idx(_find(folder, images_name) or folder / images_name)
+    labels = read_idx(_find(folder, labels_name) or folder / labels_name)
+    problem = None
+    if images.shape[1:] != _IMAGE_SHAPE:
+        problem = f"{images_name} has the shape {images.shape}, expected (N, 28, 28)"
+    elif labels.shape != images.shape[:1]:
+        problem = (
+            f"{labels_name} has the shape {labels.shape}, expected {images.shape[:1]}: one label "
+            f"for each image of {images_name}"
+        )
+    elif np.any(labels >= _CLASSES):
+        problem = f"{labels_name} holds the label {labels.max()}, expected 0 to 9"
+    if problem is not None:
+        msg = f"the MNIST files in {folder} do not fit: {problem}. Replace them with fresh copies."
+        raise DatasetError(msg)
+    return images, labels

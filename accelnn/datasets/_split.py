@@ -1,0 +1,119 @@
+"""Set a part of the training data aside for validation."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+__all__ = ["train_validation_split"]
+
+_Part = tuple[NDArray[Any], NDArray[Any]]
+
+
+def train_validation_split(
+    x: ArrayLike,
+    t: ArrayLike,
+    fraction: float = 0.2,
+    rng: int | np.random.Generator | None = None,
+) -> tuple[_Part, _Part]:
+    """Split samples at random, with the same mix of classes in both parts.
+
+    ``round(fraction * N)`` samples go to the validation part, from each class within one of
+    ``fraction`` of its samples. At least one sample of every class stays in the training part,
+    if need be at the cost of a smaller validation part.
+
+    Parameters
+    ----------
+    x : array_like, shape (N, ...)
+        Samples, one to a row.
+    t : array_like, shape (N,) or (N, C)
+        Integer labels; or one row to a sample, one-hot or a distribution over C >= 2 classes,
+        whose largest entry is taken as the class.
+    fraction : float, default 0.2
+        Part of the samples to set aside, between 0 and 1 exclusive.
+    rng : int or numpy.random.Generator, optional
+        Seed or source of the random order; None takes a fresh seed from the operating system.
+
+    Returns
+    -------
+    (x_train, t_train) : tuple of numpy.ndarray
+        The samples to train on, shuffled, as copies with the dtypes of `x` and `t`.
+    (x_validation, t_validation) : tuple of numpy.ndarray
+        The samples set aside, shuffled, alike.
+
+    Raises
+    ------
+    ValueError
+        If the lengths differ, there are no samples, `fraction` is out of range or so small that
+        nothing would be set aside, or `t` is not made of labels.
+
+    Examples
+    --------
+    >>> from accelnn.datasets import load_mnist, train_validation_split
+    >>> (x, t), _ = load_mnist(subset="5k")
+    >>> (x_train, t_train), (x_validation, t_validation) = train_validation_split(x, t, rng=0)
+    >>> x_train.shape, x_validation.shape
+    ((3200, 784), (800, 784))
+    >>> np.bincount(t_validation)
+    array([80, 80, 80, 80, 80, 80, 80, 80, 80, 80])
+    """
+    x, t = np.asarray(x), np.asarray(t)
+    if not 0 < fraction < 1:
+        msg = f"fraction must lie between 0 and 1, exclusive; it is {fraction!r}"
+        raise ValueError(msg)
+    labels = _labels(t)
+    if x.ndim == 0 or len(x) != len(labels):
+        msg = f"x and t must hold as many samples: their shapes are {x.shape} and {t.shape}"
+        raise ValueError(msg)
+    order = np.random.default_rng(rng).permutation(len(labels))
+    aside = _set_aside(labels[order], fraction)
+    if not aside.any():
+        msg = (
+            f"fraction={fraction!r} of {len(labels)} samples sets none aside, because every class "
+            "keeps one to train on; give more samples or a larger fraction"
+        )
+        raise ValueError(msg)
+    train, validation = order[~aside], order[aside]
+    return (x[train], t[train]), (x[validation], t[validation])
+
+
+def _labels(t: NDArray[Any]) -> NDArray[Any]:
+    """Return the class of each sample."""
+    if t.size == 0:
+        msg = f"there are no samples to split: t has the shape {t.shape}"
+        raise ValueError(msg)
+    if t.ndim == 1 and t.dtype.kind in "iu":
+        return t
+    if t.ndim == 2 and t.shape[1] > 1 and t.dtype.kind in "biuf":  # noqa: PLR2004 - (N, C)
+        classes: NDArray[np.intp] = np.argmax(t, axis=1)
+        return classes
+    msg = (
+        "t must hold integer labels of shape (N,), or one row of numbers to a sample of shape "
+        f"(N, C) with C >= 2; it has the dtype {t.dtype} and the shape {t.shape}"
+    )
+    raise ValueError(msg)
+
+
+def _set_aside(labels: NDArray[Any], fraction: float) -> NDArray[np.bool_]:
+    """Mark the first samples of each class, as many as `fraction` asks for."""
+    classes, sizes = np.unique(labels, return_counts=True)
+    aside = np.zeros(len(labels), dtype=np.bool_)
+    for label, count in zip(classes, _counts(sizes, fraction), strict=True):
+        aside[np.flatnonzero(labels == label)[:count]] = True
+    return aside
+
+
+def _counts(sizes: NDArray[np.intp], fraction: float) -> NDArray[np.intp]:
+    """Share the validation samples out among classes of these sizes.
+
+    Every class gets the whole part of its share; what is missing from the total then goes to the
+    classes with the largest fractional parts (Hamilton's method), which rounding each class by
+    itself would not ensure: ten classes of four at a fraction of 0.1 would get nothing at all.
+    """
+    shares = sizes * fraction
+    counts: NDArray[np.intp] = np.minimum(np.floor(shares).astype(np.intp), sizes - 1)
+    missing = round(float(sizes.sum() * fraction)) - int(counts.sum())
+    can_give = counts < sizes - 1
+    by_remainder = np.argsort(np.where(can_give, counts - shares, np.inf), kind="stable")
+    counts[by_remainder[: min(missing, int(can_give.sum()))]] += 1
+    return counts

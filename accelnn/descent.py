@@ -1,0 +1,234 @@
+"""Gradient descent on a function."""
+
+import math
+import warnings
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, overload
+
+from accelnn._typing import Array, ArrayLike
+from accelnn._validation import as_array, as_floating, check_finite
+from accelnn.backends import Backend, resolve
+from accelnn.backends._resolve import BackendLike
+from accelnn.errors import DivergenceWarning, StagnationWarning
+from accelnn.gradient import numerical_gradient
+from accelnn.gradient._numerical import scalar_value
+from accelnn.gradient._purity import require_pure
+
+__all__ = ["DescentResult", "gradient_descent"]
+
+# An iterate this many times farther out than the start, and still accelerating, is running away.
+RUNAWAY = 1e6
+# A whole move below this fraction of the length of x is no move.
+STANDSTILL = 1e-6
+
+
+@dataclass(frozen=True)
+class DescentResult:
+    """What `gradient_descent` returns with ``full_output=True``.
+
+    Attributes
+    ----------
+    x : array
+        The last finite iterate.
+    value : float
+        f(x).
+    gradient : array
+        The gradient at `x`.
+    trajectory : array of shape (steps + 1, \\*x.shape)
+        All iterates, the start point first.
+    steps : int
+        Updates done.
+    diverged, stagnated : bool
+        Whether the corresponding warning was given.
+    """
+
+    x: Array
+    value: float
+    gradient: Array
+    trajectory: Array
+    steps: int
+    diverged: bool
+    stagnated: bool
+
+
+@overload
+def gradient_descent(
+    f: Callable[[Array], Any],
+    init_x: ArrayLike,
+    lr: float = ...,
+    step_num: int = ...,
+    *,
+    grad: Callable[[Array], Array] | None = ...,
+    method: str = ...,
+    step: float | None = ...,
+    batched: bool = ...,
+    full_output: Literal[False] = ...,
+    backend: BackendLike | None = ...,
+) -> Array: ...
+@overload
+def gradient_descent(
+    f: Callable[[Array], Any],
+    init_x: ArrayLike,
+    lr: float = ...,
+    step_num: int = ...,
+    *,
+    grad: Callable[[Array], Array] | None = ...,
+    method: str = ...,
+    step: float | None = ...,
+    batched: bool = ...,
+    full_output: Literal[True],
+    backend: BackendLike | None = ...,
+) -> DescentResult: ...
+def gradient_descent(
+    f: Callable[[Array], Any],
+    init_x: ArrayLike,
+    lr: float = 0.01,
+    step_num: int = 1000,
+    *,
+    grad: Callable[[Array], Array] | None = None,
+    method: str = "central",
+    step: float | None = None,
+    batched: bool = False,
+    full_output: bool = False,
+    backend: BackendLike | None = None,
+) -> Array | DescentResult:
+    """Minimise a function by x ← x - lr ∇f(x).
+
+    Parameters
+    ----------
+    f : callable
+        Takes an array like `init_x`, returns a real scalar, and depends on its argument alone.
+        With ``batched=True`` it takes ``(k, *x.shape)`` and returns ``(k,)``.
+    init_x : array_like
+        The start point; it is not changed.
+    lr : float, default 0.01
+        The learning rate.
+    step_num : int, default 1000
+        Number of updates.
+    grad : callable, optional
+        The gradient of `f`; by default `numerical_gradient`.
+    method, step, batched
+        Passed to `numerical_gradient`.
+    full_output : bool, default False
+        Return a `DescentResult` with the trajectory.
+    backend : str, Backend or subclass, optional
+        Whose arrays; see `accelnn.get_backend`.
+
+    Returns
+    -------
+    array or DescentResult
+        The last finite iterate, of the shape of `init_x` and float.
+
+    Warns
+    -----
+    accelnn.errors.DivergenceWarning
+        At the first iterate that is not finite, or that is a million times farther out than the
+        start and still accelerating: the descent stops before it.
+    accelnn.errors.StagnationWarning
+        If the whole move is shorter than a millionth of x while the gradient is not small.
+
+    Raises
+    ------
+    accelnn.errors.ImpureFunctionError
+        If `f` does not depend on its argument alone.
+
+    Examples
+    --------
+    >>> import numpy as np, accelnn
+    >>> x = accelnn.gradient_descent(lambda x: np.sum(x**2), [-3.0, 4.0], lr=0.1, step_num=100)
+    >>> bool(np.abs(x).max() < 1e-8)
+    True
+    """
+    backend = resolve(backend, init_x)
+    start = backend.xp.asarray(as_floating(backend, as_array(backend, init_x, "init_x")), copy=True)
+    check_finite(backend, start, "init_x")
+    _check_options(lr, step_num)
+    if grad is None:
+        probe = start[None, ...] if batched else start
+        require_pure(backend, f, init_x, probe)
+
+    def gradient_at(x: Array) -> Array:
+        if grad is not None:
+            return as_floating(backend, grad(x), "grad(x)", x.dtype)
+        return numerical_gradient(f, x, method=method, step=step, batched=batched, backend=backend)
+
+    kept = step_num + 1 if full_output else 1
+    iterates: deque[Array] = deque([start], maxlen=kept)
+    steps, diverged = _iterate(backend, gradient_at, iterates, lr, step_num)
+    x = iterates[-1]
+    slope = gradient_at(x)
+    value = _value_at(backend, f, x, batched=batched)
+    stagnated = step_num > 0 and not diverged and _stands_still(backend, start, x, slope, value)
+    if stagnated:
+        msg = (
+            f"{steps} steps moved x by less than a millionth of its length although "
+            f"the gradient's length is {_length(backend, slope):.3g}: lr={lr!r} is too small"
+        )
+        warnings.warn(msg, StagnationWarning, stacklevel=2)
+    if not full_output:
+        return x
+    trajectory = backend.xp.stack(list(iterates))
+    return DescentResult(x, value, slope, trajectory, steps, diverged, stagnated)
+
+
+def _check_options(lr: float, step_num: int) -> None:
+    if not 0.0 < lr < math.inf:
+        msg = f"lr must be positive and finite, got {lr!r}"
+        raise ValueError(msg)
+    if step_num < 0:
+        msg = f"step_num must not be negative, got {step_num}"
+        raise ValueError(msg)
+
+
+def _iterate(
+    backend: Backend,
+    gradient_at: Callable[[Array], Array],
+    iterates: deque[Array],
+    lr: float,
+    step_num: int,
+) -> tuple[int, bool]:
+    """Append the good iterates; return their number, and whether the next one ran away."""
+    last_move = math.inf
+    limit = RUNAWAY * max(1.0, _length(backend, iterates[-1]))
+    for k in range(1, step_num + 1):
+        x = iterates[-1]
+        move = lr * gradient_at(x)
+        following = x - move
+        distance, length = _length(backend, move), _length(backend, following)
+        if not math.isfinite(length) or (length > limit and distance > last_move):
+            msg = (
+                f"gradient descent diverged at step {k} of {step_num}: |x| would go from "
+                f"{_length(backend, x):.3g} to {length:.3g}. lr={lr!r} is too large; the result "
+                f"is the last good iterate"
+            )
+            warnings.warn(msg, DivergenceWarning, stacklevel=3)
+            return k - 1, True
+        iterates.append(following)
+        last_move = distance
+    return step_num, False
+
+
+def _value_at(backend: Backend, f: Callable[[Array], Any], x: Array, *, batched: bool) -> float:
+    value = f(x[None, ...])[0] if batched else f(x)
+    return float(backend.to_numpy(scalar_value(backend, value)))
+
+
+def _stands_still(
+    backend: Backend, start: Array, x: Array, slope: Array, value: float
+) -> bool:
+    size = _length(backend, x)
+    if _length(backend, x - start) >= STANDSTILL * size:
+        return False
+    # A gradient is small if a move of the size of x changes f by less than a millionth.
+    return _length(backend, slope) * max(1.0, size) > STANDSTILL * max(1.0, abs(value))
+
+
+def _length(backend: Backend, x: Array) -> float:
+    xp = backend.xp
+    largest = float(backend.to_numpy(xp.max(xp.abs(x)))) if math.prod(x.shape) else 0.0
+    if largest in (0.0, math.inf) or math.isnan(largest):
+        return largest
+    # Scaled, so that the squares of a run-away iterate do not overflow.
+    return largest * float(backend.to_numpy(xp.sqrt(xp.sum((x / largest) ** 2))))

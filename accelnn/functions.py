@@ -1,0 +1,290 @@
+"""Activations, output functions and losses on arrays of any backend.
+
+Every function takes arrays of one backend, or Python numbers, and ``backend=`` to choose one.
+Integers are promoted to float64; a float dtype is kept. Nothing is converted between backends.
+"""
+
+from accelnn._typing import Array, ArrayLike
+from accelnn._validation import as_array, as_floating, as_targets
+from accelnn.backends import resolve
+from accelnn.backends._resolve import BackendLike
+
+__all__ = [
+    "cross_entropy_error",
+    "identity",
+    "log_softmax",
+    "relu",
+    "relu_grad",
+    "sigmoid",
+    "sigmoid_grad",
+    "softmax",
+    "sum_squared_error",
+    "tanh",
+    "tanh_grad",
+]
+
+
+def sigmoid(x: ArrayLike, *, backend: BackendLike | None = None) -> Array:
+    """Return the logistic function 1 / (1 + exp(-x)), without overflow.
+
+    Parameters
+    ----------
+    x : array_like
+        Numbers of any shape.
+    backend : str, Backend or subclass, optional
+        Whose arrays and kernels; see `accelnn.get_backend`.
+
+    Returns
+    -------
+    array
+        Of the shape of `x`.
+
+    Raises
+    ------
+    TypeError
+        If `x` does not hold real numbers.
+    accelnn.errors.BackendMismatchError
+        If `x` is an array of another backend.
+
+    Examples
+    --------
+    >>> import accelnn
+    >>> accelnn.sigmoid([-1000.0, 0.0, 1000.0])
+    array([0. , 0.5, 1. ])
+    """
+    return _elementwise("sigmoid", x, backend)
+
+
+def sigmoid_grad(x: ArrayLike, *, backend: BackendLike | None = None) -> Array:
+    """Return the derivative of `sigmoid` at the pre-activation x: s(x) s(-x).
+
+    Parameters and errors are those of `sigmoid`.
+
+    Examples
+    --------
+    >>> import accelnn
+    >>> accelnn.sigmoid_grad([0.0])
+    array([0.25])
+    """
+    return _elementwise("sigmoid_grad", x, backend)
+
+
+def relu(x: ArrayLike, *, backend: BackendLike | None = None) -> Array:
+    """Return max(x, 0); NaN stays NaN.
+
+    Parameters and errors are those of `sigmoid`.
+
+    Examples
+    --------
+    >>> import accelnn
+    >>> accelnn.relu([-2.0, 3.0])
+    array([0., 3.])
+    """
+    return _elementwise("relu", x, backend)
+
+
+def relu_grad(x: ArrayLike, *, backend: BackendLike | None = None) -> Array:
+    """Return the derivative of `relu` at the pre-activation x: 1 for x > 0, else 0.
+
+    The value at the kink itself is a convention, here ``relu_grad(0) = 0``. Parameters and errors
+    are those of `sigmoid`.
+
+    Examples
+    --------
+    >>> import accelnn
+    >>> accelnn.relu_grad([-2.0, 0.0, 3.0])
+    array([0., 0., 1.])
+    """
+    return _elementwise("relu_grad", x, backend)
+
+
+def tanh(x: ArrayLike, *, backend: BackendLike | None = None) -> Array:
+    """Return the hyperbolic tangent.
+
+    Parameters and errors are those of `sigmoid`.
+
+    Examples
+    --------
+    >>> import accelnn
+    >>> accelnn.tanh([0.0, 1000.0])
+    array([0., 1.])
+    """
+    return _elementwise("tanh", x, backend)
+
+
+def tanh_grad(x: ArrayLike, *, backend: BackendLike | None = None) -> Array:
+    """Return the derivative of `tanh` at the pre-activation x: 1 / cosh(x)².
+
+    Parameters and errors are those of `sigmoid`.
+
+    Examples
+    --------
+    >>> import accelnn
+    >>> accelnn.tanh_grad([0.0, 1000.0])
+    array([1., 0.])
+    """
+    return _elementwise("tanh_grad", x, backend)
+
+
+def identity(x: ArrayLike, *, backend: BackendLike | None = None) -> Array:
+    """Return x, the output function of regression.
+
+    Parameters and errors are those of `sigmoid`.
+
+    Examples
+    --------
+    >>> import accelnn
+    >>> accelnn.identity([1.5])
+    array([1.5])
+    """
+    return _elementwise("identity", x, backend)
+
+
+def softmax(x: ArrayLike, *, backend: BackendLike | None = None) -> Array:
+    """Return exp(x) / Σ exp(x) along the last axis, shifted by the maximum so as not to overflow.
+
+    Parameters
+    ----------
+    x : array_like of shape (..., classes)
+        Scores; one sample may be 1-D.
+    backend : str, Backend or subclass, optional
+        Whose arrays and kernels; see `accelnn.get_backend`.
+
+    Returns
+    -------
+    array of shape (..., classes)
+        Probabilities: rows are non-negative and sum to one.
+
+    Raises
+    ------
+    ValueError
+        If `x` has no last axis, or an empty one.
+    TypeError
+        If `x` does not hold real numbers.
+
+    Examples
+    --------
+    >>> import accelnn
+    >>> accelnn.softmax([1000.0, 1000.0])
+    array([0.5, 0.5])
+    """
+    return _along_classes("softmax", x, backend)
+
+
+def log_softmax(x: ArrayLike, *, backend: BackendLike | None = None) -> Array:
+    """Return x - log Σ exp(x) along the last axis: finite where ``log(softmax(x))`` is not.
+
+    Parameters and errors are those of `softmax`.
+
+    Examples
+    --------
+    >>> import accelnn
+    >>> accelnn.log_softmax([0.0, -1000.0])
+    array([ 0., -1000.])
+    """
+    return _along_classes("log_softmax", x, backend)
+
+
+def sum_squared_error(y: ArrayLike, t: ArrayLike, *, backend: BackendLike | None = None) -> Array:
+    """Return half the sum of squared errors, ½ Σ (y - t)², over all elements.
+
+    Parameters
+    ----------
+    y : array_like
+        Outputs of any shape.
+    t : array_like
+        Targets of exactly that shape: nothing is broadcast.
+    backend : str, Backend or subclass, optional
+        Whose arrays and kernels; see `accelnn.get_backend`.
+
+    Returns
+    -------
+    0-d array
+        The sum, not divided by the number of samples.
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ.
+
+    Examples
+    --------
+    >>> import accelnn
+    >>> float(accelnn.sum_squared_error([0.1, 0.9], [0.0, 1.0]))
+    0.01
+    """
+    backend = resolve(backend, y, t)
+    y = as_floating(backend, y, "y")
+    t = as_array(backend, t, "t")
+    if tuple(y.shape) != tuple(t.shape):
+        msg = f"y has shape {tuple(y.shape)} and t has shape {tuple(t.shape)}; they must be equal"
+        raise ValueError(msg)
+    if not backend.xp.isdtype(t.dtype, "real floating"):
+        t = backend.xp.astype(t, y.dtype)
+    return backend.sum_squared_error(y, t)
+
+
+def cross_entropy_error(
+    y: ArrayLike, t: ArrayLike, *, eps: float = 1e-7, backend: BackendLike | None = None
+) -> Array:
+    """Return the cross entropy of probabilities, -Σ t log(y + eps) / N.
+
+    Parameters
+    ----------
+    y : array_like of shape (..., classes)
+        Probabilities; one sample may be 1-D. N is the number of rows.
+    t : array_like
+        Class labels, if integer and of shape ``y.shape[:-1]``, or else distributions (one-hot or
+        soft) of the shape of `y`.
+    eps : float, default 1e-7
+        Keeps the logarithm of a zero probability finite.
+    backend : str, Backend or subclass, optional
+        Whose arrays and kernels; see `accelnn.get_backend`.
+
+    Returns
+    -------
+    0-d array
+        The mean over the rows.
+
+    Raises
+    ------
+    ValueError
+        If `t` fits neither form, a label is out of range, or there are no rows.
+
+    Examples
+    --------
+    >>> import accelnn
+    >>> y = [[0.1, 0.9], [0.5, 0.5]]
+    >>> round(float(accelnn.cross_entropy_error(y, [1, 0])), 4)
+    0.3993
+    >>> round(float(accelnn.cross_entropy_error(y, [[0, 1], [1, 0]])), 4)
+    0.3993
+    """
+    backend = resolve(backend, y, t)
+    y = as_floating(backend, y, "y")
+    _check_classes(y, "y")
+    if 0 in y.shape:
+        msg = f"y has shape {tuple(y.shape)}: the mean over no samples is undefined"
+        raise ValueError(msg)
+    t = as_targets(backend, t, y.shape, y.dtype)
+    if t.ndim < y.ndim:
+        t = backend.one_hot(t, y.shape[-1], y.dtype)
+    return backend.cross_entropy_error(y, t, eps)
+
+
+def _elementwise(op: str, x: ArrayLike, backend: BackendLike | None) -> Array:
+    backend = resolve(backend, x)
+    return getattr(backend, op)(as_floating(backend, x))
+
+
+def _along_classes(op: str, x: ArrayLike, backend: BackendLike | None) -> Array:
+    backend = resolve(backend, x)
+    x = as_floating(backend, x)
+    _check_classes(x, "x")
+    return getattr(backend, op)(x)
+
+
+def _check_classes(x: Array, name: str) -> None:
+    if x.ndim == 0 or x.shape[-1] == 0:
+        msg = f"{name} has shape {tuple(x.shape)}; its last axis must hold at least one class"
+        raise ValueError(msg)

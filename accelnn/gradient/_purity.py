@@ -1,0 +1,110 @@
+"""Whether a function depends on its argument alone.
+
+A textbook closure such as ``lambda W: net.loss(x, t)`` ignores its argument and reads the array
+that the caller moved. Where a copy is moved instead, such a function would see no move at all, and
+its gradient would be answered with zeros.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from accelnn._typing import Array
+from accelnn.backends import Backend
+from accelnn.errors import ImpureFunctionError
+
+__all__ = ["can_be_moved", "require_pure"]
+
+
+def can_be_moved(backend: Backend, x: object) -> bool:
+    """Return whether single coordinates of `x` can be set in place without losing digits."""
+    return _writable(backend, x) and backend.xp.isdtype(x.dtype, "real floating")  # type: ignore[attr-defined]
+
+
+def require_pure(backend: Backend, f: Callable[[Array], Any], x: object, copy: Array) -> bool:
+    """Refuse a function that reads the caller's array instead of its argument.
+
+    Parameters
+    ----------
+    backend : Backend
+        Where `x` is.
+    f : callable
+        Takes `copy` or an array like it; any values, scalar or array.
+    x : object
+        What the caller handed over; it is shifted, and restored bit for bit.
+    copy : array
+        An argument for `f` that holds the values of `x`.
+
+    Returns
+    -------
+    bool
+        Whether purity is proven. False where `x` cannot be shifted: then the caller must refuse a
+        function that never responds.
+
+    Raises
+    ------
+    accelnn.errors.ImpureFunctionError
+        If f is random, or changes when the caller's `x` does.
+    """
+    before = _values(backend, f(copy))
+    again = _values(backend, f(copy))
+    if not _same(before, again):
+        msg = (
+            f"f is not deterministic: two calls at the same x gave {_show(before)} and "
+            f"{_show(again)}. Fix its randomness, for instance with a seed inside f"
+        )
+        raise ImpureFunctionError(msg)
+    if not _writable(backend, x):
+        return False
+    shifted = _values_while_shifted(backend, f, x, copy)
+    if not _same(before, shifted):
+        msg = (
+            "f does not depend on its argument alone: it changed when x was shifted in place "
+            "while its argument was not. Write f so that it uses its argument, or pass a "
+            "writable float array in serial mode, which moves x itself"
+        )
+        raise ImpureFunctionError(msg)
+    return True
+
+
+def _writable(backend: Backend, x: object) -> bool:
+    if not backend.owns(x):
+        return False
+    flags = getattr(x, "flags", None)
+    return bool(getattr(flags, "writeable", True))
+
+
+def _values_while_shifted(
+    backend: Backend, f: Callable[[Array], Any], x: Any, copy: Array
+) -> np.ndarray:
+    saved = backend.xp.asarray(x, copy=True)
+    try:
+        x[...] = _shifted(backend, saved)
+        return _values(backend, f(copy))
+    finally:
+        x[...] = saved
+
+
+def _shifted(backend: Backend, x: Array) -> Array:
+    """Move every coordinate by its own amount, so that no combination of them stays the same."""
+    xp = backend.xp
+    amount = backend.asarray(np.random.default_rng(0).uniform(1.0, 2.0, size=tuple(x.shape)))
+    if xp.isdtype(x.dtype, "bool"):
+        return ~x
+    if xp.isdtype(x.dtype, "integral"):
+        return x + xp.astype(xp.round(10.0 * amount), x.dtype)
+    amount = xp.astype(amount, x.dtype)
+    return x + 0.01 * amount * xp.maximum(xp.abs(x), xp.ones_like(x))
+
+
+def _values(backend: Backend, result: Any) -> np.ndarray:
+    return np.array(backend.to_numpy(result) if backend.owns(result) else result)
+
+
+def _same(a: np.ndarray, b: np.ndarray) -> bool:
+    return np.array_equal(a, b, equal_nan=True)
+
+
+def _show(value: np.ndarray) -> str:
+    return repr(value.item()) if value.size == 1 else f"an array of shape {value.shape}"

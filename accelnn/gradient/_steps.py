@@ -1,0 +1,107 @@
+"""How far to move: the choice of finite-difference steps."""
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from accelnn._typing import Array
+from accelnn.backends import Backend
+from accelnn.backends._base import dtype_name
+from accelnn.backends._engine import DIFFERENCES
+
+__all__ = ["Stencil", "check_method", "machine_epsilon", "stencil"]
+
+
+class Stencil(NamedTuple):
+    """The points of a difference quotient, coordinate by coordinate.
+
+    Attributes
+    ----------
+    upper, lower : array
+        The moved coordinates; one of them is x itself in a one-sided difference.
+    width : array
+        ``upper - lower``, the distance that was really taken.
+    """
+
+    upper: Array
+    lower: Array
+    width: Array
+
+
+def check_method(method: str) -> None:
+    """Raise ValueError unless `method` is a known difference."""
+    if method not in DIFFERENCES:
+        known = ", ".join(map(repr, DIFFERENCES))
+        msg = f"unknown method {method!r}; known methods are {known}"
+        raise ValueError(msg)
+
+
+def machine_epsilon(backend: Backend, *dtypes: Any) -> float:
+    """Return the machine epsilon of the least precise of the dtypes; integers count as exact."""
+    xp = backend.xp
+    names = [dtype_name(dtype) for dtype in dtypes]
+    floats = [getattr(xp, name) for name in names if name.startswith("float")]
+    return max((float(xp.finfo(dtype).eps) for dtype in floats), default=2.0**-52)
+
+
+def stencil(
+    backend: Backend, x: Array, *, method: str, step: float | None, epsilon: float
+) -> Stencil:
+    """Return the points around floating `x`.
+
+    Parameters
+    ----------
+    backend : Backend
+        Where `x` is.
+    x : array
+        Floating numbers.
+    method : {"central", "forward", "backward"}
+        Which neighbours are used.
+    step : float or None
+        The absolute step h. None takes ``epsilon**(1/3)`` (central) or ``epsilon**(1/2)``
+        (one-sided), which balance truncation and rounding, times max(1, \\|x\\|).
+    epsilon : float
+        Machine epsilon of the less precise of `x` and of the function's values.
+
+    Raises
+    ------
+    ValueError
+        If `step` is not positive and finite, or too small to move some coordinate.
+    """
+    xp = backend.xp
+    check_method(method)
+    if step is None:
+        relative = epsilon ** (1 / 3 if method == "central" else 1 / 2)
+        size = xp.abs(x)
+        h = relative * xp.where(size > 1.0, size, xp.ones_like(size))
+    elif not 0.0 < step < math.inf:
+        msg = f"step must be positive and finite, got {step!r}"
+        raise ValueError(msg)
+    else:
+        h = step * xp.ones_like(x)
+    upper = x if method == "backward" else x + h
+    lower = x if method == "forward" else x - h
+    _check_moves(backend, x, upper, lower, method, step)
+    return Stencil(upper, lower, upper - lower)
+
+
+def _check_moves(
+    backend: Backend, x: Array, upper: Array, lower: Array, method: str, step: float | None
+) -> None:
+    """Refuse a step that leaves a coordinate where it is: its difference would be zero."""
+    stuck = upper == lower
+    if method == "central":
+        stuck = (upper == x) | (lower == x)
+    if not bool(backend.to_numpy(backend.xp.any(stuck))):
+        return
+    values = backend.to_numpy(x)
+    at = np.abs(values[backend.to_numpy(stuck)]).max()
+    # Half a unit in the last place would round to even; a whole one always moves.
+    smallest = float(np.spacing(np.abs(values).max()))
+    msg = (
+        f"step {step!r} is too small: {float(at)!r} + step == {float(at)!r} in {values.dtype}, so "
+        f"the difference would be zero. The smallest usable step here is {smallest:.3g}; "
+        f"step=None chooses one that balances truncation and rounding."
+    )
+    raise ValueError(msg)

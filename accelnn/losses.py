@@ -1,0 +1,126 @@
+"""The losses of nets, on the last layer's output, from which every engine derives.
+
+`a` has shape (..., n, outputs) and `t` holds targets of shape (n, outputs), one-hot or soft; one
+sample may drop the axis of samples. `n` is the number of samples. Every formula takes ``backend=``;
+by default it is that of the arrays.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from accelnn._typing import Array
+from accelnn.backends import resolve
+from accelnn.backends._resolve import BackendLike
+from accelnn.backends._spec import Loss
+
+__all__ = ["LOSSES", "CrossEntropy", "SumSquaredError", "get_loss"]
+
+
+@dataclass(frozen=True)
+class CrossEntropy:
+    """Softmax followed by cross entropy.
+
+    No eps enters, so that it differs from `accelnn.cross_entropy_error` of the probabilities by
+    O(eps / p). Rows of `t` need not sum to one; T stands for their sum.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> a, t = np.array([[0.0, 0.0]]), np.array([[1.0, 0.0]])
+    >>> round(float(CrossEntropy().value(a, t)), 6)
+    0.693147
+    >>> CrossEntropy().grad(a, t)
+    array([[-0.5,  0.5]])
+    """
+
+    name: ClassVar[str] = "cross_entropy"
+    output: ClassVar[str] = "softmax"
+    classifies: ClassVar[bool] = True
+
+    def value(self, a: Array, t: Array, *, backend: BackendLike | None = None) -> Array:
+        """Return Σ (T logsumexp(a) - Σ t a) / n, of shape ``a.shape[:-2]``."""
+        backend = resolve(backend, a, t)
+        xp = backend.xp
+        return _mean(-xp.sum(t * backend.log_softmax(a), axis=-1), xp)
+
+    def grad(self, a: Array, t: Array, *, backend: BackendLike | None = None) -> Array:
+        """Return (T softmax(a) - t) / n, of the shape of `a`."""
+        backend = resolve(backend, a, t)
+        total = backend.xp.sum(t, axis=-1, keepdims=True)
+        return (total * backend.softmax(a) - t) / _samples(a)
+
+    def delta(self, a: Array, d: Array, t: Array, *, backend: BackendLike | None = None) -> Array:
+        """Return Σ (T log1p(Σ p expm1(d)) - Σ t d) / n, of shape ``d.shape[:-2]``.
+
+        That form keeps all digits where d is small. Where it is not, log1p's argument can
+        overflow or round to -1, and the plain difference of two logsumexp loses nothing.
+        """
+        backend = resolve(backend, a, d, t)
+        xp = backend.xp
+        size = xp.max(xp.abs(d), axis=-1)
+        small = xp.clip(d, -1.0, 1.0)
+        growth = xp.log1p(xp.sum(backend.softmax(a) * xp.expm1(small), axis=-1))
+        if float(backend.to_numpy(xp.max(size))) > 1.0:
+            plain = backend.logsumexp(a + d) - backend.logsumexp(a)
+            growth = xp.where(size > 1.0, plain, growth)
+        return _mean(xp.sum(t, axis=-1) * growth - xp.sum(t * d, axis=-1), xp)
+
+
+@dataclass(frozen=True)
+class SumSquaredError:
+    """Half the sum of squared errors per sample, on the identity.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> float(SumSquaredError().value(np.array([[3.0, 1.0]]), np.array([[1.0, 1.0]])))
+    2.0
+    """
+
+    name: ClassVar[str] = "sum_squared_error"
+    output: ClassVar[str] = "identity"
+    classifies: ClassVar[bool] = False
+
+    def value(self, a: Array, t: Array, *, backend: BackendLike | None = None) -> Array:
+        """Return ½ Σ (a - t)² / n, of shape ``a.shape[:-2]``."""
+        xp = resolve(backend, a, t).xp
+        return _mean(0.5 * xp.sum((a - t) ** 2, axis=-1), xp)
+
+    def grad(self, a: Array, t: Array, *, backend: BackendLike | None = None) -> Array:  # noqa: ARG002 - one signature for all losses
+        """Return (a - t) / n, of the shape of `a`."""
+        return (a - t) / _samples(a)
+
+    def delta(self, a: Array, d: Array, t: Array, *, backend: BackendLike | None = None) -> Array:
+        """Return Σ (d (a - t) + ½ d²) / n, of shape ``d.shape[:-2]``."""
+        xp = resolve(backend, a, d, t).xp
+        return _mean(xp.sum(d * ((a - t) + 0.5 * d), axis=-1), xp)
+
+
+LOSSES: dict[str, Loss] = {loss.name: loss for loss in (CrossEntropy(), SumSquaredError())}
+
+
+def get_loss(loss: str | Loss) -> Loss:
+    """Return the loss of that name, or a loss object itself.
+
+    Raises
+    ------
+    ValueError
+        If the name is unknown.
+    """
+    if not isinstance(loss, str):
+        return loss
+    if loss not in LOSSES:
+        msg = f"unknown loss {loss!r}; known losses are {', '.join(map(repr, LOSSES))}"
+        raise ValueError(msg)
+    return LOSSES[loss]
+
+
+def _samples(a: Array) -> int:
+    return int(a.shape[-2]) if a.ndim > 1 else 1
+
+
+def _mean(per_sample: Array, xp: object) -> Array:
+    """Average over the last axis; one sample without that axis is its own mean."""
+    if per_sample.ndim == 0:
+        return per_sample
+    return xp.sum(per_sample, axis=-1) / per_sample.shape[-1]  # type: ignore[attr-defined]

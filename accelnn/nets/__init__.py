@@ -1,0 +1,7 @@
+"""Nets: parameters with a name each, on a backend, computed by its engine."""
+
+from accelnn.nets._mlp import MLP, TwoLayerNet
+from accelnn.nets._net import Net
+from accelnn.nets._simple import SimpleNet
+
+__all__ = ["MLP", "Net", "SimpleNet", "TwoLayerNet"]

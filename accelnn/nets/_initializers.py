@@ -1,0 +1,57 @@
+"""Where weights start: drawn on the host in float64, so that they are the same everywhere."""
+
+import math
+
+import numpy as np
+
+from accelnn._typing import Rng
+from accelnn._validation import generator
+from accelnn.backends import NetSpec
+
+__all__ = ["draw_parameters", "standard_deviation"]
+
+Init = str | float | None
+
+
+def standard_deviation(init: Init, activation: str, n_in: int, n_out: int) -> float:
+    """Return the standard deviation of a layer's weights.
+
+    Parameters
+    ----------
+    init : {"xavier", "he"}, float or None
+        Glorot and Bengio's √(2 / (n_in + n_out)), He et al.'s √(2 / n_in), or the number itself.
+        None takes He for relu and Xavier otherwise.
+    activation : str
+        The activation between the layers.
+    n_in, n_out : int
+        The layer's widths.
+
+    References
+    ----------
+    Glorot and Bengio, "Understanding the difficulty of training deep feedforward neural networks",
+    AISTATS (2010). He, Zhang, Ren and Sun, "Delving Deep into Rectifiers", ICCV (2015).
+    """
+    if init is None:
+        init = "he" if activation == "relu" else "xavier"
+    if init == "xavier":
+        return math.sqrt(2.0 / (n_in + n_out))
+    if init == "he":
+        return math.sqrt(2.0 / n_in)
+    if isinstance(init, str) or not 0.0 <= init < math.inf:
+        msg = (
+            f"init must be 'xavier', 'he', None or a non-negative standard deviation, got {init!r}"
+        )
+        raise ValueError(msg)
+    return float(init)
+
+
+def draw_parameters(spec: NetSpec, init: Init, rng: Rng) -> np.ndarray:
+    """Return a flat float64 buffer of normal weights and zero biases, drawn layer by layer."""
+    draw = generator(rng)
+    flat = np.zeros(spec.size)
+    for parameter in spec.parameters:
+        if parameter.name.startswith("W"):
+            std = standard_deviation(init, spec.activation, *parameter.shape)
+            weights = std * draw.standard_normal(parameter.shape)
+            flat[parameter.start : parameter.stop] = weights.ravel()
+    return flat

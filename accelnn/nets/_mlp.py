@@ -1,0 +1,120 @@
+"""Multi-layer perceptrons of any depth."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from accelnn._typing import Rng
+from accelnn._validation import positive_int
+from accelnn.backends import NetSpec, get_backend
+from accelnn.backends._resolve import BackendLike
+from accelnn.backends._spec import Loss
+from accelnn.losses import get_loss
+from accelnn.nets._initializers import Init, draw_parameters
+from accelnn.nets._net import Net
+
+__all__ = ["ACTIVATIONS", "MLP", "TwoLayerNet"]
+
+ACTIVATIONS = ("sigmoid", "relu", "tanh")
+
+
+class MLP(Net):
+    """A multi-layer perceptron.
+
+    Parameters
+    ----------
+    sizes : sequence of int
+        Widths of all layers: inputs, hidden layers, outputs.
+    activation : {"sigmoid", "relu", "tanh"}, default "sigmoid"
+        Between the layers.
+    loss : {"cross_entropy", "sum_squared_error"} or loss object, default "cross_entropy"
+        Decides the output function too: softmax, or the identity. See `accelnn.losses`.
+    init : {"xavier", "he"}, float or None
+        Standard deviation of the normal weights; by default He for relu, else Xavier. Biases
+        start at zero.
+    dtype : {"float32", "float64"}, default "float32"
+        Of parameters and computations.
+    rng : int, Generator or None
+        Where weights come from. The same seed gives the same weights on every backend.
+    backend : str, Backend or subclass, optional
+        Where to compute; see `accelnn.get_backend`.
+
+    Raises
+    ------
+    ValueError
+        If an option is unknown, or there are fewer than two sizes.
+
+    Examples
+    --------
+    >>> import accelnn
+    >>> net = accelnn.MLP([784, 256, 128, 10], activation="relu", rng=0)
+    >>> net
+    <MLP 784-256-128-10, relu, cross_entropy, float32, 235,146 parameters on numpy>
+    >>> list(net.params)
+    ['W1', 'b1', 'W2', 'b2', 'W3', 'b3']
+    """
+
+    def __init__(
+        self,
+        sizes: Sequence[int],
+        *,
+        activation: str = "sigmoid",
+        loss: str | Loss = "cross_entropy",
+        init: Init = None,
+        dtype: Any = "float32",
+        rng: Rng = None,
+        backend: BackendLike | None = None,
+    ) -> None:
+        if activation not in ACTIVATIONS:
+            known = ", ".join(map(repr, ACTIVATIONS))
+            msg = f"unknown activation {activation!r}; known activations are {known}"
+            raise ValueError(msg)
+        widths = tuple(positive_int(size, f"sizes[{i}]") for i, size in enumerate(sizes))
+        if len(widths) < 2:  # noqa: PLR2004 - inputs and outputs
+            msg = f"sizes must hold at least inputs and outputs, got {list(widths)}"
+            raise ValueError(msg)
+        spec = NetSpec(widths, activation, get_loss(loss))
+        super().__init__(spec, draw_parameters(spec, init, rng), dtype, get_backend(backend))
+
+
+class TwoLayerNet(MLP):
+    """The textbook's net: one hidden layer, weights drawn with one standard deviation.
+
+    Parameters
+    ----------
+    input_size, hidden_size, output_size : int
+        Widths of the layers.
+    weight_init_std : float, default 0.01
+        Standard deviation of the normal weights.
+    activation, loss, dtype, rng, backend
+        As in `MLP`.
+
+    Examples
+    --------
+    >>> import accelnn
+    >>> net = accelnn.TwoLayerNet(784, 50, 10, rng=0)
+    >>> {name: array.shape for name, array in net.params.items()}
+    {'W1': (784, 50), 'b1': (50,), 'W2': (50, 10), 'b2': (10,)}
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        output_size: int,
+        weight_init_std: float = 0.01,
+        *,
+        activation: str = "sigmoid",
+        loss: str | Loss = "cross_entropy",
+        dtype: Any = "float32",
+        rng: Rng = None,
+        backend: BackendLike | None = None,
+    ) -> None:
+        super().__init__(
+            (input_size, hidden_size, output_size),
+            activation=activation,
+            loss=loss,
+            init=weight_init_std,
+            dtype=dtype,
+            rng=rng,
+            backend=backend,
+        )

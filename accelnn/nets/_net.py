@@ -1,0 +1,283 @@
+"""What all nets share: from checked arguments to the engine and back."""
+
+import math
+import os
+from typing import Any, Self
+
+import numpy as np
+
+from accelnn._typing import Array, ArrayLike
+from accelnn._validation import as_array, as_floating, as_targets
+from accelnn.backends import Backend, NetSpec, get_backend
+from accelnn.backends._base import dtype_name
+from accelnn.backends._resolve import BackendLike
+from accelnn.gradient import numerical_gradient
+from accelnn.gradient._steps import check_method, stencil
+from accelnn.nets._parameters import Parameters
+
+__all__ = ["Net", "check_dtype"]
+
+DTYPES = ("float32", "float64")
+ROWS = 2  # axes of a batch of samples
+
+
+class Net:
+    """A feed-forward net. Use `accelnn.MLP`, `accelnn.TwoLayerNet` or `accelnn.SimpleNet`.
+
+    Attributes
+    ----------
+    params : dict of str to array
+        The parameters, mutable arrays of the net's backend. Edit them in place, or assign: the
+        value is copied into the live array.
+    backend : Backend
+        Where the net computes; captured when it was made.
+    spec : NetSpec
+        Its architecture.
+    dtype : str
+        ``"float32"`` or ``"float64"``.
+    flat : array of shape (size,)
+        The buffer that all of `params` are views into.
+    engine : Engine
+        What computes; `fit` trains through it.
+    """
+
+    _predicts_scores = False
+
+    def __init__(self, spec: NetSpec, flat: np.ndarray, dtype: Any, backend: Backend) -> None:
+        self.backend = backend
+        self.spec = spec
+        self.dtype = check_dtype(dtype)
+        self.flat = backend.zeros(spec.size, self.dtype)
+        self.flat[...] = backend.asarray(flat, dtype=self.dtype)
+        self.params = Parameters(spec.views(self.flat, backend.xp), backend)
+        self.engine = backend.engine(spec, self.dtype)
+
+    def __repr__(self) -> str:
+        sizes = "-".join(map(str, self.spec.sizes))
+        return (
+            f"<{type(self).__name__} {sizes}, {self.spec.activation}, {self.spec.loss.name}, "
+            f"{self.dtype}, {self.spec.size:,} parameters on {self.backend.name}>"
+        )
+
+    @property
+    def size(self) -> int:
+        """Number of parameters, counted as scalars."""
+        return self.spec.size
+
+    def predict(self, x: ArrayLike) -> Array:
+        """Return the output layer.
+
+        Parameters
+        ----------
+        x : array_like of shape (n, inputs) or (inputs,)
+            Samples, or one sample. Other real dtypes are cast to the net's.
+
+        Returns
+        -------
+        array of shape (n, outputs) or (outputs,)
+            Probabilities under cross entropy (`SimpleNet`: scores), outputs otherwise.
+
+        Raises
+        ------
+        ValueError
+            If the shape does not fit the net.
+        accelnn.errors.BackendMismatchError
+            If `x` is an array of another backend.
+        """
+        rows, single = self._samples(x)
+        engine = self.engine
+        outputs = (engine.scores if self._predicts_scores else engine.predict)(self.flat, rows)
+        return outputs[0, ...] if single else outputs
+
+    def loss(self, x: ArrayLike, t: ArrayLike) -> float:
+        """Return the mean loss over the samples.
+
+        Parameters
+        ----------
+        x : array_like of shape (n, inputs) or (inputs,)
+            Samples, or one sample.
+        t : array_like
+            Integer class labels of shape (n,) or (), or targets, one-hot or soft, of the shape of
+            the outputs.
+
+        Returns
+        -------
+        float
+
+        Raises
+        ------
+        ValueError
+            If a shape does not fit, a label is out of range, or there are no samples.
+        """
+        return float(self.backend.to_numpy(self.engine.loss(self.flat, *self._batch(x, t))))
+
+    def accuracy(self, x: ArrayLike, t: ArrayLike) -> float:
+        """Return the fraction of samples whose largest output is that of their class.
+
+        Parameters and errors are those of `loss`.
+
+        Raises
+        ------
+        TypeError
+            If the net's loss does not classify.
+        """
+        if not self.spec.loss.classifies:
+            msg = (
+                f"accuracy is defined for classifiers, and this net's loss is "
+                f"{self.spec.loss.name!r}; use loss(x, t), or loss='cross_entropy'"
+            )
+            raise TypeError(msg)
+        rows, t = self._batch(x, t)
+        _, accuracy = self.engine.evaluate(self.flat, self._dataset(rows, t))
+        return float(accuracy)  # type: ignore[arg-type] - a classifier's is never None
+
+    def gradient(self, x: ArrayLike, t: ArrayLike) -> dict[str, Array]:
+        """Return the gradient of the mean loss by backpropagation.
+
+        Parameters and errors are those of `loss`.
+
+        Returns
+        -------
+        dict of str to array
+            With the keys, shapes and dtype of `params`; new arrays at every call.
+        """
+        out = self.backend.zeros(self.size, self.dtype)
+        self.engine.loss_and_gradient(self.flat, *self._batch(x, t), out)
+        return self.spec.views(out, self.backend.xp)
+
+    def numerical_gradient(
+        self,
+        x: ArrayLike,
+        t: ArrayLike,
+        *,
+        method: str = "central",
+        step: float = 1e-4,
+        structured: bool = True,
+    ) -> dict[str, Array]:
+        """Return the gradient of the mean loss by finite differences, computed in float64.
+
+        Parameters
+        ----------
+        x, t : array_like
+            As in `loss`.
+        method : {"central", "forward", "backward"}, default "central"
+            Which difference.
+        step : float, default 1e-4
+            How far each parameter is moved.
+        structured : bool, default True
+            Evaluate again only what a moved weight feeds. False runs the whole forward pass for
+            every parameter: the same numbers to rounding, much more slowly.
+
+        Returns
+        -------
+        dict of str to array of float64
+            With the keys and shapes of `params`.
+
+        Raises
+        ------
+        ValueError
+            As in `loss`, or if the step is too small to move some parameter.
+        """
+        backend, xp = self.backend, self.backend.xp
+        double = backend.dtype("float64")
+        flat = xp.astype(self.flat, double)
+        rows, t = self._batch(x, t, dtype="float64")
+        check_method(method)
+        stencil(backend, flat, method=method, step=step, epsilon=2.0**-52)
+        engine = backend.engine(self.spec, "float64")
+        if structured:
+            out = engine.numerical_gradient(flat, rows, t, method=method, step=step)
+        else:
+            out = numerical_gradient(
+                lambda moved: engine.loss(moved, rows, t),
+                flat,
+                method=method,
+                step=step,
+                backend=backend,
+            )
+        return self.spec.views(out, xp)
+
+    def to(self, backend: BackendLike) -> Self:
+        """Return a new net with the same parameters on another backend.
+
+        Parameters
+        ----------
+        backend : str, Backend or subclass
+            Where to; see `accelnn.get_backend`.
+        """
+        clone = object.__new__(type(self))
+        flat = self.backend.to_numpy(self.flat)
+        Net.__init__(clone, self.spec, flat, self.dtype, get_backend(backend))
+        return clone
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write architecture and parameters to a ``.safetensors`` file; see `accelnn.load`.
+
+        Parameters
+        ----------
+        path : path-like
+            Written beside itself first and then renamed, so that an interruption leaves an
+            existing file as it was.
+
+        Raises
+        ------
+        accelnn.errors.MissingDependencyError
+            If safetensors is not installed.
+        """
+        from accelnn.checkpoint import save
+
+        save(self, path)
+
+    def check_targets(
+        self, t: ArrayLike, n: int | None, name: str = "t", *, dtype: str | None = None
+    ) -> Array:
+        """Return targets for `n` samples (None: one sample), or raise ValueError.
+
+        Labels stay integers; other targets are cast to `dtype`, by default the net's.
+        """
+        n_outputs = self.spec.sizes[-1]
+        shape = (n_outputs,) if n is None else (n, n_outputs)
+        # A single output has no classes: integers of shape (n,) are a forgotten column axis.
+        labels = self.spec.loss.classifies or n_outputs > 1
+        return as_targets(
+            self.backend, t, shape, dtype or self.dtype, name=name, labels=labels
+        )
+
+    # From the caller's arrays to the engine's ------------------------------------------------
+
+    def _samples(self, x: ArrayLike, dtype: str | None = None) -> tuple[Array, bool]:
+        """Return `x` as rows in the net's dtype, and whether it was one sample."""
+        array = as_array(self.backend, x)
+        n_inputs = self.spec.sizes[0]
+        if array.ndim not in (1, ROWS) or array.shape[-1] != n_inputs:
+            msg = (
+                f"x has shape {tuple(array.shape)}, but this net takes (n, {n_inputs}), or "
+                f"({n_inputs},) for one sample"
+            )
+            if array.ndim > ROWS and math.prod(array.shape[1:]) == n_inputs:
+                msg += f"; flatten it with x.reshape({array.shape[0]}, {n_inputs})"
+            raise ValueError(msg)
+        array = as_floating(self.backend, array, "x", dtype or self.dtype)
+        single = array.ndim == 1
+        return (array[None, :] if single else array), single
+
+    def _batch(self, x: ArrayLike, t: ArrayLike, dtype: str | None = None) -> tuple[Array, Array]:
+        """Return samples and targets as the engine wants them."""
+        rows, single = self._samples(x, dtype)
+        if rows.shape[0] == 0:
+            msg = f"x has shape {tuple(rows.shape)}: the mean loss of no samples is undefined"
+            raise ValueError(msg)
+        targets = self.check_targets(t, None if single else rows.shape[0], dtype=dtype)
+        return rows, (targets[None, ...] if single else targets)
+
+    def _dataset(self, rows: Array, t: Array) -> Any:
+        return self.backend.prepare(rows, t, self.dtype)
+
+
+def check_dtype(dtype: Any) -> str:
+    """Return the name of a net's dtype, or raise ValueError if nets do not compute in it."""
+    name = dtype_name(dtype)
+    if name not in DTYPES:
+        msg = f"nets compute in {' or '.join(DTYPES)}; got dtype {name!r}"
+        raise ValueError(msg)
+    return name

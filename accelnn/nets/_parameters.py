@@ -1,0 +1,56 @@
+"""The dictionary of a net's parameters, all of them views into one flat buffer."""
+
+from typing import Any, NoReturn
+
+from accelnn._typing import Array, ArrayLike
+from accelnn._validation import as_floating
+from accelnn.backends import Backend
+
+__all__ = ["Parameters"]
+
+
+class Parameters(dict[str, Array]):
+    """Named arrays that may be edited and assigned, but neither added nor removed.
+
+    Assignment copies the value into the live array, so that views of it, and the engine, see it.
+    """
+
+    def __init__(self, views: dict[str, Array], backend: Backend) -> None:
+        super().__init__(views)
+        self._backend = backend
+
+    def __setitem__(self, key: str, value: ArrayLike) -> None:
+        if key not in self:
+            msg = f"unknown parameter {key!r}; this net has {', '.join(map(repr, self))}"
+            raise KeyError(msg)
+        live = self[key]
+        if value is live:
+            # What `params[key] -= step` assigns after it has changed the array in place.
+            return
+        value = as_floating(self._backend, value, f"params[{key!r}]", live.dtype)
+        if tuple(value.shape) != tuple(live.shape):
+            msg = (
+                f"params[{key!r}] has shape {tuple(live.shape)}; got a value of shape "
+                f"{tuple(value.shape)}"
+            )
+            raise ValueError(msg)
+        live[...] = value
+
+    def update(self, *args: Any, **kwargs: Any) -> None:
+        """Assign several parameters."""
+        for key, value in dict(*args, **kwargs).items():
+            self[key] = value
+
+    def __ior__(self, other: Any) -> "Parameters":  # type: ignore[override,misc] - dict's has two overloads
+        self.update(other)
+        return self
+
+    def setdefault(self, key: str, default: Any = None) -> Array:  # noqa: ARG002 - dict's signature
+        """Return a parameter; there is never one to add."""
+        return self[key]
+
+    def _refuse(self, *_args: object) -> NoReturn:
+        msg = "the parameters of a net cannot be removed; they belong to its architecture"
+        raise TypeError(msg)
+
+    __delitem__ = pop = popitem = clear = _refuse  # type: ignore[assignment]
