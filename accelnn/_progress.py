@@ -1,17 +1,25 @@
 """One progress bar for everything that can take long."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Protocol
 
 from accelnn._optional import import_optional
 
-__all__ = ["progress_bar"]
+__all__ = ["Advance", "progress_bar"]
+
+
+class Advance(Protocol):
+    """Moves a bar by `n` units and shows `note` beside it."""
+
+    def __call__(self, n: int, note: str = "") -> None:
+        """Move."""
 
 
 @contextmanager
 def progress_bar(
     description: str, total: int, *, enabled: bool = True, unit: str = ""
-) -> Iterator[Callable[[int, str], None]]:
+) -> Iterator[Advance]:
     """Show a bar on standard error while the block runs.
 
     Parameters
@@ -28,10 +36,10 @@ def progress_bar(
     Yields
     ------
     advance : callable
-        ``advance(n, note)`` moves the bar by `n` units and shows `note` beside it.
+        ``advance(n, note="")`` moves the bar by `n` units and shows `note` beside it.
     """
     if not enabled:
-        yield lambda _n, _note="": None
+        yield _stand_still
         return
     rich_progress = import_optional("rich.progress", feature="A progress bar", extra="cli")
     rich_console = import_optional("rich.console", feature="A progress bar", extra="cli")
@@ -45,4 +53,12 @@ def progress_bar(
     console = rich_console.Console(stderr=True)
     with rich_progress.Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task(description, total=total, note="")
-        yield lambda n, note="": bar.update(task, advance=n, note=note)
+
+        def advance(n: int, note: str = "") -> None:
+            bar.update(task, advance=n, note=note)
+
+        yield advance
+
+
+def _stand_still(n: int, note: str = "") -> None:
+    """Show nothing."""

@@ -215,9 +215,7 @@ def _value_at(backend: Backend, f: Callable[[Array], Any], x: Array, *, batched:
     return float(backend.to_numpy(scalar_value(backend, value)))
 
 
-def _stands_still(
-    backend: Backend, start: Array, x: Array, slope: Array, value: float
-) -> bool:
+def _stands_still(backend: Backend, start: Array, x: Array, slope: Array, value: float) -> bool:
     size = _length(backend, x)
     if _length(backend, x - start) >= STANDSTILL * size:
         return False

@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
-from accelnn._progress import progress_bar
+from accelnn._progress import Advance, progress_bar
 from accelnn._typing import Array, ArrayLike, Rng
 from accelnn._validation import as_array, as_floating, check_finite, generator, positive_int
 from accelnn.backends import Backend, Dataset, TrainingState, resolve
@@ -299,9 +299,7 @@ class _Run:
         self.at_epoch_end = [c for c in callbacks if not hasattr(c, "every")]
         self.every = [(positive_int(c.every, "every"), c) for c in callbacks if hasattr(c, "every")]
 
-    def epoch(
-        self, order: np.ndarray, advance: Callable[[int, str], None], *, timed: bool
-    ) -> bool:
+    def epoch(self, order: np.ndarray, advance: Advance, *, timed: bool) -> bool:
         """Train on one epoch's order; return whether to stop."""
         chunk, batch = 1, self.plan.batch
         while order.size:

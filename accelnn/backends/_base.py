@@ -155,8 +155,8 @@ class Backend:
         up = d > 0
         mirrored = xp.where(up, -x, x)
         s, q = self.sigmoid(mirrored), self.sigmoid(-mirrored)
-        em = xp.expm1(-xp.abs(d))
-        change = s * q * em / (q + s * (1.0 + em))
+        down = -xp.abs(d)
+        change = s * q * xp.expm1(down) / (q + s * xp.exp(down))
         return xp.where(up, -change, change)
 
     def relu(self, x: Array) -> Array:
@@ -241,6 +241,8 @@ class Backend:
 
 def dtype_name(dtype: Any) -> str:
     """Return the plain name ("float32") of a dtype of any array library."""
+    if isinstance(dtype, str):
+        return dtype
     try:
         return np.dtype(dtype).name
     except TypeError:

@@ -146,8 +146,8 @@ class Engine:
     def evaluate(self, params: Array, data: Dataset) -> tuple[float, float | None]:
         """Return the mean loss and the accuracy, or None where the loss does not classify."""
         total_loss, correct = 0.0, 0
-        for start in range(0, data.size, EVALUATION_ROWS):
-            x, t = (a[start : start + EVALUATION_ROWS, ...] for a in (data.x, data.t))
+        for rows in _slices(data.size, EVALUATION_ROWS):
+            x, t = data.x[rows, ...], data.t[rows, ...]
             scores = self.scores(params, x)
             loss = self.spec.loss.value(scores, self._targets(t), backend=self.backend)
             total_loss += self._number(loss) * x.shape[0]
@@ -202,7 +202,9 @@ class Engine:
                     _store(grad_w, grad_b, unit, rows, derivative / step)
         return out
 
-    def train(self, state: TrainingState, data: Dataset, order: np.ndarray, batch: int) -> np.ndarray:
+    def train(
+        self, state: TrainingState, data: Dataset, order: np.ndarray, batch: int
+    ) -> np.ndarray:
         """Do one update per batch and return each batch's loss before its update.
 
         Parameters
@@ -224,8 +226,8 @@ class Engine:
         xp = self.backend.xp
         on_device = self.backend.asarray(order)
         losses = []
-        for start in range(0, order.shape[0], batch):
-            index = on_device[start : start + batch]
+        for rows in _slices(order.shape[0], batch):
+            index = on_device[rows]
             x, t = xp.take(data.x, index, axis=0), xp.take(data.t, index, axis=0)
             losses.append(self._gradient_of(state, x, t))
             state.step += 1
@@ -284,9 +286,7 @@ class Engine:
         """Cut the weights of a unit so that no temporary array outgrows `CHUNK_ELEMENTS`."""
         weights, samples = moved_by.shape
         widest = max(self.spec.sizes[layer + 1 :])
-        rows = max(1, CHUNK_ELEMENTS // (max(1, samples) * widest))
-        for start in range(0, weights, rows):
-            yield slice(start, min(start + rows, weights))
+        return _slices(weights, max(1, CHUNK_ELEMENTS // (max(1, samples) * widest)))
 
     def _loss_change(
         self,
@@ -303,13 +303,21 @@ class Engine:
         """
         loss, backend = self.spec.loss, self.backend
         if layer == len(layers) - 1:
-            column = backend.one_hot(backend.asarray(np.asarray(unit)), pre[-1].shape[1], self.dtype)
+            column = backend.one_hot(
+                backend.asarray(np.asarray(unit)), pre[-1].shape[1], self.dtype
+            )
             return loss.delta(pre[-1], move[..., None] * column, t, backend=backend)
         moved = self._activation_delta(pre[layer][:, unit], move)
         change = moved[..., None] * layers[layer + 1][0][unit, :]
         for i in range(layer + 1, len(layers) - 1):
             change = self._activation_delta(pre[i], change) @ layers[i + 1][0]
         return loss.delta(pre[-1], change, t, backend=backend)
+
+
+def _slices(total: int, length: int) -> Iterator[slice]:
+    """Cut ``range(total)`` into slices that end inside it, as the array API asks."""
+    for start in range(0, total, length):
+        yield slice(start, min(start + length, total))
 
 
 def _store(grad_w: Array, grad_b: Array | None, unit: int, rows: slice, values: Array) -> None:

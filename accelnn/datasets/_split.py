@@ -111,7 +111,7 @@ def _counts(sizes: NDArray[np.intp], fraction: float) -> NDArray[np.intp]:
     itself would not ensure: ten classes of four at a fraction of 0.1 would get nothing at all.
     """
     shares = sizes * fraction
-    counts: NDArray[np.intp] = np.minimum(np.floor(shares).astype(np.intp), sizes - 1)
+    counts: NDArray[np.intp] = np.floor(shares).astype(np.intp)
     missing = round(float(sizes.sum() * fraction)) - int(counts.sum())
     can_give = counts < sizes - 1
     by_remainder = np.argsort(np.where(can_give, counts - shares, np.inf), kind="stable")

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from accelnn._progress import progress_bar
+from accelnn._progress import Advance, progress_bar
 from accelnn._typing import Array, ArrayLike
 from accelnn._validation import as_array, as_floating, check_finite, positive_int
 from accelnn.backends import Backend, resolve
@@ -126,7 +126,7 @@ def _serial(
     x: Array,
     base: Any,
     points: Stencil,
-    advance: Callable[[int], None],
+    advance: Advance,
 ) -> Array:
     """Move `x` in place, one coordinate at a time."""
     differences = []
@@ -160,7 +160,7 @@ def _batched(
     x: Array,
     points: Stencil,
     chunk: int,
-    advance: Callable[[int], None],
+    advance: Advance,
 ) -> Array:
     """Evaluate the points of `chunk` coordinates in one call."""
     xp = backend.xp
@@ -169,7 +169,7 @@ def _batched(
     columns = backend.asarray(np.arange(size))
     differences = []
     for start in range(0, size, chunk):
-        moved = columns[None, :] == columns[start : start + chunk, None]
+        moved = columns[None, :] == columns[start : min(start + chunk, size), None]
         k = moved.shape[0]
         batch = xp.concat([xp.where(moved, upper, flat), xp.where(moved, lower, flat)])
         values = _batch(backend, f, xp.reshape(batch, (2 * k, *x.shape)))

@@ -239,9 +239,7 @@ class Net:
         shape = (n_outputs,) if n is None else (n, n_outputs)
         # A single output has no classes: integers of shape (n,) are a forgotten column axis.
         labels = self.spec.loss.classifies or n_outputs > 1
-        return as_targets(
-            self.backend, t, shape, dtype or self.dtype, name=name, labels=labels
-        )
+        return as_targets(self.backend, t, shape, dtype or self.dtype, name=name, labels=labels)
 
     # From the caller's arrays to the engine's ------------------------------------------------
 

@@ -118,7 +118,8 @@ def serve(answer):
 
 @pytest.fixture(autouse=True)
 def _no_proxy(monkeypatch):
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    for variable in ("NO_PROXY", "no_proxy"):
+        monkeypatch.setenv(variable, "127.0.0.1")
 
 
 @pytest.fixture
@@ -264,9 +265,13 @@ def test_cache_that_cannot_be_made(tmp_path):
     assert contents(tmp_path) == {"file": b"in the way"}
 
 
-def test_pooch_prints_nothing_and_keeps_its_level(cache, capfd):
+def test_pooch_says_nothing_and_keeps_its_level(cache):
     logger = pooch.get_logger()
+    said = []
+    handler = logging.Handler()
+    handler.emit = said.append
     level = logger.level
+    logger.addHandler(handler)
     logger.setLevel(logging.INFO)
     try:
         with serve(good) as mirror:
@@ -274,7 +279,8 @@ def test_pooch_prints_nothing_and_keeps_its_level(cache, capfd):
         assert logger.level == logging.INFO
     finally:
         logger.setLevel(level)
-    assert capfd.readouterr() == ("", "")
+        logger.removeHandler(handler)
+    assert said == []
 
 
 def test_progress_bar_names_the_file(cache, capsys, monkeypatch):
@@ -287,22 +293,47 @@ def test_progress_bar_names_the_file(cache, capsys, monkeypatch):
     assert "bytes" in err
 
 
-def test_bar_counts_what_pooch_reports(monkeypatch):
-    moves = []
+@pytest.fixture
+def moves(monkeypatch):
+    """What is shown on the bars, in order."""
+    seen = []
 
     @contextmanager
     def recording_bar(description, total, *, unit):
-        yield lambda n, _note: moves.append((description, total, unit, n))
+        seen.append((description, total, unit))
+        try:
+            yield lambda n, _note: seen.append(n)
+        finally:
+            seen.append("gone")
 
     monkeypatch.setattr("accelnn.datasets._download_bar.progress_bar", recording_bar)
+    return seen
+
+
+def test_bar_counts_no_further_than_its_end(moves):
     with DownloadBar("a file") as bar:
         bar.total = 1500
         bar.update(1000)
         bar.update(1000)
         bar.reset()
         bar.update(1500)
-    assert {move[:3] for move in moves} == {("a file", 1500, "bytes")}
-    assert [move[3] for move in moves] == [1000, 500, -1500, 1500]
+        bar.close()
+    assert moves == [("a file", 1500, "bytes"), 1000, 500, -1500, 1500, "gone"]
+
+
+def test_bar_counts_when_the_end_is_not_known(moves):
+    with DownloadBar("a file") as bar:
+        bar.total = 0
+        bar.update(1000)
+        bar.update(1000)
+    assert moves == [("a file", 0, "bytes"), 1000, 1000, "gone"]
+
+
+def test_bar_goes_away_when_a_mirror_fails(cache, moves):
+    with serve(connection_cut) as bad, pytest.raises(DatasetError):
+        fetch(cache, bad, progress=True)
+    assert moves[0][0] == "first-ubyte"
+    assert moves[-1] == "gone"
 
 
 def test_default_cache_is_the_operating_systems(tmp_path, monkeypatch):

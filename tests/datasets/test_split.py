@@ -41,6 +41,7 @@ def test_each_class_gives_its_share_and_keeps_one(fraction):
         ([4] * 10, 0.1, [1, 1, 1, 1, 0, 0, 0, 0, 0, 0]),  # 0.4 each, 4 in all
         ([7, 2, 1], 0.5, [4, 1, 0]),  # 3.5, 1 and 0.5 of 5; the single sample stays
         ([3, 3], 0.9, [2, 2]),  # 2.7 each, but one must stay
+        ([11, 18, 17], 0.1, [1, 2, 2]),  # 1.1, 1.8 and 1.7, 5 in all
         ([10, 1], 0.5, [6, 0]),  # 5 and 0.5; the total of 5.5 rounds to 6
     ],
 )

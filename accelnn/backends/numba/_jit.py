@@ -10,7 +10,9 @@ __all__ = ["elementwise", "loop"]
 
 def loop(function: Callable[..., Any]) -> Any:
     """Compile a function of arrays on its first call."""
-    return _cached(lambda **options: numba.njit(nogil=True, error_model="numpy", **options), function)
+    return _cached(
+        lambda **options: numba.njit(nogil=True, error_model="numpy", **options), function
+    )
 
 
 def elementwise(function: Callable[..., Any]) -> Any:

@@ -12,7 +12,10 @@ from accelnn.errors import BackendUnavailableError
 
 __all__ = ["NumbaBackend"]
 
-COMPILED_DTYPES = ("float32", "float64")
+# Widest row for which one compiled pass beats NumPy's vectorised passes: their overhead is per
+# call, its own is one scalar exponential per element.
+NARROW = 16
+COMPILED_DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
 
 
 class NumbaBackend(NumpyBackend):
@@ -47,35 +50,29 @@ class NumbaBackend(NumpyBackend):
             )
             raise BackendUnavailableError(msg, reason="import failed") from error
 
-    def sigmoid(self, x: Array) -> Array:
-        """See `Backend.sigmoid`."""
-        return self._kernels.sigmoid(x) if _compiled(x) else super().sigmoid(x)
-
-    def sigmoid_grad(self, x: Array) -> Array:
-        """See `Backend.sigmoid_grad`."""
-        return self._kernels.sigmoid_grad(x) if _compiled(x) else super().sigmoid_grad(x)
-
     def sigmoid_delta(self, x: Array, d: Array) -> Array:
         """See `Backend.sigmoid_delta`."""
-        if _compiled(x) and _compiled(d):
+        if not (_compiled(x) and _compiled(d)):
+            return super().sigmoid_delta(x, d)
+        # A compiled comparison raises the processor's flag at a NaN, NumPy's own does not.
+        with np.errstate(invalid="ignore"):
             return self._kernels.sigmoid_delta(x, d)
-        return super().sigmoid_delta(x, d)
 
     def softmax(self, x: Array) -> Array:
         """See `Backend.softmax`."""
-        if not _compiled(x):
+        if not (_compiled(x) and x.shape[-1] <= NARROW):
             return super().softmax(x)
         return _by_row(self._kernels.softmax_rows, x)
 
     def log_softmax(self, x: Array) -> Array:
         """See `Backend.log_softmax`."""
-        if not _compiled(x):
+        if not (_compiled(x) and x.shape[-1] <= NARROW):
             return super().log_softmax(x)
         return _by_row(self._kernels.log_softmax_rows, x)
 
 
 def _compiled(x: Array) -> bool:
-    return x.dtype.name in COMPILED_DTYPES
+    return x.dtype in COMPILED_DTYPES
 
 
 def _by_row(kernel: object, x: Array) -> Array:

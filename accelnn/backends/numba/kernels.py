@@ -11,27 +11,9 @@ from accelnn.backends.numba._jit import elementwise, loop
 
 __all__ = [
     "log_softmax_rows",
-    "sigmoid",
     "sigmoid_delta",
-    "sigmoid_grad",
     "softmax_rows",
 ]
-
-
-@elementwise
-def sigmoid(x):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN201 - typed by Numba
-    """1 / (1 + exp(-x))."""
-    one = type(x)(1)
-    e = math.exp(-abs(x))
-    return (one if x >= 0 else e) / (one + e)
-
-
-@elementwise
-def sigmoid_grad(x):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN201 - typed by Numba
-    """s(x) * s(-x)."""
-    one = type(x)(1)
-    e = math.exp(-abs(x))
-    return e / ((one + e) * (one + e))
 
 
 @elementwise
@@ -42,9 +24,9 @@ def sigmoid_delta(x, d):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN201 
     e = math.exp(-abs(mirrored))
     s = (one if mirrored >= 0 else e) / (one + e)
     q = (e if mirrored >= 0 else one) / (one + e)
-    em = math.expm1(-abs(d))
-    change = s * q * em / (q + s * (one + em))
-    return -change if d > 0 else change
+    change = s * q * math.expm1(-abs(d)) / (q + s * math.exp(-abs(d)))
+    # Numba's expm1 of a float32 is a float64.
+    return type(x)(-change if d > 0 else change)
 
 
 @loop

@@ -1,0 +1,20 @@
+"""The group of commands."""
+
+import click
+
+from accelnn._version import __version__
+from accelnn.cli._backends import backends
+from accelnn.cli._check_gradient import check_gradient
+from accelnn.cli._train import train
+
+__all__ = ["app"]
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="accelnn")
+def app() -> None:
+    """From-scratch neural networks at hardware speed, with gradients you can trust."""
+
+
+for _command in (train, backends, check_gradient):
+    app.add_command(_command)

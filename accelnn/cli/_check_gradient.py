@@ -1,0 +1,97 @@
+"""``accelnn check-gradient``: backpropagation against finite differences, on real images."""
+
+import sys
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from accelnn.backends import get_backend
+from accelnn.cli._options import friendly_errors, load_data, net_options
+from accelnn.errors import GradientCheckError
+from accelnn.gradient import GradientReport
+from accelnn.gradient import check_gradient as check
+from accelnn.losses import LOSSES
+from accelnn.nets import MLP, Net
+
+__all__ = ["check_gradient"]
+
+
+@click.command("check-gradient")
+@net_options
+@click.option("--loss", type=click.Choice(list(LOSSES)), default="cross_entropy", show_default=True)
+@click.option(
+    "--dtype", type=click.Choice(["float32", "float64"]), default="float64", show_default=True
+)
+@click.option(
+    "--samples",
+    type=click.IntRange(min=1),
+    default=20,
+    show_default=True,
+    help="Images in the batch.",
+)
+@click.option(
+    "--mode",
+    type=click.Choice(["directional", "sampled", "full"]),
+    default="sampled",
+    show_default=True,
+    help="Random directions, 100 coordinates of each parameter, or all.",
+)
+def check_gradient(
+    backend: str,
+    data: str,
+    hidden: tuple[int, ...],
+    activation: str,
+    seed: int,
+    loss: str,
+    dtype: str,
+    samples: int,
+    mode: str,
+) -> None:
+    """Check a net's backpropagation against finite differences; exit with 1 if it is wrong."""
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    with friendly_errors():
+        (x, t), _ = load_data(data)
+        net = MLP(
+            (x.shape[1], *hidden, 10),
+            activation=activation,
+            loss=loss,
+            dtype=dtype,
+            rng=seed,
+            backend=get_backend(backend),
+        )
+        x, t = net.backend.asarray(x[:samples]), net.backend.asarray(t[:samples])
+        console.print(f"{net}, {samples} images", highlight=False)
+        gradient = net.gradient(x, t)
+        reports = {
+            name: _report(lambda _: net.loss(x, t), gradient[name], net, name, mode)
+            for name in net.params
+        }
+    console.print(_table(reports))
+    if not all(report.passed for report in reports.values()):
+        sys.exit(1)
+
+
+def _report(f: object, gradient: object, net: Net, name: str, mode: str) -> GradientReport:
+    try:
+        return check(f, gradient, net.params[name], mode=mode, backend=net.backend)  # type: ignore[arg-type] - click has checked the mode
+    except GradientCheckError as error:
+        return error.report  # type: ignore[return-value] - raised with its report
+
+
+def _table(reports: dict[str, GradientReport]) -> Table:
+    table = Table("parameter", "verdict", "worst at")
+    for title in ("analytic", "numerical", "error", "tolerance", "compared"):
+        table.add_column(title, justify="right")
+    for name, report in reports.items():
+        table.add_row(
+            name,
+            "right" if report.passed else "WRONG",
+            "a direction" if report.index is None else str(list(report.index)),
+            f"{report.analytic:.8g}",
+            f"{report.numerical:.8g}",
+            f"{report.error:.2g}",
+            f"{report.tolerance:.2g}",
+            f"{report.comparisons:,}",
+        )
+    return table

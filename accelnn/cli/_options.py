@@ -1,0 +1,88 @@
+"""Options and behaviour that several commands share."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+
+from accelnn.datasets import load_mnist
+from accelnn.nets._mlp import ACTIVATIONS
+
+__all__ = ["friendly_errors", "load_data", "net_options"]
+
+Data = tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
+
+
+class _Widths(click.ParamType):
+    """Hidden layer widths, as in ``256,128``."""
+
+    name = "widths"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[int, ...]:
+        if isinstance(value, tuple):
+            return value
+        try:
+            widths = tuple(int(part) for part in str(value).split(",") if part.strip())
+        except ValueError:
+            self.fail(f"{value!r} is not a list of widths such as 50 or 256,128", param, ctx)
+        if any(width < 1 for width in widths):
+            self.fail(f"{value!r} holds a width below 1", param, ctx)
+        return widths
+
+
+_NET_OPTIONS = (
+    click.option(
+        "--backend",
+        default="auto",
+        show_default=True,
+        help="Where to compute: numpy, numba, cupy, or the fastest that is usable.",
+    ),
+    click.option(
+        "--data",
+        default="5k",
+        show_default=True,
+        help="'5k' (shipped), 'mnist' (full; downloaded once), or a folder with the four files.",
+    ),
+    click.option(
+        "--hidden",
+        type=_Widths(),
+        default="50",
+        show_default=True,
+        help="Widths of the hidden layers, e.g. 256,128.",
+    ),
+    click.option(
+        "--activation", type=click.Choice(ACTIVATIONS), default="sigmoid", show_default=True
+    ),
+    click.option("--seed", type=int, default=0, show_default=True, help="Of weights and batches."),
+)
+
+
+def net_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that describe a net and its data."""
+    for option in reversed(_NET_OPTIONS):
+        command = option(command)
+    return command
+
+
+def load_data(name: str) -> Data:
+    """Load the data set that ``--data`` names."""
+    if name == "5k":
+        return load_mnist(subset="5k")
+    if name == "mnist":
+        return load_mnist(progress=True)
+    if not Path(name).is_dir():
+        msg = f"--data {name!r} is neither '5k' nor 'mnist' nor a folder"
+        raise ValueError(msg)
+    return load_mnist(data_dir=name)
+
+
+@contextmanager
+def friendly_errors() -> Iterator[None]:
+    """Show what a user can mend as a message, not as a traceback."""
+    try:
+        yield
+    except (ValueError, TypeError, ImportError, OSError) as error:
+        raise click.ClickException(str(error)) from error

@@ -1,0 +1,270 @@
+"""Pictures of a training run."""
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from accelnn._validation import positive_int
+from accelnn.plotting._axes import BLUE, ORANGE, check_axes, flat_axes, new_figure, style
+from accelnn.training import History
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["plot_accuracy", "plot_loss", "plot_training"]
+
+PANEL = 4.2  # inches, the width of one
+HEIGHT = 3.8
+
+# Shorter curves read well as they are.
+SMOOTHED_FROM = 200
+# Windows of the moving average that fit side by side into a panel.
+WINDOWS = 50
+# Points on a curve of more epochs than this would run into each other.
+MARKED_UP_TO = 30
+# The search for the best place of a legend is slow, and warns so, among more points than this.
+PLACED_UP_TO = 10_000
+
+
+def plot_loss(
+    history: History | Sequence[float],
+    *,
+    axes: "Iterable[Axes] | None" = None,
+    first: int = 1000,
+) -> "tuple[Axes, Axes]":
+    """Draw the training loss: the whole run, and beside it the start.
+
+    Parameters
+    ----------
+    history : History or sequence of float
+        What `accelnn.fit` returned, or the losses themselves.
+    axes : pair of Axes, optional
+        For the whole run and for the start; they are made to share their y axis. By default those
+        of a new figure.
+    first : int, default 1000
+        Iterations of the start.
+
+    Returns
+    -------
+    tuple of Axes
+        The two axes. A panel of 200 iterations or more shows the losses faintly, and their moving
+        average over a fiftieth of the panel.
+
+    Raises
+    ------
+    ValueError
+        If there are no losses, or `axes` are not two.
+
+    Examples
+    --------
+    >>> import matplotlib.pyplot as plt
+    >>> from accelnn.plotting import plot_loss
+    >>> whole, start = plot_loss([2.3, 1.9, 1.2, 0.8], first=2)
+    >>> whole.lines[0].get_ydata().tolist()
+    [2.3, 1.9, 1.2, 0.8]
+    >>> start.lines[0].get_ydata().tolist()
+    [2.3, 1.9]
+    >>> plt.close(whole.figure)
+    """
+    losses = _losses(history)
+    first = min(positive_int(first, "first"), losses.size)
+    if axes is None:
+        whole, start = _loss_axes(new_figure(2 * PANEL, HEIGHT), columns=2)
+    else:
+        whole, start = _pair(axes)
+    _draw_losses(whole, losses, f"Training loss, {losses.size:,} iterations")
+    _draw_losses(start, losses[:first], f"Training loss, first {first:,} iterations")
+    whole.set_ylabel("Loss")
+    return whole, start
+
+
+def plot_accuracy(
+    history: History, *, ax: "Axes | None" = None, label: str = "", **kwargs: Any
+) -> "Axes":
+    """Draw the accuracy on training and test data, per epoch.
+
+    Parameters
+    ----------
+    history : History
+        What `accelnn.fit` returned, given ``validation``.
+    ax : Axes, optional
+        By default that of a new figure. To compare runs, draw them into the same axes.
+    label : str, default ""
+        A name for the run, put before "train" and "test" in the legend.
+    **kwargs
+        Passed to ``Axes.plot``, for both lines.
+
+    Returns
+    -------
+    Axes
+
+    Raises
+    ------
+    ValueError
+        If the history holds no accuracies: `accelnn.fit` got no ``validation``, or the loss does
+        not classify.
+
+    Examples
+    --------
+    >>> import accelnn
+    >>> import matplotlib.pyplot as plt
+    >>> from accelnn.plotting import plot_accuracy
+    >>> (x, t), test = accelnn.load_mnist(subset="5k")
+    >>> net = accelnn.TwoLayerNet(784, 50, 10, rng=0)
+    >>> history = accelnn.fit(net, x, t, validation=test, epochs=3, rng=0)
+    >>> ax = plot_accuracy(history)
+    >>> ax.lines[0].get_xdata().tolist()
+    [0.0, 1.0, 2.0, 3.0]
+    >>> plt.close(ax.figure)
+    """
+    if not history.evaluated_at:
+        msg = (
+            "this history holds no accuracies: fit() records them when it is given "
+            "validation=(x, t)"
+        )
+        raise ValueError(msg)
+    if not history.train_accuracy:
+        msg = (
+            "this history holds no accuracies: the net's loss does not classify. plot_training() "
+            "draws its losses on training and test data"
+        )
+        raise ValueError(msg)
+    ax = flat_axes(ax, 1.2 * PANEL, HEIGHT)
+    curves = history.train_accuracy, history.test_accuracy
+    _draw_curves(ax, history, "Accuracy", *curves, label=label, **kwargs)
+    ax.legend(loc="lower right")
+    # The data of everything in the axes, so that a second run drawn into them stays in sight.
+    low = ax.dataLim.y0
+    bottom = max(0.0, math.floor(10 * low - 0.1) / 10)
+    ax.set_ylim(bottom, 1 + 0.02 * (1 - bottom))
+    return ax
+
+
+def plot_training(history: History, *, figure: "Figure | None" = None) -> "Figure":
+    """Draw the loss and the accuracy of a training run in one figure.
+
+    Parameters
+    ----------
+    history : History
+        What `accelnn.fit` returned.
+    figure : Figure, optional
+        By default a new one of pyplot; a ``matplotlib.figure.Figure()`` is one that pyplot does
+        not keep.
+
+    Returns
+    -------
+    Figure
+        With the panels of `plot_loss` and that of `plot_accuracy`. Without accuracies the third
+        panel shows the loss on training and test data; without ``validation`` it is left out.
+
+    Raises
+    ------
+    ValueError
+        If the history holds no losses.
+
+    Examples
+    --------
+    >>> import matplotlib.pyplot as plt
+    >>> import accelnn
+    >>> from accelnn.plotting import plot_training
+    >>> (x, t), test = accelnn.load_mnist(subset="5k")
+    >>> net = accelnn.TwoLayerNet(784, 50, 10, rng=0)
+    >>> figure = plot_training(accelnn.fit(net, x, t, validation=test, epochs=3, rng=0))
+    >>> len(figure.axes)
+    3
+    >>> plt.close(figure)
+    """
+    _losses(history)
+    columns = 3 if history.evaluated_at else 2
+    if figure is None:
+        figure = new_figure(columns * PANEL, HEIGHT)
+    plot_loss(history, axes=_loss_axes(figure, columns))
+    if history.train_accuracy:
+        plot_accuracy(history, ax=figure.add_subplot(1, columns, columns))
+    elif history.evaluated_at:
+        ax = figure.add_subplot(1, columns, columns)
+        _draw_curves(ax, history, "Loss", history.train_loss, history.test_loss)
+        ax.legend(loc="upper right")
+    return figure
+
+
+def _losses(history: History | Sequence[float]) -> np.ndarray:
+    losses = np.asarray(history.loss if isinstance(history, History) else history, dtype=float)
+    if losses.ndim != 1 or losses.size == 0:
+        msg = f"losses must be a sequence of at least one number, got shape {losses.shape}"
+        raise ValueError(msg)
+    return losses
+
+
+def _loss_axes(figure: "Figure", columns: int) -> "tuple[Axes, Axes]":
+    whole = figure.add_subplot(1, columns, 1)
+    start = figure.add_subplot(1, columns, 2, sharey=whole)
+    start.tick_params(labelleft=False)
+    return whole, start
+
+
+def _pair(axes: "Iterable[Axes]") -> "tuple[Axes, Axes]":
+    given = list(axes)
+    if len(given) != 2:  # noqa: PLR2004 - the whole run and its start
+        msg = f"axes must be two, for the whole run and for its start; got {len(given)}"
+        raise ValueError(msg)
+    whole, start = (check_axes(ax, f"axes[{i}]") for i, ax in enumerate(given))
+    if not whole.get_shared_y_axes().joined(whole, start):
+        start.sharey(whole)
+    return whole, start
+
+
+def _draw_losses(ax: "Axes", losses: np.ndarray, title: str) -> None:
+    smooth = losses.size >= SMOOTHED_FROM
+    ax.plot(
+        np.arange(losses.size),
+        losses,
+        color=BLUE,
+        linewidth=0.8 if smooth else 1.5,
+        alpha=0.35 if smooth else 1.0,
+        label="each batch",
+    )
+    if smooth:
+        window = losses.size // WINDOWS
+        # A tenth of a window apart: the work stays proportional to the length of the run.
+        stride = max(1, window // 10)
+        windows = np.lib.stride_tricks.sliding_window_view(losses, window)[::stride]
+        average = windows.mean(axis=1)
+        middle = stride * np.arange(average.size) + (window - 1) / 2
+        ax.plot(middle, average, color=BLUE, linewidth=2.0, label=f"mean of {window:,}")
+        ax.legend(loc="best" if losses.size <= PLACED_UP_TO else "upper right")
+    ax.set(title=title, xlabel="Iteration")
+    ax.xaxis.set_major_formatter("{x:,.12g}")
+    ax.grid(alpha=0.3)
+
+
+def _draw_curves(
+    ax: "Axes",
+    history: History,
+    quantity: str,
+    train: Sequence[float],
+    test: Sequence[float],
+    **kwargs: Any,
+) -> None:
+    epochs = np.array(history.evaluated_at) / history.batches_per_epoch
+    run = kwargs.pop("label", "")
+    for values, name, colour, dashes, marker in (
+        (train, "train", BLUE, "-", "o"),
+        (test, "test", ORANGE, "--", "s"),
+    ):
+        line = style(
+            "lines.Line2D",
+            kwargs,
+            color=colour,
+            linestyle=dashes,
+            linewidth=1.8,
+            marker=marker if len(epochs) <= MARKED_UP_TO else "",
+            markersize=4,
+            label=f"{run}, {name}" if run else name,
+        )
+        ax.plot(epochs, values, **line)
+    ax.set(title=f"{quantity} per epoch", xlabel="Epoch", ylabel=quantity)
+    ax.grid(alpha=0.3)

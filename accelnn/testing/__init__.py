@@ -1,0 +1,25 @@
+"""What tests of a backend need: assertions, op cases, test backends, the conformance suite.
+
+A third party's backend is checked by the suite that checks ours::
+
+    from accelnn.testing import BackendConformance
+
+    class TestMyBackend(BackendConformance):
+        backend = MyBackend
+
+This module needs pytest; `StrictBackend` needs array-api-strict.
+"""
+
+from accelnn.testing._assertions import assert_close
+from accelnn.testing._backends import ReadOnlyBackend, StrictBackend
+from accelnn.testing._conformance import BackendConformance
+from accelnn.testing._ops import OP_CASES, OpCase
+
+__all__ = [
+    "OP_CASES",
+    "BackendConformance",
+    "OpCase",
+    "ReadOnlyBackend",
+    "StrictBackend",
+    "assert_close",
+]

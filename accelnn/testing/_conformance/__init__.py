@@ -1,0 +1,50 @@
+"""The suite that every backend must pass, ours or a third party's."""
+
+from typing import ClassVar
+
+import pytest
+
+from accelnn.backends import Backend, get_backend
+from accelnn.backends._resolve import BackendLike
+from accelnn.errors import BackendUnavailableError
+from accelnn.testing._conformance._functions import FunctionConformance
+from accelnn.testing._conformance._gradients import GradientConformance
+from accelnn.testing._conformance._identity import IdentityConformance
+from accelnn.testing._conformance._nets import NetConformance
+from accelnn.testing._conformance._ops import OpConformance
+from accelnn.testing._conformance._training import TrainingConformance
+
+__all__ = ["BackendConformance"]
+
+
+class BackendConformance(
+    IdentityConformance,
+    OpConformance,
+    FunctionConformance,
+    GradientConformance,
+    NetConformance,
+    TrainingConformance,
+):
+    """Subclass this in a test module and set `backend`; pytest does the rest.
+
+    A backend that cannot be used here is skipped, unless pytest was given an option
+    ``--require-backend`` with its name.
+
+    Attributes
+    ----------
+    backend : str, Backend or subclass of Backend
+        What is tested.
+    """
+
+    backend: ClassVar[BackendLike]
+
+    @pytest.fixture
+    def b(self, request: pytest.FixtureRequest) -> Backend:
+        """Return the backend under test."""
+        try:
+            return get_backend(self.backend)
+        except BackendUnavailableError as error:
+            required = request.config.getoption("--require-backend", default=[])
+            if self.backend in required:
+                pytest.fail(f"--require-backend {self.backend}: {error}", pytrace=False)
+            pytest.skip(f"{self.backend}: {error.reason}")

@@ -1,0 +1,105 @@
+"""Finite differences of functions on the backend's arrays."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import accelnn
+from accelnn._typing import Array
+from accelnn.backends import Backend
+from accelnn.errors import GradientCheckError, ImpureFunctionError
+from accelnn.testing._assertions import assert_close
+
+METHODS = ("central", "forward", "backward")
+TOLERANCE = {
+    ("central", "float64"): 1e-9,
+    ("forward", "float64"): 1e-6,
+    ("backward", "float64"): 1e-6,
+    ("central", "float32"): 2e-3,
+    ("forward", "float32"): 1e-2,
+    ("backward", "float32"): 1e-2,
+}
+POINT = np.array([[0.5, -1.5, 2.0], [0.25, 1.0, -3.0]])
+
+
+class GradientConformance:
+    """`numerical_diff`, `numerical_gradient`, `check_gradient` and `gradient_descent`."""
+
+    @pytest.mark.parametrize("dtype", ["float32", "float64"])
+    @pytest.mark.parametrize("method", METHODS)
+    def test_gradient_serial_and_batched(self, b: Backend, method: str, dtype: str) -> None:
+        xp = b.xp
+        x = b.zeros(POINT.shape, dtype)
+        x[...] = b.asarray(POINT, dtype)
+        tolerance = TOLERANCE[method, dtype]
+
+        def f(x: Array) -> Array:
+            return xp.sum(xp.sin(x) * x)
+
+        def many(x: Array) -> Array:
+            return xp.sum(xp.sin(x) * x, axis=(1, 2))
+
+        expected = np.sin(POINT) + POINT * np.cos(POINT)
+        options: Any = {"method": method, "backend": b}
+        serial = accelnn.numerical_gradient(f, x, **options)
+        assert_close(serial, expected, backend=b, dtype=dtype, rtol=tolerance, atol=tolerance)
+        for chunk_size in (None, 1, 4, 100):
+            batched = accelnn.numerical_gradient(
+                many, x, batched=True, chunk_size=chunk_size, **options
+            )
+            assert_close(batched, expected, backend=b, dtype=dtype, rtol=tolerance, atol=tolerance)
+        assert_close(x, POINT.astype(dtype), backend=b, rtol=0.0)
+
+    def test_closure_over_x_that_ignores_its_argument(self, b: Backend) -> None:
+        x = b.zeros((2,), "float64")
+        x[...] = b.asarray([3.0, 4.0])
+        gradient = accelnn.numerical_gradient(lambda _: b.xp.sum(x**2), x, backend=b)
+        assert_close(gradient, [6.0, 8.0], backend=b, rtol=1e-9)
+        with pytest.raises(ImpureFunctionError, match="does not depend on its argument alone"):
+            accelnn.numerical_gradient(
+                lambda p: b.xp.broadcast_to(b.xp.sum(x**2), (p.shape[0],)),
+                x,
+                batched=True,
+                backend=b,
+            )
+
+    def test_integers_are_promoted(self, b: Backend) -> None:
+        x = b.asarray(np.array([3, 4]))
+        gradient = accelnn.numerical_gradient(lambda x: b.xp.sum(x**2), x, backend=b)
+        assert_close(gradient, [6.0, 8.0], backend=b, rtol=1e-9)
+
+    def test_diff_is_elementwise(self, b: Backend) -> None:
+        x = b.asarray([[1.0, 2.0, -3.0]])
+        assert_close(
+            accelnn.numerical_diff(lambda x: x**3, x, backend=b),
+            [[3.0, 12.0, 27.0]],
+            backend=b,
+            rtol=1e-8,
+        )
+
+    @pytest.mark.parametrize("mode", ["directional", "sampled", "full"])
+    @pytest.mark.parametrize("dtype", ["float32", "float64"])
+    def test_check_gradient(self, b: Backend, dtype: str, mode: str) -> None:
+        x = b.asarray(POINT, dtype)
+        options: Any = {"mode": mode, "backend": b}
+
+        def f(x: Array) -> Array:
+            return b.xp.sum(x**3)
+
+        assert accelnn.check_gradient(f, lambda x: 3.0 * x**2, x, **options).passed
+        wrong = b.asarray(3.0 * POINT**2 + np.array([[0, 0, 0], [0, 1.0, 0]]), dtype)
+        with pytest.raises(GradientCheckError, match=r"worst at x\[1, 1\]") as raised:
+            accelnn.check_gradient(f, wrong, x, **options)
+        report: Any = raised.value.report
+        assert report.analytic == pytest.approx(4.0, rel=1e-3)
+        assert report.numerical == pytest.approx(3.0, rel=1e-2)
+
+    def test_descent(self, b: Backend) -> None:
+        start = b.asarray([-3.0, 4.0])
+        x = accelnn.gradient_descent(
+            lambda x: b.xp.sum(x**2), start, lr=0.1, step_num=100, backend=b
+        )
+        # x is multiplied by 1 - 2 lr at every step.
+        assert_close(x, np.array([-3.0, 4.0]) * 0.8**100, backend=b, rtol=1e-6)
+        assert_close(start, [-3.0, 4.0], backend=b, rtol=0.0)

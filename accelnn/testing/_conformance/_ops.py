@@ -1,0 +1,105 @@
+"""Every op of the table, over odd shapes and layouts, in both dtypes."""
+
+import warnings
+
+import numpy as np
+import pytest
+
+from accelnn._typing import Array
+from accelnn.backends import Backend
+from accelnn.testing._assertions import assert_close
+from accelnn.testing._ops import OP_CASES, OpCase
+
+SPECIAL = np.array([-np.inf, -1000.0, -1e-30, -0.0, 0.0, 1e-30, 1000.0, np.inf, np.nan])
+AT_SPECIAL = {
+    "sigmoid": [0.0, 0.0, 0.5, 0.5, 0.5, 0.5, 1.0, 1.0, np.nan],
+    "sigmoid_grad": [0.0, 0.0, 0.25, 0.25, 0.25, 0.25, 0.0, 0.0, np.nan],
+    "relu": [0.0, 0.0, 0.0, 0.0, 0.0, 1e-30, 1000.0, np.inf, np.nan],
+    "relu_grad": [0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 1.0, 1.0, np.nan],
+    "tanh": [-1.0, -1.0, -1e-30, -0.0, 0.0, 1e-30, 1.0, 1.0, np.nan],
+    "tanh_grad": [0.0, 0.0, 1.0, 1.0, 1.0, 1.0, 0.0, 0.0, np.nan],
+    "identity": SPECIAL,
+}
+
+_all_cases = pytest.mark.parametrize("case", OP_CASES, ids=str)
+_both_dtypes = pytest.mark.parametrize("dtype", ["float32", "float64"])
+
+
+def _arguments(case: OpCase, shape: tuple[int, ...], dtype: str) -> list[np.ndarray]:
+    draw = np.random.default_rng([len(shape), *shape])
+    return [np.asarray(a, dtype=dtype) for a in case.arguments(draw, shape)]
+
+
+def _check(b: Backend, case: OpCase, arguments: list[np.ndarray], on_device: list[Array]) -> None:
+    dtype = arguments[0].dtype
+    actual = getattr(b, case.op)(*on_device, *case.options)
+    expected = np.asarray(case.reference(*(a.astype(np.longdouble) for a in arguments)))
+    eps = float(np.finfo(dtype).eps)
+    assert_close(
+        actual,
+        expected.astype(np.float64),
+        backend=b,
+        dtype=dtype,
+        rtol=case.ulps * eps,
+        atol=case.floor * eps,
+    )
+
+
+class OpConformance:
+    """The ops."""
+
+    @_all_cases
+    @_both_dtypes
+    def test_op_matches_its_reference(self, b: Backend, case: OpCase, dtype: str) -> None:
+        for shape in case.shapes:
+            arguments = _arguments(case, shape, dtype)
+            kept = [a.copy() for a in arguments]
+            on_device = [b.asarray(a) for a in arguments]
+            _check(b, case, arguments, on_device)
+            for array, before in zip(on_device, kept, strict=True):
+                np.testing.assert_array_equal(b.to_numpy(array), before)
+
+    @_all_cases
+    @_both_dtypes
+    def test_op_takes_any_layout(self, b: Backend, case: OpCase, dtype: str) -> None:
+        wide = _arguments(case, (12, 31), dtype)
+        strided = [b.asarray(a)[::2, ::3] for a in wide]
+        _check(b, case, [np.ascontiguousarray(a[::2, ::3]) for a in wide], strided)
+        tall = [np.ascontiguousarray(a.T) for a in _arguments(case, (5, 7), dtype)]
+        _check(b, case, [a.T for a in tall], [b.asarray(a).T for a in tall])
+
+    @pytest.mark.parametrize("op", AT_SPECIAL)
+    @_both_dtypes
+    def test_op_at_the_ends_of_the_number_line(self, b: Backend, op: str, dtype: str) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            actual = getattr(b, op)(b.asarray(SPECIAL, dtype))
+        assert_close(actual, np.asarray(AT_SPECIAL[op], dtype), backend=b, rtol=1e-6)
+
+    @pytest.mark.parametrize("op", ["softmax", "log_softmax", "logsumexp"])
+    @_both_dtypes
+    def test_shifts_so_as_not_to_overflow(self, b: Backend, op: str, dtype: str) -> None:
+        x = b.asarray([[1000.0, 1000.0], [-1000.0, 0.0], [0.0, -np.inf]], dtype)
+        half = np.log(0.5)
+        expected = {
+            "softmax": [[0.5, 0.5], [0.0, 1.0], [1.0, 0.0]],
+            "log_softmax": [[half, half], [-1000.0, 0.0], [0.0, -np.inf]],
+            "logsumexp": [1000.0 - half, 0.0, 0.0],
+        }[op]
+        assert_close(getattr(b, op)(x), np.asarray(expected, dtype), backend=b, rtol=1e-6)
+
+    @pytest.mark.parametrize("op", ["softmax", "log_softmax", "logsumexp"])
+    def test_a_nan_makes_its_own_row_nan_and_no_other(self, b: Backend, op: str) -> None:
+        x = b.asarray([[0.0, np.nan, 1.0], [0.0, 0.0, 0.0]])
+        result = b.to_numpy(getattr(b, op)(x))
+        assert np.isnan(result[0]).all()
+        assert np.isfinite(result[1]).all()
+
+    @_both_dtypes
+    @pytest.mark.parametrize("labels", [np.int64, np.uint8, np.int32])
+    def test_one_hot(self, b: Backend, labels: type, dtype: str) -> None:
+        n = 300  # more classes than uint8 can count
+        rows = b.one_hot(b.asarray(np.array([0, 3, 255 % n], labels)), n, dtype)
+        expected = np.zeros((3, n), dtype)
+        expected[[0, 1, 2], [0, 3, 255]] = 1.0
+        assert_close(rows, expected, backend=b)

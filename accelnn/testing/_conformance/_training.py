@@ -1,0 +1,166 @@
+"""The training loop against a loop written by hand around the reference net."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import accelnn
+from accelnn.backends import Backend
+from accelnn.errors import DivergenceWarning
+from accelnn.losses import LOSSES
+from accelnn.nets._mlp import ACTIVATIONS
+from accelnn.testing._assertions import assert_close
+from accelnn.testing._reference import ReferenceNet, batches, reference_update
+
+SIZES = (9, 6, 4)
+SAMPLES = 53
+BATCH = 10
+OPTIMIZERS = ("SGD", "Momentum", "Nesterov", "AdaGrad", "RMSprop", "Adam")
+
+
+def _blobs(samples: int = SAMPLES) -> tuple[np.ndarray, np.ndarray]:
+    """Return classes that a small net can learn."""
+    draw = np.random.default_rng(8)
+    labels = draw.integers(0, SIZES[-1], size=samples)
+    centres = draw.normal(scale=2.0, size=(SIZES[-1], SIZES[0]))
+    return centres[labels] + draw.normal(size=(samples, SIZES[0])), labels
+
+
+def _net(b: Backend, **options: Any) -> accelnn.MLP:
+    return accelnn.MLP(SIZES, rng=5, backend=b, **{"dtype": "float64", **options})
+
+
+def _train_reference(
+    net: accelnn.MLP, optimizer: str, steps: int, sampling: str = "shuffle"
+) -> tuple[ReferenceNet, list[float]]:
+    host = {key: net.backend.to_numpy(value) for key, value in net.params.items()}
+    reference = ReferenceNet(host, net.spec.activation, net.spec.loss.name)
+    x, labels = _blobs()
+    targets = np.eye(SIZES[-1])[labels]
+    losses, state = [], {}  # type: ignore[var-annotated]
+    for k, index in enumerate(batches(SAMPLES, BATCH, steps, seed=1, sampling=sampling), start=1):
+        losses.append(reference.loss(x[index], targets[index]))
+        grads = reference.gradient(x[index], targets[index])
+        reference_update(optimizer, reference.params, grads, state, k)
+    return reference, losses
+
+
+class TrainingConformance:
+    """`fit` and what is around it."""
+
+    @pytest.mark.parametrize("optimizer", OPTIMIZERS)
+    @pytest.mark.parametrize("dtype", ["float32", "float64"])
+    def test_follows_the_reference_loop(self, b: Backend, optimizer: str, dtype: str) -> None:
+        net = _net(b, dtype=dtype)
+        reference, losses = _train_reference(net, optimizer, 40)
+        rule = getattr(accelnn, optimizer)(0.05)
+        x, t = _blobs()
+        history = accelnn.fit(net, x, t, optimizer=rule, batch_size=BATCH, iters=40, rng=1)
+        rtol = 1e-9 if dtype == "float64" else 2e-3
+        np.testing.assert_allclose(history.loss, losses, rtol=rtol)
+        for key, expected in reference.params.items():
+            assert_close(net.params[key], expected, backend=b, dtype=dtype, rtol=rtol, atol=rtol)
+
+    @pytest.mark.parametrize("loss", LOSSES)
+    @pytest.mark.parametrize("activation", ACTIVATIONS)
+    @pytest.mark.parametrize("sampling", ["shuffle", "replacement"])
+    def test_follows_it_for_every_kind_of_net(
+        self, b: Backend, sampling: Any, activation: str, loss: str
+    ) -> None:
+        net = _net(b, activation=activation, loss=loss)
+        _, losses = _train_reference(net, "SGD", 30, sampling)
+        data = accelnn.prepare(*_blobs(), backend=b, dtype="float64")
+        history = accelnn.fit(
+            net,
+            data,
+            optimizer=accelnn.SGD(0.05),
+            batch_size=BATCH,
+            iters=30,
+            sampling=sampling,
+            rng=1,
+        )
+        np.testing.assert_allclose(history.loss, losses, rtol=1e-9)
+
+    def test_numerical_training_follows_the_analytic_curve(self, b: Backend) -> None:
+        x, t = _blobs()
+        curves = [
+            accelnn.fit(_net(b), x, t, batch_size=BATCH, iters=20, gradient=gradient, rng=1).loss
+            for gradient in ("analytic", "numerical")
+        ]
+        np.testing.assert_allclose(curves[1], curves[0], rtol=1e-6)
+        assert curves[1] != curves[0], "a finite difference is no derivative"
+
+    def test_numerical_training_in_single_precision(self, b: Backend) -> None:
+        x, t = _blobs()
+        net = _net(b, dtype="float32")
+        loss = accelnn.fit(net, x, t, batch_size=BATCH, iters=30, gradient="numerical", rng=1).loss
+        assert loss[-1] < 0.8 * loss[0]
+        assert net.params["W1"].dtype == b.dtype("float32")
+
+    def test_same_seed_same_bits(self, b: Backend) -> None:
+        x, t = _blobs()
+        runs = []
+        for _ in range(2):
+            net = _net(b, dtype="float32")
+            history = accelnn.fit(
+                net, x, t, optimizer=accelnn.Adam(), batch_size=BATCH, epochs=4, rng=9
+            )
+            runs.append((history.loss, b.to_numpy(net.flat).tobytes()))
+        assert runs[0] == runs[1]
+
+    def test_handwritten_loop(self, b: Backend) -> None:
+        net = _net(b, dtype="float32")
+        _, losses = _train_reference(net, "SGD", 40)
+        x, t = (b.asarray(a) for a in _blobs())
+        by_hand = []
+        for index in batches(SAMPLES, BATCH, 40, seed=1):
+            chosen = b.asarray(index)
+            x_batch, t_batch = b.xp.take(x, chosen, axis=0), b.xp.take(t, chosen, axis=0)
+            by_hand.append(net.loss(x_batch, t_batch))
+            grads = net.gradient(x_batch, t_batch)
+            for key in net.params:
+                net.params[key] -= 0.05 * grads[key]
+        np.testing.assert_allclose(by_hand, losses, rtol=2e-3)
+
+    def test_history_with_validation(self, b: Backend) -> None:
+        x, t = _blobs()
+        net = _net(b)
+        start = net.accuracy(b.asarray(x), b.asarray(t))
+        history = accelnn.fit(
+            net, x[:45], t[:45], validation=(x[45:], t[45:]), batch_size=BATCH, iters=12, rng=1
+        )
+        assert history.batches_per_epoch == 5
+        assert history.evaluated_at == [0, 5, 10, 12]
+        assert len(history.test_accuracy) == len(history.train_accuracy) == 4
+        assert history.test_accuracy[-1] == net.accuracy(b.asarray(x[45:]), b.asarray(t[45:]))
+        assert history.train_loss[-1] == pytest.approx(
+            net.loss(b.asarray(x[:45]), b.asarray(t[:45]))
+        )
+        assert start < history.train_accuracy[-1]
+
+    def test_divergence_is_reported(self, b: Backend) -> None:
+        x, t = _blobs()
+        net = _net(b, loss="sum_squared_error", activation="relu", dtype="float32")
+        rule = accelnn.SGD(1e6)
+        with (
+            np.errstate(all="ignore"),
+            pytest.warns(DivergenceWarning, match=r"SGD\(lr=1000000.0\)"),
+        ):
+            history = accelnn.fit(net, x, t, optimizer=rule, batch_size=BATCH, epochs=20, rng=1)
+        assert np.isfinite(history.loss[:-1]).all()
+        assert not np.isfinite(history.loss[-1])
+
+    def test_data_that_is_not_finite_is_refused(self, b: Backend) -> None:
+        x, t = _blobs()
+        x[4, 2] = np.nan
+        with pytest.raises(ValueError, match=r"x must be finite, but x\[4, 2\] is nan; 1 of 477"):
+            accelnn.fit(_net(b), x, t, epochs=1)
+
+    def test_what_the_caller_owns_is_unchanged(self, b: Backend) -> None:
+        x, t = _blobs()
+        x.flags.writeable = t.flags.writeable = False
+        before = x.copy(), t.copy()
+        accelnn.fit(_net(b), x, t, validation=(x, t), batch_size=BATCH, epochs=1, rng=1)
+        np.testing.assert_array_equal(x, before[0])
+        np.testing.assert_array_equal(t, before[1])

@@ -1,0 +1,133 @@
+"""The table of op cases: it drives the conformance tests and the op benchmarks.
+
+References are float64 or longer, and written differently from the ops they check.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+__all__ = ["OP_CASES", "SHAPES", "OpCase"]
+
+# Odd sizes, one element, no element, no axis.
+SHAPES = ((), (1,), (0,), (7,), (3, 5), (1, 1), (2, 3, 4), (31, 33), (785,))
+ROW_SHAPES = ((1,), (7,), (3, 1), (1, 10), (31, 33), (2, 3, 4), (0, 5))
+
+Arrays = tuple[np.ndarray, ...]
+
+
+@dataclass(frozen=True)
+class OpCase:
+    """One op with arguments and the right answer.
+
+    Attributes
+    ----------
+    op : str
+        Name of the method of `accelnn.Backend`.
+    arguments : callable
+        ``arguments(draw, shape)`` returns float64 arrays.
+    reference : callable
+        Takes the arguments, cast to the dtype under test and then to the longest float, and
+        returns the right answer.
+    shapes : tuple of shapes
+        Where the op is defined.
+    options : tuple
+        Further positional arguments.
+    ulps : float
+        Relative error allowed, in units in the last place of each value.
+    floor : float
+        Absolute error allowed on top, in units in the last place of 1.
+    """
+
+    op: str
+    arguments: Callable[[np.random.Generator, tuple[int, ...]], Arrays]
+    reference: Callable[..., Any]
+    shapes: tuple[tuple[int, ...], ...] = SHAPES
+    options: tuple[Any, ...] = ()
+    ulps: float = 16.0
+    floor: float = 0.0
+
+    def __str__(self) -> str:
+        return self.op
+
+
+def _wide(draw: np.random.Generator, shape: tuple[int, ...]) -> Arrays:
+    return (draw.normal(scale=4.0, size=shape),)
+
+
+def _with_small_move(draw: np.random.Generator, shape: tuple[int, ...]) -> Arrays:
+    """Moves from 1e-6 to 10, so that a difference that cancels shows."""
+    size = 10.0 ** draw.uniform(-6.0, 1.0, size=shape)
+    return draw.normal(scale=3.0, size=shape), draw.choice([-1.0, 1.0], size=shape) * size
+
+
+def _probabilities_and_targets(draw: np.random.Generator, shape: tuple[int, ...]) -> Arrays:
+    y = draw.uniform(0.01, 1.0, size=shape)
+    t = draw.uniform(0.0, 1.0, size=shape)
+    return y / y.sum(axis=-1, keepdims=True), t
+
+
+def _pair(draw: np.random.Generator, shape: tuple[int, ...]) -> Arrays:
+    return draw.normal(size=shape), draw.normal(size=shape)
+
+
+def _logistic(x: np.ndarray) -> np.ndarray:
+    return 1.0 / (1.0 + np.exp(-x))
+
+
+def _relu(x: np.ndarray) -> np.ndarray:
+    return x * (x > 0)
+
+
+def _softmax(x: np.ndarray) -> np.ndarray:
+    e = np.exp(x)
+    return e / e.sum(axis=-1, keepdims=True)
+
+
+def _sigmoid_delta(x: np.ndarray, d: np.ndarray) -> np.ndarray:
+    return np.sinh(d / 2) / (2 * np.cosh(x / 2) * np.cosh((x + d) / 2))
+
+
+def _tanh_delta(x: np.ndarray, d: np.ndarray) -> np.ndarray:
+    return np.sinh(d) / (np.cosh(x) * np.cosh(x + d))
+
+
+def _relu_delta(x: np.ndarray, d: np.ndarray) -> np.ndarray:
+    """Return the difference in exact rational arithmetic."""
+    zero = Fraction(0)
+    exact = [
+        max(Fraction(float(a)) + Fraction(float(b)), zero) - max(Fraction(float(a)), zero)
+        for a, b in zip(x.ravel(), d.ravel(), strict=True)
+    ]
+    return np.array([float(value) for value in exact]).reshape(x.shape)
+
+
+OP_CASES = (
+    OpCase("sigmoid", _wide, _logistic),
+    OpCase("sigmoid_grad", _wide, lambda x: _logistic(x) * _logistic(-x)),
+    OpCase("sigmoid_delta", _with_small_move, _sigmoid_delta),
+    OpCase("relu", _wide, _relu),
+    OpCase("relu_grad", _wide, lambda x: (x > 0).astype(x.dtype)),
+    OpCase("relu_delta", _with_small_move, _relu_delta),
+    OpCase("tanh", _wide, lambda x: np.sinh(x) / np.cosh(x)),
+    OpCase("tanh_grad", _wide, lambda x: np.cosh(x) ** -2.0),
+    OpCase("tanh_delta", _with_small_move, _tanh_delta),
+    OpCase("identity", _wide, lambda x: x),
+    OpCase("identity_grad", _wide, np.ones_like),
+    OpCase("identity_delta", _with_small_move, lambda _x, d: d),
+    OpCase("softmax", _wide, _softmax, ROW_SHAPES, ulps=32.0),
+    OpCase("log_softmax", _wide, lambda x: np.log(_softmax(x)), ROW_SHAPES, floor=16.0),
+    OpCase("logsumexp", _wide, lambda x: np.log(np.exp(x).sum(axis=-1)), ROW_SHAPES, floor=16.0),
+    OpCase("sum_squared_error", _pair, lambda y, t: ((y - t) ** 2).sum() / 2.0),
+    OpCase(
+        "cross_entropy_error",
+        _probabilities_and_targets,
+        lambda y, t: -(t * np.log(y + 1e-7)).sum(axis=-1).mean(),
+        ROW_SHAPES[:-1],
+        options=(1e-7,),
+        floor=4.0,
+    ),
+)
