@@ -34,6 +34,9 @@ def import_optional(module: str, *, feature: str, extra: str) -> Any:
     """
     package = module.partition(".")[0]
     if importlib.util.find_spec(package) is None:
-        msg = f"{feature} needs the package {package}, which is not installed. Install it with:\n\n    {install_command(extra)}\n"
+        msg = (
+            f"{feature} needs the package {package}, which is not installed. Install it with:"
+            f"\n\n    {install_command(extra)}\n"
+        )
         raise MissingDependencyError(msg)
     return importlib.import_module(module)

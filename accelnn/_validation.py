@@ -94,7 +94,11 @@ def check_finite(backend: Backend, x: Array, name: str) -> None:
     where = np.argwhere(~backend.to_numpy(finite))
     index = tuple(int(i) for i in where[0])
     value = float(backend.to_numpy(x[index]))
-    msg = f"{name} must be finite, but {name}[{', '.join(map(str, index))}] is {value}; {len(where)} of {finite.size} values are not finite"
+    place = f"{name}[{', '.join(map(str, index))}]" if index else name
+    msg = (
+        f"{name} must be finite, but {place} is {value}; {len(where)} of {finite.size} values "
+        f"are not finite"
+    )
     raise ValueError(msg)
 
 

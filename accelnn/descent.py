@@ -36,7 +36,7 @@ class DescentResult:
         f(x).
     gradient : array
         The gradient at `x`.
-    trajectory : array of shape (steps + 1, \\*x.shape)
+    trajectory : array of shape (steps + 1, ...)
         All iterates, the start point first.
     steps : int
         Updates done.

@@ -210,8 +210,8 @@ def sum_squared_error(y: ArrayLike, t: ArrayLike, *, backend: BackendLike | None
     Examples
     --------
     >>> import accelnn
-    >>> float(accelnn.sum_squared_error([0.1, 0.9], [0.0, 1.0]))
-    0.01
+    >>> float(accelnn.sum_squared_error([1.0, 2.0], [0.0, 4.0]))
+    2.5
     """
     backend = resolve(backend, y, t)
     y = as_floating(backend, y, "y")

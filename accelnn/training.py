@@ -355,7 +355,8 @@ class _Run:
         return True
 
     def _call(self, callbacks: Sequence[Callback]) -> bool:
-        return any([callback(self.net, self.history) is True for callback in callbacks])
+        stops = [callback(self.net, self.history) is True for callback in callbacks]
+        return any(stops)
 
 
 def _validation_for(net: Net, validation: tuple[ArrayLike, ArrayLike] | Dataset) -> Dataset:
@@ -384,7 +385,7 @@ def _dataset_for(
 
 
 def _check_fits(net: Net, data: Dataset, x_name: str, t_name: str) -> None:
-    n_in, n_out = net.spec.sizes[0], net.spec.sizes[-1]
+    n_in = net.spec.sizes[0]
     if data.backend is not net.backend or data.dtype != net.dtype:
         msg = (
             f"the data set was prepared for {data.backend.name!r} in {data.dtype}, and the net is "

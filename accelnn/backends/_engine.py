@@ -36,7 +36,9 @@ EVALUATION_ROWS = 10_000
 class Optimizer(Protocol):
     """A frozen configuration that updates a flat parameter buffer; see `accelnn.optimizers`."""
 
-    slots: int
+    @property
+    def slots(self) -> int:
+        """Number of state buffers."""
 
     def update(self, params: Array, grads: Array, slots: list[Array], step: int, xp: Any) -> None:
         """Apply step number `step` (from 1) in place."""
@@ -266,7 +268,8 @@ class Engine:
         self, layers: list[tuple[Array, Array | None]], x: Array
     ) -> tuple[list[Array], list[Array]]:
         """Return every layer's input and every layer's pre-activation."""
-        inputs, pre = [], []
+        inputs: list[Array] = []
+        pre: list[Array] = []
         for i, (w, b) in enumerate(layers):
             inputs.append(x if i == 0 else self._activation(pre[-1]))
             z = inputs[-1] @ w

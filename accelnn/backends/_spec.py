@@ -14,9 +14,17 @@ __all__ = ["Loss", "NetSpec", "Parameter"]
 class Loss(Protocol):
     """A loss of the last layer's output `a`; see `accelnn.losses` for the formulas."""
 
-    name: str
-    output: str
-    classifies: bool
+    @property
+    def name(self) -> str:
+        """What it is called."""
+
+    @property
+    def output(self) -> str:
+        """Name of the backend op that makes outputs of `a`."""
+
+    @property
+    def classifies(self) -> bool:
+        """Whether the largest output names a class."""
 
     def value(self, a: Array, t: Array, *, backend: Any = None) -> Array:
         """Return the loss."""
@@ -65,7 +73,7 @@ class NetSpec:
 
     @cached_property
     def parameters(self) -> tuple[Parameter, ...]:
-        """The parameters in buffer order: ``W1, b1, W2, b2, ...`` (one layer without bias: ``W``)."""
+        """The parameters in buffer order: ``W1, b1, W2, ...``; one layer without bias has ``W``."""
         return tuple(self._lay_out())
 
     @property

@@ -14,7 +14,7 @@ class NumpyBackend(Backend):
     """The portable bodies on `numpy` itself."""
 
     name = "numpy"
-    xp = np
+    xp: Any = np
     device = "cpu"
 
     @classmethod

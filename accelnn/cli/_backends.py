@@ -57,7 +57,8 @@ def _remarks(backend: Backend) -> str:
     if backend.name == "numba":
         import numba
 
-        return f"{numba.get_num_threads()} threads, layer {numba.config.THREADING_LAYER!r}"
+        layer = getattr(numba.config, "THREADING_LAYER", "unknown")
+        return f"{numba.get_num_threads()} threads, threading layer {layer!r}"
     if backend.name == "cupy":
         properties = backend.xp.cuda.runtime.getDeviceProperties(backend.xp.cuda.Device().id)
         runtime = backend.xp.cuda.runtime.runtimeGetVersion()

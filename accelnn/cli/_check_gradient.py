@@ -1,16 +1,20 @@
 """``accelnn check-gradient``: backpropagation against finite differences, on real images."""
 
 import sys
+from collections.abc import Callable
+from typing import cast
 
 import click
 from rich.console import Console
 from rich.table import Table
 
+from accelnn._typing import Array
 from accelnn.backends import get_backend
 from accelnn.cli._options import friendly_errors, load_data, net_options
 from accelnn.errors import GradientCheckError
 from accelnn.gradient import GradientReport
 from accelnn.gradient import check_gradient as check
+from accelnn.gradient._check import Mode
 from accelnn.losses import LOSSES
 from accelnn.nets import MLP, Net
 
@@ -72,11 +76,13 @@ def check_gradient(
         sys.exit(1)
 
 
-def _report(f: object, gradient: object, net: Net, name: str, mode: str) -> GradientReport:
+def _report(
+    f: Callable[[Array], float], gradient: Array, net: Net, name: str, mode: str
+) -> GradientReport:
     try:
-        return check(f, gradient, net.params[name], mode=mode, backend=net.backend)  # type: ignore[arg-type] - click has checked the mode
+        return check(f, gradient, net.params[name], mode=cast("Mode", mode), backend=net.backend)
     except GradientCheckError as error:
-        return error.report  # type: ignore[return-value] - raised with its report
+        return cast("GradientReport", error.report)
 
 
 def _table(reports: dict[str, GradientReport]) -> Table:

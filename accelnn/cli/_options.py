@@ -16,7 +16,7 @@ __all__ = ["friendly_errors", "load_data", "net_options"]
 Data = tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
-class _Widths(click.ParamType):
+class _Widths(click.ParamType[tuple[int, ...]]):
     """Hidden layer widths, as in ``256,128``."""
 
     name = "widths"

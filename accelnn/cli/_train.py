@@ -3,6 +3,7 @@
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 import click
 from rich.console import Console
@@ -12,7 +13,7 @@ from accelnn import optimizers
 from accelnn.backends import get_backend
 from accelnn.cli._options import friendly_errors, load_data, net_options
 from accelnn.nets import MLP
-from accelnn.training import History, fit
+from accelnn.training import GradientKind, History, Sampling, fit
 
 __all__ = ["train"]
 
@@ -101,8 +102,8 @@ def train(
             batch_size=batch_size,
             epochs=DEFAULT_EPOCHS if epochs is None and iters is None else epochs,
             iters=iters,
-            sampling=sampling,  # type: ignore[arg-type] - click has checked it
-            gradient=gradient,  # type: ignore[arg-type] - as above
+            sampling=cast("Sampling", sampling),
+            gradient=cast("GradientKind", gradient),
             rng=seed,
             progress=True,
         )

@@ -146,7 +146,8 @@ def check_gradient(
     True
     >>> accelnn.check_gradient(lambda x: np.sum(x**3), lambda x: 2 * x**2, x, mode="full")
     Traceback (most recent call last):
-    accelnn.errors.GradientCheckError: WRONG gradient (full, 2 compared); worst at x[0]: ...
+    ...
+    accelnn.errors.GradientCheckError: WRONG gradient (full, 2 compared); worst at x[1]: ...
     """
     if mode not in ("directional", "sampled", "full"):
         msg = f"unknown mode {mode!r}; known modes are 'directional', 'sampled', 'full'"

@@ -32,7 +32,7 @@ def numerical_diff(
         (f(x+h) - f(x-h)) / 2h, (f(x+h) - f(x)) / h or (f(x) - f(x-h)) / h, divided by the distance
         really taken after rounding.
     step : float, optional
-        h. By default eps^(1/3) (central) or eps^(1/2) (one-sided) times max(1, \\|x\\|), with eps
+        h. By default eps^(1/3) (central) or eps^(1/2) (one-sided) times max(1, abs(x)), with eps
         of the less precise of the dtypes of `x` and f(x).
     backend : str, Backend or subclass, optional
         Whose arrays; see `accelnn.get_backend`.

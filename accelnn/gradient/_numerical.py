@@ -50,7 +50,7 @@ def numerical_gradient(
         (f(x+h) - f(x-h)) / 2h, (f(x+h) - f(x)) / h or (f(x) - f(x-h)) / h per coordinate, divided
         by the distance really taken after rounding.
     step : float, optional
-        h. By default eps^(1/3) (central) or eps^(1/2) (one-sided) times max(1, \\|x\\|), with eps
+        h. By default eps^(1/3) (central) or eps^(1/2) (one-sided) times max(1, abs(x)), with eps
         of the less precise of the dtypes of `x` and f(x).
     batched : bool, default False
         Evaluate many points in one call of `f`.
@@ -185,7 +185,8 @@ def _chunk_size(chunk_size: int | None, x: Array) -> int:
     if chunk_size is not None:
         return positive_int(chunk_size, "chunk_size")
     size = max(1, math.prod(x.shape))
-    return max(1, BATCH_BYTES // (2 * size * np.dtype(np.float64).itemsize))
+    bytes_per_coordinate = 2 * size * 8
+    return max(1, BATCH_BYTES // bytes_per_coordinate)
 
 
 def scalar_value(backend: Backend, value: Any) -> Any:

@@ -60,7 +60,7 @@ def stencil(
         Which neighbours are used.
     step : float or None
         The absolute step h. None takes ``epsilon**(1/3)`` (central) or ``epsilon**(1/2)``
-        (one-sided), which balance truncation and rounding, times max(1, \\|x\\|).
+        (one-sided), which balance truncation and rounding, times max(1, abs(x)).
     epsilon : float
         Machine epsilon of the less precise of `x` and of the function's values.
 

@@ -2,7 +2,7 @@
 
 import math
 import os
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import numpy as np
 
@@ -129,7 +129,7 @@ class Net:
             raise TypeError(msg)
         rows, t = self._batch(x, t)
         _, accuracy = self.engine.evaluate(self.flat, self._dataset(rows, t))
-        return float(accuracy)  # type: ignore[arg-type] - a classifier's is never None
+        return cast("float", accuracy)
 
     def gradient(self, x: ArrayLike, t: ArrayLike) -> dict[str, Array]:
         """Return the gradient of the mean loss by backpropagation.
@@ -179,8 +179,8 @@ class Net:
             As in `loss`, or if the step is too small to move some parameter.
         """
         backend, xp = self.backend, self.backend.xp
-        double = backend.dtype("float64")
-        flat = xp.astype(self.flat, double)
+        flat = backend.zeros(self.size, "float64")
+        flat[...] = xp.astype(self.flat, backend.dtype("float64"))
         rows, t = self._batch(x, t, dtype="float64")
         check_method(method)
         stencil(backend, flat, method=method, step=step, epsilon=2.0**-52)

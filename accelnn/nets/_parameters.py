@@ -1,6 +1,6 @@
 """The dictionary of a net's parameters, all of them views into one flat buffer."""
 
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Self
 
 from accelnn._typing import Array, ArrayLike
 from accelnn._validation import as_floating
@@ -41,7 +41,7 @@ class Parameters(dict[str, Array]):
         for key, value in dict(*args, **kwargs).items():
             self[key] = value
 
-    def __ior__(self, other: Any) -> "Parameters":  # type: ignore[override,misc] - dict's has two overloads
+    def __ior__(self, other: Any) -> Self:  # type: ignore[override,misc]
         self.update(other)
         return self
 
@@ -53,4 +53,4 @@ class Parameters(dict[str, Array]):
         msg = "the parameters of a net cannot be removed; they belong to its architecture"
         raise TypeError(msg)
 
-    __delitem__ = pop = popitem = clear = _refuse  # type: ignore[assignment]
+    __delitem__ = pop = popitem = clear = _refuse

@@ -85,8 +85,8 @@ def plot_tangent(
     if not 0.0 < span < math.inf:
         msg = f"span must be positive and finite, got {span!r}"
         raise ValueError(msg)
-    ax = flat_axes(ax, 1.2 * SQUARE, 0.8 * SQUARE)
     curve = np.linspace(at - span, at + span, PIECES + 1)
+    values = [value_at(backend, f, p) for p in curve]
     height = value_at(backend, f, at)
     touch = backend.asarray(at, "float64")
     slope = float(
@@ -94,8 +94,9 @@ def plot_tangent(
     )
     ends = np.array([at - span, at + span])
 
+    ax = flat_axes(ax, 1.2 * SQUARE, 0.8 * SQUARE)
     line = style("lines.Line2D", kwargs, color=BLUE, linewidth=2.0, label="f")
-    ax.plot(curve, [value_at(backend, f, p) for p in curve], **line)
+    ax.plot(curve, values, **line)
     tangent = f"tangent, slope {slope:.4g}"
     ax.plot(ends, height + slope * (ends - at), color=ORANGE, linestyle="--", label=tangent)
     ax.plot([at], [height], color=ORANGE, marker="o", linestyle="", zorder=3)
@@ -154,12 +155,14 @@ def plot_surface(
     """
     backend = resolve(backend)
     x, y = grid(x_range, y_range, points)
+    # Axes come last, so that no empty figure is left behind when f fails.
+    values = on_grid(backend, f, x, y)
     axes = solid_axes(ax, 1.2 * SQUARE, SQUARE)
     line = style("collections.LineCollection", kwargs, color=BLUE, linewidth=0.8)
     # A count of the caller's own, of lines or of steps, would clash with this one.
     if not line.keys() & {"rcount", "ccount", "rstride", "cstride"}:
         line.update(rcount=points, ccount=points)
-    axes.plot_wireframe(*np.meshgrid(x, y), on_grid(backend, f, x, y), **line)
+    axes.plot_wireframe(*np.meshgrid(x, y), values, **line)
     axes.set(xlabel="$x_0$", ylabel="$x_1$", zlabel="$f(x)$")
     return axes
 
@@ -213,8 +216,8 @@ def plot_gradient_field(
     """
     backend = resolve(backend)
     x, y = grid(x_range, y_range, points)
-    ax = flat_axes(ax, SQUARE, SQUARE, box_aspect=1)
     downhill = np.array([[-gradient_at(backend, f, a, b) for a in x] for b in y])
+    ax = flat_axes(ax, SQUARE, SQUARE, box_aspect=1)
     # Angles of the data, so that an arrow points along a descent however the axes are scaled.
     arrows = style("collections.PolyCollection", kwargs, color=BLUE, angles="xy")
     if not downhill.any():
@@ -289,8 +292,8 @@ def plot_descent(
     steps = _path(backend, trajectory)
     x_around, y_around = _square_around(steps)
     x, y = grid(x_range or x_around, y_range or y_around, points)
-    ax = flat_axes(ax, SQUARE, SQUARE, box_aspect=1)
     values = on_grid(backend, f, x, y)
+    ax = flat_axes(ax, SQUARE, SQUARE, box_aspect=1)
     # A flat function has no contours, and matplotlib would warn about that.
     if np.unique(values[np.isfinite(values)]).size > 1:
         ax.contour(x, y, values, levels=levels, cmap="viridis", linewidths=0.9, alpha=0.8)

@@ -237,7 +237,6 @@ def _draw_losses(ax: "Axes", losses: np.ndarray, title: str) -> None:
         ax.plot(middle, average, color=BLUE, linewidth=2.0, label=f"mean of {window:,}")
         ax.legend(loc="best" if losses.size <= PLACED_UP_TO else "upper right")
     ax.set(title=title, xlabel="Iteration")
-    ax.xaxis.set_major_formatter("{x:,.12g}")
     ax.grid(alpha=0.3)
 
 

@@ -37,7 +37,7 @@ class StrictBackend(Backend):
         xp = sys.modules.get("array_api_strict")
         if xp is None or type(x).__module__.partition(".")[0] != "array_api_strict":
             return False
-        return getattr(x, "device", None) == xp.__array_namespace_info__().devices()[1]
+        return bool(getattr(x, "device", None) == xp.__array_namespace_info__().devices()[1])
 
     def to_numpy(self, x: Array) -> np.ndarray:
         """Copy to the host, by name."""
@@ -52,6 +52,7 @@ class ReadOnlyBackend(NumpyBackend):
 
     name = "readonly"
     inferred = False
+    xp: Any
 
     def __init__(self) -> None:
         super().__init__()

@@ -59,7 +59,7 @@ def _wide(draw: np.random.Generator, shape: tuple[int, ...]) -> Arrays:
 
 
 def _with_small_move(draw: np.random.Generator, shape: tuple[int, ...]) -> Arrays:
-    """Moves from 1e-6 to 10, so that a difference that cancels shows."""
+    """Draw moves from 1e-6 to 10, so that a difference that cancels shows."""
     size = 10.0 ** draw.uniform(-6.0, 1.0, size=shape)
     return draw.normal(scale=3.0, size=shape), draw.choice([-1.0, 1.0], size=shape) * size
 
@@ -79,20 +79,20 @@ def _logistic(x: np.ndarray) -> np.ndarray:
 
 
 def _relu(x: np.ndarray) -> np.ndarray:
-    return x * (x > 0)
+    return np.asarray(x * (x > 0))
 
 
 def _softmax(x: np.ndarray) -> np.ndarray:
     e = np.exp(x)
-    return e / e.sum(axis=-1, keepdims=True)
+    return np.asarray(e / e.sum(axis=-1, keepdims=True))
 
 
 def _sigmoid_delta(x: np.ndarray, d: np.ndarray) -> np.ndarray:
-    return np.sinh(d / 2) / (2 * np.cosh(x / 2) * np.cosh((x + d) / 2))
+    return np.asarray(np.sinh(d / 2) / (2 * np.cosh(x / 2) * np.cosh((x + d) / 2)))
 
 
 def _tanh_delta(x: np.ndarray, d: np.ndarray) -> np.ndarray:
-    return np.sinh(d) / (np.cosh(x) * np.cosh(x + d))
+    return np.asarray(np.sinh(d) / (np.cosh(x) * np.cosh(x + d)))
 
 
 def _relu_delta(x: np.ndarray, d: np.ndarray) -> np.ndarray:

@@ -5,24 +5,13 @@ from typing import Any
 
 import numba
 
-__all__ = ["elementwise", "loop"]
+__all__ = ["loop"]
 
 
 def loop(function: Callable[..., Any]) -> Any:
-    """Compile a function of arrays on its first call."""
-    return _cached(
-        lambda **options: numba.njit(nogil=True, error_model="numpy", **options), function
-    )
-
-
-def elementwise(function: Callable[..., Any]) -> Any:
-    """Compile a function of scalars into a NumPy ufunc on its first call."""
-    return _cached(numba.vectorize, function)
-
-
-def _cached(decorator: Callable[..., Any], function: Callable[..., Any]) -> Any:
+    """Compile a function of arrays for each dtype that it is called with."""
     try:
-        return decorator(cache=True)(function)
+        return numba.njit(function, nogil=True, error_model="numpy", cache=True)
     except RuntimeError:
         # No cache folder can be written, as in a read-only install without a home directory.
-        return decorator()(function)
+        return numba.njit(function, nogil=True, error_model="numpy")

@@ -1,6 +1,7 @@
 """The Numba backend: NumPy's arrays, compiled loops where they pay."""
 
 import importlib.util
+from collections.abc import Callable
 from types import ModuleType
 
 import numpy as np
@@ -52,11 +53,12 @@ class NumbaBackend(NumpyBackend):
 
     def sigmoid_delta(self, x: Array, d: Array) -> Array:
         """See `Backend.sigmoid_delta`."""
-        if not (_compiled(x) and _compiled(d)):
+        if not _compiled(x) or x.dtype != d.dtype:
             return super().sigmoid_delta(x, d)
-        # A compiled comparison raises the processor's flag at a NaN, NumPy's own does not.
-        with np.errstate(invalid="ignore"):
-            return self._kernels.sigmoid_delta(x, d)
+        x, d = np.broadcast_arrays(x, d)
+        out = np.empty(x.shape, x.dtype)
+        self._kernels.sigmoid_delta(x.ravel(), d.ravel(), out.reshape(-1))
+        return out
 
     def softmax(self, x: Array) -> Array:
         """See `Backend.softmax`."""
@@ -75,8 +77,8 @@ def _compiled(x: Array) -> bool:
     return x.dtype in COMPILED_DTYPES
 
 
-def _by_row(kernel: object, x: Array) -> Array:
+def _by_row(kernel: Callable[[Array, Array], None], x: Array) -> Array:
     rows = np.ascontiguousarray(x).reshape(-1, x.shape[-1])
     out = np.empty_like(rows)
-    kernel(rows, out)  # type: ignore[operator] - a dispatcher that numba leaves untyped
+    kernel(rows, out)
     return out.reshape(x.shape)

@@ -1,4 +1,4 @@
-"""The kernels: plain loops and scalar formulas that Numba compiles.
+"""The kernels: plain loops that Numba compiles for the dtype they are given.
 
 Constants are made of the argument's own type, so that float32 stays float32.
 """
@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 
-from accelnn.backends.numba._jit import elementwise, loop
+from accelnn.backends.numba._jit import loop
 
 __all__ = [
     "log_softmax_rows",
@@ -16,17 +16,18 @@ __all__ = [
 ]
 
 
-@elementwise
-def sigmoid_delta(x, d):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN201 - typed by Numba
-    """s(x + d) - s(x) without cancellation."""
-    one = type(x)(1)
-    mirrored = -x if d > 0 else x
-    e = math.exp(-abs(mirrored))
-    s = (one if mirrored >= 0 else e) / (one + e)
-    q = (e if mirrored >= 0 else one) / (one + e)
-    change = s * q * math.expm1(-abs(d)) / (q + s * math.exp(-abs(d)))
-    # Numba's expm1 of a float32 is a float64.
-    return type(x)(-change if d > 0 else change)
+@loop
+def sigmoid_delta(x, d, out):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN201 - typed by Numba
+    """s(x + d) - s(x) without cancellation, of every element."""
+    one = x.dtype.type(1)
+    for i in range(x.size):
+        mirrored = -x[i] if d[i] > 0 else x[i]
+        down = -abs(d[i])
+        e = math.exp(-abs(mirrored))
+        s = (one if mirrored >= 0 else e) / (one + e)
+        q = (e if mirrored >= 0 else one) / (one + e)
+        change = s * q * math.expm1(down) / (q + s * math.exp(down))
+        out[i] = -change if d[i] > 0 else change
 
 
 @loop

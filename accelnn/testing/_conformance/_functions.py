@@ -41,7 +41,7 @@ WRONG = [
         "cross_entropy_error",
         (np.full((2, 3), 0.3), np.array([0, 3])),
         ValueError,
-        r"t of shape \(2,\) holds the label 3, but outputs of shape \(2, 3\) have the classes 0 to 2",
+        r"t of shape \(2,\) holds the label 3, but outputs of shape \(2, 3\)",
     ),
     (
         "cross_entropy_error",
@@ -80,7 +80,7 @@ class FunctionConformance:
     def test_cross_entropy_of_labels_one_hot_and_one_sample(self, b: Backend, dtype: str) -> None:
         y = np.array([[0.1, 0.2, 0.7], [0.5, 0.25, 0.25]], dtype)
         expected = -(np.log(0.7 + 1e-7) + np.log(0.25 + 1e-7)) / 2
-        tolerance = {"rtol": 1e-6, "dtype": dtype}
+        tolerance: Any = {"rtol": 1e-6, "dtype": dtype}
         for t in (
             np.array([2, 1]),
             np.array([2, 1], np.uint8),

@@ -36,7 +36,9 @@ class IdentityConformance:
 
     def test_asarray_casts_and_takes_python_numbers(self, b: Backend) -> None:
         assert_close(
-            b.asarray([[1, 2], [3, 4]], dtype="float32"), np.float32([[1, 2], [3, 4]]), backend=b
+            b.asarray([[1, 2], [3, 4]], dtype="float32"),
+            np.array([[1, 2], [3, 4]], np.float32),
+            backend=b,
         )
         assert_close(b.asarray(np.arange(3), dtype=np.float64), np.arange(3.0), backend=b)
 
@@ -54,7 +56,7 @@ class IdentityConformance:
             b.check_owned(_Foreign(), "t")
 
     def test_synchronize_returns(self, b: Backend) -> None:
-        assert b.synchronize() is None
+        b.synchronize()
 
     def test_overrides_keep_the_signatures_of_the_base(self, b: Backend) -> None:
         for name, base in inspect.getmembers(Backend, inspect.isfunction):
