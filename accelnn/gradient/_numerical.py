@@ -184,7 +184,7 @@ def _batched(
 def _chunk_size(chunk_size: int | None, x: Array) -> int:
     if chunk_size is not None:
         return positive_int(chunk_size, "chunk_size")
-    size = max(1, math.prod(x.shape))
+    size: int = max(1, math.prod(x.shape))
     bytes_per_coordinate = 2 * size * 8
     return max(1, BATCH_BYTES // bytes_per_coordinate)
 

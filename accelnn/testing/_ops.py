@@ -75,7 +75,7 @@ def _pair(draw: np.random.Generator, shape: tuple[int, ...]) -> Arrays:
 
 
 def _logistic(x: np.ndarray) -> np.ndarray:
-    return 1.0 / (1.0 + np.exp(-x))
+    return np.asarray(1.0 / (1.0 + np.exp(-x)))
 
 
 def _relu(x: np.ndarray) -> np.ndarray:
