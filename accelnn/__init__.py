@@ -4,6 +4,9 @@ Importing this loads NumPy and the standard library only; Numba, CuPy, matplotli
 on first use.
 """
 
+import importlib
+from typing import TYPE_CHECKING
+
 from accelnn import errors
 from accelnn._version import __version__
 from accelnn.backends import (
@@ -14,8 +17,6 @@ from accelnn.backends import (
     set_backend,
     use_backend,
 )
-from accelnn.checkpoint import load
-from accelnn.datasets import load_mnist, train_validation_split
 from accelnn.descent import DescentResult, gradient_descent
 from accelnn.functions import (
     cross_entropy_error,
@@ -35,6 +36,21 @@ from accelnn.nets import MLP, Net, SimpleNet, TwoLayerNet
 from accelnn.optimizers import SGD, AdaGrad, Adam, Momentum, Nesterov, RMSprop
 from accelnn.training import History, fit, prepare
 
+if TYPE_CHECKING:
+    from accelnn import datasets, plotting, testing
+    from accelnn.checkpoint import load
+    from accelnn.datasets import load_mnist, train_validation_split
+
+# What a session may never use, and what would slow down every import: name -> module.
+_ON_FIRST_USE = {
+    "datasets": "accelnn.datasets",
+    "load": "accelnn.checkpoint",
+    "load_mnist": "accelnn.datasets",
+    "plotting": "accelnn.plotting",
+    "testing": "accelnn.testing",
+    "train_validation_split": "accelnn.datasets",
+}
+
 __all__ = [
     "MLP",
     "SGD",
@@ -53,6 +69,7 @@ __all__ = [
     "__version__",
     "check_gradient",
     "cross_entropy_error",
+    "datasets",
     "errors",
     "fit",
     "get_backend",
@@ -64,6 +81,7 @@ __all__ = [
     "log_softmax",
     "numerical_diff",
     "numerical_gradient",
+    "plotting",
     "prepare",
     "register_backend",
     "relu",
@@ -78,3 +96,19 @@ __all__ = [
     "train_validation_split",
     "use_backend",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """Import what is in `_ON_FIRST_USE`."""
+    if name not in _ON_FIRST_USE:
+        msg = f"module 'accelnn' has no attribute {name!r}"
+        raise AttributeError(msg)
+    module = importlib.import_module(_ON_FIRST_USE[name])
+    value = module if module.__name__ == f"accelnn.{name}" else getattr(module, name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """Return the public names."""
+    return sorted(__all__)

@@ -1,8 +1,10 @@
 """Names for types that appear everywhere."""
 
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-import numpy as np
+if TYPE_CHECKING:
+    # At run time this would import numpy.random, which NumPy itself leaves for its first use.
+    import numpy as np
 
 __all__ = ["Array", "ArrayLike", "Rng"]
 
@@ -12,5 +14,5 @@ Array: TypeAlias = Any
 ArrayLike: TypeAlias = Any
 """An `Array`, or Python numbers and nested sequences of them."""
 
-Rng: TypeAlias = int | np.random.Generator | None
+Rng: TypeAlias = "int | np.random.Generator | None"
 """A seed, a generator to draw from, or None for fresh entropy."""

@@ -1,11 +1,14 @@
 """Checks at the public doors: what a caller hands over becomes an array, or a clear error."""
 
+from __future__ import annotations
+
 from typing import Any
 
 import numpy as np
 
 from accelnn._typing import Array, ArrayLike, Rng
 from accelnn.backends import Backend
+from accelnn.backends._base import dtype_name
 
 __all__ = [
     "as_array",
@@ -21,11 +24,26 @@ __all__ = [
 def as_array(backend: Backend, x: ArrayLike, name: str = "x") -> Array:
     """Return `x` as an array of `backend`, refusing arrays of other libraries."""
     backend.check_owned(x, name)
-    array = x if backend.owns(x) else backend.asarray(x)
-    if not backend.xp.isdtype(array.dtype, ("bool", "integral", "real floating")):
-        msg = f"{name} must hold real numbers, got dtype {array.dtype}"
+    array = x if backend.owns(x) else _from_python(x, name)
+    if not _holds_real_numbers(backend, array):
+        msg = f"{name} must hold real numbers, got dtype {dtype_name(array.dtype)}"
         raise TypeError(msg)
-    return array
+    return array if backend.owns(array) else backend.asarray(array)
+
+
+def _from_python(x: ArrayLike, name: str) -> np.ndarray:
+    """Return Python numbers as an array on the host, where every backend's errors are the same."""
+    try:
+        return np.asarray(x)
+    except ValueError as error:
+        msg = f"{name} is no array of numbers: {error}"
+        raise ValueError(msg) from error
+
+
+def _holds_real_numbers(backend: Backend, array: Array) -> bool:
+    if isinstance(array, np.ndarray):
+        return array.dtype.kind in "biuf"
+    return bool(backend.xp.isdtype(array.dtype, ("bool", "integral", "real floating")))
 
 
 def as_floating(backend: Backend, x: ArrayLike, name: str = "x", dtype: Any = None) -> Array:
@@ -63,7 +81,7 @@ def as_targets(
         check_labels(backend, t, shape[-1], name)
         return t
     msg = (
-        f"{name} has shape {tuple(t.shape)} and dtype {t.dtype}, which does not fit outputs of "
+        f"{name} has shape {tuple(t.shape)} and dtype {dtype_name(t.dtype)}, which does not fit outputs of "
         f"shape {tuple(shape)}: pass targets of shape {tuple(shape)}"
     )
     if labels:

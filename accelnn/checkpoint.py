@@ -2,22 +2,24 @@
 
 import json
 import os
-import tempfile
+import secrets
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from accelnn._optional import import_optional
-from accelnn.backends import NetSpec, get_backend
+from accelnn.backends import Backend, get_backend
 from accelnn.backends._resolve import BackendLike
 from accelnn.losses import LOSSES
 from accelnn.nets import MLP, Net, SimpleNet, TwoLayerNet
 
 __all__ = ["load", "save"]
 
-FORMAT = "accelnn-net-1"
-NETS: dict[str, type[Net]] = {cls.__name__: cls for cls in (MLP, TwoLayerNet, SimpleNet)}
+# One entry, because safetensors writes several in random order: the same net, the same bytes.
+KEY = "accelnn_net"
+FORMAT = 1
+NETS = ("MLP", "TwoLayerNet", "SimpleNet")
 
 
 def save(net: Net, path: str | os.PathLike[str]) -> None:
@@ -30,16 +32,15 @@ def save(net: Net, path: str | os.PathLike[str]) -> None:
         )
         raise TypeError(msg)
     architecture = {
+        "format": FORMAT,
         "net": type(net).__name__,
         "sizes": list(net.spec.sizes),
         "activation": net.spec.activation,
         "loss": net.spec.loss.name,
-        "bias": net.spec.bias,
         "dtype": net.dtype,
     }
-    metadata = {"format": FORMAT, "architecture": json.dumps(architecture)}
     arrays = {k: np.ascontiguousarray(net.backend.to_numpy(v)) for k, v in net.params.items()}
-    _write_atomically(Path(path), safetensors.save(arrays, metadata))
+    _write_atomically(Path(path), safetensors.save(arrays, {KEY: json.dumps(architecture)}))
 
 
 def load(path: str | os.PathLike[str], *, backend: BackendLike | None = None) -> Net:
@@ -62,7 +63,7 @@ def load(path: str | os.PathLike[str], *, backend: BackendLike | None = None) ->
     FileNotFoundError
         If there is no such file.
     ValueError
-        If it is damaged, or no net of accelnn.
+        If it is damaged, or describes no net of accelnn.
     accelnn.errors.MissingDependencyError
         If safetensors is not installed.
 
@@ -87,58 +88,61 @@ def load(path: str | os.PathLike[str], *, backend: BackendLike | None = None) ->
     except safetensors.SafetensorError as error:
         msg = f"{os.fspath(path)!r} is damaged or no safetensors file: {error}"
         raise ValueError(msg) from error
-    if metadata.get("format") != FORMAT:
-        msg = (
-            f"{os.fspath(path)!r} holds no net of accelnn: its format is "
-            f"{metadata.get('format')!r}, expected {FORMAT!r}"
-        )
+    if KEY not in metadata:
+        msg = f"{os.fspath(path)!r} holds no net of accelnn: its metadata has no entry {KEY!r}"
         raise ValueError(msg)
-    return _rebuild(json.loads(metadata["architecture"]), arrays, path, backend)
-
-
-def _rebuild(
-    architecture: dict[str, Any],
-    arrays: dict[str, np.ndarray],
-    path: str | os.PathLike[str],
-    backend: BackendLike | None,
-) -> Net:
-    spec = NetSpec(
-        tuple(architecture["sizes"]),
-        architecture["activation"],
-        LOSSES[architecture["loss"]],
-        architecture["bias"],
-    )
-    expected = {p.name: p.shape for p in spec.parameters}
-    found = {name: array.shape for name, array in arrays.items()}
+    chosen = get_backend(backend)
+    try:
+        net = _build(json.loads(metadata[KEY]), chosen)
+    except (KeyError, TypeError, ValueError) as error:
+        msg = (
+            f"{os.fspath(path)!r} describes no net that can be built here: "
+            f"{type(error).__name__}: {error}"
+        )
+        raise ValueError(msg) from error
+    expected = {p.name: (p.shape, net.dtype) for p in net.spec.parameters}
+    found = {name: (array.shape, str(array.dtype)) for name, array in arrays.items()}
     if expected != found:
         msg = (
             f"{os.fspath(path)!r} is inconsistent: its architecture has the parameters {expected}, "
             f"and it holds {found}"
         )
         raise ValueError(msg)
-    flat = np.concatenate([arrays[name].ravel() for name in expected])
-    net = object.__new__(NETS[architecture["net"]])
-    Net.__init__(net, spec, flat, architecture["dtype"], get_backend(backend))
+    for name, array in arrays.items():
+        net.params[name] = chosen.asarray(array)
     return net
+
+
+def _build(architecture: dict[str, Any], backend: Backend) -> Net:
+    """Make a net of that architecture; its constructor checks what the file says."""
+    if architecture["format"] != FORMAT:
+        msg = f"its format is {architecture['format']!r}, and this version reads {FORMAT}"
+        raise ValueError(msg)
+    kind, sizes = architecture["net"], architecture["sizes"]
+    options = {"dtype": architecture["dtype"], "rng": 0, "backend": backend}
+    if kind == "SimpleNet":
+        return SimpleNet(*sizes, **options)
+    options |= {"activation": architecture["activation"], "loss": architecture["loss"]}
+    if kind == "TwoLayerNet":
+        return TwoLayerNet(*sizes, **options)
+    if kind == "MLP":
+        return MLP(sizes, **options)
+    msg = f"unknown net {kind!r}; known nets are {', '.join(map(repr, NETS))}"
+    raise ValueError(msg)
 
 
 def _write_atomically(path: Path, content: bytes) -> None:
     """Write beside `path` and rename, so that `path` is the old file or the new one, never half."""
-    handle, temporary = tempfile.mkstemp(prefix=path.name, suffix=".tmp", dir=path.parent)
+    if not path.parent.is_dir():
+        msg = f"cannot write {os.fspath(path)!r}: there is no folder {os.fspath(path.parent)!r}"
+        raise FileNotFoundError(msg)
+    temporary = path.with_name(f"{path.name}.{secrets.token_hex(8)}.tmp")
     try:
-        with os.fdopen(handle, "wb") as file:
+        with temporary.open("xb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        # mkstemp makes private files; a saved net is an ordinary one.
-        Path(temporary).chmod(0o666 & ~_umask())
-        Path(temporary).replace(path)
+        temporary.replace(path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
-
-
-def _umask() -> int:
-    current = os.umask(0)
-    os.umask(current)
-    return current

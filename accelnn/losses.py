@@ -15,6 +15,9 @@ from accelnn.backends._spec import Loss
 
 __all__ = ["LOSSES", "CrossEntropy", "SumSquaredError", "get_loss"]
 
+# exp(-LARGE) of a sum is far above where a float32 probability underflows.
+LARGE = 10.0
+
 
 @dataclass(frozen=True)
 class CrossEntropy:
@@ -52,17 +55,20 @@ class CrossEntropy:
     def delta(self, a: Array, d: Array, t: Array, *, backend: BackendLike | None = None) -> Array:
         """Return Σ (T log1p(Σ p expm1(d)) - Σ t d) / n, of shape ``d.shape[:-2]``.
 
-        That form keeps all digits where d is small. Where it is not, log1p's argument can
-        overflow or round to -1, and the plain difference of two logsumexp loses nothing.
+        That form keeps all digits unless expm1 is huge, where p may have underflowed, or log1p's
+        argument comes close to -1. The growth is then of the size of d, and the plain difference
+        of two logsumexp loses nothing.
         """
         backend = resolve(backend, a, d, t)
         xp = backend.xp
-        size = xp.max(xp.abs(d), axis=-1)
-        small = xp.clip(d, -1.0, 1.0)
-        growth = xp.log1p(xp.sum(backend.softmax(a) * xp.expm1(small), axis=-1))
-        if float(backend.to_numpy(xp.max(size))) > 1.0:
+        change = xp.sum(
+            backend.softmax(a) * xp.expm1(xp.minimum(d, LARGE * xp.ones_like(d))), axis=-1
+        )
+        growth = xp.log1p(xp.maximum(change, -0.5 * xp.ones_like(change)))
+        outside = (xp.max(d, axis=-1) > LARGE) | (change < -0.5)
+        if bool(backend.to_numpy(xp.any(outside))):
             plain = backend.logsumexp(a + d) - backend.logsumexp(a)
-            growth = xp.where(size > 1.0, plain, growth)
+            growth = xp.where(outside, plain, growth)
         return _mean(xp.sum(t, axis=-1) * growth - xp.sum(t * d, axis=-1), xp)
 
 

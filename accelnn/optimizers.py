@@ -6,7 +6,9 @@ the parameters, g the gradient, η the learning rate `lr` and k the number of th
 """
 
 import math
-from dataclasses import dataclass
+import numbers
+from collections.abc import Callable
+from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
 from accelnn._typing import Array
@@ -14,26 +16,65 @@ from accelnn._typing import Array
 __all__ = ["SGD", "AdaGrad", "Adam", "Momentum", "Nesterov", "RMSprop"]
 
 
-def _require(ok: bool, name: str, value: float, range_: str) -> None:  # noqa: FBT001 - a condition
-    if not ok:
-        msg = f"{name} must be {range_}, got {value!r}"
+def _number(value: object, name: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        msg = f"{name} must be a number, got {value!r}"
+        raise TypeError(msg)
+    # A plain float takes the dtype of the array it meets; NumPy's own would promote float32.
+    return float(value)
+
+
+def _positive(value: object, name: str) -> float:
+    number = _number(value, name)
+    if not 0.0 < number < math.inf:
+        msg = f"{name} must be positive and finite, got {value!r}"
         raise ValueError(msg)
+    return number
 
 
-def _check_lr(lr: float) -> None:
-    _require(0.0 < lr < math.inf, "lr", lr, "positive and finite")
+def _fraction(value: object, name: str) -> float:
+    number = _number(value, name)
+    if not 0.0 <= number < 1.0:
+        msg = f"{name} must be in [0, 1), got {value!r}"
+        raise ValueError(msg)
+    return number
 
 
-def _check_fraction(name: str, value: float) -> None:
-    _require(0.0 <= value < 1.0, name, value, "in [0, 1)")
+def _two_fractions(value: object, name: str) -> tuple[float, float]:
+    if not isinstance(value, tuple | list) or len(value) != 2:  # noqa: PLR2004 - two of them
+        msg = f"{name} must be two numbers, got {value!r}"
+        raise TypeError(msg)
+    return _fraction(value[0], f"{name}[0]"), _fraction(value[1], f"{name}[1]")
 
 
-def _check_eps(eps: float) -> None:
-    _require(0.0 <= eps < math.inf, "eps", eps, "non-negative and finite")
+def _not_negative(value: object, name: str) -> float:
+    number = _number(value, name)
+    if not 0.0 <= number < math.inf:
+        msg = f"{name} must be non-negative and finite, got {value!r}"
+        raise ValueError(msg)
+    return number
+
+
+_CHECKS: dict[str, Callable[[object, str], Any]] = {
+    "lr": _positive,
+    "momentum": _fraction,
+    "alpha": _fraction,
+    "betas": _two_fractions,
+    "eps": _not_negative,
+}
+
+
+class _Configuration:
+    """Checks the fields of the optimisers and makes them plain floats."""
+
+    def __post_init__(self) -> None:
+        for field in fields(self):  # type: ignore[arg-type]
+            value = _CHECKS[field.name](getattr(self, field.name), field.name)
+            object.__setattr__(self, field.name, value)
 
 
 @dataclass(frozen=True)
-class SGD:
+class SGD(_Configuration):
     """Stochastic gradient descent: θ ← θ - η g.
 
     Parameters
@@ -50,16 +91,13 @@ class SGD:
     lr: float = 0.001
     slots: ClassVar[int] = 0
 
-    def __post_init__(self) -> None:
-        _check_lr(self.lr)
-
     def update(self, params: Array, grads: Array, slots: list[Array], step: int, xp: Any) -> None:  # noqa: ARG002 - one signature for all
         """Apply one update in place."""
         params -= self.lr * grads
 
 
 @dataclass(frozen=True)
-class Momentum:
+class Momentum(_Configuration):
     """SGD with momentum: v ← μ v + g; θ ← θ - η v.
 
     Parameters
@@ -74,10 +112,6 @@ class Momentum:
     momentum: float = 0.9
     slots: ClassVar[int] = 1
 
-    def __post_init__(self) -> None:
-        _check_lr(self.lr)
-        _check_fraction("momentum", self.momentum)
-
     def update(self, params: Array, grads: Array, slots: list[Array], step: int, xp: Any) -> None:  # noqa: ARG002 - one signature for all
         """Apply one update in place."""
         (velocity,) = slots
@@ -87,7 +121,7 @@ class Momentum:
 
 
 @dataclass(frozen=True)
-class Nesterov:
+class Nesterov(_Configuration):
     """SGD with Nesterov momentum: v ← μ v + g; θ ← θ - η (g + μ v).
 
     Parameters
@@ -102,10 +136,6 @@ class Nesterov:
     momentum: float = 0.9
     slots: ClassVar[int] = 1
 
-    def __post_init__(self) -> None:
-        _check_lr(self.lr)
-        _check_fraction("momentum", self.momentum)
-
     def update(self, params: Array, grads: Array, slots: list[Array], step: int, xp: Any) -> None:  # noqa: ARG002 - one signature for all
         """Apply one update in place."""
         (velocity,) = slots
@@ -115,7 +145,7 @@ class Nesterov:
 
 
 @dataclass(frozen=True)
-class AdaGrad:
+class AdaGrad(_Configuration):
     """AdaGrad: s ← s + g²; θ ← θ - η g / (√s + eps).
 
     Parameters
@@ -135,10 +165,6 @@ class AdaGrad:
     eps: float = 1e-10
     slots: ClassVar[int] = 1
 
-    def __post_init__(self) -> None:
-        _check_lr(self.lr)
-        _check_eps(self.eps)
-
     def update(self, params: Array, grads: Array, slots: list[Array], step: int, xp: Any) -> None:  # noqa: ARG002 - one signature for all
         """Apply one update in place."""
         (total,) = slots
@@ -147,7 +173,7 @@ class AdaGrad:
 
 
 @dataclass(frozen=True)
-class RMSprop:
+class RMSprop(_Configuration):
     """RMSprop: s ← α s + (1 - α) g²; θ ← θ - η g / (√s + eps).
 
     Parameters
@@ -169,11 +195,6 @@ class RMSprop:
     eps: float = 1e-8
     slots: ClassVar[int] = 1
 
-    def __post_init__(self) -> None:
-        _check_lr(self.lr)
-        _check_fraction("alpha", self.alpha)
-        _check_eps(self.eps)
-
     def update(self, params: Array, grads: Array, slots: list[Array], step: int, xp: Any) -> None:  # noqa: ARG002 - one signature for all
         """Apply one update in place."""
         (average,) = slots
@@ -183,7 +204,7 @@ class RMSprop:
 
 
 @dataclass(frozen=True)
-class Adam:
+class Adam(_Configuration):
     """Adam: m ← β₁ m + (1 - β₁) g; s ← β₂ s + (1 - β₂) g²; θ ← θ - η m̂ / (√ŝ + eps).
 
     m̂ = m / (1 - β₁ᵏ) and ŝ = s / (1 - β₂ᵏ) correct the bias of the zero start.
@@ -206,12 +227,6 @@ class Adam:
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-8
     slots: ClassVar[int] = 2
-
-    def __post_init__(self) -> None:
-        _check_lr(self.lr)
-        for i, beta in enumerate(self.betas):
-            _check_fraction(f"betas[{i}]", beta)
-        _check_eps(self.eps)
 
     def update(self, params: Array, grads: Array, slots: list[Array], step: int, xp: Any) -> None:
         """Apply one update in place."""

@@ -1,5 +1,7 @@
 """The minibatch training loop, the same on every backend."""
 
+from __future__ import annotations
+
 import logging
 import math
 import time
@@ -114,28 +116,7 @@ def prepare(
     >>> data.size, data.dtype
     (4000, 'float32')
     """
-    backend = resolve(backend, x, t)
-    dtype = check_dtype(dtype)
-    x, t = (_moved(backend, a, name) for a, name in ((x, "x"), (t, "t")))
-    if x.ndim != ROWS or x.shape[0] == 0:
-        msg = f"x has shape {tuple(x.shape)}; training data has shape (n, inputs) with n > 0"
-        if x.ndim > ROWS:
-            msg += f". Flatten it with x.reshape({x.shape[0]}, {math.prod(x.shape[1:])})"
-        raise ValueError(msg)
-    labels = backend.xp.isdtype(t.dtype, "integral") and t.ndim == 1
-    if t.shape[:1] != x.shape[:1] or not (labels or t.ndim == ROWS):
-        msg = (
-            f"t has shape {tuple(t.shape)} and dtype {t.dtype}, which does not fit x of shape "
-            f"{tuple(x.shape)}: pass integer class labels of shape ({x.shape[0]},), or targets of "
-            f"shape ({x.shape[0]}, outputs)"
-        )
-        raise ValueError(msg)
-    x = as_floating(backend, x, "x", dtype)
-    check_finite(backend, x, "x")
-    if not labels:
-        t = as_floating(backend, t, "t", dtype)
-        check_finite(backend, t, "t")
-    return backend.prepare(x, t, dtype)
+    return _prepared(resolve(backend, x, t), x, t, check_dtype(dtype), "x", "t")
 
 
 def fit(
@@ -215,6 +196,7 @@ def fit(
     >>> history.test_accuracy[-1] > 0.75
     True
     """
+    _check_optimizer(optimizer)
     data = _dataset_for(net, x, t, "x", "t")
     test = None if validation is None else _validation_for(net, validation)
     plan = _Plan.of(data.size, batch_size, epochs, iters, sampling)
@@ -247,7 +229,7 @@ class _Plan:
         epochs: int | None,
         iters: int | None,
         sampling: Sampling,
-    ) -> "_Plan":
+    ) -> _Plan:
         batch = positive_int(batch_size, "batch_size")
         if sampling not in ("shuffle", "replacement"):
             msg = f"sampling must be 'shuffle' or 'replacement', got {sampling!r}"
@@ -355,8 +337,9 @@ class _Run:
         return True
 
     def _call(self, callbacks: Sequence[Callback]) -> bool:
-        stops = [callback(self.net, self.history) is True for callback in callbacks]
-        return any(stops)
+        answers = [callback(self.net, self.history) for callback in callbacks]
+        # A comparison of NumPy's numbers gives NumPy's own True.
+        return any(isinstance(answer, bool | np.bool_) and answer for answer in answers)
 
 
 def _validation_for(net: Net, validation: tuple[ArrayLike, ArrayLike] | Dataset) -> Dataset:
@@ -376,12 +359,44 @@ def _dataset_for(
         if t is None:
             msg = "t is missing; only a data set made by prepare() comes without it"
             raise TypeError(msg)
-        x = prepare(x, t, backend=net.backend, dtype=net.dtype)
+        x = _prepared(net.backend, x, t, net.dtype, x_name, t_name)
     elif t is not None:
         msg = "t must be left out when x is a data set made by prepare(), which holds it"
         raise TypeError(msg)
     _check_fits(net, x, x_name, t_name)
     return x
+
+
+def _prepared(
+    backend: Backend, x: ArrayLike, t: ArrayLike, dtype: str, x_name: str, t_name: str
+) -> Dataset:
+    """Check a data set and prepare it, under the names that the caller knows it by."""
+    x, t = _moved(backend, x, x_name), _moved(backend, t, t_name)
+    if x.ndim != ROWS or x.shape[0] == 0:
+        msg = f"{x_name} has shape {tuple(x.shape)}; expected (n, inputs) with n > 0"
+        if x.ndim > ROWS:
+            msg += f". Flatten it with x.reshape({x.shape[0]}, {math.prod(x.shape[1:])})"
+        raise ValueError(msg)
+    labels = backend.xp.isdtype(t.dtype, "integral") and t.ndim == 1
+    if t.shape[:1] != x.shape[:1] or not (labels or t.ndim == ROWS):
+        msg = (
+            f"{t_name} has shape {tuple(t.shape)} and dtype {t.dtype}, which does not fit {x_name} "
+            f"of shape {tuple(x.shape)}: pass integer class labels of shape ({x.shape[0]},), or "
+            f"targets of shape ({x.shape[0]}, outputs)"
+        )
+        raise ValueError(msg)
+    x = as_floating(backend, x, x_name, dtype)
+    check_finite(backend, x, x_name)
+    if not labels:
+        t = as_floating(backend, t, t_name, dtype)
+        check_finite(backend, t, t_name)
+    return backend.prepare(x, t, dtype)
+
+
+def _check_optimizer(optimizer: object) -> None:
+    if isinstance(optimizer, type) or not hasattr(optimizer, "update"):
+        msg = f"optimizer must be an object such as accelnn.SGD(0.1), got {optimizer!r}"
+        raise TypeError(msg)
 
 
 def _check_fits(net: Net, data: Dataset, x_name: str, t_name: str) -> None:

@@ -50,7 +50,8 @@ def test_the_example_is_short():
 
 def test_the_handwritten_loop_follows_the_example(run_example):
     loop = next(
-        block for block in re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+        block
+        for block in re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
         if "for key in net.params" in block
     )
     lines = "\n".join(line.removeprefix("  ") for line in loop.splitlines())

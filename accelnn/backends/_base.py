@@ -117,7 +117,8 @@ class Backend:
         """
         key = (spec, dtype_name(dtype))
         if key not in self._engines:
-            self._engines[key] = self.make_engine(*key)
+            # Two threads may both make one; the first to be kept is everyone's.
+            self._engines.setdefault(key, self.make_engine(*key))
         return self._engines[key]
 
     def make_engine(self, spec: NetSpec, dtype: str) -> Engine:

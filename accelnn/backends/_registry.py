@@ -1,13 +1,27 @@
 """Which backends exist: ours, registered ones, and those that installed packages announce."""
 
 import importlib
-from collections.abc import Callable, Iterator
-from typing import NamedTuple
+import threading
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, NamedTuple, TypeGuard
 
 from accelnn.backends._base import Backend
 from accelnn.errors import BackendUnavailableError
 
-__all__ = ["BackendInfo", "backend_named", "instance_of", "list_backends", "register_backend"]
+if TYPE_CHECKING:
+    # Finding installed packages takes milliseconds, which only an unknown name is worth.
+    from importlib.metadata import EntryPoint
+
+__all__ = [
+    "BackendInfo",
+    "backend_named",
+    "inferable",
+    "instance_of",
+    "is_backend",
+    "known_names",
+    "list_backends",
+    "register_backend",
+]
 
 ENTRY_POINT_GROUP = "accelnn.backends"
 
@@ -17,7 +31,10 @@ _BUILT_IN = {
     "cupy": "accelnn.backends.cupy:CupyBackend",
 }
 _registered: dict[str, Backend | type[Backend]] = {}
+_announced: dict[str, Backend] = {}
 _instances: dict[type[Backend], Backend] = {}
+# Reentrant, because a backend may be made of another one.
+_making = threading.RLock()
 
 
 class BackendInfo(NamedTuple):
@@ -81,8 +98,7 @@ def register_backend(
     >>> accelnn.get_backend("mine")
     <accelnn backend 'mine' on cpu>
     """
-    is_class = isinstance(backend, type) and issubclass(backend, Backend)
-    if not (is_class or isinstance(backend, Backend)):
+    if not is_backend(backend):
         msg = f"expected a Backend or a subclass of Backend, got {backend!r}"
         raise TypeError(msg)
     name = name or backend.name
@@ -124,40 +140,32 @@ def backend_named(name: str) -> Backend:
         return instance_of(_registered[name])
     if name in _BUILT_IN:
         return instance_of(_load(_BUILT_IN[name]))
-    load = _entry_points().get(name)
-    if load is None:
-        known = ", ".join(repr(known) for known in known_names())
-        msg = f"unknown backend {name!r}; known backends are {known}, and 'auto'"
-        raise ValueError(msg)
-    try:
-        loaded = load()
-    except Exception as error:
-        msg = (
-            f"the package that announces the backend {name!r} failed to load it: "
-            f"{type(error).__name__}: {error}"
-        )
-        raise BackendUnavailableError(msg, reason="import failed") from error
-    return instance_of(loaded)
+    if name not in _announced:
+        _announced[name] = _from_entry_point(name)
+    return _announced[name]
 
 
 def instance_of(backend: Backend | type[Backend]) -> Backend:
     """Return `backend` itself, or the one instance of a class."""
     if isinstance(backend, Backend):
         return backend
-    if backend not in _instances:
-        _instances[backend] = backend()
-    return _instances[backend]
+    with _making:
+        if backend not in _instances:
+            _instances[backend] = backend()
+        return _instances[backend]
 
 
-def inferable_classes() -> Iterator[type[Backend]]:
-    """Yield the classes whose arrays select them; entry points are not loaded for this."""
-    for name in ("numpy", "cupy"):
-        yield _load(_BUILT_IN[name])
-    for backend in _registered.values():
-        cls = backend if isinstance(backend, type) else type(backend)
-        if cls.inferred:
-            yield cls
-    yield from (cls for cls in _instances if cls.inferred)
+def is_backend(value: object) -> TypeGuard[Backend | type[Backend]]:
+    """Return whether `value` is a backend or a class of backends."""
+    return isinstance(value, Backend) or (isinstance(value, type) and issubclass(value, Backend))
+
+
+def inferable() -> Iterator[Backend | type[Backend]]:
+    """Yield what an array's type can select; entry points are not loaded for this."""
+    built_in = {name: _load(_BUILT_IN[name]) for name in ("numpy", "cupy")}
+    # Copied at once, because another thread may add to them.
+    candidates = [*(built_in | _registered).values(), *list(_instances)]
+    yield from (candidate for candidate in candidates if candidate.inferred)
 
 
 def _load(path: str) -> type[Backend]:
@@ -166,10 +174,34 @@ def _load(path: str) -> type[Backend]:
     return cls
 
 
-def _entry_points() -> dict[str, Callable[[], type[Backend]]]:
+def _from_entry_point(name: str) -> Backend:
+    point = _entry_points().get(name)
+    if point is None:
+        known = ", ".join(repr(known) for known in known_names())
+        msg = f"unknown backend {name!r}; known backends are {known}, and 'auto'"
+        raise ValueError(msg)
+    try:
+        loaded = point.load()
+        if not is_backend(loaded):
+            msg = f"{point.value} is not a Backend or a subclass of Backend"
+            raise TypeError(msg)  # noqa: TRY301 - reported like every other defect of the package
+        return instance_of(loaded)
+    except BackendUnavailableError:
+        raise
+    except Exception as error:
+        package = point.dist.name if point.dist else point.module
+        msg = (
+            f"the package {package}, which announces the backend {name!r}, failed to load it: "
+            f"{type(error).__name__}: {error}. Reinstall it with:\n\n"
+            f"    pip install --force-reinstall {package}\n"
+        )
+        raise BackendUnavailableError(msg, reason="import failed") from error
+
+
+def _entry_points() -> "dict[str, EntryPoint]":
     from importlib.metadata import entry_points
 
-    return {point.name: point.load for point in entry_points(group=ENTRY_POINT_GROUP)}
+    return {point.name: point for point in entry_points(group=ENTRY_POINT_GROUP)}
 
 
 def _describe(name: str) -> BackendInfo:
@@ -177,4 +209,7 @@ def _describe(name: str) -> BackendInfo:
         backend = backend_named(name)
     except ImportError as error:
         return BackendInfo(name, available=False, reason=str(error).strip(), device="")
+    except Exception as error:  # noqa: BLE001 - a broken backend must not hide the others
+        reason = f"making it failed with {type(error).__name__}: {error}"
+        return BackendInfo(name, available=False, reason=reason, device="")
     return BackendInfo(name, available=True, reason="", device=str(backend.device))

@@ -12,7 +12,7 @@ from contextvars import ContextVar
 from typing import TypeAlias
 
 from accelnn.backends._base import Backend
-from accelnn.backends._registry import backend_named, inferable_classes, instance_of
+from accelnn.backends._registry import backend_named, inferable, instance_of, is_backend
 from accelnn.errors import BackendMismatchError, BackendUnavailableError
 
 __all__ = ["BackendLike", "get_backend", "resolve", "set_backend", "use_backend"]
@@ -55,7 +55,7 @@ def get_backend(name: BackendLike | None = None) -> Backend:
         return _fastest()
     if isinstance(name, str):
         return backend_named(name)
-    if isinstance(name, Backend) or (isinstance(name, type) and issubclass(name, Backend)):
+    if is_backend(name):
         return instance_of(name)
     msg = f"a backend is a name, a Backend or a subclass of Backend; got {name!r}"
     raise TypeError(msg)
@@ -119,7 +119,7 @@ def _fastest() -> Backend:
 
 
 def _infer(arrays: tuple[object, ...]) -> Backend | None:
-    owners = {cls.name: cls for x in arrays if (cls := _owner(x)) is not None}
+    owners = {owner.name: owner for x in arrays if (owner := _owner(x)) is not None}
     if len(owners) > 1:
         names = " and ".join(repr(name) for name in owners)
         msg = (
@@ -128,8 +128,8 @@ def _infer(arrays: tuple[object, ...]) -> Backend | None:
             f"or .to_numpy(...)."
         )
         raise BackendMismatchError(msg)
-    return next((instance_of(cls) for cls in owners.values()), None)
+    return next(map(instance_of, owners.values()), None)
 
 
-def _owner(x: object) -> type[Backend] | None:
-    return next((cls for cls in inferable_classes() if cls.owns(x)), None)
+def _owner(x: object) -> Backend | type[Backend] | None:
+    return next((candidate for candidate in inferable() if candidate.owns(x)), None)

@@ -83,8 +83,8 @@ class CupyBackend(Backend):
         return self.xp.asnumpy(x)  # type: ignore[no-any-return]
 
     def synchronize(self) -> None:
-        """Wait for the current stream."""
-        self.xp.cuda.get_current_stream().synchronize()
+        """Wait for all streams of the device, whichever device is current."""
+        self._device.synchronize()
 
 
 def _install_cupy() -> str:

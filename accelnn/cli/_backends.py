@@ -2,17 +2,14 @@
 
 import importlib.metadata
 import platform
-import sys
 
 import click
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 from threadpoolctl import threadpool_info
 
 from accelnn._version import __version__
 from accelnn.backends import Backend, get_backend, list_backends
-from accelnn.cli._options import friendly_errors
+from accelnn.cli._options import console, friendly_errors
 
 __all__ = ["backends"]
 
@@ -29,26 +26,24 @@ PACKAGES = (
 )
 
 
-@click.command()
+@click.command(short_help="Show which backends can be used, and the versions.")
 def backends() -> None:
     """Show which backends can be used, why not, and the versions around them."""
-    console = Console(width=None if sys.stdout.isatty() else 100)
     with friendly_errors():
         active = get_backend().name
         fastest = get_backend("auto").name
-        console.print(_availability())
-        console.print(f"active: {active}; 'auto' chooses: {fastest}\n", highlight=False)
-        console.print(_versions())
+        console().print(_availability())
+        click.echo(f"active: {active}; 'auto' chooses: {fastest}\n")
+        console().print(_versions())
         for line in _threads():
-            console.print(line, highlight=False)
+            click.echo(line)
 
 
 def _availability() -> Table:
     table = Table("backend", "usable", "device", "remarks")
     for info in list_backends():
         remarks = _remarks(get_backend(info.name)) if info.available else info.reason
-        # Escaped, because rich would take the extra in `accelnn[numba]` for markup.
-        table.add_row(info.name, "yes" if info.available else "no", info.device, escape(remarks))
+        table.add_row(info.name, "yes" if info.available else "no", info.device, remarks)
     return table
 
 

@@ -5,12 +5,11 @@ from collections.abc import Callable
 from typing import cast
 
 import click
-from rich.console import Console
 from rich.table import Table
 
 from accelnn._typing import Array
 from accelnn.backends import get_backend
-from accelnn.cli._options import friendly_errors, load_data, net_options
+from accelnn.cli._options import console, friendly_errors, load_data, net_options
 from accelnn.errors import GradientCheckError
 from accelnn.gradient import GradientReport
 from accelnn.gradient import check_gradient as check
@@ -21,7 +20,7 @@ from accelnn.nets import MLP, Net
 __all__ = ["check_gradient"]
 
 
-@click.command("check-gradient")
+@click.command("check-gradient", short_help="Check backpropagation against finite differences.")
 @net_options
 @click.option("--loss", type=click.Choice(list(LOSSES)), default="cross_entropy", show_default=True)
 @click.option(
@@ -53,7 +52,6 @@ def check_gradient(
     mode: str,
 ) -> None:
     """Check a net's backpropagation against finite differences; exit with 1 if it is wrong."""
-    console = Console(width=None if sys.stdout.isatty() else 120)
     with friendly_errors():
         (x, t), _ = load_data(data)
         net = MLP(
@@ -65,13 +63,13 @@ def check_gradient(
             backend=get_backend(backend),
         )
         x, t = net.backend.asarray(x[:samples]), net.backend.asarray(t[:samples])
-        console.print(f"{net}, {samples} images", highlight=False)
+        click.echo(f"{net}, {len(x)} images")
         gradient = net.gradient(x, t)
         reports = {
             name: _report(lambda _: net.loss(x, t), gradient[name], net, name, mode)
             for name in net.params
         }
-    console.print(_table(reports))
+    console().print(_table(reports))
     if not all(report.passed for report in reports.values()):
         sys.exit(1)
 

@@ -1,5 +1,6 @@
 """Options and behaviour that several commands share."""
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -7,16 +8,18 @@ from typing import Any
 
 import click
 import numpy as np
+from rich.console import Console
 
 from accelnn.datasets import load_mnist
+from accelnn.errors import DivergenceWarning
 from accelnn.nets._mlp import ACTIVATIONS
 
-__all__ = ["friendly_errors", "load_data", "net_options"]
+__all__ = ["console", "friendly_errors", "load_data", "net_options"]
 
 Data = tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
-class _Widths(click.ParamType[tuple[int, ...]]):
+class _Widths(click.ParamType):  # type: ignore[type-arg] # older releases have no type argument
     """Hidden layer widths, as in ``256,128``."""
 
     name = "widths"
@@ -51,12 +54,18 @@ _NET_OPTIONS = (
         type=_Widths(),
         default="50",
         show_default=True,
-        help="Widths of the hidden layers, e.g. 256,128.",
+        help="Widths of the hidden layers, e.g. 256,128; '' for none.",
     ),
     click.option(
         "--activation", type=click.Choice(ACTIVATIONS), default="sigmoid", show_default=True
     ),
-    click.option("--seed", type=int, default=0, show_default=True, help="Of weights and batches."),
+    click.option(
+        "--seed",
+        type=click.IntRange(min=0),
+        default=0,
+        show_default=True,
+        help="Of weights and batches.",
+    ),
 )
 
 
@@ -79,10 +88,17 @@ def load_data(name: str) -> Data:
     return load_mnist(data_dir=name)
 
 
+def console() -> Console:
+    """Return where tables are printed: names and paths in them are no markup."""
+    # Wide enough for any of ours where there is no terminal to ask.
+    width = None if sys.stdout.isatty() else 120
+    return Console(width=width, markup=False, emoji=False, highlight=False)
+
+
 @contextmanager
 def friendly_errors() -> Iterator[None]:
     """Show what a user can mend as a message, not as a traceback."""
     try:
         yield
-    except (ValueError, TypeError, ImportError, OSError) as error:
+    except (ValueError, TypeError, ImportError, OSError, DivergenceWarning) as error:
         raise click.ClickException(str(error)) from error

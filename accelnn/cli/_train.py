@@ -1,17 +1,22 @@
 """``accelnn train``."""
 
+import os
+import sys
 import time
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
 
 import click
-from rich.console import Console
+import numpy as np
 from rich.table import Table
 
 from accelnn import optimizers
+from accelnn._optional import import_optional
 from accelnn.backends import get_backend
-from accelnn.cli._options import friendly_errors, load_data, net_options
+from accelnn.cli._options import console, friendly_errors, load_data, net_options
+from accelnn.errors import DivergenceWarning
 from accelnn.nets import MLP
 from accelnn.training import GradientKind, History, Sampling, fit
 
@@ -23,7 +28,7 @@ DEFAULT_EPOCHS = 20
 DEFAULT_LR = {"sgd": 0.5}
 
 
-@click.command()
+@click.command(short_help="Train a multi-layer perceptron on MNIST.")
 @net_options
 @click.option(
     "--epochs",
@@ -82,51 +87,66 @@ def train(
     save: Path | None,
 ) -> None:
     """Train a multi-layer perceptron on MNIST and show its curves."""
-    console = Console()
     with friendly_errors():
+        if epochs is not None and iters is not None:
+            msg = "--epochs and --iters exclude each other"
+            raise click.UsageError(msg)
         _check_outputs(plot, save)
         (x, t), test = load_data(data)
         sizes = (x.shape[1], *hidden, 10)
         net = MLP(sizes, activation=activation, dtype=dtype, rng=seed, backend=get_backend(backend))
         lr = DEFAULT_LR.get(optimizer) if lr is None else lr
         rule = OPTIMIZERS[optimizer](**({} if lr is None else {"lr": lr}))
-        console.print(f"{net} (device {net.backend.device}); {rule}", highlight=False)
-        console.print(f"{len(x):,} training and {len(test[0]):,} test images", highlight=False)
+        click.echo(f"{net} (device {net.backend.device}); {rule}")
+        click.echo(f"{len(x):,} training and {len(test[0]):,} test images")
         started = time.perf_counter()
-        history = fit(
-            net,
-            x,
-            t,
-            validation=test,
-            optimizer=rule,
-            batch_size=batch_size,
-            epochs=DEFAULT_EPOCHS if epochs is None and iters is None else epochs,
-            iters=iters,
-            sampling=cast("Sampling", sampling),
-            gradient=cast("GradientKind", gradient),
-            rng=seed,
-            progress=True,
-        )
+        with np.errstate(all="ignore"), warnings.catch_warnings():
+            # A net that diverged is neither drawn nor saved.
+            warnings.simplefilter("error", DivergenceWarning)
+            history = fit(
+                net,
+                x,
+                t,
+                validation=test,
+                optimizer=rule,
+                batch_size=batch_size,
+                epochs=DEFAULT_EPOCHS if epochs is None and iters is None else epochs,
+                iters=iters,
+                sampling=cast("Sampling", sampling),
+                gradient=cast("GradientKind", gradient),
+                rng=seed,
+                progress=sys.stderr.isatty(),
+            )
         seconds = time.perf_counter() - started
-        console.print(_table(history))
-        console.print(
+        console().print(_table(history))
+        click.echo(
             f"test accuracy {history.test_accuracy[-1]:.4f} after {history.steps:,} steps in "
-            f"{seconds:.1f} s, evaluations included",
-            highlight=False,
+            f"{seconds:.1f} s, evaluations included"
         )
-        if plot is not None:
-            _plot(history, plot)
-            console.print(f"curves: {plot}", highlight=False)
         if save is not None:
             net.save(save)
-            console.print(f"net: {save}", highlight=False)
+            click.echo(f"net: {save}")
+        if plot is not None:
+            _plot(history, plot)
+            click.echo(f"curves: {plot}")
 
 
-def _check_outputs(*paths: Path | None) -> None:
+def _check_outputs(plot: Path | None, save: Path | None) -> None:
     """Fail before the training, not after it."""
-    for path in paths:
-        if path is not None and not path.absolute().parent.is_dir():
+    for path in (plot, save):
+        if path is not None and not path.parent.is_dir():
             msg = f"cannot write {str(path)!r}: there is no folder {str(path.parent)!r}"
+            raise ValueError(msg)
+        if path is not None and not os.access(path.parent, os.W_OK):
+            msg = f"cannot write {str(path)!r}: the folder {str(path.parent)!r} is read-only"
+            raise ValueError(msg)
+    if save is not None:
+        import_optional("safetensors", feature="--save", extra="save")
+    if plot is not None:
+        bases = import_optional("matplotlib.backend_bases", feature="--plot", extra="plot")
+        known = sorted(bases.FigureCanvasBase.get_supported_filetypes())
+        if plot.suffix[1:].lower() not in known:
+            msg = f"cannot draw into {str(plot)!r}: known suffixes are {', '.join(known)}"
             raise ValueError(msg)
 
 

@@ -1,8 +1,12 @@
 """Is a gradient right? A comparison with finite differences that knows its own noise."""
 
+from __future__ import annotations
+
+import functools
+import itertools
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
@@ -22,8 +26,18 @@ Mode: TypeAlias = Literal["directional", "sampled", "full"]
 
 # A value of f is good to a few units in the last place, and two of them enter a difference.
 NOISE_ULPS = 8.0
+# Where the noise of f was measured, its standard deviation times √2 for a difference, four times.
+NOISE_SPREADS = 6.0
 # Coordinates that are looked at to name the worst one after a direction has failed.
 SEARCHED_COORDINATES = 500
+# Noise that is this part of an error may not double.
+DROWNING = 0.1
+# Of the smallest steps, the ones that tell a kink.
+LAST_STEPS = 3
+# A move this many units in the last place long still has the direction that was asked for.
+SHORTEST_MOVE_ULPS = 64.0
+# Enough to get from the first step to the shortest move, but where x is 0 and nothing rounds.
+MOST_HALVINGS = 60
 
 
 @dataclass(frozen=True)
@@ -75,6 +89,9 @@ class _Comparison(NamedTuple):
     numerical: float
     tolerance: float
     noise_floor: float
+    # The slopes on the two sides of x.
+    left: float
+    right: float
 
     @property
     def error(self) -> float:
@@ -82,9 +99,12 @@ class _Comparison(NamedTuple):
 
     @property
     def severity(self) -> float:
-        """How many tolerances off; a NaN on either side is the worst."""
-        excess = self.error / self.tolerance if self.tolerance else math.inf * bool(self.error)
-        return math.inf if math.isnan(excess) else excess
+        """How many tolerances off; what is not finite on either side is the worst."""
+        if not math.isfinite(self.error):
+            return math.inf
+        if self.error <= self.tolerance:
+            return self.error / self.tolerance if self.tolerance else 0.0
+        return self.error / self.tolerance if self.tolerance else math.inf
 
 
 def check_gradient(
@@ -117,8 +137,10 @@ def check_gradient(
         How many of them; by default 8 and 100.
     rtol : float, optional
         Relative difference that counts as agreement, by default 10 √eps of the least precise
-        dtype among `x`, f(x) and the gradient. The rounding noise of `f`, and its truncation error
-        where a comparison hangs on it, are allowed for on top.
+        dtype among `x`, f(x) and the gradient. The rounding noise of `f` is allowed for on top. A
+        difference that disagrees is taken again with ever smaller steps, for as long as noise does
+        not drown the disagreement: neither curvature nor a kink close to `x` makes a right
+        gradient wrong.
     rng : int, Generator or None, default 0
         Where random directions and coordinates come from.
     backend : str, Backend or subclass, optional
@@ -161,21 +183,30 @@ def check_gradient(
         raise ValueError(msg)
     probe = _Probe(backend, f, grad, given, x, rtol)
     draw = generator(rng)
+    size = math.prod(x.shape)
     if mode == "directional":
-        moves = _random_directions(backend, x, positive_int(directions, "directions"), draw)
-        report = _worst(mode, ((None, probe.compare(move)) for move in moves))
+        everything = np.arange(size)
+        count = positive_int(directions, "directions")
+        report = _verdict(mode, probe, (probe.direction(everything, draw) for _ in range(count)))
         if not report.passed:
             report = _name_coordinate(probe, report, draw)
     else:
-        count = positive_int(samples, "samples") if mode == "sampled" else math.prod(x.shape)
-        report = _worst(mode, _coordinates(probe, count, draw))
+        count = positive_int(samples, "samples") if mode == "sampled" else size
+        chosen = np.arange(size)
+        if count < size:
+            chosen = np.sort(draw.choice(size, count, replace=False))
+        report = _verdict(mode, probe, probe.indices(chosen))
     if not report.passed:
         raise GradientCheckError(str(report), report=report)
     return report
 
 
+# Where to compare: along one coordinate, or along a move through many.
+_Place: TypeAlias = tuple[int, ...] | Array
+
+
 class _Probe:
-    """Compares analytic and numerical change along one move of `x` at a time."""
+    """Compares analytic and numerical change at one place at a time."""
 
     def __init__(
         self,
@@ -190,102 +221,209 @@ class _Probe:
         self.in_place = can_be_moved(backend, given)
         self.x = backend.xp.asarray(x, copy=True)
         if not self.in_place:
-            require_pure(backend, f, given, self.x)
-        self.gradient = as_floating(backend, grad(given) if callable(grad) else grad, "gradient")
+            require_pure(backend, f, given, self._copy())
+        self.gradient = self._gradient(grad)
         if tuple(self.gradient.shape) != tuple(x.shape):
             msg = f"the gradient has shape {tuple(self.gradient.shape)}, x has {tuple(x.shape)}"
             raise ValueError(msg)
-        value = scalar_value(backend, f(given if self.in_place else self.x))
+        value = self._evaluate(self.x)
+        self.value = self._number(value)
         value_dtype = getattr(value, "dtype", "float64")
         self.epsilon = machine_epsilon(backend, x.dtype, value_dtype, self.gradient.dtype)
         self.step = self.epsilon ** (1 / 3)
         self.rtol = 10.0 * math.sqrt(self.epsilon) if rtol is None else rtol
 
-    def compare(self, move: Array) -> _Comparison:
-        """Compare along `move`, whose length is one step of a central difference."""
-        first = self._difference(move)
-        if first.severity <= 1.0:
-            return first
-        # Half the step tells a wrong gradient, which stays wrong, from truncation and noise,
-        # which do not.
-        second = self._difference(move, fraction=0.5)
-        doubt = abs(first.numerical - second.numerical)
-        numerical = (4.0 * second.numerical - first.numerical) / 3.0
-        return first._replace(numerical=numerical, tolerance=second.tolerance + 2.0 * doubt)
+    def indices(self, flat: np.ndarray) -> Iterator[tuple[int, ...]]:
+        """Yield the index of each of the coordinates."""
+        for place in flat:
+            yield tuple(int(i) for i in np.unravel_index(place, tuple(self.x.shape)))
 
-    def _difference(self, move: Array, *, fraction: float = 1.0) -> _Comparison:
+    def direction(self, flat: np.ndarray, draw: np.random.Generator) -> Array:
+        """Return a random move of these coordinates, each in proportion to its size."""
+        x = self.backend.to_numpy(self.x).astype(np.float64).ravel()
+        size = np.maximum(np.abs(x[flat]), 1.0 / math.sqrt(x.size))
+        move = np.zeros(x.size)
+        move[flat] = self.step * size * draw.standard_normal(flat.size)
+        return self.backend.asarray(move.reshape(tuple(self.x.shape)), dtype=self.x.dtype)
+
+    def compare(self, place: _Place) -> _Comparison:
+        """Compare with one central difference."""
+        return self._difference(self._move(place))
+
+    def look_closer(self, place: _Place, first: _Comparison) -> _Comparison:
+        """Return a comparison that agrees at some smaller step, or else one that shows the error.
+
+        A wrong gradient stays wrong however small the step. Truncation does not, nor the error
+        from a step out of the domain of f.
+        """
+        if not math.isfinite(first.analytic):
+            return first
+        move = self._move(place)
+        coarse = best = self._difference(move, spread=self.spread)
+        if coarse.severity <= 1.0:
+            return coarse
+        tried = [coarse]
+        for halvings in range(1, MOST_HALVINGS):
+            fraction = 0.5**halvings
+            if self._too_short(move, fraction):
+                break
+            fine = self._difference(move, fraction=fraction, spread=self.spread)
+            smooth = (4.0 * fine.numerical - coarse.numerical) / 3.0
+            extrapolated = fine._replace(numerical=smooth)
+            for comparison in (fine, extrapolated):
+                if comparison.severity <= 1.0:
+                    return comparison
+            if halvings == 1 or not math.isfinite(best.error):
+                best = extrapolated if math.isfinite(extrapolated.error) else fine
+            tried.append(fine)
+            # A still smaller step would drown the error instead of showing where it comes from.
+            if fine.noise_floor > DROWNING * fine.error:
+                break
+            coarse = fine
+        kinked = _between_the_sides(tried[-LAST_STEPS:])
+        return kinked if kinked.severity <= 1.0 else best
+
+    def discrepancy(self, move: Array) -> float:
+        """Return by how much the change of f along `move` was predicted wrongly."""
+        error = self._difference(move).error * self._length(move)
+        return math.inf if math.isnan(error) else error
+
+    def _move(self, place: _Place) -> Array:
+        """Return a move as long as one step of a central difference."""
+        if not isinstance(place, tuple):
+            return place
+        move = self.backend.zeros(tuple(self.x.shape), self.x.dtype)
+        move[place] = self.step * max(1.0, abs(self._number(self.x[place])))
+        return move
+
+    def _difference(
+        self, move: Array, *, fraction: float = 1.0, spread: float | None = None
+    ) -> _Comparison:
         xp = self.backend.xp
-        upper, lower = self.x + fraction * move, self.x - fraction * move
+        upper, lower = self._symmetric(fraction * move)
+        width = upper - lower
+        length = 2.0 * fraction * self._length(move)
+        # Only coordinates that move count: 0 * inf would be NaN.
+        moving = xp.where(width != 0, self.gradient, xp.zeros_like(self.gradient))
+        with np.errstate(over="ignore", invalid="ignore"):
+            analytic = self._number(xp.sum(moving * width)) / length
         above, below = self._value(upper), self._value(lower)
-        # The gradient predicts the change over the distance really taken, rounding included.
-        change = self._number(xp.sum(self.gradient * (upper - lower)))
-        length = 2.0 * fraction * self._number(xp.sqrt(xp.sum(move * move)))
-        noise = NOISE_ULPS * self.epsilon * max(abs(above), abs(below)) / length
-        analytic, numerical = change / length, (above - below) / length
+        numerical = (above - below) / length
+        unit = self.epsilon * max(abs(above), abs(below))
+        noise = NOISE_ULPS * unit if spread is None else max(unit, NOISE_SPREADS * spread)
+        noise /= length
         tolerance = self.rtol * max(abs(analytic), abs(numerical)) + noise
-        return _Comparison(analytic, numerical, tolerance, noise)
+        left, right = (2.0 * d / length for d in (self.value - below, above - self.value))
+        return _Comparison(analytic, numerical, tolerance, noise, left, right)
+
+    def _symmetric(self, move: Array) -> tuple[Array, Array]:
+        """Return x + move and x - move, rounded so that x is their middle.
+
+        Otherwise their difference would be the derivative somewhere beside x.
+        """
+        move = (self.x + move) - self.x
+        move = self.x - (self.x - move)
+        return self.x + move, self.x - move
+
+    @functools.cached_property
+    def spread(self) -> float:
+        """How far values of f scatter about a smooth curve: its rounding noise.
+
+        Third differences of values close together leave nothing of a smooth function; noise of
+        standard deviation σ gives them the variance 20 σ².
+        """
+        everything = np.arange(math.prod(self.x.shape))
+        move = self.step * self.direction(everything, np.random.default_rng(0))
+        nearby = [self._value(self.x + k * move) for k in range(-8, 9)]
+        with np.errstate(over="ignore", invalid="ignore"):
+            spread = float(np.sqrt(np.mean(np.diff(nearby, 3) ** 2) / 20.0))
+        return spread if math.isfinite(spread) else 0.0
+
+    def _too_short(self, move: Array, fraction: float) -> bool:
+        xp = self.backend.xp
+        position = xp.where(move != 0, self.x, xp.zeros_like(self.x))
+        epsilon = machine_epsilon(self.backend, self.x.dtype)
+        return fraction * self._length(move) < (
+            SHORTEST_MOVE_ULPS * epsilon * self._length(position)
+        )
+
+    def _length(self, move: Array) -> float:
+        return float(np.linalg.norm(self.backend.to_numpy(move).astype(np.float64)))
+
+    def _gradient(self, grad: Callable[[Array], Array] | ArrayLike) -> Array:
+        if not callable(grad):
+            return as_floating(self.backend, grad, "gradient")
+        point = self.given if self.in_place else self._copy()
+        try:
+            # A copy, because it may be x itself.
+            return self.backend.xp.asarray(
+                as_floating(self.backend, grad(point), "gradient"), copy=True
+            )
+        finally:
+            if self.in_place:
+                self.given[...] = self.x
 
     def _value(self, point: Array) -> float:
+        # The step may leave the domain of f; that shows in the value.
+        with np.errstate(all="ignore"):
+            return self._number(self._evaluate(point))
+
+    def _evaluate(self, point: Array) -> Any:
         if not self.in_place:
-            return self._number(scalar_value(self.backend, self.f(point)))
+            return scalar_value(self.backend, self.f(self.backend.xp.asarray(point, copy=True)))
         try:
             self.given[...] = point
-            return self._number(scalar_value(self.backend, self.f(self.given)))
+            return scalar_value(self.backend, self.f(self.given))
         finally:
             self.given[...] = self.x
+
+    def _copy(self) -> Array:
+        return self.backend.xp.asarray(self.x, copy=True)
 
     def _number(self, x: Any) -> float:
         return float(self.backend.to_numpy(x))
 
 
-def _random_directions(
-    backend: Backend, x: Array, count: int, draw: np.random.Generator
-) -> Iterator[Array]:
-    """Yield random moves as long as a step in proportion to the length of `x`."""
-    xp = backend.xp
-    length = max(1.0, float(backend.to_numpy(xp.sqrt(xp.sum(x * x)))))
-    step = machine_epsilon(backend, x.dtype) ** (1 / 3)
-    for _ in range(count):
-        direction = draw.standard_normal(tuple(x.shape))
-        move = direction * (step * length / np.linalg.norm(direction))
-        yield backend.asarray(move, dtype=x.dtype)
+def _between_the_sides(tried: list[_Comparison]) -> _Comparison:
+    """Widen the last tolerance by what the slopes on the two sides of x leave open.
+
+    Curvature parts them in proportion to the step, so that it is extrapolated away. Around a kink
+    they stay apart, and the derivative may be any of them.
+    """
+    last = tried[-1]
+    sides = [(comparison.left, comparison.right) for comparison in tried]
+    straight = [
+        tuple(2.0 * fine - coarse for coarse, fine in zip(*pair, strict=True))
+        for pair in itertools.pairwise(sides)
+    ]
+    opening = min(
+        max(abs(slope - last.numerical) for side in seen for slope in side)
+        for seen in (sides, straight or sides)
+    )
+    return last._replace(tolerance=last.tolerance + opening)
 
 
-def _coordinates(
-    probe: _Probe, count: int, draw: np.random.Generator
-) -> Iterator[tuple[tuple[int, ...], _Comparison]]:
-    """Compare along `count` different coordinates, chosen at random unless that is all of them."""
-    shape = tuple(probe.x.shape)
-    size = math.prod(shape)
-    chosen = np.arange(size)
-    if count < size:
-        chosen = np.sort(draw.choice(size, count, replace=False))
-    for flat in chosen:
-        index = tuple(int(i) for i in np.unravel_index(flat, shape))
-        move = probe.backend.zeros(shape, probe.x.dtype)
-        move[index] = probe.step * max(1.0, abs(float(probe.backend.to_numpy(probe.x[index]))))
-        yield index, probe.compare(move)
-
-
-def _worst(
-    mode: Mode, comparisons: Iterator[tuple[tuple[int, ...] | None, _Comparison]]
-) -> GradientReport:
-    count, worst_index, worst = 0, None, None
-    for index, comparison in comparisons:
-        count += 1
-        if worst is None or comparison.severity > worst.severity:
-            worst_index, worst = index, comparison
-    assert worst is not None  # noqa: S101 - there is at least one direction or coordinate
+def _verdict(mode: Mode, probe: _Probe, places: Iterable[_Place]) -> GradientReport:
+    """Compare everywhere, then look closer where that disagreed, the worst place first."""
+    found = [(probe.compare(place), place) for place in places]
+    found.sort(key=lambda pair: pair[0].severity, reverse=True)
+    for i, (comparison, place) in enumerate(found):
+        if comparison.severity <= 1.0:
+            break
+        found[i] = probe.look_closer(place, comparison), place
+        if found[i][0].severity > 1.0:
+            break
+    worst, place = max(found, key=lambda pair: pair[0].severity)
     return GradientReport(
         passed=worst.severity <= 1.0,
         mode=mode,
-        index=worst_index,
+        index=place if isinstance(place, tuple) else None,
         analytic=worst.analytic,
         numerical=worst.numerical,
         error=worst.error,
         tolerance=worst.tolerance,
         noise_floor=worst.noise_floor,
-        comparisons=count,
+        comparisons=len(found),
     )
 
 
@@ -293,8 +431,12 @@ def _name_coordinate(
     probe: _Probe, failed: GradientReport, draw: np.random.Generator
 ) -> GradientReport:
     """Say which coordinate is wrong; the failed direction itself where none stands out."""
-    found = _worst(failed.mode, _coordinates(probe, SEARCHED_COORDINATES, draw))
-    return failed if found.passed else found
+    suspects = np.arange(math.prod(probe.x.shape))
+    while suspects.size > SEARCHED_COORDINATES:
+        halves = np.array_split(suspects, 2)
+        suspects = max(halves, key=lambda half: probe.discrepancy(probe.direction(half, draw)))
+    found = _verdict(failed.mode, probe, probe.indices(suspects))
+    return failed if found.passed else replace(found, comparisons=failed.comparisons)
 
 
 def _commas(index: tuple[int, ...]) -> str:

@@ -1,10 +1,11 @@
 """The derivative of a function of one variable."""
 
 from collections.abc import Callable
+from typing import Any
 
 from accelnn._typing import Array, ArrayLike
 from accelnn._validation import as_floating, check_finite
-from accelnn.backends import resolve
+from accelnn.backends import Backend, resolve
 from accelnn.backends._resolve import BackendLike
 from accelnn.gradient._steps import machine_epsilon, stencil
 
@@ -62,13 +63,20 @@ def numerical_diff(
     backend = resolve(backend, x)
     x = as_floating(backend, x)
     check_finite(backend, x, "x")
-    value = as_floating(backend, f(x), "f(x)")
+    value = _value_at(backend, f, x)
+    epsilon = machine_epsilon(backend, x.dtype, value.dtype)
+    points = stencil(backend, x, method=method, step=step, epsilon=epsilon)
+    upper, lower = (_value_at(backend, f, point) for point in (points.upper, points.lower))
+    return backend.xp.astype(upper - lower, x.dtype) / points.width
+
+
+def _value_at(backend: Backend, f: Callable[[Array], Any], x: Array) -> Array:
+    # A copy, because f may write to its argument.
+    value = as_floating(backend, f(backend.xp.asarray(x, copy=True)), "f(x)")
     if tuple(value.shape) != tuple(x.shape):
         msg = (
             f"f must work elementwise: x has shape {tuple(x.shape)} and f(x) has shape "
             f"{tuple(value.shape)}. For a scalar function of many variables use numerical_gradient"
         )
         raise ValueError(msg)
-    epsilon = machine_epsilon(backend, x.dtype, value.dtype)
-    points = stencil(backend, x, method=method, step=step, epsilon=epsilon)
-    return (f(points.upper) - f(points.lower)) / points.width
+    return value

@@ -1,6 +1,7 @@
 """Where weights start: drawn on the host in float64, so that they are the same everywhere."""
 
 import math
+import numbers
 
 import numpy as np
 
@@ -37,7 +38,8 @@ def standard_deviation(init: Init, activation: str, n_in: int, n_out: int) -> fl
         return math.sqrt(2.0 / (n_in + n_out))
     if init == "he":
         return math.sqrt(2.0 / n_in)
-    if isinstance(init, str) or not 0.0 <= init < math.inf:
+    is_number = isinstance(init, numbers.Real) and not isinstance(init, bool)
+    if not is_number or not 0.0 <= float(init) < math.inf:
         msg = (
             f"init must be 'xavier', 'he', None or a non-negative standard deviation, got {init!r}"
         )

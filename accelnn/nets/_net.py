@@ -2,7 +2,8 @@
 
 import math
 import os
-from typing import Any, Self, cast
+from collections.abc import Callable
+from typing import Any, Self, TypeVar, cast
 
 import numpy as np
 
@@ -15,7 +16,9 @@ from accelnn.gradient import numerical_gradient
 from accelnn.gradient._steps import check_method, stencil
 from accelnn.nets._parameters import Parameters
 
-__all__ = ["Net", "check_dtype"]
+__all__ = ["Net", "check_dtype", "rebuild"]
+
+AnyNet = TypeVar("AnyNet", bound="Net")
 
 DTYPES = ("float32", "float64")
 ROWS = 2  # axes of a batch of samples
@@ -26,9 +29,6 @@ class Net:
 
     Attributes
     ----------
-    params : dict of str to array
-        The parameters, mutable arrays of the net's backend. Edit them in place, or assign: the
-        value is copied into the live array.
     backend : Backend
         Where the net computes; captured when it was made.
     spec : NetSpec
@@ -49,7 +49,7 @@ class Net:
         self.dtype = check_dtype(dtype)
         self.flat = backend.zeros(spec.size, self.dtype)
         self.flat[...] = backend.asarray(flat, dtype=self.dtype)
-        self.params = Parameters(spec.views(self.flat, backend.xp), backend)
+        self._params = Parameters(spec.views(self.flat, backend.xp), backend)
         self.engine = backend.engine(spec, self.dtype)
 
     def __repr__(self) -> str:
@@ -58,6 +58,22 @@ class Net:
             f"<{type(self).__name__} {sizes}, {self.spec.activation}, {self.spec.loss.name}, "
             f"{self.dtype}, {self.spec.size:,} parameters on {self.backend.name}>"
         )
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self.to(self.backend)
+
+    def __reduce__(self) -> tuple[Callable[..., "Net"], tuple[Any, ...]]:
+        # Without the engine, which may hold compiled code: it is made again where the net arrives.
+        flat = self.backend.to_numpy(self.flat)
+        return rebuild, (type(self), self.spec, flat, self.dtype, type(self.backend))
+
+    @property
+    def params(self) -> Parameters:
+        """The parameters by name, mutable arrays of the net's backend.
+
+        Edit them in place, or assign to a key: the value is copied into the live array.
+        """
+        return self._params
 
     @property
     def size(self) -> int:
@@ -205,10 +221,8 @@ class Net:
         backend : str, Backend or subclass
             Where to; see `accelnn.get_backend`.
         """
-        clone = object.__new__(type(self))
         flat = self.backend.to_numpy(self.flat)
-        Net.__init__(clone, self.spec, flat, self.dtype, get_backend(backend))
-        return clone
+        return rebuild(type(self), self.spec, flat, self.dtype, backend)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write architecture and parameters to a ``.safetensors`` file; see `accelnn.load`.
@@ -272,9 +286,19 @@ class Net:
         return self.backend.prepare(rows, t, self.dtype)
 
 
+def rebuild(
+    cls: type[AnyNet], spec: NetSpec, flat: np.ndarray, dtype: str, backend: BackendLike
+) -> AnyNet:
+    """Return a net with these parameters, without drawing any."""
+    net = object.__new__(cls)
+    Net.__init__(net, spec, flat, dtype, get_backend(backend))
+    return net
+
+
 def check_dtype(dtype: Any) -> str:
     """Return the name of a net's dtype, or raise ValueError if nets do not compute in it."""
-    name = dtype_name(dtype)
+    # NumPy would read None as float64, which is not the default of nets.
+    name = "None" if dtype is None else dtype_name(dtype)
     if name not in DTYPES:
         msg = f"nets compute in {' or '.join(DTYPES)}; got dtype {name!r}"
         raise ValueError(msg)

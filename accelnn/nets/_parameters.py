@@ -53,4 +53,8 @@ class Parameters(dict[str, Array]):
         msg = "the parameters of a net cannot be removed; they belong to its architecture"
         raise TypeError(msg)
 
+    def __reduce__(self) -> tuple[type[dict[str, Array]], tuple[dict[str, Array]]]:
+        # Copies and pickles are plain dictionaries, because only a net has live parameters.
+        return dict, (dict(self),)
+
     __delitem__ = pop = popitem = clear = _refuse

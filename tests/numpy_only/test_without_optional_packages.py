@@ -19,7 +19,10 @@ OPTIONAL = ("numba", "cupy", "matplotlib", "rich", "click", "pooch", "safetensor
 
 @pytest.fixture
 def history():
-    return accelnn.History(1, loss=[1.0, 0.5])
+    curve = [0.1, 0.9]
+    return accelnn.History(
+        1, loss=[1.0], evaluated_at=[0, 1], train_accuracy=curve, test_accuracy=curve
+    )
 
 
 @pytest.fixture
@@ -36,9 +39,7 @@ def test_training_on_the_shipped_digits_needs_numpy_alone():
     (x, t), test = accelnn.load_mnist(subset="5k")
     net = accelnn.TwoLayerNet(784, 50, 10, rng=0, backend="auto")
     assert net.backend.name == "numpy"
-    history = accelnn.fit(
-        net, x, t, validation=test, optimizer=accelnn.SGD(0.5), epochs=20, rng=0
-    )
+    history = accelnn.fit(net, x, t, validation=test, optimizer=accelnn.SGD(0.5), epochs=20, rng=0)
     assert history.test_accuracy[-1] > 0.92
 
 

@@ -1,0 +1,116 @@
+"""``accelnn check-gradient``: right is 0, wrong is 1 and says where."""
+
+import re
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from accelnn.backends._engine import Engine
+from accelnn.cli import app
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, ["check-gradient", *map(str, arguments)])
+
+
+def rows(output):
+    lines = [line for line in output.splitlines() if line.startswith("│")]
+    return {
+        cells[0]: cells[1:]
+        for cells in ([cell.strip() for cell in line.strip("│").split("│")] for line in lines)
+    }
+
+
+def test_a_right_net_passes():
+    result = run()
+    assert result.exit_code == 0, result.output
+    table = rows(result.output)
+    assert list(table) == ["W1", "b1", "W2", "b2"]
+    assert {cells[0] for cells in table.values()} == {"right"}
+    assert [cells[-1] for cells in table.values()] == ["100", "50", "100", "10"]
+    assert "784-50-10, sigmoid, cross_entropy, float64" in result.output
+    assert result.output.splitlines()[0].endswith(", 20 images")
+    assert "…" not in result.output
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", "sum_squared_error"])
+@pytest.mark.parametrize("activation", ["sigmoid", "relu", "tanh"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_every_kind_of_net_is_right(activation, loss, dtype):
+    result = run(
+        *("--activation", activation, "--loss", loss, "--dtype", dtype, "--hidden", "7,6"),
+        *("--samples", 4, "--backend", "numpy", "--mode", "directional"),
+    )
+    assert result.exit_code == 0, result.output
+    assert list(rows(result.output)) == ["W1", "b1", "W2", "b2", "W3", "b3"]
+
+
+def test_full_mode_compares_everything():
+    result = run("--hidden", 2, "--samples", 2, "--mode", "full")
+    assert result.exit_code == 0
+    compared = [cells[-1] for cells in rows(result.output).values()]
+    assert compared == ["1,568", "2", "20", "10"]
+
+
+def test_more_samples_than_there_are():
+    result = run("--hidden", "", "--samples", 10_000, "--mode", "directional")
+    assert result.exit_code == 0
+    assert ", 4000 images" in result.output
+
+
+@pytest.mark.parametrize("mode", ["directional", "sampled", "full"])
+def test_a_wrong_net_fails_and_is_shown(monkeypatch, mode):
+    backpropagate = Engine.loss_and_gradient
+
+    def wrong(self, params, x, t, out):
+        loss = backpropagate(self, params, x, t, out)
+        # A single weight of the last bias, one percent off.
+        out[-3] *= 1.01
+        return loss
+
+    monkeypatch.setattr(Engine, "loss_and_gradient", wrong)
+    result = run("--hidden", 3, "--samples", 5, "--mode", mode, "--backend", "numpy")
+    assert result.exit_code == 1
+    table = rows(result.output)
+    assert {name: cells[0] for name, cells in table.items()} == {
+        "W1": "right",
+        "b1": "right",
+        "W2": "right",
+        "b2": "WRONG",
+    }
+    _, index, analytic, numerical, *_ = table["b2"]
+    assert index == "[7]"
+    assert float(analytic) == pytest.approx(1.01 * float(numerical), rel=1e-6)
+    assert "Traceback" not in result.output
+
+
+def test_a_gradient_of_nan_is_wrong(monkeypatch):
+    backpropagate = Engine.loss_and_gradient
+
+    def wrong(self, params, x, t, out):
+        loss = backpropagate(self, params, x, t, out)
+        out[0] = np.nan
+        return loss
+
+    monkeypatch.setattr(Engine, "loss_and_gradient", wrong)
+    result = run("--hidden", 2, "--samples", 2, "--mode", "full")
+    assert result.exit_code == 1
+    assert rows(result.output)["W1"][0] == "WRONG"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message", "code"),
+    [
+        (("--samples", 0), "0 is not in the range", 2),
+        (("--mode", "partial"), "'partial' is not one of", 2),
+        (("--dtype", "float16"), "'float16' is not one of", 2),
+        (("--backend", "nope"), "unknown backend 'nope'; known backends are", 1),
+        (("--data", "nofolder"), "neither '5k' nor 'mnist' nor a folder", 1),
+    ],
+)
+def test_mistakes_are_one_line(arguments, message, code):
+    result = run(*arguments)
+    assert result.exit_code == code
+    assert re.search(message, result.stderr.strip().splitlines()[-1])
+    assert "Traceback" not in result.output

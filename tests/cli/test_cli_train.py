@@ -1,0 +1,222 @@
+"""``accelnn train`` as a user meets it."""
+
+import re
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+import accelnn
+from accelnn.cli import app
+
+PNG = b"\x89PNG\r\n\x1a\n"
+QUICK = ("--hidden", "8", "--epochs", "1")
+
+
+@pytest.fixture
+def train(monkeypatch, tmp_path):
+    """Run the command in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MPLBACKEND", "Agg")
+
+    def run(*arguments):
+        return CliRunner().invoke(app, ["train", *map(str, arguments)])
+
+    return run
+
+
+def rows(output):
+    """The cells of the table's rows."""
+    lines = [line for line in output.splitlines() if line.startswith("│")]
+    return [[cell.strip() for cell in line.strip("│").split("│")] for line in lines]
+
+
+def printed_accuracy(output):
+    return float(re.search(r"^test accuracy (\d\.\d{4}) after", output, re.MULTILINE)[1])
+
+
+def assert_refused(result, message, code):
+    """A single line says what is wrong; nothing was trained."""
+    assert result.exit_code == code, result.output
+    assert result.exception is None or isinstance(result.exception, SystemExit)
+    *usage, error = result.stderr.strip().splitlines()
+    assert re.search(message, error)
+    assert error.startswith("Error: ")
+    assert len(usage) <= 3
+    assert "Traceback" not in result.output
+    assert "│" not in result.stdout
+
+
+def test_the_defaults_learn_the_digits(train):
+    result = train()
+    assert result.exit_code == 0, result.output
+    assert printed_accuracy(result.output) >= 0.90
+    table = rows(result.output)
+    assert [int(row[0]) for row in table] == list(range(21))
+    assert [int(row[1]) for row in table] == list(range(0, 801, 40))
+    assert float(table[-1][5]) == printed_accuracy(result.output)
+    assert float(table[0][5]) < 0.3
+    assert float(table[-1][2]) < 0.1 * float(table[0][2])
+    assert "4,000 training and 1,000 test images" in result.output
+    assert "<MLP 784-50-10, sigmoid, cross_entropy, float32, 39,760 parameters" in result.output
+
+
+def test_the_table_is_what_fit_gives(train):
+    result = train("--hidden", "16", "--epochs", 2, "--seed", 3, "--backend", "numpy")
+    (x, t), test = accelnn.load_mnist(subset="5k")
+    net = accelnn.MLP([784, 16, 10], rng=3)
+    h = accelnn.fit(net, x, t, validation=test, optimizer=accelnn.SGD(0.5), epochs=2, rng=3)
+    curves = (h.train_loss, h.test_loss, h.train_accuracy, h.test_accuracy)
+    expected = [[f"{value:.4f}" for value in row] for row in zip(*curves, strict=True)]
+    assert [row[2:] for row in rows(result.output)] == expected
+    assert train("--hidden", "16", "--epochs", 2, "--seed", 4).output != result.output
+
+
+def test_a_partial_last_epoch_is_a_row(train):
+    result = train("--hidden", "8", "--iters", 50)
+    assert [row[:2] for row in rows(result.output)] == [["0", "0"], ["1", "40"], ["1.25", "50"]]
+
+
+def test_options_reach_the_net_and_the_run(train):
+    result = train(
+        *("--hidden", "64,32", "--activation", "relu", "--dtype", "float64", "--backend", "numpy"),
+        *("--optimizer", "adam", "--lr", "0.002", "--batch-size", 500, "--epochs", 1),
+        *("--sampling", "replacement"),
+    )
+    assert result.exit_code == 0, result.output
+    assert "<MLP 784-64-32-10, relu, cross_entropy, float64, 52,650 parameters on numpy>" in (
+        result.output
+    )
+    assert "(device cpu); Adam(lr=0.002, betas=(0.9, 0.999), eps=1e-08)" in result.output
+    assert [row[1] for row in rows(result.output)] == ["0", "8"]
+
+
+def test_finite_differences_train_too(train):
+    by = {
+        kind: train("--hidden", "", "--iters", 2, "--dtype", "float64", "--gradient", kind)
+        for kind in ("analytic", "numerical")
+    }
+    assert rows(by["numerical"].output) == rows(by["analytic"].output)
+
+
+def test_an_optimizer_brings_its_own_rate(train):
+    assert "Momentum(lr=0.001, momentum=0.9)" in train(*QUICK, "--optimizer", "momentum").output
+
+
+@pytest.mark.parametrize("name", ["curves.png", "[red]curves[0].PNG", "sub/curves.pdf"])
+def test_a_plot_is_drawn_and_named(train, tmp_path, name):
+    (tmp_path / "sub").mkdir()
+    result = train(*QUICK, "--plot", name)
+    assert result.exit_code == 0, result.output
+    assert f"curves: {name}\n" in result.output
+    expected = b"%PDF" if name.endswith("pdf") else PNG
+    assert (tmp_path / name).read_bytes().startswith(expected)
+
+
+def test_a_saved_net_has_the_printed_accuracy(train, tmp_path):
+    result = train("--epochs", 2, "--save", "[b]net.safetensors")
+    assert "net: [b]net.safetensors\n" in result.output
+    net = accelnn.load(tmp_path / "[b]net.safetensors")
+    _, test = accelnn.load_mnist(subset="5k")
+    assert net.accuracy(*test) == pytest.approx(printed_accuracy(result.output), abs=5e-5)
+    assert net.backend.name == "numpy"
+
+
+def test_a_folder_of_data(train):
+    shipped = Path(accelnn.datasets.__file__).with_name("mnist5k")
+    result = train(*QUICK, "--data", shipped)
+    assert rows(result.output) == rows(train(*QUICK).output)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message", "code"),
+    [
+        (("--hidden", "50,x"), "'50,x' is not a list of widths such as 50 or 256,128", 2),
+        (("--hidden", "50,0"), "'50,0' holds a width below 1", 2),
+        (("--hidden", "1.5"), "'1.5' is not a list of widths", 2),
+        (("--backend", "nope"), "unknown backend 'nope'; known .* 'numpy', 'numba', 'cupy'", 1),
+        (("--data", "nofolder"), "'nofolder' is neither '5k' nor 'mnist' nor a folder", 1),
+        (("--lr", "-1"), r"lr must be positive and finite, got -1\.0", 1),
+        (("--lr", "nan"), "lr must be positive and finite, got nan", 1),
+        (("--lr", "fast"), "'fast' is not a valid float", 2),
+        (("--epochs", "0"), "0 is not in the range", 2),
+        (("--iters", "-5"), "-5 is not in the range", 2),
+        (("--batch-size", "0"), "0 is not in the range", 2),
+        (("--seed", "-1"), "-1 is not in the range", 2),
+        (("--epochs", "1", "--iters", "1"), "--epochs and --iters exclude each other", 2),
+        (("--activation", "swish"), "'swish' is not one of", 2),
+        (("--optimizer", "lion"), "'lion' is not one of", 2),
+        (("--plot", "no/x.png"), "cannot write 'no/x.png': there is no folder 'no'", 1),
+        (("--save", "no/net"), "cannot write 'no/net': there is no folder 'no'", 1),
+        (("--plot", "x.docx"), "cannot draw into 'x.docx': known suffixes are .*png", 1),
+        (("--plot", "x"), "cannot draw into 'x': known suffixes", 1),
+        (("--plot", "."), "is a directory", 2),
+        (("--save", "."), "is a directory", 2),
+        (("--nonsense",), "No such option", 2),
+    ],
+)
+def test_mistakes_are_found_before_training(train, tmp_path, arguments, message, code):
+    result = train(*arguments)
+    assert_refused(result, message, code)
+    assert "training and" not in result.output
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_empty_folder_of_data_is_named(train, tmp_path):
+    result = train("--data", tmp_path)
+    assert_refused(result, "lacks train-images-idx3-ubyte", 1)
+    assert str(tmp_path) in result.stderr
+
+
+def test_a_run_that_diverges_says_so_and_keeps_nothing(train, tmp_path):
+    outputs = ("--save", "net", "--plot", "x.png")
+    with warnings.catch_warnings():
+        # As outside of tests, where warnings are no errors.
+        warnings.simplefilter("default")
+        result = train(*QUICK, "--activation", "relu", "--lr", "1e30", *outputs)
+    assert_refused(result, r"the loss of step \d+ is nan; .* try a smaller learning rate", 1)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_help_tells_every_default(train):
+    output = " ".join(train("--help").output.split())
+    for phrase in ("[default: 20]", "[default: 0.5 for sgd", "[default: 5k]", "[default: auto]"):
+        assert phrase in output
+
+
+def start(*arguments):
+    command = [sys.executable, "-m", "accelnn", "train", *map(str, arguments)]
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8"
+    )
+
+
+def test_through_a_pipe_there_are_no_escapes_and_no_cut_lines():
+    with start("--hidden", "64,32,16", "--epochs", "1", "--optimizer", "adam") as process:
+        output, errors = process.communicate(timeout=120)
+    assert errors == ""
+    assert process.returncode == 0
+    assert "\x1b" not in output
+    assert "…" not in output
+    first, second, *_ = output.splitlines()
+    assert re.fullmatch(r"<MLP .*> \(device cpu\); Adam\(.*\)", first)
+    assert second == "4,000 training and 1,000 test images"
+    assert [len(row) for row in rows(output)] == [6, 6]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="SIGINT to one process is a POSIX feature")
+def test_ctrl_c_ends_a_run_cleanly(tmp_path):
+    with start("--iters", 100_000_000, "--save", tmp_path / "net") as process:
+        assert process.stdout.readline().startswith("<MLP")
+        assert "training" in process.stdout.readline()
+        time.sleep(0.5)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode in {1, 130}
+    assert errors.strip() == "Aborted!"
+    assert list(tmp_path.iterdir()) == []

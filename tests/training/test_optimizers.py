@@ -1,0 +1,208 @@
+"""The six optimisers: formulas by hand, and what they accept."""
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+
+import accelnn
+from accelnn import optimizers
+
+NAMES = ("SGD", "Momentum", "Nesterov", "AdaGrad", "RMSprop", "Adam")
+
+
+def test_these_are_all():
+    assert sorted(optimizers.__all__) == sorted(NAMES)
+
+
+def three_steps(rule, start=1.0, dtype=np.float64):
+    """Minimise x², whose gradient is 2x, and return x after each of three updates."""
+    x = np.array([start], dtype)
+    slots = [np.zeros(1, dtype) for _ in range(rule.slots)]
+    path = []
+    for k in (1, 2, 3):
+        rule.update(x, 2 * x, slots, k, np)
+        path.append(float(x[0]))
+    return path
+
+
+# x = 1 and its gradient 2x; each row is worked out with pencil and paper.
+BY_HAND = {
+    # 1 - 0.1·2 = 0.8; 0.8 - 0.1·1.6 = 0.64; 0.64 - 0.1·1.28 = 0.512.
+    "SGD": (accelnn.SGD(0.1), [0.8, 0.64, 0.512]),
+    # v = 2, 0.5·2 + 1.6 = 2.6, 0.5·2.6 + 1.08 = 2.38.
+    "Momentum": (accelnn.Momentum(0.1, momentum=0.5), [0.8, 0.54, 0.302]),
+    # v as above on another path: steps 2 + 0.5·2 = 3, then v = 1 + 1.4 = 2.4 and 1.4 + 1.2 = 2.6,
+    # then v = 1.2 + 0.88 = 2.08 and 0.88 + 1.04 = 1.92.
+    "Nesterov": (accelnn.Nesterov(0.1, momentum=0.5), [0.7, 0.44, 0.248]),
+    # s = 4; then 4 + 1.8² = 7.24; then 7.24 + g².
+    "AdaGrad": (
+        accelnn.AdaGrad(0.1, eps=0.0),
+        [0.9, 0.9 - 0.18 / math.sqrt(7.24), None],
+    ),
+    # s = 0.25·4 = 1, so a step of 0.1·2/1; then s = 0.75 + 0.25·1.6² = 1.39.
+    "RMSprop": (
+        accelnn.RMSprop(0.1, alpha=0.75, eps=0.0),
+        [0.8, 0.8 - 0.16 / math.sqrt(1.39), None],
+    ),
+    # The first step of Adam is lr whatever the gradient. Then m = 0.5·1 + 0.5·1.8 = 1.4 over 0.75,
+    # s = 0.75·1 + 0.25·3.24 = 1.56 over 0.4375.
+    "Adam": (
+        accelnn.Adam(0.1, betas=(0.5, 0.75), eps=0.0),
+        [0.9, 0.9 - 0.1 * (1.4 / 0.75) / math.sqrt(1.56 / 0.4375), None],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_by_hand(name):
+    rule, expected = BY_HAND[name]
+    path = three_steps(rule)
+    for actual, value in zip(path, expected, strict=True):
+        if value is not None:
+            assert actual == pytest.approx(value, rel=1e-14)
+
+
+def test_the_third_steps_by_hand():
+    x = BY_HAND["AdaGrad"][1][1]
+    expected = x - 0.1 * 2 * x / math.sqrt(7.24 + (2 * x) ** 2)
+    assert three_steps(BY_HAND["AdaGrad"][0])[2] == pytest.approx(expected, rel=1e-14)
+    x = BY_HAND["RMSprop"][1][1]
+    expected = x - 0.1 * 2 * x / math.sqrt(0.75 * 1.39 + 0.25 * (2 * x) ** 2)
+    assert three_steps(BY_HAND["RMSprop"][0])[2] == pytest.approx(expected, rel=1e-14)
+    x = BY_HAND["Adam"][1][1]
+    m = (0.5 * 1.4 + 0.5 * 2 * x) / (1 - 0.5**3)
+    s = (0.75 * 1.56 + 0.25 * (2 * x) ** 2) / (1 - 0.75**3)
+    assert three_steps(BY_HAND["Adam"][0])[2] == pytest.approx(
+        x - 0.1 * m / math.sqrt(s), rel=1e-14
+    )
+
+
+@pytest.mark.parametrize("eps", [0.5, 3.0])
+def test_eps_is_added_outside_the_root(eps):
+    assert three_steps(accelnn.AdaGrad(0.1, eps=eps))[0] == pytest.approx(1 - 0.2 / (2 + eps))
+    s = math.sqrt(0.01 * 4)
+    assert three_steps(accelnn.RMSprop(0.1, eps=eps))[0] == pytest.approx(1 - 0.2 / (s + eps))
+    assert three_steps(accelnn.Adam(0.1, eps=eps))[0] == pytest.approx(1 - 0.2 / (2 + eps))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_one_of_them_finds_the_minimum(name):
+    rule = getattr(accelnn, name)(0.05 if name != "AdaGrad" else 0.5)
+    x = np.array([3.0, -2.0])
+    slots = [np.zeros(2) for _ in range(rule.slots)]
+    for k in range(1, 1001):
+        rule.update(x, 2 * x * [1.0, 10.0], slots, k, np)
+    assert np.abs(x).max() < 0.06
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_against_torch(name):
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    made = {
+        "SGD": lambda p: torch.optim.SGD(p, lr=0.05),
+        "Momentum": lambda p: torch.optim.SGD(p, lr=0.05, momentum=0.9),
+        "Nesterov": lambda p: torch.optim.SGD(p, lr=0.05, momentum=0.9, nesterov=True),
+        "AdaGrad": lambda p: torch.optim.Adagrad(p, lr=0.05),
+        "RMSprop": lambda p: torch.optim.RMSprop(p, lr=0.05),
+        "Adam": lambda p: torch.optim.Adam(p, lr=0.05),
+    }[name]
+    theirs = torch.tensor([1.0, -3.0], dtype=torch.float64, requires_grad=True)
+    optimizer = made([theirs])
+    rule = getattr(accelnn, name)(0.05)
+    ours, slots = np.array([1.0, -3.0]), [np.zeros(2) for _ in range(rule.slots)]
+    for k in range(1, 21):
+        optimizer.zero_grad()
+        (theirs**2 * torch.tensor([1.0, 7.0])).sum().backward()
+        optimizer.step()
+        rule.update(ours, 2 * ours * [1.0, 7.0], slots, k, np)
+        np.testing.assert_allclose(ours, theirs.detach().numpy(), rtol=1e-12)
+
+
+def test_defaults():
+    assert repr(accelnn.SGD()) == "SGD(lr=0.001)"
+    assert repr(accelnn.Momentum()) == "Momentum(lr=0.001, momentum=0.9)"
+    assert repr(accelnn.Nesterov()) == "Nesterov(lr=0.001, momentum=0.9)"
+    assert repr(accelnn.AdaGrad()) == "AdaGrad(lr=0.01, eps=1e-10)"
+    assert repr(accelnn.RMSprop()) == "RMSprop(lr=0.01, alpha=0.99, eps=1e-08)"
+    assert repr(accelnn.Adam()) == "Adam(lr=0.001, betas=(0.9, 0.999), eps=1e-08)"
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("lr", [0, 0.0, -0.1, math.inf, -math.inf, math.nan])
+def test_a_learning_rate_out_of_range(name, lr):
+    with pytest.raises(ValueError, match=f"lr must be positive and finite, got {lr}"):
+        getattr(accelnn, name)(lr)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("lr", ["0.1", None, True, [0.1], np.array([0.1, 0.2]), 0.1j])
+def test_a_learning_rate_that_is_no_number(name, lr):
+    with pytest.raises(TypeError, match="lr must be a number, got"):
+        getattr(accelnn, name)(lr)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("Momentum", {"momentum": 1.0}, r"momentum must be in \[0, 1\), got 1.0"),
+        ("Nesterov", {"momentum": -0.1}, r"momentum must be in \[0, 1\), got -0.1"),
+        ("RMSprop", {"alpha": 1.0}, r"alpha must be in \[0, 1\), got 1.0"),
+        ("RMSprop", {"eps": -1e-8}, "eps must be non-negative and finite, got -1e-08"),
+        ("AdaGrad", {"eps": math.nan}, "eps must be non-negative and finite, got nan"),
+        ("Adam", {"eps": math.inf}, "eps must be non-negative and finite, got inf"),
+        ("Adam", {"betas": (1.0, 0.9)}, r"betas\[0\] must be in \[0, 1\), got 1.0"),
+        ("Adam", {"betas": (0.9, -1)}, r"betas\[1\] must be in \[0, 1\), got -1"),
+    ],
+)
+def test_other_values_out_of_range(name, options, message):
+    with pytest.raises(ValueError, match=message):
+        getattr(accelnn, name)(0.1, **options)
+
+
+@pytest.mark.parametrize("betas", [(0.9,), (0.9, 0.99, 0.999), 0.9, None, "ab"])
+def test_betas_are_two_numbers(betas):
+    with pytest.raises(TypeError, match=r"betas(\[0\])? must be"):
+        accelnn.Adam(betas=betas)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_frozen_equal_and_hashable(name):
+    kind = getattr(accelnn, name)
+    rule, twin = kind(0.1), kind(lr=0.1)
+    assert rule == twin
+    assert hash(rule) == hash(twin)
+    assert len({rule, twin, kind(0.2)}) == 2
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        rule.lr = 0.5
+    assert dataclasses.replace(rule, lr=0.3).lr == 0.3
+
+
+def test_the_same_number_is_the_same_rule():
+    assert accelnn.SGD(np.float64(0.1)) == accelnn.SGD(0.1)
+    assert repr(accelnn.SGD(np.float32(0.5))) == "SGD(lr=0.5)"
+    assert repr(accelnn.SGD(1)) == "SGD(lr=1.0)"
+    assert hash(accelnn.Adam(betas=[0.9, 0.999])) == hash(accelnn.Adam())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_rate_of_numpy_trains_in_the_same_bits(name):
+    """A float64 scalar of NumPy would promote float32 arrays."""
+    draw = np.random.default_rng(0)
+    x, t = draw.normal(size=(30, 4)), draw.integers(0, 3, 30)
+    bits = []
+    for lr in (0.1, np.float64(0.1)):
+        net = accelnn.MLP([4, 5, 3], rng=0)
+        accelnn.fit(net, x, t, optimizer=getattr(accelnn, name)(lr), batch_size=7, epochs=5, rng=0)
+        bits.append(net.flat.tobytes())
+    assert bits[0] == bits[1]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_state_is_in_the_slots_alone(name):
+    rule = getattr(accelnn, name)(0.1)
+    assert three_steps(rule) == three_steps(rule)
+    assert three_steps(rule, dtype=np.float32) == pytest.approx(
+        three_steps(rule), rel=1e-5, abs=1e-7
+    )
