@@ -38,13 +38,13 @@ from accelnn.training import History, fit, prepare
 
 if TYPE_CHECKING:
     from accelnn import datasets, plotting, testing
-    from accelnn.checkpoint import load
+    from accelnn.nets._load import load
     from accelnn.datasets import load_mnist, train_validation_split
 
 # What a session may never use, and what would slow down every import: name -> module.
 _ON_FIRST_USE = {
     "datasets": "accelnn.datasets",
-    "load": "accelnn.checkpoint",
+    "load": "accelnn.nets._load",
     "load_mnist": "accelnn.datasets",
     "plotting": "accelnn.plotting",
     "testing": "accelnn.testing",

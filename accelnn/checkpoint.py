@@ -1,4 +1,4 @@
-"""Nets on disk, as safetensors: arrays and plain-text metadata, never pickled code."""
+"""Named arrays on disk, as safetensors: arrays and plain text, never pickled code."""
 
 import json
 import os
@@ -9,73 +9,40 @@ from typing import Any
 import numpy as np
 
 from accelnn._optional import import_optional
-from accelnn.backends import Backend, get_backend
-from accelnn.backends._resolve import BackendLike
-from accelnn.losses import LOSSES
-from accelnn.nets import MLP, Net, SimpleNet, TwoLayerNet
 
-__all__ = ["load", "save"]
+__all__ = ["read", "write"]
 
-# One entry, because safetensors writes several in random order: the same net, the same bytes.
-KEY = "accelnn_net"
-FORMAT = 1
-NETS = ("MLP", "TwoLayerNet", "SimpleNet")
+PathLike = str | os.PathLike[str]
 
 
-def save(net: Net, path: str | os.PathLike[str]) -> None:
-    """Write a net; this is `Net.save`."""
-    safetensors = import_optional("safetensors.numpy", feature="Saving a net", extra="save")
-    if net.spec.loss.name not in LOSSES or type(net).__name__ not in NETS:
-        msg = (
-            f"only the nets {', '.join(NETS)} with the losses {', '.join(LOSSES)} can be saved; "
-            f"this is a {type(net).__name__} with the loss {net.spec.loss.name!r}"
-        )
-        raise TypeError(msg)
-    architecture = {
-        "format": FORMAT,
-        "net": type(net).__name__,
-        "sizes": list(net.spec.sizes),
-        "activation": net.spec.activation,
-        "loss": net.spec.loss.name,
-        "dtype": net.dtype,
-    }
-    arrays = {k: np.ascontiguousarray(net.backend.to_numpy(v)) for k, v in net.params.items()}
-    _write_atomically(Path(path), safetensors.save(arrays, {KEY: json.dumps(architecture)}))
-
-
-def load(path: str | os.PathLike[str], *, backend: BackendLike | None = None) -> Net:
-    """Read a net that `Net.save` wrote.
+def write(path: PathLike, arrays: dict[str, np.ndarray], key: str, description: object) -> None:
+    """Write arrays and what they are, in one file.
 
     Parameters
     ----------
     path : path-like
-        The file.
-    backend : str, Backend or subclass, optional
-        Where the net is to compute; see `accelnn.get_backend`. It need not be where it was saved.
+        Written beside itself first and then renamed: an interruption leaves the old file.
+    arrays : dict of str to numpy.ndarray
+        Contiguous arrays.
+    key : str
+        Under which metadata entry the description goes. There is only one, because safetensors
+        writes several in random order: the same arrays, the same bytes.
+    description : object
+        Anything that JSON can say.
+    """
+    safetensors = import_optional("safetensors.numpy", feature="Saving a net", extra="save")
+    _write_atomically(Path(path), safetensors.save(arrays, {key: json.dumps(description)}))
 
-    Returns
-    -------
-    MLP, TwoLayerNet or SimpleNet
-        With the saved architecture, dtype and parameters.
+
+def read(path: PathLike, key: str) -> tuple[dict[str, np.ndarray], Any]:
+    """Return the arrays and the description that `write` wrote.
 
     Raises
     ------
     FileNotFoundError
         If there is no such file.
     ValueError
-        If it is damaged, or describes no net of accelnn.
-    accelnn.errors.MissingDependencyError
-        If safetensors is not installed.
-
-    Examples
-    --------
-    >>> import tempfile, pathlib, accelnn
-    >>> net = accelnn.MLP([4, 3, 2], rng=0)
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     path = pathlib.Path(folder, "net.safetensors")
-    ...     net.save(path)
-    ...     accelnn.load(path)
-    <MLP 4-3-2, sigmoid, cross_entropy, float32, 23 parameters on numpy>
+        If it is damaged, or has no description under that key.
     """
     safetensors = import_optional("safetensors", feature="Loading a net", extra="save")
     if not Path(path).is_file():
@@ -84,51 +51,18 @@ def load(path: str | os.PathLike[str], *, backend: BackendLike | None = None) ->
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
-            arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - no mapping
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
     except safetensors.SafetensorError as error:
         msg = f"{os.fspath(path)!r} is damaged or no safetensors file: {error}"
         raise ValueError(msg) from error
-    if KEY not in metadata:
-        msg = f"{os.fspath(path)!r} holds no net of accelnn: its metadata has no entry {KEY!r}"
+    if key not in metadata:
+        msg = f"{os.fspath(path)!r} holds no net of accelnn: its metadata has no entry {key!r}"
         raise ValueError(msg)
-    chosen = get_backend(backend)
     try:
-        net = _build(json.loads(metadata[KEY]), chosen)
-    except (KeyError, TypeError, ValueError) as error:
-        msg = (
-            f"{os.fspath(path)!r} describes no net that can be built here: "
-            f"{type(error).__name__}: {error}"
-        )
+        return arrays, json.loads(metadata[key])
+    except ValueError as error:
+        msg = f"{os.fspath(path)!r} describes no net that can be built here: {error}"
         raise ValueError(msg) from error
-    expected = {p.name: (p.shape, net.dtype) for p in net.spec.parameters}
-    found = {name: (array.shape, str(array.dtype)) for name, array in arrays.items()}
-    if expected != found:
-        msg = (
-            f"{os.fspath(path)!r} is inconsistent: its architecture has the parameters {expected}, "
-            f"and it holds {found}"
-        )
-        raise ValueError(msg)
-    for name, array in arrays.items():
-        net.params[name] = chosen.asarray(array)
-    return net
-
-
-def _build(architecture: dict[str, Any], backend: Backend) -> Net:
-    """Make a net of that architecture; its constructor checks what the file says."""
-    if architecture["format"] != FORMAT:
-        msg = f"its format is {architecture['format']!r}, and this version reads {FORMAT}"
-        raise ValueError(msg)
-    kind, sizes = architecture["net"], architecture["sizes"]
-    options = {"dtype": architecture["dtype"], "rng": 0, "backend": backend}
-    if kind == "SimpleNet":
-        return SimpleNet(*sizes, **options)
-    options |= {"activation": architecture["activation"], "loss": architecture["loss"]}
-    if kind == "TwoLayerNet":
-        return TwoLayerNet(*sizes, **options)
-    if kind == "MLP":
-        return MLP(sizes, **options)
-    msg = f"unknown net {kind!r}; known nets are {', '.join(map(repr, NETS))}"
-    raise ValueError(msg)
 
 
 def _write_atomically(path: Path, content: bytes) -> None:

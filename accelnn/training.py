@@ -206,8 +206,10 @@ def fit(
     run = _Run(net, data, test, optimizer, gradient, plan, callbacks)
     with progress_bar("Training", plan.steps, enabled=progress, unit="steps") as advance:
         run.evaluate()
-        for order, is_epoch_end in plan.epochs(generator(rng)):
-            if run.epoch(order, advance, timed=progress) or run.finish_epoch(is_epoch_end):
+        for order in plan.epochs(generator(rng)):
+            stop = run.epoch(order, advance, timed=progress)
+            run.evaluate()
+            if run.finish_epoch() or stop:
                 break
     return run.history
 
@@ -248,8 +250,8 @@ class _Plan:
     def batches_per_epoch(self) -> int:
         return math.ceil(self.samples / self.batch)
 
-    def epochs(self, draw: np.random.Generator) -> Iterator[tuple[np.ndarray, bool]]:
-        """Yield each epoch's sample indices, and whether the epoch is whole.
+    def epochs(self, draw: np.random.Generator) -> Iterator[np.ndarray]:
+        """Yield each epoch's sample indices.
 
         A whole epoch is always drawn, so that the order does not depend on where the run ends.
         """
@@ -259,7 +261,7 @@ class _Plan:
             else:
                 order = draw.integers(0, self.samples, size=self.batches_per_epoch * self.batch)
             steps = min(self.batches_per_epoch, self.steps - start)
-            yield order[: steps * self.batch], steps == self.batches_per_epoch
+            yield order[: steps * self.batch]
 
 
 class _Run:
@@ -278,38 +280,39 @@ class _Run:
         self.net, self.data, self.test, self.plan = net, data, test, plan
         self.state = TrainingState(net.flat, optimizer, gradient, net.backend)
         self.history = History(plan.batches_per_epoch)
+        self.chunk = 1
+        self.diverged = False
         self.at_epoch_end = [c for c in callbacks if not hasattr(c, "every")]
         self.every = [(positive_int(c.every, "every"), c) for c in callbacks if hasattr(c, "every")]
 
     def epoch(self, order: np.ndarray, advance: Advance, *, timed: bool) -> bool:
         """Train on one epoch's order; return whether to stop."""
-        chunk, batch = 1, self.plan.batch
+        batch = self.plan.batch
         while order.size:
             until = min((k - self.history.steps % k for k, _ in self.every), default=order.size)
-            steps = min(until, chunk) if timed else until
+            steps = min(until, self.chunk) if timed else until
             started = time.perf_counter()
             losses = self.net.engine.train(self.state, self.data, order[: steps * batch], batch)
             if timed:
                 # As many steps as one refresh of the bar lasts, whatever a step takes here.
-                per_step = (time.perf_counter() - started) / losses.size
-                chunk = max(1, int(REFRESH / per_step))
+                seconds = max(time.perf_counter() - started, 1e-9)
+                self.chunk = max(1, int(REFRESH * losses.size / seconds))
             order = order[losses.size * batch :]
             if self._record(losses):
                 return True
             advance(losses.size, f"loss {losses[-1]:.4f}")
             if self._call([c for k, c in self.every if self.history.steps % k == 0]):
-                self.evaluate()
                 return True
         return False
 
-    def finish_epoch(self, is_whole: bool) -> bool:  # noqa: FBT001 - a private question
-        """Evaluate, and call the callbacks of a whole epoch; return whether to stop."""
-        self.evaluate()
-        return is_whole and self._call(self.at_epoch_end)
+    def finish_epoch(self) -> bool:
+        """Call the callbacks of a whole epoch; return whether to stop."""
+        is_whole = self.history.steps % self.plan.batches_per_epoch == 0
+        return is_whole and not self.diverged and self._call(self.at_epoch_end)
 
     def evaluate(self) -> None:
         """Append the net's losses and accuracies, if there is test data."""
-        if self.test is None:
+        if self.test is None or self.diverged:
             return
         history = self.history
         history.evaluated_at.append(history.steps)
@@ -329,6 +332,7 @@ class _Run:
         self.history.loss.extend(losses[:good].tolist())
         if finite.all():
             return False
+        self.diverged = True
         msg = (
             f"the loss of step {self.history.steps} is {losses[good - 1]}; training stops. "
             f"The optimizer was {self.state.optimizer}: try a smaller learning rate"

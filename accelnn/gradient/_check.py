@@ -31,9 +31,9 @@ NOISE_SPREADS = 6.0
 # Coordinates that are looked at to name the worst one after a direction has failed.
 SEARCHED_COORDINATES = 500
 # Noise that is this part of an error may not double.
-DROWNING = 0.1
+DROWNING = 0.2
 # Of the smallest steps, the ones that tell a kink.
-LAST_STEPS = 3
+LAST_STEPS = 4
 # A move this many units in the last place long still has the direction that was asked for.
 SHORTEST_MOVE_ULPS = 64.0
 # Enough to get from the first step to the shortest move, but where x is 0 and nothing rounds.

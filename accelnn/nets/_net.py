@@ -14,12 +14,17 @@ from accelnn.backends._base import dtype_name
 from accelnn.backends._resolve import BackendLike
 from accelnn.gradient import numerical_gradient
 from accelnn.gradient._steps import check_method, stencil
+from accelnn.losses import LOSSES
 from accelnn.nets._parameters import Parameters
 
 __all__ = ["Net", "check_dtype", "rebuild"]
 
 AnyNet = TypeVar("AnyNet", bound="Net")
 
+# How a net is described in a file.
+KEY = "accelnn_net"
+FORMAT = 1
+SAVED = ("MLP", "TwoLayerNet", "SimpleNet")
 DTYPES = ("float32", "float64")
 ROWS = 2  # axes of a batch of samples
 
@@ -235,12 +240,16 @@ class Net:
 
         Raises
         ------
+        TypeError
+            If the net's class or its loss is not one of accelnn's own.
         accelnn.errors.MissingDependencyError
             If safetensors is not installed.
         """
-        from accelnn.checkpoint import save
+        # Here, because json and what it brings would slow down every import of accelnn.
+        from accelnn import checkpoint
 
-        save(self, path)
+        arrays = {k: np.ascontiguousarray(self.backend.to_numpy(v)) for k, v in self.params.items()}
+        checkpoint.write(path, arrays, KEY, self._architecture())
 
     def check_targets(
         self, t: ArrayLike, n: int | None, name: str = "t", *, dtype: str | None = None
@@ -254,6 +263,23 @@ class Net:
         # A single output has no classes: integers of shape (n,) are a forgotten column axis.
         labels = self.spec.loss.classifies or n_outputs > 1
         return as_targets(self.backend, t, shape, dtype or self.dtype, name=name, labels=labels)
+
+    def _architecture(self) -> dict[str, Any]:
+        kind, loss = type(self).__name__, self.spec.loss.name
+        if kind not in SAVED or loss not in LOSSES:
+            msg = (
+                f"only the nets {', '.join(SAVED)} with the losses {', '.join(LOSSES)} can be "
+                f"saved; this is a {kind} with the loss {loss!r}"
+            )
+            raise TypeError(msg)
+        return {
+            "format": FORMAT,
+            "net": kind,
+            "sizes": list(self.spec.sizes),
+            "activation": self.spec.activation,
+            "loss": loss,
+            "dtype": self.dtype,
+        }
 
     # From the caller's arrays to the engine's ------------------------------------------------
 
