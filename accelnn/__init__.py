@@ -37,9 +37,10 @@ from accelnn.optimizers import SGD, AdaGrad, Adam, Momentum, Nesterov, RMSprop
 from accelnn.training import History, fit, prepare
 
 if TYPE_CHECKING:
-    from accelnn import datasets, plotting, testing
-    from accelnn.nets._load import load
+    from accelnn import datasets, plotting
+    from accelnn import testing as testing
     from accelnn.datasets import load_mnist, train_validation_split
+    from accelnn.nets._load import load
 
 # What a session may never use, and what would slow down every import: name -> module.
 _ON_FIRST_USE = {

@@ -81,8 +81,8 @@ def as_targets(
         check_labels(backend, t, shape[-1], name)
         return t
     msg = (
-        f"{name} has shape {tuple(t.shape)} and dtype {dtype_name(t.dtype)}, which does not fit outputs of "
-        f"shape {tuple(shape)}: pass targets of shape {tuple(shape)}"
+        f"{name} has shape {tuple(t.shape)} and dtype {dtype_name(t.dtype)}, which does not fit "
+        f"outputs of shape {tuple(shape)}: pass targets of shape {tuple(shape)}"
     )
     if labels:
         msg += f", or integer class labels of shape {tuple(shape[:-1])}"

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, overload
 
+import numpy as np
+
 from accelnn._typing import Array, ArrayLike
 from accelnn._validation import as_array, as_floating, check_finite
 from accelnn.backends import Backend, resolve
@@ -145,21 +147,27 @@ def gradient_descent(
     start = backend.xp.asarray(as_floating(backend, as_array(backend, init_x, "init_x")), copy=True)
     check_finite(backend, start, "init_x")
     _check_options(lr, step_num)
-    if grad is None:
-        probe = start[None, ...] if batched else start
-        require_pure(backend, f, init_x, probe)
+
+    def numerical(x: ArrayLike) -> Array:
+        return numerical_gradient(f, x, method=method, step=step, batched=batched, backend=backend)
+
+    if grad is None and not require_pure(
+        backend, f, init_x, backend.xp.asarray(start[None, ...] if batched else start, copy=True)
+    ):
+        # It refuses what cannot be proven, which only the caller's own x lets it see.
+        numerical(init_x)
 
     def gradient_at(x: Array) -> Array:
-        if grad is not None:
-            return as_floating(backend, grad(x), "grad(x)", x.dtype)
-        return numerical_gradient(f, x, method=method, step=step, batched=batched, backend=backend)
+        return numerical(x) if grad is None else _gradient_of(backend, grad, x)
 
     kept = step_num + 1 if full_output else 1
     iterates: deque[Array] = deque([start], maxlen=kept)
-    steps, diverged = _iterate(backend, gradient_at, iterates, lr, step_num)
-    x = iterates[-1]
-    slope = gradient_at(x)
-    value = _value_at(backend, f, x, batched=batched)
+    # What overflows on the way to a divergence is reported as a divergence.
+    with np.errstate(over="ignore", invalid="ignore"):
+        steps, diverged = _iterate(backend, gradient_at, iterates, lr, step_num)
+        x = iterates[-1]
+        slope = gradient_at(x)
+        value = _value_at(backend, f, x, batched=batched)
     stagnated = step_num > 0 and not diverged and _stands_still(backend, start, x, slope, value)
     if stagnated:
         msg = (
@@ -177,9 +185,20 @@ def _check_options(lr: float, step_num: int) -> None:
     if not 0.0 < lr < math.inf:
         msg = f"lr must be positive and finite, got {lr!r}"
         raise ValueError(msg)
+    if isinstance(step_num, bool) or not isinstance(step_num, int | np.integer):
+        msg = f"step_num must be an integer, got {step_num!r}"
+        raise TypeError(msg)
     if step_num < 0:
         msg = f"step_num must not be negative, got {step_num}"
         raise ValueError(msg)
+
+
+def _gradient_of(backend: Backend, grad: Callable[[Array], Array], x: Array) -> Array:
+    slope = as_floating(backend, grad(x), "grad(x)", x.dtype)
+    if tuple(slope.shape) != tuple(x.shape):
+        msg = f"grad(x) has shape {tuple(slope.shape)}, x has {tuple(x.shape)}"
+        raise ValueError(msg)
+    return slope
 
 
 def _iterate(

@@ -15,8 +15,10 @@ from accelnn.backends._spec import Loss
 
 __all__ = ["LOSSES", "CrossEntropy", "SumSquaredError", "get_loss"]
 
-# exp(-LARGE) of a sum is far above where a float32 probability underflows.
+# A move this large may meet a probability that has underflowed in float32.
 LARGE = 10.0
+# log1p keeps all digits above this, and loses them where it comes close to -1.
+SHRUNK = -0.5
 
 
 @dataclass(frozen=True)
@@ -61,11 +63,10 @@ class CrossEntropy:
         """
         backend = resolve(backend, a, d, t)
         xp = backend.xp
-        change = xp.sum(
-            backend.softmax(a) * xp.expm1(xp.minimum(d, LARGE * xp.ones_like(d))), axis=-1
-        )
-        growth = xp.log1p(xp.maximum(change, -0.5 * xp.ones_like(change)))
-        outside = (xp.max(d, axis=-1) > LARGE) | (change < -0.5)
+        capped = xp.minimum(d, LARGE * xp.ones_like(d))
+        change = xp.sum(backend.softmax(a) * xp.expm1(capped), axis=-1)
+        growth = xp.log1p(xp.maximum(change, SHRUNK * xp.ones_like(change)))
+        outside = (xp.max(d, axis=-1) > LARGE) | (change < SHRUNK)
         if bool(backend.to_numpy(xp.any(outside))):
             plain = backend.logsumexp(a + d) - backend.logsumexp(a)
             growth = xp.where(outside, plain, growth)

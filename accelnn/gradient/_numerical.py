@@ -13,8 +13,12 @@ from accelnn._typing import Array, ArrayLike
 from accelnn._validation import as_array, as_floating, check_finite, positive_int
 from accelnn.backends import Backend, resolve
 from accelnn.backends._resolve import BackendLike
-from accelnn.errors import ImpureFunctionError
-from accelnn.gradient._purity import can_be_moved, require_pure
+from accelnn.gradient._purity import (
+    can_be_moved,
+    require_pure,
+    require_response,
+    require_untouched,
+)
 from accelnn.gradient._steps import Stencil, check_method, machine_epsilon, stencil
 
 __all__ = ["numerical_gradient", "scalar_value"]
@@ -72,7 +76,8 @@ def numerical_gradient(
         If `f` returns anything but a scalar (batched: one value per point), or if the step is too
         small to move x: the message names the smallest usable one.
     accelnn.errors.ImpureFunctionError
-        If a copy is moved and `f` ignores its argument, or is random.
+        If a copy is moved and `f` ignores its argument or is random, or if `f` writes to its
+        argument.
 
     References
     ----------
@@ -95,11 +100,14 @@ def numerical_gradient(
     point = x if in_place else backend.xp.asarray(as_floating(backend, x), copy=True)
 
     if batched:
-        values = _batch(backend, f, point[None, ...])
-        proven = require_pure(backend, f, given, point[None, ...])
+        probe = point[None, ...]
+        values = _batch(backend, f, probe)
     else:
-        values = scalar_value(backend, f(point))
-        proven = in_place or require_pure(backend, f, given, point)
+        probe = point
+        with _restored(backend, point) as original:
+            values = scalar_value(backend, f(point))
+            require_untouched(backend, point, original)
+    proven = in_place or require_pure(backend, f, given, probe)
 
     epsilon = machine_epsilon(backend, point.dtype, getattr(values, "dtype", "float64"))
     points = stencil(backend, point, method=method, step=step, epsilon=epsilon)
@@ -111,12 +119,7 @@ def numerical_gradient(
         else:
             gradient = _serial(backend, f, point, values, points, advance)
     if not proven and size and not bool(backend.to_numpy(backend.xp.any(gradient != 0))):
-        msg = (
-            "f never responded to its argument. Either it is constant, or it ignores its argument "
-            "and reads the array that it closes over; the two cannot be told apart where x cannot "
-            "be moved. Pass x as a writable float array"
-        )
-        raise ImpureFunctionError(msg)
+        require_response(backend, f, probe)
     return gradient
 
 

@@ -14,7 +14,7 @@ from accelnn._typing import Array
 from accelnn.backends import Backend
 from accelnn.errors import ImpureFunctionError
 
-__all__ = ["can_be_moved", "require_pure"]
+__all__ = ["can_be_moved", "require_pure", "require_response", "require_untouched"]
 
 
 def can_be_moved(backend: Backend, x: object) -> bool:
@@ -47,7 +47,9 @@ def require_pure(backend: Backend, f: Callable[[Array], Any], x: object, copy: A
     accelnn.errors.ImpureFunctionError
         If f is random, or changes when the caller's `x` does.
     """
+    original = backend.xp.asarray(copy, copy=True)
     before = _values(backend, f(copy))
+    require_untouched(backend, copy, original)
     again = _values(backend, f(copy))
     if not _same(before, again):
         msg = (
@@ -66,6 +68,29 @@ def require_pure(backend: Backend, f: Callable[[Array], Any], x: object, copy: A
         )
         raise ImpureFunctionError(msg)
     return True
+
+
+def require_response(backend: Backend, f: Callable[[Array], Any], copy: Array) -> None:
+    """Refuse a function that gives the same value at `copy` and beside it.
+
+    Only for where `require_pure` proves nothing: a constant is refused too.
+    """
+    with np.errstate(all="ignore"):
+        moved = _values(backend, f(_shifted(backend, copy)))
+    if _same(moved, _values(backend, f(copy))):
+        msg = (
+            "f never responded to its argument. Either it is constant, or it ignores its argument "
+            "and reads the array that it closes over; the two cannot be told apart where x cannot "
+            "be moved. Pass x as a writable float array"
+        )
+        raise ImpureFunctionError(msg)
+
+
+def require_untouched(backend: Backend, x: Array, original: Array) -> None:
+    """Refuse a function that has written to its argument."""
+    if not bool(backend.to_numpy(backend.xp.all(x == original))):
+        msg = "f changes its argument in place; let it work on a copy"
+        raise ImpureFunctionError(msg)
 
 
 def _writable(backend: Backend, x: object) -> bool:

@@ -1,6 +1,5 @@
 """How far to move: the choice of finite-difference steps."""
 
-import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -75,8 +74,8 @@ def stencil(
         relative = epsilon ** (1 / 3 if method == "central" else 1 / 2)
         size = xp.abs(x)
         h = relative * xp.where(size > 1.0, size, xp.ones_like(size))
-    elif not 0.0 < step < math.inf:
-        msg = f"step must be positive and finite, got {step!r}"
+    elif not 0.0 < step < float(xp.finfo(x.dtype).max) / 4.0:
+        msg = f"step must be positive and finite in {dtype_name(x.dtype)}, got {step!r}"
         raise ValueError(msg)
     else:
         h = step * xp.ones_like(x)
