@@ -163,7 +163,7 @@ def gradient_descent(
     kept = step_num + 1 if full_output else 1
     iterates: deque[Array] = deque([start], maxlen=kept)
     # What overflows on the way to a divergence is reported as a divergence.
-    with np.errstate(over="ignore", invalid="ignore"):
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         steps, diverged = _iterate(backend, gradient_at, iterates, lr, step_num)
         x = iterates[-1]
         slope = gradient_at(x)
@@ -194,7 +194,8 @@ def _check_options(lr: float, step_num: int) -> None:
 
 
 def _gradient_of(backend: Backend, grad: Callable[[Array], Array], x: Array) -> Array:
-    slope = as_floating(backend, grad(x), "grad(x)", x.dtype)
+    # A copy, because grad may write to its argument.
+    slope = as_floating(backend, grad(backend.xp.asarray(x, copy=True)), "grad(x)", x.dtype)
     if tuple(slope.shape) != tuple(x.shape):
         msg = f"grad(x) has shape {tuple(slope.shape)}, x has {tuple(x.shape)}"
         raise ValueError(msg)

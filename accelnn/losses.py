@@ -5,6 +5,7 @@ sample may drop the axis of samples. `n` is the number of samples. Every formula
 by default it is that of the arrays.
 """
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -15,8 +16,6 @@ from accelnn.backends._spec import Loss
 
 __all__ = ["LOSSES", "CrossEntropy", "SumSquaredError", "get_loss"]
 
-# A move this large may meet a probability that has underflowed in float32.
-LARGE = 10.0
 # log1p keeps all digits above this, and loses them where it comes close to -1.
 SHRUNK = -0.5
 
@@ -63,10 +62,11 @@ class CrossEntropy:
         """
         backend = resolve(backend, a, d, t)
         xp = backend.xp
-        capped = xp.minimum(d, LARGE * xp.ones_like(d))
+        large = 0.5 * math.log(float(xp.finfo(d.dtype).max))
+        capped = xp.minimum(d, large * xp.ones_like(d))
         change = xp.sum(backend.softmax(a) * xp.expm1(capped), axis=-1)
         growth = xp.log1p(xp.maximum(change, SHRUNK * xp.ones_like(change)))
-        outside = (xp.max(d, axis=-1) > LARGE) | (change < SHRUNK)
+        outside = (xp.max(d, axis=-1) > large) | (change < SHRUNK)
         if bool(backend.to_numpy(xp.any(outside))):
             plain = backend.logsumexp(a + d) - backend.logsumexp(a)
             growth = xp.where(outside, plain, growth)

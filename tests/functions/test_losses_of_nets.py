@@ -1,0 +1,202 @@
+"""The losses' `value`, `grad` and `delta` against sixty decimal digits."""
+
+import decimal
+from decimal import Decimal
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import accelnn
+from accelnn.losses import LOSSES, CrossEntropy, SumSquaredError, get_loss
+from accelnn.testing import StrictBackend
+
+BOTH = pytest.mark.parametrize("loss", [CrossEntropy(), SumSquaredError()], ids=lambda x: x.name)
+BACKENDS = ["numpy", "numba", StrictBackend]
+
+
+def _row_cross_entropy(a, t):
+    largest = max(a)
+    total = sum((x - largest).exp() for x in a)
+    return sum(t) * (largest + total.ln()) - sum(x * y for x, y in zip(t, a, strict=True))
+
+
+def _row_squares(a, t):
+    return sum((x - y) ** 2 for x, y in zip(a, t, strict=True)) / 2
+
+
+def _exact(loss, a, t):
+    """Return the loss of rows of Decimals."""
+    row = _row_cross_entropy if loss.name == "cross_entropy" else _row_squares
+    return sum(row(x, y) for x, y in zip(a, t, strict=True)) / len(a)
+
+
+def _decimals(x):
+    return [[Decimal(float(value)) for value in row] for row in np.atleast_2d(x)]
+
+
+def _exact_value(loss, a, t):
+    with decimal.localcontext(prec=60, Emin=-(10**6)):
+        return float(_exact(loss, _decimals(a), _decimals(t)))
+
+
+def _exact_delta(loss, a, d, t):
+    with decimal.localcontext(prec=60, Emin=-(10**6)):
+        a, d, t = map(_decimals, (a, d, t))
+        moved = [[x + y for x, y in zip(*rows, strict=True)] for rows in zip(a, d, strict=True)]
+        return float(_exact(loss, moved, t) - _exact(loss, a, t))
+
+
+def _outputs(n=5, classes=4, seed=0):
+    """Return outputs, soft targets whose rows do not sum to one, and directions."""
+    draw = np.random.default_rng(seed)
+    return (
+        draw.normal(scale=3.0, size=(n, classes)),
+        draw.uniform(0.0, 2.0, size=(n, classes)),
+        draw.normal(size=(n, classes)),
+    )
+
+
+@BOTH
+def test_value_of_soft_targets(loss):
+    a, t, _ = _outputs()
+    assert float(loss.value(a, t)) == pytest.approx(_exact_value(loss, a, t), rel=1e-14)
+    assert float(loss.value(a[0], t[0])) == pytest.approx(_exact_value(loss, a[0], t[0]), rel=1e-14)
+
+
+def test_cross_entropy_has_no_eps_and_does_not_overflow():
+    one_hot = np.array([[0.0, 1.0]])
+    assert float(CrossEntropy().value(np.array([[1000.0, 0.0]]), one_hot)) == 1000.0
+    a, t, _ = _outputs()
+    t /= t.sum(axis=1, keepdims=True)
+    off = float(accelnn.cross_entropy_error(accelnn.softmax(a), t)) - float(
+        CrossEntropy().value(a, t)
+    )
+    assert -1e-3 < off < 0.0
+
+
+@BOTH
+def test_grad_is_the_derivative_of_value(loss):
+    a, t, _ = _outputs()
+    accelnn.check_gradient(lambda a: loss.value(a, t), lambda a: loss.grad(a, t), a, mode="full")
+    accelnn.check_gradient(
+        lambda a: loss.value(a, t[0]), lambda a: loss.grad(a, t[0]), a[0], mode="full"
+    )
+
+
+@BOTH
+def test_grad_by_hand(loss):
+    a, t, _ = _outputs(n=3)
+    for i in range(3):
+        p = np.exp(a[i]) / np.exp(a[i]).sum() if loss.classifies else a[i]
+        total = t[i].sum() if loss.classifies else 1.0
+        np.testing.assert_allclose(loss.grad(a, t)[i], (total * p - t[i]) / 3, rtol=1e-13)
+
+
+@BOTH
+@pytest.mark.parametrize("size", [1e-12, 1e-8, 1e-4, 1e-2, 0.3, 1.0, 3.0, 50.0, 800.0])
+def test_delta_keeps_ten_digits_at_every_size(loss, size):
+    for seed in range(8):
+        a, t, direction = _outputs(seed=seed)
+        d = size * direction / np.abs(direction).max()
+        expected = _exact_delta(loss, a, d, t)
+        assert float(loss.delta(a, d, t)) == pytest.approx(expected, rel=1e-10, abs=0.0)
+
+
+SINGLE = [800.0, -800.0, 60.0, -60.0, 11.0, 9.0, 2.0, -2.0]
+
+
+@pytest.mark.parametrize("others", [0.0, 1e-9, -1e-3])
+@pytest.mark.parametrize("entry", SINGLE)
+@pytest.mark.parametrize("a", [[0.0, 0.0, 0.0], [0.0, 1.0, -30.0], [0.0, 1.0, 40.0]])
+def test_delta_of_one_huge_entry_among_small_ones(entry, others, a):
+    a, d = np.array([a]), np.full((1, 3), others)
+    d[0, 2] = entry
+    for t in ([[0.0, 1.0, 0.0]], [[0.0, 0.0, 1.0]], [[0.5, 0.7, 0.1]]):
+        expected = _exact_delta(CrossEntropy(), a, d, t)
+        terms = np.abs(np.array(t) * d).sum()
+        actual = float(CrossEntropy().delta(a, d, np.array(t)))
+        assert actual == pytest.approx(expected, rel=1e-10, abs=1e-15 * terms)
+
+
+@pytest.mark.parametrize("move", [-800.0, -1.5, -1.0, -0.5, 0.7, 800.0])
+def test_delta_of_a_common_shift_is_nothing_where_targets_sum_to_one(move):
+    a, t, _ = _outputs()
+    t /= t.sum(axis=1, keepdims=True)
+    delta = float(CrossEntropy().delta(a, np.full_like(a, move), t))
+    assert abs(delta) <= 1e-13 * max(1.0, abs(move))
+
+
+@settings(deadline=None, max_examples=100)
+@given(
+    seed=st.integers(0, 10**6),
+    exponents=st.lists(st.floats(-9.0, 2.9), min_size=4, max_size=4),
+)
+def test_delta_of_entries_of_any_sizes(seed, exponents):
+    a, t, direction = _outputs(n=2, seed=seed)
+    d = np.sign(direction) * 10.0 ** np.array(exponents)
+    expected = _exact_delta(CrossEntropy(), a, d, t)
+    terms = np.abs(t * d).sum()
+    actual = float(CrossEntropy().delta(a, d, t))
+    assert actual == pytest.approx(expected, rel=1e-10, abs=1e-14 * terms)
+
+
+@BOTH
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_delta_takes_many_moves_of_the_same_outputs(loss, backend):
+    b = accelnn.get_backend(backend)
+    a, t, _ = _outputs()
+    d = np.random.default_rng(5).normal(size=(3, 2, *a.shape)) * 10.0 ** np.arange(-3, 3).reshape(
+        3, 2, 1, 1
+    )
+    together = b.to_numpy(loss.delta(b.asarray(a), b.asarray(d), b.asarray(t)))
+    assert together.shape == (3, 2)
+    for index in np.ndindex(3, 2):
+        assert together[index] == pytest.approx(_exact_delta(loss, a, d[index], t), rel=1e-10)
+
+
+@BOTH
+def test_value_and_grad_take_leading_axes(loss):
+    a, t, _ = _outputs()
+    many = np.stack([a, 2.0 * a])
+    np.testing.assert_allclose(loss.value(many, t), [loss.value(a, t), loss.value(2.0 * a, t)])
+    np.testing.assert_allclose(loss.grad(many, t)[1], loss.grad(2.0 * a, t))
+
+
+@BOTH
+def test_one_sample_without_its_axis(loss):
+    a, t, d = (x[0] for x in _outputs())
+    assert float(loss.delta(a, d, t)) == pytest.approx(_exact_delta(loss, a, d, t), rel=1e-12)
+    assert loss.delta(a, np.stack([d, d]), t[None]).shape == ()
+    assert loss.grad(a, t).shape == a.shape
+
+
+@BOTH
+def test_single_precision_stays_single_and_does_not_overflow(loss):
+    a, t, direction = (x.astype(np.float32) for x in _outputs())
+    for size in (1e-5, 0.5, 20.0, 800.0):
+        d = np.float32(size) * direction
+        actual = loss.delta(a, d, t)
+        assert actual.dtype == np.float32
+        assert float(actual) == pytest.approx(_exact_delta(loss, a, d, t), rel=1e-4)
+
+
+@BOTH
+def test_arguments_are_left_alone(loss):
+    arrays = _outputs()
+    kept = [x.copy() for x in arrays]
+    for x in arrays:
+        x.flags.writeable = False
+    a, t, d = arrays
+    loss.value(a, t), loss.grad(a, t), loss.delta(a, 100.0 * d, t)
+    for x, before in zip(arrays, kept, strict=True):
+        np.testing.assert_array_equal(x, before)
+
+
+def test_losses_are_found_by_name_and_pass_through():
+    assert get_loss("cross_entropy") is LOSSES["cross_entropy"]
+    own = SumSquaredError()
+    assert get_loss(own) is own
+    with pytest.raises(ValueError, match="unknown loss 'mse'; known losses are 'cross_entropy', "):
+        get_loss("mse")
