@@ -4,6 +4,7 @@ A body is written against the array-API names of ``self.xp``, so a subclass that
 `xp` is correct; it overrides only what it makes faster.
 """
 
+import functools
 import math
 from typing import Any, ClassVar
 
@@ -41,9 +42,6 @@ class Backend:
     inferred: ClassVar[bool] = True
     xp: Any
     device: Any = None
-
-    def __init__(self) -> None:
-        self._engines: dict[tuple[NetSpec, str], Engine] = {}
 
     def __repr__(self) -> str:
         return f"<accelnn backend {self.name!r} on {self.device}>"
@@ -121,6 +119,10 @@ class Backend:
             self._engines.setdefault(key, self.make_engine(*key))
         return self._engines[key]
 
+    @functools.cached_property
+    def _engines(self) -> dict[tuple[NetSpec, str], Engine]:
+        return {}
+
     def make_engine(self, spec: NetSpec, dtype: str) -> Engine:
         """Make an engine; a backend with fused kernels overrides this."""
         return Engine(self, spec, dtype)
@@ -147,17 +149,16 @@ class Backend:
         return e / (1.0 + e) ** 2
 
     def sigmoid_delta(self, x: Array, d: Array) -> Array:
-        """s(x + d) - s(x) = s q expm1(d) / (q + s exp(d)), with q = 1 - s.
+        """s(x + d) - s(x) = s(x) s(-x - d) expm1(d).
 
-        Taken at d <= 0, where exp cannot overflow; a positive d is mirrored through
+        Taken at d <= 0, where expm1 cannot overflow; a positive d is mirrored through
         s(x) = 1 - s(-x).
         """
         xp = self.xp
         up = d > 0
         mirrored = xp.where(up, -x, x)
-        s, q = self.sigmoid(mirrored), self.sigmoid(-mirrored)
         down = -xp.abs(d)
-        change = s * q * xp.expm1(down) / (q + s * xp.exp(down))
+        change = self.sigmoid(mirrored) * self.sigmoid(-(mirrored + down)) * xp.expm1(down)
         return xp.where(up, -change, change)
 
     def relu(self, x: Array) -> Array:

@@ -6,9 +6,10 @@ speak to it alone, so that a backend with fused kernels replaces it whole, metho
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -44,7 +45,8 @@ class Optimizer(Protocol):
         """Apply step number `step` (from 1) in place."""
 
 
-class Dataset(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Dataset:
     """Samples and targets where and how an engine wants them.
 
     Attributes
@@ -209,6 +211,8 @@ class Engine:
     ) -> np.ndarray:
         """Do one update per batch and return each batch's loss before its update.
 
+        A loss that is not finite ends the training before its update, and is the last returned.
+
         Parameters
         ----------
         state : TrainingState
@@ -227,14 +231,16 @@ class Engine:
         """
         xp = self.backend.xp
         on_device = self.backend.asarray(order)
-        losses = []
+        losses: list[float] = []
         for rows in _slices(order.shape[0], batch):
             index = on_device[rows]
             x, t = xp.take(data.x, index, axis=0), xp.take(data.t, index, axis=0)
-            losses.append(self._gradient_of(state, x, t))
+            losses.append(self._number(self._gradient_of(state, x, t)))
+            if not math.isfinite(losses[-1]):
+                break
             state.step += 1
             state.optimizer.update(state.params, state.grads, state.slots, state.step, xp)
-        return self.backend.to_numpy(xp.stack(losses)).astype(np.float64)
+        return np.array(losses)
 
     # Pieces ---------------------------------------------------------------------------------
 
@@ -279,8 +285,10 @@ class Engine:
     def _count_correct(self, scores: Array, t: Array) -> Array:
         xp = self.backend.xp
         labels = t if xp.isdtype(t.dtype, "integral") else xp.argmax(t, axis=-1)
-        best = xp.astype(xp.argmax(scores, axis=-1), labels.dtype)
-        return xp.count_nonzero(best == labels)
+        # In int64, because a narrow label type may not hold every class.
+        hit = xp.argmax(scores, axis=-1) == xp.astype(labels, self.backend.dtype("int64"))
+        # The largest of scores with a NaN is the NaN, which names no class.
+        return xp.count_nonzero(hit & ~xp.isnan(xp.max(scores, axis=-1)))
 
     def _number(self, x: Array) -> float:
         return float(self.backend.to_numpy(x))

@@ -101,7 +101,10 @@ def register_backend(
     if not is_backend(backend):
         msg = f"expected a Backend or a subclass of Backend, got {backend!r}"
         raise TypeError(msg)
-    name = name or backend.name
+    name = name or getattr(backend, "name", None)
+    if not isinstance(name, str):
+        msg = f"{backend!r} has no name: set its class attribute `name`, or pass name="
+        raise TypeError(msg)
     if name == "auto":
         msg = "the name 'auto' is reserved: it means the fastest backend that can be used here"
         raise ValueError(msg)
@@ -206,10 +209,10 @@ def _entry_points() -> "dict[str, EntryPoint]":
 
 def _describe(name: str) -> BackendInfo:
     try:
-        backend = backend_named(name)
+        device = str(backend_named(name).device)
     except ImportError as error:
         return BackendInfo(name, available=False, reason=str(error).strip(), device="")
     except Exception as error:  # noqa: BLE001 - a broken backend must not hide the others
         reason = f"making it failed with {type(error).__name__}: {error}"
         return BackendInfo(name, available=False, reason=reason, device="")
-    return BackendInfo(name, available=True, reason="", device=str(backend.device))
+    return BackendInfo(name, available=True, reason="", device=device)

@@ -5,6 +5,7 @@ Order: the ``backend=`` argument, `use_backend`, `set_backend` or the environmen
 when it changes, because nets and engines capture their backend when they are made.
 """
 
+import functools
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -105,8 +106,24 @@ def resolve(backend: BackendLike | None, *arrays: object) -> Backend:
 def _selected() -> Backend | None:
     chosen = _in_context.get() or _process_default
     if chosen is None and (name := os.environ.get(ENVIRONMENT_VARIABLE)):
-        chosen = get_backend(name)
+        chosen = _from_environment(name)
     return chosen
+
+
+def _from_environment(name: str) -> Backend:
+    if name == "auto":
+        return _fastest_of_all()
+    try:
+        return get_backend(name)
+    except ValueError as error:
+        msg = f"the environment variable {ENVIRONMENT_VARIABLE} names an {error}"
+        raise ValueError(msg) from error
+
+
+@functools.cache
+def _fastest_of_all() -> Backend:
+    """Look for devices once: it takes a millisecond, and this is asked at every call."""
+    return _fastest()
 
 
 def _fastest() -> Backend:

@@ -23,7 +23,6 @@ class CupyBackend(Backend):
     name = "cupy"
 
     def __init__(self) -> None:
-        super().__init__()
         self.check_available()
         import cupy
 

@@ -158,7 +158,7 @@ class Probe:
         xp = self.backend.xp
         upper, lower = self._symmetric(fraction * move)
         width = upper - lower
-        length = 2.0 * fraction * self._length(move)
+        length = self._length(width)
         # Only coordinates that move count: 0 * inf would be NaN.
         moving = xp.where(width != 0, self.gradient, xp.zeros_like(self.gradient))
         with np.errstate(over="ignore", invalid="ignore"):
@@ -251,5 +251,6 @@ def _between_the_sides(tried: list[Comparison]) -> Comparison:
     with np.errstate(over="ignore", invalid="ignore"):
         straight = 2.0 * sides[1:] - sides[:-1]
         openings = [np.max(np.abs(s - last.numerical)) for s in (sides, straight) if s.size]
-    opening = float(min(openings))
+    # A slope on one side is twice as noisy as one across both.
+    opening = float(min(openings)) + last.noise_floor
     return last._replace(tolerance=last.tolerance + opening) if math.isfinite(opening) else last

@@ -10,6 +10,11 @@ A third party's backend is checked by the suite that checks ours::
 This module needs pytest; `StrictBackend` needs array-api-strict.
 """
 
+from accelnn._optional import import_optional
+
+import_optional("pytest", feature="accelnn.testing", extra="test")
+
+# ruff: noqa: E402 - only once pytest is known to be there
 from accelnn.testing._assertions import assert_close
 from accelnn.testing._backends import ReadOnlyBackend, StrictBackend
 from accelnn.testing._conformance import BackendConformance

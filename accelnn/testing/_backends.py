@@ -27,7 +27,6 @@ class StrictBackend(Backend):
     name = "strict"
 
     def __init__(self) -> None:
-        super().__init__()
         self.xp = import_optional("array_api_strict", feature="The strict backend", extra="test")
         self._host, self.device = self.xp.__array_namespace_info__().devices()[:2]
 
@@ -55,7 +54,6 @@ class ReadOnlyBackend(NumpyBackend):
     xp: Any
 
     def __init__(self) -> None:
-        super().__init__()
         self.xp = _FrozenNamespace(np)
         for op in {case.op for case in OP_CASES}:
             setattr(self, op, _freezing(getattr(self, op)))

@@ -103,5 +103,5 @@ def test_arrays_of_two_backends_do_not_mix():
     strict = get_backend(StrictBackend)
     with pytest.raises(BackendMismatchError, match=r"different backends .*'numpy'.*'strict'"):
         accelnn.sum_squared_error(np.ones(2), strict.asarray([1.0, 2.0]))
-    with pytest.raises(BackendMismatchError, match="t is a numpy.ndarray, but the backend is"):
+    with pytest.raises(BackendMismatchError, match=r"t is a numpy\.ndarray, but the backend is"):
         accelnn.sum_squared_error(strict.asarray([1.0, 2.0]), np.ones(2), backend=strict)

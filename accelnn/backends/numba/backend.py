@@ -26,7 +26,6 @@ class NumbaBackend(NumpyBackend):
     inferred = False
 
     def __init__(self) -> None:
-        super().__init__()
         self.check_available()
         from accelnn.backends.numba import kernels
 

@@ -23,10 +23,11 @@ def sigmoid_delta(x, d, out):  # type: ignore[no-untyped-def] # noqa: ANN001, AN
     for i in range(x.size):
         mirrored = -x[i] if d[i] > 0 else x[i]
         down = -abs(d[i])
-        e = math.exp(-abs(mirrored))
-        s = (one if mirrored >= 0 else e) / (one + e)
-        q = (e if mirrored >= 0 else one) / (one + e)
-        change = s * q * math.expm1(down) / (q + s * math.exp(down))
+        moved = mirrored + down
+        before, after = math.exp(-abs(mirrored)), math.exp(-abs(moved))
+        s = (one if mirrored >= 0 else before) / (one + before)
+        q = (after if moved >= 0 else one) / (one + after)
+        change = s * q * math.expm1(down)
         out[i] = -change if d[i] > 0 else change
 
 

@@ -45,6 +45,7 @@ class BackendConformance(
             return get_backend(self.backend)
         except BackendUnavailableError as error:
             required = request.config.getoption("--require-backend", default=[])
-            if self.backend in required:
-                pytest.fail(f"--require-backend {self.backend}: {error}", pytrace=False)
-            pytest.skip(f"{self.backend}: {error.reason}")
+            name = self.backend if isinstance(self.backend, str) else self.backend.name
+            if name in required:
+                pytest.fail(f"--require-backend {name}: {error}", pytrace=False)
+            pytest.skip(f"{name}: {error.reason}")

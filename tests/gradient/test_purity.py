@@ -1,0 +1,225 @@
+"""What the caller owns is left as it was, and a function that ignores its argument is found out."""
+
+import numpy as np
+import pytest
+
+import accelnn
+from accelnn.backends import get_backend
+from accelnn.errors import ImpureFunctionError
+from accelnn.testing import StrictBackend
+
+METHODS = ("central", "forward", "backward")
+ORIGINAL = np.array([[1.5, -0.0, 1e-300], [3.0, np.pi, -7.0]])
+
+
+def _same_bits(x):
+    return x.tobytes() == ORIGINAL.tobytes()
+
+
+def _frozen(x):
+    x = np.array(x)
+    x.flags.writeable = False
+    return x
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("batched", [False, True])
+def test_x_comes_back_bit_for_bit(method, batched):
+    x = ORIGINAL.copy()
+    accelnn.numerical_gradient(
+        lambda x: np.sum(x**2, axis=(-2, -1)), x, method=method, batched=batched
+    )
+    assert _same_bits(x)
+
+
+@pytest.mark.parametrize("error", [ArithmeticError, KeyboardInterrupt, SystemExit])
+@pytest.mark.parametrize("call", range(1, 14))
+def test_x_comes_back_when_f_raises_in_any_call(call, error):
+    x = ORIGINAL.copy()
+    calls = 0
+
+    def f(x):
+        nonlocal calls
+        calls += 1
+        if calls == call:
+            raise error
+        return np.sum(x)
+
+    with pytest.raises(error):
+        accelnn.numerical_gradient(f, x)
+    assert _same_bits(x)
+
+
+def test_x_comes_back_when_f_raises_while_x_is_shifted():
+    x = ORIGINAL.copy()
+
+    def f(p):
+        if not _same_bits(x):
+            raise ArithmeticError
+        return p.sum(axis=(1, 2))
+
+    with pytest.raises(ArithmeticError):
+        accelnn.numerical_gradient(f, x, batched=True)
+    assert _same_bits(x)
+
+
+@pytest.mark.parametrize("view", ["step", "Fortran", "reversed"])
+def test_a_view_is_moved_through_and_restored(view):
+    base = np.zeros((4, 6))
+    x = {"step": base[::2, ::2], "Fortran": base.T[:3, :2].T, "reversed": base[1::-1, 2::-1]}[view]
+    x[...] = ORIGINAL
+    before = base.copy()
+    np.testing.assert_allclose(
+        accelnn.numerical_gradient(lambda _: np.sum(base**2), x),
+        2.0 * ORIGINAL,
+        rtol=1e-8,
+        atol=1e-8,
+    )
+    assert base.tobytes() == before.tobytes()
+
+
+def _scramble(x):
+    x[...] = np.sort(x.ravel()).reshape(x.shape)
+    return np.sum(x)
+
+
+def _double(x):
+    x *= 2.0
+    return np.sum(x)
+
+
+@pytest.mark.parametrize("f", [_scramble, _double])
+def test_a_function_that_writes_to_its_argument_is_refused(f):
+    x = ORIGINAL.copy()
+    for point in (x, ORIGINAL.tolist(), _frozen(ORIGINAL)):
+        with pytest.raises(ImpureFunctionError, match="f changes its argument in place"):
+            accelnn.numerical_gradient(f, point)
+    assert _same_bits(x)
+
+
+def test_a_function_that_writes_to_its_argument_later_cannot_keep_it():
+    x = ORIGINAL.copy()
+    calls = 0
+
+    def f(x):
+        nonlocal calls
+        calls += 1
+        if calls == 4:
+            x[...] = 0.0
+        return np.sum(x)
+
+    accelnn.numerical_gradient(f, x)
+    assert _same_bits(x)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_closure_that_ignores_its_argument_is_right_where_x_is_moved(method, dtype):
+    x = np.array([3.0, -4.0], dtype)
+    gradient = accelnn.numerical_gradient(lambda _: np.sum(x**2), x, method=method)
+    np.testing.assert_allclose(gradient, [6.0, -8.0], rtol=1e-6 if dtype == np.float64 else 2e-3)
+
+
+def test_a_closure_and_the_argument_may_both_be_used_where_x_is_moved():
+    x = np.array([3.0, -4.0])
+    gradient = accelnn.numerical_gradient(lambda p: np.sum(p * x), x)
+    np.testing.assert_allclose(gradient, [6.0, -8.0])
+
+
+IMPURE = {
+    "ignores its argument": lambda _, x: np.sum(x**2),
+    "uses both": lambda p, x: np.sum(p * x),
+    "reads one coordinate": lambda p, x: np.sum(p) + x[1],
+    "reads it through a reduction": lambda p, x: np.sum(p) * np.std(x),
+}
+
+
+@pytest.mark.parametrize("kind", IMPURE)
+@pytest.mark.parametrize("dtype", [np.int64, np.uint8, np.int8])
+def test_a_closure_over_integers_is_refused(kind, dtype):
+    x = np.array([1, 0, 1], dtype)
+    before = x.copy()
+    with pytest.raises(ImpureFunctionError, match="changed when x was shifted in place"):
+        accelnn.numerical_gradient(lambda p: IMPURE[kind](p, x.astype(float)), x)
+    np.testing.assert_array_equal(x, before)
+
+
+@pytest.mark.parametrize("kind", IMPURE)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int64])
+def test_a_closure_is_refused_in_batches(kind, dtype):
+    x = np.array([1, 0, 5], dtype)
+    before = x.copy()
+    with pytest.raises(ImpureFunctionError, match="changed when x was shifted in place"):
+        accelnn.numerical_gradient(
+            lambda p: np.array([IMPURE[kind](row, x.astype(float)) for row in p]), x, batched=True
+        )
+    np.testing.assert_array_equal(x, before)
+
+
+@pytest.mark.parametrize("batched", [False, True])
+@pytest.mark.parametrize("point", ["read-only", "list", "number", "read-only integers"])
+def test_a_function_that_never_responds_is_refused_where_x_cannot_be_moved(point, batched):
+    x = {
+        "read-only": _frozen([1.0, 2.0]),
+        "list": [1.0, 2.0],
+        "number": 3.0,
+        "read-only integers": _frozen([1, 2]),
+    }[point]
+
+    def closure(p):
+        value = np.sum(np.square(x))
+        return np.full(len(p), value) if batched else value
+
+    def constant(p):
+        return np.full(len(p), 7.0) if batched else 7.0
+
+    for f in (closure, constant):
+        with pytest.raises(ImpureFunctionError, match="f never responded to its argument"):
+            accelnn.numerical_gradient(f, x, batched=batched)
+
+
+@pytest.mark.parametrize("x", [np.ones(2), np.ones(2, np.float32), np.array([1, 2])], ids=str)
+@pytest.mark.parametrize("batched", [False, True])
+def test_a_constant_has_gradient_zero_where_x_can_be_moved(x, batched):
+    gradient = accelnn.numerical_gradient(
+        lambda p: np.full(len(p), 7.0) if batched else 7.0, x, batched=batched
+    )
+    np.testing.assert_array_equal(gradient, [0.0, 0.0])
+
+
+@pytest.mark.parametrize("x", [np.array([1, 2]), [1.0, 2.0], _frozen([1.0, 2.0])], ids=repr)
+def test_a_random_function_is_refused_where_purity_is_needed(x):
+    draw = np.random.default_rng(0)
+    with pytest.raises(ImpureFunctionError, match="f is not deterministic: two calls at the same"):
+        accelnn.numerical_gradient(lambda x: np.sum(x) + draw.normal(), x)
+
+
+def test_a_random_function_is_refused_in_batches_and_in_descent():
+    draw = np.random.default_rng(0)
+    with pytest.raises(ImpureFunctionError, match="two calls at the same x gave"):
+        accelnn.numerical_gradient(
+            lambda x: x.sum(axis=1) + draw.normal(size=len(x)), np.ones(2), batched=True
+        )
+    with pytest.raises(ImpureFunctionError, match="not deterministic"):
+        accelnn.gradient_descent(lambda x: np.sum(x) + draw.normal(), np.ones(2))
+
+
+def test_impurity_is_a_value_error():
+    assert issubclass(ImpureFunctionError, ValueError)
+
+
+def test_the_strict_backend_finds_closures_too():
+    b = get_backend(StrictBackend)
+    x = b.asarray([1, 2, 3])
+    with pytest.raises(ImpureFunctionError, match="does not depend on its argument alone"):
+        accelnn.numerical_gradient(lambda _: float(b.to_numpy(b.xp.sum(x))), x)
+    with pytest.raises(ImpureFunctionError, match="f never responded"):
+        accelnn.numerical_gradient(lambda _: 1.0, [1.0, 2.0], backend=b)
+    with pytest.raises(ImpureFunctionError, match="f changes its argument in place"):
+        accelnn.numerical_gradient(_strict_double, b.asarray([1.0, 2.0]))
+    np.testing.assert_array_equal(b.to_numpy(x), [1, 2, 3])
+
+
+def _strict_double(x):
+    x *= 2.0
+    return get_backend(StrictBackend).xp.sum(x)
