@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from accelnn.datasets import load_mnist, train_validation_split
     from accelnn.nets._load import load
 
-# What a session may never use, and what would slow down every import: name -> module.
+# What many programs never use, and what would slow down every import: name -> module.
 _ON_FIRST_USE = {
     "datasets": "accelnn.datasets",
     "load": "accelnn.nets._load",

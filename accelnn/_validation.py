@@ -7,18 +7,23 @@ from typing import Any
 import numpy as np
 
 from accelnn._typing import Array, ArrayLike, Rng
-from accelnn.backends import Backend
-from accelnn.backends._base import dtype_name
+from accelnn.backends import Backend, dtype_name
 
 __all__ = [
     "as_array",
     "as_floating",
+    "as_number",
+    "as_scalar",
     "as_targets",
+    "check_dtype",
     "check_finite",
     "check_labels",
     "generator",
     "positive_int",
 ]
+
+# What nets compute in.
+DTYPES = ("float32", "float64")
 
 
 def as_array(backend: Backend, x: ArrayLike, name: str = "x") -> Array:
@@ -56,6 +61,23 @@ def as_floating(backend: Backend, x: ArrayLike, name: str = "x", dtype: Any = No
     return array if array.dtype == wanted else xp.astype(array, wanted)
 
 
+def as_scalar(backend: Backend, value: Any, name: str = "f(x)") -> Any:
+    """Return what a function gave as a real 0-d value of its own, still on its device."""
+    if isinstance(value, float | int):
+        return float(value)
+    value = as_floating(backend, value, name)
+    if value.ndim:
+        msg = f"f must return a scalar, but {name} has shape {tuple(value.shape)}"
+        raise ValueError(msg)
+    # A copy, because the value may be a view of x, or a buffer that the next call writes to.
+    return backend.xp.asarray(value, copy=True)
+
+
+def as_number(backend: Backend, value: Any) -> float:
+    """Return a 0-d value as a Python float, copied to the host by name."""
+    return float(backend.to_numpy(value) if backend.owns(value) else value)
+
+
 def as_targets(
     backend: Backend,
     t: ArrayLike,
@@ -87,6 +109,16 @@ def as_targets(
     if labels:
         msg += f", or integer class labels of shape {tuple(shape[:-1])}"
     raise ValueError(msg)
+
+
+def check_dtype(dtype: Any) -> str:
+    """Return the name of a net's dtype, or raise ValueError if nets do not compute in it."""
+    # NumPy would read None as float64, which is not the default of nets.
+    name = "None" if dtype is None else dtype_name(dtype)
+    if name not in DTYPES:
+        msg = f"nets compute in {' or '.join(DTYPES)}; got dtype {name!r}"
+        raise ValueError(msg)
+    return name
 
 
 def check_labels(backend: Backend, t: Array, n_classes: int, name: str = "t") -> None:

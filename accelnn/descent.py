@@ -10,12 +10,10 @@ from typing import Any, Literal, overload
 import numpy as np
 
 from accelnn._typing import Array, ArrayLike
-from accelnn._validation import as_array, as_floating, check_finite
-from accelnn.backends import Backend, resolve
-from accelnn.backends._resolve import BackendLike
+from accelnn._validation import as_floating, as_number, as_scalar, check_finite
+from accelnn.backends import Backend, BackendLike, resolve
 from accelnn.errors import DivergenceWarning, StagnationWarning
 from accelnn.gradient import numerical_gradient
-from accelnn.gradient._numerical import scalar_value
 from accelnn.gradient._purity import require_pure
 
 __all__ = ["DescentResult", "gradient_descent"]
@@ -144,7 +142,7 @@ def gradient_descent(
     True
     """
     backend = resolve(backend, init_x)
-    start = backend.xp.asarray(as_floating(backend, as_array(backend, init_x, "init_x")), copy=True)
+    start = backend.xp.asarray(as_floating(backend, init_x, "init_x"), copy=True)
     check_finite(backend, start, "init_x")
     _check_options(lr, step_num)
 
@@ -218,10 +216,11 @@ def _iterate(
         following = x - move
         distance, length = _length(backend, move), _length(backend, following)
         if not math.isfinite(length) or (length > limit and distance > last_move):
+            cause = "the gradient is NaN" if math.isnan(distance) else f"lr={lr!r} is too large"
             msg = (
                 f"gradient descent diverged at step {k} of {step_num}: |x| would go from "
-                f"{_length(backend, x):.3g} to {length:.3g}. lr={lr!r} is too large; the result "
-                f"is the last good iterate"
+                f"{_length(backend, x):.3g} to {length:.3g}. The cause: {cause}; the "
+                f"result is the last good iterate"
             )
             warnings.warn(msg, DivergenceWarning, stacklevel=3)
             return k - 1, True
@@ -232,12 +231,14 @@ def _iterate(
 
 def _value_at(backend: Backend, f: Callable[[Array], Any], x: Array, *, batched: bool) -> float:
     value = f(x[None, ...])[0] if batched else f(x)
-    return float(backend.to_numpy(scalar_value(backend, value)))
+    return as_number(backend, as_scalar(backend, value))
 
 
 def _stands_still(backend: Backend, start: Array, x: Array, slope: Array, value: float) -> bool:
     size = _length(backend, x)
-    if _length(backend, x - start) >= STANDSTILL * size:
+    # From the origin any move is as long as x itself, so that there it is measured against 1.
+    scale = size if _length(backend, start) > 0.0 else max(1.0, size)
+    if _length(backend, x - start) >= STANDSTILL * scale:
         return False
     # A gradient is small if a move of the size of x changes f by less than a millionth.
     return _length(backend, slope) * max(1.0, size) > STANDSTILL * max(1.0, abs(value))
@@ -245,7 +246,7 @@ def _stands_still(backend: Backend, start: Array, x: Array, slope: Array, value:
 
 def _length(backend: Backend, x: Array) -> float:
     xp = backend.xp
-    largest = float(backend.to_numpy(xp.max(xp.abs(x)))) if math.prod(x.shape) else 0.0
+    largest = as_number(backend, xp.max(xp.abs(x))) if math.prod(x.shape) else 0.0
     if largest in (0.0, math.inf) or math.isnan(largest):
         return largest
     # Scaled, so that the squares of a run-away iterate do not overflow.

@@ -6,8 +6,7 @@ Integers are promoted to float64; a float dtype is kept. Nothing is converted be
 
 from accelnn._typing import Array, ArrayLike
 from accelnn._validation import as_array, as_floating, as_targets
-from accelnn.backends import resolve
-from accelnn.backends._resolve import BackendLike
+from accelnn.backends import BackendLike, resolve
 
 __all__ = [
     "cross_entropy_error",
@@ -127,7 +126,7 @@ def tanh_grad(x: ArrayLike, *, backend: BackendLike | None = None) -> Array:
 
 
 def identity(x: ArrayLike, *, backend: BackendLike | None = None) -> Array:
-    """Return x, the output function of regression.
+    """Return a copy of x, the output function of regression.
 
     Parameters and errors are those of `sigmoid`.
 
@@ -137,7 +136,8 @@ def identity(x: ArrayLike, *, backend: BackendLike | None = None) -> Array:
     >>> accelnn.identity([1.5])
     array([1.5])
     """
-    return _elementwise("identity", x, backend)
+    chosen = resolve(backend, x)
+    return chosen.xp.asarray(_elementwise("identity", x, chosen), copy=True)
 
 
 def softmax(x: ArrayLike, *, backend: BackendLike | None = None) -> Array:
@@ -249,7 +249,7 @@ def cross_entropy_error(
     Raises
     ------
     ValueError
-        If `t` fits neither form, a label is out of range, or there are no rows.
+        If `t` fits neither form, a label is out of range, `eps` is negative, or there are no rows.
 
     Examples
     --------
@@ -260,6 +260,9 @@ def cross_entropy_error(
     >>> round(float(accelnn.cross_entropy_error(y, [[0, 1], [1, 0]])), 4)
     0.3993
     """
+    if not eps >= 0.0:
+        msg = f"eps must not be negative, got {eps!r}"
+        raise ValueError(msg)
     backend = resolve(backend, y, t)
     y = as_floating(backend, y, "y")
     _check_classes(y, "y")

@@ -10,9 +10,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from accelnn._typing import Array
-from accelnn.backends import resolve
-from accelnn.backends._resolve import BackendLike
-from accelnn.backends._spec import Loss
+from accelnn.backends import BackendLike, Loss, resolve
 
 __all__ = ["LOSSES", "CrossEntropy", "SumSquaredError", "get_loss"]
 
@@ -105,6 +103,9 @@ class SumSquaredError:
 
 LOSSES: dict[str, Loss] = {loss.name: loss for loss in (CrossEntropy(), SumSquaredError())}
 
+# What makes an object a loss.
+PARTS = ("name", "output", "classifies", "value", "grad", "delta")
+
 
 def get_loss(loss: str | Loss) -> Loss:
     """Return the loss of that name, or a loss object itself.
@@ -113,13 +114,19 @@ def get_loss(loss: str | Loss) -> Loss:
     ------
     ValueError
         If the name is unknown.
+    TypeError
+        If it is neither a name nor a loss object.
     """
-    if not isinstance(loss, str):
-        return loss
-    if loss not in LOSSES:
-        msg = f"unknown loss {loss!r}; known losses are {', '.join(map(repr, LOSSES))}"
+    if isinstance(loss, str) and loss in LOSSES:
+        return LOSSES[loss]
+    known = ", ".join(map(repr, LOSSES))
+    if isinstance(loss, str):
+        msg = f"unknown loss {loss!r}; known losses are {known}"
         raise ValueError(msg)
-    return LOSSES[loss]
+    if isinstance(loss, type) or not all(hasattr(loss, part) for part in PARTS):
+        msg = f"a loss is {known} or an object with {', '.join(PARTS)}; got {loss!r}"
+        raise TypeError(msg)
+    return loss
 
 
 def _samples(a: Array) -> int:

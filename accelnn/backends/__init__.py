@@ -1,18 +1,30 @@
 """Backends: whose arrays and whose kernels compute."""
 
-from accelnn.backends._base import Backend
-from accelnn.backends._engine import Dataset, Engine, TrainingState
+from accelnn.backends._base import Backend, dtype_name
+from accelnn.backends._engine import DIFFERENCES, Dataset, Engine, Optimizer, TrainingState
 from accelnn.backends._registry import BackendInfo, list_backends, register_backend
-from accelnn.backends._resolve import get_backend, resolve, set_backend, use_backend
-from accelnn.backends._spec import NetSpec
+from accelnn.backends._resolve import (
+    BackendLike,
+    get_backend,
+    resolve,
+    set_backend,
+    use_backend,
+)
+from accelnn.backends._spec import ACTIVATIONS, Loss, NetSpec
 
 __all__ = [
+    "ACTIVATIONS",
+    "DIFFERENCES",
     "Backend",
     "BackendInfo",
+    "BackendLike",
     "Dataset",
     "Engine",
+    "Loss",
     "NetSpec",
+    "Optimizer",
     "TrainingState",
+    "dtype_name",
     "get_backend",
     "list_backends",
     "register_backend",

@@ -15,7 +15,7 @@ from accelnn.backends._engine import Dataset, Engine
 from accelnn.backends._spec import NetSpec
 from accelnn.errors import BackendMismatchError
 
-__all__ = ["Backend"]
+__all__ = ["Backend", "dtype_name"]
 
 
 class Backend:

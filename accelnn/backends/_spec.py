@@ -8,7 +8,10 @@ from typing import Any, NamedTuple, Protocol
 
 from accelnn._typing import Array
 
-__all__ = ["Loss", "NetSpec", "Parameter"]
+__all__ = ["ACTIVATIONS", "Loss", "NetSpec", "Parameter"]
+
+# Each names three ops of a backend: itself, its `_grad` and its `_delta`.
+ACTIVATIONS = ("sigmoid", "relu", "tanh")
 
 
 class Loss(Protocol):

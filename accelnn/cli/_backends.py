@@ -29,14 +29,14 @@ PACKAGES = (
 @click.command(short_help="Show which backends can be used, and the versions.")
 def backends() -> None:
     """Show which backends can be used, why not, and the versions around them."""
+    # What is active comes last: a wrong choice of it must not hide what there is.
+    console().print(_availability())
+    console().print(_versions())
+    for line in _threads():
+        click.echo(line)
+    click.echo(f"\n'auto' chooses: {get_backend('auto').name}")
     with friendly_errors():
-        active = get_backend().name
-        fastest = get_backend("auto").name
-        console().print(_availability())
-        click.echo(f"active: {active}; 'auto' chooses: {fastest}\n")
-        console().print(_versions())
-        for line in _threads():
-            click.echo(line)
+        click.echo(f"active: {get_backend().name}")
 
 
 def _availability() -> Table:

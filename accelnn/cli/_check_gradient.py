@@ -27,7 +27,7 @@ __all__ = ["check_gradient"]
     "--dtype", type=click.Choice(["float32", "float64"]), default="float64", show_default=True
 )
 @click.option(
-    "--samples",
+    "--images",
     type=click.IntRange(min=1),
     default=20,
     show_default=True,
@@ -48,7 +48,7 @@ def check_gradient(
     seed: int,
     loss: str,
     dtype: str,
-    samples: int,
+    images: int,
     mode: str,
 ) -> None:
     """Check a net's backpropagation against finite differences; exit with 1 if it is wrong."""
@@ -62,7 +62,7 @@ def check_gradient(
             rng=seed,
             backend=get_backend(backend),
         )
-        x, t = net.backend.asarray(x[:samples]), net.backend.asarray(t[:samples])
+        x, t = net.backend.asarray(x[:images]), net.backend.asarray(t[:images])
         click.echo(f"{net}, {len(x)} images")
         gradient = net.gradient(x, t)
         reports = {

@@ -10,9 +10,9 @@ import click
 import numpy as np
 from rich.console import Console
 
+from accelnn.backends import ACTIVATIONS
 from accelnn.datasets import load_mnist
 from accelnn.errors import DivergenceWarning
-from accelnn.nets._mlp import ACTIVATIONS
 
 __all__ = ["console", "friendly_errors", "load_data", "net_options"]
 

@@ -10,9 +10,8 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 
 from accelnn._typing import Array, ArrayLike, Rng
-from accelnn._validation import as_array, as_floating, check_finite, generator, positive_int
-from accelnn.backends import resolve
-from accelnn.backends._resolve import BackendLike
+from accelnn._validation import as_floating, check_finite, generator, positive_int
+from accelnn.backends import BackendLike, resolve
 from accelnn.errors import GradientCheckError
 from accelnn.gradient._probe import Place, Probe
 
@@ -137,7 +136,7 @@ def check_gradient(
         raise ValueError(msg)
     backend = resolve(backend, x)
     given = x
-    x = as_floating(backend, as_array(backend, x))
+    x = as_floating(backend, x)
     check_finite(backend, x, "x")
     if math.prod(x.shape) == 0:
         msg = f"x has shape {tuple(x.shape)}: there is no coordinate to check"
@@ -171,6 +170,8 @@ def _verdict(mode: Mode, probe: Probe, places: Iterable[Place]) -> GradientRepor
             break
         found[i] = probe.look_closer(place, comparison), place
         if found[i][0].severity > 1.0:
+            # Certainly wrong; the places after it were not looked at closely.
+            found = [found[i]] * len(found)
             break
     worst, place = max(found, key=lambda pair: pair[0].severity)
     return GradientReport(
@@ -189,13 +190,20 @@ def _verdict(mode: Mode, probe: Probe, places: Iterable[Place]) -> GradientRepor
 def _name_coordinate(
     probe: Probe, failed: GradientReport, draw: np.random.Generator
 ) -> GradientReport:
-    """Say which coordinate is wrong; the failed direction itself where none stands out."""
-    suspects = np.arange(math.prod(probe.x.shape))
+    """Say which coordinate is wrong; the failed direction itself where none stands out.
+
+    Where all coordinates were looked at and agree, the gradient is right: a direction may leave
+    the domain of f at any step, or cross a kink, where each coordinate alone does not.
+    """
+    size = math.prod(probe.x.shape)
+    suspects = np.arange(size)
     while suspects.size > SEARCHED_COORDINATES:
         halves = np.array_split(suspects, 2)
         suspects = max(halves, key=lambda half: probe.discrepancy(probe.direction(half, draw)))
     found = _verdict(failed.mode, probe, probe.indices(suspects))
-    return failed if found.passed else replace(found, comparisons=failed.comparisons)
+    if found.passed and suspects.size < size:
+        return failed
+    return replace(found, comparisons=failed.comparisons)
 
 
 def _commas(index: tuple[int, ...]) -> str:

@@ -5,8 +5,7 @@ from typing import Any
 
 from accelnn._typing import Array, ArrayLike
 from accelnn._validation import as_floating, check_finite
-from accelnn.backends import Backend, resolve
-from accelnn.backends._resolve import BackendLike
+from accelnn.backends import Backend, BackendLike, resolve
 from accelnn.gradient._steps import machine_epsilon, stencil
 
 __all__ = ["numerical_diff"]
@@ -73,6 +72,8 @@ def numerical_diff(
 def _value_at(backend: Backend, f: Callable[[Array], Any], x: Array) -> Array:
     # A copy, because f may write to its argument.
     value = as_floating(backend, f(backend.xp.asarray(x, copy=True)), "f(x)")
+    # A copy, because it may be a buffer that the next call writes to.
+    value = backend.xp.asarray(value, copy=True)
     if tuple(value.shape) != tuple(x.shape):
         msg = (
             f"f must work elementwise: x has shape {tuple(x.shape)} and f(x) has shape "

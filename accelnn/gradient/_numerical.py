@@ -10,9 +10,8 @@ import numpy as np
 
 from accelnn._progress import Advance, progress_bar
 from accelnn._typing import Array, ArrayLike
-from accelnn._validation import as_array, as_floating, check_finite, positive_int
-from accelnn.backends import Backend, resolve
-from accelnn.backends._resolve import BackendLike
+from accelnn._validation import as_array, as_floating, as_scalar, check_finite, positive_int
+from accelnn.backends import Backend, BackendLike, resolve
 from accelnn.gradient._purity import (
     can_be_moved,
     require_pure,
@@ -21,7 +20,7 @@ from accelnn.gradient._purity import (
 )
 from accelnn.gradient._steps import Stencil, check_method, machine_epsilon, stencil
 
-__all__ = ["numerical_gradient", "scalar_value"]
+__all__ = ["numerical_gradient"]
 
 # Bytes of all points of one batched call; what f allocates for them comes on top.
 BATCH_BYTES = 32 << 20
@@ -93,6 +92,8 @@ def numerical_gradient(
     array([6., 8.])
     """
     check_method(method)
+    if chunk_size is not None:
+        positive_int(chunk_size, "chunk_size")
     backend = resolve(backend, x)
     given, x = x, as_array(backend, x)
     in_place = not batched and can_be_moved(backend, given)
@@ -105,7 +106,7 @@ def numerical_gradient(
     else:
         probe = point
         with _restored(backend, point) as original:
-            values = scalar_value(backend, f(point))
+            values = as_scalar(backend, f(point))
             require_untouched(backend, point, original)
     proven = in_place or require_pure(backend, f, given, probe)
 
@@ -115,7 +116,7 @@ def numerical_gradient(
     with progress_bar("Numerical gradient", size, enabled=progress, unit="coordinates") as advance:
         if batched:
             chunk = _chunk_size(chunk_size, point)
-            gradient = _batched(backend, f, point, points, chunk, advance)
+            gradient = _batched(backend, f, point, values, points, chunk, advance)
         else:
             gradient = _serial(backend, f, point, values, points, advance)
     if not proven and size and not bool(backend.to_numpy(backend.xp.any(gradient != 0))):
@@ -138,10 +139,10 @@ def _serial(
             above = below = base
             if points.upper is not x:
                 x[index] = points.upper[index]
-                above = scalar_value(backend, f(x))
+                above = as_scalar(backend, f(x))
             if points.lower is not x:
                 x[index] = points.lower[index]
-                below = scalar_value(backend, f(x))
+                below = as_scalar(backend, f(x))
             x[index] = original[index]
             differences.append(above - below)
             advance(1)
@@ -161,22 +162,26 @@ def _batched(
     backend: Backend,
     f: Callable[[Array], Any],
     x: Array,
+    base: Array,
     points: Stencil,
     chunk: int,
     advance: Advance,
 ) -> Array:
-    """Evaluate the points of `chunk` coordinates in one call."""
+    """Evaluate the points of `chunk` coordinates in one call; `base` is f at x itself."""
     xp = backend.xp
     size = math.prod(x.shape)
-    flat, upper, lower = (xp.reshape(a, (1, size)) for a in (x, points.upper, points.lower))
+    flat = xp.reshape(x, (1, size))
+    sides = [xp.reshape(a, (1, size)) for a in (points.upper, points.lower) if a is not x]
     columns = backend.asarray(np.arange(size))
     differences = []
     for start in range(0, size, chunk):
         moved = columns[None, :] == columns[start : min(start + chunk, size), None]
         k = moved.shape[0]
-        batch = xp.concat([xp.where(moved, upper, flat), xp.where(moved, lower, flat)])
-        values = _batch(backend, f, xp.reshape(batch, (2 * k, *x.shape)))
-        differences.append(values[:k] - values[k:])
+        batch = xp.concat([xp.where(moved, side, flat) for side in sides])
+        values = _batch(backend, f, xp.reshape(batch, (len(sides) * k, *x.shape)))
+        above = base if points.upper is x else values[:k]
+        below = base if points.lower is x else values[-k:]
+        differences.append(above - below)
         advance(k)
     if not differences:
         return xp.zeros_like(x)
@@ -190,17 +195,6 @@ def _chunk_size(chunk_size: int | None, x: Array) -> int:
     size: int = max(1, math.prod(x.shape))
     bytes_per_coordinate = 2 * size * 8
     return max(1, BATCH_BYTES // bytes_per_coordinate)
-
-
-def scalar_value(backend: Backend, value: Any) -> Any:
-    """Return what `f` gave as a real 0-d value, without moving it off its device."""
-    if isinstance(value, float | int):
-        return float(value)
-    value = as_floating(backend, value, "f(x)")
-    if value.ndim:
-        msg = f"f must return a scalar, but f(x) has shape {tuple(value.shape)}"
-        raise ValueError(msg)
-    return value
 
 
 def _batch(backend: Backend, f: Callable[[Array], Any], points: Array) -> Array:

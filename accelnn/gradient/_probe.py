@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, TypeAlias
@@ -10,9 +11,8 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 
 from accelnn._typing import Array, ArrayLike
-from accelnn._validation import as_floating
-from accelnn.backends import Backend
-from accelnn.gradient._numerical import scalar_value
+from accelnn._validation import as_floating, as_number, as_scalar
+from accelnn.backends import Backend, dtype_name
 from accelnn.gradient._purity import can_be_moved, require_pure
 from accelnn.gradient._steps import machine_epsilon
 
@@ -61,6 +61,15 @@ class Comparison(NamedTuple):
         return self.error / self.tolerance
 
 
+class _Change(NamedTuple):
+    """What happened to f along a move, and what the gradient predicts."""
+
+    above: float
+    below: float
+    predicted: float
+    length: float
+
+
 class Probe:
     """Compares analytic and numerical change at one place at a time."""
 
@@ -73,17 +82,19 @@ class Probe:
         x: Array,
         rtol: float | None,
     ) -> None:
-        self.backend, self.f, self.given = backend, f, given
-        self.in_place = can_be_moved(backend, given)
+        self.backend, self.f = backend, f
         self.x = backend.xp.asarray(x, copy=True)
-        if not self.in_place:
-            require_pure(backend, f, given, self._copy())
+        # What is moved: the caller's x, so that closures over it see the move, or a copy.
+        self.moved = given
+        if not can_be_moved(backend, given):
+            self.moved = backend.xp.asarray(x, copy=True)
+            require_pure(backend, f, given, self.moved)
         self.gradient = self._gradient(grad)
         if tuple(self.gradient.shape) != tuple(x.shape):
             msg = f"the gradient has shape {tuple(self.gradient.shape)}, x has {tuple(x.shape)}"
             raise ValueError(msg)
-        value = self._evaluate(self.x)
-        self.value = self._number(value)
+        value = self._restoring(lambda x: as_scalar(backend, f(x)))
+        self.value = as_number(backend, value)
         value_dtype = getattr(value, "dtype", "float64")
         self.epsilon = machine_epsilon(backend, x.dtype, value_dtype, self.gradient.dtype)
         self.step = self.epsilon ** (1 / 3)
@@ -102,69 +113,16 @@ class Probe:
         move[flat] = self.step * size * draw.standard_normal(flat.size)
         return self.backend.asarray(move.reshape(tuple(self.x.shape)), dtype=self.x.dtype)
 
-    def compare(self, place: Place) -> Comparison:
-        """Compare with one central difference."""
-        return self._difference(self._move(place))
-
-    def look_closer(self, place: Place, first: Comparison) -> Comparison:
-        """Return a comparison that agrees at some smaller step, or else one that shows the error.
-
-        A wrong gradient stays wrong however small the step. Truncation does not, nor the error
-        from a step out of the domain of f.
-        """
-        if not math.isfinite(first.analytic):
-            return first
-        move = self._move(place)
-        coarse = best = self._difference(move, spread=self.spread)
-        if coarse.severity <= 1.0:
-            return coarse
-        tried = [coarse]
-        for halvings in range(1, MOST_HALVINGS):
-            fraction = 0.5**halvings
-            if self._too_short(move, fraction):
-                break
-            fine = self._difference(move, fraction=fraction, spread=self.spread)
-            smooth = (4.0 * fine.numerical - coarse.numerical) / 3.0
-            extrapolated = fine._replace(numerical=smooth)
-            for comparison in (fine, extrapolated):
-                if comparison.severity <= 1.0:
-                    return comparison
-            if halvings == 1 or not math.isfinite(best.error):
-                best = extrapolated if math.isfinite(extrapolated.error) else fine
-            tried.append(fine)
-            # A still smaller step would drown the error instead of showing where it comes from.
-            if fine.noise_floor > DROWNING * fine.error:
-                break
-            coarse = fine
-        kinked = _between_the_sides(tried[-LAST_STEPS:])
-        return kinked if kinked.severity <= 1.0 else best
-
-    def discrepancy(self, move: Array) -> float:
-        """Return by how much the change of f along `move` was predicted wrongly."""
-        error = self._difference(move).error * self._length(move)
-        return math.inf if math.isnan(error) else error
-
-    def _move(self, place: Place) -> Array:
-        """Return a move as long as one step of a central difference."""
-        if not isinstance(place, tuple):
-            return place
-        move = self.backend.zeros(tuple(self.x.shape), self.x.dtype)
-        move[place] = self.step * max(1.0, abs(self._number(self.x[place])))
-        return move
-
-    def _difference(
-        self, move: Array, *, fraction: float = 1.0, spread: float | None = None
+    def compare(
+        self, place: Place, fraction: float = 1.0, spread: float | None = None
     ) -> Comparison:
-        xp = self.backend.xp
-        upper, lower = self._symmetric(fraction * move)
-        width = upper - lower
-        length = self._length(width)
-        # Only coordinates that move count: 0 * inf would be NaN.
-        moving = xp.where(width != 0, self.gradient, xp.zeros_like(self.gradient))
-        with np.errstate(over="ignore", invalid="ignore"):
-            analytic = self._number(xp.sum(moving * width)) / length
-        above, below = self._value(upper), self._value(lower)
-        numerical = (above - below) / length
+        """Compare with one central difference, over a fraction of the usual step.
+
+        `spread` is the standard deviation of the noise of f, where that was measured.
+        """
+        change = self._change(place, fraction)
+        above, below, length = change.above, change.below, change.length
+        analytic, numerical = change.predicted / length, (above - below) / length
         unit = self.epsilon * max(abs(above), abs(below))
         noise = NOISE_ULPS * unit if spread is None else max(unit, NOISE_SPREADS * spread)
         noise /= length
@@ -172,14 +130,39 @@ class Probe:
         left, right = (2.0 * d / length for d in (self.value - below, above - self.value))
         return Comparison(analytic, numerical, tolerance, noise, left, right)
 
-    def _symmetric(self, move: Array) -> tuple[Array, Array]:
-        """Return x + move and x - move, rounded so that x is their middle.
+    def look_closer(self, place: Place, first: Comparison) -> Comparison:
+        """Return a comparison that agrees at some smaller step, or else one that shows the error.
 
-        Otherwise their difference would be the derivative somewhere beside x.
+        A wrong gradient stays wrong however small the step. Truncation does not, nor the error
+        from a step out of the domain of f. Truncation may make a wrong gradient agree by accident
+        at one step; that passes with the next.
         """
-        move = (self.x + move) - self.x
-        move = self.x - (self.x - move)
-        return self.x + move, self.x - move
+        tried, agreed = [first], False
+        for halvings in range(1, MOST_HALVINGS):
+            fraction = 0.5**halvings
+            if not math.isfinite(first.analytic) or self._too_short(place, fraction):
+                break
+            fine = self.compare(place, fraction, self.spread)
+            tried.append(fine)
+            if fine.severity <= 1.0:
+                if agreed:
+                    return fine
+                agreed = True
+                continue
+            agreed = False
+            # A still smaller step would drown the error instead of showing where it comes from.
+            if fine.noise_floor > DROWNING * fine.error:
+                break
+        if agreed:
+            return tried[-1]
+        kinked = _between_the_sides(tried[-LAST_STEPS:])
+        return kinked if kinked.severity <= 1.0 else _steadiest(tried)
+
+    def discrepancy(self, move: Array) -> float:
+        """Return by how much the change of f along `move` was predicted wrongly."""
+        change = self._change(move, 1.0)
+        error = abs(change.predicted - (change.above - change.below))
+        return math.inf if math.isnan(error) else error
 
     @functools.cached_property
     def spread(self) -> float:
@@ -190,54 +173,85 @@ class Probe:
         """
         everything = np.arange(math.prod(self.x.shape))
         move = self.step * self.direction(everything, np.random.default_rng(0))
-        nearby = [self._value(self.x + k * move) for k in range(-8, 9)]
-        with np.errstate(over="ignore", invalid="ignore"):
+        with np.errstate(all="ignore"):
+            nearby = [self._value(..., self.x + k * move) for k in range(-8, 9)]
             spread = float(np.sqrt(np.mean(np.diff(nearby, 3) ** 2) / 20.0))
         return spread if math.isfinite(spread) else 0.0
 
-    def _too_short(self, move: Array, fraction: float) -> bool:
+    def _change(self, place: Place, fraction: float) -> _Change:
+        # A step may leave the domain of f, and a gradient be infinite; that shows in the values.
+        with np.errstate(all="ignore"):
+            if isinstance(place, tuple):
+                return self._along_coordinate(place, fraction)
+            return self._along_move(fraction * place)
+
+    def _along_coordinate(self, index: tuple[int, ...], fraction: float) -> _Change:
+        scalar = np.dtype(dtype_name(self.x.dtype)).type
+        x = scalar(as_number(self.backend, self.x[index]))
+        upper, lower = _symmetric(x, scalar(fraction * self._coordinate_step(index)))
+        length = float(upper) - float(lower)
+        above, below = (self._value(index, float(point)) for point in (upper, lower))
+        predicted = as_number(self.backend, self.gradient[index]) * length
+        return _Change(above, below, predicted, length)
+
+    def _along_move(self, move: Array) -> _Change:
         xp = self.backend.xp
-        position = xp.where(move != 0, self.x, xp.zeros_like(self.x))
+        upper, lower = _symmetric(self.x, move)
+        width = upper - lower
+        # Only coordinates that move count: 0 * inf would be NaN.
+        moving = xp.where(width != 0, self.gradient, xp.zeros_like(self.gradient))
+        predicted = as_number(self.backend, xp.sum(moving * width))
+        above, below = (self._value(..., point) for point in (upper, lower))
+        return _Change(above, below, predicted, self._length(width))
+
+    def _coordinate_step(self, index: tuple[int, ...]) -> float:
+        return self.step * max(1.0, abs(as_number(self.backend, self.x[index])))
+
+    def _too_short(self, place: Place, fraction: float) -> bool:
+        if isinstance(place, tuple):
+            length = self._coordinate_step(place)
+            position = abs(as_number(self.backend, self.x[place]))
+        else:
+            xp = self.backend.xp
+            length = self._length(place)
+            position = self._length(xp.where(place != 0, self.x, xp.zeros_like(self.x)))
         epsilon = machine_epsilon(self.backend, self.x.dtype)
-        return fraction * self._length(move) < (
-            SHORTEST_MOVE_ULPS * epsilon * self._length(position)
-        )
+        return fraction * length < SHORTEST_MOVE_ULPS * epsilon * position
 
     def _length(self, move: Array) -> float:
         return float(np.linalg.norm(self.backend.to_numpy(move).astype(np.float64)))
 
     def _gradient(self, grad: Callable[[Array], Array] | ArrayLike) -> Array:
-        if not callable(grad):
-            return as_floating(self.backend, grad, "gradient")
-        point = self.given if self.in_place else self._copy()
+        def at(x: Array) -> Array:
+            gradient = as_floating(self.backend, grad(x) if callable(grad) else grad, "gradient")
+            # A copy, because it may be x itself, which moves.
+            return self.backend.xp.asarray(gradient, copy=True)
+
+        return self._restoring(at)
+
+    def _value(self, where: Any, point: Any) -> Any:
+        """Return f at x with some coordinates elsewhere."""
+        self.moved[where] = point
+        return self._restoring(
+            lambda x: as_number(self.backend, as_scalar(self.backend, self.f(x)))
+        )
+
+    def _restoring(self, function: Callable[[Array], Any]) -> Any:
+        """Call `function` where x has been moved to, and put x back."""
         try:
-            # A copy, because it may be x itself.
-            return self.backend.xp.asarray(
-                as_floating(self.backend, grad(point), "gradient"), copy=True
-            )
+            return function(self.moved)
         finally:
-            if self.in_place:
-                self.given[...] = self.x
+            self.moved[...] = self.x
 
-    def _value(self, point: Array) -> float:
-        # The step may leave the domain of f; that shows in the value.
-        with np.errstate(all="ignore"):
-            return self._number(self._evaluate(point))
 
-    def _evaluate(self, point: Array) -> Any:
-        if not self.in_place:
-            return scalar_value(self.backend, self.f(self.backend.xp.asarray(point, copy=True)))
-        try:
-            self.given[...] = point
-            return scalar_value(self.backend, self.f(self.given))
-        finally:
-            self.given[...] = self.x
+def _symmetric(x: Any, move: Any) -> tuple[Any, Any]:
+    """Return x + move and x - move, rounded so that x is their middle.
 
-    def _copy(self) -> Array:
-        return self.backend.xp.asarray(self.x, copy=True)
-
-    def _number(self, x: Any) -> float:
-        return float(self.backend.to_numpy(x))
+    Otherwise their difference would be the derivative somewhere beside x.
+    """
+    move = (x + move) - x
+    move = x - (x - move)
+    return x + move, x - move
 
 
 def _between_the_sides(tried: list[Comparison]) -> Comparison:
@@ -254,3 +268,13 @@ def _between_the_sides(tried: list[Comparison]) -> Comparison:
     # A slope on one side is twice as noisy as one across both.
     opening = float(min(openings)) + last.noise_floor
     return last._replace(tolerance=last.tolerance + opening) if math.isfinite(opening) else last
+
+
+def _steadiest(tried: list[Comparison]) -> Comparison:
+    """Return the comparison that changed least when its step was halved."""
+    changes = [
+        (abs(fine.numerical - coarse.numerical) + fine.noise_floor, i)
+        for i, (coarse, fine) in enumerate(itertools.pairwise(tried), start=1)
+        if math.isfinite(fine.numerical - coarse.numerical)
+    ]
+    return tried[min(changes)[1]] if changes else tried[-1]

@@ -5,11 +5,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from accelnn._typing import Array
-from accelnn.backends import Backend
-from accelnn.backends._base import dtype_name
-from accelnn.backends._engine import DIFFERENCES
+from accelnn.backends import DIFFERENCES, Backend, dtype_name
 
-__all__ = ["Stencil", "check_method", "machine_epsilon", "stencil"]
+__all__ = ["Stencil", "check_method", "machine_epsilon", "require_usable_step", "stencil"]
 
 
 class Stencil(NamedTuple):
@@ -85,6 +83,14 @@ def stencil(
     return Stencil(upper, lower, upper - lower)
 
 
+def require_usable_step(backend: Backend, x: Array, method: str, step: object) -> None:
+    """Raise unless `step` is a number that moves every coordinate of float64 `x`."""
+    if isinstance(step, bool) or not isinstance(step, int | float | np.number):
+        msg = f"step must be a number, got {step!r}"
+        raise TypeError(msg)
+    stencil(backend, x, method=method, step=float(step), epsilon=2.0**-52)
+
+
 def _check_moves(
     backend: Backend, x: Array, upper: Array, lower: Array, method: str, step: float | None
 ) -> None:
@@ -100,7 +106,7 @@ def _check_moves(
     smallest = float(np.spacing(np.abs(values).max()))
     msg = (
         f"step {step!r} is too small: {float(at)!r} + step == {float(at)!r} in {values.dtype}, so "
-        f"the difference would be zero. The smallest usable step here is {smallest:.3g}; "
-        f"step=None chooses one that balances truncation and rounding."
+        f"the difference would be zero. The smallest usable step here is {smallest:.3g}; one near "
+        f"{np.finfo(values.dtype).eps ** (1 / 3):.0e} balances truncation and rounding."
     )
     raise ValueError(msg)

@@ -3,14 +3,23 @@
 import os
 from typing import Any
 
+import numpy as np
+
 from accelnn import checkpoint
-from accelnn.backends import Backend, get_backend
-from accelnn.backends._resolve import BackendLike
-from accelnn.nets._mlp import MLP, TwoLayerNet
-from accelnn.nets._net import FORMAT, KEY, SAVED, Net
-from accelnn.nets._simple import SimpleNet
+from accelnn._validation import check_dtype
+from accelnn.backends import BackendLike, NetSpec, get_backend
+from accelnn.nets._mlp import MLP, TwoLayerNet, mlp_spec
+from accelnn.nets._net import FORMAT, KEY, SAVED, Net, rebuild
+from accelnn.nets._simple import SimpleNet, simple_spec
 
 __all__ = ["load"]
+
+# name -> class, and number of sizes where it is fixed.
+NETS: dict[str, tuple[type[Net], int | None]] = {
+    "MLP": (MLP, None),
+    "TwoLayerNet": (TwoLayerNet, 3),
+    "SimpleNet": (SimpleNet, 2),
+}
 
 
 def load(path: str | os.PathLike[str], *, backend: BackendLike | None = None) -> Net:
@@ -50,14 +59,14 @@ def load(path: str | os.PathLike[str], *, backend: BackendLike | None = None) ->
     arrays, architecture = checkpoint.read(path, KEY)
     chosen = get_backend(backend)
     try:
-        net = _build(architecture, chosen)
+        cls, spec, dtype = _described(architecture)
     except (KeyError, TypeError, ValueError) as error:
         msg = (
             f"{os.fspath(path)!r} describes no net that can be built here: "
             f"{type(error).__name__}: {error}"
         )
         raise ValueError(msg) from error
-    expected = {p.name: (p.shape, net.dtype) for p in net.spec.parameters}
+    expected = {p.name: (p.shape, dtype) for p in spec.parameters}
     found = {name: (array.shape, str(array.dtype)) for name, array in arrays.items()}
     if expected != found:
         msg = (
@@ -65,24 +74,23 @@ def load(path: str | os.PathLike[str], *, backend: BackendLike | None = None) ->
             f"and it holds {found}"
         )
         raise ValueError(msg)
-    for name, array in arrays.items():
-        net.params[name] = chosen.asarray(array)
-    return net
+    flat = np.concatenate([arrays[name].ravel() for name in expected])
+    return rebuild(cls, spec, flat, dtype, chosen)
 
 
-def _build(architecture: dict[str, Any], backend: Backend) -> Net:
-    """Make a net of that architecture; its constructor checks what the file says."""
+def _described(architecture: dict[str, Any]) -> tuple[type[Net], NetSpec, str]:
+    """Return the class, architecture and dtype that a file describes, checked."""
     if architecture["format"] != FORMAT:
         msg = f"its format is {architecture['format']!r}, and this version reads {FORMAT}"
         raise ValueError(msg)
     kind, sizes = architecture["net"], architecture["sizes"]
-    options = {"dtype": architecture["dtype"], "rng": 0, "backend": backend}
-    if kind == "SimpleNet":
-        return SimpleNet(*sizes, **options)
-    options |= {"activation": architecture["activation"], "loss": architecture["loss"]}
-    if kind == "TwoLayerNet":
-        return TwoLayerNet(*sizes, **options)
-    if kind == "MLP":
-        return MLP(sizes, **options)
-    msg = f"unknown net {kind!r}; known nets are {', '.join(map(repr, SAVED))}"
-    raise ValueError(msg)
+    activation, loss = architecture["activation"], architecture["loss"]
+    if kind not in NETS:
+        msg = f"unknown net {kind!r}; known nets are {', '.join(map(repr, SAVED))}"
+        raise ValueError(msg)
+    cls, layers = NETS[kind]
+    if layers is not None and len(sizes) != layers:
+        msg = f"a {kind} has {layers} sizes, got {sizes}"
+        raise ValueError(msg)
+    spec = simple_spec(*sizes) if cls is SimpleNet else mlp_spec(sizes, activation, loss)
+    return cls, spec, check_dtype(architecture["dtype"])

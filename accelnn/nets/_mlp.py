@@ -5,16 +5,12 @@ from typing import Any
 
 from accelnn._typing import Rng
 from accelnn._validation import positive_int
-from accelnn.backends import NetSpec, get_backend
-from accelnn.backends._resolve import BackendLike
-from accelnn.backends._spec import Loss
+from accelnn.backends import ACTIVATIONS, BackendLike, Loss, NetSpec, get_backend
 from accelnn.losses import get_loss
 from accelnn.nets._initializers import Init, draw_parameters
 from accelnn.nets._net import Net
 
-__all__ = ["ACTIVATIONS", "MLP", "TwoLayerNet"]
-
-ACTIVATIONS = ("sigmoid", "relu", "tanh")
+__all__ = ["MLP", "TwoLayerNet", "mlp_spec"]
 
 
 class MLP(Net):
@@ -64,15 +60,7 @@ class MLP(Net):
         rng: Rng = None,
         backend: BackendLike | None = None,
     ) -> None:
-        if activation not in ACTIVATIONS:
-            known = ", ".join(map(repr, ACTIVATIONS))
-            msg = f"unknown activation {activation!r}; known activations are {known}"
-            raise ValueError(msg)
-        widths = tuple(positive_int(size, f"sizes[{i}]") for i, size in enumerate(sizes))
-        if len(widths) < 2:  # noqa: PLR2004 - inputs and outputs
-            msg = f"sizes must hold at least inputs and outputs, got {list(widths)}"
-            raise ValueError(msg)
-        spec = NetSpec(widths, activation, get_loss(loss))
+        spec = mlp_spec(sizes, activation, loss)
         super().__init__(spec, draw_parameters(spec, init, rng), dtype, get_backend(backend))
 
 
@@ -118,3 +106,16 @@ class TwoLayerNet(MLP):
             rng=rng,
             backend=backend,
         )
+
+
+def mlp_spec(sizes: Sequence[int], activation: str, loss: str | Loss) -> NetSpec:
+    """Return the architecture of an MLP, or raise ValueError if it is none."""
+    if activation not in ACTIVATIONS:
+        known = ", ".join(map(repr, ACTIVATIONS))
+        msg = f"unknown activation {activation!r}; known activations are {known}"
+        raise ValueError(msg)
+    widths = tuple(positive_int(size, f"sizes[{i}]") for i, size in enumerate(sizes))
+    if len(widths) < 2:  # noqa: PLR2004 - inputs and outputs
+        msg = f"sizes must hold at least inputs and outputs, got {list(widths)}"
+        raise ValueError(msg)
+    return NetSpec(widths, activation, get_loss(loss))

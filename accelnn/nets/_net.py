@@ -8,16 +8,14 @@ from typing import Any, Self, TypeVar, cast
 import numpy as np
 
 from accelnn._typing import Array, ArrayLike
-from accelnn._validation import as_array, as_floating, as_targets
-from accelnn.backends import Backend, NetSpec, get_backend
-from accelnn.backends._base import dtype_name
-from accelnn.backends._resolve import BackendLike
+from accelnn._validation import as_array, as_floating, as_targets, check_dtype
+from accelnn.backends import Backend, BackendLike, NetSpec, get_backend
 from accelnn.gradient import numerical_gradient
-from accelnn.gradient._steps import check_method, stencil
+from accelnn.gradient._steps import require_usable_step
 from accelnn.losses import LOSSES
 from accelnn.nets._parameters import Parameters
 
-__all__ = ["Net", "check_dtype", "rebuild"]
+__all__ = ["FORMAT", "KEY", "SAVED", "Net", "rebuild"]
 
 AnyNet = TypeVar("AnyNet", bound="Net")
 
@@ -25,7 +23,6 @@ AnyNet = TypeVar("AnyNet", bound="Net")
 KEY = "accelnn_net"
 FORMAT = 1
 SAVED = ("MLP", "TwoLayerNet", "SimpleNet")
-DTYPES = ("float32", "float64")
 ROWS = 2  # axes of a batch of samples
 
 
@@ -64,21 +61,30 @@ class Net:
             f"{self.dtype}, {self.spec.size:,} parameters on {self.backend.name}>"
         )
 
+    def __copy__(self) -> Self:
+        return self.to(self.backend)
+
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         return self.to(self.backend)
 
-    def __reduce__(self) -> tuple[Callable[..., "Net"], tuple[Any, ...]]:
+    def __reduce__(self) -> tuple[Callable[..., "Net"], tuple[Any, ...], dict[str, Any]]:
         # Without the engine, which may hold compiled code: it is made again where the net arrives.
         flat = self.backend.to_numpy(self.flat)
-        return rebuild, (type(self), self.spec, flat, self.dtype, type(self.backend))
+        arguments = (type(self), self.spec, flat, self.dtype, _reference(self.backend))
+        return rebuild, arguments, self._extras()
 
     @property
     def params(self) -> Parameters:
         """The parameters by name, mutable arrays of the net's backend.
 
-        Edit them in place, or assign to a key: the value is copied into the live array.
+        Edit them in place, or assign, to a key or all: values are copied into the live arrays.
         """
         return self._params
+
+    @params.setter
+    def params(self, values: dict[str, ArrayLike]) -> None:
+        # Also what `net.params |= {...}` ends in.
+        self._params.update(values)
 
     @property
     def size(self) -> int:
@@ -149,7 +155,7 @@ class Net:
             )
             raise TypeError(msg)
         rows, t = self._batch(x, t)
-        _, accuracy = self.engine.evaluate(self.flat, self._dataset(rows, t))
+        _, accuracy = self.engine.evaluate(self.flat, self.backend.prepare(rows, t, self.dtype))
         return cast("float", accuracy)
 
     def gradient(self, x: ArrayLike, t: ArrayLike) -> dict[str, Array]:
@@ -203,8 +209,7 @@ class Net:
         flat = backend.zeros(self.size, "float64")
         flat[...] = xp.astype(self.flat, backend.dtype("float64"))
         rows, t = self._batch(x, t, dtype="float64")
-        check_method(method)
-        stencil(backend, flat, method=method, step=step, epsilon=2.0**-52)
+        require_usable_step(backend, flat, method, step)
         engine = backend.engine(self.spec, "float64")
         if structured:
             out = engine.numerical_gradient(flat, rows, t, method=method, step=step)
@@ -227,7 +232,9 @@ class Net:
             Where to; see `accelnn.get_backend`.
         """
         flat = self.backend.to_numpy(self.flat)
-        return rebuild(type(self), self.spec, flat, self.dtype, backend)
+        clone = rebuild(type(self), self.spec, flat, self.dtype, backend)
+        clone.__dict__.update(self._extras())
+        return clone
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write architecture and parameters to a ``.safetensors`` file; see `accelnn.load`.
@@ -264,9 +271,14 @@ class Net:
         labels = self.spec.loss.classifies or n_outputs > 1
         return as_targets(self.backend, t, shape, dtype or self.dtype, name=name, labels=labels)
 
+    def _extras(self) -> dict[str, Any]:
+        """Return what a subclass has added."""
+        own = ("backend", "spec", "dtype", "flat", "_params", "engine")
+        return {name: value for name, value in vars(self).items() if name not in own}
+
     def _architecture(self) -> dict[str, Any]:
         kind, loss = type(self).__name__, self.spec.loss.name
-        if kind not in SAVED or loss not in LOSSES:
+        if kind not in SAVED or LOSSES.get(loss) != self.spec.loss:
             msg = (
                 f"only the nets {', '.join(SAVED)} with the losses {', '.join(LOSSES)} can be "
                 f"saved; this is a {kind} with the loss {loss!r}"
@@ -308,9 +320,6 @@ class Net:
         targets = self.check_targets(t, None if single else rows.shape[0], dtype=dtype)
         return rows, (targets[None, ...] if single else targets)
 
-    def _dataset(self, rows: Array, t: Array) -> Any:
-        return self.backend.prepare(rows, t, self.dtype)
-
 
 def rebuild(
     cls: type[AnyNet], spec: NetSpec, flat: np.ndarray, dtype: str, backend: BackendLike
@@ -321,11 +330,10 @@ def rebuild(
     return net
 
 
-def check_dtype(dtype: Any) -> str:
-    """Return the name of a net's dtype, or raise ValueError if nets do not compute in it."""
-    # NumPy would read None as float64, which is not the default of nets.
-    name = "None" if dtype is None else dtype_name(dtype)
-    if name not in DTYPES:
-        msg = f"nets compute in {' or '.join(DTYPES)}; got dtype {name!r}"
-        raise ValueError(msg)
-    return name
+def _reference(backend: Backend) -> BackendLike:
+    """Return how to find a backend again in another process."""
+    try:
+        known = get_backend(backend.name) is backend
+    except (ValueError, ImportError):
+        known = False
+    return backend.name if known else type(backend)

@@ -4,13 +4,12 @@ from typing import Any
 
 from accelnn._typing import Array, ArrayLike, Rng
 from accelnn._validation import positive_int
-from accelnn.backends import NetSpec, get_backend
-from accelnn.backends._resolve import BackendLike
+from accelnn.backends import BackendLike, NetSpec, get_backend
 from accelnn.losses import get_loss
 from accelnn.nets._initializers import draw_parameters
 from accelnn.nets._net import Net
 
-__all__ = ["SimpleNet"]
+__all__ = ["SimpleNet", "simple_spec"]
 
 
 class SimpleNet(Net):
@@ -51,11 +50,7 @@ class SimpleNet(Net):
         rng: Rng = None,
         backend: BackendLike | None = None,
     ) -> None:
-        sizes = (
-            positive_int(input_size, "input_size"),
-            positive_int(output_size, "output_size"),
-        )
-        spec = NetSpec(sizes, "identity", get_loss("cross_entropy"), bias=False)
+        spec = simple_spec(input_size, output_size)
         super().__init__(spec, draw_parameters(spec, 1.0, rng), dtype, get_backend(backend))
 
     @property
@@ -66,3 +61,9 @@ class SimpleNet(Net):
     @W.setter
     def W(self, value: ArrayLike) -> None:  # noqa: N802 - as above
         self.params["W"] = value
+
+
+def simple_spec(input_size: int, output_size: int) -> NetSpec:
+    """Return the architecture of a SimpleNet."""
+    sizes = positive_int(input_size, "input_size"), positive_int(output_size, "output_size")
+    return NetSpec(sizes, "identity", get_loss("cross_entropy"), bias=False)

@@ -8,8 +8,7 @@ import numpy as np
 
 from accelnn._typing import ArrayLike
 from accelnn._validation import as_array, as_floating, check_finite
-from accelnn.backends import Backend, resolve
-from accelnn.backends._resolve import BackendLike
+from accelnn.backends import Backend, BackendLike, resolve
 from accelnn.descent import DescentResult
 from accelnn.gradient import numerical_diff
 from accelnn.plotting._axes import BLUE, ORANGE, flat_axes, solid_axes, style

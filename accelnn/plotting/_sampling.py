@@ -7,10 +7,9 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from accelnn._typing import Array, ArrayLike
-from accelnn._validation import positive_int
+from accelnn._validation import as_number, as_scalar, positive_int
 from accelnn.backends import Backend
 from accelnn.gradient import numerical_gradient
-from accelnn.gradient._numerical import scalar_value
 
 __all__ = ["Function", "Range", "gradient_at", "grid", "on_grid", "value_at"]
 
@@ -35,8 +34,7 @@ def on_grid(backend: Backend, f: Function, x: np.ndarray, y: np.ndarray) -> np.n
 
 
 def value_at(backend: Backend, f: Function, point: ArrayLike) -> float:
-    value = scalar_value(backend, f(backend.asarray(point, "float64")))
-    return float(backend.to_numpy(value))
+    return as_number(backend, as_scalar(backend, f(backend.asarray(point, "float64"))))
 
 
 def gradient_at(backend: Backend, f: Function, a: float, b: float) -> np.ndarray:

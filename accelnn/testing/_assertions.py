@@ -5,8 +5,7 @@ from typing import Any
 import numpy as np
 
 from accelnn._typing import Array, ArrayLike
-from accelnn.backends import Backend
-from accelnn.backends._base import dtype_name
+from accelnn.backends import Backend, dtype_name
 
 __all__ = ["assert_close"]
 

@@ -40,21 +40,21 @@ def test_a_right_net_passes():
 def test_every_kind_of_net_is_right(activation, loss, dtype):
     result = run(
         *("--activation", activation, "--loss", loss, "--dtype", dtype, "--hidden", "7,6"),
-        *("--samples", 4, "--backend", "numpy", "--mode", "directional"),
+        *("--images", 4, "--backend", "numpy", "--mode", "directional"),
     )
     assert result.exit_code == 0, result.output
     assert list(rows(result.output)) == ["W1", "b1", "W2", "b2", "W3", "b3"]
 
 
 def test_full_mode_compares_everything():
-    result = run("--hidden", 2, "--samples", 2, "--mode", "full")
+    result = run("--hidden", 2, "--images", 2, "--mode", "full")
     assert result.exit_code == 0
     compared = [cells[-1] for cells in rows(result.output).values()]
     assert compared == ["1,568", "2", "20", "10"]
 
 
-def test_more_samples_than_there_are():
-    result = run("--hidden", "", "--samples", 10_000, "--mode", "directional")
+def test_more_images_than_there_are():
+    result = run("--hidden", "", "--images", 10_000, "--mode", "directional")
     assert result.exit_code == 0
     assert ", 4000 images" in result.output
 
@@ -70,7 +70,7 @@ def test_a_wrong_net_fails_and_is_shown(monkeypatch, mode):
         return loss
 
     monkeypatch.setattr(Engine, "loss_and_gradient", wrong)
-    result = run("--hidden", 3, "--samples", 5, "--mode", mode, "--backend", "numpy")
+    result = run("--hidden", 3, "--images", 5, "--mode", mode, "--backend", "numpy")
     assert result.exit_code == 1
     table = rows(result.output)
     assert {name: cells[0] for name, cells in table.items()} == {
@@ -94,7 +94,7 @@ def test_a_gradient_of_nan_is_wrong(monkeypatch):
         return loss
 
     monkeypatch.setattr(Engine, "loss_and_gradient", wrong)
-    result = run("--hidden", 2, "--samples", 2, "--mode", "full")
+    result = run("--hidden", 2, "--images", 2, "--mode", "full")
     assert result.exit_code == 1
     assert rows(result.output)["W1"][0] == "WRONG"
 
@@ -102,7 +102,7 @@ def test_a_gradient_of_nan_is_wrong(monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "message", "code"),
     [
-        (("--samples", 0), "0 is not in the range", 2),
+        (("--images", 0), "0 is not in the range", 2),
         (("--mode", "partial"), "'partial' is not one of", 2),
         (("--dtype", "float16"), "'float16' is not one of", 2),
         (("--backend", "nope"), "unknown backend 'nope'; known backends are", 1),

@@ -12,8 +12,8 @@ import pytest
 from safetensors import safe_open
 
 import accelnn
+from accelnn.backends import ACTIVATIONS
 from accelnn.losses import LOSSES
-from accelnn.nets._mlp import ACTIVATIONS
 from accelnn.testing import StrictBackend
 
 X = np.random.default_rng(0).normal(size=(7, 4))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import accelnn
-from accelnn.nets._mlp import ACTIVATIONS
+from accelnn.backends import ACTIVATIONS
 
 
 @pytest.mark.parametrize(

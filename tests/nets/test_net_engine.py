@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 import accelnn
-from accelnn.backends import _engine
+from accelnn.backends import ACTIVATIONS, _engine
 from accelnn.losses import LOSSES
-from accelnn.nets._mlp import ACTIVATIONS
 
 
 @pytest.fixture(scope="module")

@@ -4,8 +4,7 @@ from typing import ClassVar
 
 import pytest
 
-from accelnn.backends import Backend, get_backend
-from accelnn.backends._resolve import BackendLike
+from accelnn.backends import Backend, BackendLike, get_backend
 from accelnn.errors import BackendUnavailableError
 from accelnn.testing._conformance._functions import FunctionConformance
 from accelnn.testing._conformance._gradients import GradientConformance

@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 
 import accelnn
-from accelnn.backends import Backend
+from accelnn.backends import ACTIVATIONS, Backend
 from accelnn.errors import DivergenceWarning
 from accelnn.losses import LOSSES
-from accelnn.nets._mlp import ACTIVATIONS
 from accelnn.testing._assertions import assert_close
 from accelnn.testing._reference import ReferenceNet, batches, reference_update
 

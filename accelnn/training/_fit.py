@@ -1,0 +1,236 @@
+"""The loop."""
+
+from __future__ import annotations
+
+import math
+import time
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from typing import Literal, TypeAlias
+
+import numpy as np
+
+from accelnn._progress import Advance, progress_bar
+from accelnn._typing import ArrayLike, Rng
+from accelnn._validation import generator, positive_int
+from accelnn.backends import Dataset, Optimizer, TrainingState
+from accelnn.errors import DivergenceWarning
+from accelnn.nets import Net
+from accelnn.optimizers import SGD
+from accelnn.training._history import History
+from accelnn.training._plan import Plan, Sampling
+from accelnn.training._prepare import dataset_for, validation_for
+
+__all__ = ["GradientKind", "fit"]
+
+Callback: TypeAlias = Callable[[Net, History], object]
+GradientKind: TypeAlias = Literal["analytic", "numerical"]
+
+# Seconds between two moves of the progress bar.
+REFRESH = 0.1
+
+
+def fit(
+    net: Net,
+    x: ArrayLike | Dataset,
+    t: ArrayLike | None = None,
+    *,
+    validation: tuple[ArrayLike, ArrayLike] | Dataset | None = None,
+    optimizer: Optimizer = SGD(0.1),  # noqa: B008 - frozen, it holds nothing
+    batch_size: int = 100,
+    epochs: int | None = None,
+    iters: int | None = None,
+    sampling: Sampling = "shuffle",
+    gradient: GradientKind = "analytic",
+    rng: Rng = None,
+    callbacks: Sequence[Callback] = (),
+    progress: bool = False,
+) -> History:
+    """Train a net on minibatches, in place.
+
+    The data is moved to the net's backend once, at the start.
+
+    Parameters
+    ----------
+    net : Net
+        Its parameters are updated in place.
+    x : array_like of shape (n, inputs), or Dataset
+        Samples, or what `prepare` returned; then `t` is left out.
+    t : array_like
+        Integer class labels of shape (n,), or targets of shape (n, outputs).
+    validation : tuple (x, t) or Dataset, optional
+        Test data. With it, loss and accuracy on training and test data are computed at the start,
+        after each epoch, and after a last partial one.
+    optimizer : optimizer, default SGD(0.1)
+        See `accelnn.optimizers`.
+    batch_size : int, default 100
+        Samples per update.
+    epochs, iters : int
+        Passes over the data, or updates. Exactly one of them is given.
+    sampling : {"shuffle", "replacement"}, default "shuffle"
+        A new permutation each epoch, whose last short batch is kept; or every batch drawn
+        independently, as in the textbook.
+    gradient : {"analytic", "numerical"}, default "analytic"
+        Backpropagation, or central differences alone with a step of 1e-4.
+    rng : int, Generator or None
+        Where the batch order comes from. The same seed gives the same order on every backend.
+    callbacks : sequence of callables
+        Called as ``callback(net, history)`` at the end of every epoch, or after every k updates if
+        the callable has an attribute ``every = k``. Returning True stops the training.
+    progress : bool, default False
+        Show a progress bar; needs rich.
+
+    Returns
+    -------
+    History
+
+    Raises
+    ------
+    ValueError
+        If an option is wrong, the data does not fit the net, or holds values that are not finite.
+    TypeError
+        If both or none of `epochs` and `iters` are given.
+
+    Warns
+    -----
+    accelnn.errors.DivergenceWarning
+        At the first loss that is not finite; the training stops there.
+
+    Examples
+    --------
+    >>> import accelnn
+    >>> (x, t), test = accelnn.load_mnist(subset="5k")
+    >>> net = accelnn.TwoLayerNet(784, 50, 10, rng=0)
+    >>> history = accelnn.fit(net, x, t, validation=test, epochs=20, rng=0)
+    >>> history.steps
+    800
+    >>> history.test_accuracy[-1] > 0.75
+    True
+    """
+    _check_net(net)
+    _check_optimizer(optimizer)
+    callbacks = _check_callbacks(callbacks)
+    data = dataset_for(net, x, t, "x", "t")
+    test = None if validation is None else validation_for(net, validation)
+    plan = Plan.of(data.size, batch_size, epochs, iters, sampling)
+    if gradient not in ("analytic", "numerical"):
+        msg = f"gradient must be 'analytic' or 'numerical', got {gradient!r}"
+        raise ValueError(msg)
+    run = _Run(net, data, test, optimizer, gradient, plan, callbacks)
+    with progress_bar("Training", plan.steps, enabled=progress, unit="steps") as advance:
+        run.evaluate()
+        for order in plan.epochs(generator(rng)):
+            if run.diverged:
+                break
+            stop = run.epoch(order, advance, timed=progress)
+            run.evaluate()
+            if run.finish_epoch() or stop:
+                break
+    return run.history
+
+
+class _Run:
+    """One call of `fit` under way."""
+
+    def __init__(
+        self,
+        net: Net,
+        data: Dataset,
+        test: Dataset | None,
+        optimizer: Optimizer,
+        gradient: GradientKind,
+        plan: Plan,
+        callbacks: Sequence[Callback],
+    ) -> None:
+        self.net, self.data, self.test, self.plan = net, data, test, plan
+        self.state = TrainingState(net.flat, optimizer, gradient, net.backend)
+        self.history = History(plan.batches_per_epoch)
+        self.chunk = 1
+        self.diverged = False
+        self.at_epoch_end = [c for c in callbacks if not hasattr(c, "every")]
+        self.every = [(positive_int(c.every, "every"), c) for c in callbacks if hasattr(c, "every")]
+
+    def epoch(self, order: np.ndarray, advance: Advance, *, timed: bool) -> bool:
+        """Train on one epoch's order; return whether to stop."""
+        batch = self.plan.batch
+        while order.size:
+            until = min((k - self.history.steps % k for k, _ in self.every), default=order.size)
+            steps = min(until, self.chunk) if timed else until
+            started = time.perf_counter()
+            losses = self.net.engine.train(self.state, self.data, order[: steps * batch], batch)
+            if timed:
+                # As many steps as one refresh of the bar lasts, whatever a step takes here.
+                seconds = max(time.perf_counter() - started, 1e-9)
+                self.chunk = max(1, int(REFRESH * losses.size / seconds))
+            order = order[losses.size * batch :]
+            self._record(losses)
+            if self.diverged:
+                return True
+            advance(losses.size, f"loss {losses[-1]:.4f}")
+            if self._call([c for k, c in self.every if self.history.steps % k == 0]):
+                return True
+        return False
+
+    def finish_epoch(self) -> bool:
+        """Call the callbacks of a whole epoch; return whether to stop."""
+        is_whole = self.history.steps % self.plan.batches_per_epoch == 0
+        return is_whole and not self.diverged and self._call(self.at_epoch_end)
+
+    def evaluate(self) -> None:
+        """Append the net's losses and accuracies, if there is test data."""
+        if self.test is None or self.diverged:
+            return
+        history = self.history
+        history.evaluated_at.append(history.steps)
+        for data, losses, accuracies in (
+            (self.data, history.train_loss, history.train_accuracy),
+            (self.test, history.test_loss, history.test_accuracy),
+        ):
+            loss, accuracy = self.net.engine.evaluate(self.net.flat, data)
+            losses.append(loss)
+            if accuracy is not None:
+                accuracies.append(accuracy)
+            if not math.isfinite(loss):
+                self._warn(f"the loss after step {history.steps} is {loss}")
+
+    def _record(self, losses: np.ndarray) -> None:
+        """Append losses, and warn if the last one is not finite: the engine stopped there."""
+        self.history.loss.extend(losses.tolist())
+        if not math.isfinite(losses[-1]):
+            self._warn(f"the loss of step {self.history.steps} is {losses[-1]}")
+
+    def _warn(self, what: str) -> None:
+        if self.diverged:
+            return
+        self.diverged = True
+        msg = (
+            f"{what}; training stops. The optimizer was {self.state.optimizer}: try a smaller "
+            f"learning rate"
+        )
+        warnings.warn(msg, DivergenceWarning, stacklevel=4)
+
+    def _call(self, callbacks: Sequence[Callback]) -> bool:
+        answers = [callback(self.net, self.history) for callback in callbacks]
+        # A comparison of NumPy's numbers gives NumPy's own True.
+        return any(isinstance(answer, bool | np.bool_) and answer for answer in answers)
+
+
+def _check_net(net: object) -> None:
+    if not isinstance(net, Net):
+        msg = f"net must be a net such as accelnn.MLP([784, 50, 10]), got {net!r}"
+        raise TypeError(msg)
+
+
+def _check_optimizer(optimizer: object) -> None:
+    complete = hasattr(optimizer, "update") and hasattr(optimizer, "slots")
+    if isinstance(optimizer, type) or not complete:
+        msg = f"optimizer must be an object such as accelnn.SGD(0.1), got {optimizer!r}"
+        raise TypeError(msg)
+
+
+def _check_callbacks(callbacks: object) -> tuple[Callback, ...]:
+    listed = tuple(callbacks) if isinstance(callbacks, Iterable) else (None,)
+    if not all(callable(callback) for callback in listed):
+        msg = f"callbacks must be a sequence of callables, got {callbacks!r}"
+        raise TypeError(msg)
+    return listed

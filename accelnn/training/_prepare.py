@@ -1,0 +1,162 @@
+"""From the caller's arrays to a data set that a net can be trained on."""
+
+from __future__ import annotations
+
+import logging
+import math
+from typing import Any
+
+import numpy as np
+
+from accelnn._typing import Array, ArrayLike
+from accelnn._validation import as_array, as_floating, check_dtype, check_finite
+from accelnn.backends import Backend, BackendLike, Dataset, get_backend, resolve
+from accelnn.errors import BackendMismatchError
+from accelnn.nets import Net
+
+__all__ = ["dataset_for", "prepare", "validation_for"]
+
+logger = logging.getLogger("accelnn")
+
+ROWS = 2  # axes of a batch of samples
+
+
+def prepare(
+    x: ArrayLike, t: ArrayLike, *, backend: BackendLike | None = None, dtype: Any = "float32"
+) -> Dataset:
+    """Check a data set and bring it to where and how a backend trains on it fastest.
+
+    `fit` does this itself; do it once beforehand to train several nets on the same data. This
+    moves host data to the backend's device, the one place besides `fit` where that happens.
+
+    Parameters
+    ----------
+    x : array_like of shape (n, inputs)
+        Samples.
+    t : array_like
+        Integer class labels of shape (n,), or targets of shape (n, outputs).
+    backend : str, Backend or subclass, optional
+        Where to; see `accelnn.get_backend`.
+    dtype : {"float32", "float64"}, default "float32"
+        That of the nets to be trained.
+
+    Returns
+    -------
+    Dataset
+        For `fit`, in the place of `x`.
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit, there are no samples, or a value is not finite.
+
+    Examples
+    --------
+    >>> import accelnn
+    >>> (x, t), _ = accelnn.load_mnist(subset="5k")
+    >>> data = accelnn.prepare(x, t)
+    >>> data.size, data.dtype
+    (4000, 'float32')
+    """
+    return _prepared(resolve(backend, x, t), x, t, check_dtype(dtype), "x", "t")
+
+
+def validation_for(net: Net, validation: tuple[ArrayLike, ArrayLike] | Dataset) -> Dataset:
+    """Return the test data that `fit` was given, ready for the net."""
+    if isinstance(validation, Dataset):
+        return dataset_for(net, validation, None, "validation x", "validation t")
+    if not isinstance(validation, tuple | list) or len(validation) != 2:  # noqa: PLR2004 - x and t
+        msg = f"validation must be a tuple (x, t), got {type(validation).__name__}"
+        raise TypeError(msg)
+    return dataset_for(net, *validation, "validation x", "validation t")
+
+
+def dataset_for(
+    net: Net, x: ArrayLike | Dataset, t: ArrayLike | None, x_name: str, t_name: str
+) -> Dataset:
+    """Return a data set that fits the net, prepared here unless it already is."""
+    if not isinstance(x, Dataset):
+        if t is None:
+            msg = "t is missing; only a data set made by prepare() comes without it"
+            raise TypeError(msg)
+        x = _prepared(net.backend, x, t, net.dtype, x_name, t_name)
+    elif t is not None:
+        msg = "t must be left out when x is a data set made by prepare(), which holds it"
+        raise TypeError(msg)
+    _check_fits(net, x, x_name, t_name)
+    return x
+
+
+def _prepared(
+    backend: Backend, x: ArrayLike, t: ArrayLike, dtype: str, x_name: str, t_name: str
+) -> Dataset:
+    """Check a data set, each array where it is, and move it under the names the caller knows."""
+    x_home, t_home = _home(backend, x, x_name), _home(backend, t, t_name)
+    samples, targets = as_array(x_home, x, x_name), as_array(t_home, t, t_name)
+    if samples.ndim != ROWS or samples.shape[0] == 0:
+        msg = f"{x_name} has shape {tuple(samples.shape)}; expected (n, inputs) with n > 0"
+        if samples.ndim > ROWS:
+            n_inputs = math.prod(samples.shape[1:])
+            msg += f". Flatten it with x.reshape({samples.shape[0]}, {n_inputs})"
+        raise ValueError(msg)
+    labels = t_home.xp.isdtype(targets.dtype, "integral") and targets.ndim == 1
+    if targets.shape[:1] != samples.shape[:1] or not (labels or targets.ndim == ROWS):
+        n = samples.shape[0]
+        msg = (
+            f"{t_name} has shape {tuple(targets.shape)} and dtype {targets.dtype}, which does not "
+            f"fit {x_name} of shape {tuple(samples.shape)}: pass integer class labels of shape "
+            f"({n},), or targets of shape ({n}, outputs)"
+        )
+        raise ValueError(msg)
+    samples = _finite(x_home, samples, x_name, dtype)
+    if not labels:
+        targets = _finite(t_home, targets, t_name, dtype)
+    return backend.prepare(
+        _moved(backend, x_home, samples, x, x_name),
+        _moved(backend, t_home, targets, t, t_name),
+        dtype,
+    )
+
+
+def _home(backend: Backend, a: ArrayLike, name: str) -> Backend:
+    """Return where `a` is: arrays in host memory are checked there, before they are moved."""
+    if not isinstance(a, np.ndarray):
+        backend.check_owned(a, name)
+    return backend if backend.owns(a) else get_backend("numpy")
+
+
+def _finite(home: Backend, a: Array, name: str, dtype: str) -> Array:
+    """Return `a` in `dtype`, or raise ValueError naming what is not finite."""
+    check_finite(home, a, name)
+    with np.errstate(over="ignore"):
+        cast = as_floating(home, a, name, dtype)
+    if cast is not a and not bool(home.to_numpy(home.xp.all(home.xp.isfinite(cast)))):
+        msg = f"{name} holds numbers beyond the range of {dtype}; scale it, or use a float64 net"
+        raise ValueError(msg)
+    return cast
+
+
+def _moved(backend: Backend, home: Backend, a: Array, given: ArrayLike, name: str) -> Array:
+    """Return `a` on the backend: moved there, or else a copy of what the caller may change."""
+    if home is backend:
+        return backend.xp.asarray(a, copy=True) if a is given else a
+    if not backend.owns(a):
+        logger.info("moving %s, %d bytes, to %s", name, a.nbytes, backend.device)
+    elif a is given:
+        return a.copy()
+    return backend.asarray(a)
+
+
+def _check_fits(net: Net, data: Dataset, x_name: str, t_name: str) -> None:
+    n_in = net.spec.sizes[0]
+    if data.backend is not net.backend or data.dtype != net.dtype:
+        msg = (
+            f"the data set was prepared for {data.backend.name!r} in {data.dtype}, and the net is "
+            f"on {net.backend.name!r} in {net.dtype}: call prepare(x, t, "
+            f"backend={net.backend.name!r}, dtype={net.dtype!r})"
+        )
+        raise BackendMismatchError(msg)
+    if data.inputs != n_in:
+        msg = f"{x_name} has {data.inputs} inputs per sample, and this net takes {n_in}"
+        raise ValueError(msg)
+    net.check_targets(data.t, data.size, t_name)
