@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from accelnn._typing import Array, ArrayLike, Rng
 from accelnn.backends import Backend, dtype_name
 
 __all__ = [
+    "ROWS",
     "as_array",
     "as_floating",
     "as_number",
@@ -18,12 +20,15 @@ __all__ = [
     "check_dtype",
     "check_finite",
     "check_labels",
+    "flatten_hint",
     "generator",
     "positive_int",
 ]
 
 # What nets compute in.
 DTYPES = ("float32", "float64")
+# Axes of a batch of samples.
+ROWS = 2
 
 
 def as_array(backend: Backend, x: ArrayLike, name: str = "x") -> Array:
@@ -150,6 +155,13 @@ def check_finite(backend: Backend, x: Array, name: str) -> None:
         f"are not finite"
     )
     raise ValueError(msg)
+
+
+def flatten_hint(shape: tuple[int, ...]) -> str:
+    """Return what to do about samples with too many axes, or nothing."""
+    if len(shape) <= ROWS:
+        return ""
+    return f"; flatten it with x.reshape({shape[0]}, {math.prod(shape[1:])})"
 
 
 def positive_int(value: object, name: str) -> int:

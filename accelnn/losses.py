@@ -117,16 +117,16 @@ def get_loss(loss: str | Loss) -> Loss:
     TypeError
         If it is neither a name nor a loss object.
     """
-    if isinstance(loss, str) and loss in LOSSES:
-        return LOSSES[loss]
     known = ", ".join(map(repr, LOSSES))
-    if isinstance(loss, str):
+    if not isinstance(loss, str):
+        if isinstance(loss, type) or not all(hasattr(loss, part) for part in PARTS):
+            msg = f"a loss is {known} or an object with {', '.join(PARTS)}; got {loss!r}"
+            raise TypeError(msg)
+        return loss
+    if loss not in LOSSES:
         msg = f"unknown loss {loss!r}; known losses are {known}"
         raise ValueError(msg)
-    if isinstance(loss, type) or not all(hasattr(loss, part) for part in PARTS):
-        msg = f"a loss is {known} or an object with {', '.join(PARTS)}; got {loss!r}"
-        raise TypeError(msg)
-    return loss
+    return LOSSES[loss]
 
 
 def _samples(a: Array) -> int:

@@ -135,3 +135,23 @@ def test_the_version_on_the_command_line():
     major, minor, *_ = accelnn.__version__.split(".")
     assert major.isdigit()
     assert minor.isdigit()
+
+
+def test_the_testing_module_names_the_command_that_brings_pytest():
+    code = """
+import sys
+class Hidden:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == "pytest":
+            raise ModuleNotFoundError(name)
+sys.meta_path.insert(0, Hidden())
+import importlib.util
+find = importlib.util.find_spec
+importlib.util.find_spec = lambda name, *rest: None if name == "pytest" else find(name, *rest)
+import accelnn
+try:
+    accelnn.testing
+except accelnn.errors.MissingDependencyError as error:
+    print(error)
+"""
+    assert "pip install 'accelnn[test]'" in _python("-c", code)

@@ -97,7 +97,7 @@ class Probe:
         self.value = as_number(backend, value)
         value_dtype = getattr(value, "dtype", "float64")
         self.epsilon = machine_epsilon(backend, x.dtype, value_dtype, self.gradient.dtype)
-        self.step = self.epsilon ** (1 / 3)
+        self.step: float = self.epsilon ** (1 / 3)
         self.rtol = 10.0 * math.sqrt(self.epsilon) if rtol is None else rtol
 
     def indices(self, flat: np.ndarray) -> Iterator[tuple[int, ...]]:

@@ -85,7 +85,7 @@ def _described(architecture: dict[str, Any]) -> tuple[type[Net], NetSpec, str]:
         raise ValueError(msg)
     kind, sizes = architecture["net"], architecture["sizes"]
     activation, loss = architecture["activation"], architecture["loss"]
-    if kind not in NETS:
+    if not isinstance(kind, str) or kind not in NETS:
         msg = f"unknown net {kind!r}; known nets are {', '.join(map(repr, SAVED))}"
         raise ValueError(msg)
     cls, layers = NETS[kind]

@@ -1,6 +1,5 @@
 """What all nets share: from checked arguments to the engine and back."""
 
-import math
 import os
 from collections.abc import Callable
 from typing import Any, Self, TypeVar, cast
@@ -8,7 +7,14 @@ from typing import Any, Self, TypeVar, cast
 import numpy as np
 
 from accelnn._typing import Array, ArrayLike
-from accelnn._validation import as_array, as_floating, as_targets, check_dtype
+from accelnn._validation import (
+    ROWS,
+    as_array,
+    as_floating,
+    as_targets,
+    check_dtype,
+    flatten_hint,
+)
 from accelnn.backends import Backend, BackendLike, NetSpec, get_backend
 from accelnn.gradient import numerical_gradient
 from accelnn.gradient._steps import require_usable_step
@@ -23,7 +29,6 @@ AnyNet = TypeVar("AnyNet", bound="Net")
 KEY = "accelnn_net"
 FORMAT = 1
 SAVED = ("MLP", "TwoLayerNet", "SimpleNet")
-ROWS = 2  # axes of a batch of samples
 
 
 class Net:
@@ -304,8 +309,7 @@ class Net:
                 f"x has shape {tuple(array.shape)}, but this net takes (n, {n_inputs}), or "
                 f"({n_inputs},) for one sample"
             )
-            if array.ndim > ROWS and math.prod(array.shape[1:]) == n_inputs:
-                msg += f"; flatten it with x.reshape({array.shape[0]}, {n_inputs})"
+            msg += flatten_hint(tuple(array.shape))
             raise ValueError(msg)
         array = as_floating(self.backend, array, "x", dtype or self.dtype)
         single = array.ndim == 1

@@ -120,12 +120,18 @@ def fit(
     with progress_bar("Training", plan.steps, enabled=progress, unit="steps") as advance:
         run.evaluate()
         for order in plan.epochs(generator(rng)):
-            if run.diverged:
+            if run.divergence:
                 break
             stop = run.epoch(order, advance, timed=progress)
             run.evaluate()
             if run.finish_epoch() or stop:
                 break
+    if run.divergence:
+        msg = (
+            f"{run.divergence}; training stops. The optimizer was {optimizer}: try a smaller "
+            f"learning rate"
+        )
+        warnings.warn(msg, DivergenceWarning, stacklevel=2)
     return run.history
 
 
@@ -146,7 +152,7 @@ class _Run:
         self.state = TrainingState(net.flat, optimizer, gradient, net.backend)
         self.history = History(plan.batches_per_epoch)
         self.chunk = 1
-        self.diverged = False
+        self.divergence = ""
         self.at_epoch_end = [c for c in callbacks if not hasattr(c, "every")]
         self.every = [(positive_int(c.every, "every"), c) for c in callbacks if hasattr(c, "every")]
 
@@ -164,7 +170,7 @@ class _Run:
                 self.chunk = max(1, int(REFRESH * losses.size / seconds))
             order = order[losses.size * batch :]
             self._record(losses)
-            if self.diverged:
+            if self.divergence:
                 return True
             advance(losses.size, f"loss {losses[-1]:.4f}")
             if self._call([c for k, c in self.every if self.history.steps % k == 0]):
@@ -174,11 +180,11 @@ class _Run:
     def finish_epoch(self) -> bool:
         """Call the callbacks of a whole epoch; return whether to stop."""
         is_whole = self.history.steps % self.plan.batches_per_epoch == 0
-        return is_whole and not self.diverged and self._call(self.at_epoch_end)
+        return is_whole and not self.divergence and self._call(self.at_epoch_end)
 
     def evaluate(self) -> None:
         """Append the net's losses and accuracies, if there is test data."""
-        if self.test is None or self.diverged:
+        if self.test is None or self.divergence:
             return
         history = self.history
         history.evaluated_at.append(history.steps)
@@ -191,23 +197,13 @@ class _Run:
             if accuracy is not None:
                 accuracies.append(accuracy)
             if not math.isfinite(loss):
-                self._warn(f"the loss after step {history.steps} is {loss}")
+                self.divergence = f"the loss after step {history.steps} is {loss}"
 
     def _record(self, losses: np.ndarray) -> None:
-        """Append losses, and warn if the last one is not finite: the engine stopped there."""
+        """Append losses; if the last one is not finite, the engine stopped there."""
         self.history.loss.extend(losses.tolist())
         if not math.isfinite(losses[-1]):
-            self._warn(f"the loss of step {self.history.steps} is {losses[-1]}")
-
-    def _warn(self, what: str) -> None:
-        if self.diverged:
-            return
-        self.diverged = True
-        msg = (
-            f"{what}; training stops. The optimizer was {self.state.optimizer}: try a smaller "
-            f"learning rate"
-        )
-        warnings.warn(msg, DivergenceWarning, stacklevel=4)
+            self.divergence = f"the loss of step {self.history.steps} is {losses[-1]}"
 
     def _call(self, callbacks: Sequence[Callback]) -> bool:
         answers = [callback(self.net, self.history) for callback in callbacks]

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import logging
-import math
 from typing import Any
 
 import numpy as np
 
 from accelnn._typing import Array, ArrayLike
-from accelnn._validation import as_array, as_floating, check_dtype, check_finite
+from accelnn._validation import (
+    ROWS,
+    as_array,
+    as_floating,
+    check_dtype,
+    check_finite,
+    flatten_hint,
+)
 from accelnn.backends import Backend, BackendLike, Dataset, get_backend, resolve
 from accelnn.errors import BackendMismatchError
 from accelnn.nets import Net
@@ -17,8 +23,6 @@ from accelnn.nets import Net
 __all__ = ["dataset_for", "prepare", "validation_for"]
 
 logger = logging.getLogger("accelnn")
-
-ROWS = 2  # axes of a batch of samples
 
 
 def prepare(
@@ -95,9 +99,7 @@ def _prepared(
     samples, targets = as_array(x_home, x, x_name), as_array(t_home, t, t_name)
     if samples.ndim != ROWS or samples.shape[0] == 0:
         msg = f"{x_name} has shape {tuple(samples.shape)}; expected (n, inputs) with n > 0"
-        if samples.ndim > ROWS:
-            n_inputs = math.prod(samples.shape[1:])
-            msg += f". Flatten it with x.reshape({samples.shape[0]}, {n_inputs})"
+        msg += flatten_hint(tuple(samples.shape))
         raise ValueError(msg)
     labels = t_home.xp.isdtype(targets.dtype, "integral") and targets.ndim == 1
     if targets.shape[:1] != samples.shape[:1] or not (labels or targets.ndim == ROWS):
@@ -137,13 +139,12 @@ def _finite(home: Backend, a: Array, name: str, dtype: str) -> Array:
 
 
 def _moved(backend: Backend, home: Backend, a: Array, given: ArrayLike, name: str) -> Array:
-    """Return `a` on the backend: moved there, or else a copy of what the caller may change."""
+    """Return `a` on the backend, sharing no memory with what the caller may change."""
+    if a is given:
+        a = home.xp.asarray(a, copy=True)
     if home is backend:
-        return backend.xp.asarray(a, copy=True) if a is given else a
-    if not backend.owns(a):
-        logger.info("moving %s, %d bytes, to %s", name, a.nbytes, backend.device)
-    elif a is given:
-        return a.copy()
+        return a
+    logger.info("moving %s, %d bytes, to %s", name, a.nbytes, backend.device)
     return backend.asarray(a)
 
 

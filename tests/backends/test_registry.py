@@ -220,3 +220,54 @@ def test_the_base_class_asks_for_ownership_to_be_told():
 
     with pytest.raises(NotImplementedError):
         Nameless.owns(np.ones(1))
+
+
+def test_a_backend_without_a_name_is_refused():
+    with pytest.raises(TypeError, match="has no name: set its class attribute `name`"):
+        accelnn.register_backend(Backend)
+
+
+def test_a_backend_may_forget_to_call_the_constructor_of_the_base():
+    class Forgetful(NumpyBackend):
+        name = "forgetful"
+        inferred = False
+
+        def __init__(self):
+            self.made = True
+
+    net = accelnn.MLP([3, 2], rng=0, backend=Forgetful)
+    assert net.predict(np.zeros(3)).shape == (2,)
+
+
+def test_a_device_that_cannot_be_told_is_a_broken_backend():
+    class Broken(NumpyBackend):
+        name = "broken"
+        inferred = False
+
+        @property
+        def device(self):
+            raise OSError("no driver")
+
+    accelnn.register_backend(Broken)
+    row = accelnn.list_backends()[-1]
+    assert (row.name, row.available) == ("broken", False)
+    assert "OSError: no driver" in row.reason
+
+
+def test_a_net_comes_back_from_a_pickle_on_the_registered_instance():
+    import pickle
+
+    class Tuned(NumpyBackend):
+        name = "tuned"
+        inferred = False
+
+        def __init__(self, threads):
+            self.threads = threads
+
+    backend = Tuned(4)
+    accelnn.register_backend(backend)
+    net = accelnn.MLP([3, 2], rng=0, backend=backend)
+    assert accelnn.list_backends()
+    back = pickle.loads(pickle.dumps(net))  # noqa: S301 - our own bytes
+    assert back.backend is backend
+    np.testing.assert_array_equal(back.flat, net.flat)

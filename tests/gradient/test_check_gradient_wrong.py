@@ -247,3 +247,25 @@ def test_the_same_seed_gives_the_same_report():
         for rng in (3, 3, np.random.default_rng(3), 4)
     ]
     assert reports[0] == reports[1] == reports[2] != reports[3]
+
+
+@pytest.mark.parametrize("factor", [-3.0, 0.5, 2.0])
+def test_truncation_does_not_hide_a_wrong_factor_in_single_precision(factor):
+    x = np.array([1, 2, 3], np.float32) * np.float32(1e-5)
+    with pytest.raises(GradientCheckError):
+        accelnn.check_gradient(lambda x: np.sum(x**3), factor * 3.0 * x**2, x, mode="full")
+
+
+@pytest.mark.parametrize("factor", [-3.0, 0.5, 0.99, 1.01, 1.5, 2.0])
+def test_truncation_does_not_hide_a_wrong_factor_in_double_precision(factor):
+    x = np.array([1.0, 2.0, 3.0]) * 1e-9
+    with pytest.raises(GradientCheckError):
+        accelnn.check_gradient(lambda x: np.sum(x**3), factor * 3.0 * x**2, x, mode="full")
+
+
+def test_the_worst_coordinate_is_one_that_was_looked_at_closely():
+    x = np.full(20, 2e-7)
+    wrong = 1.0 / x
+    wrong[7] *= 1.5
+    with np.errstate(all="ignore"), pytest.raises(GradientCheckError, match=r"worst at x\[7\]: "):
+        accelnn.check_gradient(lambda x: np.sum(np.log(x)), wrong, x, mode="full")

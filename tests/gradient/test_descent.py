@@ -290,3 +290,15 @@ def test_a_function_that_writes_to_its_argument_is_refused():
     for start in (np.ones(2), [1.0, 1.0]):
         with pytest.raises(ImpureFunctionError, match="f changes its argument in place"):
             accelnn.gradient_descent(f, start)
+
+
+def test_a_step_too_small_is_noticed_from_the_origin_too():
+    with pytest.warns(StagnationWarning, match="lr=1e-10 is too small"):
+        accelnn.gradient_descent(
+            lambda x: np.sum((x - 3.0) ** 2), np.zeros(2), lr=1e-10, step_num=100
+        )
+
+
+def test_a_gradient_that_is_nan_is_named_as_the_cause():
+    with pytest.warns(DivergenceWarning, match="The cause: the gradient is NaN"):
+        accelnn.gradient_descent(np.sum, np.ones(2), grad=lambda x: x * np.nan, step_num=3)

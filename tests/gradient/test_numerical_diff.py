@@ -139,3 +139,11 @@ def test_wrong_values_and_points():
 def test_a_single_precision_value_of_a_double_point_gets_the_longer_step():
     slope = accelnn.numerical_diff(lambda x: np.sin(x).astype(np.float32), np.array([0.5]))
     assert float(slope[0]) == pytest.approx(math.cos(0.5), abs=1e-3)
+
+
+def test_a_buffer_that_f_uses_again():
+    buffer = np.zeros(3)
+    derivative = accelnn.numerical_diff(
+        lambda x: np.multiply(x, x, out=buffer), np.array([1.0, 2.0, 3.0])
+    )
+    np.testing.assert_allclose(derivative, [2.0, 4.0, 6.0], rtol=1e-8)

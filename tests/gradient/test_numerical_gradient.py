@@ -309,3 +309,33 @@ def test_batches_of_a_large_point_stay_small():
     finally:
         tracemalloc.stop()
     assert peak < 200e6
+
+
+BUFFER = np.zeros(())
+
+
+@pytest.mark.parametrize(
+    ("f", "x", "expected"),
+    [
+        (lambda x: x.squeeze(), [3.0], [1.0]),
+        (lambda x: x[0, ...], [3.0, 1.0], [1.0, 0.0]),
+        (lambda x: np.sum(x * x, out=BUFFER), [3.0, 4.0], [6.0, 8.0]),
+    ],
+    ids=["squeezed", "view", "buffer"],
+)
+@pytest.mark.parametrize("method", ["central", "forward", "backward"])
+def test_a_value_that_is_a_view_of_x_or_a_reused_buffer(f, x, expected, method):
+    gradient = accelnn.numerical_gradient(f, np.array(x), method=method)
+    np.testing.assert_allclose(gradient, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("method", ["forward", "backward"])
+def test_batched_one_sided_differences_evaluate_each_point_once(method):
+    points = []
+
+    def f(p):
+        points.append(len(p))
+        return np.sum(p**2, axis=1)
+
+    accelnn.numerical_gradient(f, np.arange(5.0), batched=True, chunk_size=2, method=method)
+    assert points[-3:] == [2, 2, 1]

@@ -1,6 +1,7 @@
 """Files that hold no net, or not all of one: each is a clear error that names the file."""
 
 import json
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 import accelnn
+from accelnn.losses import CrossEntropy
 
 
 @pytest.fixture
@@ -85,7 +87,7 @@ def test_a_safetensors_file_of_someone_else(path):
         ({"sizes": [4, 3.5, 2]}, r"sizes\[1\] must be an integer, got 3.5"),
         ({"sizes": [4, -3, 2]}, r"sizes\[1\] must be at least 1"),
         ({"sizes": None}, "NoneType"),
-        ({"net": "SimpleNet"}, "positional arguments"),
+        ({"net": "SimpleNet"}, "a SimpleNet has 2 sizes"),
     ],
 )
 def test_an_architecture_that_is_not_known(path, architecture, message):
@@ -129,3 +131,19 @@ def test_arrays_that_are_not_the_architectures(path, change):
 def test_an_unknown_backend_is_not_the_files_fault(path):
     with pytest.raises(ValueError, match=r"^unknown backend 'nope'"):
         accelnn.load(path, backend="nope")
+
+
+def test_sizes_that_no_memory_would_hold_are_compared_before_they_are_built(path):
+    rewrite(path, architecture={"net": "MLP", "sizes": [10**7, 10**6, 10]})
+    with pytest.raises(ValueError, match="is inconsistent"):
+        accelnn.load(path)
+
+
+def test_a_loss_that_only_borrows_a_known_name_is_not_saved(tmp_path):
+    @dataclass(frozen=True)
+    class Weighted(CrossEntropy):
+        weight: float = 2.0
+
+    net = accelnn.MLP([3, 2], loss=Weighted(), rng=0)
+    with pytest.raises(TypeError, match="can be saved; this is a MLP with the loss"):
+        net.save(tmp_path / "net.safetensors")

@@ -1,5 +1,6 @@
 """What nets are made of, and what they refuse to be made of."""
 
+import copy
 import math
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 
 import accelnn
 from accelnn.backends import ACTIVATIONS
+from accelnn.losses import CrossEntropy
 
 
 @pytest.mark.parametrize(
@@ -150,3 +152,24 @@ def test_repr_says_what_it_is():
     assert repr(accelnn.SimpleNet()) == (
         "<SimpleNet 2-3, identity, cross_entropy, float32, 6 parameters on numpy>"
     )
+
+
+class Tagged(accelnn.MLP):
+    def __init__(self, tag):
+        super().__init__([3, 2], rng=0)
+        self.tag = tag
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda net: net.to("numba")])
+def test_copies_keep_what_a_subclass_has_added_and_share_no_weights(copied):
+    net = Tagged("mine")
+    other = copied(net)
+    assert (type(other), other.tag) == (Tagged, "mine")
+    other.params["W1"][...] = 7.0
+    assert (net.params["W1"] != 7.0).all()
+
+
+def test_a_loss_that_is_none():
+    for loss in (None, 5, CrossEntropy):
+        with pytest.raises(TypeError, match="a loss is 'cross_entropy'"):
+            accelnn.MLP([3, 2], loss=loss)

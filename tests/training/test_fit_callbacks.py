@@ -176,3 +176,30 @@ def test_a_callback_may_change_the_parameters():
     _, history = run([reset], epochs=2)
     # Three classes of equal probability.
     assert history.loss[PER_EPOCH] == pytest.approx(np.log(3), rel=1e-12)
+
+
+@pytest.mark.parametrize("callbacks", [lambda _net, _history: None, [3], None])
+def test_what_is_no_sequence_of_callables_is_refused_before_the_training(callbacks):
+    net = accelnn.MLP([3, 2], rng=0)
+    before = net.flat.copy()
+    with pytest.raises(TypeError, match="callbacks must be a sequence of callables"):
+        accelnn.fit(net, np.zeros((4, 3)), np.zeros(4, int), epochs=1, callbacks=callbacks)
+    np.testing.assert_array_equal(net.flat, before)
+
+
+def test_a_stop_at_the_end_of_an_epoch_still_ends_the_epoch():
+    called = []
+
+    def stop(_net, _history):
+        return True
+
+    stop.every = 4
+    accelnn.fit(
+        accelnn.MLP([3, 2], rng=0),
+        np.zeros((40, 3)),
+        np.zeros(40, int),
+        batch_size=10,
+        epochs=3,
+        callbacks=[stop, lambda _net, history: called.append(history.steps)],
+    )
+    assert called == [4]

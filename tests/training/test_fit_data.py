@@ -113,7 +113,7 @@ def test_data_that_does_not_fit(x, t, message):
 def test_a_value_that_overflows_the_nets_dtype_is_refused():
     x, t = data()
     x[3, 1] = 1e39
-    with np.errstate(over="ignore"), pytest.raises(ValueError, match=r"x\[3, 1\] is inf"):
+    with pytest.raises(ValueError, match="x holds numbers beyond the range of float32"):
         fit(new_net(dtype="float32"), x, t)
     assert fit(new_net(dtype="float64", activation="tanh"), x, t).steps == 8
 
@@ -184,7 +184,7 @@ def test_moving_host_data_is_said_once_for_each_array(caplog):
         fit(net, *data(), epochs=3)
     moved = [record.getMessage() for record in caplog.records]
     assert len(moved) == 2
-    assert moved[0].startswith("moving x, 640 bytes, to ")
+    assert moved[0].startswith("moving x, 320 bytes, to "), "in the net's dtype"
     caplog.clear()
     with caplog.at_level(logging.INFO, logger="accelnn"):
         fit(new_net(), *data())

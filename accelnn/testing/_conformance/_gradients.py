@@ -95,6 +95,20 @@ class GradientConformance:
         assert report.analytic == pytest.approx(4.0, rel=1e-3)
         assert report.numerical == pytest.approx(3.0, rel=1e-2)
 
+    def test_functions_that_return_python_floats(self, b: Backend) -> None:
+        net = accelnn.SimpleNet(rng=0, dtype="float64", backend=b)
+        x, t = b.asarray([0.6, 0.9]), b.asarray(np.array(2))
+
+        def f(_: Array) -> float:
+            return net.loss(x, t)
+
+        assert accelnn.check_gradient(f, net.gradient(x, t)["W"], net.W, backend=b).passed
+        start = b.asarray([1.0, 2.0])
+        moved = accelnn.gradient_descent(
+            lambda x: float(b.to_numpy(b.xp.sum(x**2))), start, lr=0.1, step_num=2, backend=b
+        )
+        assert_close(moved, [0.64, 1.28], backend=b, rtol=1e-6)
+
     def test_descent(self, b: Backend) -> None:
         start = b.asarray([-3.0, 4.0])
         x = accelnn.gradient_descent(

@@ -138,6 +138,18 @@ class NetConformance:
         assert net.accuracy(b.asarray(x), b.asarray(labels)) == 0.4
         assert net.accuracy(b.asarray(x), b.asarray(np.eye(4)[labels])) == 0.4
 
+    def test_accuracy_of_narrow_labels_and_of_nan(self, b: Backend) -> None:
+        net = accelnn.MLP([4, 300], rng=0, backend=b)
+        net.params["W1"] *= 0.0
+        net.params["b1"][256] = 5.0
+        x = b.asarray(np.zeros((2, 4), np.float32))
+        assert net.accuracy(x, b.asarray(np.zeros(2, np.uint8))) == 0.0
+        assert net.accuracy(x, b.asarray(np.full(2, 256))) == 1.0
+        assert (
+            net.accuracy(b.asarray(np.full((2, 4), np.nan)), b.asarray(np.zeros(2, np.int64)))
+            == 0.0
+        )
+
     def test_same_weights_everywhere(self, b: Backend) -> None:
         draw = np.random.default_rng(11)
         for dtype in ("float32", "float64"):

@@ -76,6 +76,14 @@ class OpConformance:
             actual = getattr(b, op)(b.asarray(SPECIAL, dtype))
         assert_close(actual, np.asarray(AT_SPECIAL[op], dtype), backend=b, rtol=1e-6)
 
+    @_both_dtypes
+    def test_differences_far_from_the_middle(self, b: Backend, dtype: str) -> None:
+        x = b.asarray([1000.0, -1000.0, 1000.0, 0.0], dtype)
+        d = b.asarray([-1000.0, 1000.0, -2000.0, 2000.0], dtype)
+        expected = np.asarray([-0.5, 0.5, -1.0, 0.5], dtype)
+        assert_close(b.sigmoid_delta(x, d), expected, backend=b)
+        assert_close(b.tanh_delta(x, d), 2.0 * expected, backend=b)
+
     @pytest.mark.parametrize("op", ["softmax", "log_softmax", "logsumexp"])
     @_both_dtypes
     def test_shifts_so_as_not_to_overflow(self, b: Backend, op: str, dtype: str) -> None:

@@ -150,6 +150,49 @@ class TrainingConformance:
         assert np.isfinite(history.loss[:-1]).all()
         assert not np.isfinite(history.loss[-1])
 
+    def test_divergence_leaves_the_last_net_whatever_the_callbacks(self, b: Backend) -> None:
+        x, _ = _blobs(600)
+        nets = []
+
+        def nothing(_net: accelnn.Net, _history: accelnn.History) -> None:
+            """Only cuts the run into chunks."""
+
+        nothing.every = 1  # type: ignore[attr-defined]
+        for callbacks in ((), (nothing,)):
+            net = accelnn.MLP([9, 2], loss="sum_squared_error", rng=0, backend=b)
+            with np.errstate(all="ignore"), pytest.warns(DivergenceWarning):
+                history = accelnn.fit(
+                    net,
+                    x,
+                    x[:, :2],
+                    batch_size=1,
+                    epochs=1,
+                    optimizer=accelnn.SGD(2.0),
+                    rng=0,
+                    callbacks=callbacks,
+                )
+            nets.append((history.loss[:-1], b.to_numpy(net.flat).tobytes()))
+        assert nets[0] == nets[1]
+
+    def test_prepared_data_is_a_copy(self, b: Backend) -> None:
+        x, t = _blobs()
+        x = x.astype(np.float32)
+        data = accelnn.prepare(x, t, backend=b)
+        x[...], t[...] = np.nan, 0
+        assert np.isfinite(b.to_numpy(data.x)).all()
+        assert b.to_numpy(data.t).any()
+
+    def test_wrong_types_are_refused_alike(self, b: Backend) -> None:
+        x, t = _blobs()
+        for wrong in (x.astype(str), x.astype(object), x.astype(complex)):
+            with pytest.raises(TypeError, match="x must hold real numbers, got dtype"):
+                accelnn.fit(_net(b), wrong, t, epochs=1)
+        losses = [
+            accelnn.fit(_net(b), x.round().astype(dtype), t, iters=3, rng=0).loss
+            for dtype in (np.float64, np.float16, np.int8, ">f8")
+        ]
+        assert losses[1:] == losses[:1] * 3
+
     def test_data_that_is_not_finite_is_refused(self, b: Backend) -> None:
         x, t = _blobs()
         x[4, 2] = np.nan
