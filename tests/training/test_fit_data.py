@@ -94,7 +94,7 @@ def test_pixels_of_bytes_are_cast():
         (np.zeros((5, 4)), np.full(5, -1), r"holds the label -1"),
         (np.zeros((0, 4)), np.zeros(0, int), r"x has shape \(0, 4\); expected .* n > 0"),
         (np.zeros(4), np.zeros(4, int), r"x has shape \(4,\); expected \(n, inputs\)"),
-        (np.zeros((5, 2, 2)), np.zeros(5, int), r"Flatten it with x\.reshape\(5, 4\)"),
+        (np.zeros((5, 2, 2)), np.zeros(5, int), r"flatten it with x\.reshape\(5, 4\)"),
         (np.full((5, 4), np.inf), np.zeros(5, int), r"x\[0, 0\] is inf; 20 of 20"),
         (np.zeros((5, 4)), np.full((5, 3), np.nan), r"t must be finite, but t\[0, 0\] is nan"),
     ],
