@@ -121,20 +121,11 @@ class Momentum(_Configuration):
 
 
 @dataclass(frozen=True)
-class Nesterov(_Configuration):
+class Nesterov(Momentum):
     """SGD with Nesterov momentum: v ← μ v + g; θ ← θ - η (g + μ v).
 
-    Parameters
-    ----------
-    lr : float, default 0.001
-        Learning rate.
-    momentum : float, default 0.9
-        μ, in [0, 1).
+    Parameters are those of `Momentum`.
     """
-
-    lr: float = 0.001
-    momentum: float = 0.9
-    slots: ClassVar[int] = 1
 
     def update(self, params: Array, grads: Array, slots: list[Array], step: int, xp: Any) -> None:  # noqa: ARG002 - one signature for all
         """Apply one update in place."""
