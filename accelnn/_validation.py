@@ -34,11 +34,23 @@ ROWS = 2
 def as_array(backend: Backend, x: ArrayLike, name: str = "x") -> Array:
     """Return `x` as an array of `backend`, refusing arrays of other libraries."""
     backend.check_owned(x, name)
+    if isinstance(x, np.ndarray) and type(x) is not np.ndarray:
+        x = _plain(x, name)
     array = x if backend.owns(x) else _from_python(x, name)
     if not _holds_real_numbers(backend, array):
         msg = f"{name} must hold real numbers, got dtype {dtype_name(array.dtype)}"
         raise TypeError(msg)
     return array if backend.owns(array) else backend.asarray(array)
+
+
+def _plain(x: np.ndarray, name: str) -> np.ndarray:
+    """Return the same memory as a plain array: ``numpy.matrix`` would change what * means."""
+    if hasattr(x, "mask"):
+        msg = (
+            f"{name} is a masked array, and nets and gradients know no mask: use {name}.filled(...)"
+        )
+        raise TypeError(msg)
+    return np.asarray(x)
 
 
 def _from_python(x: ArrayLike, name: str) -> np.ndarray:
@@ -72,7 +84,10 @@ def as_scalar(backend: Backend, value: Any, name: str = "f(x)") -> Any:
         return float(value)
     value = as_floating(backend, value, name)
     if value.ndim:
-        msg = f"f must return a scalar, but {name} has shape {tuple(value.shape)}"
+        msg = (
+            f"f must return a scalar, but {name} has shape {tuple(value.shape)}; a function of "
+            f"many points at once, one value each, is differentiated with batched=True"
+        )
         raise ValueError(msg)
     # A copy, because the value may be a view of x, or a buffer that the next call writes to.
     return backend.xp.asarray(value, copy=True)
@@ -143,6 +158,8 @@ def check_labels(backend: Backend, t: Array, n_classes: int, name: str = "t") ->
 
 def check_finite(backend: Backend, x: Array, name: str) -> None:
     """Raise ValueError naming the first NaN or infinity."""
+    if not backend.xp.isdtype(x.dtype, "real floating"):
+        return
     finite = backend.xp.isfinite(x)
     if bool(backend.to_numpy(backend.xp.all(finite))):
         return
@@ -180,4 +197,8 @@ def generator(rng: Rng) -> np.random.Generator:
     if isinstance(rng, np.random.RandomState):
         msg = "rng must be an int, a numpy.random.Generator or None, got a legacy RandomState"
         raise TypeError(msg)
-    return np.random.default_rng(rng)
+    try:
+        return np.random.default_rng(rng)
+    except (TypeError, ValueError) as error:
+        msg = f"rng must be a non-negative int, a numpy.random.Generator or None, got {rng!r}"
+        raise type(error)(msg) from error

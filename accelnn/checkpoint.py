@@ -67,6 +67,7 @@ def read(path: PathLike, key: str) -> tuple[dict[str, np.ndarray], Any]:
 
 def _write_atomically(path: Path, content: bytes) -> None:
     """Write beside `path` and rename, so that `path` is the old file or the new one, never half."""
+    path = path.resolve()  # A link stays one.
     if not path.parent.is_dir():
         msg = f"cannot write {os.fspath(path)!r}: there is no folder {os.fspath(path.parent)!r}"
         raise FileNotFoundError(msg)

@@ -158,15 +158,18 @@ def gradient_descent(
     def gradient_at(x: Array) -> Array:
         return numerical(x) if grad is None else _gradient_of(backend, grad, x)
 
-    kept = step_num + 1 if full_output else 1
+    # Two, because the last one may turn out to lie outside the domain of f.
+    kept = step_num + 1 if full_output else 2
     iterates: deque[Array] = deque([start], maxlen=kept)
     # What overflows on the way to a divergence is reported as a divergence.
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        steps, diverged = _iterate(backend, gradient_at, iterates, lr, step_num)
+        steps, travelled, diverged = _iterate(backend, gradient_at, iterates, lr, step_num)
         x = iterates[-1]
         slope = gradient_at(x)
         value = _value_at(backend, f, x, batched=batched)
-    stagnated = step_num > 0 and not diverged and _stands_still(backend, start, x, slope, value)
+    stagnated = (
+        step_num > 0 and not diverged and _stands_still(backend, start, x, travelled, slope, value)
+    )
     if stagnated:
         msg = (
             f"{steps} steps moved x by less than a millionth of its length although "
@@ -180,6 +183,9 @@ def gradient_descent(
 
 
 def _check_options(lr: float, step_num: int) -> None:
+    if isinstance(lr, bool) or not isinstance(lr, int | float | np.number):
+        msg = f"lr must be a number, got {lr!r}"
+        raise TypeError(msg)
     if not 0.0 < lr < math.inf:
         msg = f"lr must be positive and finite, got {lr!r}"
         raise ValueError(msg)
@@ -206,9 +212,15 @@ def _iterate(
     iterates: deque[Array],
     lr: float,
     step_num: int,
-) -> tuple[int, bool]:
-    """Append the good iterates; return their number, and whether the next one ran away."""
-    last_move = math.inf
+) -> tuple[int, float, bool]:
+    """Append the good iterates.
+
+    Returns
+    -------
+    tuple of int, float and bool
+        Their number, the length of the way, and whether the next one ran away.
+    """
+    last_move, travelled = math.inf, 0.0
     limit = RUNAWAY * max(1.0, _length(backend, iterates[-1]))
     for k in range(1, step_num + 1):
         x = iterates[-1]
@@ -223,10 +235,15 @@ def _iterate(
                 f"result is the last good iterate"
             )
             warnings.warn(msg, DivergenceWarning, stacklevel=3)
-            return k - 1, True
+            if math.isnan(distance) and len(iterates) > 1:
+                # Where the gradient is NaN, f is not defined: that iterate was not good.
+                iterates.pop()
+                return k - 2, travelled, True
+            return k - 1, travelled, True
         iterates.append(following)
         last_move = distance
-    return step_num, False
+        travelled += distance
+    return step_num, travelled, False
 
 
 def _value_at(backend: Backend, f: Callable[[Array], Any], x: Array, *, batched: bool) -> float:
@@ -234,11 +251,14 @@ def _value_at(backend: Backend, f: Callable[[Array], Any], x: Array, *, batched:
     return as_number(backend, as_scalar(backend, value))
 
 
-def _stands_still(backend: Backend, start: Array, x: Array, slope: Array, value: float) -> bool:
+def _stands_still(
+    backend: Backend, start: Array, x: Array, travelled: float, slope: Array, value: float
+) -> bool:
     size = _length(backend, x)
     # From the origin any move is as long as x itself, so that there it is measured against 1.
     scale = size if _length(backend, start) > 0.0 else max(1.0, size)
-    if _length(backend, x - start) >= STANDSTILL * scale:
+    # The way, not the distance: a descent that goes to and fro does move.
+    if travelled >= STANDSTILL * scale:
         return False
     # A gradient is small if a move of the size of x changes f by less than a millionth.
     return _length(backend, slope) * max(1.0, size) > STANDSTILL * max(1.0, abs(value))

@@ -101,10 +101,8 @@ def register_backend(
     if not is_backend(backend):
         msg = f"expected a Backend or a subclass of Backend, got {backend!r}"
         raise TypeError(msg)
-    name = name or getattr(backend, "name", None)
-    if not isinstance(name, str):
-        msg = f"{backend!r} has no name: set its class attribute `name`, or pass name="
-        raise TypeError(msg)
+    _require_complete(backend if isinstance(backend, type) else type(backend))
+    name = name or backend.name
     if name == "auto":
         msg = "the name 'auto' is reserved: it means the fastest backend that can be used here"
         raise ValueError(msg)
@@ -154,8 +152,20 @@ def instance_of(backend: Backend | type[Backend]) -> Backend:
         return backend
     with _making:
         if backend not in _instances:
+            _require_complete(backend)
             _instances[backend] = backend()
         return _instances[backend]
+
+
+def _require_complete(cls: type[Backend]) -> None:
+    """Refuse a class that would fail later, in calls that have nothing to do with it."""
+    name = getattr(cls, "name", None)
+    lacking = [] if isinstance(name, str) and name else ["a class attribute `name`"]
+    if cls.owns.__func__ is Backend.owns.__func__:  # type: ignore[attr-defined]
+        lacking.append("a class method `owns`")
+    if lacking:
+        msg = f"{cls.__qualname__} is no complete backend: it needs {' and '.join(lacking)}"
+        raise TypeError(msg)
 
 
 def is_backend(value: object) -> TypeGuard[Backend | type[Backend]]:

@@ -39,6 +39,8 @@ class _Widths(click.ParamType):  # type: ignore[type-arg] # older releases have 
 _NET_OPTIONS = (
     click.option(
         "--backend",
+        envvar="ACCELNN_BACKEND",
+        show_envvar=True,
         default="auto",
         show_default=True,
         help="Where to compute: numpy, numba, cupy, or the fastest that is usable.",

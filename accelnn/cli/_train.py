@@ -133,7 +133,13 @@ def train(
 
 def _check_outputs(plot: Path | None, save: Path | None) -> None:
     """Fail before the training, not after it."""
+    if plot is not None and save is not None and plot.absolute() == save.absolute():
+        msg = f"--plot and --save both name {str(plot)!r}"
+        raise ValueError(msg)
     for path in (plot, save):
+        if path is not None and not path.name:
+            msg = "--plot and --save need the name of a file"
+            raise ValueError(msg)
         if path is not None and not path.parent.is_dir():
             msg = f"cannot write {str(path)!r}: there is no folder {str(path.parent)!r}"
             raise ValueError(msg)

@@ -85,7 +85,7 @@ class Probe:
         self.backend, self.f = backend, f
         self.x = backend.xp.asarray(x, copy=True)
         # What is moved: the caller's x, so that closures over it see the move, or a copy.
-        self.moved = given
+        self.moved = x
         if not can_be_moved(backend, given):
             self.moved = backend.xp.asarray(x, copy=True)
             require_pure(backend, f, given, self.moved)

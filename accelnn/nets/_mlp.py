@@ -1,6 +1,6 @@
 """Multi-layer perceptrons of any depth."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from accelnn._typing import Rng
@@ -114,6 +114,9 @@ def mlp_spec(sizes: Sequence[int], activation: str, loss: str | Loss) -> NetSpec
         known = ", ".join(map(repr, ACTIVATIONS))
         msg = f"unknown activation {activation!r}; known activations are {known}"
         raise ValueError(msg)
+    if not isinstance(sizes, Iterable):
+        msg = f"sizes must be a sequence of integers such as [784, 50, 10], got {sizes!r}"
+        raise TypeError(msg)
     widths = tuple(positive_int(size, f"sizes[{i}]") for i, size in enumerate(sizes))
     if len(widths) < 2:  # noqa: PLR2004 - inputs and outputs
         msg = f"sizes must hold at least inputs and outputs, got {list(widths)}"

@@ -40,10 +40,6 @@ class Net:
         Where the net computes; captured when it was made.
     spec : NetSpec
         Its architecture.
-    dtype : str
-        ``"float32"`` or ``"float64"``.
-    flat : array of shape (size,)
-        The buffer that all of `params` are views into.
     engine : Engine
         What computes; `fit` trains through it.
     """
@@ -53,8 +49,8 @@ class Net:
     def __init__(self, spec: NetSpec, flat: np.ndarray, dtype: Any, backend: Backend) -> None:
         self.backend = backend
         self.spec = spec
-        self.dtype = check_dtype(dtype)
-        self.flat = backend.zeros(spec.size, self.dtype)
+        self._dtype = check_dtype(dtype)
+        self._flat = backend.zeros(spec.size, self.dtype)
         self.flat[...] = backend.asarray(flat, dtype=self.dtype)
         self._params = Parameters(spec.views(self.flat, backend.xp), backend)
         self.engine = backend.engine(spec, self.dtype)
@@ -90,6 +86,16 @@ class Net:
     def params(self, values: dict[str, ArrayLike]) -> None:
         # Also what `net.params |= {...}` ends in.
         self._params.update(values)
+
+    @property
+    def dtype(self) -> str:
+        """``"float32"`` or ``"float64"``."""
+        return self._dtype
+
+    @property
+    def flat(self) -> Array:
+        """The buffer, of shape (size,), that all of `params` are views into."""
+        return self._flat
 
     @property
     def size(self) -> int:
@@ -278,7 +284,7 @@ class Net:
 
     def _extras(self) -> dict[str, Any]:
         """Return what a subclass has added."""
-        own = ("backend", "spec", "dtype", "flat", "_params", "engine")
+        own = ("backend", "spec", "_dtype", "_flat", "_params", "engine")
         return {name: value for name, value in vars(self).items() if name not in own}
 
     def _architecture(self) -> dict[str, Any]:

@@ -20,13 +20,20 @@ class Parameters(dict[str, Array]):
         self._backend = backend
 
     def __setitem__(self, key: str, value: ArrayLike) -> None:
+        self.update({key: value})
+
+    def update(self, *args: Any, **kwargs: Any) -> None:
+        """Assign several parameters: all of them, or none if one does not fit."""
+        for key, value in [(k, self._checked(k, v)) for k, v in dict(*args, **kwargs).items()]:
+            # What `params[key] -= step` assigns is the live array, changed already.
+            if value is not self[key]:
+                self[key][...] = value
+
+    def _checked(self, key: str, value: ArrayLike) -> Array:
         if key not in self:
             msg = f"unknown parameter {key!r}; this net has {', '.join(map(repr, self))}"
             raise KeyError(msg)
         live = self[key]
-        if value is live:
-            # What `params[key] -= step` assigns after it has changed the array in place.
-            return
         value = as_floating(self._backend, value, f"params[{key!r}]", live.dtype)
         if tuple(value.shape) != tuple(live.shape):
             msg = (
@@ -34,12 +41,7 @@ class Parameters(dict[str, Array]):
                 f"{tuple(value.shape)}"
             )
             raise ValueError(msg)
-        live[...] = value
-
-    def update(self, *args: Any, **kwargs: Any) -> None:
-        """Assign several parameters."""
-        for key, value in dict(*args, **kwargs).items():
-            self[key] = value
+        return value
 
     def __ior__(self, other: Any) -> Self:  # type: ignore[override,misc]
         self.update(other)

@@ -19,6 +19,8 @@ __all__ = ["plot_accuracy", "plot_loss", "plot_training"]
 PANEL = 4.2  # inches, the width of one
 HEIGHT = 3.8
 
+# Iterations of the start of a run.
+START = 1000
 # Shorter curves read well as they are.
 SMOOTHED_FROM = 200
 # Windows of the moving average that fit side by side into a panel.
@@ -33,7 +35,7 @@ def plot_loss(
     history: History | Sequence[float],
     *,
     axes: "Iterable[Axes] | None" = None,
-    first: int = 1000,
+    first: int = START,
 ) -> "tuple[Axes, Axes]":
     """Draw the training loss: the whole run, and beside it the start.
 
@@ -157,7 +159,8 @@ def plot_training(history: History, *, figure: "Figure | None" = None) -> "Figur
     Returns
     -------
     Figure
-        With the panels of `plot_loss` and that of `plot_accuracy`. Without accuracies the third
+        With the panels of `plot_loss` and that of `plot_accuracy`. The start of a run of up to
+        1,000 iterations is its first quarter. Without accuracies the third
         panel shows the loss on training and test data; without ``validation`` it is left out.
 
     Raises
@@ -177,11 +180,13 @@ def plot_training(history: History, *, figure: "Figure | None" = None) -> "Figur
     3
     >>> plt.close(figure)
     """
-    _losses(history)
+    steps = _losses(history).size
+    # The start of a run that is all start would be the same picture twice.
+    first = START if steps > START else max(1, steps // 4)
     columns = 3 if history.evaluated_at else 2
     if figure is None:
         figure = new_figure(columns * PANEL, HEIGHT)
-    plot_loss(history, axes=_loss_axes(figure, columns))
+    plot_loss(history, axes=_loss_axes(figure, columns), first=first)
     if history.train_accuracy:
         plot_accuracy(history, ax=figure.add_subplot(1, columns, columns))
     elif history.evaluated_at:
@@ -223,6 +228,7 @@ def _draw_losses(ax: "Axes", losses: np.ndarray, title: str) -> None:
         np.arange(losses.size),
         losses,
         color=BLUE,
+        marker="." if losses.size <= MARKED_UP_TO else "",
         linewidth=0.8 if smooth else 1.5,
         alpha=0.35 if smooth else 1.0,
         label="each batch",

@@ -16,7 +16,14 @@ from accelnn._validation import (
     check_finite,
     flatten_hint,
 )
-from accelnn.backends import Backend, BackendLike, Dataset, get_backend, resolve
+from accelnn.backends import (
+    Backend,
+    BackendLike,
+    Dataset,
+    dtype_name,
+    get_backend,
+    resolve,
+)
 from accelnn.errors import BackendMismatchError
 from accelnn.nets import Net
 
@@ -105,9 +112,9 @@ def _prepared(
     if targets.shape[:1] != samples.shape[:1] or not (labels or targets.ndim == ROWS):
         n = samples.shape[0]
         msg = (
-            f"{t_name} has shape {tuple(targets.shape)} and dtype {targets.dtype}, which does not "
-            f"fit {x_name} of shape {tuple(samples.shape)}: pass integer class labels of shape "
-            f"({n},), or targets of shape ({n}, outputs)"
+            f"{t_name} has shape {tuple(targets.shape)} and dtype {dtype_name(targets.dtype)}, "
+            f"which does not fit {x_name} of shape {tuple(samples.shape)}: pass integer class "
+            f"labels of shape ({n},), or targets of shape ({n}, outputs)"
         )
         raise ValueError(msg)
     samples = _finite(x_home, samples, x_name, dtype)

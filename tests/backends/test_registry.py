@@ -222,11 +222,6 @@ def test_the_base_class_asks_for_ownership_to_be_told():
         Nameless.owns(np.ones(1))
 
 
-def test_a_backend_without_a_name_is_refused():
-    with pytest.raises(TypeError, match="has no name: set its class attribute `name`"):
-        accelnn.register_backend(Backend)
-
-
 def test_a_backend_may_forget_to_call_the_constructor_of_the_base():
     class Forgetful(NumpyBackend):
         name = "forgetful"
@@ -271,3 +266,22 @@ def test_a_net_comes_back_from_a_pickle_on_the_registered_instance():
     back = pickle.loads(pickle.dumps(net))  # noqa: S301 - our own bytes
     assert back.backend is backend
     np.testing.assert_array_equal(back.flat, net.flat)
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ({"name": "b"}, "needs a class method `owns`"),
+        (
+            {"name": "", "owns": classmethod(lambda _cls, _x: False)},
+            "needs a class attribute `name`",
+        ),
+        ({}, "needs a class attribute `name` and a class method `owns`"),
+    ],
+)
+def test_an_incomplete_backend_is_refused_where_it_is_offered(body, message):
+    incomplete = type("Incomplete", (Backend,), body)
+    for offer in (accelnn.register_backend, accelnn.get_backend, accelnn.set_backend):
+        with pytest.raises(TypeError, match=message):
+            offer(incomplete)
+    assert accelnn.sigmoid(0.0) == 0.5

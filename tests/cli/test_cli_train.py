@@ -185,7 +185,7 @@ def test_a_run_that_diverges_says_so_and_keeps_nothing(train, tmp_path):
 
 def test_help_tells_every_default(train):
     output = " ".join(train("--help").output.split())
-    for phrase in ("[default: 20]", "[default: 0.5 for sgd", "[default: 5k]", "[default: auto]"):
+    for phrase in ("[default: 20]", "[default: 0.5 for sgd", "[default: 5k]", "default: auto]"):
         assert phrase in output
 
 
@@ -220,3 +220,28 @@ def test_ctrl_c_ends_a_run_cleanly(tmp_path):
     assert process.returncode in {1, 130}
     assert errors.strip() == "Aborted!"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_environment_chooses_the_backend(monkeypatch):
+    monkeypatch.setenv("ACCELNN_BACKEND", "numpy")
+    assert "on numpy" in CliRunner().invoke(app, ["train", "--iters", "1"]).output
+    monkeypatch.setenv("ACCELNN_BACKEND", "nope")
+    result = CliRunner().invoke(app, ["train", "--iters", "1"])
+    assert result.exit_code == 1
+    assert "unknown backend 'nope'" in result.stderr
+
+
+def test_a_net_is_not_overwritten_by_its_picture(tmp_path):
+    path = str(tmp_path / "one.png")
+    result = CliRunner().invoke(app, ["train", "--iters", "1", "--plot", path, "--save", path])
+    assert result.exit_code == 1
+    assert "--plot and --save both name" in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("option", ["--plot", "--save"])
+def test_an_empty_name_fails_before_the_training(option):
+    result = CliRunner().invoke(app, ["train", "--iters", "1", option, ""])
+    assert result.exit_code == 1
+    assert "need the name of a file" in result.stderr
+    assert "training" not in result.stdout

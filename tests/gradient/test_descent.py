@@ -302,3 +302,22 @@ def test_a_step_too_small_is_noticed_from_the_origin_too():
 def test_a_gradient_that_is_nan_is_named_as_the_cause():
     with pytest.warns(DivergenceWarning, match="The cause: the gradient is NaN"):
         accelnn.gradient_descent(np.sum, np.ones(2), grad=lambda x: x * np.nan, step_num=3)
+
+
+def test_a_descent_that_goes_to_and_fro_does_not_stand_still():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        x = accelnn.gradient_descent(lambda x: np.sum(x**2), np.ones(2), lr=1.0, step_num=100)
+    np.testing.assert_allclose(x, np.ones(2), rtol=1e-6)
+
+
+@pytest.mark.parametrize("full_output", [False, True])
+def test_an_iterate_outside_the_domain_is_not_returned(full_output):
+    with pytest.warns(DivergenceWarning, match="the gradient is NaN"):
+        result = accelnn.gradient_descent(
+            lambda x: np.log(x[0]), np.ones(1), lr=1.5, step_num=5, full_output=full_output
+        )
+    np.testing.assert_array_equal(result.x if full_output else result, [1.0])
+    if full_output:
+        assert (result.steps, result.trajectory.shape) == (0, (1, 1))
+        assert result.value == 0.0

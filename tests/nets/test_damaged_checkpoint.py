@@ -86,7 +86,7 @@ def test_a_safetensors_file_of_someone_else(path):
         ({"sizes": []}, "at least inputs and outputs"),
         ({"sizes": [4, 3.5, 2]}, r"sizes\[1\] must be an integer, got 3.5"),
         ({"sizes": [4, -3, 2]}, r"sizes\[1\] must be at least 1"),
-        ({"sizes": None}, "NoneType"),
+        ({"sizes": None}, "sizes must be a sequence of integers"),
         ({"net": "SimpleNet"}, "a SimpleNet has 2 sizes"),
     ],
 )

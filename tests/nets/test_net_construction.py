@@ -173,3 +173,15 @@ def test_a_loss_that_is_none():
     for loss in (None, 5, CrossEntropy):
         with pytest.raises(TypeError, match="a loss is 'cross_entropy'"):
             accelnn.MLP([3, 2], loss=loss)
+
+
+@pytest.mark.parametrize("sizes", [3, None])
+def test_sizes_that_are_no_sequence(sizes):
+    with pytest.raises(TypeError, match="sizes must be a sequence of integers"):
+        accelnn.MLP(sizes)
+
+
+@pytest.mark.parametrize("rng", ["x", -1, 1.5])
+def test_seeds_that_are_none(rng):
+    with pytest.raises((TypeError, ValueError), match="rng must be a non-negative int"):
+        accelnn.MLP([3, 2], rng=rng)

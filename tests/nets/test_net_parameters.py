@@ -182,3 +182,17 @@ def test_copied_parameters_are_a_plain_snapshot(net):
     net.params.update(best)
     np.testing.assert_array_equal(net.flat, before)
     assert type(copy.copy(net.params)) is dict
+
+
+def test_an_assignment_of_several_is_all_or_nothing(net):
+    before = net.flat.copy()
+    for wrong in (np.zeros(99), np.zeros(99, complex)):
+        with pytest.raises((ValueError, TypeError)):
+            net.params.update({"W1": np.zeros(net.params["W1"].shape), "b1": wrong})
+        np.testing.assert_array_equal(net.flat, before)
+
+
+@pytest.mark.parametrize("name", ["flat", "dtype", "size"])
+def test_what_would_part_the_net_from_its_parameters_is_read_only(net, name):
+    with pytest.raises(AttributeError):
+        setattr(net, name, getattr(net, name))

@@ -192,6 +192,7 @@ class TrainingConformance:
             for dtype in (np.float64, np.float16, np.int8, ">f8")
         ]
         assert losses[1:] == losses[:1] * 3
+        assert accelnn.fit(_net(b), x > 0, t, iters=3, rng=0).steps == 3
 
     def test_data_that_is_not_finite_is_refused(self, b: Backend) -> None:
         x, t = _blobs()
