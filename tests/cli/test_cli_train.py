@@ -192,8 +192,18 @@ def test_help_tells_every_default(train):
 def start(*arguments):
     command = [sys.executable, "-m", "accelnn", "train", *map(str, arguments)]
     return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8"
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        encoding="utf-8",
+        # What a shell starts in the background ignores Ctrl-C, and so would its children.
+        preexec_fn=listen_to_ctrl_c,  # noqa: PLW1509 - the tests start no threads
     )
+
+
+def listen_to_ctrl_c():
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def test_through_a_pipe_there_are_no_escapes_and_no_cut_lines():
@@ -216,7 +226,10 @@ def test_ctrl_c_ends_a_run_cleanly(tmp_path):
         assert "training" in process.stdout.readline()
         time.sleep(0.5)
         process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=60)
+        try:
+            _, errors = process.communicate(timeout=60)
+        finally:
+            process.kill()
     assert process.returncode in {1, 130}
     assert errors.strip() == "Aborted!"
     assert list(tmp_path.iterdir()) == []
