@@ -45,7 +45,7 @@ def as_array(backend: Backend, x: ArrayLike, name: str = "x") -> Array:
 
 def _plain(x: np.ndarray, name: str) -> np.ndarray:
     """Return the same memory as a plain array: ``numpy.matrix`` would change what * means."""
-    if hasattr(x, "mask"):
+    if hasattr(type(x), "mask"):
         msg = (
             f"{name} is a masked array, and nets and gradients know no mask: use {name}.filled(...)"
         )
