@@ -166,6 +166,16 @@ def gradient_descent(
         steps, travelled, diverged = _iterate(backend, gradient_at, iterates, lr, step_num)
         x = iterates[-1]
         slope = gradient_at(x)
+        if math.isnan(_length(backend, slope)) and not diverged:
+            _warn_of_divergence(
+                f"after step {steps} of {step_num}. The cause: the gradient is NaN", stacklevel=3
+            )
+            diverged = True
+            if steps > 0:
+                # Where the gradient is NaN f is not defined: that iterate was not good.
+                iterates.pop()
+                steps, x = steps - 1, iterates[-1]
+                slope = gradient_at(x)
         value = _value_at(backend, f, x, batched=batched)
     stagnated = (
         step_num > 0 and not diverged and _stands_still(backend, start, x, travelled, slope, value)
@@ -227,23 +237,25 @@ def _iterate(
         move = lr * gradient_at(x)
         following = x - move
         distance, length = _length(backend, move), _length(backend, following)
+        if math.isnan(distance):
+            # The caller, who looks at the last gradient in any case, reports it.
+            return k - 1, travelled, False
         if not math.isfinite(length) or (length > limit and distance > last_move):
-            cause = "the gradient is NaN" if math.isnan(distance) else f"lr={lr!r} is too large"
-            msg = (
-                f"gradient descent diverged at step {k} of {step_num}: |x| would go from "
-                f"{_length(backend, x):.3g} to {length:.3g}. The cause: {cause}; the "
-                f"result is the last good iterate"
+            _warn_of_divergence(
+                f"at step {k} of {step_num}: |x| would go from {_length(backend, x):.3g} to "
+                f"{length:.3g}. The cause: lr={lr!r} is too large",
+                stacklevel=4,
             )
-            warnings.warn(msg, DivergenceWarning, stacklevel=3)
-            if math.isnan(distance) and len(iterates) > 1:
-                # Where the gradient is NaN, f is not defined: that iterate was not good.
-                iterates.pop()
-                return k - 2, travelled, True
             return k - 1, travelled, True
         iterates.append(following)
         last_move = distance
         travelled += distance
     return step_num, travelled, False
+
+
+def _warn_of_divergence(what: str, stacklevel: int) -> None:
+    msg = f"gradient descent diverged {what}; the result is the last good iterate"
+    warnings.warn(msg, DivergenceWarning, stacklevel=stacklevel)
 
 
 def _value_at(backend: Backend, f: Callable[[Array], Any], x: Array, *, batched: bool) -> float:

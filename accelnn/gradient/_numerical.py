@@ -206,7 +206,8 @@ def _batch(backend: Backend, f: Callable[[Array], Any], points: Array) -> Array:
             f"{(points.shape[0],)}"
         )
         raise ValueError(msg)
-    return values
+    # A copy, because they may lie in a buffer that the next call writes to.
+    return backend.xp.asarray(values, copy=True)
 
 
 def _stack(backend: Backend, values: list[Any], dtype: Any) -> Array:

@@ -147,7 +147,7 @@ def _finite(home: Backend, a: Array, name: str, dtype: str) -> Array:
 
 def _moved(backend: Backend, home: Backend, a: Array, given: ArrayLike, name: str) -> Array:
     """Return `a` on the backend, sharing no memory with what the caller may change."""
-    if a is given:
+    if a is given or (isinstance(given, np.ndarray) and np.may_share_memory(a, given)):
         a = home.xp.asarray(a, copy=True)
     if home is backend:
         return a

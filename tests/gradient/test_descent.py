@@ -321,3 +321,12 @@ def test_an_iterate_outside_the_domain_is_not_returned(full_output):
     if full_output:
         assert (result.steps, result.trajectory.shape) == (0, (1, 1))
         assert result.value == 0.0
+
+
+def test_a_last_iterate_outside_the_domain_is_reported_too():
+    with pytest.warns(DivergenceWarning, match="after step 1 of 1. The cause: the gradient is NaN"):
+        result = accelnn.gradient_descent(
+            lambda x: np.log(x[0]), np.ones(1), lr=1.5, step_num=1, full_output=True
+        )
+    assert (result.steps, result.diverged, result.value) == (0, True, 0.0)
+    np.testing.assert_array_equal(result.trajectory, [[1.0]])

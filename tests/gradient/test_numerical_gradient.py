@@ -339,3 +339,16 @@ def test_batched_one_sided_differences_evaluate_each_point_once(method):
 
     accelnn.numerical_gradient(f, np.arange(5.0), batched=True, chunk_size=2, method=method)
     assert points[-3:] == [2, 2, 1]
+
+
+@pytest.mark.parametrize("method", ["central", "forward", "backward"])
+def test_batched_values_in_a_reused_buffer(method):
+    buffer = np.zeros(8)
+    gradient = accelnn.numerical_gradient(
+        lambda p: np.sum(p * p, axis=1, out=buffer[: len(p)]),
+        np.array([3.0, 4.0]),
+        batched=True,
+        chunk_size=1,
+        method=method,
+    )
+    np.testing.assert_allclose(gradient, [6.0, 8.0], rtol=1e-6)

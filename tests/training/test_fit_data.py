@@ -233,3 +233,10 @@ def test_divergence_stops_and_names_the_step():
     assert np.isfinite(history.loss[:-1]).all()
     assert not np.isfinite(history.loss[-1])
     assert history.steps < 200
+
+
+def test_prepared_data_shares_no_memory_with_a_file(tmp_path):
+    x = np.memmap(tmp_path / "x", np.float32, "w+", shape=(4, 3))
+    x[...] = 1.0
+    prepared = accelnn.prepare(x, np.zeros(4, int))
+    assert not np.shares_memory(prepared.x, x)
