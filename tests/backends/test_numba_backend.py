@@ -39,7 +39,7 @@ except accelnn.errors.BackendUnavailableError as error:
 COMPUTE = """
 import json
 import numpy as np, accelnn
-from accelnn.backends.numba import kernels
+from accelnn.backends.numba.kernels import ops as kernels
 
 b = accelnn.get_backend("numba")
 draw = np.random.default_rng(0)
@@ -95,13 +95,13 @@ def test_agrees_with_the_portable_body_on_both_sides_of_the_width(
 def test_kernels_are_used_where_they_should_be(compiled, portable, monkeypatch):
     calls = []
     for name in ("softmax_rows", "log_softmax_rows", "sigmoid_delta"):
-        kernel = getattr(compiled._kernels, name)
+        kernel = getattr(compiled._ops, name)
 
         def counted(*arguments, kernel=kernel, name=name):
             calls.append(name)
             return kernel(*arguments)
 
-        monkeypatch.setattr(compiled._kernels, name, counted)
+        monkeypatch.setattr(compiled._ops, name, counted)
     x = np.ones((3, 16))
     compiled.softmax(x)
     compiled.log_softmax(x)
@@ -245,7 +245,8 @@ def test_works_where_no_cache_folder_can_be_written(compiled, python, tmp_path):
     shutil.copytree(package, copy, ignore=shutil.ignore_patterns("__pycache__"))
     # A plain file where a folder has to be stops even the superuser.
     blocked = tmp_path / "blocked"
-    for path in (blocked, copy / "backends" / "numba" / "__pycache__"):
+    kernels = copy / "backends" / "numba" / "kernels"
+    for path in (blocked, kernels / "__pycache__", kernels.parent / "__pycache__"):
         path.write_text("")
     environment = dict.fromkeys(
         ("NUMBA_CACHE_DIR", "HOME", "USERPROFILE", "LOCALAPPDATA", "XDG_CACHE_HOME"),

@@ -94,7 +94,7 @@ def test_a_gradient_of_nan_is_wrong(monkeypatch):
         return loss
 
     monkeypatch.setattr(Engine, "loss_and_gradient", wrong)
-    result = run("--hidden", 2, "--images", 2, "--mode", "full")
+    result = run("--backend", "numpy", "--hidden", 2, "--images", 2, "--mode", "full")
     assert result.exit_code == 1
     assert rows(result.output)["W1"][0] == "WRONG"
 

@@ -8,6 +8,8 @@ import numpy as np
 
 from accelnn._optional import install_command
 from accelnn._typing import Array
+from accelnn.backends._engine import Dataset, Engine
+from accelnn.backends._spec import ACTIVATIONS, NetSpec
 from accelnn.backends.numpy import NumpyBackend
 from accelnn.errors import BackendUnavailableError
 
@@ -25,11 +27,16 @@ class NumbaBackend(NumpyBackend):
     name = "numba"
     inferred = False
 
-    def __init__(self) -> None:
+    def __init__(self, threads: int | None = None) -> None:
         self.check_available()
-        from accelnn.backends.numba import kernels
+        from accelnn.backends.numba._jit import is_compiled
+        from accelnn.backends.numba.kernels import ops
+        from accelnn.backends.numba.team import Team, usable_threads
 
-        self._kernels: ModuleType = kernels
+        self._ops: ModuleType = ops
+        # Under NUMBA_DISABLE_JIT kernels are Python, and those of vectors mean nothing.
+        self._compiles = is_compiled(ops.softmax_rows)
+        self.team = Team(threads or usable_threads())
 
     @classmethod
     def check_available(cls) -> None:
@@ -50,26 +57,55 @@ class NumbaBackend(NumpyBackend):
             )
             raise BackendUnavailableError(msg, reason="import failed") from error
 
+    @property
+    def threads(self) -> int:
+        """How many threads the engines use at most."""
+        return self.team.size
+
+    def make_engine(self, spec: NetSpec, dtype: str) -> Engine:
+        """Return a fused engine, or the portable one where a net has parts that are not ours."""
+        from accelnn.losses import LOSSES
+
+        has_activation = len(spec.sizes) > 2  # noqa: PLR2004 - input and output
+        if (
+            not self._compiles
+            or LOSSES.get(spec.loss.name) != spec.loss
+            or (has_activation and spec.activation not in ACTIVATIONS)
+        ):
+            return super().make_engine(spec, dtype)
+        from accelnn.backends.numba.engine import NumbaEngine
+
+        return NumbaEngine(self, spec, dtype)
+
+    def prepare(self, x: Array, t: Array, dtype: str) -> Dataset:
+        """See `Backend.prepare`."""
+        data = super().prepare(x, t, dtype)
+        if not self._compiles:
+            return data
+        from accelnn.backends.numba.dataset import pack_dataset
+
+        return pack_dataset(data, self.team)
+
     def sigmoid_delta(self, x: Array, d: Array) -> Array:
         """See `Backend.sigmoid_delta`."""
         if not _compiled(x) or x.dtype != d.dtype:
             return super().sigmoid_delta(x, d)
         x, d = np.broadcast_arrays(x, d)
         out = np.empty(x.shape, x.dtype)
-        self._kernels.sigmoid_delta(x.ravel(), d.ravel(), out.reshape(-1))
+        self._ops.sigmoid_delta(x.ravel(), d.ravel(), out.reshape(-1))
         return out
 
     def softmax(self, x: Array) -> Array:
         """See `Backend.softmax`."""
         if not (_compiled(x) and x.shape[-1] <= NARROW):
             return super().softmax(x)
-        return _by_row(self._kernels.softmax_rows, x)
+        return _by_row(self._ops.softmax_rows, x)
 
     def log_softmax(self, x: Array) -> Array:
         """See `Backend.log_softmax`."""
         if not (_compiled(x) and x.shape[-1] <= NARROW):
             return super().log_softmax(x)
-        return _by_row(self._kernels.log_softmax_rows, x)
+        return _by_row(self._ops.log_softmax_rows, x)
 
 
 def _compiled(x: Array) -> bool:

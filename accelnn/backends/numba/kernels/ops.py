@@ -17,7 +17,7 @@ __all__ = [
 
 
 @loop
-def sigmoid_delta(x, d, out):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN201 - typed by Numba
+def sigmoid_delta(x, d, out):
     """s(x + d) - s(x) without cancellation, of every element."""
     one = x.dtype.type(1)
     for i in range(x.size):
@@ -32,7 +32,7 @@ def sigmoid_delta(x, d, out):  # type: ignore[no-untyped-def] # noqa: ANN001, AN
 
 
 @loop
-def softmax_rows(x, out):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN201 - typed by Numba
+def softmax_rows(x, out):
     """exp(x) / sum(exp(x)) of every row."""
     for i in range(x.shape[0]):
         top = _row_max(x, i)
@@ -45,7 +45,7 @@ def softmax_rows(x, out):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN201
 
 
 @loop
-def log_softmax_rows(x, out):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN201 - typed by Numba
+def log_softmax_rows(x, out):
     """X - log(sum(exp(x))) of every row."""
     for i in range(x.shape[0]):
         top = _row_max(x, i)
@@ -58,7 +58,7 @@ def log_softmax_rows(x, out):  # type: ignore[no-untyped-def] # noqa: ANN001, AN
 
 
 @loop
-def _row_max(x, i):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN202 - typed by Numba
+def _row_max(x, i):
     top = x[i, 0]
     for j in range(1, x.shape[1]):
         if x[i, j] > top or np.isnan(x[i, j]):

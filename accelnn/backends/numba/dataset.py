@@ -1,0 +1,110 @@
+"""Data sets as the compiled kernels want them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from accelnn.backends._engine import Dataset
+from accelnn.backends.numba.kernels.nonzeros import copy_nonzeros, count_nonzeros
+from accelnn.backends.numba.kernels.passes import Data
+from accelnn.backends.numba.team import Team
+
+__all__ = ["PackedDataset", "kernel_array", "kernel_data", "pack_dataset"]
+
+# Walking the non-zeros costs as much as multiplying everything at about this density; see the
+# table "Sparse or dense" in docs/performance.md.
+SPARSE_BELOW = 0.3
+# Samples that are looked at first, spread over the data set, so that dense data costs nothing.
+PROBE = 1_000
+# Above this a column number needs more than 16 bits.
+NARROW_COLUMNS = 1 << 16
+
+
+@dataclass(frozen=True, eq=False)
+class PackedDataset(Dataset):
+    """A data set with the form that kernels read.
+
+    Attributes
+    ----------
+    kernel_data : Data
+        Samples, dense or their non-zeros alone, and targets.
+    """
+
+    kernel_data: Data
+
+
+def pack_dataset(data: Dataset, team: Team) -> PackedDataset:
+    """Store the non-zeros apart if that is faster."""
+    nonzeros = _nonzeros(data.x, team)
+    packed = kernel_data(data.x, data.t, nonzeros)
+    return PackedDataset(data.x, data.t, data.backend, data.dtype, packed)
+
+
+def kernel_data(
+    x: np.ndarray,
+    t: np.ndarray,
+    nonzeros: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None,
+) -> Data:
+    """Return samples and targets as kernels read them; targets may be empty."""
+    labelled = np.issubdtype(t.dtype, np.integer)
+    starts, columns, values = nonzeros or (
+        np.zeros(0, np.int64),
+        np.zeros(0, _column_type(x.shape[1])),
+        np.zeros(0, x.dtype),
+    )
+    return Data(
+        nonzeros is not None,
+        kernel_array(x).reshape(-1),
+        starts,
+        columns,
+        values,
+        labelled,
+        kernel_array(t if labelled else np.zeros(0, np.int64), np.int64),
+        kernel_array(np.zeros(0, x.dtype) if labelled else t, x.dtype).reshape(-1),
+    )
+
+
+def kernel_array(x: np.ndarray, dtype: np.dtype | type | None = None) -> np.ndarray:
+    """Return an array of the one kind that kernels are compiled for: contiguous, aligned, writable.
+
+    Kernels do not write to what they are given to read. A read-only array is wrapped, not copied.
+    """
+    array = np.require(np.asarray(x, dtype or x.dtype), requirements=["C", "A"])
+    if type(array) is np.ndarray and array.flags.writeable:
+        return array
+    return np.asarray(_Writable(array))
+
+
+class _Writable:
+    """The memory of an array, without the mark that it is read-only."""
+
+    def __init__(self, array: np.ndarray) -> None:
+        self._keeps_alive = array
+        interface = dict(array.__array_interface__)
+        interface["data"] = (interface["data"][0], False)
+        self.__array_interface__ = interface
+
+
+def _column_type(inputs: int) -> type[np.integer]:
+    return np.uint16 if inputs <= NARROW_COLUMNS else np.uint32
+
+
+def _nonzeros(x: np.ndarray, team: Team) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+    """Return starts, columns and values of the non-zeros of every row, or None if they are many."""
+    rows, inputs = x.shape
+    probe = x[:: -(-rows // PROBE)]
+    if np.count_nonzero(probe) > SPARSE_BELOW * probe.size:
+        return None
+    flat = kernel_array(x).reshape(-1)
+    starts = np.zeros(rows + 1, np.int64)
+    counts = starts[1:]
+    team.run(lambda member: count_nonzeros(member, flat, inputs, counts))
+    np.cumsum(counts, out=counts)
+    if starts[-1] > SPARSE_BELOW * x.size:
+        return None
+    columns = np.empty(starts[-1], _column_type(inputs))
+    values = np.empty(starts[-1], x.dtype)
+    team.run(lambda member: copy_nonzeros(member, flat, inputs, starts, columns, values))
+    return starts, columns, values

@@ -1,0 +1,239 @@
+"""The fused engine: training steps, evaluations and differences as compiled code."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from accelnn import optimizers
+from accelnn.backends._engine import DIFFERENCES, Dataset, Engine, Optimizer, TrainingState
+from accelnn.backends._spec import ACTIVATIONS, NetSpec
+from accelnn.backends.numba.dataset import PackedDataset, kernel_array, kernel_data
+from accelnn.backends.numba.kernels.differences import (
+    SERIES,
+    Difference,
+    Point,
+    Scratch,
+    differences,
+)
+from accelnn.backends.numba.kernels.evaluation import BLOCK, evaluate, predict
+from accelnn.backends.numba.kernels.losses import LOSSES
+from accelnn.backends.numba.kernels.packing import pack, unpack
+from accelnn.backends.numba.kernels.passes import Data, Net, Rule, Work
+from accelnn.backends.numba.kernels.training import train
+from accelnn.backends.numba.kernels.updates import RULES
+from accelnn.backends.numba.layout import Layout, aligned_zeros
+from accelnn.backends.numba.vectors import LANES, SHORT
+
+if TYPE_CHECKING:
+    from accelnn.backends.numba.backend import NumbaBackend
+
+__all__ = ["NumbaEngine"]
+
+# The rule that stores the gradient where others have their state.
+STORE_GRADIENT = -1
+
+
+class NumbaEngine(Engine):
+    """An engine whose steps are compiled loops, run by the backend's team of threads.
+
+    Nothing is kept from one call to the next: parameters are packed into panels at the start of a
+    call, and a training call takes many steps.
+    """
+
+    backend: NumbaBackend
+
+    def __init__(self, backend: NumbaBackend, spec: NetSpec, dtype: str) -> None:
+        super().__init__(backend, spec, dtype)
+        self._dtype = np.dtype(dtype)
+        self._lanes = LANES[self._dtype.type]
+        self._layout = Layout.of(spec, self._dtype)
+        # Without a hidden layer there is no activation, whatever it is called.
+        is_deep = len(spec.sizes) > 2  # noqa: PLR2004 - input and output
+        self._activation_number = ACTIVATIONS.index(spec.activation) if is_deep else 0
+        self._run = backend.team.run
+
+    def scores(self, params: np.ndarray, x: np.ndarray) -> np.ndarray:
+        """See `Engine.scores`."""
+        return self._outputs(params, x, as_scores=True)
+
+    def predict(self, params: np.ndarray, x: np.ndarray) -> np.ndarray:
+        """See `Engine.predict`."""
+        return self._outputs(params, x, as_scores=False)
+
+    def loss(self, params: np.ndarray, x: np.ndarray, t: np.ndarray) -> np.ndarray:
+        """See `Engine.loss`."""
+        return np.asarray(self._evaluate(params, kernel_data(x, t))[0], self._dtype)
+
+    def evaluate(self, params: np.ndarray, data: Dataset) -> tuple[float, float | None]:
+        """See `Engine.evaluate`."""
+        loss, accuracy = self._evaluate(params, self._readable(params, data))
+        return loss, accuracy if self.spec.loss.classifies else None
+
+    def loss_and_gradient(
+        self, params: np.ndarray, x: np.ndarray, t: np.ndarray, out: np.ndarray
+    ) -> np.ndarray:
+        """See `Engine.loss_and_gradient`."""
+        rule = Rule(STORE_GRADIENT, np.zeros(4), self._packed_zeros(2))
+        order = np.arange(x.shape[0])
+        losses = self._train(self._net(params), kernel_data(x, t), rule, order, order.size, 0)
+        unpack(self._layout.table, self._lanes, rule.slots, out)
+        return losses[:1].astype(self._dtype).reshape(())
+
+    def numerical_gradient(
+        self, params: np.ndarray, x: np.ndarray, t: np.ndarray, *, method: str, step: float
+    ) -> np.ndarray:
+        """See `Engine.numerical_gradient`."""
+        if self._dtype != np.float64 or not (np.isfinite(params).all() and np.isfinite(x).all()):
+            return super().numerical_gradient(params, x, t, method=method, step=step)
+        signs, weights = np.array(DIFFERENCES[method]).T
+        difference = Difference(signs * step, weights / step)
+        point, out = self._point(params, x, t), np.empty(self.spec.size)
+        scratch = [
+            Scratch.of(max(self.spec.sizes), self._lanes) for _ in range(self.backend.threads)
+        ]
+        self._run(
+            lambda member: differences(
+                member, point, difference, SERIES, scratch[member.number], out
+            )
+        )
+        return out
+
+    def train(
+        self, state: TrainingState, data: Dataset, order: np.ndarray, batch: int
+    ) -> np.ndarray:
+        """See `Engine.train`."""
+        numbers = _rule_numbers(state.optimizer)
+        if numbers is None or state.gradient != "analytic":
+            return super().train(state, data, order, batch)
+        table, lanes, size = self._layout.table, self._lanes, self._layout.size
+        net = self._net(state.params)
+        rule = Rule(RULES.index(type(state.optimizer).__name__), numbers, self._packed_zeros(2))
+        for i, slot in enumerate(state.slots):
+            pack(table, lanes, slot, rule.slots[i * size : (i + 1) * size])
+        losses = self._train(
+            net, self._readable(state.params, data), rule, order, batch, state.step
+        )
+        unpack(table, lanes, net.params, state.params)
+        for i, slot in enumerate(state.slots):
+            unpack(table, lanes, rule.slots[i * size : (i + 1) * size], slot)
+        state.step += int(np.isfinite(losses).sum())
+        return losses
+
+    # Pieces -------------------------------------------------------------------------------------
+
+    def _outputs(self, params: np.ndarray, x: np.ndarray, *, as_scores: bool) -> np.ndarray:
+        data = kernel_data(x, np.zeros(0, np.int64))
+        net, order = self._net(params), np.arange(x.shape[0])
+        out = np.empty((x.shape[0], self.spec.sizes[-1]), self._dtype)
+        works = self._works(order.size)
+        self._run(
+            lambda member: predict(
+                member, net, data, works[member.number], order, as_scores, out.reshape(-1)
+            ),
+            len(works),
+        )
+        return out
+
+    def _evaluate(self, params: np.ndarray, data: Data) -> tuple[float, float]:
+        net = self._net(params)
+        samples = data.x.size // self.spec.sizes[0]
+        order, losses, works = np.arange(samples), np.empty(samples), self._works(samples)
+        hits = np.zeros(len(works), np.int64)
+        self._run(
+            lambda member: evaluate(member, net, data, works[member.number], order, losses, hits),
+            len(works),
+        )
+        return float(losses.mean()), int(hits.sum()) / samples
+
+    def _point(self, params: np.ndarray, x: np.ndarray, t: np.ndarray) -> Point:
+        """Return what differences need to know of the net and of the samples."""
+        samples, sizes = x.shape[0], self.spec.sizes
+        inputs = samples * sum(size + self._lanes for size in sizes[:-1]) + self._lanes
+        targets = self._targets(t)
+        pre, large, small = (np.empty(samples * sum(sizes[1:])) for _ in range(3))
+        return Point(
+            self._layout.table,
+            kernel_array(params),
+            self._activation_number,
+            LOSSES.index(self.spec.loss.name),
+            kernel_array(x).reshape(-1),
+            kernel_array(targets).reshape(-1),
+            pre,
+            large,
+            small,
+            np.empty((len(sizes) - 1, samples), np.int64),
+            np.empty(inputs, np.int64),
+            np.empty(inputs),
+            np.empty((len(sizes) - 1, samples)),
+            np.empty(samples * sizes[-1]),
+            targets.sum(axis=1),
+        )
+
+    def _train(
+        self, net: Net, data: Data, rule: Rule, order: np.ndarray, batch: int, done: int
+    ) -> np.ndarray:
+        """Run the kernel; return the losses up to the first that is not finite."""
+        losses = np.full(-(-order.size // batch), np.nan)
+        threads = min(self.backend.threads, self._layout.threads)
+        capacity = -(-min(batch, order.size) // SHORT) * SHORT
+        work = self._work(capacity, threads, with_samples=not data.sparse, with_errors=True)
+        row_losses = np.empty(capacity)
+        self._run(
+            lambda member: train(
+                member, net, data, rule, work, row_losses, order, batch, done, losses
+            ),
+            threads,
+        )
+        stopped = np.flatnonzero(~np.isfinite(losses))
+        return losses[: stopped[0] + 1] if stopped.size else losses
+
+    def _readable(self, params: np.ndarray, data: Dataset) -> Data:
+        """Return the data in the form that gives the right answer for these parameters.
+
+        A walk over non-zeros never meets a weight that is not finite under a pixel that is zero.
+        """
+        if isinstance(data, PackedDataset) and np.isfinite(params).all():
+            return data.kernel_data
+        return kernel_data(data.x, data.t)
+
+    def _net(self, params: np.ndarray) -> Net:
+        packed = self._packed_zeros(1)
+        pack(self._layout.table, self._lanes, params, packed)
+        loss = LOSSES.index(self.spec.loss.name)
+        return Net(self._layout.table, packed, self._activation_number, loss)
+
+    def _packed_zeros(self, copies: int) -> np.ndarray:
+        return aligned_zeros(copies * self._layout.size, self._dtype)
+
+    def _works(self, samples: int) -> list[Work]:
+        """Return buffers for a forward pass, for as many threads as have samples to pass."""
+        threads = max(1, min(self.backend.threads, -(-samples // BLOCK)))
+        return [self._work(BLOCK, 1, with_samples=True, with_errors=False) for _ in range(threads)]
+
+    def _work(self, capacity: int, threads: int, *, with_samples: bool, with_errors: bool) -> Work:
+        panel, layout = capacity * self._lanes, self._layout
+        samples = -(-self.spec.sizes[0] // self._lanes) if with_samples else 0
+        outputs = layout.output_panels * panel
+        return Work(
+            capacity,
+            aligned_zeros(outputs + samples * panel, self._dtype),
+            aligned_zeros(outputs, self._dtype),
+            aligned_zeros(outputs if with_errors else 0, self._dtype),
+            aligned_zeros(threads * layout.scratch if with_errors else 0, self._dtype),
+        )
+
+
+def _rule_numbers(optimizer: Optimizer) -> np.ndarray | None:
+    """Return learning rate, up to two fractions and eps, or None if there is no code for it."""
+    if type(optimizer) not in (getattr(optimizers, name) for name in RULES):
+        return None
+    fractions = [
+        getattr(optimizer, name) for name in ("momentum", "alpha") if hasattr(optimizer, name)
+    ]
+    first, second = getattr(optimizer, "betas", (*fractions, 0.0, 0.0)[:2])
+    eps = getattr(optimizer, "eps", 1.0)
+    # Where a gradient is zero, eps = 0 divides zero by zero, and the filling of panels has no
+    # other gradient.
+    return np.array([optimizer.lr, first, second, eps]) if eps > 0.0 else None  # type: ignore[attr-defined]

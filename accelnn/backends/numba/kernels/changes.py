@@ -1,0 +1,144 @@
+"""Changes of activations and losses by moves of any size, without cancellation, as vectors."""
+
+import math
+
+from accelnn.backends.numba._jit import inlined
+from accelnn.backends.numba.kernels.activations import RELU, TANH
+from accelnn.backends.numba.vectors import (
+    absolute,
+    exp_and_expm1,
+    filled,
+    load,
+    maximum,
+    store,
+    where_positive,
+    width,
+    zeros,
+)
+
+__all__ = [
+    "activation",
+    "activation_change",
+    "cross_entropy_change",
+    "cross_entropy_series",
+    "logistic_parts",
+    "squared_error_change",
+]
+
+# Moves of scores above this overflow expm1; sums of it below that come close to log1p's end.
+HUGE = 350.0
+SHRUNK = -0.5
+
+
+@inlined
+def activation(kind, x):
+    """Return f(x) of a number."""
+    if kind == RELU:
+        return max(x, 0.0)
+    if kind == TANH:
+        return math.tanh(x)
+    e = math.exp(-abs(x))
+    return (1.0 if x >= 0.0 else e) / (1.0 + e)
+
+
+@inlined
+def logistic_parts(kind, x):
+    """Return s(x) and 1 - s(x), or of 2x for tanh: what `activation_change` needs besides x."""
+    x = 2.0 * x if kind == TANH else x
+    e = math.exp(-abs(x))
+    large, small = 1.0 / (1.0 + e), e / (1.0 + e)
+    return (large, small) if x >= 0.0 else (small, large)
+
+
+@inlined
+def activation_change(kind, x, s, rest, d):
+    """Return f(x + d) - f(x) for a number x, with its `logistic_parts`, and a vector d."""
+    if kind == RELU:
+        if x > 0.0:
+            return maximum(d, filled(d, -x))
+        return maximum(d + x, filled(d, 0.0))
+    if kind == TANH:
+        return 2.0 * logistic_change(s, rest, 2.0 * d)
+    return logistic_change(s, rest, d)
+
+
+@inlined
+def logistic_change(s, rest, d):
+    """Return s(x + d) - s(x) = s (1 - s) expm1(d) / (1 - s + s exp(d)).
+
+    Taken at d <= 0; a positive d is mirrored through s(x) = 1 - s(-x).
+    """
+    s_of_sign = where_positive(d, filled(d, rest), filled(d, s))
+    rest_of_sign = where_positive(d, filled(d, s), filled(d, rest))
+    exp, expm1 = exp_and_expm1(-1.0 * absolute(d))
+    change = (s * rest) * expm1 / (rest_of_sign + s_of_sign * exp)
+    return where_positive(d, -1.0 * change, change)
+
+
+@inlined
+def cross_entropy_series(moments, terms, signs, weight, c, along):
+    """Return the change for scores moved by c w, all |c w| small.
+
+    Σ p expm1(c w) is a series in c, whose coefficients Σ p wᵏ / k! are `moments`; so is log1p, with
+    `signs` as its coefficients. `along` is Σ t w.
+    """
+    growth = filled(c, moments[terms - 1])
+    for k in range(terms - 2, -1, -1):
+        growth = growth * c + moments[k]
+    growth = growth * c
+    log = filled(c, signs[terms - 1])
+    for k in range(terms - 2, -1, -1):
+        log = log * growth + signs[k]
+    return weight * (log * growth) - along * c
+
+
+@inlined
+def cross_entropy_change(scores, probabilities, targets, row, outputs, weight, moves, out):
+    """Return the change for moves of all scores, a vector each.
+
+    T log1p(Σ p expm1(d)) - Σ t d, with the plain difference of two logarithms of sums where that
+    form would lose digits, which is where the change is large.
+    """
+    lanes = width(moves)
+    growth, linear, top = zeros(moves), zeros(moves), load(moves, 0)
+    for output in range(outputs):
+        d = load(moves, output * lanes)
+        _, expm1 = exp_and_expm1(d)
+        growth = growth + probabilities[row + output] * expm1
+        linear = linear + targets[row + output] * d
+        top = maximum(top, d)
+    store(out, 0, growth)
+    store(out, lanes, top)
+    for lane in range(lanes):
+        if out[lanes + lane] > HUGE or out[lane] < SHRUNK:
+            out[lane] = plain_change(scores, row, outputs, moves, lane)
+        else:
+            out[lane] = math.log1p(out[lane])
+    return weight * load(out, 0) - linear
+
+
+@inlined
+def plain_change(scores, row, outputs, moves, lane):
+    """Return logsumexp(scores + moves) - logsumexp(scores)."""
+    lanes = width(moves)
+    before = after = -math.inf
+    for output in range(outputs):
+        before = max(before, scores[row + output])
+        after = max(after, scores[row + output] + moves[output * lanes + lane])
+    sum_before = sum_after = 0.0
+    for output in range(outputs):
+        score = scores[row + output]
+        sum_before += math.exp(score - before)
+        sum_after += math.exp(score + moves[output * lanes + lane] - after)
+    return (after - before) + (math.log(sum_after) - math.log(sum_before))
+
+
+@inlined
+def squared_error_change(scores, targets, row, outputs, moves):
+    """Return Σ d (a - t + ½ d) for moves of all outputs, a vector each."""
+    lanes = width(moves)
+    change = zeros(moves)
+    for output in range(outputs):
+        d = load(moves, output * lanes)
+        change = change + d * (0.5 * d + (scores[row + output] - targets[row + output]))
+    return change

@@ -1,0 +1,344 @@
+"""The structured numerical gradient: every weight moved, what it feeds evaluated again.
+
+A vector holds the moves of one pre-activation by as many weights of its unit. Weights whose input
+is zero move nothing and are left out. All numbers are float64.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from accelnn.backends.numba._jit import inlined, loop
+from accelnn.backends.numba.kernels.changes import (
+    activation,
+    activation_change,
+    cross_entropy_change,
+    cross_entropy_series,
+    logistic_parts,
+    squared_error_change,
+)
+from accelnn.backends.numba.kernels.losses import CROSS_ENTROPY
+from accelnn.backends.numba.kernels.meeting import share, wait
+from accelnn.backends.numba.layout import FLAT, HAS_BIAS, INPUTS, OUTPUTS
+from accelnn.backends.numba.vectors import borrow, first_lanes, load, store, width, zeros
+
+__all__ = ["SERIES", "Difference", "Point", "Scratch", "differences"]
+
+# Largest move of a score for which the loss is a series, whose terms are counted so that the first
+# left out is below the last digit.
+SERIES_BELOW = 0.1
+LAST_DIGIT = 1e-17
+# Coefficients of log1p(x) / x, as many as that takes.
+SERIES = np.array([(-1.0) ** k / (k + 1) for k in range(20)])
+
+
+class Point(NamedTuple):
+    """A net at one point of its parameters, and what there is to know of the samples there.
+
+    Attributes
+    ----------
+    table : numpy.ndarray of int64
+        The layers; see `accelnn.backends.numba.layout`.
+    flat : numpy.ndarray
+        Parameters, row by row.
+    activation, loss : int
+        Which.
+    x, targets : numpy.ndarray
+        Of shape (samples, inputs) and (samples, outputs), flat.
+    pre, s, rest : numpy.ndarray
+        Pre-activations and their logistic parts, (samples, outputs) of one layer after another,
+        flat.
+    counts, columns, values : numpy.ndarray
+        The inputs of a layer that are not zero, a one for the bias among them: ``counts[layer,
+        sample]`` of them, in stretches of a fixed length that `stretch` finds.
+    reach : numpy.ndarray of shape (layers, samples)
+        The largest of them, without sign.
+    probabilities : numpy.ndarray
+        Softmax of the scores, of shape (samples, outputs), flat.
+    weights : numpy.ndarray of shape (samples,)
+        Sums of targets.
+    """
+
+    table: np.ndarray
+    flat: np.ndarray
+    activation: int
+    loss: int
+    x: np.ndarray
+    targets: np.ndarray
+    pre: np.ndarray
+    s: np.ndarray
+    rest: np.ndarray
+    counts: np.ndarray
+    columns: np.ndarray
+    values: np.ndarray
+    reach: np.ndarray
+    probabilities: np.ndarray
+    weights: np.ndarray
+
+
+class Difference(NamedTuple):
+    """Which difference: signed steps, and the weights of the changes that they make."""
+
+    steps: np.ndarray
+    weights: np.ndarray
+
+
+class Scratch(NamedTuple):
+    """What one thread writes to in passing: for a unit, a sample, and a vector of moves."""
+
+    sums: np.ndarray
+    moments: np.ndarray
+    moves: np.ndarray
+    moves_after: np.ndarray
+    lanes: np.ndarray
+
+    @classmethod
+    def of(cls, widest: int, lanes: int) -> Scratch:
+        """Return buffers for layers up to `widest`."""
+        sizes = (widest + 1, SERIES.size, widest * lanes, widest * lanes, 2 * lanes)
+        return cls(*(np.empty(size) for size in sizes))
+
+
+@loop
+def differences(member, point, difference, series, scratch, out):
+    """Write the flat gradient of the mean loss, each thread for units of its own."""
+    point, difference, series, out = borrow((point, difference, series, out))
+    sums, moments, moves, moves_after, lane_values = borrow(scratch)
+    table, samples, lanes = point.table, point.weights.size, width(point.values)
+    first, last = share(member, samples, 1)
+    for sample in range(first, last):
+        observe(point, sample)
+    wait(member)
+    pre = 0
+    for layer in range(table.shape[0]):
+        inputs, outputs, flat = table[layer, INPUTS], table[layer, OUTPUTS], table[layer, FLAT]
+        first, last = share(member, outputs, 1)
+        for unit in range(first, last):
+            sums[:] = 0.0
+            for sample in range(samples):
+                start, count = stretch(point, layer, sample), point.counts[layer, sample]
+                terms, along, curve = prepare_series(
+                    point, difference, layer, unit, sample, series, moments
+                )
+                for k in range(0, count, lanes):
+                    values = first_lanes(load(point.values, start + k), count - k, 0.0)
+                    total = zeros(point.values)
+                    for i in range(difference.steps.size):
+                        change = loss_change(
+                            point,
+                            layer,
+                            unit,
+                            sample,
+                            pre + sample * outputs + unit,
+                            values * difference.steps[i],
+                            terms,
+                            along,
+                            curve,
+                            moments,
+                            series,
+                            moves,
+                            moves_after,
+                            lane_values,
+                        )
+                        total = total + change * (difference.weights[i] / samples)
+                    store(lane_values, 0, total)
+                    for lane in range(min(count - k, lanes)):
+                        sums[np.uint64(point.columns[start + k + lane])] += lane_values[lane]
+            for k in range(inputs + table[layer, HAS_BIAS]):
+                out[flat + k * outputs + unit] = sums[k]
+        pre += samples * outputs
+
+
+@inlined
+def stretch(point, layer, sample):
+    """Return where the inputs of a layer and sample start, a vector's length before the next."""
+    samples, lanes = point.weights.size, width(point.values)
+    start = 0
+    for i in range(layer):
+        start += samples * (point.table[i, INPUTS] + lanes)
+    return start + sample * (point.table[layer, INPUTS] + lanes)
+
+
+@inlined
+def observe(point, sample):
+    """Pass a sample forward, and note what differences need to know of it."""
+    table, samples = point.table, point.weights.size
+    pre = 0
+    for layer in range(table.shape[0]):
+        inputs, outputs = table[layer, INPUTS], table[layer, OUTPUTS]
+        here, before = pre + sample * outputs, pre - (samples - sample) * inputs
+        note_inputs(point, layer, sample, before)
+        start, weights = stretch(point, layer, sample), table[layer, FLAT]
+        for output in range(outputs):
+            point.pre[here + output] = 0.0
+        for k in range(start, start + point.counts[layer, sample]):
+            row, value = weights + point.columns[k] * outputs, point.values[k]
+            for output in range(outputs):
+                point.pre[np.uint64(here + output)] += value * point.flat[np.uint64(row + output)]
+        for k in range(here, here + outputs):
+            point.s[k], point.rest[k] = logistic_parts(point.activation, point.pre[k])
+        pre += samples * outputs
+    outputs = table[table.shape[0] - 1, OUTPUTS]
+    scores = pre - (samples - sample) * outputs
+    top, exps_sum = -math.inf, 0.0
+    for output in range(outputs):
+        top = max(top, point.pre[scores + output])
+    for output in range(outputs):
+        exps_sum += math.exp(point.pre[scores + output] - top)
+    for output in range(outputs):
+        exp = math.exp(point.pre[scores + output] - top)
+        point.probabilities[sample * outputs + output] = exp / exps_sum
+
+
+@inlined
+def note_inputs(point, layer, sample, before):
+    """Write the inputs of a layer that are not zero, and the one that the bias multiplies."""
+    inputs, start = point.table[layer, INPUTS], stretch(point, layer, sample)
+    count, reach = 0, 0.0
+    for k in range(inputs + point.table[layer, HAS_BIAS]):
+        if k == inputs:
+            value = 1.0
+        elif layer == 0:
+            value = point.x[sample * inputs + k]
+        else:
+            value = activation(point.activation, point.pre[before + k])
+        if value != 0.0:
+            point.columns[start + count] = k
+            point.values[start + count] = value
+            count += 1
+            reach = max(reach, abs(value))
+    point.counts[layer, sample] = count
+    point.reach[layer, sample] = reach
+
+
+@inlined
+def prepare_series(point, difference, layer, unit, sample, series, moments):
+    """Return what does not depend on the move, for a unit that feeds the scores directly.
+
+    The scores then move along a direction w, by c w. Return the number of terms of the series,
+    zero if it is not used; Σ w t, or Σ w (a - t) of a squared error; and its ½ Σ w².
+    """
+    last = point.table.shape[0] - 1
+    if layer < last - 1:
+        return 0, 0.0, 0.0
+    outputs = point.table[last, OUTPUTS]
+    row = sample * outputs
+    scores = point.pre.size - point.weights.size * outputs + row
+    along, curve, largest = 0.0, 0.0, 0.0
+    for output in range(outputs):
+        w = direction(point, layer, unit, output)
+        largest = max(largest, abs(w))
+        if point.loss == CROSS_ENTROPY:
+            along += w * point.targets[row + output]
+        else:
+            along += w * (point.pre[scores + output] - point.targets[row + output])
+            curve += 0.5 * w * w
+    if point.loss != CROSS_ENTROPY:
+        return 0, along, curve
+    bound = largest * point.reach[layer, sample] * abs(difference.steps[0])
+    if not bound <= SERIES_BELOW:
+        return 0, along, curve
+    terms = 2
+    term = bound * bound
+    while term > LAST_DIGIT and terms < series.size:
+        term *= 1.1 * bound
+        terms += 1
+    moments[:terms] = 0.0
+    for output in range(outputs):
+        w = direction(point, layer, unit, output)
+        power = point.probabilities[row + output]
+        for k in range(terms):
+            power *= w / (k + 1)
+            moments[k] += power
+    return terms, along, curve
+
+
+@inlined
+def direction(point, layer, unit, output):
+    """Return how score number `output` moves with a unit's output, or with the score itself."""
+    last = point.table.shape[0] - 1
+    if layer == last:
+        return 1.0 if output == unit else 0.0
+    return point.flat[point.table[last, FLAT] + unit * point.table[last, OUTPUTS] + output]
+
+
+@inlined
+def loss_change(
+    point,
+    layer,
+    unit,
+    sample,
+    here,
+    d,
+    terms,
+    along,
+    curve,
+    moments,
+    series,
+    moves,
+    moves_after,
+    lane_values,
+):
+    """Return the change of a sample's loss by moves `d` of the pre-activation at `here`."""
+    last, lanes = point.table.shape[0] - 1, width(moves)
+    c = d
+    if layer < last:
+        c = activation_change(point.activation, point.pre[here], point.s[here], point.rest[here], d)
+    if layer >= last - 1:
+        if point.loss != CROSS_ENTROPY:
+            return c * (curve * c + along)
+        if terms > 0:
+            return cross_entropy_series(moments, terms, series, point.weights[sample], c, along)
+        for output in range(point.table[last, OUTPUTS]):
+            store(moves, output * lanes, c * direction(point, layer, unit, output))
+    else:
+        carry_forward(point, layer, unit, sample, c, moves, moves_after)
+    outputs = point.table[last, OUTPUTS]
+    scores = point.pre.size - point.weights.size * outputs
+    if point.loss != CROSS_ENTROPY:
+        return squared_error_change(
+            point.pre[scores:], point.targets, sample * outputs, outputs, moves
+        )
+    return cross_entropy_change(
+        point.pre[scores:],
+        point.probabilities,
+        point.targets,
+        sample * outputs,
+        outputs,
+        point.weights[sample],
+        moves,
+        lane_values,
+    )
+
+
+@inlined
+def carry_forward(point, layer, unit, sample, c, moves, moves_after):
+    """Write how all scores move when a unit's output moves by c."""
+    table, samples, lanes = point.table, point.weights.size, width(moves)
+    pre = 0
+    for i in range(layer + 1):
+        pre += samples * table[i, OUTPUTS]
+    width_after = table[layer + 1, OUTPUTS]
+    weights = table[layer + 1, FLAT] + unit * width_after
+    for k in range(width_after):
+        store(moves, k * lanes, c * point.flat[weights + k])
+    for i in range(layer + 2, table.shape[0]):
+        inputs, outputs, weights = table[i, INPUTS], table[i, OUTPUTS], table[i, FLAT]
+        for k in range(outputs):
+            store(moves_after, k * lanes, zeros(moves))
+        for j in range(inputs):
+            d = load(moves, j * lanes)
+            here = pre + sample * inputs + j
+            change = activation_change(
+                point.activation, point.pre[here], point.s[here], point.rest[here], d
+            )
+            for k in range(outputs):
+                after = load(moves_after, k * lanes)
+                w = point.flat[weights + j * outputs + k]
+                store(moves_after, k * lanes, after + change * w)
+        for k in range(outputs):
+            store(moves, k * lanes, load(moves_after, k * lanes))
+        pre += samples * inputs

@@ -1,0 +1,89 @@
+"""Forward passes over a data set, each thread with samples of its own."""
+
+import math
+
+from accelnn.backends.numba._jit import ZERO, inlined, loop
+from accelnn.backends.numba.kernels.losses import (
+    CROSS_ENTROPY,
+    loss_of_row,
+    place,
+    softmax_of_row,
+    target,
+)
+from accelnn.backends.numba.kernels.meeting import share
+from accelnn.backends.numba.kernels.passes import forward, gather
+from accelnn.backends.numba.layout import OUTPUT_PANEL, OUTPUT_PANELS, OUTPUTS
+from accelnn.backends.numba.vectors import at, borrow, width
+
+__all__ = ["BLOCK", "evaluate", "predict"]
+
+# Samples of one pass.
+BLOCK = 48
+
+
+@inlined
+def forward_block(net, data, work, order, start, size):
+    """Compute the scores of some samples; return where they are."""
+    if not data.sparse:
+        gather(net, data, work, order, start, ZERO, size)
+    for layer in range(net.table.shape[0]):
+        panels = (ZERO, net.table[layer, OUTPUT_PANELS])
+        forward(net, data, work, layer, order, start, panels, (ZERO, size))
+    last = net.table.shape[0] - 1
+    return net.table[last, OUTPUT_PANEL] * work.capacity * width(work.outputs)
+
+
+@loop
+def predict(member, net, data, work, order, as_scores, out):
+    """Write scores, or what the loss makes of them, row by row."""
+    member, net, data, work = borrow((member, net, data, work))
+    order, out = borrow((order, out))
+    outputs = net.table[net.table.shape[0] - 1, OUTPUTS]
+    probabilities = net.loss == CROSS_ENTROPY and not as_scores
+    first, last = share(member, order.size, BLOCK)
+    for start in range(first, last, BLOCK):
+        size = min(BLOCK, last - start)
+        z = forward_block(net, data, work, order, start, size)
+        for row in range(size):
+            if probabilities:
+                softmax_of_row(work.outputs, z, work.capacity, row, outputs, work.outputs)
+            for output in range(outputs):
+                here = place(work.outputs, z, work.capacity, row, output)
+                out[(start + row) * outputs + output] = at(work.outputs, here)
+
+
+@loop
+def evaluate(member, net, data, work, order, losses, hits):
+    """Write each sample's loss, and count those whose largest score is that of their class."""
+    member, net, data, work = borrow((member, net, data, work))
+    order, losses, hits = borrow((order, losses, hits))
+    outputs = net.table[net.table.shape[0] - 1, OUTPUTS]
+    first, last = share(member, order.size, BLOCK)
+    for start in range(first, last, BLOCK):
+        size = min(BLOCK, last - start)
+        z = forward_block(net, data, work, order, start, size)
+        for row in range(size):
+            sample = order[start + row]
+            hits[member.number] += is_hit(data, work, z, row, sample, outputs)
+            # The last layer has no slopes: their place serves for the exponentials.
+            losses[start + row] = loss_of_row(
+                net.loss, work.outputs, z, work.capacity, row, outputs, data, sample, work.slopes
+            )
+
+
+@inlined
+def is_hit(data, work, z, row, sample, outputs):
+    """Return 1 if the first of the largest scores is the target's; NaN is nobody's."""
+    best, label = 0, 0
+    top = at(work.outputs, place(work.outputs, z, work.capacity, row, 0))
+    highest = target(data, sample, 0, outputs)
+    for output in range(outputs):
+        value = at(work.outputs, place(work.outputs, z, work.capacity, row, output))
+        if math.isnan(value):
+            return 0
+        if value > top:
+            top, best = value, output
+        t = target(data, sample, output, outputs)
+        if t > highest:
+            highest, label = t, output
+    return 1 if best == label else 0

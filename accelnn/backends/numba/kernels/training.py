@@ -1,0 +1,66 @@
+"""Many steps of training in one call."""
+
+import math
+
+from accelnn.backends.numba._jit import ZERO, loop
+from accelnn.backends.numba.kernels.meeting import share, wait
+from accelnn.backends.numba.kernels.passes import (
+    backward_first,
+    backward_hidden,
+    forward,
+    gather,
+    output_errors,
+)
+from accelnn.backends.numba.layout import OUTPUT_PANELS
+from accelnn.backends.numba.vectors import SHORT, borrow
+
+__all__ = ["train"]
+
+
+@loop
+def train(member, net, data, rule, work, row_losses, order, batch, done, losses):
+    """Do one update per batch of `order`, after `done` of them, and write each batch's loss.
+
+    A loss that is not finite ends a training before its update. `losses` is NaN from the start,
+    so that what was not reached stays so.
+    """
+    member, net, data, rule, work = borrow((member, net, data, rule, work))
+    row_losses, order, losses = borrow((row_losses, order, losses))
+    depth = net.table.shape[0]
+    for index in range(losses.size):
+        start = index * batch
+        size = min(batch, order.size - start)
+        rows = share(member, size, SHORT)
+        if not data.sparse:
+            gather(net, data, work, order, start, rows[0], rows[1])
+            wait(member)
+        for layer in range(depth):
+            panels = net.table[layer, OUTPUT_PANELS]
+            if layer < depth - 1:
+                own = share(member, panels, 1)
+                forward(net, data, work, layer, order, start, own, (ZERO, size))
+                wait(member)
+            else:
+                # All scores of a sample are one thread's, which makes probabilities of them.
+                forward(net, data, work, layer, order, start, (ZERO, panels), rows)
+        output_errors(net, data, work, order, start, size, rows, row_losses)
+        wait(member)
+
+        # Every thread adds up all rows, so that all come to the same sum and decision.
+        loss = 0.0
+        for row in range(size):
+            loss += row_losses[row]
+        loss /= size
+        if member.number == 0:
+            losses[index] = loss
+        if rule.kind >= 0 and not math.isfinite(loss):
+            return
+        step = done + index + 1
+        for layer in range(depth - 1, 0, -1):
+            backward_hidden(member, net, work, rule, step, layer, size)
+            if layer > 1:
+                wait(member)
+        backward_first(member, net, data, work, rule, step, order, start, size)
+        if depth == 1 or not data.sparse:
+            # The next step's first stage writes what this one's last still reads.
+            wait(member)

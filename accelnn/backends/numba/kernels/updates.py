@@ -1,0 +1,58 @@
+"""The optimisers, on a stretch of packed parameters."""
+
+import math
+
+from accelnn.backends.numba._jit import called, inlined
+from accelnn.backends.numba.vectors import load, root, store, width
+
+__all__ = ["RULES", "at_step", "update"]
+
+# Names of the optimisers that have code here; their positions are their numbers in kernels.
+RULES = ("SGD", "Momentum", "Nesterov", "AdaGrad", "RMSprop", "Adam")
+SGD, MOMENTUM, NESTEROV, ADAGRAD, RMSPROP, ADAM = range(len(RULES))
+
+
+@inlined
+def at_step(rule, step):
+    """Return the learning rate, and the factor of √s, of update number `step`, from 1."""
+    rate = rule.numbers[0]
+    if rule.kind != ADAM:
+        return rate, 1.0
+    first, second = rule.numbers[1], rule.numbers[2]
+    return rate / (1.0 - first**step), 1.0 / math.sqrt(1.0 - second**step)
+
+
+@called
+def update(rule, step, params, start, gradient, gradient_start, count):
+    """Move ``params[start : start + count]`` by a gradient, with the state in the same places.
+
+    `count` is a multiple of the width. A negative kind stores the gradient in place of the state.
+    """
+    rate, correction = at_step(rule, step)
+    kind, slot, second_slot = rule.kind, rule.slots, rule.slots.size // 2
+    a, b, eps = rule.numbers[1], rule.numbers[2], rule.numbers[3]
+    for i in range(0, count, width(params)):
+        here, g = start + i, load(gradient, gradient_start + i)
+        if kind < 0:
+            store(slot, here, g)
+            continue
+        p = load(params, here)
+        if kind == SGD:
+            store(params, here, p - rate * g)
+            continue
+        s = load(slot, here)
+        if kind in (MOMENTUM, NESTEROV):
+            s = a * s + g
+            store(params, here, p - rate * (s if kind == MOMENTUM else g + a * s))
+        elif kind == ADAGRAD:
+            s = s + g * g
+            store(params, here, p - rate * g / (root(s) + eps))
+        elif kind == RMSPROP:
+            s = a * s + (1.0 - a) * (g * g)
+            store(params, here, p - rate * g / (root(s) + eps))
+        else:
+            s = a * s + (1.0 - a) * g
+            v = b * load(slot, second_slot + here) + (1.0 - b) * (g * g)
+            store(slot, second_slot + here, v)
+            store(params, here, p - rate * s / (root(v) * correction + eps))
+        store(slot, here, s)
