@@ -34,7 +34,7 @@ from accelnn.functions import (
 from accelnn.gradient import GradientReport, check_gradient, numerical_diff, numerical_gradient
 from accelnn.nets import MLP, Net, SimpleNet, TwoLayerNet
 from accelnn.optimizers import SGD, AdaGrad, Adam, Momentum, Nesterov, RMSprop
-from accelnn.training import History, fit, prepare
+from accelnn.training import History, fit, prepare, warmup
 
 if TYPE_CHECKING:
     from accelnn import datasets, plotting
@@ -96,6 +96,7 @@ __all__ = [
     "tanh_grad",
     "train_validation_split",
     "use_backend",
+    "warmup",
 ]
 
 

@@ -14,6 +14,9 @@ from accelnn.backends import BackendLike, Loss, resolve
 
 __all__ = ["LOSSES", "CrossEntropy", "SumSquaredError", "get_loss"]
 
+# Moves up to which a change is summed as a series, and the size of the terms left out.
+SERIES_BELOW = 0.1
+LAST_DIGIT = 1e-17
 # log1p keeps all digits above this, and loses them where it comes close to -1.
 SHRUNK = -0.5
 
@@ -70,6 +73,27 @@ class CrossEntropy:
             growth = xp.where(outside, plain, growth)
         return _mean(xp.sum(t, axis=-1) * growth - xp.sum(t * d, axis=-1), xp)
 
+    def delta_along(
+        self, a: Array, c: Array, w: Array, t: Array, *, backend: BackendLike | None = None
+    ) -> Array:
+        """Return ``delta(a, c w, t)`` for numbers `c` of shape (..., n) and one direction `w`.
+
+        Where all |c w| are small, Σ p expm1(c w) is a series in c whose coefficients Σ p wᵏ / k!
+        are the same for all c, so that the outputs need not be gone through for every c.
+        """
+        backend = resolve(backend, a, c, w, t)
+        xp = backend.xp
+        bound = float(backend.to_numpy(xp.max(xp.abs(c)) * xp.max(xp.abs(w))))
+        if not bound <= SERIES_BELOW:
+            return self.delta(a, c[..., None] * w, t, backend=backend)
+        terms = _terms(bound)
+        p, growth, logarithm = backend.softmax(a), 0.0 * c, 0.0 * c
+        for k in range(terms, 0, -1):
+            growth = (growth + xp.sum(p * w**k, axis=-1) / math.factorial(k)) * c
+        for k in range(terms, 0, -1):
+            logarithm = (logarithm - (-1.0) ** k / k) * growth
+        return _mean(xp.sum(t, axis=-1) * logarithm - xp.sum(t * w, axis=-1) * c, xp)
+
 
 @dataclass(frozen=True)
 class SumSquaredError:
@@ -100,6 +124,14 @@ class SumSquaredError:
         xp = resolve(backend, a, d, t).xp
         return _mean(xp.sum(d * ((a - t) + 0.5 * d), axis=-1), xp)
 
+    def delta_along(
+        self, a: Array, c: Array, w: Array, t: Array, *, backend: BackendLike | None = None
+    ) -> Array:
+        """Return ``delta(a, c w, t)`` for numbers `c` of shape (..., n) and one direction `w`."""
+        xp = resolve(backend, a, c, w, t).xp
+        slope = xp.sum(w * (a - t), axis=-1)
+        return _mean(c * (slope + 0.5 * xp.sum(w * w) * c), xp)
+
 
 LOSSES: dict[str, Loss] = {loss.name: loss for loss in (CrossEntropy(), SumSquaredError())}
 
@@ -127,6 +159,12 @@ def get_loss(loss: str | Loss) -> Loss:
         msg = f"unknown loss {loss!r}; known losses are {known}"
         raise ValueError(msg)
     return LOSSES[loss]
+
+
+def _terms(bound: float) -> int:
+    """Return how many terms of a series of powers up to `bound` have digits to give."""
+    # The series of log1p has a little more than `bound` to the k in term number k.
+    return 2 + max(0, math.ceil(math.log(LAST_DIGIT) / math.log(1.1 * bound + LAST_DIGIT)) - 1)
 
 
 def _samples(a: Array) -> int:

@@ -127,9 +127,19 @@ class Backend:
         """Make an engine; a backend with fused kernels overrides this."""
         return Engine(self, spec, dtype)
 
-    def prepare(self, x: Array, t: Array, dtype: str) -> Dataset:
-        """Bring a checked data set into the form that this backend's engines train on fastest."""
-        return Dataset(self.asarray(x, dtype), t, self, dtype)
+    def prepare(self, x: Array, t: Array, dtype: str, *, copy: bool) -> Dataset:
+        """Bring a checked data set into the form that this backend's engines train on fastest.
+
+        Parameters
+        ----------
+        x, t : array
+            Samples in `dtype`, and targets or labels, of this backend.
+        dtype : str
+            ``"float32"`` or ``"float64"``.
+        copy : bool
+            Whether `x` is memory that the caller may change, which the data set must not share.
+        """
+        return Dataset(self.xp.asarray(x, copy=True) if copy else x, t, self, dtype)
 
     # Activations ----------------------------------------------------------------------------
     #
@@ -156,9 +166,11 @@ class Backend:
         """
         xp = self.xp
         up = d > 0
-        mirrored = xp.where(up, -x, x)
         down = -xp.abs(d)
-        change = self.sigmoid(mirrored) * self.sigmoid(-(mirrored + down)) * xp.expm1(down)
+        # x is often one row for many rows of d: what depends on it alone is computed first.
+        before = xp.where(up, self.sigmoid(-x), self.sigmoid(x))
+        after = self.sigmoid(-(xp.where(up, -x, x) + down))
+        change = before * after * xp.expm1(down)
         return xp.where(up, -change, change)
 
     def relu(self, x: Array) -> Array:

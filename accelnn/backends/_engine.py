@@ -296,7 +296,9 @@ class Engine:
     def _chunks(self, moved_by: Array, layer: int) -> Iterator[slice]:
         """Cut the weights of a unit so that no temporary array outgrows `CHUNK_ELEMENTS`."""
         weights, samples = moved_by.shape
-        widest = max(self.spec.sizes[layer + 1 :])
+        last = len(self.spec.sizes) - 2
+        along = layer >= last - 1 and hasattr(self.spec.loss, "delta_along")
+        widest = 1 if along else max(self.spec.sizes[layer + 1 :])
         return _slices(weights, max(1, CHUNK_ELEMENTS // (max(1, samples) * widest)))
 
     def _loss_change(
@@ -312,17 +314,25 @@ class Engine:
 
         `move` has shape (k, n): the moves of pre-activation `unit` of `layer` for each sample.
         """
-        loss, backend = self.spec.loss, self.backend
-        if layer == len(layers) - 1:
-            column = backend.one_hot(
-                backend.asarray(np.asarray(unit)), pre[-1].shape[1], self.dtype
-            )
-            return loss.delta(pre[-1], move[..., None] * column, t, backend=backend)
+        last = len(layers) - 1
+        if layer == last:
+            index = self.backend.asarray(np.asarray(unit))
+            column = self.backend.one_hot(index, pre[-1].shape[1], self.dtype)
+            return self._change_along(pre[-1], move, column, t)
         moved = self._activation_delta(pre[layer][:, unit], move)
+        if layer == last - 1:
+            return self._change_along(pre[-1], moved, layers[last][0][unit, :], t)
         change = moved[..., None] * layers[layer + 1][0][unit, :]
-        for i in range(layer + 1, len(layers) - 1):
+        for i in range(layer + 1, last):
             change = self._activation_delta(pre[i], change) @ layers[i + 1][0]
-        return loss.delta(pre[-1], change, t, backend=backend)
+        return self.spec.loss.delta(pre[-1], change, t, backend=self.backend)
+
+    def _change_along(self, scores: Array, moves: Array, direction: Array, t: Array) -> Array:
+        """Return the change of the loss for scores moved along one direction."""
+        loss = self.spec.loss
+        if hasattr(loss, "delta_along"):
+            return loss.delta_along(scores, moves, direction, t, backend=self.backend)
+        return loss.delta(scores, moves[..., None] * direction, t, backend=self.backend)
 
 
 def _slices(total: int, length: int) -> Iterator[slice]:

@@ -15,7 +15,11 @@ ACTIVATIONS = ("sigmoid", "relu", "tanh")
 
 
 class Loss(Protocol):
-    """A loss of the last layer's output `a`; see `accelnn.losses` for the formulas."""
+    """A loss of the last layer's output `a`; see `accelnn.losses` for the formulas.
+
+    One that can tell the changes by many moves along one direction faster than by moves of all
+    outputs may also have ``delta_along(a, c, w, t, backend=)``, which is ``delta(a, c w, t)``.
+    """
 
     @property
     def name(self) -> str:

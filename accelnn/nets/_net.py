@@ -15,7 +15,7 @@ from accelnn._validation import (
     check_dtype,
     flatten_hint,
 )
-from accelnn.backends import Backend, BackendLike, NetSpec, get_backend
+from accelnn.backends import Backend, BackendLike, Dataset, NetSpec, get_backend
 from accelnn.gradient import numerical_gradient
 from accelnn.gradient._steps import require_usable_step
 from accelnn.losses import LOSSES
@@ -165,8 +165,8 @@ class Net:
                 f"{self.spec.loss.name!r}; use loss(x, t), or loss='cross_entropy'"
             )
             raise TypeError(msg)
-        rows, t = self._batch(x, t)
-        _, accuracy = self.engine.evaluate(self.flat, self.backend.prepare(rows, t, self.dtype))
+        data = Dataset(*self._batch(x, t), self.backend, self.dtype)
+        _, accuracy = self.engine.evaluate(self.flat, data)
         return cast("float", accuracy)
 
     def gradient(self, x: ArrayLike, t: ArrayLike) -> dict[str, Array]:

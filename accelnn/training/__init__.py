@@ -4,5 +4,6 @@ from accelnn.training._fit import GradientKind, fit
 from accelnn.training._history import History
 from accelnn.training._plan import Sampling
 from accelnn.training._prepare import prepare
+from accelnn.training._warmup import warmup
 
-__all__ = ["GradientKind", "History", "Sampling", "fit", "prepare"]
+__all__ = ["GradientKind", "History", "Sampling", "fit", "prepare", "warmup"]

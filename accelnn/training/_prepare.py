@@ -120,10 +120,13 @@ def _prepared(
     samples = _finite(x_home, samples, x_name, dtype)
     if not labels:
         targets = _finite(t_home, targets, t_name, dtype)
+    at_home = x_home is backend
     return backend.prepare(
-        _moved(backend, x_home, samples, x, x_name),
+        samples if at_home else _moved(backend, x_home, samples, x, x_name),
         _moved(backend, t_home, targets, t, t_name),
         dtype,
+        # What a backend makes of samples may not need them any more, and then no copy either.
+        copy=at_home and _shared(samples, x),
     )
 
 
@@ -147,12 +150,16 @@ def _finite(home: Backend, a: Array, name: str, dtype: str) -> Array:
 
 def _moved(backend: Backend, home: Backend, a: Array, given: ArrayLike, name: str) -> Array:
     """Return `a` on the backend, sharing no memory with what the caller may change."""
-    if a is given or (isinstance(given, np.ndarray) and np.may_share_memory(a, given)):
+    if _shared(a, given):
         a = home.xp.asarray(a, copy=True)
     if home is backend:
         return a
     logger.info("moving %s, %d bytes, to %s", name, a.nbytes, backend.device)
     return backend.asarray(a)
+
+
+def _shared(a: Array, given: ArrayLike) -> bool:
+    return a is given or (isinstance(given, np.ndarray) and np.may_share_memory(a, given))
 
 
 def _check_fits(net: Net, data: Dataset, x_name: str, t_name: str) -> None:

@@ -9,7 +9,6 @@ import pytest
 
 import accelnn
 from accelnn.backends.numpy import NumpyBackend
-from accelnn.errors import BackendUnavailableError
 
 OPS = ("softmax", "log_softmax", "sigmoid_delta")
 NO_NUMBA = """
@@ -53,14 +52,6 @@ for dtype in ORDER:
         results[f"{op} {dtype}"] = y.tobytes().hex()
 print(json.dumps([type(kernels.softmax_rows._cache).__name__, results]))
 """
-
-
-@pytest.fixture(scope="module")
-def compiled():
-    try:
-        return accelnn.get_backend("numba")
-    except BackendUnavailableError as error:
-        pytest.skip(f"numba: {error.reason}")
 
 
 @pytest.fixture

@@ -1,8 +1,9 @@
-"""How every kernel is compiled: lazily, without the GIL, cached on disk where that is possible."""
+"""How kernels are compiled: lazily, without the GIL, cached on disk where that is possible."""
 
 import contextlib
 import functools
 import hashlib
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,14 +11,15 @@ from typing import Any
 import numba
 import numpy as np
 
-__all__ = ["ZERO", "called", "inlined", "is_compiled", "loop"]
+__all__ = ["ZERO", "called", "inlined", "is_compiled", "loop", "slow_loop"]
+
+logger = logging.getLogger("accelnn")
 
 # Numba's own types leave out some options.
 _njit: Any = numba.njit
 
 # Products and sums may be fused. Nothing else is assumed: NaN and infinity keep their meaning.
 OPTIONS = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
-
 
 # A zero that is not a literal: Numba compiles a function once more for each literal argument.
 ZERO = np.int64(0)
@@ -27,22 +29,13 @@ INTERNAL = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 
 
 def loop(function: Callable[..., Any]) -> Any:
-    """Compile a function of arrays for each dtype that it is called with."""
-    try:
-        compiled: Any = _njit(function, cache=True, **OPTIONS)
-    except RuntimeError:
-        # No cache folder can be written, as in a read-only install without a home directory.
-        return _njit(function, **OPTIONS)
-    # That was asked just now; when the function is compiled the disk may be full, the folder gone.
-    cache = getattr(compiled, "_cache", None)  # Numba has no public handle of it
-    if cache is None:
-        # Under NUMBA_DISABLE_JIT this is the function itself.
-        return compiled
-    cache.load_overload = _or_nothing(cache, cache.load_overload)
-    cache.save_overload = _or_nothing(cache, cache.save_overload)
-    # Numba looks at the function's own file, but its code holds that of the files it calls.
-    cache._cache_file._source_stamp = _stamp_of_all_kernels()  # noqa: SLF001 - as above
-    return compiled
+    """Compile a kernel for each dtype that it is called with."""
+    return _compiled(function, announced=False)
+
+
+def slow_loop(function: Callable[..., Any]) -> Any:
+    """Compile a kernel as `loop` does, and say so, because it takes seconds."""
+    return _compiled(function, announced=True)
 
 
 def inlined(function: Callable[..., Any]) -> Any:
@@ -58,6 +51,55 @@ def called(function: Callable[..., Any]) -> Any:
     return _njit(function, **INTERNAL, **OPTIONS)
 
 
+def is_compiled(function: Any) -> bool:
+    """Return whether a kernel is one, and not the plain function that NUMBA_DISABLE_JIT leaves."""
+    return hasattr(function, "py_func")
+
+
+def _compiled(function: Callable[..., Any], *, announced: bool) -> Any:
+    try:
+        compiled = _njit(function, cache=True, **OPTIONS)
+        kept = True
+    except RuntimeError:
+        # No cache folder can be written, as in a read-only install without a home directory.
+        compiled = _njit(function, **OPTIONS)
+        kept = False
+    cache = getattr(compiled, "_cache", None)  # Numba has no public handle of it
+    if cache is None:
+        # Under NUMBA_DISABLE_JIT this is the function itself.
+        return compiled
+    if kept:
+        # Numba looks at the function's own file, but its code holds that of the files it calls.
+        cache._cache_file._source_stamp = _stamp_of_all_kernels()  # noqa: SLF001 - as above
+        cache.save_overload = _or_nothing(cache, cache.save_overload)
+    load = _or_nothing(cache, cache.load_overload)
+    cache.load_overload = _announcing(load, function, kept=kept) if announced else load
+    return compiled
+
+
+def _announcing(
+    load: Callable[..., Any], function: Callable[..., Any], *, kept: bool
+) -> Callable[..., Any]:
+    """Say what is about to be compiled when the cache does not have it."""
+
+    def loaded(signature: Any, context: Any) -> Any:
+        found = load(signature, context)
+        if found is None:
+            dtype = "float32" if "float32" in str(signature) else "float64"
+            logger.warning(
+                "accelnn compiles its kernel %r for %s, which takes some seconds %s",
+                function.__name__,
+                dtype,
+                "once (accelnn.warmup() does it ahead)"
+                if kept
+                else "in every process, because no cache folder can be written: set "
+                "NUMBA_CACHE_DIR to one that can",
+            )
+        return found
+
+    return loaded
+
+
 @functools.cache
 def _stamp_of_all_kernels() -> str:
     folder = Path(__file__).parent
@@ -65,11 +107,6 @@ def _stamp_of_all_kernels() -> str:
     for path in sorted(folder.rglob("*.py")):
         digest.update(path.read_bytes())
     return digest.hexdigest()
-
-
-def is_compiled(function: Any) -> bool:
-    """Return whether a kernel is one, and not the plain function that NUMBA_DISABLE_JIT leaves."""
-    return hasattr(function, "py_func")
 
 
 def _or_nothing(cache: Any, method: Callable[..., Any]) -> Callable[..., Any]:

@@ -77,14 +77,13 @@ class NumbaBackend(NumpyBackend):
 
         return NumbaEngine(self, spec, dtype)
 
-    def prepare(self, x: Array, t: Array, dtype: str) -> Dataset:
+    def prepare(self, x: Array, t: Array, dtype: str, *, copy: bool) -> Dataset:
         """See `Backend.prepare`."""
-        data = super().prepare(x, t, dtype)
         if not self._compiles:
-            return data
+            return super().prepare(x, t, dtype, copy=copy)
         from accelnn.backends.numba.dataset import pack_dataset
 
-        return pack_dataset(data, self.team)
+        return pack_dataset(self, x, t, dtype, copy=copy)
 
     def sigmoid_delta(self, x: Array, d: Array) -> Array:
         """See `Backend.sigmoid_delta`."""

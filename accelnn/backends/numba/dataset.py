@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import functools
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -10,6 +11,10 @@ from accelnn.backends._engine import Dataset
 from accelnn.backends.numba.kernels.nonzeros import copy_nonzeros, count_nonzeros
 from accelnn.backends.numba.kernels.passes import Data
 from accelnn.backends.numba.team import Team
+
+if TYPE_CHECKING:
+    from accelnn.backends._base import Backend
+    from accelnn.backends.numba.backend import NumbaBackend
 
 __all__ = ["PackedDataset", "kernel_array", "kernel_data", "pack_dataset"]
 
@@ -22,9 +27,11 @@ PROBE = 1_000
 NARROW_COLUMNS = 1 << 16
 
 
-@dataclass(frozen=True, eq=False)
 class PackedDataset(Dataset):
     """A data set with the form that kernels read.
+
+    Where the non-zeros are stored apart, they are all that is stored: `x` is made of them when
+    something asks for it.
 
     Attributes
     ----------
@@ -33,13 +40,47 @@ class PackedDataset(Dataset):
     """
 
     kernel_data: Data
+    _inputs: int
+
+    def __init__(
+        self, kernel_data: Data, inputs: int, t: np.ndarray, backend: Backend, dtype: str
+    ) -> None:
+        own = {"kernel_data": kernel_data, "_inputs": inputs}
+        # The class it extends is frozen.
+        self.__dict__.update(own, t=t, backend=backend, dtype=dtype)
+
+    @property
+    def size(self) -> int:
+        """Number of samples."""
+        return len(self.t)
+
+    @property
+    def inputs(self) -> int:
+        """Number of inputs per sample."""
+        return self._inputs
+
+    @functools.cached_property
+    def x(self) -> np.ndarray:
+        """Samples, of shape (n, inputs)."""
+        data = self.kernel_data
+        if not data.sparse:
+            return data.x.reshape(-1, self.inputs)
+        x = np.zeros((self.size, self.inputs), data.values.dtype)
+        rows = np.repeat(np.arange(self.size), np.diff(data.starts))
+        x[rows, data.columns] = data.values
+        return x
 
 
-def pack_dataset(data: Dataset, team: Team) -> PackedDataset:
-    """Store the non-zeros apart if that is faster."""
-    nonzeros = _nonzeros(data.x, team)
-    packed = kernel_data(data.x, data.t, nonzeros)
-    return PackedDataset(data.x, data.t, data.backend, data.dtype, packed)
+def pack_dataset(
+    backend: NumbaBackend, x: np.ndarray, t: np.ndarray, dtype: str, *, copy: bool
+) -> PackedDataset:
+    """Keep the non-zeros alone if that is faster, else all of `x`."""
+    nonzeros = _nonzeros(x, backend.team)
+    if nonzeros is not None:
+        data = kernel_data(x[:0], t, nonzeros)
+    else:
+        data = kernel_data(x.copy() if copy else x, t)
+    return PackedDataset(data, x.shape[1], t, backend, dtype)
 
 
 def kernel_data(

@@ -33,6 +33,9 @@ __all__ = ["NumbaEngine"]
 
 # The rule that stores the gradient where others have their state.
 STORE_GRADIENT = -1
+# Samples times parameters of one call of the training kernel: some tenths of a second, so that
+# Ctrl-C is heard.
+CALL_WORK = 10_000_000_000
 
 
 class NumbaEngine(Engine):
@@ -64,11 +67,12 @@ class NumbaEngine(Engine):
 
     def loss(self, params: np.ndarray, x: np.ndarray, t: np.ndarray) -> np.ndarray:
         """See `Engine.loss`."""
-        return np.asarray(self._evaluate(params, kernel_data(x, t))[0], self._dtype)
+        loss, _ = self._evaluate(params, kernel_data(x, t), len(x))
+        return self._scalar(loss)
 
     def evaluate(self, params: np.ndarray, data: Dataset) -> tuple[float, float | None]:
         """See `Engine.evaluate`."""
-        loss, accuracy = self._evaluate(params, self._readable(params, data))
+        loss, accuracy = self._evaluate(params, self._readable(params, data), data.size)
         return loss, accuracy if self.spec.loss.classifies else None
 
     def loss_and_gradient(
@@ -76,17 +80,20 @@ class NumbaEngine(Engine):
     ) -> np.ndarray:
         """See `Engine.loss_and_gradient`."""
         rule = Rule(STORE_GRADIENT, np.zeros(4), self._packed_zeros(2))
-        order = np.arange(x.shape[0])
+        order = np.arange(len(x))
         losses = self._train(self._net(params), kernel_data(x, t), rule, order, order.size, 0)
-        unpack(self._layout.table, self._lanes, rule.slots, out)
-        return losses[:1].astype(self._dtype).reshape(())
+        self._unpack(rule.slots, out)
+        return self._scalar(losses[0])
 
     def numerical_gradient(
         self, params: np.ndarray, x: np.ndarray, t: np.ndarray, *, method: str, step: float
     ) -> np.ndarray:
         """See `Engine.numerical_gradient`."""
         if self._dtype != np.float64 or not (np.isfinite(params).all() and np.isfinite(x).all()):
-            return super().numerical_gradient(params, x, t, method=method, step=step)
+            portable: np.ndarray = super().numerical_gradient(
+                params, x, t, method=method, step=step
+            )
+            return portable
         signs, weights = np.array(DIFFERENCES[method]).T
         difference = Difference(signs * step, weights / step)
         point, out = self._point(params, x, t), np.empty(self.spec.size)
@@ -107,25 +114,36 @@ class NumbaEngine(Engine):
         numbers = _rule_numbers(state.optimizer)
         if numbers is None or state.gradient != "analytic":
             return super().train(state, data, order, batch)
-        table, lanes, size = self._layout.table, self._lanes, self._layout.size
-        net = self._net(state.params)
-        rule = Rule(RULES.index(type(state.optimizer).__name__), numbers, self._packed_zeros(2))
-        for i, slot in enumerate(state.slots):
-            pack(table, lanes, slot, rule.slots[i * size : (i + 1) * size])
-        losses = self._train(
-            net, self._readable(state.params, data), rule, order, batch, state.step
-        )
-        unpack(table, lanes, net.params, state.params)
-        for i, slot in enumerate(state.slots):
-            unpack(table, lanes, rule.slots[i * size : (i + 1) * size], slot)
-        state.step += int(np.isfinite(losses).sum())
-        return losses
+        net, slots = self._net(state.params), self._packed_zeros(2)
+        rule = Rule(RULES.index(type(state.optimizer).__name__), numbers, slots)
+        parts = np.split(slots, 2)
+        for slot, part in zip(state.slots, parts, strict=False):
+            self._pack(slot, part)
+        data_for_kernel, losses = self._readable(state.params, data), [np.zeros(0)]
+        steps = max(1, CALL_WORK // (batch * self.spec.size))
+        try:
+            for start in range(0, order.size, steps * batch):
+                piece = order[start : start + steps * batch]
+                losses.append(self._train(net, data_for_kernel, rule, piece, batch, state.step))
+                finished = int(np.isfinite(losses[-1]).sum())
+                state.step += finished
+                if finished < losses[-1].size:
+                    break
+        finally:
+            # Also when interrupted: what the steps so far have reached is kept.
+            self._unpack(net.params, state.params)
+            for slot, part in zip(state.slots, parts, strict=False):
+                self._unpack(part, slot)
+        return np.concatenate(losses)
 
     # Pieces -------------------------------------------------------------------------------------
 
+    def _scalar(self, number: float) -> np.ndarray:
+        return np.full((), number, self._dtype)
+
     def _outputs(self, params: np.ndarray, x: np.ndarray, *, as_scores: bool) -> np.ndarray:
         data = kernel_data(x, np.zeros(0, np.int64))
-        net, order = self._net(params), np.arange(x.shape[0])
+        net, order = self._net(params), np.arange(len(x))
         out = np.empty((x.shape[0], self.spec.sizes[-1]), self._dtype)
         works = self._works(order.size)
         self._run(
@@ -136,9 +154,8 @@ class NumbaEngine(Engine):
         )
         return out
 
-    def _evaluate(self, params: np.ndarray, data: Data) -> tuple[float, float]:
+    def _evaluate(self, params: np.ndarray, data: Data, samples: int) -> tuple[float, float]:
         net = self._net(params)
-        samples = data.x.size // self.spec.sizes[0]
         order, losses, works = np.arange(samples), np.empty(samples), self._works(samples)
         hits = np.zeros(len(works), np.int64)
         self._run(
@@ -200,9 +217,15 @@ class NumbaEngine(Engine):
 
     def _net(self, params: np.ndarray) -> Net:
         packed = self._packed_zeros(1)
-        pack(self._layout.table, self._lanes, params, packed)
+        self._pack(params, packed)
         loss = LOSSES.index(self.spec.loss.name)
         return Net(self._layout.table, packed, self._activation_number, loss)
+
+    def _pack(self, flat: np.ndarray, packed: np.ndarray) -> None:
+        pack(self._layout.table, self._lanes, kernel_array(flat), packed)
+
+    def _unpack(self, packed: np.ndarray, flat: np.ndarray) -> None:
+        unpack(self._layout.table, self._lanes, packed, flat)
 
     def _packed_zeros(self, copies: int) -> np.ndarray:
         return aligned_zeros(copies * self._layout.size, self._dtype)

@@ -55,7 +55,6 @@ class Team:
         self.size = size
         self._busy = threading.Lock()
         self._tasks: list[queue.SimpleQueue[Callable[[], None]]] = []
-        self._done: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
         self._process = os.getpid()
 
     def run(self, kernel: Callable[[Member], object], size: int | None = None) -> None:
@@ -74,6 +73,8 @@ class Team:
 
     def _run(self, kernel: Callable[[Member], object], size: int) -> None:
         meeting = np.zeros(OWN + size * LINE, np.int64)
+        # New in every call: one that was interrupted leaves answers behind.
+        done: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
 
         def work(number: int) -> BaseException | None:
             try:
@@ -83,9 +84,14 @@ class Team:
                 return error
             return None
 
-        for number in range(1, size):
-            self._tasks[number - 1].put(lambda number=number: self._done.put(work(number)))  # type: ignore[misc]
-        errors = [work(0), *(self._done.get() for _ in range(1, size))]
+        try:
+            for number in range(1, size):
+                self._tasks[number - 1].put(lambda number=number: done.put(work(number)))  # type: ignore[misc]
+            errors = [work(0), *(done.get() for _ in range(1, size))]
+        except BaseException:
+            # Interrupted here: nobody is to wait for a thread that does not come.
+            meeting[ABANDONED] = 1
+            raise
         for error in errors:
             if error is not None:
                 raise error

@@ -3,7 +3,7 @@
 import math
 
 from accelnn.backends.numba._jit import inlined
-from accelnn.backends.numba.kernels.activations import RELU, TANH
+from accelnn.backends.numba.kernels.activations import RELU, SIGMOID, TANH, activate
 from accelnn.backends.numba.vectors import (
     absolute,
     exp_and_expm1,
@@ -28,6 +28,8 @@ __all__ = [
 # Moves of scores above this overflow expm1; sums of it below that come close to log1p's end.
 HUGE = 350.0
 SHRUNK = -0.5
+# Below this, s (1 - s) has lost digits or is about to.
+SMALLEST = 1e-290
 
 
 @inlined
@@ -58,16 +60,20 @@ def activation_change(kind, x, s, rest, d):
             return maximum(d, filled(d, -x))
         return maximum(d + x, filled(d, 0.0))
     if kind == TANH:
-        return 2.0 * logistic_change(s, rest, 2.0 * d)
-    return logistic_change(s, rest, d)
+        return 2.0 * logistic_change(2.0 * x, s, rest, 2.0 * d)
+    return logistic_change(x, s, rest, d)
 
 
 @inlined
-def logistic_change(s, rest, d):
+def logistic_change(x, s, rest, d):
     """Return s(x + d) - s(x) = s (1 - s) expm1(d) / (1 - s + s exp(d)).
 
-    Taken at d <= 0; a positive d is mirrored through s(x) = 1 - s(-x).
+    Taken at d <= 0; a positive d is mirrored through s(x) = 1 - s(-x). Where s (1 - s) underflows,
+    s(x) or 1 - s(x) is nothing beside what remains.
     """
+    if s * rest < SMALLEST:
+        after, _ = activate(SIGMOID, (d + x) if x < 0.0 else -1.0 * (d + x))
+        return after if x < 0.0 else -1.0 * after
     s_of_sign = where_positive(d, filled(d, rest), filled(d, s))
     rest_of_sign = where_positive(d, filled(d, s), filled(d, rest))
     exp, expm1 = exp_and_expm1(-1.0 * absolute(d))

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from accelnn.backends.numba._jit import inlined, loop
+from accelnn.backends.numba._jit import inlined, slow_loop
 from accelnn.backends.numba.kernels.changes import (
     activation,
     activation_change,
@@ -102,7 +102,7 @@ class Scratch(NamedTuple):
         return cls(*(np.empty(size) for size in sizes))
 
 
-@loop
+@slow_loop
 def differences(member, point, difference, series, scratch, out):
     """Write the flat gradient of the mean loss, each thread for units of its own."""
     point, difference, series, out = borrow((point, difference, series, out))

@@ -2,7 +2,7 @@
 
 import math
 
-from accelnn.backends.numba._jit import ZERO, inlined, loop
+from accelnn.backends.numba._jit import ZERO, inlined, slow_loop
 from accelnn.backends.numba.kernels.losses import (
     CROSS_ENTROPY,
     loss_of_row,
@@ -33,7 +33,7 @@ def forward_block(net, data, work, order, start, size):
     return net.table[last, OUTPUT_PANEL] * work.capacity * width(work.outputs)
 
 
-@loop
+@slow_loop
 def predict(member, net, data, work, order, as_scores, out):
     """Write scores, or what the loss makes of them, row by row."""
     member, net, data, work = borrow((member, net, data, work))
@@ -52,7 +52,7 @@ def predict(member, net, data, work, order, as_scores, out):
                 out[(start + row) * outputs + output] = at(work.outputs, here)
 
 
-@loop
+@slow_loop
 def evaluate(member, net, data, work, order, losses, hits):
     """Write each sample's loss, and count those whose largest score is that of their class."""
     member, net, data, work = borrow((member, net, data, work))

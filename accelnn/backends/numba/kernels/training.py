@@ -2,7 +2,7 @@
 
 import math
 
-from accelnn.backends.numba._jit import ZERO, loop
+from accelnn.backends.numba._jit import ZERO, inlined, slow_loop
 from accelnn.backends.numba.kernels.meeting import share, wait
 from accelnn.backends.numba.kernels.passes import (
     backward_first,
@@ -12,12 +12,12 @@ from accelnn.backends.numba.kernels.passes import (
     output_errors,
 )
 from accelnn.backends.numba.layout import OUTPUT_PANELS
-from accelnn.backends.numba.vectors import SHORT, borrow
+from accelnn.backends.numba.vectors import SHORT, borrow, flush_denormals, restore
 
 __all__ = ["train"]
 
 
-@loop
+@slow_loop
 def train(member, net, data, rule, work, row_losses, order, batch, done, losses):
     """Do one update per batch of `order`, after `done` of them, and write each batch's loss.
 
@@ -26,6 +26,14 @@ def train(member, net, data, rule, work, row_losses, order, batch, done, losses)
     """
     member, net, data, rule, work = borrow((member, net, data, rule, work))
     row_losses, order, losses = borrow((row_losses, order, losses))
+    before = flush_denormals()
+    take_steps(member, net, data, rule, work, row_losses, order, batch, done, losses)
+    restore(before)
+
+
+@inlined
+def take_steps(member, net, data, rule, work, row_losses, order, batch, done, losses):
+    """Do what `train` says."""
     depth = net.table.shape[0]
     for index in range(losses.size):
         start = index * batch

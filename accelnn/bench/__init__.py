@@ -1,0 +1,23 @@
+"""Measurements of accelnn and its peers, side by side in one run.
+
+Every contestant works in a process of its own, in the best form that its library has, and all take
+turns. `accelnn bench` is the door; nothing here is imported by the rest of accelnn.
+"""
+
+from accelnn.bench._plan import GROUPS, Case, plan
+from accelnn.bench._results import FORMAT, Measurement, Problem, Report
+from accelnn.bench._run import run
+from accelnn.bench._tables import TABLES, Table
+
+__all__ = [
+    "FORMAT",
+    "GROUPS",
+    "TABLES",
+    "Case",
+    "Measurement",
+    "Problem",
+    "Report",
+    "Table",
+    "plan",
+    "run",
+]

@@ -1,0 +1,39 @@
+"""What is to be done, in numbers that fit into a line of JSON."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+__all__ = ["Task"]
+
+
+@dataclass(frozen=True)
+class Task:
+    """The net and the data of a measurement.
+
+    Attributes
+    ----------
+    sizes : tuple of int
+        Widths of all layers.
+    activation : {"sigmoid", "relu"}
+        Between the layers.
+    batch : int
+        Samples per step, or per gradient.
+    dtype : {"float32", "float64"}
+        Of parameters, data and computations.
+    optimizer : {"sgd", "momentum", "adam"}
+        See `accelnn.bench.jobs.training.OPTIMIZERS`.
+    data : {"mnist", "5k", "gaussian"}
+        See `accelnn.bench.jobs.data`.
+    """
+
+    sizes: Sequence[int] = (784, 50, 10)
+    activation: str = "sigmoid"
+    batch: int = 100
+    dtype: str = "float32"
+    optimizer: str = "sgd"
+    data: str = "5k"
+
+    @property
+    def parameters(self) -> int:
+        """Number of weights and biases."""
+        return sum((a + 1) * b for a, b in zip(self.sizes[:-1], self.sizes[1:], strict=True))

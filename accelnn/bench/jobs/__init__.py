@@ -1,0 +1,1 @@
+"""What the worker processes do, one class a contestant; `accelnn.bench.worker` imports them."""

@@ -1,0 +1,77 @@
+"""What every job has, and the one loop that times them all."""
+
+import math
+import time
+from typing import Any
+
+from accelnn.bench._task import Task
+
+__all__ = ["Job", "amounts", "seconds_per_unit"]
+
+
+class Job:
+    """A contestant's way to do a task. Making one loads and places whatever it needs.
+
+    Attributes
+    ----------
+    granule : int
+        Amounts of work are whole multiples of this.
+    scale : float
+        How many times longer a whole unit takes than the part of it that is done.
+    """
+
+    granule = 1
+    scale = 1.0
+
+    def __init__(self, task: Task, threads: int) -> None:
+        self.task = task
+        self.threads = threads
+
+    def ready(self, amount: int) -> None:
+        """Get ready for runs of up to `amount`; this is not timed."""
+
+    def run(self, amount: int) -> None:
+        """Do that many units of work, and return when the last is done."""
+        raise NotImplementedError
+
+    def facts(self) -> dict[str, Any]:
+        """Return what is worth knowing besides the time, such as how right the result is."""
+        return {}
+
+
+def seconds_per_unit(job: Job, few: int, many: int) -> float:
+    """Return the slope between a run of `few` units and one of `many`: what a run costs once is out.
+
+    With ``few = 0`` it is the mean over `many`.
+    """
+    started = time.perf_counter()
+    if few:
+        job.run(few)
+    between = time.perf_counter()
+    job.run(many)
+    ended = time.perf_counter()
+    return job.scale * ((ended - between) - (between - started)) / (many - few)
+
+
+def amounts(job: Job, few: int, many: int, budget: float) -> tuple[int, int]:
+    """Warm up, and return how much to do so that one repeat takes about `budget` seconds at most.
+
+    Proportions are kept; `few` and `many` become whole multiples of the job's granule.
+    """
+    first = min(max(job.granule, few // 10), many)
+    job.ready(first)
+    job.run(first)
+    share = 1.0
+    if many > first:
+        started = time.perf_counter()
+        job.run(first)
+        cost = (time.perf_counter() - started) / first
+        share = min(1.0, budget / (max(cost, 1e-9) * (few + many)))
+    low, high = (_whole(n * share, job.granule) for n in (few, many))
+    high = max(high, low + job.granule)
+    job.ready(high)
+    return low, high
+
+
+def _whole(n: float, granule: int) -> int:
+    return granule * math.ceil(n / granule)

@@ -1,0 +1,76 @@
+"""scikit-learn trains."""
+
+import warnings
+from typing import Any
+
+import numpy as np
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.neural_network import MLPClassifier
+
+from accelnn.bench._task import Task
+from accelnn.bench.jobs import plain
+from accelnn.bench.jobs.training import Training
+from accelnn.optimizers import Adam, Momentum
+
+__all__ = ["Classifier"]
+
+ACTIVATIONS = {"sigmoid": "logistic", "relu": "relu"}
+
+
+class Classifier(Training):
+    """`MLPClassifier.fit`, whole epochs, whose batches it draws itself, within the time.
+
+    From the weights that all start from, without its penalty and without its early stop.
+    """
+
+    def __init__(self, task: Task, threads: int) -> None:
+        super().__init__(task, threads)
+        self.granule = self.per_epoch
+
+    def ready(self, amount: int) -> None:
+        """Do nothing: `fit` draws its batches itself."""
+
+    def begin(self) -> None:
+        """See `Training.begin`."""
+        rule = self.optimizer
+        x, t, *_ = self.data
+        options: dict[str, Any] = {"solver": "adam" if isinstance(rule, Adam) else "sgd"}
+        if isinstance(rule, Adam):
+            options |= dict(zip(("beta_1", "beta_2"), rule.betas, strict=True))
+            options |= {"epsilon": rule.eps}
+        else:
+            options |= {"momentum": rule.momentum if isinstance(rule, Momentum) else 0.0}
+        self.net = MLPClassifier(
+            tuple(self.task.sizes[1:-1]),
+            activation=ACTIVATIONS[self.task.activation],
+            alpha=0.0,
+            batch_size=self.task.batch,
+            learning_rate_init=rule.lr,
+            nesterovs_momentum=False,
+            tol=0.0,
+            n_iter_no_change=10**9,
+            warm_start=True,
+            random_state=0,
+            **options,
+        )
+        # This makes the weights, which are then replaced; a warm start keeps what is there.
+        first = self.task.batch
+        self.net.partial_fit(x[:first], t[:first], classes=np.arange(self.task.sizes[-1]))
+        for value, layer in zip(_layers(self.net), self.initial, strict=True):
+            value[...] = layer
+
+    def advance(self, first: int, last: int) -> None:
+        """See `Training.advance`."""
+        self.net.set_params(max_iter=(last - first) // self.per_epoch)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            self.net.fit(self.data.x, self.data.t)
+
+    def layers(self) -> plain.Layers:
+        """See `Training.layers`."""
+        return _layers(self.net)
+
+
+def _layers(net: MLPClassifier) -> plain.Layers:
+    pairs = zip(net.coefs_, net.intercepts_, strict=True)
+    return [layer for pair in pairs for layer in pair]

@@ -1,0 +1,46 @@
+"""Compilation ahead of time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from accelnn._validation import check_dtype
+from accelnn.backends import BackendLike, get_backend
+from accelnn.nets import MLP
+from accelnn.training._fit import fit
+
+__all__ = ["warmup"]
+
+
+def warmup(
+    *, backend: BackendLike | None = None, dtypes: Iterable[Any] = ("float32", "float64")
+) -> None:
+    """Compile all that training, evaluation and numerical gradients of nets need.
+
+    A backend that compiles does so when something is first called, which then takes some seconds.
+    What is compiled once is kept on disk where that is possible, and serves every width, depth,
+    activation, loss, optimiser and batch size: a later process, and a later net, does not wait.
+
+    Parameters
+    ----------
+    backend : str, Backend or subclass, optional
+        Whose code; see `accelnn.get_backend`. One that compiles nothing has nothing to do.
+    dtypes : iterable of str, default ("float32", "float64")
+        The dtypes of the nets to come.
+
+    Examples
+    --------
+    >>> import accelnn
+    >>> accelnn.warmup(backend="numpy")
+    """
+    backend = get_backend(backend)
+    for dtype in dtypes:
+        net = MLP([2, 2, 2], dtype=check_dtype(dtype), rng=0, backend=backend)
+        x, t = backend.asarray(np.eye(2), net.dtype), backend.asarray(np.arange(2))
+        fit(net, x, t, validation=(x, t), iters=1, rng=0)
+        net.predict(x)
+        net.gradient(x, t)
+        net.numerical_gradient(x, t)
