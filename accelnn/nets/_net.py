@@ -217,17 +217,19 @@ class Net:
             As in `loss`, or if the step is too small to move some parameter.
         """
         backend, xp = self.backend, self.backend.xp
-        flat = backend.zeros(self.size, "float64")
-        flat[...] = xp.astype(self.flat, backend.dtype("float64"))
+        flat = xp.astype(self.flat, backend.dtype("float64"), copy=False)
         rows, t = self._batch(x, t, dtype="float64")
         require_usable_step(backend, flat, method, step)
         engine = backend.engine(self.spec, "float64")
         if structured:
             out = engine.numerical_gradient(flat, rows, t, method=method, step=step)
         else:
+            # Its own and writable, because it is moved.
+            point = backend.zeros(self.size, "float64")
+            point[...] = flat
             out = numerical_gradient(
                 lambda moved: engine.loss(moved, rows, t),
-                flat,
+                point,
                 method=method,
                 step=step,
                 backend=backend,

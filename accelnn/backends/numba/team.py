@@ -10,9 +10,12 @@ from __future__ import annotations
 
 import os
 import queue
+import sys
 import threading
+import weakref
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple, TypeAlias
 
 import numba
 import numpy as np
@@ -24,6 +27,10 @@ __all__ = ["ABANDONED", "ARRIVED", "LINE", "OPENED", "OWN", "Member", "Team", "u
 # thread has failed; and from `OWN` on, how many meetings each thread has been to.
 LINE = 16
 ARRIVED, OPENED, ABANDONED, OWN = 0, LINE, 2 * LINE, 3 * LINE
+
+
+# What a thread is handed, one call after another; None ends it.
+Tasks: TypeAlias = "queue.SimpleQueue[Callable[[], None] | None]"
 
 
 class Member(NamedTuple):
@@ -54,15 +61,18 @@ class Team:
     def __init__(self, size: int) -> None:
         self.size = size
         self._busy = threading.Lock()
-        self._tasks: list[queue.SimpleQueue[Callable[[], None]]] = []
-        self._process = os.getpid()
+        self._tasks: list[Tasks] = []
+        _teams.add(self)
+        weakref.finalize(self, _dismiss, self._tasks)
+
+    def forget_threads(self) -> None:
+        """Start anew in a forked child, which has none of its parent's threads."""
+        self._busy = threading.Lock()
+        self._tasks.clear()
 
     def run(self, kernel: Callable[[Member], object], size: int | None = None) -> None:
         """Call ``kernel(member)`` in `size` threads (default: all) and wait for the last."""
         size = min(self.size, size or self.size)
-        if self._process != os.getpid():
-            # A forked child has this object but none of its threads.
-            self.__init__(self.size)  # type: ignore[misc]
         if size == 1 or not self._busy.acquire(blocking=False):
             kernel(Member(0, 1, np.zeros(OWN + LINE, np.int64)))
             return
@@ -99,7 +109,7 @@ class Team:
     def _hire(self, count: int) -> int:
         """Start the threads that are missing; return how many of `count` there are."""
         while len(self._tasks) < count:
-            tasks: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+            tasks: Tasks = queue.SimpleQueue()
             worker = threading.Thread(target=_serve, args=(tasks,), daemon=True, name="accelnn")
             try:
                 worker.start()
@@ -111,11 +121,39 @@ class Team:
 
 
 def usable_threads() -> int:
-    """Return how many threads to use: the processors of this process, or NUMBA_NUM_THREADS."""
+    """Return how many threads to use: NUMBA_NUM_THREADS, or what this process may run on."""
     config: Any = numba.config
-    return int(config.NUMBA_NUM_THREADS)
+    threads = int(config.NUMBA_NUM_THREADS)
+    return threads if "NUMBA_NUM_THREADS" in os.environ else min(threads, _processor_quota())
 
 
-def _serve(tasks: queue.SimpleQueue[Callable[[], None]]) -> None:
-    while True:
-        tasks.get()()
+def _processor_quota() -> int:
+    """Return how many processors' time a Linux container is given, at least one."""
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
+        return max(1, int(quota) // int(period))
+    except (OSError, ValueError):
+        # Not Linux, no container, or "max": no limit.
+        return sys.maxsize
+
+
+_teams: weakref.WeakSet[Team] = weakref.WeakSet()
+
+
+def _forget_all_threads() -> None:
+    for team in _teams:
+        team.forget_threads()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_all_threads)
+
+
+def _dismiss(all_tasks: list[Tasks]) -> None:
+    for tasks in all_tasks:
+        tasks.put(None)
+
+
+def _serve(tasks: Tasks) -> None:
+    while (task := tasks.get()) is not None:
+        task()

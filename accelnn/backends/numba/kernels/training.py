@@ -58,7 +58,8 @@ def take_steps(member, net, data, rule, work, row_losses, order, batch, done, lo
         loss = 0.0
         for row in range(size):
             loss += row_losses[row]
-        loss /= size
+        # Rounded to the dtype of the net, in which it may be infinite.
+        loss = float(work.outputs.dtype.type(loss / size))
         if member.number == 0:
             losses[index] = loss
         if rule.kind >= 0 and not math.isfinite(loss):

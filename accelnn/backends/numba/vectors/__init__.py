@@ -1,0 +1,65 @@
+"""Vectors in compiled code: as many numbers as two registers of this processor hold.
+
+LLVM vectorises a loop when it can prove that it may; kernels that live from it say so instead. A
+vector is loaded from an array, computed with by ``+ - * /``, where a number stands for itself in
+every lane, and stored. Arrays are indexed flat and unchecked.
+"""
+
+from accelnn.backends.numba.vectors import _operators  # noqa: F401 - defines + - * /
+from accelnn.backends.numba.vectors._denormals import flush_denormals, restore
+from accelnn.backends.numba.vectors._functions import (
+    absolute,
+    exp_and_expm1,
+    first_lanes,
+    largest,
+    maximum,
+    root,
+    total,
+    where_positive,
+)
+from accelnn.backends.numba.vectors._memory import (
+    at,
+    borrow,
+    filled,
+    load,
+    prefetch,
+    store,
+    width,
+    zeros,
+)
+from accelnn.backends.numba.vectors._products import (
+    add_products,
+    multiply_add,
+    rows_of_zeros,
+    store_rows,
+)
+from accelnn.backends.numba.vectors._type import LANES, SHORT, TALL, WIDE
+
+__all__ = [
+    "LANES",
+    "SHORT",
+    "TALL",
+    "WIDE",
+    "absolute",
+    "add_products",
+    "at",
+    "borrow",
+    "exp_and_expm1",
+    "filled",
+    "first_lanes",
+    "flush_denormals",
+    "largest",
+    "load",
+    "maximum",
+    "multiply_add",
+    "prefetch",
+    "restore",
+    "root",
+    "rows_of_zeros",
+    "store",
+    "store_rows",
+    "total",
+    "where_positive",
+    "width",
+    "zeros",
+]

@@ -1,0 +1,131 @@
+"""Vectors from arrays and back, flat and unchecked."""
+
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.extending import intrinsic
+
+from accelnn.backends.numba.vectors._type import (
+    I32,
+    I64,
+    Vector,
+    constant,
+    llvm_type,
+    load_vector,
+    pointer_to,
+    splat,
+    store_vector,
+)
+
+__all__ = ["at", "borrow", "filled", "load", "prefetch", "store", "width", "zeros"]
+
+
+@intrinsic
+def borrow(typing, arguments):
+    """Return an argument of a kernel, an array or a tuple with arrays in it, without its counts.
+
+    Numba counts references to arrays atomically whenever they are handed on, and threads that share
+    an array then wait for each other. The caller of a kernel keeps its arguments alive anyway; of
+    an array that the kernel itself has made, this must not be used.
+    """
+
+    def without_counts(context, builder, type_, value):
+        if isinstance(type_, types.Array):
+            array = context.make_array(type_)(context, builder, value)
+            array.meminfo = cgutils.get_null_value(array.meminfo.type)
+            array.parent = cgutils.get_null_value(array.parent.type)
+            return array._getvalue()  # noqa: SLF001 - Numba's own way to end an array
+        if isinstance(type_, types.BaseTuple):
+            for i, member in enumerate(type_):
+                item = builder.extract_value(value, i)
+                item = without_counts(context, builder, member, item)
+                value = builder.insert_value(value, item, i)
+        return value
+
+    def generate(context, builder, signature, args):
+        return without_counts(context, builder, signature.return_type, args[0])
+
+    return arguments(arguments), generate
+
+
+@intrinsic
+def zeros(typing, array):
+    """Return a vector of zeros of the dtype of `array`."""
+
+    def generate(context, builder, signature, args):
+        return constant(llvm_type(signature.return_type), 0.0)
+
+    return Vector(array.dtype)(array), generate
+
+
+@intrinsic
+def width(typing, array):
+    """Return the number of lanes for the dtype of `array`, known when the kernel is compiled."""
+
+    def generate(context, builder, signature, args):
+        return I64(llvm_type(Vector(signature.args[0].dtype)).count)
+
+    return types.intp(array), generate
+
+
+@intrinsic
+def filled(typing, like, number):
+    """Return a vector of the dtype of an array or vector with `number` in every lane."""
+
+    def generate(context, builder, signature, args):
+        return splat(builder, args[1], llvm_type(signature.return_type))
+
+    return Vector(like.dtype)(like, like.dtype), generate
+
+
+@intrinsic
+def load(typing, array, i):
+    """Return the vector at ``array[i]``."""
+
+    def generate(context, builder, signature, args):
+        pointer = pointer_to(context, builder, signature.args[0], *args)
+        return load_vector(builder, pointer, llvm_type(signature.return_type))
+
+    return Vector(array.dtype)(array, types.intp), generate
+
+
+@intrinsic
+def store(typing, array, i, vector):
+    """Write a vector at ``array[i]``."""
+
+    def generate(context, builder, signature, args):
+        pointer = pointer_to(context, builder, signature.args[0], args[0], args[1])
+        store_vector(builder, args[2], pointer)
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, vector), generate
+
+
+@intrinsic
+def at(typing, array, i):
+    """Return ``array[i]``; integers as they index."""
+
+    def generate(context, builder, signature, args):
+        pointer = pointer_to(context, builder, signature.args[0], *args)
+        value = builder.load(pointer)
+        if not isinstance(signature.args[0].dtype, types.Integer) or value.type == I64:
+            return value
+        return builder.zext(value, I64)
+
+    result = types.intp if isinstance(array.dtype, types.Integer) else array.dtype
+    return result(array, types.intp), generate
+
+
+@intrinsic
+def prefetch(typing, array, i):
+    """Ask for the cache line of ``array[i]``, which may lie anywhere."""
+
+    def generate(context, builder, signature, args):
+        pointer = pointer_to(context, builder, signature.args[0], *args)
+        pointer = builder.bitcast(pointer, ir.IntType(8).as_pointer())
+        kind = ir.FunctionType(ir.VoidType(), [pointer.type, I32, I32, I32])
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        read, keep_in_l2, data = I32(0), I32(2), I32(1)
+        builder.call(function, [pointer, read, keep_in_l2, data])
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp), generate

@@ -1,0 +1,127 @@
+"""The type of vectors, and the pieces of machine code that everything about them is made of."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import llvmlite.binding
+import numpy as np
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.extending import models, register_model
+
+__all__ = [
+    "I32",
+    "I64",
+    "IS_X86",
+    "LANES",
+    "SHORT",
+    "TALL",
+    "WIDE",
+    "Vector",
+    "call",
+    "constant",
+    "horner",
+    "is_single",
+    "llvm_type",
+    "load_vector",
+    "pointer_to",
+    "reduce",
+    "splat",
+    "store_vector",
+]
+
+
+_features = llvmlite.binding.get_host_cpu_features()
+IS_X86 = _features.get("sse2", False)
+_avx512 = _features.get("avx512f", False)
+_REGISTER_BYTES = 64 if _avx512 else 32 if _features.get("avx", False) else 16
+_MANY_REGISTERS = _avx512 or not IS_X86
+
+# Numbers in a vector.
+LANES = {np.float32: 2 * _REGISTER_BYTES // 4, np.float64: 2 * _REGISTER_BYTES // 8}
+# Rows of a product whose sums stay in registers, with three more for what is multiplied; the rest
+# of the rows come in blocks of `SHORT`. In a transposed product, a divisor of `LANES`.
+TALL = 12 if _MANY_REGISTERS else 6
+SHORT = 4
+WIDE = min(8 if _MANY_REGISTERS else 4, *LANES.values())
+
+I32 = ir.IntType(32)
+I64 = ir.IntType(64)
+
+
+class Vector(types.Type):
+    """Numba's type of a vector of `LANES` numbers of one dtype."""
+
+    def __init__(self, dtype: types.Float) -> None:
+        self.dtype = dtype
+        super().__init__(f"Vector({dtype})")
+
+
+def llvm_type(vector: Vector) -> ir.VectorType:
+    if vector.dtype == types.float32:
+        return ir.VectorType(ir.FloatType(), LANES[np.float32])
+    return ir.VectorType(ir.DoubleType(), LANES[np.float64])
+
+
+@register_model(Vector)
+class _VectorModel(models.PrimitiveModel):
+    def __init__(self, manager: Any, vector: Vector) -> None:
+        super().__init__(manager, vector, llvm_type(vector))
+
+
+def is_single(kind: ir.VectorType) -> bool:
+    return isinstance(kind.element, ir.FloatType)
+
+
+def pointer_to(context: Any, builder: Any, array_type: Any, array: Any, i: Any) -> Any:
+    data = context.make_array(array_type)(context, builder, array).data
+    return builder.gep(data, [i], inbounds=True)
+
+
+def load_vector(builder: Any, pointer: Any, kind: ir.VectorType) -> Any:
+    pointer = builder.bitcast(pointer, kind.as_pointer())
+    return builder.load(pointer, align=4 if is_single(kind) else 8)
+
+
+def store_vector(builder: Any, value: Any, pointer: Any) -> None:
+    pointer = builder.bitcast(pointer, value.type.as_pointer())
+    builder.store(value, pointer, align=4 if is_single(value.type) else 8)
+
+
+def splat(builder: Any, number: Any, kind: ir.VectorType) -> Any:
+    undefined = ir.Constant(kind, ir.Undefined)
+    first = builder.insert_element(undefined, number, I32(0))
+    mask = ir.Constant(ir.VectorType(I32, kind.count), [0] * kind.count)
+    return builder.shuffle_vector(first, undefined, mask)
+
+
+def constant(kind: ir.VectorType, number: float) -> ir.Constant:
+    rounded = float(np.float32(number)) if is_single(kind) else number
+    return ir.Constant(kind, [rounded] * kind.count)
+
+
+def call(builder: Any, name: str, *args: Any) -> Any:
+    """Call an LLVM intrinsic of vectors that returns one of their kind."""
+    kind = args[0].type
+    full_name = f"llvm.{name}.v{kind.count}f{32 if is_single(kind) else 64}"
+    signature = ir.FunctionType(kind, [kind] * len(args))
+    return builder.call(cgutils.get_or_insert_function(builder.module, signature, full_name), args)
+
+
+def horner(builder: Any, x: Any, coefficients: Sequence[float]) -> Any:
+    """Return the sum of ``coefficients[k] * x**k``."""
+    result = constant(x.type, coefficients[-1])
+    for coefficient in reversed(coefficients[:-1]):
+        result = call(builder, "fmuladd", result, x, constant(x.type, coefficient))
+    return result
+
+
+def reduce(builder: Any, x: Any, combine: Callable[[Any, Any], Any]) -> Any:
+    """Combine lanes pairwise, halves with halves, into one number."""
+    lanes, undefined = x.type.count, ir.Constant(x.type, ir.Undefined)
+    while lanes > 1:
+        lanes //= 2
+        order = [(i + lanes) % x.type.count for i in range(x.type.count)]
+        mask = ir.Constant(ir.VectorType(I32, x.type.count), order)
+        x = combine(x, builder.shuffle_vector(x, undefined, mask))
+    return builder.extract_element(x, I32(0))
