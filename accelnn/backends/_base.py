@@ -46,6 +46,12 @@ class Backend:
     def __repr__(self) -> str:
         return f"<accelnn backend {self.name!r} on {self.device}>"
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A backend holds a device and compiled code: it is found again where it arrives.
+        from accelnn.backends._resolve import get_backend, reference
+
+        return get_backend, (reference(self),)
+
     # Identity -------------------------------------------------------------------------------
 
     @classmethod

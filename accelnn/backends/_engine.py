@@ -297,7 +297,7 @@ class Engine:
         """Cut the weights of a unit so that no temporary array outgrows `CHUNK_ELEMENTS`."""
         weights, samples = moved_by.shape
         last = len(self.spec.sizes) - 2
-        along = layer >= last - 1 and hasattr(self.spec.loss, "delta_along")
+        along = layer >= last - 1 and _tells_along(self.spec.loss)
         widest = 1 if along else max(self.spec.sizes[layer + 1 :])
         return _slices(weights, max(1, CHUNK_ELEMENTS // (max(1, samples) * widest)))
 
@@ -329,10 +329,21 @@ class Engine:
 
     def _change_along(self, scores: Array, moves: Array, direction: Array, t: Array) -> Array:
         """Return the change of the loss for scores moved along one direction."""
-        loss = self.spec.loss
-        if hasattr(loss, "delta_along"):
+        loss: Any = self.spec.loss
+        if _tells_along(loss):
             return loss.delta_along(scores, moves, direction, t, backend=self.backend)
         return loss.delta(scores, moves[..., None] * direction, t, backend=self.backend)
+
+
+def _tells_along(loss: Any) -> bool:
+    """Return whether a loss has a `delta_along` that belongs to its `delta`.
+
+    A class that extends another may have changed only one of them.
+    """
+    for cls in type(loss).__mro__:
+        if "delta" in vars(cls) or "delta_along" in vars(cls):
+            return "delta_along" in vars(cls)
+    return False
 
 
 def _slices(total: int, length: int) -> Iterator[slice]:

@@ -16,7 +16,14 @@ from accelnn.backends._base import Backend
 from accelnn.backends._registry import backend_named, inferable, instance_of, is_backend
 from accelnn.errors import BackendMismatchError, BackendUnavailableError
 
-__all__ = ["BackendLike", "get_backend", "resolve", "set_backend", "use_backend"]
+__all__ = [
+    "BackendLike",
+    "get_backend",
+    "reference",
+    "resolve",
+    "set_backend",
+    "use_backend",
+]
 
 BackendLike: TypeAlias = str | Backend | type[Backend]
 
@@ -150,3 +157,12 @@ def _infer(arrays: tuple[object, ...]) -> Backend | None:
 
 def _owner(x: object) -> Backend | type[Backend] | None:
     return next((candidate for candidate in inferable() if candidate.owns(x)), None)
+
+
+def reference(backend: Backend) -> BackendLike:
+    """Return how to find a backend again in another process."""
+    try:
+        known = get_backend(backend.name) is backend
+    except (ValueError, ImportError):
+        known = False
+    return backend.name if known else type(backend)

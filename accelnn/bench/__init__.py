@@ -6,7 +6,7 @@ turns. `accelnn bench` is the door; nothing here is imported by the rest of acce
 
 from accelnn.bench._plan import GROUPS, Case, plan
 from accelnn.bench._results import FORMAT, Measurement, Problem, Report
-from accelnn.bench._run import run
+from accelnn.bench._run import run, turns
 from accelnn.bench._tables import TABLES, Table
 
 __all__ = [
@@ -20,4 +20,5 @@ __all__ = [
     "Table",
     "plan",
     "run",
+    "turns",
 ]

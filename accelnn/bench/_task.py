@@ -1,6 +1,5 @@
 """What is to be done, in numbers that fit into a line of JSON."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 __all__ = ["Task"]
@@ -26,12 +25,16 @@ class Task:
         See `accelnn.bench.jobs.data`.
     """
 
-    sizes: Sequence[int] = (784, 50, 10)
+    sizes: tuple[int, ...] = (784, 50, 10)
     activation: str = "sigmoid"
     batch: int = 100
     dtype: str = "float32"
     optimizer: str = "sgd"
     data: str = "5k"
+
+    def __post_init__(self) -> None:
+        # JSON knows lists only.
+        object.__setattr__(self, "sizes", tuple(self.sizes))
 
     @property
     def parameters(self) -> int:

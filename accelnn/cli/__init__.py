@@ -1,4 +1,4 @@
-"""The command line: ``accelnn train``, ``accelnn backends`` and ``accelnn check-gradient``."""
+"""The command line: ``accelnn train``, ``bench``, ``backends`` and ``check-gradient``."""
 
 from accelnn._optional import import_optional
 

@@ -4,6 +4,7 @@ import click
 
 from accelnn._version import __version__
 from accelnn.cli._backends import backends
+from accelnn.cli._bench import bench
 from accelnn.cli._check_gradient import check_gradient
 from accelnn.cli._train import train
 
@@ -16,5 +17,5 @@ def app() -> None:
     """From-scratch neural networks at hardware speed, with gradients you can trust."""
 
 
-for _command in (train, backends, check_gradient):
+for _command in (train, bench, backends, check_gradient):
     app.add_command(_command)

@@ -71,7 +71,7 @@ class Net:
     def __reduce__(self) -> tuple[Callable[..., "Net"], tuple[Any, ...], dict[str, Any]]:
         # Without the engine, which may hold compiled code: it is made again where the net arrives.
         flat = self.backend.to_numpy(self.flat)
-        arguments = (type(self), self.spec, flat, self.dtype, _reference(self.backend))
+        arguments = (type(self), self.spec, flat, self.dtype, self.backend)
         return rebuild, arguments, self._extras()
 
     @property
@@ -340,12 +340,3 @@ def rebuild(
     net = object.__new__(cls)
     Net.__init__(net, spec, flat, dtype, get_backend(backend))
     return net
-
-
-def _reference(backend: Backend) -> BackendLike:
-    """Return how to find a backend again in another process."""
-    try:
-        known = get_backend(backend.name) is backend
-    except (ValueError, ImportError):
-        known = False
-    return backend.name if known else type(backend)

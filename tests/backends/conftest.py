@@ -1,4 +1,4 @@
-"""A registry that each test leaves as it was, fresh interpreters, and a tour of the library."""
+"""A registry that each test leaves as it was, fresh interpreters, Numba, a tour of the library."""
 
 import os
 import subprocess
@@ -10,6 +10,7 @@ import pytest
 
 import accelnn
 from accelnn.backends import _registry
+from accelnn.errors import BackendUnavailableError
 from accelnn.losses import LOSSES
 
 
@@ -17,6 +18,15 @@ from accelnn.losses import LOSSES
 def registry_as_it_was(monkeypatch):
     for name in ("_registered", "_announced", "_instances"):
         monkeypatch.setattr(_registry, name, dict(getattr(_registry, name)))
+
+
+@pytest.fixture(scope="session")
+def compiled():
+    """Return the Numba backend, or skip."""
+    try:
+        return accelnn.get_backend("numba")
+    except BackendUnavailableError as error:
+        pytest.skip(f"numba: {error.reason}")
 
 
 @pytest.fixture

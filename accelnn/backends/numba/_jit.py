@@ -59,22 +59,47 @@ def is_compiled(function: Any) -> bool:
 def _compiled(function: Callable[..., Any], *, announced: bool) -> Any:
     try:
         compiled = _njit(function, cache=True, **OPTIONS)
-        kept = True
+        kept = _stamp(compiled)
     except RuntimeError:
         # No cache folder can be written, as in a read-only install without a home directory.
-        compiled = _njit(function, **OPTIONS)
         kept = False
+    if not kept:
+        compiled = _njit(function, **OPTIONS)
     cache = getattr(compiled, "_cache", None)  # Numba has no public handle of it
     if cache is None:
         # Under NUMBA_DISABLE_JIT this is the function itself.
         return compiled
     if kept:
-        # Numba looks at the function's own file, but its code holds that of the files it calls.
-        cache._cache_file._source_stamp = _stamp_of_all_kernels()  # noqa: SLF001 - as above
         cache.save_overload = _or_nothing(cache, cache.save_overload)
-    load = _or_nothing(cache, cache.load_overload)
+    load = _or_nothing(cache, _checked(cache.load_overload))
     cache.load_overload = _announcing(load, function, kept=kept) if announced else load
     return compiled
+
+
+def _checked(load: Callable[..., Any]) -> Callable[..., Any]:
+    """Refuse code for other arguments: processes that save at once may give files one name."""
+
+    def loaded(signature: Any, context: Any) -> Any:
+        found = load(signature, context)
+        if found is not None and found.signature.args != tuple(signature):
+            msg = f"the cache has {found.signature} in the place of {signature}"
+            raise ValueError(msg)
+        return found
+
+    return loaded
+
+
+def _stamp(compiled: Any) -> bool:
+    """Make a cache forget its code when any kernel's source changes; return whether that is done.
+
+    Numba looks at the function's own file, but its code holds that of the files it calls.
+    """
+    file: Any = getattr(getattr(compiled, "_cache", None), "_cache_file", None)
+    if not hasattr(file, "_source_stamp"):
+        # NUMBA_DISABLE_JIT, or a Numba that does it otherwise.
+        return False
+    file._source_stamp = _stamp_of_all_kernels()  # noqa: SLF001 - Numba has no public handle
+    return True
 
 
 def _announcing(
@@ -105,7 +130,8 @@ def _stamp_of_all_kernels() -> str:
     folder = Path(__file__).parent
     digest = hashlib.blake2b(digest_size=16)
     for path in sorted(folder.rglob("*.py")):
-        digest.update(path.read_bytes())
+        source = path.read_bytes()
+        digest.update(f"{path.relative_to(folder)} {len(source)}\n".encode() + source)
     return digest.hexdigest()
 
 
@@ -115,8 +141,9 @@ def _or_nothing(cache: Any, method: Callable[..., Any]) -> Callable[..., Any]:
     def tried(*args: Any) -> Any:
         try:
             return method(*args)
-        except OSError:
+        except OSError as error:
             # The disk is full, the folder gone or not ours.
+            logger.debug("no cache of compiled kernels: %s", error)
             return None
         except Exception:  # noqa: BLE001 - what unpickling raises, which may be anything
             # The index is damaged, or names classes that this version of accelnn does not have.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -30,7 +29,7 @@ NARROW_COLUMNS = 1 << 16
 class PackedDataset(Dataset):
     """A data set with the form that kernels read.
 
-    Where the non-zeros are stored apart, they are all that is stored: `x` is made of them when
+    Where the non-zeros are stored apart, they are all that is stored: `x` is made of them whenever
     something asks for it.
 
     Attributes
@@ -59,7 +58,14 @@ class PackedDataset(Dataset):
         """Number of inputs per sample."""
         return self._inputs
 
-    @functools.cached_property
+    def __repr__(self) -> str:
+        form = "non-zeros" if self.kernel_data.sparse else "dense"
+        return (
+            f"<PackedDataset of {self.size:,} samples with {self.inputs:,} inputs, {form}, "
+            f"{self.dtype} on {self.backend.name}>"
+        )
+
+    @property
     def x(self) -> np.ndarray:
         """Samples, of shape (n, inputs)."""
         data = self.kernel_data
@@ -77,7 +83,7 @@ def pack_dataset(
     """Keep the non-zeros alone if that is faster, else all of `x`."""
     nonzeros = _nonzeros(x, backend.team)
     if nonzeros is not None:
-        data = kernel_data(x[:0], t, nonzeros)
+        data = kernel_data(np.zeros((0, x.shape[1]), x.dtype), t, nonzeros)
     else:
         data = kernel_data(x.copy() if copy else x, t)
     return PackedDataset(data, x.shape[1], t, backend, dtype)
@@ -92,7 +98,7 @@ def kernel_data(
     labelled = np.issubdtype(t.dtype, np.integer)
     starts, columns, values = nonzeros or (
         np.zeros(0, np.int64),
-        np.zeros(0, _column_type(x.shape[1])),
+        np.zeros(0, np.uint16),
         np.zeros(0, x.dtype),
     )
     return Data(

@@ -8,8 +8,9 @@ import numpy as np
 
 from accelnn import optimizers
 from accelnn.backends._engine import DIFFERENCES, Dataset, Engine, Optimizer, TrainingState
-from accelnn.backends._spec import ACTIVATIONS, NetSpec
+from accelnn.backends._spec import NetSpec
 from accelnn.backends.numba.dataset import PackedDataset, kernel_array, kernel_data
+from accelnn.backends.numba.kernels.activations import ACTIVATIONS
 from accelnn.backends.numba.kernels.differences import (
     SERIES,
     Difference,
@@ -33,9 +34,13 @@ __all__ = ["NumbaEngine"]
 
 # The rule that stores the gradient where others have their state.
 STORE_GRADIENT = -1
+# Below this many samples, packing the parameters costs more than NumPy's products.
+FEW = 16
 # Samples times parameters of one call of the training kernel: some tenths of a second, so that
 # Ctrl-C is heard.
 CALL_WORK = 10_000_000_000
+# The same of the kernel of differences, which also bounds its memory.
+DIFFERENCE_WORK = 100_000_000
 
 
 class NumbaEngine(Engine):
@@ -59,14 +64,23 @@ class NumbaEngine(Engine):
 
     def scores(self, params: np.ndarray, x: np.ndarray) -> np.ndarray:
         """See `Engine.scores`."""
+        if len(x) < FEW:
+            few: np.ndarray = super().scores(params, x)
+            return few
         return self._outputs(params, x, as_scores=True)
 
     def predict(self, params: np.ndarray, x: np.ndarray) -> np.ndarray:
         """See `Engine.predict`."""
+        if len(x) < FEW:
+            few: np.ndarray = super().predict(params, x)
+            return few
         return self._outputs(params, x, as_scores=False)
 
     def loss(self, params: np.ndarray, x: np.ndarray, t: np.ndarray) -> np.ndarray:
         """See `Engine.loss`."""
+        if len(x) < FEW:
+            few: np.ndarray = super().loss(params, x, t)
+            return few
         loss, _ = self._evaluate(params, kernel_data(x, t), len(x))
         return self._scalar(loss)
 
@@ -79,7 +93,10 @@ class NumbaEngine(Engine):
         self, params: np.ndarray, x: np.ndarray, t: np.ndarray, out: np.ndarray
     ) -> np.ndarray:
         """See `Engine.loss_and_gradient`."""
-        rule = Rule(STORE_GRADIENT, np.zeros(4), self._packed_zeros(2))
+        if len(x) < FEW:
+            few: np.ndarray = super().loss_and_gradient(params, x, t, out)
+            return few
+        rule = Rule(STORE_GRADIENT, np.zeros(4), self._packed_zeros(1))
         order = np.arange(len(x))
         losses = self._train(self._net(params), kernel_data(x, t), rule, order, order.size, 0)
         self._unpack(rule.slots, out)
@@ -94,24 +111,19 @@ class NumbaEngine(Engine):
                 params, x, t, method=method, step=step
             )
             return portable
-        signs, weights = np.array(DIFFERENCES[method]).T
-        difference = Difference(signs * step, weights / step)
-        point, out = self._point(params, x, t), np.empty(self.spec.size)
-        scratch = [
-            Scratch.of(max(self.spec.sizes), self._lanes) for _ in range(self.backend.threads)
-        ]
-        self._run(
-            lambda member: differences(
-                member, point, difference, SERIES, scratch[member.number], out
-            )
-        )
+        out, samples = np.zeros(self.spec.size), len(x)
+        step_samples = max(1, DIFFERENCE_WORK // self.spec.size)
+        for start in range(0, samples, step_samples):
+            piece = slice(start, min(start + step_samples, samples))
+            gradient = self._differences(params, x[piece], t[piece], method, step)
+            out += gradient * ((piece.stop - piece.start) / samples)
         return out
 
     def train(
         self, state: TrainingState, data: Dataset, order: np.ndarray, batch: int
     ) -> np.ndarray:
         """See `Engine.train`."""
-        numbers = _rule_numbers(state.optimizer)
+        numbers = _rule_numbers(state.optimizer, self._dtype)
         if numbers is None or state.gradient != "analytic":
             return super().train(state, data, order, batch)
         net, slots = self._net(state.params), self._packed_zeros(2)
@@ -119,21 +131,19 @@ class NumbaEngine(Engine):
         parts = np.split(slots, 2)
         for slot, part in zip(state.slots, parts, strict=False):
             self._pack(slot, part)
-        data_for_kernel, losses = self._readable(state.params, data), [np.zeros(0)]
+        losses = [np.zeros(0)]
         steps = max(1, CALL_WORK // (batch * self.spec.size))
-        try:
-            for start in range(0, order.size, steps * batch):
-                piece = order[start : start + steps * batch]
-                losses.append(self._train(net, data_for_kernel, rule, piece, batch, state.step))
-                finished = int(np.isfinite(losses[-1]).sum())
-                state.step += finished
-                if finished < losses[-1].size:
-                    break
-        finally:
-            # Also when interrupted: what the steps so far have reached is kept.
+        for start in range(0, order.size, steps * batch):
+            piece, readable = order[start : start + steps * batch], self._readable(net.params, data)
+            losses.append(self._train(net, readable, rule, piece, batch, state.step))
+            # After every piece, so that an interruption leaves what was reached before it.
             self._unpack(net.params, state.params)
             for slot, part in zip(state.slots, parts, strict=False):
                 self._unpack(part, slot)
+            finished = int(np.isfinite(losses[-1]).sum())
+            state.step += finished
+            if finished < losses[-1].size:
+                break
         return np.concatenate(losses)
 
     # Pieces -------------------------------------------------------------------------------------
@@ -163,6 +173,22 @@ class NumbaEngine(Engine):
             len(works),
         )
         return float(losses.mean()), int(hits.sum()) / samples
+
+    def _differences(
+        self, params: np.ndarray, x: np.ndarray, t: np.ndarray, method: str, step: float
+    ) -> np.ndarray:
+        signs, weights = np.array(DIFFERENCES[method]).T
+        difference = Difference(signs * step, weights / step)
+        point, out = self._point(params, x, t), np.empty(self.spec.size)
+        scratch = [
+            Scratch.of(max(self.spec.sizes), self._lanes) for _ in range(self.backend.threads)
+        ]
+        self._run(
+            lambda member: differences(
+                member, point, difference, SERIES, scratch[member.number], out
+            )
+        )
+        return out
 
     def _point(self, params: np.ndarray, x: np.ndarray, t: np.ndarray) -> Point:
         """Return what differences need to know of the net and of the samples."""
@@ -222,10 +248,10 @@ class NumbaEngine(Engine):
         return Net(self._layout.table, packed, self._activation_number, loss)
 
     def _pack(self, flat: np.ndarray, packed: np.ndarray) -> None:
-        pack(self._layout.table, self._lanes, kernel_array(flat), packed)
+        pack(self._layout.table, kernel_array(flat), packed)
 
     def _unpack(self, packed: np.ndarray, flat: np.ndarray) -> None:
-        unpack(self._layout.table, self._lanes, packed, flat)
+        unpack(self._layout.table, packed, flat)
 
     def _packed_zeros(self, copies: int) -> np.ndarray:
         return aligned_zeros(copies * self._layout.size, self._dtype)
@@ -248,7 +274,7 @@ class NumbaEngine(Engine):
         )
 
 
-def _rule_numbers(optimizer: Optimizer) -> np.ndarray | None:
+def _rule_numbers(optimizer: Optimizer, dtype: np.dtype) -> np.ndarray | None:
     """Return learning rate, up to two fractions and eps, or None if there is no code for it."""
     if type(optimizer) not in (getattr(optimizers, name) for name in RULES):
         return None
@@ -257,6 +283,8 @@ def _rule_numbers(optimizer: Optimizer) -> np.ndarray | None:
     ]
     first, second = getattr(optimizer, "betas", (*fractions, 0.0, 0.0)[:2])
     eps = getattr(optimizer, "eps", 1.0)
-    # Where a gradient is zero, eps = 0 divides zero by zero, and the filling of panels has no
-    # other gradient.
-    return np.array([optimizer.lr, first, second, eps]) if eps > 0.0 else None  # type: ignore[attr-defined]
+    # Where a gradient is zero, eps = 0 divides zero by zero, and the filling of panels has no other
+    # gradient; and what is no normal number is zero here.
+    if eps < np.finfo(dtype).tiny:
+        return None
+    return np.array([optimizer.lr, first, second, eps])  # type: ignore[attr-defined]

@@ -12,6 +12,7 @@ import os
 import queue
 import sys
 import threading
+import time
 import weakref
 from collections.abc import Callable
 from pathlib import Path
@@ -20,14 +21,28 @@ from typing import Any, NamedTuple, TypeAlias
 import numba
 import numpy as np
 
-__all__ = ["ABANDONED", "ARRIVED", "LINE", "OPENED", "OWN", "Member", "Team", "usable_threads"]
+__all__ = [
+    "ABANDONED",
+    "ALONE",
+    "ARRIVED",
+    "LINE",
+    "OPENED",
+    "OWN",
+    "WAITED",
+    "Member",
+    "Team",
+    "usable_threads",
+]
 
 # Numbers of 8 bytes in two cache lines, which are fetched together. Places in the array in which
 # a team keeps its counts, each on lines of its own: how many came, which meeting is over, whether a
-# thread has failed; and from `OWN` on, how many meetings each thread has been to.
+# thread has failed, how long threads have waited in all, whether one goes on alone; and from `OWN`
+# on, how many meetings each thread has been to.
 LINE = 16
-ARRIVED, OPENED, ABANDONED, OWN = 0, LINE, 2 * LINE, 3 * LINE
+ARRIVED, OPENED, ABANDONED, WAITED, ALONE, OWN = range(0, 6 * LINE, LINE)
 
+# How long calls run alone after one in which threads mostly waited for one that had no processor.
+ALONE_SECONDS = 1.0
 
 # What a thread is handed, one call after another; None ends it.
 Tasks: TypeAlias = "queue.SimpleQueue[Callable[[], None] | None]"
@@ -54,16 +69,18 @@ class Member(NamedTuple):
 class Team:
     """Up to `size` threads, of which the caller's is the first.
 
-    One call at a time has the team. A call that finds it busy, and one in a thread that cannot
-    have others, runs alone, which changes its time but not its result.
+    One call at a time has the team. A call that finds it busy, and one soon after other programs
+    took the processors away, runs alone, which changes its time but not its result.
     """
 
     def __init__(self, size: int) -> None:
         self.size = size
         self._busy = threading.Lock()
         self._tasks: list[Tasks] = []
+        self._alone_until = 0.0
         _teams.add(self)
-        weakref.finalize(self, _dismiss, self._tasks)
+        # Not at exit, when functions that run then may still call.
+        weakref.finalize(self, _dismiss, self._tasks).atexit = False
 
     def forget_threads(self) -> None:
         """Start anew in a forked child, which has none of its parent's threads."""
@@ -73,13 +90,14 @@ class Team:
     def run(self, kernel: Callable[[Member], object], size: int | None = None) -> None:
         """Call ``kernel(member)`` in `size` threads (default: all) and wait for the last."""
         size = min(self.size, size or self.size)
-        if size == 1 or not self._busy.acquire(blocking=False):
-            kernel(Member(0, 1, np.zeros(OWN + LINE, np.int64)))
-            return
+        is_ours = False
         try:
-            self._run(kernel, 1 + self._hire(size - 1))
+            if size > 1 and time.monotonic() >= self._alone_until:
+                is_ours = self._busy.acquire(blocking=False)
+            self._run(kernel, 1 + self._hire(size - 1) if is_ours else 1)
         finally:
-            self._busy.release()
+            if is_ours:
+                self._busy.release()
 
     def _run(self, kernel: Callable[[Member], object], size: int) -> None:
         meeting = np.zeros(OWN + size * LINE, np.int64)
@@ -87,6 +105,8 @@ class Team:
         done: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
 
         def work(number: int) -> BaseException | None:
+            if meeting[ABANDONED]:
+                return None
             try:
                 kernel(Member(number, size, meeting))
             except BaseException as error:  # noqa: BLE001 - raised again by the caller's thread
@@ -102,6 +122,8 @@ class Team:
             # Interrupted here: nobody is to wait for a thread that does not come.
             meeting[ABANDONED] = 1
             raise
+        if meeting[ALONE]:
+            self._alone_until = time.monotonic() + ALONE_SECONDS
         for error in errors:
             if error is not None:
                 raise error
@@ -157,3 +179,5 @@ def _dismiss(all_tasks: list[Tasks]) -> None:
 def _serve(tasks: Tasks) -> None:
     while (task := tasks.get()) is not None:
         task()
+        # Or the arrays of a call would live until the next.
+        del task

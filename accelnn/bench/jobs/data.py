@@ -45,7 +45,8 @@ def load(name: str, dtype: str, batch: int = 1) -> Data:
     """Load a data set; of the training samples as many as fill whole batches."""
     (x, t), (x_test, t_test) = _gaussian() if name == "gaussian" else _mnist(name)
     whole = max(batch, len(x) // batch * batch)
-    return Data(x[:whole].astype(dtype), t[:whole], x_test.astype(dtype), t_test)
+    cast, cast_test = (a.astype(dtype, copy=False) for a in (x[:whole], x_test))
+    return Data(cast, t[:whole], cast_test, t_test)
 
 
 def _mnist(name: str) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:

@@ -24,6 +24,8 @@ __all__ = [
 ]
 
 STEP = 1e-4
+# Samples times hidden units for which a whole sample of parameters is measured.
+USUAL_WORK = 2_000
 
 
 class Gradient(Job):
@@ -102,14 +104,16 @@ class Analytic(Gradient):
 class Sampled(Gradient):
     """Differences for some of the parameters, spread evenly, in the time of all.
 
-    The time for one parameter does not depend on which it is, so that of all is proportional.
+    The time for one parameter does not depend on which it is, so that of all is proportional. In
+    larger nets and batches fewer are measured, so that a repeat takes as long.
     """
 
     sample = 2_000
 
     def __init__(self, task: Task, threads: int) -> None:
         super().__init__(task, threads)
-        size = min(self.sample, self.flat.size)
+        work = max(1.0, task.batch * task.sizes[1] / USUAL_WORK)
+        size = min(max(self.sample // 10, int(self.sample / work)), self.flat.size)
         self.moved = np.linspace(0, self.flat.size - 1, size).astype(np.int64)
         self.scale = self.flat.size / size
         self.exact = self.exact[self.moved]

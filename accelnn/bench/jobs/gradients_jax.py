@@ -28,10 +28,12 @@ class _Jax(Gradient):
 
     def loss(self, flat: Any, x: Any, t: Any) -> Any:
         """Return the mean cross entropy."""
-        w1, b1, w2, b2 = (
-            part.reshape(shape)
-            for part, shape in zip(jnp.split(flat, self.ends), self.shapes, strict=True)
-        )
+        parts = zip(jnp.split(flat, self.ends), self.shapes, strict=True)
+        return self.loss_of_layers([part.reshape(shape) for part, shape in parts], x, t)
+
+    def loss_of_layers(self, layers: Any, x: Any, t: Any) -> Any:
+        """Return the mean cross entropy."""
+        w1, b1, w2, b2 = layers
         logs = jax.nn.log_softmax(ACTIVATIONS[self.task.activation](x @ w1 + b1) @ w2 + b2)
         return -jnp.mean(jnp.take_along_axis(logs, t[:, None], axis=1))
 
@@ -41,11 +43,13 @@ class Analytic(_Jax):
 
     def __init__(self, task: Task, threads: int) -> None:
         super().__init__(task, threads)
-        self.jitted = jax.jit(jax.grad(self.loss))
+        self.jitted = jax.jit(jax.grad(self.loss_of_layers))
+        self.placed = [jnp.array(layer) for layer in self.layers]
 
     def gradient(self) -> np.ndarray:
         """See `Gradient.gradient`."""
-        return np.asarray(self.jitted(self.parameters, self.inputs, self.targets))
+        found = self.jitted(self.placed, self.inputs, self.targets)
+        return np.concatenate([np.asarray(part).ravel() for part in found])
 
 
 class Map(_Jax, Sampled):

@@ -41,11 +41,11 @@ class Analytic(_Torch):
     def gradient(self) -> np.ndarray:
         """See `Gradient.gradient`."""
         (found,) = torch.autograd.grad(self.loss(self.parameters), self.parameters)
-        return found.numpy()
+        return np.asarray(found)
 
 
 class Gradcheck(_Torch, Sampled):
-    """`torch.autograd.gradcheck` as a function of some parameters; it has one analytic gradient too."""
+    """`torch.autograd.gradcheck` as a function of some parameters."""
 
     sample = 500
 
@@ -60,6 +60,4 @@ class Gradcheck(_Torch, Sampled):
 
     def facts(self) -> dict[str, Any]:
         """Return how much was measured."""
-        return {"measured": super().facts()["measured"]}
-
-
+        return {"measured": f"{super().facts()['measured']}, as a function of these alone"}

@@ -40,17 +40,13 @@ class Job:
 
 
 def seconds_per_unit(job: Job, few: int, many: int) -> float:
-    """Return the slope between a run of `few` units and one of `many`: what a run costs once is out.
+    """Return the slope between a run of `few` units and one of `many`.
 
-    With ``few = 0`` it is the mean over `many`.
+    What a run costs once, however long it is, is not in it. With ``few = 0`` this is the mean over
+    `many`.
     """
-    started = time.perf_counter()
-    if few:
-        job.run(few)
-    between = time.perf_counter()
-    job.run(many)
-    ended = time.perf_counter()
-    return job.scale * ((ended - between) - (between - started)) / (many - few)
+    short = _seconds(job, few) if few else 0.0
+    return job.scale * (_seconds(job, many) - short) / (many - few)
 
 
 def amounts(job: Job, few: int, many: int, budget: float) -> tuple[int, int]:
@@ -63,14 +59,19 @@ def amounts(job: Job, few: int, many: int, budget: float) -> tuple[int, int]:
     job.run(first)
     share = 1.0
     if many > first:
-        started = time.perf_counter()
-        job.run(first)
-        cost = (time.perf_counter() - started) / first
-        share = min(1.0, budget / (max(cost, 1e-9) * (few + many)))
+        # The faster of two: what disturbs one must not make all repeats short.
+        seconds = max(min(_seconds(job, first) for _ in range(2)), 1e-9)
+        share = min(1.0, budget / seconds * first / (few + many))
     low, high = (_whole(n * share, job.granule) for n in (few, many))
     high = max(high, low + job.granule)
     job.ready(high)
     return low, high
+
+
+def _seconds(job: Job, amount: int) -> float:
+    started = time.perf_counter()
+    job.run(amount)
+    return time.perf_counter() - started
 
 
 def _whole(n: float, granule: int) -> int:

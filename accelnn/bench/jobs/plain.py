@@ -1,6 +1,7 @@
 """A net in plain NumPy, as one would write it by hand with care: in place, without copies."""
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import numpy as np
 
@@ -13,7 +14,7 @@ Layers = list[np.ndarray]
 def views(flat: np.ndarray, sizes: Sequence[int]) -> Layers:
     """Return the layers that lie one after the other in `flat`."""
     layers, start = [], 0
-    for inputs, outputs in zip(sizes[:-1], sizes[1:], strict=True):
+    for inputs, outputs in pairwise(sizes):
         for shape in ((inputs, outputs), (outputs,)):
             stop = start + int(np.prod(shape))
             layers.append(flat[start:stop].reshape(shape))
@@ -26,12 +27,14 @@ def sigmoid(z: np.ndarray) -> np.ndarray:
     np.negative(z, out=z)
     np.exp(z, out=z)
     z += 1
-    return np.reciprocal(z, out=z)
+    np.reciprocal(z, out=z)
+    return z
 
 
 def relu(z: np.ndarray) -> np.ndarray:
     """Return max(z, 0), in the memory of `z`."""
-    return np.maximum(z, 0, out=z)
+    np.maximum(z, 0, out=z)
+    return z
 
 
 ACTIVATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {"sigmoid": sigmoid, "relu": relu}

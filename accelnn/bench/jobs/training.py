@@ -15,7 +15,11 @@ from accelnn.training._plan import Plan
 
 __all__ = ["OPTIMIZERS", "Training", "WholeRun"]
 
-OPTIMIZERS = {"sgd": SGD(0.1), "momentum": Momentum(0.01, momentum=0.9), "adam": Adam(0.001)}
+OPTIMIZERS: dict[str, Any] = {
+    "sgd": SGD(0.1),
+    "momentum": Momentum(0.01, momentum=0.9),
+    "adam": Adam(0.001),
+}
 # Passes over the data after which all nets are compared.
 JUDGED_EPOCHS = 2
 # Samples that the training loss is taken on.
@@ -128,7 +132,5 @@ class WholeRun(Training):
 
 
 def _initial(task: Task) -> plain.Layers:
-    net = MLP(
-        task.sizes, activation=task.activation, dtype=task.dtype, rng=SEED, backend="numpy"
-    )
+    net = MLP(task.sizes, activation=task.activation, dtype=task.dtype, rng=SEED, backend="numpy")
     return [np.array(value) for value in net.params.values()]

@@ -1,5 +1,7 @@
 """The loop that one writes by hand in NumPy."""
 
+from typing import Any
+
 import numpy as np
 
 from accelnn.bench.jobs import plain
@@ -23,25 +25,8 @@ class Loop(Training):
         for step in range(first, last):
             chosen = self.order[step]
             gradient = plain.backprop(self.net, x[chosen], t[chosen], self.task.activation)
-            self.update(gradient, step + 1)
-
-    def update(self, gradient: plain.Layers, number: int) -> None:
-        """Move the weights, in place."""
-        rule = self.optimizer
-        for value, grad, slot, second in zip(self.net, gradient, *self.slots, strict=True):
-            if isinstance(rule, Adam):
-                slot += (1 - rule.betas[0]) * (grad - slot)
-                second += (1 - rule.betas[1]) * (grad * grad - second)
-                corrected = np.sqrt(second / (1 - rule.betas[1] ** number))
-                corrected += rule.eps
-                value -= rule.lr / (1 - rule.betas[0] ** number) * slot / corrected
-            elif isinstance(rule, Momentum):
-                slot *= rule.momentum
-                slot += grad
-                value -= rule.lr * slot
-            else:
-                grad *= rule.lr
-                value -= grad
+            for value, grad, slot, second in zip(self.net, gradient, *self.slots, strict=True):
+                _update(self.optimizer, value, grad, slot, second, step + 1)
 
     def layers(self) -> plain.Layers:
         """See `Training.layers`."""
@@ -55,3 +40,27 @@ class WholeLoop(Loop, WholeRun):
         """See `WholeRun.correct`."""
         x, t = self.data[:2] if part == "train" else self.data[2:]
         return round(plain.accuracy(self.net, x, t, self.task.activation) * len(t))
+
+
+def _update(
+    rule: Any,
+    value: np.ndarray,
+    grad: np.ndarray,
+    slot: np.ndarray,
+    second: np.ndarray,
+    number: int,
+) -> None:
+    """Move `value` and its state, in place."""
+    if isinstance(rule, Adam):
+        slot += (1 - rule.betas[0]) * (grad - slot)
+        second += (1 - rule.betas[1]) * (grad * grad - second)
+        root = np.sqrt(second / (1 - rule.betas[1] ** number))
+        root += rule.eps
+        value -= rule.lr / (1 - rule.betas[0] ** number) * slot / root
+    elif isinstance(rule, Momentum):
+        slot *= rule.momentum
+        slot += grad
+        value -= rule.lr * slot
+    else:
+        grad *= rule.lr
+        value -= grad

@@ -49,11 +49,10 @@ class Classifier(Training):
             nesterovs_momentum=False,
             tol=0.0,
             n_iter_no_change=10**9,
-            warm_start=True,
             random_state=0,
             **options,
         )
-        # This makes the weights, which are then replaced; a warm start keeps what is there.
+        # This makes the weights, which are then replaced.
         first = self.task.batch
         self.net.partial_fit(x[:first], t[:first], classes=np.arange(self.task.sizes[-1]))
         for value, layer in zip(_layers(self.net), self.initial, strict=True):
@@ -61,10 +60,16 @@ class Classifier(Training):
 
     def advance(self, first: int, last: int) -> None:
         """See `Training.advance`."""
-        self.net.set_params(max_iter=(last - first) // self.per_epoch)
+        epochs, rest = divmod(last - first, self.per_epoch)
+        x, t, *_ = self.data
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
-            self.net.fit(self.data.x, self.data.t)
+            if epochs:
+                self.net.set_params(warm_start=True, max_iter=epochs).fit(x, t)
+        if rest:
+            # One pass over some samples, which a warm start refuses where they lack a class.
+            some = rest * self.task.batch
+            self.net.set_params(warm_start=False).partial_fit(x[:some], t[:some])
 
     def layers(self) -> plain.Layers:
         """See `Training.layers`."""

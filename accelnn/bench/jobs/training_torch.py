@@ -130,16 +130,28 @@ def _step_function(rule: Any, activation: str) -> Any:
         gradient = gradient_of(net, x[chosen], t[chosen])
         number += 1
         for value, grad, slot, second in zip(net, gradient, *slots, strict=True):
-            if isinstance(rule, Adam):
-                slot += (1 - rule.betas[0]) * (grad - slot)
-                second += (1 - rule.betas[1]) * (grad * grad - second)
-                root = torch.sqrt(second / (1 - rule.betas[1] ** number)) + rule.eps
-                value -= rule.lr / (1 - rule.betas[0] ** number) * slot / root
-            elif isinstance(rule, Momentum):
-                slot *= rule.momentum
-                slot += grad
-                value -= rule.lr * slot
-            else:
-                value -= rule.lr * grad
+            _update(rule, value, grad, slot, second, number)
 
     return step
+
+
+def _update(
+    rule: Any,
+    value: torch.Tensor,
+    grad: torch.Tensor,
+    slot: torch.Tensor,
+    second: torch.Tensor,
+    number: torch.Tensor,
+) -> None:
+    """Move `value` and its state, in place."""
+    if isinstance(rule, Adam):
+        slot += (1 - rule.betas[0]) * (grad - slot)
+        second += (1 - rule.betas[1]) * (grad * grad - second)
+        root = torch.sqrt(second / (1 - rule.betas[1] ** number)) + rule.eps
+        value -= rule.lr / (1 - rule.betas[0] ** number) * slot / root
+    elif isinstance(rule, Momentum):
+        slot *= rule.momentum
+        slot += grad
+        value -= rule.lr * slot
+    else:
+        value -= rule.lr * grad

@@ -1,6 +1,5 @@
 """Activations of vectors, and their derivatives."""
 
-from accelnn.backends._spec import ACTIVATIONS
 from accelnn.backends.numba._jit import inlined
 from accelnn.backends.numba.vectors import (
     absolute,
@@ -10,9 +9,11 @@ from accelnn.backends.numba.vectors import (
     where_positive,
 )
 
-__all__ = ["RELU", "SIGMOID", "TANH", "activate"]
+__all__ = ["ACTIVATIONS", "RELU", "SIGMOID", "TANH", "activate"]
 
-SIGMOID, RELU, TANH = (ACTIVATIONS.index(name) for name in ("sigmoid", "relu", "tanh"))
+# Names of the activations that have code here; their positions are their numbers in kernels.
+ACTIVATIONS = ("sigmoid", "relu", "tanh")
+SIGMOID, RELU, TANH = range(len(ACTIVATIONS))
 
 
 @inlined

@@ -21,7 +21,7 @@ from accelnn.backends.numba.kernels.changes import (
     squared_error_change,
 )
 from accelnn.backends.numba.kernels.losses import CROSS_ENTROPY
-from accelnn.backends.numba.kernels.meeting import share, wait
+from accelnn.backends.numba.kernels.meeting import is_abandoned, share, wait
 from accelnn.backends.numba.layout import FLAT, HAS_BIAS, INPUTS, OUTPUTS
 from accelnn.backends.numba.vectors import borrow, first_lanes, load, store, width, zeros
 
@@ -112,6 +112,8 @@ def differences(member, point, difference, series, scratch, out):
     for sample in range(first, last):
         observe(point, sample)
     wait(member)
+    if is_abandoned(member):
+        return
     pre = 0
     for layer in range(table.shape[0]):
         inputs, outputs, flat = table[layer, INPUTS], table[layer, OUTPUTS], table[layer, FLAT]

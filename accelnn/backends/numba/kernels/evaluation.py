@@ -17,7 +17,7 @@ from accelnn.backends.numba.vectors import at, borrow, width
 
 __all__ = ["BLOCK", "evaluate", "predict"]
 
-# Samples of one pass.
+# Samples of one pass, a multiple of `SHORT`.
 BLOCK = 48
 
 

@@ -24,9 +24,6 @@ __all__ = ["CROSS_ENTROPY", "LOSSES", "loss_of_row", "place", "softmax_of_row", 
 LOSSES = ("cross_entropy", "sum_squared_error")
 CROSS_ENTROPY = LOSSES.index("cross_entropy")
 
-# Below any score, and still finite when a score is subtracted.
-LOWEST = -1e30
-
 
 @inlined
 def place(z, start, capacity, row, output):
@@ -43,11 +40,11 @@ def exponentials(z, start, capacity, row, outputs, out):
     top = at(z, start + row * lanes)
     for k in range(0, outputs, lanes):
         scores = load(z, start + k * capacity + row * lanes)
-        top = max(top, largest(first_lanes(scores, outputs - k, LOWEST)))
+        top = max(top, largest(first_lanes(scores, outputs - k, -math.inf)))
     exps_sum = 0.0
     for k in range(0, outputs, lanes):
         here = start + k * capacity + row * lanes
-        e, _ = exp_and_expm1(first_lanes(load(z, here), outputs - k, LOWEST) - top)
+        e, _ = exp_and_expm1(load(z, here) - top)
         e = first_lanes(e, outputs - k, 0.0)
         store(out, here, e)
         exps_sum += total(e)

@@ -1,22 +1,31 @@
 """How the threads of a team divide work, and where they wait for each other.
 
-Waiting costs about a tenth of a microsecond while every thread has a processor.
+Waiting costs about a tenth of a microsecond while every thread has a processor. Where other
+programs want the processors too, a thread may be put aside for milliseconds, and all wait for it:
+a long call then goes on in one thread, see `is_held_up`.
 """
 
 import os
-import platform
+import time
 
 from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from accelnn.backends.numba._jit import inlined
-from accelnn.backends.numba.team import ABANDONED, ARRIVED, LINE, OPENED, OWN
+from accelnn.backends.numba.team import ABANDONED, ALONE, ARRIVED, LINE, OPENED, OWN, WAITED
+from accelnn.backends.numba.vectors._type import I32, I64, IS_X86
 
-__all__ = ["share", "wait"]
+__all__ = ["clock", "go_alone", "goes_alone", "is_abandoned", "is_held_up", "share", "wait"]
 
-# Looks at the clock of the meeting before the processor is offered to others.
-SPINS = 2_000
+# Looks at the meeting, some ten microseconds, before the processor is offered to others.
+SPINS = 300
+# Nanoseconds before waiting is judged, and the part of them that is too much. A division of work
+# in which one thread has twice as much to do as another makes a half.
+PATIENCE = 20_000_000
+TOO_MUCH = 0.75
+# The number of the clock that is never set back.
+MONOTONIC = getattr(time, "CLOCK_MONOTONIC", 0)
 
 
 @inlined
@@ -36,16 +45,46 @@ def wait(member):
     own = OWN + LINE * member.number
     member.meeting[own] += 1
     round_ = member.meeting[own]
-    if _add(member.meeting, ARRIVED) == member.size * round_:
+    if _add(member.meeting, ARRIVED, 1) == member.size * round_:
         _write(member.meeting, OPENED, round_)
         return
-    spins = 0
+    spins, since = 0, 0
     while _read(member.meeting, OPENED) < round_ and _read(member.meeting, ABANDONED) == 0:
         spins += 1
         if spins < SPINS:
             _pause()
         else:
+            since = since or clock()
             _give_way()
+    if since:
+        _add(member.meeting, WAITED, clock() - since)
+
+
+@inlined
+def is_abandoned(member):
+    """Return, after a meeting, whether a thread has failed, so that the others work for nothing."""
+    return _read(member.meeting, ABANDONED) != 0
+
+
+@inlined
+def is_held_up(member, since):
+    """Return whether the team has mostly waited since that time on the clock."""
+    elapsed = clock() - since
+    if member.size == 1 or elapsed < PATIENCE:
+        return False
+    return _read(member.meeting, WAITED) > TOO_MUCH * elapsed * (member.size - 1)
+
+
+@inlined
+def go_alone(member):
+    """Ask the team, before a meeting, to leave the rest of the work to one thread."""
+    _write(member.meeting, ALONE, 1)
+
+
+@inlined
+def goes_alone(member):
+    """Return, after that meeting, whether it was asked."""
+    return member.size > 1 and _read(member.meeting, ALONE) == 1
 
 
 def _place(context, builder, array_type, array, i):
@@ -54,15 +93,14 @@ def _place(context, builder, array_type, array, i):
 
 
 @intrinsic
-def _add(typing, array, i):
-    """Add one atomically and return the sum."""
+def _add(typing, array, i, number):
+    """Add atomically and return the sum."""
 
     def generate(context, builder, signature, args):
-        one = ir.Constant(ir.IntType(64), 1)
-        place = _place(context, builder, signature.args[0], *args)
-        return builder.add(builder.atomic_rmw("add", place, one, "seq_cst"), one)
+        place = _place(context, builder, signature.args[0], *args[:2])
+        return builder.add(builder.atomic_rmw("add", place, args[2], "seq_cst"), args[2])
 
-    return types.int64(array, types.intp), generate
+    return types.int64(array, types.intp, types.int64), generate
 
 
 @intrinsic
@@ -89,7 +127,7 @@ def _pause(typing):
     """Tell the processor that this is a waiting loop, where it has a word for that."""
 
     def generate(context, builder, signature, args):
-        if platform.machine().lower() in ("x86_64", "amd64"):
+        if IS_X86:
             kind = ir.FunctionType(ir.VoidType(), [])
             name = "llvm.x86.sse2.pause"
             builder.call(cgutils.get_or_insert_function(builder.module, kind, name), [])
@@ -109,3 +147,21 @@ def _give_way(typing):
         return context.get_dummy_value()
 
     return types.void(), generate
+
+
+@intrinsic
+def clock(typing):
+    """Return nanoseconds since some time in the past; zero where the system has no such call."""
+
+    def generate(context, builder, signature, args):
+        if os.name != "posix":
+            return I64(0)
+        answer = cgutils.alloca_once(builder, ir.ArrayType(I64, 2))
+        place = builder.bitcast(answer, ir.IntType(8).as_pointer())
+        kind = ir.FunctionType(I32, [I32, place.type])
+        function = cgutils.get_or_insert_function(builder.module, kind, "clock_gettime")
+        builder.call(function, [I32(MONOTONIC), place])
+        seconds, nanoseconds = (builder.extract_value(builder.load(answer), k) for k in range(2))
+        return builder.add(builder.mul(seconds, I64(1_000_000_000)), nanoseconds)
+
+    return types.int64(), generate

@@ -46,7 +46,8 @@ __all__ = [
     "output_errors",
 ]
 
-# Rows that pass through all panels of a layer together, so that they stay in cache meanwhile.
+# Rows that pass through all panels of a layer together, so that they stay in cache meanwhile; a
+# multiple of `SHORT`.
 ROWS = 96
 
 
@@ -86,7 +87,7 @@ class Rule(NamedTuple):
 class Work(NamedTuple):
     """Buffers of a batch: outputs, slopes of the activations, errors, and one stretch a thread.
 
-    Each but the last holds panels of `capacity` rows, a multiple of four.
+    Each but the last holds panels of `capacity` rows, a multiple of `SHORT`.
     """
 
     capacity: int

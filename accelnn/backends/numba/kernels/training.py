@@ -3,7 +3,15 @@
 import math
 
 from accelnn.backends.numba._jit import ZERO, inlined, slow_loop
-from accelnn.backends.numba.kernels.meeting import share, wait
+from accelnn.backends.numba.kernels.meeting import (
+    clock,
+    go_alone,
+    goes_alone,
+    is_abandoned,
+    is_held_up,
+    share,
+    wait,
+)
 from accelnn.backends.numba.kernels.passes import (
     backward_first,
     backward_hidden,
@@ -12,6 +20,7 @@ from accelnn.backends.numba.kernels.passes import (
     output_errors,
 )
 from accelnn.backends.numba.layout import OUTPUT_PANELS
+from accelnn.backends.numba.team import Member
 from accelnn.backends.numba.vectors import SHORT, borrow, flush_denormals, restore
 
 __all__ = ["train"]
@@ -34,7 +43,7 @@ def train(member, net, data, rule, work, row_losses, order, batch, done, losses)
 @inlined
 def take_steps(member, net, data, rule, work, row_losses, order, batch, done, losses):
     """Do what `train` says."""
-    depth = net.table.shape[0]
+    depth, since = net.table.shape[0], clock()
     for index in range(losses.size):
         start = index * batch
         size = min(batch, order.size - start)
@@ -52,7 +61,12 @@ def take_steps(member, net, data, rule, work, row_losses, order, batch, done, lo
                 # All scores of a sample are one thread's, which makes probabilities of them.
                 forward(net, data, work, layer, order, start, (ZERO, panels), rows)
         output_errors(net, data, work, order, start, size, rows, row_losses)
+        if member.number == 0 and is_held_up(member, since):
+            go_alone(member)
         wait(member)
+        if is_abandoned(member):
+            return
+        alone = goes_alone(member)
 
         # Every thread adds up all rows, so that all come to the same sum and decision.
         loss = 0.0
@@ -70,6 +84,10 @@ def take_steps(member, net, data, rule, work, row_losses, order, batch, done, lo
             if layer > 1:
                 wait(member)
         backward_first(member, net, data, work, rule, step, order, start, size)
-        if depth == 1 or not data.sparse:
+        if depth == 1 or not data.sparse or alone:
             # The next step's first stage writes what this one's last still reads.
             wait(member)
+        if alone:
+            if member.number > 0:
+                return
+            member = Member(ZERO, ZERO + 1, member.meeting)

@@ -1,12 +1,14 @@
 """The type of vectors, and the pieces of machine code that everything about them is made of."""
 
+import platform
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import llvmlite.binding
+import numba
 import numpy as np
 from llvmlite import ir
 from numba.core import cgutils, types
+from numba.core.codegen import get_host_cpu_features
 from numba.extending import models, register_model
 
 __all__ = [
@@ -31,18 +33,30 @@ __all__ = [
 ]
 
 
-_features = llvmlite.binding.get_host_cpu_features()
-IS_X86 = _features.get("sse2", False)
-_avx512 = _features.get("avx512f", False)
-_REGISTER_BYTES = 64 if _avx512 else 32 if _features.get("avx", False) else 16
-_MANY_REGISTERS = _avx512 or not IS_X86
+def _features() -> set[str]:
+    """Return what the processor can do that Numba compiles for: this one, unless it is told."""
+    config: Any = numba.config
+    if config.CPU_FEATURES is not None:
+        return _named(config.CPU_FEATURES)
+    return _named(get_host_cpu_features())
+
+
+def _named(features: str) -> set[str]:
+    return {feature[1:] for feature in features.split(",") if feature.startswith("+")}
+
+
+IS_X86 = platform.machine().lower() in ("x86_64", "amd64")
+_wide = "avx512f" in _features()
+_REGISTER_BYTES = 64 if _wide else 32 if "avx" in _features() else 16
+_MANY_REGISTERS = _wide or not IS_X86
 
 # Numbers in a vector.
 LANES = {np.float32: 2 * _REGISTER_BYTES // 4, np.float64: 2 * _REGISTER_BYTES // 8}
-# Rows of a product whose sums stay in registers, with three more for what is multiplied; the rest
-# of the rows come in blocks of `SHORT`. In a transposed product, a divisor of `LANES`.
-TALL = 12 if _MANY_REGISTERS else 6
+# Rows of a product whose sums stay in registers, with some more for what is multiplied; the rest of
+# the rows come in blocks of `SHORT`, of which `TALL` is a multiple, so that blocks of any rows that
+# start at a multiple of it end at one. In a transposed product, a divisor of `LANES`.
 SHORT = 4
+TALL = 12 if _MANY_REGISTERS else 4
 WIDE = min(8 if _MANY_REGISTERS else 4, *LANES.values())
 
 I32 = ir.IntType(32)

@@ -1,0 +1,91 @@
+"""Who takes part in what, and where their code is. Importing this imports none of them."""
+
+import importlib
+from typing import TYPE_CHECKING
+
+from accelnn.bench._task import Task
+
+if TYPE_CHECKING:
+    from accelnn.bench.jobs.job import Job
+
+__all__ = ["CONTESTANTS", "OURS", "SLOW", "make_job"]
+
+OURS = "accelnn numba"
+"""The contestant that ratios are taken to."""
+
+CONTESTANTS = {
+    "training": {
+        "accelnn numba": "training_accelnn.Numba",
+        "accelnn numpy": "training_accelnn.Numpy",
+        "NumPy loop": "training_numpy.Loop",
+        "torch eager": "training_torch.Eager",
+        "torch compiled": "training_torch.Compiled",
+        "JAX step": "training_jax.Step",
+        "JAX scan": "training_jax.Scan",
+        "scikit-learn": "training_sklearn.Classifier",
+    },
+    "gradient": {
+        "accelnn numba": "gradients.NumbaStructured",
+        "accelnn numpy": "gradients.NumpyStructured",
+        "NumPy loop": "gradients.Loop",
+        "SciPy": "gradients_scipy.Scipy",
+        "numdifftools": "gradients_scipy.Numdifftools",
+        "JAX lax.map": "gradients_jax.Map",
+        "torch gradcheck": "gradients_torch.Gradcheck",
+        "NumPy analytic": "gradients.Analytic",
+        "accelnn numba analytic": "gradients.NumbaAnalytic",
+        "torch analytic": "gradients_torch.Analytic",
+        "JAX analytic": "gradients_jax.Analytic",
+    },
+    "scaling": {
+        "accelnn numba": "gradients.NumbaStructured",
+        "accelnn numpy": "gradients.NumpyStructured",
+        "NumPy loop": "gradients.Loop",
+        "NumPy analytic": "gradients.Analytic",
+        "accelnn numba analytic": "gradients.NumbaAnalytic",
+        "torch analytic": "gradients_torch.Analytic",
+        "JAX analytic": "gradients_jax.Analytic",
+    },
+    "numerical-training": {
+        "accelnn numba": "gradients.NumbaTraining",
+        "accelnn numpy": "gradients.NumpyTraining",
+        "NumPy loop": "gradients.Loop",
+    },
+    "predict": {
+        "accelnn numba": "inference.NumbaPredict",
+        "accelnn numpy": "inference.NumpyPredict",
+        "NumPy products": "inference.Products",
+    },
+    "prepare": {
+        "accelnn numba": "inference.NumbaPrepare",
+        "accelnn numpy": "inference.NumpyPrepare",
+    },
+    "whole-run": {
+        "accelnn numba": "training_accelnn.WholeNumba",
+        "accelnn numpy": "training_accelnn.WholeNumpy",
+        "NumPy loop": "training_numpy.WholeLoop",
+        "torch eager": "training_torch.WholeEager",
+        "JAX scan": "training_jax.WholeScan",
+    },
+    "first-call": {
+        "accelnn numba": "first_call.WarmNumba",
+        "accelnn numba, cold": "first_call.ColdNumba",
+        "accelnn numpy": "first_call.Numpy",
+        "NumPy loop": "first_call.NumpyLoop",
+        "torch eager": "first_call.TorchEager",
+        "torch compiled": "first_call.TorchCompiled",
+        "JAX step": "first_call.JaxStep",
+    },
+}
+"""For each group, the contestants by name: module and class in `accelnn.bench.jobs`."""
+
+SLOW = ("SciPy", "numdifftools", "JAX lax.map", "torch gradcheck")
+"""Contestants that a short run leaves out."""
+
+
+def make_job(group: str, contestant: str, task: Task, threads: int) -> "Job":
+    """Import a contestant and let it get ready."""
+    module, _, name = CONTESTANTS[group][contestant].partition(".")
+    cls = getattr(importlib.import_module(f"accelnn.bench.jobs.{module}"), name)
+    job: Job = cls(task, threads)
+    return job

@@ -1,0 +1,128 @@
+"""What a run measures."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from accelnn.bench._contestants import CONTESTANTS, SLOW
+from accelnn.bench._task import Task
+
+__all__ = ["GROUPS", "HEADLINE", "Case", "plan"]
+
+HEADLINE = "784-50-10, batch 100, float32, sigmoid, SGD"
+GROUPS = tuple(CONTESTANTS)
+SHORT = ("training", "gradient", "scaling", "predict", "first-call")
+"""Groups of a short run."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One comparison.
+
+    Attributes
+    ----------
+    group, name : str
+        Where it belongs, and what it is called there.
+    task : Task
+        The net and the data.
+    contestants : tuple of str
+        Names in `CONTESTANTS[group]`.
+    few, many : int
+        Units of work in the two runs whose slope is the time; see `accelnn.bench.jobs.job`.
+    budget : float
+        About how many seconds a repeat may take; `few` and `many` are made smaller where it would
+        take longer.
+    threaded : bool
+        Whether contestants are tried on one thread too.
+    """
+
+    group: str
+    name: str
+    task: Task
+    contestants: Sequence[str]
+    few: int
+    many: int
+    budget: float
+    threaded: bool = True
+
+
+def plan(*, full: bool, only: Sequence[str] = (), data: str = "5k") -> list[Case]:
+    """Return the cases of a short or of a full run.
+
+    Parameters
+    ----------
+    full : bool
+        All groups and cases with many steps, or those that take two minutes or three.
+    only : sequence of str, optional
+        Groups to keep. A group that is named is measured in a short run too.
+    data : {"mnist", "5k"}
+        Which digits.
+    """
+    task = Task(data=data)
+    wanted = tuple(only) or (GROUPS if full else SHORT)
+    cases = {
+        "training": _training(task, full=full),
+        "gradient": _gradient(full=full),
+        "scaling": _scaling(full=full),
+        "numerical-training": [
+            _case("numerical-training", "784-50-10, batch 100", task, 0, 1000, 2.0)
+        ],
+        "predict": [_case("predict", "10,000 images", replace(task, batch=10_000), 0, 1000, 0.5)],
+        "prepare": [_case("prepare", "the training images", task, 0, 100, 1.0)],
+        "whole-run": [_case("whole-run", "10,000 iterations", task, 0, 1, 60.0)],
+        "first-call": [replace(_case("first-call", "one step", task, 0, 1, 60.0), threaded=False)],
+    }
+    return [case for group in GROUPS if group in wanted for case in cases[group]]
+
+
+def _training(task: Task, *, full: bool) -> list[Case]:
+    headline = _case("training", HEADLINE, task, 2000, 6000, 8.0)
+    if not full:
+        return [replace(headline, few=400, many=1200, budget=1.0)]
+    others = {
+        "hidden 100": {"sizes": (784, 100, 10)},
+        "hidden 200": {"sizes": (784, 200, 10)},
+        "hidden 400": {"sizes": (784, 400, 10)},
+        "784-256-128-10": {"sizes": (784, 256, 128, 10)},
+        "batch 32": {"batch": 32},
+        "batch 1,000": {"batch": 1000},
+        "relu": {"activation": "relu"},
+        "float64": {"dtype": "float64"},
+        "dense data": {"data": "gaussian"},
+        "Momentum": {"optimizer": "momentum"},
+        "Adam": {"optimizer": "adam"},
+    }
+    return [
+        headline,
+        *(
+            _case("training", name, replace(task, **changes), 2000, 6000, 2.0)  # type: ignore[arg-type]
+            for name, changes in others.items()
+        ),
+    ]
+
+
+def _gradient(*, full: bool) -> list[Case]:
+    task = Task(sizes=(784, 100, 10), batch=20, dtype="float64")
+    case = _case("gradient", "784-100-10, 20 samples", task, 0, 1_000, 0.5)
+    if full:
+        return [case]
+    return [replace(case, contestants=[name for name in case.contestants if name not in SLOW])]
+
+
+def _scaling(*, full: bool) -> list[Case]:
+    task = Task(batch=20, dtype="float64")
+    widths = (50, 100, 200, 400, 800) if full else (50, 200, 800)
+    batches = (50, 100, 200, 500, 1000) if full else ()
+    cases = [
+        *(
+            _case("scaling", f"hidden {h}", replace(task, sizes=(784, h, 10)), 0, 1000, 0.3)
+            for h in widths
+        ),
+        *(_case("scaling", f"batch {n:,}", replace(task, batch=n), 0, 1000, 0.3) for n in batches),
+    ]
+    if full:
+        return cases
+    return [replace(case, contestants=case.contestants[:3]) for case in cases]
+
+
+def _case(group: str, name: str, task: Task, few: int, many: int, budget: float) -> Case:
+    return Case(group, name, task, tuple(CONTESTANTS[group]), few, many, budget)

@@ -1,0 +1,166 @@
+"""Run a plan: all contestants of a case side by side, in turns."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from accelnn.bench._machine import describe_machine, usable_processors
+from accelnn.bench._plan import Case
+from accelnn.bench._results import Measurement, Problem, Report
+from accelnn.bench._workers import MissingPeer, Worker, WorkerError
+
+__all__ = ["run", "turns"]
+
+# Seconds between two contestants, in which the threads of the last one stop waiting for work.
+PAUSE = 0.1
+
+Progress = Callable[[int, str], object]
+
+
+def run(
+    cases: Sequence[Case],
+    *,
+    repeats: int = 5,
+    threads: int | None = None,
+    timeout: float = 600.0,
+    progress: Progress = lambda _n, _note: None,
+) -> Report:
+    """Measure cases, one after the other.
+
+    Parameters
+    ----------
+    cases : sequence of Case
+        See `accelnn.bench.plan`.
+    repeats : int, default 5
+        How often each contestant's time is taken.
+    threads : int, optional
+        How many threads to use at most, by default one for each usable processor. Each contestant
+        is tried on one thread and on that many.
+    timeout : float, default 600.0
+        Seconds after which a contestant that does not answer is ended.
+    progress : callable
+        ``progress(n, note)`` is called as `n` more of the `turns` are done.
+
+    Returns
+    -------
+    Report
+        With a `Problem` for every contestant that was skipped or failed.
+    """
+    most = threads or usable_processors()
+    machine = describe_machine([case.task.data for case in cases])
+    report = Report(machine, {"repeats": repeats, "threads": most})
+    for case in cases:
+        with ExitStack() as stack:
+            race = _Race(case, report, _runners(case, most, timeout, stack), progress)
+            race.prepare()
+            for number in range(repeats):
+                race.repeat(number)
+            race.finish()
+    return report
+
+
+def turns(cases: Sequence[Case], repeats: int, threads: int | None = None) -> int:
+    """Return how many turns a run has: one to get ready, and one for each repeat."""
+    most = threads or usable_processors()
+    return sum(len(case.contestants) * len(_counts(case, most)) * (1 + repeats) for case in cases)
+
+
+@dataclass
+class _Runner:
+    """A contestant on some number of threads, in one case."""
+
+    contestant: str
+    threads: int
+    worker: Worker
+    facts: dict[str, Any] = field(default_factory=dict)
+    seconds: list[float] = field(default_factory=list)
+
+
+@dataclass
+class _Race:
+    """One case under way. Who fails leaves it, with a problem in the report."""
+
+    case: Case
+    report: Report
+    runners: list[_Runner]
+    progress: Progress
+
+    def prepare(self) -> None:
+        """Let all get ready, one after the other."""
+        case = self.case
+        for runner in list(self.runners):
+            with self.turn(runner):
+                runner.facts = runner.worker.ask(
+                    "prepare",
+                    group=case.group,
+                    contestant=runner.contestant,
+                    task=asdict(case.task),
+                    threads=runner.threads,
+                    few=case.few,
+                    many=case.many,
+                    budget=case.budget,
+                )
+
+    def repeat(self, number: int) -> None:
+        """Give everyone a turn, each time beginning with another."""
+        begin = number % max(1, len(self.runners))
+        for runner in self.runners[begin:] + self.runners[:begin]:
+            with self.turn(runner):
+                time.sleep(PAUSE)
+                runner.seconds.append(runner.worker.ask("repeat")["seconds"])
+
+    def finish(self) -> None:
+        """Report the times and facts of who has come to the end."""
+        case = self.case
+        for runner in list(self.runners):
+            with self.turn(runner, 0):
+                facts = runner.facts | runner.worker.ask("facts")
+                self.report.measurements.append(
+                    Measurement(
+                        case.group,
+                        case.name,
+                        runner.contestant,
+                        runner.threads,
+                        case.task,
+                        runner.seconds,
+                        facts,
+                    )
+                )
+
+    @contextmanager
+    def turn(self, runner: _Runner, steps: int = 1) -> Iterator[None]:
+        """Say whose turn it is; if it fails, that is a problem of this contestant only."""
+        case = self.case
+        threads = f"{runner.threads} thread{'s' * (runner.threads > 1)}"
+        note = f"{case.group}, {case.name}: {runner.contestant}, {threads}"
+        self.progress(0, note)
+        try:
+            yield
+        except (MissingPeer, WorkerError) as error:
+            runner.worker.end()
+            self.runners.remove(runner)
+            self.report.problems.append(
+                Problem(
+                    case.group,
+                    case.name,
+                    runner.contestant,
+                    runner.threads,
+                    str(error),
+                    isinstance(error, MissingPeer),
+                )
+            )
+        self.progress(steps, note)
+
+
+def _counts(case: Case, most: int) -> list[int]:
+    return sorted({1, most}) if case.threaded else [most]
+
+
+def _runners(case: Case, most: int, timeout: float, stack: ExitStack) -> list[_Runner]:
+    return [
+        _Runner(name, n, stack.enter_context(Worker(n, timeout=timeout)))
+        for name in case.contestants
+        for n in _counts(case, most)
+    ]

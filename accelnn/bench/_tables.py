@@ -1,0 +1,231 @@
+"""From a report to tables of text, for the terminal and for the documentation."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from accelnn.bench._contestants import OURS
+from accelnn.bench._plan import HEADLINE
+from accelnn.bench._results import Measurement, Report
+
+__all__ = ["TABLES", "Table", "duration"]
+
+# Seconds, from the largest unit that makes a number of 1 or more.
+UNITS = (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6), ("ns", 1e-9))
+MISSING = "-"
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of text.
+
+    Attributes
+    ----------
+    title : str
+        What the numbers are.
+    columns : sequence of str
+        Headings.
+    rows : sequence of sequences of str
+        Cells.
+    labels : int
+        How many of the first columns are words; the others are numbers.
+    """
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    labels: int = 1
+
+
+def duration(seconds: float) -> str:
+    """Return a time in three digits with its unit."""
+    name, unit = next((u for u in UNITS if abs(seconds) >= u[1]), UNITS[-1])
+    return f"{number(seconds / unit)} {name}"
+
+
+def number(value: float) -> str:
+    """Return a number in three digits, without an exponent."""
+    if abs(value) >= 1000:  # noqa: PLR2004 - four digits before the point
+        return f"{float(f'{value:.3g}'):,.0f}"
+    return f"{value:#.3g}".rstrip(".")
+
+
+def _machine(report: Report) -> Table | None:
+    rows = [list(item) for item in report.machine.items()]
+    rows += [["most threads tried", str(report.settings["threads"])]]
+    rows += [["repeats", str(report.settings["repeats"])]]
+    return Table("Measured on", ("", ""), rows, labels=2)
+
+
+def _comparison(
+    title: str, group: str, unit: str, case: str | None = None
+) -> Callable[[Report], Table | None]:
+    """Return a builder of a table with one row a contestant, on the threads that suit it best."""
+
+    def build(report: Report) -> Table | None:
+        measured = report.best(group, case)
+        if not measured:
+            return None
+        ours = {m.case: m.median for m in measured if m.contestant == OURS}
+        facts = [fact for fact in _FACTS if any(fact in m.facts for m in measured)]
+        columns = ["contestant", "threads", unit, "spread", f"÷ {OURS}"]
+        rows = [
+            [
+                m.contestant,
+                str(m.threads),
+                duration(m.median),
+                _spread(m),
+                number(m.median / ours[m.case]) if m.case in ours else MISSING,
+                *(_FACTS[fact][1](m.facts[fact]) if fact in m.facts else "" for fact in facts),
+            ]
+            for m in measured
+        ]
+        return Table(title, columns + [_FACTS[fact][0] for fact in facts], rows)
+
+    return build
+
+
+def _spread(m: Measurement) -> str:
+    """Return the extremes in the unit of the median."""
+    _, name = duration(m.median).split()
+    unit = dict(UNITS)[name]
+    return " to ".join(number(seconds / unit) for seconds in m.spread)
+
+
+# What contestants report besides: heading and form.
+_FACTS: dict[str, tuple[str, Callable[..., str]]] = {
+    "loss": ("training loss", "{:.4f}".format),
+    "accuracy": ("test accuracy", "{:.4f}".format),
+    "deviation": ("largest deviation", "{:.1e}".format),
+    "measured": ("measured", str),
+    "samples": ("samples", "{:,}".format),
+}
+
+
+def _training(report: Report) -> Table | None:
+    """Show a row for each case, a column for each contestant."""
+    measured = report.best("training")
+    if not measured:
+        return None
+    names = list(dict.fromkeys(m.contestant for m in measured))
+    rows = []
+    for case in dict.fromkeys(m.case for m in measured):
+        times = {m.contestant: m.median for m in measured if m.case == case}
+        peers = [seconds for name, seconds in times.items() if not name.startswith("accelnn")]
+        both = OURS in times and bool(peers)
+        rows.append(
+            [
+                case,
+                *(duration(times[name]) if name in times else MISSING for name in names),
+                number(min(peers) / times[OURS]) if both else MISSING,
+            ]
+        )
+    title = "Time per training step; the cases differ from the first in what they name"
+    return Table(title, ["case", *names, f"best peer ÷ {OURS}"], rows)
+
+
+def _scaling(report: Report) -> Table | None:
+    """Show a row for each case, and our time for one parameter and one sample."""
+    measured = report.best("scaling")
+    if not measured:
+        return None
+    names = list(dict.fromkeys(m.contestant for m in measured))
+    rows = []
+    for case in dict.fromkeys(m.case for m in measured):
+        times = {m.contestant: m.median for m in measured if m.case == case}
+        task = next(m.task for m in measured if m.case == case)
+        work = task.parameters * task.batch
+        row = [case, f"{task.parameters:,}", f"{task.batch:,}"]
+        row += [duration(times[OURS] / work) if OURS in times else MISSING]
+        rows.append(row + [duration(times[name]) if name in times else MISSING for name in names])
+    each = f"{OURS}, per parameter and sample"
+    columns = ["case", "parameters", "samples", each, *names]
+    return Table("Gradients of 784-h-10 in float64 against their size", columns, rows)
+
+
+def _threads(report: Report) -> Table | None:
+    """Show what more threads bring to accelnn."""
+    rows = []
+    most = report.settings["threads"]
+    for one in report.measurements:
+        if one.contestant != OURS or one.threads != 1:
+            continue
+        for more in report.of(one.group, one.case):
+            if more.contestant == OURS and more.threads > 1:
+                ratio = number(one.median / more.median)
+                rows.append(
+                    [one.group, one.case, duration(one.median), duration(more.median), ratio]
+                )
+    columns = ["group", "case", "1 thread", f"{most} threads", "times faster"]
+    return Table(f"{OURS} on one thread and on {most}", columns, rows, labels=2) if rows else None
+
+
+def _memory(report: Report) -> Table | None:
+    """Show the most memory that a worker had once everything was in place."""
+    columns = {
+        "training, 784-50-10": report.of("training", HEADLINE),
+        "gradient, 784-100-10": report.of("gradient"),
+        "whole run": report.of("whole-run"),
+    }
+    columns = {name: measured for name, measured in columns.items() if measured}
+    if not columns:
+        return None
+    names = dict.fromkeys(m.contestant for measured in columns.values() for m in measured)
+    rows = [[name, *(_peak(name, measured) for measured in columns.values())] for name in names]
+    title = "Peak memory of the process at work, in MB, the packages and the data included"
+    return Table(title, ["contestant", *columns], rows)
+
+
+def _peak(contestant: str, measured: Sequence[Measurement]) -> str:
+    peaks = [m.facts.get("peak_mb") for m in measured if m.contestant == contestant]
+    known = [peak for peak in peaks if peak is not None]
+    return f"{max(known):,.0f}" if known else MISSING
+
+
+def _problems(report: Report) -> Table | None:
+    """Show who has no times, each reason once."""
+    seen: dict[tuple[str, str], list[str]] = {}
+    for problem in report.problems:
+        verdict = "skipped" if problem.skipped else "failed"
+        where = [] if problem.skipped else [f"{problem.group}, {problem.case}"]
+        places = seen.setdefault((problem.contestant, f"{verdict}: {problem.reason}"), [])
+        places += [place for place in where if place not in places]
+    rows = [
+        [contestant, " ".join(reason.split()) + (f" ({'; '.join(places)})" if places else "")]
+        for (contestant, reason), places in seen.items()
+    ]
+    return Table("Without times", ("contestant", "why"), rows, labels=2) if rows else None
+
+
+TABLES: dict[str, Callable[[Report], Table | None]] = {
+    "machine": _machine,
+    "headline": _comparison(
+        f"Time per training step of {HEADLINE}, the gather of the batch included",
+        "training",
+        "step",
+        HEADLINE,
+    ),
+    "training": _training,
+    "gradient": _comparison(
+        "Gradient of TwoLayerNet(784, 100, 10) on 20 samples, in float64", "gradient", "gradient"
+    ),
+    "scaling": _scaling,
+    "numerical-training": _comparison(
+        "Training of 784-50-10, batch 100, by numerical gradients alone",
+        "numerical-training",
+        "step",
+    ),
+    "predict": _comparison("Predictions of 784-50-10 for 10,000 images", "predict", "call"),
+    "prepare": _comparison("Preparation of the training images", "prepare", "call"),
+    "whole-run": _comparison(
+        "10,000 iterations of 784-50-10, with both accuracies after every epoch",
+        "whole-run",
+        "run",
+    ),
+    "first-call": _comparison(
+        "From the start of a process to the end of its first step", "first-call", "process"
+    ),
+    "threads": _threads,
+    "memory": _memory,
+    "problems": _problems,
+}
+"""Builders of the tables by name; each returns None where nothing was measured for it."""

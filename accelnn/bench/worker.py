@@ -1,0 +1,121 @@
+"""A process that does one contestant's job: ``python -m accelnn.bench.worker``.
+
+It reads requests from standard input and answers each on standard output, as lines of JSON::
+
+    {"do": "prepare", "group": "training", "contestant": "JAX scan", "task": {...}, "threads": 1,
+     "few": 2000, "many": 6000, "budget": 5.0}          -> {"few": 2000, "many": 6000}
+    {"do": "repeat"}                                    -> {"seconds": 0.000243}
+    {"do": "run", "amount": 1000}                       -> {}
+    {"do": "facts"}                                     -> {"loss": 0.3, "peak_mb": 512.0, ...}
+
+What fails is answered with ``{"failed": reason}``, a package that is not there with
+``{"missing": reason}``.
+"""
+
+import json
+import os
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+from accelnn.bench._contestants import make_job
+from accelnn.bench._task import Task
+
+if TYPE_CHECKING:
+    from accelnn.bench.jobs.job import Job
+
+__all__ = ["main"]
+
+
+class Desk:
+    """Answers requests, one after the other."""
+
+    job: "Job"
+    few = many = 0
+
+    def answer(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Do what is asked; whatever goes wrong becomes an answer too."""
+        do = request.pop("do")
+        try:
+            answer: dict[str, Any] = getattr(self, f"do_{do}")(**request)
+        except ImportError as error:
+            return {"missing": str(error)}
+        except Exception as error:  # noqa: BLE001 - told to who asked
+            return {"failed": f"{type(error).__name__}: {error}"}
+        return answer
+
+    def do_prepare(
+        self,
+        group: str,
+        contestant: str,
+        task: dict[str, Any],
+        threads: int,
+        few: int,
+        many: int,
+        budget: float,
+    ) -> dict[str, Any]:
+        """Load, place, compile, warm up."""
+        from accelnn.bench.jobs.job import amounts
+
+        self.job = make_job(group, contestant, Task(**task), threads)
+        self.few, self.many = amounts(self.job, few, many, budget)
+        forget_peak()
+        return {"few": self.few, "many": self.many}
+
+    def do_repeat(self) -> dict[str, Any]:
+        """Measure once."""
+        from accelnn.bench.jobs.job import seconds_per_unit
+
+        return {"seconds": seconds_per_unit(self.job, self.few, self.many)}
+
+    def do_run(self, amount: int) -> dict[str, Any]:
+        """Do an amount of work, to be timed by who asked."""
+        self.job.ready(amount)
+        self.job.run(amount)
+        return {}
+
+    def do_facts(self) -> dict[str, Any]:
+        """Say what is worth knowing. The judge's own memory does not count."""
+        peak = peak_memory()
+        return {**self.job.facts(), **({} if peak is None else {"peak_mb": peak})}
+
+
+def forget_peak() -> None:
+    """Let the peak of memory begin at what is in use now, where the system can do that."""
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+
+
+def peak_memory() -> float | None:
+    """Return the most memory that this process has had, in MB, or None where nothing tells."""
+    # Not the peak that `resource` reports first, which begins with that of the parent process.
+    status = Path("/proc/self/status")
+    if status.exists():
+        lines = dict(line.split(":", 1) for line in status.read_text(encoding="utf-8").splitlines())
+        return int(lines["VmHWM"].split()[0]) * 1024 / 1e6
+    try:
+        import resource
+    except ImportError:
+        return None
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+
+
+def main() -> None:
+    """Answer until there are no more requests."""
+    answers = _take_stdout()
+    desk = Desk()
+    for line in sys.stdin:
+        print(json.dumps(desk.answer(json.loads(line))), file=answers, flush=True)
+
+
+def _take_stdout() -> TextIO:
+    """Return standard output as it was, and let what packages print go to standard error."""
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    return answers
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,113 @@
+"""``accelnn bench``."""
+
+import os
+import sys
+from pathlib import Path
+
+import click
+from rich.table import Table as RichTable
+
+from accelnn._progress import progress_bar
+from accelnn.bench import GROUPS, TABLES, Report, Table, plan, run, turns
+from accelnn.cli._options import console, friendly_errors
+
+__all__ = ["bench"]
+
+REPEATS = {False: 3, True: 5}
+
+
+@click.command(short_help="Measure accelnn and its peers side by side.")
+@click.option(
+    "--quick/--full",
+    "quick",
+    default=True,
+    show_default="quick",
+    help="The main comparisons in a few minutes, or all of them in an hour or two.",
+)
+@click.option(
+    "--only",
+    type=click.Choice(GROUPS),
+    multiple=True,
+    help="Measure this group only; may be repeated.",
+)
+@click.option(
+    "--repeats",
+    type=click.IntRange(min=1),
+    help=f"How often each time is taken.  [default: {REPEATS[False]}, with --full {REPEATS[True]}]",
+)
+@click.option(
+    "--threads",
+    type=click.IntRange(min=1),
+    help="Try each contestant on 1 and on this many threads.  [default: the usable cores]",
+)
+@click.option(
+    "--json",
+    "json_path",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write all times and facts to this file.",
+)
+@click.option(
+    "--plot",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Draw time against size into this file.",
+)
+def bench(
+    *,
+    quick: bool,
+    only: tuple[str, ...],
+    repeats: int | None,
+    threads: int | None,
+    json_path: Path | None,
+    plot: Path | None,
+) -> None:
+    """Measure accelnn and its peers side by side, and show who takes how long.
+
+    Each contestant works in a process of its own, and all take turns. Those whose package is not
+    installed are skipped; pip install 'accelnn[bench]' brings them all.
+    """
+    from accelnn.bench._plot import check_picture, draw
+    from accelnn.bench.jobs.data import digits
+
+    with friendly_errors():
+        # Before the measurement, not after it.
+        for path in (json_path, plot):
+            _check_folder(path)
+        if plot is not None:
+            check_picture(plot)
+        cases = plan(full=not quick, only=only, data=digits())
+        repeats = repeats or REPEATS[not quick]
+        total = turns(cases, repeats, threads)
+        with progress_bar("Measuring", total, enabled=sys.stderr.isatty()) as advance:
+            report = run(cases, repeats=repeats, threads=threads, progress=advance)
+        show(report)
+        if json_path is not None:
+            report.write(json_path)
+            click.echo(f"times: {json_path}")
+        if plot is not None:
+            draw(report).savefig(plot, dpi=150)
+            click.echo(f"picture: {plot}")
+    if not report.measurements:
+        sys.exit(1)
+
+
+def _check_folder(path: Path | None) -> None:
+    if path is not None and not (path.parent.is_dir() and os.access(path.parent, os.W_OK)):
+        msg = f"cannot write {str(path)!r}: its folder does not exist or is read-only"
+        raise ValueError(msg)
+
+
+def show(report: Report) -> None:
+    """Print the tables of a report."""
+    for build in TABLES.values():
+        table = build(report)
+        if table is not None:
+            console().print(_rich(table))
+
+
+def _rich(table: Table) -> RichTable:
+    drawn = RichTable(title=table.title, title_justify="left")
+    for i, heading in enumerate(table.columns):
+        drawn.add_column(heading, justify="left" if i < table.labels else "right")
+    for row in table.rows:
+        drawn.add_row(*row)
+    return drawn

@@ -1,0 +1,92 @@
+#!/usr/bin/env python3
+"""Write the tables of measurements into the documentation, from a run of ``accelnn bench``.
+
+    accelnn bench --full --json docs/performance.json
+    python scripts/performance.py            # write the tables
+    python scripts/performance.py --check    # fail if a table is not what the run says
+
+In the documents, a table stands between two comments, of which the first names it::
+
+    <!-- table: headline -->
+    <!-- end -->
+
+The names are those of `accelnn.bench.TABLES`.
+"""
+
+import argparse
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from accelnn.bench import TABLES, Report, Table
+
+ROOT = Path(__file__).parents[1]
+RUN = ROOT / "docs" / "performance.json"
+DOCUMENTS = (ROOT / "docs" / "performance.md", ROOT / "README.md")
+
+MARKED = re.compile(r"(?<=<!-- table: )([\w-]+)( -->\n)(.*?)(?=<!-- end -->)", re.DOTALL)
+
+
+def fill(text: str, report: Report) -> str:
+    """Return a document with its tables written anew.
+
+    Raises
+    ------
+    ValueError
+        If it names a table that does not exist, or that the run did not measure.
+    """
+
+    def written(match: re.Match[str]) -> str:
+        name = match[1]
+        table = TABLES[name](report) if name in TABLES else None
+        # Nobody without times is a table without rows.
+        if table is None and name != "problems":
+            why = "the run has none" if name in TABLES else f"known are {', '.join(TABLES)}"
+            msg = f"no table {name!r}: {why}"
+            raise ValueError(msg)
+        return f"{name}{match[2]}" + (f"\n{markdown(table)}\n" if table else "")
+
+    return MARKED.sub(written, text)
+
+
+def markdown(table: Table) -> str:
+    """Return a table under its title in bold."""
+    marks = ["---" if i < table.labels else "---:" for i in range(len(table.columns))]
+    lines = [_row(table.columns), _row(marks), *map(_row, table.rows)]
+    return f"**{table.title}**\n\n" + "".join(lines)
+
+
+def _row(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |\n"
+
+
+def main() -> None:
+    """Read the command line, then write or check."""
+    parser = argparse.ArgumentParser(description="Write tables of measurements into documents.")
+    parser.add_argument(
+        "documents", nargs="*", type=Path, default=DOCUMENTS, help="by default docs and README"
+    )
+    parser.add_argument("--json", type=Path, default=RUN, help="the run")
+    parser.add_argument("--check", action="store_true", help="write nothing, fail on a difference")
+    options = parser.parse_args()
+    report = Report.read(options.json)
+    stale = []
+    for document in options.documents:
+        text = document.read_text(encoding="utf-8")
+        try:
+            filled = fill(text, report)
+        except ValueError as error:
+            sys.exit(f"{document.name}: {error}")
+        if filled == text:
+            continue
+        stale.append(document.name)
+        if not options.check:
+            document.write_text(filled, encoding="utf-8")
+    if options.check and stale:
+        sys.exit(f"not what {options.json.name} says: {', '.join(stale)}")
+    print(f"{'written' if stale else 'unchanged'}: {', '.join(stale) or 'all tables'}")
+
+
+if __name__ == "__main__":
+    main()

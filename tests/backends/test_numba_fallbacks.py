@@ -1,0 +1,192 @@
+"""What compiled code does not cover takes the portable route, and is right."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import pytest
+
+import accelnn
+from accelnn.backends import Engine, NetSpec
+from accelnn.losses import LOSSES, CrossEntropy, SumSquaredError
+
+
+class Absolute:
+    """A loss of one's own: Σ |a - t| / n."""
+
+    name = "absolute"
+    output = "identity"
+    classifies = False
+
+    def value(self, a, t, *, backend=None):  # noqa: ARG002 - the signature of all losses
+        return np.sum(np.abs(a - t), axis=(-2, -1)) / a.shape[-2]
+
+    def grad(self, a, t, *, backend=None):  # noqa: ARG002
+        return np.sign(a - t) / a.shape[-2]
+
+    def delta(self, a, d, t, *, backend=None):
+        return self.value(a + d, t, backend=backend) - self.value(a, t, backend=backend)
+
+
+@dataclass(frozen=True)
+class Halved(CrossEntropy):
+    """A loss that has a name of ours, and is another one."""
+
+    def value(self, a, t, *, backend=None):
+        return 0.5 * super().value(a, t, backend=backend)
+
+    def grad(self, a, t, *, backend=None):
+        return 0.5 * super().grad(a, t, backend=backend)
+
+    def delta(self, a, d, t, *, backend=None):
+        return 0.5 * super().delta(a, d, t, backend=backend)
+
+
+class SignDescent:
+    """An optimiser of one's own: θ ← θ - η sign(g), and a count of updates."""
+
+    slots = 1
+
+    def update(self, params, grads, slots, step, xp):  # noqa: ARG002 - the signature of all
+        params -= 0.01 * xp.sign(grads)
+        slots[0] += 1.0
+
+
+@dataclass(frozen=True)
+class Decayed(accelnn.SGD):
+    """A subclass that does something else."""
+
+    weight_decay: ClassVar[float] = 0.5
+
+    def update(self, params, grads, slots, step, xp):
+        super().update(params, grads + self.weight_decay * params, slots, step, xp)
+
+
+class Adam(accelnn.SGD):
+    """A class that has a name of ours, and is another one."""
+
+
+def _data(dtype):
+    draw = np.random.default_rng(1)
+    x = draw.normal(size=(33, 6)) * (draw.random((33, 6)) < 0.3)
+    return x.astype(dtype), draw.uniform(size=(33, 3)).astype(dtype)
+
+
+def _nets(compiled, dtype, **options):
+    return [
+        accelnn.MLP([6, 35, 3], activation="tanh", dtype=dtype, rng=2, backend=b, **options)
+        for b in (compiled, "numpy")
+    ]
+
+
+def _assert_alike(compiled, dtype, optimizer, **options):
+    """Assert that losses and parameters are those of the NumPy backend, after steps of size."""
+    x, t = _data(dtype)
+    fused, portable = nets = _nets(compiled, dtype, **options)
+    start = portable.flat.copy()
+    losses = [
+        accelnn.fit(net, x, t, optimizer=optimizer, batch_size=7, epochs=4, rng=3).loss
+        for net in nets
+    ]
+    close = {"rtol": 0.0, "atol": 64 * np.finfo(dtype).eps}
+    np.testing.assert_allclose(*losses, **close)
+    np.testing.assert_allclose(fused.flat, portable.flat, **close)
+    assert np.abs(portable.flat - start).max() > 1e-3
+    return fused
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("loss", [Absolute(), Halved()])
+def test_a_loss_of_ones_own(compiled, loss, dtype):
+    net = _assert_alike(compiled, dtype, accelnn.Momentum(0.01), loss=loss)
+    assert type(net.engine) is Engine
+    (x, t), reference = _data(dtype), net.to("numpy")
+    close = 1e-6 if dtype == "float32" else 1e-14
+    assert net.loss(x, t) == pytest.approx(reference.loss(x, t), rel=close)
+    np.testing.assert_allclose(net.predict(x), reference.predict(x), rtol=close)
+
+
+@pytest.mark.parametrize("loss", [Absolute(), Halved()])
+def test_differences_of_a_loss_of_ones_own(compiled, loss):
+    x, t = _data("float64")
+    net, _ = _nets(compiled, "float64", loss=loss)
+    numerical = net.numerical_gradient(x, t)
+    for name, gradient in net.gradient(x, t).items():
+        # Those of |a - t| are exact unless a step crosses zero, which none does here.
+        np.testing.assert_allclose(gradient, numerical[name], rtol=0.0, atol=1e-8)
+
+
+def test_our_losses_are_ours_however_they_are_made(compiled):
+    for loss in (*LOSSES, CrossEntropy(), SumSquaredError()):
+        (net, _) = _nets(compiled, "float32", loss=loss)
+        assert type(net.engine) is not Engine
+
+
+def test_an_activation_of_ones_own(compiled):
+    class Softplus(type(compiled)):
+        """A backend with one op more."""
+
+        def softplus(self, x):
+            return np.logaddexp(x, 0.0)
+
+        softplus_grad = staticmethod(type(compiled)(1).sigmoid)
+
+        def softplus_delta(self, x, d):
+            return self.softplus(x + d) - self.softplus(x)
+
+    spec = NetSpec((6, 5, 3), "softplus", LOSSES["sum_squared_error"])
+    x, t = _data("float64")
+    params = np.random.default_rng(2).normal(size=spec.size)
+    engine, out = Softplus().engine(spec, "float64"), np.empty(spec.size)
+    engine.loss_and_gradient(params, x, t, out)
+    numerical = engine.numerical_gradient(params, x, t, method="central", step=1e-4)
+    np.testing.assert_allclose(out, numerical, atol=1e-7)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        SignDescent(),
+        Decayed(0.1),
+        Adam(0.1),
+        accelnn.Adam(1e-3, eps=0.0),
+        accelnn.RMSprop(1e-3, eps=0.0),
+        accelnn.AdaGrad(1e-3, eps=0.0),
+    ],
+    ids=repr,
+)
+def test_an_optimizer_of_ones_own_or_without_eps(compiled, optimizer, dtype):
+    """Inputs are never all zero in a batch here, which eps = 0 would divide zero by zero for."""
+    _assert_alike(compiled, dtype, optimizer)
+
+
+def test_eps_of_zero_where_a_gradient_is_zero_is_nan_as_on_numpy(compiled):
+    x, t = _data("float32")
+    x[:, 2] = 0.0
+    rule, found = accelnn.Adam(eps=0.0), []
+    for net in _nets(compiled, "float32"):
+        with pytest.warns(accelnn.errors.DivergenceWarning), np.errstate(invalid="ignore"):
+            history = accelnn.fit(net, x, t, optimizer=rule, batch_size=7, epochs=1, rng=0)
+        found.append((history.steps, np.isnan(net.params["W1"]).all(axis=1).tolist()))
+    assert found[0] == found[1]
+
+
+def test_without_compilation(python):
+    code = """
+import numpy as np, accelnn
+from accelnn.backends import Dataset, Engine
+
+draw = np.random.default_rng(0)
+x, t = draw.normal(size=(40, 5)) * (draw.random((40, 5)) < 0.2), np.arange(40) % 3
+found = []
+for backend in ("numba", "numpy"):
+    net = accelnn.MLP([5, 8, 3], rng=0, backend=backend)
+    assert type(net.engine) is Engine
+    assert type(accelnn.prepare(x, t, backend=backend)) is Dataset
+    history = accelnn.fit(net, x, t, validation=(x, t), epochs=3, batch_size=7, rng=0)
+    gradient = net.numerical_gradient(x, t)["W1"].ravel()
+    found.append([history.test_accuracy, np.hstack([history.loss, net.flat, gradient])])
+print(found[0][0] == found[1][0], np.allclose(found[0][1], found[1][1], rtol=0.0, atol=1e-6))
+"""
+    assert python(code, NUMBA_DISABLE_JIT="1") == "True True"

@@ -1,0 +1,237 @@
+"""Products of panels against NumPy, between guards, with NaN wherever nothing is to be read."""
+
+import itertools
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+import accelnn
+from accelnn.backends import TrainingState
+
+DTYPES = (np.float32, np.float64)
+# Rows around the blocks that are summed together, and columns around the width of panels.
+ROWS = (1, 2, 3, 4, 5, 6, 7, 11, 12, 13, 24, 31)
+COLUMNS = (1, 2, 7, 8, 9, 15, 16, 17, 31, 32, 33, 65)
+GUARD = 64
+UNTOUCHED = -12345.0
+
+
+@pytest.fixture(scope="module")
+def kernels(compiled):
+    """Return the products as functions that Python can call."""
+    assert compiled.name == "numba"
+    import numba
+
+    from accelnn.backends.numba._jit import OPTIONS
+    from accelnn.backends.numba.kernels import products
+    from accelnn.backends.numba.vectors import SHORT, WIDE, load, store
+
+    compile_ = numba.njit(**OPTIONS)
+    multiply_, transposed_, transpose_ = (
+        products.multiply,
+        products.multiply_transposed,
+        products.transpose,
+    )
+    sparse_, add_sparse_ = products.multiply_sparse_row, products.add_sparse_row
+
+    @compile_
+    def multiply(a, a_start, capacity, inner, b, b_start, c, c_start, first, last):
+        multiply_(a, a_start, capacity, inner, b, b_start, c, c_start, first, last)
+
+    @compile_
+    def multiply_transposed(a, a_start, columns, d, d_start, rows, g, g_start):
+        transposed_(a, a_start, columns, d, d_start, rows, g, g_start)
+
+    @compile_
+    def multiply_sparse_row(values, columns, k, stop, b, b_start, out, out_start):
+        store(out, out_start, sparse_(values, columns, k, stop, b, b_start))
+
+    @compile_
+    def add_sparse_row(values, columns, k, stop, d, g, g_start):
+        add_sparse_(values, columns, k, stop, load(d, 0), g, g_start)
+
+    @compile_
+    def transpose(b, b_start, panels, panel_size, columns, out, out_start):
+        transpose_(b, b_start, panels, panel_size, columns, out, out_start)
+
+    return SimpleNamespace(
+        multiply=multiply,
+        multiply_transposed=multiply_transposed,
+        multiply_sparse_row=multiply_sparse_row,
+        add_sparse_row=add_sparse_row,
+        transpose=transpose,
+        short=SHORT,
+        wide=WIDE,
+    )
+
+
+@pytest.fixture(params=DTYPES, ids=lambda dtype: dtype.__name__)
+def dtype(request):
+    return request.param
+
+
+@pytest.fixture
+def lanes(dtype, compiled):
+    assert compiled.name == "numba"
+    from accelnn.backends.numba.vectors import LANES
+
+    return LANES[dtype]
+
+
+def _integers(draw, shape, dtype):
+    """Return small integers: sums of their products are exact in any order."""
+    return draw.integers(-9, 10, shape).astype(dtype)
+
+
+def _panels(matrix, lanes, capacity):
+    """Lay a matrix out in panels of `capacity` rows, NaN where it has no numbers."""
+    rows, columns = matrix.shape
+    panels = -(-columns // lanes)
+    padded = np.full((capacity, panels * lanes), np.nan, matrix.dtype)
+    padded[:rows, :columns] = matrix
+    return padded.reshape(capacity, panels, lanes).transpose(1, 0, 2).ravel()
+
+
+def _between_guards(flat, value=np.nan):
+    guard = np.full(GUARD, value, flat.dtype)
+    return np.concatenate([guard, flat, guard])
+
+
+def _target(size, dtype):
+    """Return memory to write to, between guards."""
+    return np.full(GUARD + size + GUARD, UNTOUCHED, dtype)
+
+
+def test_multiply(kernels, dtype, lanes):
+    draw = np.random.default_rng(0)
+    for rows, inner in itertools.product(ROWS, COLUMNS):
+        for first in {0, min(4, rows - 1)}:
+            capacity = -(-rows // kernels.short) * kernels.short
+            a, b = _integers(draw, (rows, inner), dtype), _integers(draw, (inner, lanes), dtype)
+            c = _target((capacity + kernels.short) * lanes, dtype)
+            kernels.multiply(
+                _between_guards(_panels(a, lanes, capacity)),
+                GUARD,
+                capacity,
+                inner,
+                _between_guards(b.ravel()),
+                GUARD,
+                c,
+                GUARD,
+                first,
+                rows,
+            )
+            written = c[GUARD : GUARD + rows * lanes].reshape(rows, lanes)
+            np.testing.assert_array_equal(written[first:], a[first:] @ b)
+            assert (written[:first] == UNTOUCHED).all()
+            # Rows after the last are written where they complete a block, and no others.
+            after = c[GUARD + rows * lanes :].reshape(-1)
+            assert (after[(kernels.short - 1) * lanes :] == UNTOUCHED).all()
+            assert (c[:GUARD] == UNTOUCHED).all()
+
+
+def test_multiply_reads_and_writes_the_same_buffer(kernels, dtype, lanes):
+    """As layers do: panels of one layer's outputs lie beside those of the next."""
+    draw = np.random.default_rng(1)
+    rows, inner = 12, 2 * lanes + 1
+    a, b = _integers(draw, (rows, inner), dtype), _integers(draw, (inner, lanes), dtype)
+    panels = _panels(a, lanes, rows)
+    z = np.concatenate([np.full(rows * lanes, UNTOUCHED, dtype), panels])
+    kernels.multiply(z, rows * lanes, rows, inner, b.ravel(), 0, z, 0, 0, rows)
+    np.testing.assert_array_equal(z[: rows * lanes].reshape(rows, lanes), a @ b)
+    np.testing.assert_array_equal(z[rows * lanes :], panels)
+
+
+def test_multiply_transposed(kernels, dtype, lanes):
+    draw = np.random.default_rng(0)
+    for rows, columns in itertools.product(ROWS, [c for c in COLUMNS if c <= lanes]):
+        a, d = _integers(draw, (rows, columns), dtype), _integers(draw, (rows, lanes), dtype)
+        g = _target(lanes * lanes, dtype)
+        kernels.multiply_transposed(
+            _between_guards(_panels(a, lanes, rows)),
+            GUARD,
+            columns,
+            _between_guards(d.ravel()),
+            GUARD,
+            rows,
+            g,
+            GUARD,
+        )
+        written = g[GUARD:-GUARD].reshape(lanes, lanes)
+        np.testing.assert_array_equal(written[:columns], a.T @ d)
+        # Columns after the last are written where they complete a block: NaN, as they were read.
+        assert (written[columns + kernels.wide - 1 :] == UNTOUCHED).all()
+        assert (g[:GUARD] == UNTOUCHED).all()
+        assert (g[-GUARD:] == UNTOUCHED).all()
+
+
+@pytest.mark.parametrize("kind", [np.uint16, np.uint32])
+def test_rows_of_which_the_non_zeros_are_stored(kernels, dtype, lanes, kind):
+    draw = np.random.default_rng(0)
+    inputs = 70
+    b = _integers(draw, (inputs, lanes), dtype)
+    for count in (0, 1, 2, 3, 4, 5, 7, 8, 9, 33, 70):
+        columns = np.sort(draw.permutation(inputs)[:count])
+        values = _integers(draw, count, dtype)
+        dense = np.zeros(inputs, dtype)
+        dense[columns] = values
+        # Numbers before and after the row are other samples', whose columns are far away.
+        stored = np.concatenate([[0, 0, 0], columns, np.full(5, 0)]).astype(kind)
+        numbers = np.concatenate([np.full(3, np.nan), values, np.full(5, np.nan)]).astype(dtype)
+        out = _target(lanes, dtype)
+        kernels.multiply_sparse_row(
+            numbers, stored, 3, 3 + count, _between_guards(b.ravel()), GUARD, out, GUARD
+        )
+        np.testing.assert_array_equal(out[GUARD:-GUARD], dense @ b)
+        assert (out[:GUARD] == UNTOUCHED).all()
+        assert (out[-GUARD:] == UNTOUCHED).all()
+
+        d, g = _integers(draw, lanes, dtype), _integers(draw, (inputs, lanes), dtype)
+        written = _between_guards(g.ravel(), UNTOUCHED)
+        kernels.add_sparse_row(numbers, stored, 3, 3 + count, d, written, GUARD)
+        expected = _between_guards((g + np.outer(dense, d)).ravel(), UNTOUCHED)
+        np.testing.assert_array_equal(written, expected)
+
+
+@pytest.mark.parametrize("columns", COLUMNS)
+def test_transpose(kernels, dtype, lanes, columns):
+    """A block row of weights: `LANES` rows of all panels, of which the last is not full."""
+    draw = np.random.default_rng(0)
+    panels, rows = -(-columns // lanes), 3 * lanes
+    b = _integers(draw, (rows, columns), dtype)
+    for block in range(3):
+        out = _target(panels * lanes * lanes, dtype)
+        kernels.transpose(
+            _between_guards(_panels(b, lanes, rows)),
+            GUARD + block * lanes * lanes,
+            panels,
+            rows * lanes,
+            columns,
+            out,
+            GUARD,
+        )
+        written = out[GUARD:-GUARD].reshape(panels * lanes, lanes)
+        np.testing.assert_array_equal(written[:columns], b[block * lanes : (block + 1) * lanes].T)
+        assert (written[columns:] == UNTOUCHED).all()
+        assert (out[:GUARD] == UNTOUCHED).all()
+        assert (out[-GUARD:] == UNTOUCHED).all()
+
+
+@pytest.mark.parametrize("density", [0.1, 1.0])
+@pytest.mark.parametrize("optimizer", [accelnn.SGD(0.1), accelnn.Adam(), accelnn.AdaGrad()])
+def test_the_filling_of_panels_stays_zero(compiled, dtype, lanes, optimizer, density, monkeypatch):
+    draw = np.random.default_rng(2)
+    sizes = (lanes + 1, lanes - 1, 1, 3)
+    x = draw.normal(size=(37, sizes[0])) * (draw.random((37, sizes[0])) < density)
+    net = accelnn.MLP(sizes, dtype=dtype.__name__, rng=3, backend=compiled)
+    data = accelnn.prepare(x, draw.integers(0, 3, 37), backend=compiled, dtype=net.dtype)
+    state = TrainingState(net.flat, optimizer, "analytic", compiled)
+    packed, pack = [], net.engine._net
+    monkeypatch.setattr(net.engine, "_net", lambda flat: packed.append(pack(flat)) or packed[0])
+    net.engine.train(state, data, np.arange(37), 7)
+    (trained,) = packed
+    is_parameter = pack(np.ones_like(net.flat)).params != 0.0
+    assert np.count_nonzero(is_parameter) == net.size
+    assert (trained.params[~is_parameter] == 0.0).all()
+    assert trained.params[is_parameter].any()

@@ -1,0 +1,154 @@
+"""Results do not depend on how many threads compute them, nor on who else computes."""
+
+import copy
+import itertools
+import os
+import pickle
+import threading
+
+import numpy as np
+import pytest
+
+import accelnn
+from accelnn.backends import TrainingState
+from accelnn.losses import LOSSES
+
+THREADS = (1, 2, 3, 5)
+DTYPES = ("float32", "float64")
+# Hidden layers of one, an odd number, and more panels than there are threads, on any processor.
+SIZES = ((33, 3), (40, 7, 3), (40, 97, 3), (20, 161, 33, 170, 10))
+
+
+@pytest.fixture
+def teams(compiled):
+    """Return a new backend for each number of threads, all with the same kernels."""
+    return [type(compiled)(threads) for threads in THREADS]
+
+
+def _data(inputs, outputs, dtype, density, n=101):
+    draw = np.random.default_rng(1)
+    x = draw.normal(size=(n, inputs)).astype(dtype)
+    x[draw.random(x.shape) > density] = 0.0
+    return x, draw.integers(0, outputs, n)
+
+
+def _everything(b, sizes, activation, loss, dtype, density):
+    """Return the bits of all that an engine computes."""
+    net = accelnn.MLP(sizes, activation=activation, loss=loss, dtype=dtype, rng=2, backend=b)
+    x, t = _data(sizes[0], sizes[-1], dtype, density)
+    data = accelnn.prepare(x, t, backend=b, dtype=dtype)
+    found = [net.predict(x), net.engine.scores(net.flat, x), np.array(net.loss(x, t))]
+    found += net.gradient(x, t).values()
+    found += net.numerical_gradient(x[:9], t[:9]).values()
+    found += net.numerical_gradient(x[:9], t[:9], step=0.5, method="forward").values()
+    state = TrainingState(net.flat, accelnn.Adam(0.01), "analytic", b)
+    order = np.random.default_rng(3).permutation(101)
+    found += [net.engine.train(state, data, order, 17), net.flat, *state.slots]
+    found += [np.array(net.engine.evaluate(net.flat, data), np.float64)]
+    return [a.tobytes() for a in found]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("density", [0.1, 1.0])
+@pytest.mark.parametrize("sizes", SIZES, ids=lambda sizes: "-".join(map(str, sizes)))
+def test_bits_are_the_same(teams, sizes, density, dtype):
+    formulas = itertools.product(("sigmoid", "relu", "tanh"), LOSSES)
+    for (activation, loss), _ in zip(formulas, range(6 if len(sizes) < 4 else 2), strict=False):
+        alone, *others = (_everything(b, sizes, activation, loss, dtype, density) for b in teams)
+        for together in others:
+            assert together == alone
+
+
+def test_the_threads_are_there(teams):
+    for b, threads in zip(teams, THREADS, strict=True):
+        assert b.threads == threads
+        _everything(b, SIZES[-1], "relu", "cross_entropy", "float32", 1.0)
+        assert len(b.team._tasks) == threads - 1
+
+
+@pytest.mark.parametrize("samples", [1, 3, 15, 16, 17, 47, 48, 49, 97])
+def test_few_samples(teams, samples):
+    found = []
+    for b in teams:
+        net = accelnn.MLP([20, 65, 3], rng=2, backend=b)
+        x, t = _data(20, 3, "float32", 1.0, samples)
+        results = [net.predict(x), *net.gradient(x, t).values(), np.array(net.loss(x, t))]
+        results += net.numerical_gradient(x, t).values()
+        accelnn.fit(net, x, t, epochs=2, rng=3, validation=(x, t))
+        found.append([a.tobytes() for a in [*results, net.flat]])
+    assert found[1:] == found[:1] * 3
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="processors cannot be taken away")
+def test_more_threads_than_processors(python, compiled):
+    """They mostly wait for each other, and a long call goes on in one thread."""
+    assert compiled.name == "numba"
+    code = """
+import os
+import numpy as np, accelnn
+from accelnn.backends import TrainingState
+
+os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+Backend = type(accelnn.get_backend("numba"))
+order = np.random.default_rng(1).integers(0, 500, 50_000)
+draw = np.random.default_rng(0)
+x, t = draw.normal(size=(500, 100)).astype(np.float32), np.arange(500) % 10
+for zeros in (0.0, 0.9):
+    x[draw.random(x.shape) < zeros] = 0.0
+    found = set()
+    for threads in (1, 4):
+        net = accelnn.MLP([100, 97, 150, 10], rng=0, backend=Backend(threads))
+        data = accelnn.prepare(x, t, backend=net.backend)
+        state = TrainingState(net.flat, accelnn.SGD(0.1), "analytic", net.backend)
+        losses = net.engine.train(state, data, order, 50)
+        gradient = net.numerical_gradient(x[:5], t[:5])["W1"]
+        found.add((losses.tobytes(), net.flat.tobytes(), gradient.tobytes()))
+    print(len(found))
+"""
+    assert python(code) == "1\n1"
+
+
+def test_several_python_threads_train_at_once(compiled):
+    many = type(compiled)(3)
+
+    def train(seed):
+        dtype = DTYPES[seed % 2]
+        net = accelnn.MLP([40, 65, 7], dtype=dtype, rng=seed, backend=many)
+        x, t = _data(40, 7, dtype, (0.1, 1.0)[seed // 2 % 2])
+        history = accelnn.fit(
+            net, x, t, epochs=20, batch_size=10, rng=seed, optimizer=accelnn.Adam(0.01)
+        )
+        gradient = net.numerical_gradient(x[:5], t[:5])
+        return history.loss, net.flat.tobytes(), *(g.tobytes() for g in gradient.values())
+
+    alone = [train(seed) for seed in range(6)]
+    together, start = [None] * 6, threading.Barrier(6)
+
+    def work(seed):
+        start.wait()
+        together[seed] = train(seed)
+
+    workers = [threading.Thread(target=work, args=(seed,)) for seed in range(6)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(120)
+    assert together == alone
+
+
+def _through_pickle(net):
+    return pickle.loads(pickle.dumps(net))  # noqa: S301 - made here
+
+
+@pytest.mark.parametrize("clone", [copy.copy, copy.deepcopy, _through_pickle])
+def test_a_trained_net_is_copied_and_goes_on_alike(compiled, clone):
+    x, t = _data(40, 7, "float32", 0.1)
+    net = accelnn.MLP([40, 65, 7], rng=0, backend=compiled)
+    accelnn.fit(net, x, t, epochs=1, rng=0)
+    other = clone(net)
+    assert other.backend is compiled
+    before = net.flat.copy()
+    history = accelnn.fit(other, x, t, epochs=2, rng=1)
+    np.testing.assert_array_equal(net.flat, before)
+    assert history.loss == accelnn.fit(net, x, t, epochs=2, rng=1).loss
+    np.testing.assert_array_equal(net.flat, other.flat)

@@ -1,0 +1,352 @@
+"""Vectors in compiled code, lane by lane."""
+
+from decimal import Decimal, localcontext
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+DTYPES = (np.float32, np.float64)
+# Where exp and expm1 are normal numbers: beyond, they stay at the ends.
+LIMIT = {np.float32: 87.0, np.float64: 708.0}
+SPECIAL = (np.nan, np.inf, -np.inf, 0.0, -0.0, 1.5, -2.5, 1e-30)
+
+
+def _njit(function):
+    import numba
+
+    from accelnn.backends.numba._jit import OPTIONS
+
+    return numba.njit(**OPTIONS)(function)
+
+
+def _of_one(operation):
+    """Return a kernel that applies an operation to each stretch of lanes of an array."""
+    from accelnn.backends.numba.vectors import load, store, width
+
+    @_njit
+    def kernel(x, out):
+        for i in range(0, x.size, width(x)):
+            store(out, i, operation(load(x, i)))
+
+    return kernel
+
+
+def _of_two(operation):
+    from accelnn.backends.numba.vectors import load, store, width
+
+    @_njit
+    def kernel(x, y, out):
+        for i in range(0, x.size, width(x)):
+            store(out, i, operation(load(x, i), load(y, i)))
+
+    return kernel
+
+
+def _reduction(operation):
+    from accelnn.backends.numba.vectors import load, width
+
+    @_njit
+    def kernel(x, out):
+        for i in range(out.size):
+            out[i] = operation(load(x, i * width(x)))
+
+    return kernel
+
+
+@pytest.fixture(scope="module")
+def elementwise(compiled):
+    assert compiled.name == "numba"
+    from accelnn.backends.numba import vectors as v
+
+    return SimpleNamespace(
+        add=_of_two(_njit(lambda a, b: a + b)),
+        subtract=_of_two(_njit(lambda a, b: a - b)),
+        multiply=_of_two(_njit(lambda a, b: a * b)),
+        divide=_of_two(_njit(lambda a, b: a / b)),
+        maximum=_of_two(v.maximum),
+        where_positive=_of_two(_njit(lambda a, b: v.where_positive(a, b, 10.0 * b))),
+        scalar_left=_of_one(_njit(lambda a: 2.0 - a)),
+        scalar_right=_of_one(_njit(lambda a: a / 3)),
+        filled=_of_one(_njit(lambda a: v.filled(a, 7.0))),
+        absolute=_of_one(v.absolute),
+        root=_of_one(v.root),
+    )
+
+
+@pytest.fixture(scope="module")
+def reductions(compiled):
+    assert compiled.name == "numba"
+    from accelnn.backends.numba import vectors as v
+
+    return SimpleNamespace(total=_reduction(v.total), largest=_reduction(v.largest))
+
+
+@pytest.fixture(scope="module")
+def kernels(compiled):
+    assert compiled.name == "numba"
+    from accelnn.backends.numba import vectors as v
+
+    @_njit
+    def exponentials(x, exp, expm1):
+        for i in range(0, x.size, v.width(x)):
+            e, m = v.exp_and_expm1(v.load(x, i))
+            v.store(exp, i, e)
+            v.store(expm1, i, m)
+
+    @_njit
+    def first_lanes(x, count, otherwise, out):
+        v.store(out, 0, v.first_lanes(v.load(x, 0), count, x.dtype.type(otherwise)))
+
+    @_njit
+    def multiply_add(a, i, x, y, out):
+        v.store(out, 0, v.multiply_add(a, i, v.load(x, 0), v.load(y, 0)))
+
+    @_njit
+    def add_products(a, i, stride, x, out):
+        rows = v.rows_of_zeros(out, 4)
+        rows = v.add_products(rows, a, i, stride, v.load(x, 0))
+        rows = v.add_products(rows, a, i + 1, stride, v.load(x, v.width(x)))
+        v.store_rows(out, 0, 2 * v.width(x), rows)
+
+    @_njit
+    def shifted(x, i, out, j):
+        v.store(out, j, v.load(x, i))
+
+    @_njit
+    def width(x):
+        return v.width(x)
+
+    @_njit
+    def at(x, i):
+        return v.at(x, i)
+
+    return SimpleNamespace(
+        exponentials=exponentials,
+        first_lanes=first_lanes,
+        multiply_add=multiply_add,
+        add_products=add_products,
+        shifted=shifted,
+        width=width,
+        at=at,
+    )
+
+
+@pytest.fixture(params=DTYPES, ids=lambda dtype: dtype.__name__)
+def dtype(request):
+    return request.param
+
+
+@pytest.fixture
+def lanes(dtype, compiled):
+    assert compiled.name == "numba"
+    from accelnn.backends.numba.vectors import LANES
+
+    return LANES[dtype]
+
+
+def _padded(values, dtype, lanes):
+    values = np.asarray(values, dtype)
+    return np.concatenate([values, np.zeros(-values.size % lanes, dtype)])
+
+
+def _pairs(dtype, lanes):
+    """Return every special number with every other, and ordinary ones."""
+    draw = np.random.default_rng(0).normal(size=(2, 200))
+    x, y = (a.ravel() for a in np.meshgrid(SPECIAL, SPECIAL))
+    return (
+        _padded(np.concatenate([a, b]), dtype, lanes) for a, b in zip((x, y), draw, strict=True)
+    )
+
+
+def _apply(kernel, *arguments):
+    out = np.full_like(arguments[0], 99.0)
+    kernel(*arguments, out)
+    return out
+
+
+def test_a_width_is_a_power_of_two_of_whole_registers(kernels, dtype, lanes):
+    assert kernels.width(np.zeros(1, dtype)) == lanes
+    assert lanes * np.dtype(dtype).itemsize in (32, 64, 128)
+
+
+@pytest.mark.parametrize(
+    ("name", "reference"),
+    [
+        ("add", np.add),
+        ("subtract", np.subtract),
+        ("multiply", np.multiply),
+        ("divide", np.divide),
+        # Of NaN and a number, the number where NaN comes second.
+        ("maximum", lambda x, y: np.where(np.isnan(y), x, np.maximum(x, y))),
+        ("where_positive", lambda x, y: np.where(x > 0, y, 10 * y)),
+    ],
+)
+def test_of_two_vectors(elementwise, dtype, lanes, name, reference):
+    x, y = _pairs(dtype, lanes)
+    with np.errstate(all="ignore"):
+        expected = reference(x, y)
+    assert expected.dtype == dtype
+    np.testing.assert_array_equal(_apply(getattr(elementwise, name), x, y), expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "reference"),
+    [
+        ("scalar_left", lambda x: 2 - x),
+        ("scalar_right", lambda x: x / 3),
+        ("absolute", np.abs),
+        ("root", np.sqrt),
+        ("filled", lambda x: np.full_like(x, 7)),
+    ],
+)
+def test_of_one_vector(elementwise, dtype, lanes, name, reference):
+    x, _ = _pairs(dtype, lanes)
+    with np.errstate(all="ignore"):
+        expected = reference(x)
+    assert expected.dtype == dtype
+    np.testing.assert_array_equal(_apply(getattr(elementwise, name), x), expected)
+
+
+def _exact(x, function):
+    """Return a correctly rounded function of numbers, in more digits than any dtype has."""
+    with localcontext() as context:
+        context.prec = 60
+        return [function(Decimal(float(number))) for number in x]
+
+
+def _ulps(actual, exact):
+    spacing = [Decimal(float(s)) for s in np.spacing(np.abs(actual))]
+    numbers = [Decimal(float(number)) for number in actual]
+    with localcontext() as context:
+        context.prec = 60
+        return max(float(abs(a - e) / s) for a, e, s in zip(numbers, exact, spacing, strict=True))
+
+
+def test_exp_to_one_and_expm1_to_two_units_in_the_last_place(kernels, dtype, lanes):
+    draw, limit = np.random.default_rng(0), LIMIT[dtype]
+    log2 = np.log(2.0)
+    x = np.concatenate(
+        [
+            draw.uniform(-limit, limit, 1000),
+            draw.uniform(-1.0, 1.0, 1000),
+            # Where the argument is halved, and either side of it.
+            np.nextafter((np.arange(-40, 40) + 0.5) * log2, 0.0),
+            (np.arange(-40, 40) + 0.5) * log2,
+            np.arange(-40, 40) * log2,
+            draw.choice([-1.0, 1.0], 500) * np.exp(draw.uniform(-60.0, 0.0, 500)),
+            [0.0, limit, -limit],
+        ]
+    )
+    x = _padded(x, dtype, lanes)
+    exp, expm1 = np.empty_like(x), np.empty_like(x)
+    kernels.exponentials(x, exp, expm1)
+    assert _ulps(exp, _exact(x, Decimal.exp)) <= 1.5
+    assert _ulps(expm1, _exact(x, lambda number: number.exp() - 1)) <= 2.5
+
+
+def test_tiny_arguments_are_their_own_expm1(kernels, dtype, lanes):
+    smallest = np.finfo(dtype).smallest_normal
+    x = np.array([0.0, -0.0, smallest, -smallest, 1e-30, -1e-30, 1e-20, -1e-20], dtype)
+    x = np.resize(x, lanes)
+    exp, expm1 = np.empty_like(x), np.empty_like(x)
+    kernels.exponentials(x, exp, expm1)
+    np.testing.assert_array_equal(exp, 1.0)
+    np.testing.assert_array_equal(expm1, x)
+
+
+def test_exp_and_expm1_beyond_the_ends(kernels, dtype, lanes):
+    limit = dtype(LIMIT[dtype])
+    x = _padded([np.nan, np.inf, -np.inf, 1e30, -1e30, 2 * limit, -2 * limit], dtype, 8)
+    x = np.resize(x, lanes * -(-8 // lanes))
+    ends = np.clip(x, -limit, limit)
+    results = []
+    for arguments in (x, ends):
+        exp, expm1 = np.empty_like(x), np.empty_like(x)
+        kernels.exponentials(arguments, exp, expm1)
+        results.append((exp, expm1))
+    for outside, end in zip(*results, strict=True):
+        np.testing.assert_array_equal(np.isnan(outside), np.isnan(x))
+        np.testing.assert_array_equal(outside, end)
+        assert np.isfinite(outside[~np.isnan(x)]).all()
+    exp = results[0][0]
+    assert (exp[~np.isnan(x)] >= np.finfo(dtype).smallest_normal).all()
+
+
+def test_first_lanes(kernels, dtype, lanes):
+    x, out = np.arange(1.0, 1.0 + lanes, dtype=dtype), np.empty(lanes, dtype)
+    x[-1] = np.nan
+    for count in range(-2, lanes + 3):
+        kernels.first_lanes(x, count, -7.0, out)
+        kept = max(0, min(count, lanes))
+        np.testing.assert_array_equal(out, [*x[:kept], *[-7.0] * (lanes - kept)])
+
+
+def test_total_and_largest(reductions, dtype, lanes):
+    draw = np.random.default_rng(0)
+    x = draw.integers(-1000, 1000, (50, lanes)).astype(dtype)
+    for row, lane in enumerate(range(lanes)):
+        # The largest in every lane once.
+        x[row % 50, lane] = 2000.0
+    out = np.empty(50, dtype)
+    reductions.total(x.ravel(), out)
+    np.testing.assert_array_equal(out, x.sum(axis=1))
+    reductions.largest(x.ravel(), out)
+    np.testing.assert_array_equal(out, x.max(axis=1))
+    x[:, 0] = np.nan
+    reductions.total(x.ravel(), out)
+    assert np.isnan(out).all()
+    reductions.largest(x.ravel(), out)
+    np.testing.assert_array_equal(out, np.nanmax(x, axis=1))
+
+
+def test_load_and_store_anywhere_and_nowhere_else(kernels, dtype, lanes):
+    x = np.arange(3 * lanes, dtype=dtype)
+    for i in range(lanes + 2):
+        out = np.full(3 * lanes, -1.0, dtype)
+        kernels.shifted(x, i, out, lanes + 2 - i)
+        expected = np.full(3 * lanes, -1.0, dtype)
+        expected[lanes + 2 - i : 2 * lanes + 2 - i] = x[i : i + lanes]
+        np.testing.assert_array_equal(out, expected)
+
+
+def test_products(kernels, dtype, lanes):
+    draw = np.random.default_rng(0)
+    # Products and sums of such numbers are exact, however they are composed.
+    a, x, y = (draw.integers(-100, 100, size).astype(dtype) for size in (30, lanes, lanes))
+    out = np.empty(lanes, dtype)
+    kernels.multiply_add(a, 3, x, y, out)
+    np.testing.assert_array_equal(out, a[3] * x + y)
+    xs, out = np.concatenate([x, y]), np.full(8 * lanes, -1.0, dtype)
+    kernels.add_products(a, 2, 7, xs, out)
+    rows = out.reshape(4, 2, lanes)
+    for row in range(4):
+        np.testing.assert_array_equal(rows[row, 0], a[2 + 7 * row] * x + a[3 + 7 * row] * y)
+    # A stride of two vectors: every other one is left alone.
+    np.testing.assert_array_equal(rows[:, 1], -1.0)
+
+
+@pytest.mark.parametrize("kind", [np.uint16, np.uint32, np.int64])
+def test_integers_index_by_their_value(kernels, kind):
+    largest = np.iinfo(kind).max
+    numbers = np.array([0, 1, largest], kind)
+    assert [kernels.at(numbers, i) for i in range(3)] == [0, 1, largest]
+
+
+def test_a_number_of_an_array(kernels, dtype):
+    x = np.array([0.5, np.nan, -3.0], dtype)
+    assert kernels.at(x, 0) == 0.5
+    assert np.isnan(kernels.at(x, 1))
+    assert kernels.at(x, 2) == -3.0
+
+
+def test_training_leaves_denormal_numbers_to_others(compiled):
+    """Its kernel lets them be zero, in the caller's thread, and sets that back."""
+    import accelnn
+
+    net = accelnn.MLP([5, 4, 3], rng=0, backend=type(compiled)(1))
+    accelnn.fit(net, np.eye(5), np.arange(5) % 3, iters=3, rng=0)
+    denormal = np.full(64, 1e-40, np.float32)
+    assert (denormal * np.float32(0.5) > 0.0).all()
+    assert (denormal + denormal == 2 * denormal).all()
+    assert float(denormal[0]) > 0.0

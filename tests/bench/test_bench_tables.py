@@ -1,0 +1,170 @@
+"""From a report of known numbers: tables, the script that writes them, the picture."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+
+import accelnn
+from accelnn.bench import TABLES
+from accelnn.bench._plot import draw
+from accelnn.bench._tables import duration
+
+SCRIPT = Path(accelnn.__file__).parents[1] / "scripts" / "performance.py"
+
+
+def test_the_comparison_shows_the_better_number_of_threads(report):
+    table = TABLES["headline"](report)
+    assert table.columns == [
+        "contestant", "threads", "step", "spread", "÷ accelnn numba", "training loss",
+        "test accuracy",
+    ]  # fmt: skip
+    assert table.rows == [
+        ["accelnn numba", "2", "42.5 µs", "40.0 to 50.0", "1.00", "0.3600", "0.9062"],
+        ["NumPy loop", "1", "200 µs", "170 to 210", "4.71", "0.3600", "0.9062"],
+    ]
+
+
+def test_a_row_for_each_training_case(report):
+    table = TABLES["training"](report)
+    assert table.columns == ["case", "accelnn numba", "NumPy loop", "best peer ÷ accelnn numba"]
+    assert [row[1:] for row in table.rows] == [
+        ["42.5 µs", "200 µs", "4.71"],
+        ["100 µs", "500 µs", "5.00"],
+    ]
+
+
+def test_threads_scaling_memory_and_problems(report):
+    (row,) = TABLES["threads"](report).rows
+    assert row[2:] == ["85.0 µs", "42.5 µs", "2.00"]
+    first, second = TABLES["scaling"](report).rows
+    # 500 µs for 784·50 + 50 + 50·10 + 10 parameters and 20 samples.
+    assert first == ["hidden 50", "39,760", "20", "0.629 ns", "500 µs", "5.00 s"]
+    assert second[4:] == ["2.00 ms", "20.0 s"]
+    assert TABLES["memory"](report).rows == [["accelnn numba", "101"], ["NumPy loop", "-"]]
+    assert TABLES["problems"](report).rows == [
+        ["JAX scan", "skipped: No module named 'jax'"],
+        ["torch eager", "failed: died: code -9 (training, hidden 100)"],
+    ]
+
+
+def test_what_was_not_measured_has_no_table(report):
+    for name in ("gradient", "predict", "prepare", "whole-run", "first-call"):
+        assert TABLES[name](report) is None
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (17.26, "17.3 s"),
+        (1091.4, "1,090 s"),
+        (1.0, "1.00 s"),
+        (0.00352, "3.52 ms"),
+        (42.5e-6, "42.5 µs"),
+        (123e-6, "123 µs"),
+        (4e-10, "0.400 ns"),
+        (-2e-6, "-2.00 µs"),
+    ],
+)
+def test_durations(seconds, text):
+    assert duration(seconds) == text
+
+
+def script(*arguments):
+    return subprocess.run(
+        [sys.executable, str(SCRIPT), *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.fixture
+def document(tmp_path, report):
+    report.write(tmp_path / "run.json")
+    path = tmp_path / "performance.md"
+    path.write_text(
+        "# Speed\n\n<!-- table: headline -->\n<!-- end -->\n\nWords | with bars.\n\n"
+        "<!-- table: problems -->\nold\n<!-- end -->\nThe end.\n"
+    )
+    return path
+
+
+needs_checkout = pytest.mark.skipif(not SCRIPT.exists(), reason="the script is not installed")
+
+
+@needs_checkout
+def test_tables_are_written_between_their_marks(document):
+    run = document.parent / "run.json"
+    assert script("--json", run, "--check", document).returncode == 1
+    done = script("--json", run, document)
+    assert (done.returncode, done.stdout) == (0, "written: performance.md\n"), done.stderr
+    text = document.read_text()
+    assert text.startswith("# Speed\n\n<!-- table: headline -->\n\n**Time per training step")
+    assert "\n| accelnn numba | 2 | 42.5 µs | 40.0 to 50.0 | 1.00 | 0.3600 | 0.9062 |\n" in text
+    assert "\n\n<!-- end -->\n\nWords | with bars.\n\n<!-- table: problems -->\n\n" in text
+    assert "old" not in text
+    assert text.endswith("<!-- end -->\nThe end.\n")
+    assert script("--json", run, document).stdout == "unchanged: all tables\n"
+    assert script("--json", run, "--check", document).returncode == 0
+
+
+@needs_checkout
+def test_an_edited_figure_is_noticed_and_left_alone(document):
+    run = document.parent / "run.json"
+    script("--json", run, document)
+    edited = document.read_text().replace("42.5 µs", "32.5 µs")
+    document.write_text(edited)
+    done = script("--json", run, "--check", document)
+    assert done.returncode == 1
+    assert "performance.md" in done.stderr
+    assert document.read_text() == edited
+    # Words outside the marks are nobody's business.
+    script("--json", run, document)
+    document.write_text(document.read_text().replace("The end.", "The End."))
+    assert script("--json", run, "--check", document).returncode == 0
+
+
+@needs_checkout
+@pytest.mark.parametrize(
+    ("name", "why"), [("nothing", "known are machine"), ("predict", "the run has none")]
+)
+def test_a_table_that_cannot_be_written_is_an_error(document, name, why):
+    document.write_text(f"<!-- table: {name} -->\n<!-- end -->\n")
+    done = script("--json", document.parent / "run.json", document)
+    assert done.returncode == 1
+    assert f"no table '{name}': {why}" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_picture_has_a_line_for_each_contestant(report, tmp_path):
+    figure = draw(report)
+    training, gradients = figure.axes
+    assert training.get_xlabel() == "width of the hidden layer"
+    assert gradients.get_xlabel() == "parameters"
+    for ax, unit in ((training, "step"), (gradients, "gradient")):
+        assert ax.get_ylabel() == f"seconds per {unit}"
+        assert (ax.get_xscale(), ax.get_yscale()) == ("log", "log")
+    lines = {
+        container.get_label(): container.lines[0].get_xydata() for container in gradients.containers
+    }
+    np.testing.assert_allclose(lines["accelnn numba"], [[39_760, 5e-4], [159_010, 2e-3]])
+    np.testing.assert_allclose(lines["NumPy loop"], [[39_760, 5.0], [159_010, 20.0]])
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["accelnn numba", "NumPy loop"]
+
+    path = tmp_path / "picture.png"
+    figure.savefig(path)
+    assert path.read_bytes().startswith(b"\x89PNG")
+    colours = plt.imread(path)[..., :3].reshape(-1, 3)
+    assert colours.shape[0] == 500_000
+    assert len(np.unique(colours, axis=0)) > 20
+
+
+def test_nothing_to_draw_is_an_error(report):
+    del report.measurements[:]
+    with pytest.raises(ValueError, match="nothing to draw"):
+        draw(report)

@@ -1,0 +1,106 @@
+"""Workers that do not do what they should, seen from the process that asks them."""
+
+import os
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from accelnn.bench._workers import MissingPeer, Worker, WorkerError, worker_environment
+
+
+def python(code):
+    return [sys.executable, "-c", code]
+
+
+def is_running(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    # A dead orphan has an entry until whoever inherits it collects it.
+    status = Path(f"/proc/{pid}/status")
+    return not (status.exists() and "State:\tZ" in status.read_text())
+
+
+def test_one_that_dies_is_reported_with_its_last_words():
+    code = "import sys; input(); print('no memory left', file=sys.stderr); sys.exit(3)"
+    with Worker(1, command=python(code)) as worker:
+        with pytest.raises(WorkerError, match="ended with code 3: no memory left"):
+            worker.ask("repeat")
+        # Asked again, it is still dead.
+        with pytest.raises(WorkerError, match="ended with code 3"):
+            worker.ask("repeat")
+
+
+def test_one_that_hangs_is_ended_with_all_that_it_started():
+    code = """
+import subprocess, sys, time
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+print('{"child": %d}' % child.pid, flush=True)
+time.sleep(600)
+"""
+    with Worker(1, command=python(code)) as worker:
+        child = worker.ask("prepare")["child"]
+        assert is_running(child)
+        worker.timeout = 0.2
+        with pytest.raises(WorkerError, match=r"no answer to 'repeat' within 0\.2 s; ended"):
+            worker.ask("repeat")
+        deadline = time.monotonic() + 10
+        while is_running(child) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert not is_running(child)
+
+
+def test_one_that_only_closes_its_output_is_ended(monkeypatch):
+    monkeypatch.setattr("accelnn.bench._workers.GRACE", 0.1)
+    code = "import os, time; input(); os.close(1); time.sleep(600)"
+    worker = Worker(1, command=python(code))
+    with worker, pytest.raises(WorkerError, match="stopped answering; ended"):
+        worker.ask("repeat")
+
+
+def test_what_packages_print_is_no_answer():
+    code = """
+import os
+from accelnn.bench import worker
+desk = worker.Desk
+def do_repeat(self):
+    print("within"); os.system("echo within a child")
+    return {"seconds": 1.0}
+desk.do_repeat = do_repeat
+answers = worker._take_stdout()
+import json, sys
+for line in sys.stdin:
+    print(json.dumps(desk().answer(json.loads(line))), file=answers, flush=True)
+"""
+    with Worker(1, command=python(code)) as worker:
+        assert worker.ask("repeat") == {"seconds": 1.0}
+
+
+def test_failures_and_missing_packages_are_told_apart():
+    code = """
+import sys, json
+for line in sys.stdin:
+    print(json.dumps({"missing": "No module named 'x'"} if "prepare" in line
+                     else {"failed": "ValueError: no"}), flush=True)
+"""
+    with Worker(1, command=python(code)) as worker:
+        with pytest.raises(MissingPeer, match="No module named 'x'"):
+            worker.ask("prepare")
+        with pytest.raises(WorkerError, match="ValueError: no"):
+            worker.ask("repeat")
+
+
+def test_threads_and_blas_are_set_before_a_worker_starts(monkeypatch):
+    monkeypatch.setenv("OPENBLAS_CORETYPE", "Nehalem")
+    monkeypatch.setenv("OPENBLAS_L2_SIZE", "1")
+    monkeypatch.setenv("XLA_FLAGS", "--xla_dump_to=x")
+    one, two = worker_environment(1), worker_environment(2)
+    for environment, threads in ((one, "1"), (two, "2")):
+        assert not {"OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE"} & set(environment)
+        for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"):
+            assert environment[name] == threads
+    assert one["XLA_FLAGS"] == "--xla_dump_to=x --xla_cpu_multi_thread_eigen=false"
+    assert two["XLA_FLAGS"] == "--xla_dump_to=x"
