@@ -76,6 +76,11 @@ class Dataset:
         """Number of inputs per sample."""
         return int(self.x.shape[1])
 
+    def take(self, index: Array) -> tuple[Array, Array]:
+        """Return the samples and the targets of these rows."""
+        xp = self.backend.xp
+        return xp.take(self.x, index, axis=0), xp.take(self.t, index, axis=0)
+
 
 @dataclass
 class TrainingState:
@@ -233,8 +238,7 @@ class Engine:
         on_device = self.backend.asarray(order)
         losses: list[float] = []
         for rows in _slices(order.shape[0], batch):
-            index = on_device[rows]
-            x, t = xp.take(data.x, index, axis=0), xp.take(data.t, index, axis=0)
+            x, t = data.take(on_device[rows])
             losses.append(self._number(self._gradient_of(state, x, t)))
             if not math.isfinite(losses[-1]):
                 break

@@ -68,13 +68,21 @@ class PackedDataset(Dataset):
     @property
     def x(self) -> np.ndarray:
         """Samples, of shape (n, inputs)."""
-        data = self.kernel_data
+        if not self.kernel_data.sparse:
+            return self.kernel_data.x.reshape(-1, self.inputs)
+        return self.take(np.arange(self.size))[0]
+
+    def take(self, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """See `Dataset.take`."""
+        data, t = self.kernel_data, self.t[index]
         if not data.sparse:
-            return data.x.reshape(-1, self.inputs)
-        x = np.zeros((self.size, self.inputs), data.values.dtype)
-        rows = np.repeat(np.arange(self.size), np.diff(data.starts))
-        x[rows, data.columns] = data.values
-        return x
+            return self.x[index], t
+        first, counts = data.starts[index], data.starts[index + 1] - data.starts[index]
+        ends = np.cumsum(counts)
+        places = np.arange(counts.sum()) + np.repeat(first - (ends - counts), counts)
+        x = np.zeros((len(index), self.inputs), data.values.dtype)
+        x[np.repeat(np.arange(len(index)), counts), data.columns[places]] = data.values[places]
+        return x, t
 
 
 def pack_dataset(

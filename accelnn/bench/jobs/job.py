@@ -54,7 +54,7 @@ def amounts(job: Job, few: int, many: int, budget: float) -> tuple[int, int]:
 
     Proportions are kept; `few` and `many` become whole multiples of the job's granule.
     """
-    first = min(max(job.granule, few // 10), many)
+    first = max(job.granule, few // 10)
     job.ready(first)
     job.run(first)
     share = 1.0
