@@ -17,6 +17,8 @@ import accelnn
 from accelnn.backends.numba import NumbaBackend
 from accelnn.backends.numba.vectors import LANES, SHORT, TALL, WIDE
 
+# NumPy's BLAS may raise false flags, which are warnings; what is not finite fails the comparison.
+np.seterr(invalid="ignore")
 draw = np.random.default_rng(0)
 worst = {"gradient": 0.0, "predict": 0.0, "fit": 0.0}
 for sizes in ([30, 40, 10], [33, 70, 35, 5], [9, 3]):
@@ -27,13 +29,16 @@ for sizes in ([30, 40, 10], [33, 70, 35, 5], [9, 3]):
             ours = accelnn.MLP(sizes, rng=1, backend=NumbaBackend(2))
             theirs = ours.to("numpy")
             a, b = ours.gradient(x, t), theirs.gradient(x, t)
-            deviation = max(np.abs(a[k] - b[k]).max() / np.abs(b[k]).max() for k in b)
+            deviation = np.max([np.abs(a[k] - b[k]).max() / np.abs(b[k]).max() for k in b])
+            assert np.isfinite(deviation)
             worst["gradient"] = max(worst["gradient"], float(deviation))
             deviation = np.abs(ours.predict(x) - theirs.predict(x)).max()
+            assert np.isfinite(deviation)
             worst["predict"] = max(worst["predict"], float(deviation))
             batch = samples // 2
             options = {"batch_size": batch, "iters": 7, "rng": 0}
             a, b = (accelnn.fit(net, x, t, **options).loss for net in (ours, theirs))
+            assert np.isfinite(a).all() and np.isfinite(b).all()
             worst["fit"] = max(worst["fit"], float(np.abs(np.subtract(a, b)).max()))
 lanes = [LANES[np.float32], LANES[np.float64]]
 print(json.dumps({"lanes": lanes, "blocks": [TALL, SHORT, WIDE], **worst}))
