@@ -1,6 +1,5 @@
 """``accelnn bench``."""
 
-import os
 import sys
 from pathlib import Path
 
@@ -9,7 +8,7 @@ from rich.table import Table as RichTable
 
 from accelnn._progress import progress_bar
 from accelnn.bench import GROUPS, TABLES, Report, Table, plan, run, turns
-from accelnn.cli._options import console, friendly_errors
+from accelnn.cli._options import check_folder, console, friendly_errors
 
 __all__ = ["bench"]
 
@@ -71,7 +70,7 @@ def bench(
     with friendly_errors():
         # Before the measurement, not after it.
         for path in (json_path, plot):
-            _check_folder(path)
+            check_folder(path)
         if plot is not None:
             check_picture(plot)
         cases = plan(full=not quick, only=only, data=digits())
@@ -88,12 +87,6 @@ def bench(
             click.echo(f"picture: {plot}")
     if not report.measurements:
         sys.exit(1)
-
-
-def _check_folder(path: Path | None) -> None:
-    if path is not None and not (path.parent.is_dir() and os.access(path.parent, os.W_OK)):
-        msg = f"cannot write {str(path)!r}: its folder does not exist or is read-only"
-        raise ValueError(msg)
 
 
 def show(report: Report) -> None:

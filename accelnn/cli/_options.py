@@ -1,5 +1,6 @@
 """Options and behaviour that several commands share."""
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,9 +15,19 @@ from accelnn.backends import ACTIVATIONS
 from accelnn.datasets import load_mnist
 from accelnn.errors import DivergenceWarning
 
-__all__ = ["console", "friendly_errors", "load_data", "net_options"]
+__all__ = ["check_folder", "console", "friendly_errors", "load_data", "net_options"]
 
 Data = tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
+
+
+def check_folder(path: Path | None) -> None:
+    """Raise ValueError if a file cannot be written, before the work that it is to hold."""
+    if path is not None and not path.parent.is_dir():
+        msg = f"cannot write {str(path)!r}: there is no folder {str(path.parent)!r}"
+        raise ValueError(msg)
+    if path is not None and not os.access(path.parent, os.W_OK):
+        msg = f"cannot write {str(path)!r}: the folder {str(path.parent)!r} is read-only"
+        raise ValueError(msg)
 
 
 class _Widths(click.ParamType):  # type: ignore[type-arg] # older releases have no type argument

@@ -1,6 +1,5 @@
 """``accelnn train``."""
 
-import os
 import sys
 import time
 import warnings
@@ -15,7 +14,7 @@ from rich.table import Table
 from accelnn import optimizers
 from accelnn._optional import import_optional
 from accelnn.backends import get_backend
-from accelnn.cli._options import console, friendly_errors, load_data, net_options
+from accelnn.cli._options import check_folder, console, friendly_errors, load_data, net_options
 from accelnn.errors import DivergenceWarning
 from accelnn.nets import MLP
 from accelnn.training import GradientKind, History, Sampling, fit
@@ -140,12 +139,7 @@ def _check_outputs(plot: Path | None, save: Path | None) -> None:
         if path is not None and not path.name:
             msg = "--plot and --save need the name of a file"
             raise ValueError(msg)
-        if path is not None and not path.parent.is_dir():
-            msg = f"cannot write {str(path)!r}: there is no folder {str(path.parent)!r}"
-            raise ValueError(msg)
-        if path is not None and not os.access(path.parent, os.W_OK):
-            msg = f"cannot write {str(path)!r}: the folder {str(path.parent)!r} is read-only"
-            raise ValueError(msg)
+        check_folder(path)
     if save is not None:
         import_optional("safetensors", feature="--save", extra="save")
     if plot is not None:

@@ -29,6 +29,20 @@ def compiled():
         pytest.skip(f"numba: {error.reason}")
 
 
+@pytest.fixture(params=[np.float32, np.float64], ids=lambda dtype: dtype.__name__)
+def dtype(request):
+    return request.param
+
+
+@pytest.fixture
+def lanes(dtype, compiled):
+    """Return how many numbers of the dtype a vector of the compiled kernels has."""
+    assert compiled.name == "numba"
+    from accelnn.backends.numba.vectors import LANES
+
+    return LANES[dtype]
+
+
 @pytest.fixture
 def python(tmp_path):
     """Return ``run(code, *folders, **environment)``: what a new interpreter prints.

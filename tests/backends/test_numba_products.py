@@ -9,7 +9,6 @@ import pytest
 import accelnn
 from accelnn.backends import TrainingState
 
-DTYPES = (np.float32, np.float64)
 # Rows around the blocks that are summed together, and columns around the width of panels.
 ROWS = (1, 2, 3, 4, 5, 6, 7, 11, 12, 13, 24, 31)
 COLUMNS = (1, 2, 7, 8, 9, 15, 16, 17, 31, 32, 33, 65)
@@ -64,19 +63,6 @@ def kernels(compiled):
         short=SHORT,
         wide=WIDE,
     )
-
-
-@pytest.fixture(params=DTYPES, ids=lambda dtype: dtype.__name__)
-def dtype(request):
-    return request.param
-
-
-@pytest.fixture
-def lanes(dtype, compiled):
-    assert compiled.name == "numba"
-    from accelnn.backends.numba.vectors import LANES
-
-    return LANES[dtype]
 
 
 def _integers(draw, shape, dtype):

@@ -6,7 +6,6 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-DTYPES = (np.float32, np.float64)
 # Where exp and expm1 are normal numbers: beyond, they stay at the ends.
 LIMIT = {np.float32: 87.0, np.float64: 708.0}
 SPECIAL = (np.nan, np.inf, -np.inf, 0.0, -0.0, 1.5, -2.5, 1e-30)
@@ -130,19 +129,6 @@ def kernels(compiled):
         width=width,
         at=at,
     )
-
-
-@pytest.fixture(params=DTYPES, ids=lambda dtype: dtype.__name__)
-def dtype(request):
-    return request.param
-
-
-@pytest.fixture
-def lanes(dtype, compiled):
-    assert compiled.name == "numba"
-    from accelnn.backends.numba.vectors import LANES
-
-    return LANES[dtype]
 
 
 def _padded(values, dtype, lanes):

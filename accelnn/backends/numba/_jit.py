@@ -145,8 +145,14 @@ def _or_nothing(cache: Any, method: Callable[..., Any]) -> Callable[..., Any]:
             # The disk is full, the folder gone or not ours.
             logger.debug("no cache of compiled kernels: %s", error)
             return None
-        except Exception:  # noqa: BLE001 - what unpickling raises, which may be anything
+        except Exception as error:  # noqa: BLE001 - what unpickling raises, which may be anything
             # The index is damaged, or names classes that this version of accelnn does not have.
+            logger.warning(
+                "a cache of compiled kernels could not be read (%s: %s); it is emptied, and what "
+                "is needed is compiled anew",
+                type(error).__name__,
+                error,
+            )
             with contextlib.suppress(OSError):
                 cache.flush()
             return None

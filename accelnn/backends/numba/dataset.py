@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 __all__ = ["PackedDataset", "kernel_array", "kernel_data", "pack_dataset"]
 
-# Walking the non-zeros costs as much as multiplying everything at about this density; see the
-# table "Sparse or dense" in docs/performance.md.
+# Density below which a walk over non-zeros is faster than multiplying everything: with random data
+# a step of 784-50-10 took as long either way at about 0.4, in both dtypes.
 SPARSE_BELOW = 0.3
 # Samples that are looked at first, spread over the data set, so that dense data costs nothing.
 PROBE = 1_000

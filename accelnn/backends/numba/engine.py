@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from accelnn import optimizers
+from accelnn._typing import Array
 from accelnn.backends._engine import DIFFERENCES, Dataset, Engine, Optimizer, TrainingState
 from accelnn.backends._spec import NetSpec
 from accelnn.backends.numba.dataset import PackedDataset, kernel_array, kernel_data
@@ -20,7 +21,7 @@ from accelnn.backends.numba.kernels.differences import (
 )
 from accelnn.backends.numba.kernels.evaluation import BLOCK, evaluate, predict
 from accelnn.backends.numba.kernels.losses import LOSSES
-from accelnn.backends.numba.kernels.packing import pack, unpack
+from accelnn.backends.numba.kernels.packing import copy_parameters
 from accelnn.backends.numba.kernels.passes import Data, Net, Rule, Work
 from accelnn.backends.numba.kernels.training import train
 from accelnn.backends.numba.kernels.updates import RULES
@@ -62,25 +63,22 @@ class NumbaEngine(Engine):
         self._activation_number = ACTIVATIONS.index(spec.activation) if is_deep else 0
         self._run = backend.team.run
 
-    def scores(self, params: np.ndarray, x: np.ndarray) -> np.ndarray:
+    def scores(self, params: np.ndarray, x: np.ndarray) -> Array:
         """See `Engine.scores`."""
         if len(x) < FEW:
-            few: np.ndarray = super().scores(params, x)
-            return few
+            return super().scores(params, x)
         return self._outputs(params, x, as_scores=True)
 
-    def predict(self, params: np.ndarray, x: np.ndarray) -> np.ndarray:
+    def predict(self, params: np.ndarray, x: np.ndarray) -> Array:
         """See `Engine.predict`."""
         if len(x) < FEW:
-            few: np.ndarray = super().predict(params, x)
-            return few
+            return super().predict(params, x)
         return self._outputs(params, x, as_scores=False)
 
-    def loss(self, params: np.ndarray, x: np.ndarray, t: np.ndarray) -> np.ndarray:
+    def loss(self, params: np.ndarray, x: np.ndarray, t: np.ndarray) -> Array:
         """See `Engine.loss`."""
         if len(x) < FEW:
-            few: np.ndarray = super().loss(params, x, t)
-            return few
+            return super().loss(params, x, t)
         loss, _ = self._evaluate(params, kernel_data(x, t), len(x))
         return self._scalar(loss)
 
@@ -91,11 +89,10 @@ class NumbaEngine(Engine):
 
     def loss_and_gradient(
         self, params: np.ndarray, x: np.ndarray, t: np.ndarray, out: np.ndarray
-    ) -> np.ndarray:
+    ) -> Array:
         """See `Engine.loss_and_gradient`."""
         if len(x) < FEW:
-            few: np.ndarray = super().loss_and_gradient(params, x, t, out)
-            return few
+            return super().loss_and_gradient(params, x, t, out)
         rule = Rule(STORE_GRADIENT, np.zeros(4), self._packed_zeros(1))
         order = np.arange(len(x))
         losses = self._train(self._net(params), kernel_data(x, t), rule, order, order.size, 0)
@@ -104,13 +101,10 @@ class NumbaEngine(Engine):
 
     def numerical_gradient(
         self, params: np.ndarray, x: np.ndarray, t: np.ndarray, *, method: str, step: float
-    ) -> np.ndarray:
+    ) -> Array:
         """See `Engine.numerical_gradient`."""
         if self._dtype != np.float64 or not (np.isfinite(params).all() and np.isfinite(x).all()):
-            portable: np.ndarray = super().numerical_gradient(
-                params, x, t, method=method, step=step
-            )
-            return portable
+            return super().numerical_gradient(params, x, t, method=method, step=step)
         out, samples = np.zeros(self.spec.size), len(x)
         step_samples = max(1, DIFFERENCE_WORK // self.spec.size)
         for start in range(0, samples, step_samples):
@@ -248,10 +242,12 @@ class NumbaEngine(Engine):
         return Net(self._layout.table, packed, self._activation_number, loss)
 
     def _pack(self, flat: np.ndarray, packed: np.ndarray) -> None:
-        pack(self._layout.table, kernel_array(flat), packed)
+        into_panels = True
+        copy_parameters(self._layout.table, kernel_array(flat), packed, into_panels)
 
     def _unpack(self, packed: np.ndarray, flat: np.ndarray) -> None:
-        unpack(self._layout.table, packed, flat)
+        into_panels = False
+        copy_parameters(self._layout.table, flat, packed, into_panels)
 
     def _packed_zeros(self, copies: int) -> np.ndarray:
         return aligned_zeros(copies * self._layout.size, self._dtype)

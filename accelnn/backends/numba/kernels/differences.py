@@ -106,7 +106,8 @@ class Scratch(NamedTuple):
 def differences(member, point, difference, series, scratch, out):
     """Write the flat gradient of the mean loss, each thread for units of its own."""
     point, difference, series, out = borrow((point, difference, series, out))
-    sums, moments, moves, moves_after, lane_values = borrow(scratch)
+    scratch = borrow(scratch)
+    sums, lane_values = scratch.sums, scratch.lanes
     table, samples, lanes = point.table, point.weights.size, width(point.values)
     first, last = share(member, samples, 1)
     for sample in range(first, last):
@@ -122,28 +123,16 @@ def differences(member, point, difference, series, scratch, out):
             sums[:] = 0.0
             for sample in range(samples):
                 start, count = stretch(point, layer, sample), point.counts[layer, sample]
-                terms, along, curve = prepare_series(
-                    point, difference, layer, unit, sample, series, moments
+                shape = prepare_series(
+                    point, difference, layer, unit, sample, series, scratch.moments
                 )
                 for k in range(0, count, lanes):
                     values = first_lanes(load(point.values, start + k), count - k, 0.0)
                     total = zeros(point.values)
                     for i in range(difference.steps.size):
+                        here, d = pre + sample * outputs + unit, values * difference.steps[i]
                         change = loss_change(
-                            point,
-                            layer,
-                            unit,
-                            sample,
-                            pre + sample * outputs + unit,
-                            values * difference.steps[i],
-                            terms,
-                            along,
-                            curve,
-                            moments,
-                            series,
-                            moves,
-                            moves_after,
-                            lane_values,
+                            point, layer, unit, sample, here, d, shape, series, scratch
                         )
                         total = total + change * (difference.weights[i] / samples)
                     store(lane_values, 0, total)
@@ -268,36 +257,27 @@ def direction(point, layer, unit, output):
 
 
 @inlined
-def loss_change(
-    point,
-    layer,
-    unit,
-    sample,
-    here,
-    d,
-    terms,
-    along,
-    curve,
-    moments,
-    series,
-    moves,
-    moves_after,
-    lane_values,
-):
-    """Return the change of a sample's loss by moves `d` of the pre-activation at `here`."""
+def loss_change(point, layer, unit, sample, here, d, shape, series, scratch):
+    """Return the change of a sample's loss by moves `d` of the pre-activation at `here`.
+
+    `shape` is what `prepare_series` returned.
+    """
+    terms, along, curve = shape
+    moves = scratch.moves
     last, lanes = point.table.shape[0] - 1, width(moves)
     c = d
     if layer < last:
-        c = activation_change(point.activation, point.pre[here], point.s[here], point.rest[here], d)
+        c = output_change(point, here, d)
     if layer >= last - 1:
         if point.loss != CROSS_ENTROPY:
             return c * (curve * c + along)
         if terms > 0:
-            return cross_entropy_series(moments, terms, series, point.weights[sample], c, along)
+            weight = point.weights[sample]
+            return cross_entropy_series(scratch.moments, terms, series, weight, c, along)
         for output in range(point.table[last, OUTPUTS]):
             store(moves, output * lanes, c * direction(point, layer, unit, output))
     else:
-        carry_forward(point, layer, unit, sample, c, moves, moves_after)
+        carry_forward(point, layer, unit, sample, c, moves, scratch.moves_after)
     outputs = point.table[last, OUTPUTS]
     scores = point.pre.size - point.weights.size * outputs
     if point.loss != CROSS_ENTROPY:
@@ -312,8 +292,14 @@ def loss_change(
         outputs,
         point.weights[sample],
         moves,
-        lane_values,
+        scratch.lanes,
     )
+
+
+@inlined
+def output_change(point, here, d):
+    """Return the change of a unit's output by moves `d` of its pre-activation at `here`."""
+    return activation_change(point.activation, point.pre[here], point.s[here], point.rest[here], d)
 
 
 @inlined
@@ -332,11 +318,7 @@ def carry_forward(point, layer, unit, sample, c, moves, moves_after):
         for k in range(outputs):
             store(moves_after, k * lanes, zeros(moves))
         for j in range(inputs):
-            d = load(moves, j * lanes)
-            here = pre + sample * inputs + j
-            change = activation_change(
-                point.activation, point.pre[here], point.s[here], point.rest[here], d
-            )
+            change = output_change(point, pre + sample * inputs + j, load(moves, j * lanes))
             for k in range(outputs):
                 after = load(moves_after, k * lanes)
                 w = point.flat[weights + j * outputs + k]

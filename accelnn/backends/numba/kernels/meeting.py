@@ -1,8 +1,8 @@
 """How the threads of a team divide work, and where they wait for each other.
 
-Waiting costs about a tenth of a microsecond while every thread has a processor. Where other
-programs want the processors too, a thread may be put aside for milliseconds, and all wait for it:
-a long call then goes on in one thread, see `is_held_up`.
+A meeting of two costs about two tenths of a microsecond while every thread has a processor. Where
+other programs want the processors too, a thread may be put aside for milliseconds, and all wait for
+it: a long call then goes on in one thread, see `is_held_up`.
 """
 
 import os
@@ -18,7 +18,7 @@ from accelnn.backends.numba.vectors._type import I32, I64, IS_X86
 
 __all__ = ["clock", "go_alone", "goes_alone", "is_abandoned", "is_held_up", "share", "wait"]
 
-# Looks at the meeting, some ten microseconds, before the processor is offered to others.
+# Looks at the meeting, some microseconds, before the processor is offered to others.
 SPINS = 300
 # Nanoseconds before waiting is judged, and the part of them that is too much. A division of work
 # in which one thread has twice as much to do as another makes a half.

@@ -12,45 +12,39 @@ from accelnn.backends.numba.layout import (
 )
 from accelnn.backends.numba.vectors import at, load, store, width
 
-__all__ = ["pack", "unpack"]
+__all__ = ["copy_parameters"]
 
 
 @loop
-def pack(table, flat, packed):
-    """Copy parameters, row by row in `flat`, into panels."""
+def copy_parameters(table, flat, packed, into_panels):
+    """Copy parameters, or their gradients, from rows in `flat` into panels, or back."""
     lanes = width(flat)
     for layer in range(table.shape[0]):
         outputs, rows = table[layer, OUTPUTS], table[layer, INPUTS]
-        source, panel_size = table[layer, FLAT], table[layer, INPUT_PANELS] * lanes * lanes
+        panel_size = table[layer, INPUT_PANELS] * lanes * lanes
         for first in range(0, outputs, lanes):
             count = min(lanes, outputs - first)
-            target = table[layer, WEIGHTS] + first // lanes * panel_size
+            in_flat = table[layer, FLAT] + first
+            in_panel = table[layer, WEIGHTS] + first // lanes * panel_size
             for row in range(rows):
-                copy(flat, source + row * outputs + first, packed, target + row * lanes, count)
+                here, there = in_flat + row * outputs, in_panel + row * lanes
+                copy(flat, here, packed, there, count, into_panels)
             if table[layer, HAS_BIAS]:
-                bias = table[layer, BIAS] + first
-                copy(flat, source + rows * outputs + first, packed, bias, count)
-
-
-@loop
-def unpack(table, packed, flat):
-    """Copy parameters, or their gradients, from panels back into rows."""
-    lanes = width(flat)
-    for layer in range(table.shape[0]):
-        outputs, rows = table[layer, OUTPUTS], table[layer, INPUTS]
-        target, panel_size = table[layer, FLAT], table[layer, INPUT_PANELS] * lanes * lanes
-        for first in range(0, outputs, lanes):
-            count = min(lanes, outputs - first)
-            source = table[layer, WEIGHTS] + first // lanes * panel_size
-            for row in range(rows):
-                copy(packed, source + row * lanes, flat, target + row * outputs + first, count)
-            if table[layer, HAS_BIAS]:
-                bias = table[layer, BIAS] + first
-                copy(packed, bias, flat, target + rows * outputs + first, count)
+                here, there = in_flat + rows * outputs, table[layer, BIAS] + first
+                copy(flat, here, packed, there, count, into_panels)
 
 
 @inlined
-def copy(a, a_start, b, b_start, count):
+def copy(flat, here, packed, there, count, into_panels):
+    """Copy up to a vector's length of numbers from one to the other."""
+    if into_panels:
+        copy_numbers(flat, here, packed, there, count)
+    else:
+        copy_numbers(packed, there, flat, here, count)
+
+
+@inlined
+def copy_numbers(a, a_start, b, b_start, count):
     """Copy up to a vector's length of numbers."""
     if count == width(a):
         store(b, b_start, load(a, a_start))

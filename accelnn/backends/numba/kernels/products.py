@@ -31,22 +31,26 @@ def multiply(a, a_start, capacity, inner, b, b_start, c, c_start, first, last):
     lanes, row = width(b), first
     while row + TALL <= last:
         sums = rows_of_zeros(c, TALL)
-        for k in range(0, inner, lanes):
-            block = a_start + (k * capacity + row * lanes)
-            for lane in range(min(lanes, inner - k)):
-                weights = load(b, b_start + (k + lane) * lanes)
-                sums = add_products(sums, a, block + lane, lanes, weights)
+        sums = add_block(sums, a, a_start + row * lanes, capacity, inner, b, b_start)
         store_rows(c, c_start + row * lanes, lanes, sums)
         row += TALL
     while row < last:
         rest = rows_of_zeros(c, SHORT)
-        for k in range(0, inner, lanes):
-            block = a_start + (k * capacity + row * lanes)
-            for lane in range(min(lanes, inner - k)):
-                weights = load(b, b_start + (k + lane) * lanes)
-                rest = add_products(rest, a, block + lane, lanes, weights)
+        rest = add_block(rest, a, a_start + row * lanes, capacity, inner, b, b_start)
         store_rows(c, c_start + row * lanes, lanes, rest)
         row += SHORT
+
+
+@inlined
+def add_block(sums, a, start, capacity, inner, b, b_start):
+    """Return sums of products for as many rows as `sums` has, of which the first is at `start`."""
+    lanes = width(b)
+    for k in range(0, inner, lanes):
+        block = start + k * capacity
+        for lane in range(min(lanes, inner - k)):
+            weights = load(b, b_start + (k + lane) * lanes)
+            sums = add_products(sums, a, block + lane, lanes, weights)
+    return sums
 
 
 @inlined

@@ -118,7 +118,7 @@ _LN2 = {
 
 @intrinsic
 def exp_and_expm1(typing, x):
-    """Return exp(x) and exp(x) - 1, each to about a unit in the last place.
+    """Return exp(x) to about one unit in the last place, and exp(x) - 1 to about two.
 
     x = n ln(2) + r with |r| <= ln(2) / 2; expm1(r) is a series; exp(x) = 2ⁿ (1 + expm1(r)). What
     would leave the range of normal numbers stops at its ends; NaN stays NaN.

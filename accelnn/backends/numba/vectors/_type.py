@@ -46,8 +46,9 @@ def _named(features: str) -> set[str]:
 
 
 IS_X86 = platform.machine().lower() in ("x86_64", "amd64")
-_wide = "avx512f" in _features()
-_REGISTER_BYTES = 64 if _wide else 32 if "avx" in _features() else 16
+_present = _features()
+_wide = "avx512f" in _present
+_REGISTER_BYTES = 64 if _wide else 32 if "avx" in _present else 16
 _MANY_REGISTERS = _wide or not IS_X86
 
 # Numbers in a vector.
