@@ -44,6 +44,15 @@ def lanes(dtype, compiled):
 
 
 @pytest.fixture
+def always_fused(compiled, monkeypatch):
+    """Let the fused engine compute what it would leave to NumPy because the samples are few."""
+    assert compiled.name == "numba"
+    from accelnn.backends.numba import engine
+
+    monkeypatch.setattr(engine, "FEW", 0)
+
+
+@pytest.fixture
 def python(tmp_path):
     """Return ``run(code, *folders, **environment)``: what a new interpreter prints.
 

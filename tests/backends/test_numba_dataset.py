@@ -7,6 +7,8 @@ import pytest
 
 import accelnn
 
+pytestmark = pytest.mark.usefixtures("always_fused")
+
 DTYPES = ("float32", "float64")
 
 

@@ -15,7 +15,10 @@ SPECIAL = (np.nan, np.inf, -np.inf)
 # A pixel that no sample has.
 EMPTY = 2
 
-pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::RuntimeWarning"),
+    pytest.mark.usefixtures("always_fused"),
+]
 
 
 def _data(dtype):

@@ -16,6 +16,8 @@ import accelnn
 from accelnn.backends import ACTIVATIONS, Dataset, NetSpec, TrainingState
 from accelnn.losses import LOSSES
 
+pytestmark = pytest.mark.usefixtures("always_fused")
+
 ULPS = 64
 DTYPES = ("float32", "float64")
 FORMULAS = tuple(itertools.product(ACTIVATIONS, LOSSES))

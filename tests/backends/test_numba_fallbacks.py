@@ -10,6 +10,8 @@ import accelnn
 from accelnn.backends import Engine, NetSpec
 from accelnn.losses import LOSSES, CrossEntropy, SumSquaredError
 
+pytestmark = pytest.mark.usefixtures("always_fused")
+
 
 class Absolute:
     """A loss of one's own: Σ |a - t| / n."""

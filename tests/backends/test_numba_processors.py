@@ -14,11 +14,12 @@ COMPARE = """
 import json
 import numpy as np
 import accelnn
-from accelnn.backends.numba import NumbaBackend
+from accelnn.backends.numba import NumbaBackend, engine
 from accelnn.backends.numba.vectors import LANES, SHORT, TALL, WIDE
 
 # NumPy's BLAS may raise false flags, which are warnings; what is not finite fails the comparison.
 np.seterr(invalid="ignore")
+engine.FEW = 0
 draw = np.random.default_rng(0)
 worst = {"gradient": 0.0, "predict": 0.0, "fit": 0.0}
 for sizes in ([30, 40, 10], [33, 70, 35, 5], [9, 3]):

@@ -10,6 +10,8 @@ import pytest
 import accelnn
 from accelnn.losses import LOSSES
 
+pytestmark = pytest.mark.usefixtures("always_fused")
+
 DTYPES = ("float32", "float64")
 OPTIMIZERS = (
     accelnn.SGD(0.1),

@@ -13,6 +13,8 @@ import accelnn
 from accelnn.backends import TrainingState
 from accelnn.losses import LOSSES
 
+pytestmark = pytest.mark.usefixtures("always_fused")
+
 THREADS = (1, 2, 3, 5)
 DTYPES = ("float32", "float64")
 # Hidden layers of one, an odd number, and more panels than there are threads, on any processor.
