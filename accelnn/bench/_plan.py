@@ -121,10 +121,9 @@ def _scaling(*, full: bool) -> list[Case]:
         ),
         *(_case("scaling", f"batch {n:,}", replace(task, batch=n), 0, 1000, 0.3) for n in batches),
     ]
-    cases = [replace(case, threaded=False) for case in cases]
     if full:
         return cases
-    return [replace(case, contestants=case.contestants[:3]) for case in cases]
+    return [replace(case, contestants=case.contestants[:3], threaded=False) for case in cases]
 
 
 def _case(group: str, name: str, task: Task, few: int, many: int, budget: float) -> Case:

@@ -26,6 +26,7 @@ def run(
     threads: int | None = None,
     timeout: float = 600.0,
     progress: Progress = lambda _n, _note: None,
+    keep: Callable[[Report], object] = lambda _report: None,
 ) -> Report:
     """Measure cases, one after the other.
 
@@ -42,6 +43,8 @@ def run(
         Seconds after which a contestant that does not answer is ended.
     progress : callable
         ``progress(n, note)`` is called as `n` more of the `turns` are done.
+    keep : callable
+        ``keep(report)`` is called after every case, so that an interruption loses one case only.
 
     Returns
     -------
@@ -58,6 +61,7 @@ def run(
             for number in range(repeats):
                 race.repeat(number)
             race.finish()
+        keep(report)
     return report
 
 

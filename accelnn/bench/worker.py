@@ -14,7 +14,10 @@ What fails is answered with ``{"failed": reason}``, a package that is not there 
 
 import json
 import os
+import queue
+import signal
 import sys
+import threading
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -103,11 +106,24 @@ def peak_memory() -> float | None:
 
 
 def main() -> None:
-    """Answer until there are no more requests."""
+    """Answer until nobody can ask any more."""
     answers = _take_stdout()
     desk = Desk()
+    requests: queue.SimpleQueue[str] = queue.SimpleQueue()
+    threading.Thread(target=_read, args=(requests,), daemon=True).start()
+    while True:
+        answer = desk.answer(json.loads(requests.get()))
+        print(json.dumps(answer), file=answers, flush=True)
+
+
+def _read(requests: "queue.SimpleQueue[str]") -> None:
+    """Hand on requests; end in the middle of a job if who asked is gone, however it ended."""
     for line in sys.stdin:
-        print(json.dumps(desk.answer(json.loads(line))), file=answers, flush=True)
+        requests.put(line)
+    if hasattr(os, "killpg") and os.getpgrp() == os.getpid():
+        # With the processes that a job has started.
+        os.killpg(0, signal.SIGKILL)
+    os._exit(0)
 
 
 def _take_stdout() -> TextIO:

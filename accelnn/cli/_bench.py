@@ -77,10 +77,15 @@ def bench(
         repeats = repeats or REPEATS[not quick]
         total = turns(cases, repeats, threads)
         with progress_bar("Measuring", total, enabled=sys.stderr.isatty()) as advance:
-            report = run(cases, repeats=repeats, threads=threads, progress=advance)
+            report = run(
+                cases,
+                repeats=repeats,
+                threads=threads,
+                progress=advance,
+                keep=lambda report: report.write(json_path) if json_path else None,
+            )
         show(report)
         if json_path is not None:
-            report.write(json_path)
             click.echo(f"times: {json_path}")
         if plot is not None:
             draw(report).savefig(plot, dpi=150)

@@ -88,7 +88,8 @@ def require_usable_step(backend: Backend, x: Array, method: str, step: object) -
     if isinstance(step, bool) or not isinstance(step, int | float | np.number):
         msg = f"step must be a number, got {step!r}"
         raise TypeError(msg)
-    largest = float(backend.to_numpy(backend.xp.max(backend.xp.abs(x))))
+    xp = backend.xp
+    largest = max(float(backend.to_numpy(extreme)) for extreme in (xp.max(x), -xp.min(x)))
     if method in DIFFERENCES and np.spacing(largest) < step < 1.0:
         # What moves the largest number, whose neighbours lie farthest apart, moves them all.
         return

@@ -51,6 +51,16 @@ def test_training_takes_turns_and_comes_to_the_same_loss(training_case, tmp_path
     assert first["spread"] == [min(first["seconds"]), max(first["seconds"])]
 
 
+def test_a_report_is_kept_after_every_case(gradient_case):
+    cases = [replace(gradient_case, name=name, contestants=("NumPy analytic",)) for name in "ab"]
+    kept = []
+    report = run(
+        cases, repeats=1, threads=1, keep=lambda r: kept.append([m.case for m in r.measurements])
+    )
+    assert kept == [["a"], ["a", "b"]]
+    assert len(report.measurements) == 2
+
+
 def test_gradients_are_compared_with_backpropagation(gradient_case):
     report = run([gradient_case], repeats=1, threads=1)
     assert report.problems == []

@@ -1,6 +1,7 @@
 """Workers that do not do what they should, seen from the process that asks them."""
 
 import os
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -22,6 +23,13 @@ def is_running(pid):
     # A dead orphan has an entry until whoever inherits it collects it.
     status = Path(f"/proc/{pid}/status")
     return not (status.exists() and "State:\tZ" in status.read_text())
+
+
+def wait_until_ended(pid):
+    deadline = time.monotonic() + 10
+    while is_running(pid) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not is_running(pid)
 
 
 def test_one_that_dies_is_reported_with_its_last_words():
@@ -47,10 +55,26 @@ time.sleep(600)
         worker.timeout = 0.2
         with pytest.raises(WorkerError, match=r"no answer to 'repeat' within 0\.2 s; ended"):
             worker.ask("repeat")
-        deadline = time.monotonic() + 10
-        while is_running(child) and time.monotonic() < deadline:
-            time.sleep(0.01)
-        assert not is_running(child)
+        wait_until_ended(child)
+
+
+@pytest.mark.skipif(not hasattr(os, "killpg"), reason="no process groups")
+def test_one_at_work_ends_with_who_has_asked_however_that_ended():
+    job = "import time; from accelnn.bench import worker; "
+    job += "worker.Desk.do_repeat = lambda self: time.sleep(600); worker.main()"
+    code = f"""
+import sys
+from accelnn.bench._workers import Worker
+with Worker(1, command=[sys.executable, "-c", {job!r}]) as worker:
+    print(worker._process.pid, flush=True)
+    worker.ask("repeat")
+"""
+    with subprocess.Popen(python(code), stdout=subprocess.PIPE, text=True) as parent:
+        worker = int(parent.stdout.readline())
+        time.sleep(1.0)
+        assert is_running(worker)
+        parent.kill()
+    wait_until_ended(worker)
 
 
 def test_one_that_only_closes_its_output_is_ended(monkeypatch):

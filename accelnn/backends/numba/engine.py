@@ -35,8 +35,8 @@ __all__ = ["NumbaEngine"]
 
 # The rule that stores the gradient where others have their state.
 STORE_GRADIENT = -1
-# Below this many samples, packing the parameters for a single call costs more than the kernels save:
-# predictions, losses and gradients of four nets took as long either way at about 1,000.
+# Below this many samples, packing the parameters for a single call costs more than the kernels
+# save: predictions, losses and gradients of four nets took as long either way at about 1,000.
 FEW = 1_000
 # Samples times parameters of one call of the training kernel: some tenths of a second, so that
 # Ctrl-C is heard.
@@ -105,10 +105,12 @@ class NumbaEngine(Engine):
         """See `Engine.numerical_gradient`."""
         if self._dtype != np.float64 or not (np.isfinite(params).all() and np.isfinite(x).all()):
             return super().numerical_gradient(params, x, t, method=method, step=step)
-        out, samples = np.zeros(self.spec.size), len(x)
-        step_samples = max(1, DIFFERENCE_WORK // self.spec.size)
-        for start in range(0, samples, step_samples):
-            piece = slice(start, min(start + step_samples, samples))
+        samples, most = len(x), max(1, DIFFERENCE_WORK // self.spec.size)
+        if samples <= most:
+            return self._differences(params, x, t, method, step)
+        out = np.zeros(self.spec.size)
+        for start in range(0, samples, most):
+            piece = slice(start, min(start + most, samples))
             gradient = self._differences(params, x[piece], t[piece], method, step)
             out += gradient * ((piece.stop - piece.start) / samples)
         return out
@@ -145,7 +147,7 @@ class NumbaEngine(Engine):
     def _gradient_of(self, state: TrainingState, x: np.ndarray, t: np.ndarray) -> Array:
         if state.gradient == "analytic":
             return super()._gradient_of(state, x, t)
-        # However few samples: after a product, the threads of NumPy's BLAS stand in the way of ours.
+        # However few samples: after a product, the threads of NumPy's BLAS spin in ours' way.
         loss = self._fused_loss(state.params, x, t)
         state.grads[...] = self._numerical_gradient_in_double(state.params, x, t)
         return loss

@@ -2,7 +2,7 @@
 
 import math
 
-from accelnn.backends.numba._jit import ZERO, inlined, slow_loop
+from accelnn.backends.numba._jit import ZERO, slow_loop
 from accelnn.backends.numba.kernels.meeting import (
     clock,
     go_alone,
@@ -36,13 +36,6 @@ def train(member, net, data, rule, work, row_losses, order, batch, done, losses)
     member, net, data, rule, work = borrow((member, net, data, rule, work))
     row_losses, order, losses = borrow((row_losses, order, losses))
     before = flush_denormals()
-    take_steps(member, net, data, rule, work, row_losses, order, batch, done, losses)
-    restore(before)
-
-
-@inlined
-def take_steps(member, net, data, rule, work, row_losses, order, batch, done, losses):
-    """Do what `train` says."""
     depth, since = net.table.shape[0], clock()
     for index in range(losses.size):
         start = index * batch
@@ -52,20 +45,18 @@ def take_steps(member, net, data, rule, work, row_losses, order, batch, done, lo
             gather(net, data, work, order, start, rows[0], rows[1])
             wait(member)
         for layer in range(depth):
-            panels = net.table[layer, OUTPUT_PANELS]
-            if layer < depth - 1:
-                own = share(member, panels, 1)
-                forward(net, data, work, layer, order, start, own, (ZERO, size))
+            panels, is_last = net.table[layer, OUTPUT_PANELS], layer == depth - 1
+            # All scores of a sample are one thread's, which makes probabilities of them.
+            own = (ZERO, panels) if is_last else share(member, panels, 1)
+            forward(net, data, work, layer, order, start, own, rows if is_last else (ZERO, size))
+            if not is_last:
                 wait(member)
-            else:
-                # All scores of a sample are one thread's, which makes probabilities of them.
-                forward(net, data, work, layer, order, start, (ZERO, panels), rows)
         output_errors(net, data, work, order, start, size, rows, row_losses)
         if member.number == 0 and is_held_up(member, since):
             go_alone(member)
         wait(member)
         if is_abandoned(member):
-            return
+            break
         alone = goes_alone(member)
 
         # Every thread adds up all rows, so that all come to the same sum and decision.
@@ -77,7 +68,7 @@ def take_steps(member, net, data, rule, work, row_losses, order, batch, done, lo
         if member.number == 0:
             losses[index] = loss
         if rule.kind >= 0 and not math.isfinite(loss):
-            return
+            break
         step = done + index + 1
         for layer in range(depth - 1, 0, -1):
             backward_hidden(member, net, work, rule, step, layer, size)
@@ -89,5 +80,6 @@ def take_steps(member, net, data, rule, work, row_losses, order, batch, done, lo
             wait(member)
         if alone:
             if member.number > 0:
-                return
+                break
             member = Member(ZERO, ZERO + 1, member.meeting)
+    restore(before)
