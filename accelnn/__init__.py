@@ -31,7 +31,15 @@ from accelnn.functions import (
     tanh,
     tanh_grad,
 )
-from accelnn.gradient import GradientReport, check_gradient, numerical_diff, numerical_gradient
+from accelnn.gradient import (
+    DerivativeResult,
+    GradientReport,
+    check_gradient,
+    numerical_diff,
+    numerical_gradient,
+    numerical_hessian,
+    numerical_jacobian,
+)
 from accelnn.nets import MLP, Net, SimpleNet, TwoLayerNet
 from accelnn.optimizers import SGD, AdaGrad, Adam, Momentum, Nesterov, RMSprop
 from accelnn.training import History, fit, prepare, warmup
@@ -82,6 +90,8 @@ __all__ = [
     "log_softmax",
     "numerical_diff",
     "numerical_gradient",
+    "numerical_hessian",
+    "numerical_jacobian",
     "plotting",
     "prepare",
     "register_backend",

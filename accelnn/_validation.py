@@ -22,6 +22,7 @@ __all__ = [
     "check_labels",
     "flatten_hint",
     "generator",
+    "on_host",
     "positive_int",
 ]
 
@@ -96,6 +97,11 @@ def as_scalar(backend: Backend, value: Any, name: str = "f(x)") -> Any:
 def as_number(backend: Backend, value: Any) -> float:
     """Return a 0-d value as a Python float, copied to the host by name."""
     return float(backend.to_numpy(value) if backend.owns(value) else value)
+
+
+def on_host(backend: Backend, values: Any) -> np.ndarray:
+    """Return real numbers of any kind as a NumPy array in float64, copied to the host by name."""
+    return np.asarray(backend.to_numpy(values) if backend.owns(values) else values, np.float64)
 
 
 def as_targets(

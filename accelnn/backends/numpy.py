@@ -25,3 +25,7 @@ class NumpyBackend(Backend):
     def asarray(self, x: ArrayLike, dtype: Any = None) -> Array:
         """Return `x` as a NumPy array."""
         return np.asarray(x, dtype=dtype)
+
+    def set_items(self, x: Array, columns: np.ndarray, values: Array) -> None:
+        """See `Backend.set_items`."""
+        x[np.arange(len(columns))[:, None], columns] = values

@@ -2,6 +2,18 @@
 
 from accelnn.gradient._check import GradientReport, check_gradient
 from accelnn.gradient._diff import numerical_diff
+from accelnn.gradient._hessian import numerical_hessian
+from accelnn.gradient._jacobian import numerical_jacobian
 from accelnn.gradient._numerical import numerical_gradient
+from accelnn.gradient._result import DerivativeResult, Flag
 
-__all__ = ["GradientReport", "check_gradient", "numerical_diff", "numerical_gradient"]
+__all__ = [
+    "DerivativeResult",
+    "Flag",
+    "GradientReport",
+    "check_gradient",
+    "numerical_diff",
+    "numerical_gradient",
+    "numerical_hessian",
+    "numerical_jacobian",
+]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 
@@ -11,9 +11,10 @@ import numpy as np
 
 from accelnn._typing import Array, ArrayLike, Rng
 from accelnn._validation import as_floating, check_finite, generator, positive_int
-from accelnn.backends import BackendLike, resolve
+from accelnn.backends import Backend, BackendLike
 from accelnn.errors import GradientCheckError
-from accelnn.gradient._probe import Place, Probe
+from accelnn.gradient._foreign import at_home
+from accelnn.gradient._probe import Place, Probe, severity
 
 __all__ = ["GradientReport", "check_gradient"]
 
@@ -45,6 +46,8 @@ class GradientReport:
         The part of `tolerance` that is rounding noise of `f`; a smaller error says nothing.
     comparisons : int
         Number of directions or coordinates compared.
+    name : str
+        Of the array that holds the worst place; "x" unless there are several.
     """
 
     passed: bool
@@ -56,9 +59,19 @@ class GradientReport:
     tolerance: float
     noise_floor: float
     comparisons: int
+    name: str = "x"
+
+    @property
+    def severity(self) -> float:
+        """How many tolerances the worst comparison is off."""
+        return severity(self.error, self.tolerance)
 
     def __str__(self) -> str:
-        where = "along a direction" if self.index is None else f"at x[{_commas(self.index)}]"
+        where = (
+            f"at {self.name}[{_commas(self.index)}]"
+            if self.index is not None
+            else ("along a direction" + f" of {self.name}" * (self.name != "x"))
+        )
         return (
             f"{'right' if self.passed else 'WRONG'} gradient ({self.mode}, {self.comparisons} "
             f"compared); worst {where}: analytic {self.analytic:.10g}, numerical "
@@ -68,9 +81,9 @@ class GradientReport:
 
 
 def check_gradient(
-    f: Callable[[Array], Any],
-    grad: Callable[[Array], Array] | ArrayLike,
-    x: ArrayLike,
+    f: Callable[[Any], Any],
+    grad: Callable[[Any], Any] | ArrayLike | Mapping[str, ArrayLike],
+    x: ArrayLike | Mapping[str, ArrayLike],
     *,
     mode: Mode = "directional",
     directions: int = 8,
@@ -84,12 +97,14 @@ def check_gradient(
     Parameters
     ----------
     f : callable
-        Takes an array like `x` and returns a real scalar. As in `numerical_gradient`, a writable
-        float `x` is moved in place and restored.
-    grad : callable or array_like
-        The gradient to check: a function of `x`, or its value at `x`.
-    x : array_like
-        Where to check.
+        Takes what `x` is and returns a real scalar. As in `numerical_gradient`, a writable float
+        `x` is moved in place and restored.
+    grad : callable, array_like or mapping
+        The gradient to check: a function of `x`, or its value at `x`. It may come from any library
+        that speaks DLPack, and so may `x` and f(x): a torch or JAX function is checked as it is.
+    x : array_like, or mapping of str to array_like
+        Where to check. Of several arrays, such as a net's `params`, each is checked by itself, and
+        `grad` has the same keys.
     mode : {"directional", "sampled", "full"}, default "directional"
         Compare the derivative along `directions` random directions, at two evaluations each and
         whatever the size of `x`; or along `samples` random coordinates; or along all coordinates.
@@ -116,7 +131,7 @@ def check_gradient(
     accelnn.errors.GradientCheckError
         If the gradient is wrong; names the worst coordinate, both values and the noise floor.
     ValueError
-        If the gradient's shape is not that of `x`.
+        If the gradient's shape or keys are not those of `x`.
     accelnn.errors.ImpureFunctionError
         If a copy of `x` must be moved and `f` does not depend on its argument alone.
 
@@ -130,11 +145,76 @@ def check_gradient(
     Traceback (most recent call last):
     ...
     accelnn.errors.GradientCheckError: WRONG gradient (full, 2 compared); worst at x[1]: ...
+    >>> point = {"a": np.array([1.0, 2.0]), "b": np.array(3.0)}
+    >>> report = accelnn.check_gradient(
+    ...     lambda p: p["b"] * np.sum(p["a"]),
+    ...     lambda p: {"a": np.full(2, p["b"]), "b": np.sum(p["a"])},
+    ...     point,
+    ... )
+    >>> report.passed, report.comparisons
+    (True, 16)
     """
+    options: dict[str, Any] = {
+        "mode": mode,
+        "directions": directions,
+        "samples": samples,
+        "rtol": rtol,
+        "rng": rng,
+    }
+    if isinstance(x, Mapping):
+        report = _check_each(backend, f, grad, x, options)
+    else:
+        report = _check_one(*at_home(backend, f, grad, x), **options)
+    if not report.passed:
+        raise GradientCheckError(str(report), report=report)
+    return report
+
+
+def _check_each(
+    backend: BackendLike | None,
+    f: Callable[[Any], Any],
+    grad: Any,
+    x: Mapping[str, ArrayLike],
+    options: dict[str, Any],
+) -> GradientReport:
+    """Check one array after the other, while the others stay; return the worst."""
+    gradients = grad(x) if callable(grad) else grad
+    keys = set(gradients) if isinstance(gradients, Mapping) else None
+    if keys != set(x):
+        found = "no mapping" if keys is None else f"the keys {sorted(keys)}"
+        msg = f"x has the keys {sorted(x)}, and the gradient has {found}"
+        raise ValueError(msg)
+    if not x:
+        msg = "x is empty: there is nothing to check"
+        raise ValueError(msg)
+    reports = []
+    for name, part in x.items():
+
+        def of_part(moved: Any, name: str = name) -> Any:
+            return f({**x, name: moved})
+
+        home = at_home(backend, of_part, gradients[name], part)
+        report = _check_one(*home, **options)
+        reports.append(replace(report, name=name))
+    worst = max(reports, key=lambda report: report.severity)
+    return replace(worst, comparisons=sum(report.comparisons for report in reports))
+
+
+def _check_one(
+    backend: Backend,
+    f: Callable[[Array], Any],
+    grad: Callable[[Array], Array] | ArrayLike,
+    x: ArrayLike,
+    *,
+    mode: Mode,
+    directions: int,
+    samples: int,
+    rtol: float | None,
+    rng: Rng,
+) -> GradientReport:
     if mode not in ("directional", "sampled", "full"):
         msg = f"unknown mode {mode!r}; known modes are 'directional', 'sampled', 'full'"
         raise ValueError(msg)
-    backend = resolve(backend, x)
     given = x
     x = as_floating(backend, x)
     check_finite(backend, x, "x")
@@ -156,8 +236,6 @@ def check_gradient(
         if count < size:
             chosen = np.sort(draw.choice(size, count, replace=False))
         report = _verdict(mode, probe, probe.indices(chosen))
-    if not report.passed:
-        raise GradientCheckError(str(report), report=report)
     return report
 
 

@@ -3,10 +3,17 @@
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from accelnn._typing import Array, ArrayLike
-from accelnn._validation import as_floating, check_finite
+from accelnn._validation import as_floating, check_finite, on_host
 from accelnn.backends import Backend, BackendLike, resolve
-from accelnn.gradient._steps import machine_epsilon, stencil
+from accelnn.gradient._complex import require_agreement
+from accelnn.gradient._differentiate import SHORTEST_MOVE_ULPS
+from accelnn.gradient._extrapolation import Estimate, extrapolate
+from accelnn.gradient._numerical import flat_steps
+from accelnn.gradient._steps import check_method, machine_epsilon, stencil, step_sizes
+from accelnn.gradient.evaluators import Function, Values, no_progress
 
 __all__ = ["numerical_diff"]
 
@@ -16,7 +23,7 @@ def numerical_diff(
     x: ArrayLike,
     *,
     method: str = "central",
-    step: float | None = None,
+    step: float | ArrayLike | None = None,
     backend: BackendLike | None = None,
 ) -> Array:
     """Return f'(x) by a finite difference, elementwise where x is an array.
@@ -28,12 +35,11 @@ def numerical_diff(
         and returns one of that shape.
     x : array_like
         Where to differentiate; it is not changed.
-    method : {"central", "forward", "backward"}, default "central"
+    method : {"central", "forward", "backward", "complex", "richardson"}, default "central"
         (f(x+h) - f(x-h)) / 2h, (f(x+h) - f(x)) / h or (f(x) - f(x-h)) / h, divided by the distance
-        really taken after rounding.
-    step : float, optional
-        h. By default eps^(1/3) (central) or eps^(1/2) (one-sided) times max(1, abs(x)), with eps
-        of the less precise of the dtypes of `x` and f(x).
+        really taken after rounding; Im f(x+ih) / h; or central differences extrapolated to step 0.
+    step : float or array_like, optional
+        h, one for all or one for each element; see `numerical_gradient`.
     backend : str, Backend or subclass, optional
         Whose arrays; see `accelnn.get_backend`.
 
@@ -45,7 +51,8 @@ def numerical_diff(
     Raises
     ------
     ValueError
-        If f changes the shape, or if the step is too small to move x.
+        If f changes the shape, if the step is too small to move x, or if complex steps lose their
+        imaginary part in f.
 
     References
     ----------
@@ -59,14 +66,66 @@ def numerical_diff(
     >>> accelnn.numerical_diff(lambda x: x**2, [1.0, 3.0]).round(6)
     array([2., 6.])
     """
+    check_method(method)
     backend = resolve(backend, x)
     x = as_floating(backend, x)
     check_finite(backend, x, "x")
+    if step is not None and not isinstance(step, int | float | np.number):
+        step = backend.xp.reshape(flat_steps(backend, step, tuple(x.shape)), x.shape)
     value = _value_at(backend, f, x)
     epsilon = machine_epsilon(backend, x.dtype, value.dtype)
-    points = stencil(backend, x, method=method, step=step, epsilon=epsilon)
+    h = step_sizes(backend, x, method=method, step=step, epsilon=epsilon)
+    if method == "richardson":
+        return _extrapolated(backend, f, x, h, epsilon)
+    if method == "complex":
+        return _complex_step(backend, f, x, h, epsilon)
+    points = stencil(backend, x, h, method, step)
     upper, lower = (_value_at(backend, f, point) for point in (points.upper, points.lower))
     return backend.xp.astype(upper - lower, x.dtype) / points.width
+
+
+def _extrapolated(backend: Backend, f: Function, x: Array, h: Array, epsilon: float) -> Array:
+    """Move all elements at once, of which some have come to their end."""
+    position = on_host(backend, x).reshape(-1)
+    steps = on_host(backend, h).reshape(-1).copy()
+
+    def difference(rows: np.ndarray, sizes: np.ndarray) -> Estimate:
+        steps[rows] = sizes
+        taken = backend.asarray(steps.reshape(x.shape), x.dtype)
+        points = (x + taken, x - taken)
+        with np.errstate(all="ignore"):
+            above, below = (on_host(backend, _value_at(backend, f, p)) for p in points)
+            width = on_host(backend, points[0] - points[1])
+            slopes = (above - below) / width
+        noise = epsilon * np.maximum(np.abs(above), np.abs(below)) / width
+        return Estimate(*(a.reshape(-1)[rows, None] for a in (slopes, noise)))
+
+    found = extrapolate(
+        difference,
+        steps.copy(),
+        power=2,
+        position=position,
+        least=SHORTEST_MOVE_ULPS * np.spacing(np.abs(backend.to_numpy(x).reshape(-1))),
+        advance=no_progress,
+    )
+    return backend.asarray(found.value.reshape(x.shape), x.dtype)
+
+
+def _complex_step(backend: Backend, f: Function, x: Array, h: Array, epsilon: float) -> Array:
+    values = Values(backend, is_complex=True, scalar=False)
+    values.shape = tuple(x.shape)
+    stepped = backend.xp.imag(values.one(f(x + 1j * h))) / h
+    derivative = backend.xp.astype(stepped, x.dtype)
+    position = on_host(backend, x)
+    size = np.where(position == 0.0, 1.0, np.abs(position))
+
+    def sides(step: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        points = [backend.asarray(position + k * step * size, x.dtype) for k in (1.0, -1.0)]
+        above, below = (on_host(backend, _value_at(backend, f, point)) for point in points)
+        return above, below, on_host(backend, points[0] - points[1])
+
+    require_agreement(on_host(backend, derivative), sides, epsilon)
+    return derivative
 
 
 def _value_at(backend: Backend, f: Callable[[Array], Any], x: Array) -> Array:

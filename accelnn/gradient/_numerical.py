@@ -1,29 +1,25 @@
 """The gradient of a scalar function of many variables."""
 
-import itertools
+from __future__ import annotations
+
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from accelnn._progress import Advance, progress_bar
+from accelnn._progress import progress_bar
 from accelnn._typing import Array, ArrayLike
-from accelnn._validation import as_array, as_floating, as_scalar, check_finite, positive_int
+from accelnn._validation import as_array, as_floating, check_finite
 from accelnn.backends import Backend, BackendLike, resolve
-from accelnn.gradient._purity import (
-    can_be_moved,
-    require_pure,
-    require_response,
-    require_untouched,
-)
-from accelnn.gradient._steps import Stencil, check_method, machine_epsilon, stencil
+from accelnn.gradient._bounds import Bounds, read_bounds
+from accelnn.gradient._complex import require_complex_safe
+from accelnn.gradient._differentiate import Derivatives, differentiate
+from accelnn.gradient._result import DerivativeResult, Flag
+from accelnn.gradient._steps import check_method
+from accelnn.gradient.evaluators import Mapper, Start, make_evaluator
 
-__all__ = ["numerical_gradient"]
-
-# Bytes of all points of one batched call; what f allocates for them comes on top.
-BATCH_BYTES = 32 << 20
+__all__ = ["Problem", "flat_steps", "numerical_gradient", "pose"]
 
 
 def numerical_gradient(
@@ -31,34 +27,57 @@ def numerical_gradient(
     x: ArrayLike,
     *,
     method: str = "central",
-    step: float | None = None,
+    step: float | ArrayLike | None = None,
+    bounds: tuple[ArrayLike | None, ArrayLike | None] | None = None,
+    workers: int | Mapper | None = None,
     batched: bool = False,
     chunk_size: int | None = None,
+    full_output: bool = False,
     progress: bool = False,
     backend: BackendLike | None = None,
-) -> Array:
+) -> Any:
     """Return the gradient of a scalar function by finite differences.
 
     Parameters
     ----------
     f : callable
         Takes an array like `x` and returns a real scalar. With ``batched=True`` it takes
-        ``(k, *x.shape)``, k points at once, and returns ``(k,)``.
+        ``(k, *x.shape)``, k points at once, and returns ``(k,)``. On the numba backend a function
+        that Numba compiles is called in one compiled loop on all threads.
     x : array_like
         Where to differentiate. A writable float array is moved in place, one coordinate at a
         time, and restored bit for bit even when `f` raises; so a closure over `x` that ignores its
-        argument, like ``lambda W: net.loss(x, t)``, gives the right answer. Of anything else a
-        float copy is moved, and `f` must depend on its argument alone.
-    method : {"central", "forward", "backward"}, default "central"
+        argument, like ``lambda W: net.loss(x, t)``, gives the right answer. With `workers`,
+        ``batched=True``, a compiled `f`, ``method="complex"``, and of anything else, a float copy is
+        moved, and `f` must depend on its argument alone.
+    method : {"central", "forward", "backward", "complex", "richardson"}, default "central"
         (f(x+h) - f(x-h)) / 2h, (f(x+h) - f(x)) / h or (f(x) - f(x-h)) / h per coordinate, divided
-        by the distance really taken after rounding.
-    step : float, optional
-        h. By default eps^(1/3) (central) or eps^(1/2) (one-sided) times max(1, abs(x)), with eps
-        of the less precise of the dtypes of `x` and f(x).
+        by the distance really taken after rounding. ``"complex"`` is Im f(x+ih) / h, right to the
+        last digits where `f` computes with complex numbers, which is tried along one direction.
+        ``"richardson"`` extrapolates central differences to step 0, each coordinate until rounding
+        outweighs what is left: about thirteen digits for some 16 evaluations a coordinate.
+    step : float or array_like, optional
+        h, one for all coordinates or one for each. By default eps^(1/3) (central) or eps^(1/2)
+        (one-sided) times max(1, abs(x)), with eps of the less precise of the dtypes of `x` and
+        f(x); 1e-30 (complex); max(1, abs(x)) / 2, where the extrapolation begins (richardson).
+    bounds : (low, high), optional
+        Numbers, arrays like `x`, or None. No coordinate leaves them: a central difference without
+        room becomes one of second order on the other side, a one-sided one turns round, and steps
+        that fit on neither side are made smaller.
+    workers : int or callable, optional
+        Evaluate in so many workers, -1 for one each usable processor: processes, or threads where
+        `f` cannot be pickled. Or a function like `map` that runs ``workers(function, iterable)``:
+        the map of a `multiprocessing.Pool`, of an executor of `concurrent.futures` or mpi4py.
+        It gets chunks of coordinates.
     batched : bool, default False
         Evaluate many points in one call of `f`.
     chunk_size : int, optional
-        Coordinates per batched call. By default as many as keep the points within 32 MiB.
+        Coordinates per batched call, by default as many as keep the points within 1 MiB; with
+        `workers`, coordinates per task.
+    full_output : bool, default False
+        Return a `DerivativeResult`: the gradient, an estimate of its error, steps, the number of
+        evaluations, and flags for kinks, values that are not finite and randomness. A central
+        difference then takes four evaluations a coordinate, a one-sided one seven.
     progress : bool, default False
         Show a progress bar over the coordinates.
     backend : str, Backend or subclass, optional
@@ -66,21 +85,24 @@ def numerical_gradient(
 
     Returns
     -------
-    array
+    array or DerivativeResult
         Of the shape and dtype of `x`; float64 for integers.
 
     Raises
     ------
     ValueError
-        If `f` returns anything but a scalar (batched: one value per point), or if the step is too
-        small to move x: the message names the smallest usable one.
+        If `f` returns anything but a scalar (batched: one value per point), if the step is too
+        small to move x (the message names the smallest usable one), if x is not within its bounds,
+        or if complex steps lose their imaginary part in `f`.
     accelnn.errors.ImpureFunctionError
         If a copy is moved and `f` ignores its argument or is random, or if `f` writes to its
         argument.
 
     References
     ----------
-    Press, Teukolsky, Vetterling and Flannery, "Numerical Recipes", section 5.7.
+    Press, Teukolsky, Vetterling and Flannery, "Numerical Recipes", section 5.7. W. Squire and
+    G. Trapp, "Using complex variables to estimate derivatives of real functions", SIAM Review 40
+    (1998).
 
     Examples
     --------
@@ -90,128 +112,130 @@ def numerical_gradient(
     array([6., 8.])
     >>> accelnn.numerical_gradient(lambda p: np.sum(p**2, axis=1), x, batched=True).round(6)
     array([6., 8.])
+    >>> accelnn.numerical_gradient(lambda x: np.sum(np.exp(x)), x, method="complex", step=1e-50)
+    array([20.08553692, 54.59815003])
+    >>> found = accelnn.numerical_gradient(
+    ...     lambda x: abs(x[0]) + x[1] ** 3, np.array([0.0, 1.0]), full_output=True
+    ... )
+    >>> print(found)
+    2 coordinates, 10 evaluations, flags: 1 KINK
+    """
+    problem = pose(
+        f,
+        x,
+        method=method,
+        bounds=bounds,
+        backend=backend,
+        workers=workers,
+        batched=batched,
+        chunk_size=chunk_size,
+    )
+    found = problem.solve("Numerical gradient", step, diagnose=full_output, progress=progress)
+    shape = problem.shape
+    gradient = problem.backend.xp.reshape(found.value, shape)
+    problem.start.require_response(gradient)
+    return problem.result(gradient, found) if full_output else gradient
+
+
+class Problem(NamedTuple):
+    """A function to differentiate at x, by which method, within which bounds.
+
+    Attributes
+    ----------
+    backend : Backend
+        Whose arrays.
+    method : str
+        One of `METHODS`.
+    shape : tuple of int
+        Of x.
+    x : array of shape (n,)
+        A flat, floating copy.
+    bounds : Bounds or None
+        Flat.
+    start : Start
+        f and f(x).
+    """
+
+    backend: Backend
+    method: str
+    shape: tuple[int, ...]
+    x: Array
+    bounds: Bounds | None
+    start: Start
+
+    def solve(
+        self, title: str, step: float | ArrayLike | None, *, diagnose: bool, progress: bool
+    ) -> Derivatives:
+        """Return the derivatives along all coordinates."""
+        step = flat_steps(self.backend, step, self.shape)
+        with progress_bar(title, self.x.shape[0], enabled=progress, unit="coordinates") as advance:
+            found = differentiate(
+                self.start,
+                self.x,
+                method=self.method,
+                step=step,
+                bounds=self.bounds,
+                diagnose=diagnose,
+                advance=advance,
+            )
+        if self.method == "complex":
+            require_complex_safe(self.start, self.x, found.value)
+        return found
+
+    def result(self, derivative: Array, found: Derivatives) -> DerivativeResult:
+        """Return a derivative with everything that is known of it."""
+        backend, flags = self.backend, found.flags
+        if not self.start.repeats():
+            flags = flags | Flag.RANDOM
+        xp = backend.xp
+        errors = backend.asarray(found.error, derivative.dtype)
+        return DerivativeResult(
+            derivative,
+            xp.reshape(errors, derivative.shape),
+            xp.reshape(xp.abs(found.step), self.shape),
+            self.start.evaluator.count,
+            flags.reshape(self.shape),
+        )
+
+
+def pose(
+    f: Callable[[Array], Any],
+    x: ArrayLike,
+    *,
+    method: str,
+    bounds: Any,
+    backend: BackendLike | None,
+    scalar: bool = True,
+    **options: Any,
+) -> Problem:
+    """Check what the caller handed over, and evaluate f at x.
+
+    `options` are those of `make_evaluator`.
     """
     check_method(method)
-    if chunk_size is not None:
-        positive_int(chunk_size, "chunk_size")
     backend = resolve(backend, x)
     given, x = x, as_array(backend, x)
-    in_place = not batched and can_be_moved(backend, given)
     check_finite(backend, x, "x")
-    point = x if in_place else backend.xp.asarray(as_floating(backend, x), copy=True)
-
-    if batched:
-        probe = point[None, ...]
-        values = _batch(backend, f, probe)
-    else:
-        probe = point
-        with _restored(backend, point) as original:
-            values = as_scalar(backend, f(point))
-            require_untouched(backend, point, original)
-    proven = in_place or require_pure(backend, f, given, probe)
-
-    epsilon = machine_epsilon(backend, point.dtype, getattr(values, "dtype", "float64"))
-    points = stencil(backend, point, method=method, step=step, epsilon=epsilon)
-    size = math.prod(point.shape)
-    with progress_bar("Numerical gradient", size, enabled=progress, unit="coordinates") as advance:
-        if batched:
-            chunk = _chunk_size(chunk_size, point)
-            gradient = _batched(backend, f, point, values, points, chunk, advance)
-        else:
-            gradient = _serial(backend, f, point, values, points, advance)
-    if not proven and size and not bool(backend.to_numpy(backend.xp.any(gradient != 0))):
-        require_response(backend, f, probe)
-    return gradient
+    floating = backend.xp.asarray(as_floating(backend, x), copy=True)
+    limits = read_bounds(backend, floating, bounds)
+    start = make_evaluator(
+        backend, f, given, x, is_complex=method == "complex", scalar=scalar, **options
+    )
+    shape, n = tuple(x.shape), math.prod(x.shape)
+    flat = backend.xp.reshape(floating, (n,))
+    if limits is not None:
+        limits = Bounds(*(backend.xp.reshape(end, (n,)) for end in limits))
+    return Problem(backend, method, shape, flat, limits, start)
 
 
-def _serial(
-    backend: Backend,
-    f: Callable[[Array], Any],
-    x: Array,
-    base: Any,
-    points: Stencil,
-    advance: Advance,
-) -> Array:
-    """Move `x` in place, one coordinate at a time."""
-    differences = []
-    with _restored(backend, x) as original:
-        for index in itertools.product(*map(range, x.shape)):
-            above = below = base
-            if points.upper is not x:
-                x[index] = points.upper[index]
-                above = as_scalar(backend, f(x))
-            if points.lower is not x:
-                x[index] = points.lower[index]
-                below = as_scalar(backend, f(x))
-            x[index] = original[index]
-            differences.append(above - below)
-            advance(1)
-    return backend.xp.reshape(_stack(backend, differences, x.dtype), x.shape) / points.width
-
-
-@contextmanager
-def _restored(backend: Backend, x: Array) -> Iterator[Array]:
-    saved = backend.xp.asarray(x, copy=True)
-    try:
-        yield saved
-    finally:
-        x[...] = saved
-
-
-def _batched(
-    backend: Backend,
-    f: Callable[[Array], Any],
-    x: Array,
-    base: Array,
-    points: Stencil,
-    chunk: int,
-    advance: Advance,
-) -> Array:
-    """Evaluate the points of `chunk` coordinates in one call; `base` is f at x itself."""
-    xp = backend.xp
-    size = math.prod(x.shape)
-    flat = xp.reshape(x, (1, size))
-    sides = [xp.reshape(a, (1, size)) for a in (points.upper, points.lower) if a is not x]
-    columns = backend.asarray(np.arange(size))
-    differences = []
-    for start in range(0, size, chunk):
-        moved = columns[None, :] == columns[start : min(start + chunk, size), None]
-        k = moved.shape[0]
-        batch = xp.concat([xp.where(moved, side, flat) for side in sides])
-        values = _batch(backend, f, xp.reshape(batch, (len(sides) * k, *x.shape)))
-        above = base if points.upper is x else values[:k]
-        below = base if points.lower is x else values[-k:]
-        differences.append(above - below)
-        advance(k)
-    if not differences:
-        return xp.zeros_like(x)
-    difference = xp.astype(xp.concat(differences), x.dtype)
-    return xp.reshape(difference, x.shape) / points.width
-
-
-def _chunk_size(chunk_size: int | None, x: Array) -> int:
-    if chunk_size is not None:
-        return positive_int(chunk_size, "chunk_size")
-    size: int = max(1, math.prod(x.shape))
-    bytes_per_coordinate = 2 * size * 8
-    return max(1, BATCH_BYTES // bytes_per_coordinate)
-
-
-def _batch(backend: Backend, f: Callable[[Array], Any], points: Array) -> Array:
-    values = as_floating(backend, f(points), "f(x)")
-    if tuple(values.shape) != (points.shape[0],):
-        msg = (
-            f"with batched=True f must return one value per point: it was given points of shape "
-            f"{tuple(points.shape)} and returned shape {tuple(values.shape)}, not "
-            f"{(points.shape[0],)}"
-        )
+def flat_steps(
+    backend: Backend, step: float | ArrayLike | None, shape: tuple[int, ...]
+) -> float | Array | None:
+    """Return one step as it is, and an array of steps without its shape, which must be x's."""
+    if step is None or isinstance(step, int | float | np.number):
+        return step
+    steps = step if backend.owns(step) else backend.asarray(np.asarray(step))
+    if tuple(steps.shape) != shape:
+        msg = f"step has shape {tuple(steps.shape)}, but x has shape {shape}"
         raise ValueError(msg)
-    # A copy, because they may lie in a buffer that the next call writes to.
-    return backend.xp.asarray(values, copy=True)
-
-
-def _stack(backend: Backend, values: list[Any], dtype: Any) -> Array:
-    xp = backend.xp
-    if values and all(backend.owns(value) for value in values):
-        return xp.astype(xp.stack(values), dtype)
-    return backend.asarray(np.array([float(value) for value in values]), dtype=dtype)
+    return backend.xp.reshape(steps, (math.prod(shape),))

@@ -13,10 +13,11 @@ import numpy as np
 from accelnn._typing import Array, ArrayLike
 from accelnn._validation import as_floating, as_number, as_scalar
 from accelnn.backends import Backend, dtype_name
+from accelnn.gradient._foreign import adopt
 from accelnn.gradient._purity import can_be_moved, require_pure
 from accelnn.gradient._steps import machine_epsilon
 
-__all__ = ["Comparison", "Place", "Probe"]
+__all__ = ["Comparison", "Place", "Probe", "severity"]
 
 # Where to compare: along one coordinate, or along a move through many.
 Place: TypeAlias = tuple[int, ...] | Array
@@ -33,6 +34,15 @@ LAST_STEPS = 3
 SHORTEST_MOVE_ULPS = 64.0
 # Enough to get from the first step to the shortest move, but where x is 0 and nothing rounds.
 MOST_HALVINGS = 60
+
+
+def severity(error: float, tolerance: float) -> float:
+    """Return how many tolerances an error is; what is not finite is the worst."""
+    if error == 0.0:
+        return 0.0
+    if not math.isfinite(error) or tolerance == 0.0:
+        return math.inf
+    return error / tolerance
 
 
 class Comparison(NamedTuple):
@@ -54,11 +64,7 @@ class Comparison(NamedTuple):
     @property
     def severity(self) -> float:
         """How many tolerances off; what is not finite on either side is the worst."""
-        if self.error == 0.0:
-            return 0.0
-        if not math.isfinite(self.error) or self.tolerance == 0.0:
-            return math.inf
-        return self.error / self.tolerance
+        return severity(self.error, self.tolerance)
 
 
 class _Change(NamedTuple):
@@ -77,23 +83,26 @@ class Probe:
         self,
         backend: Backend,
         f: Callable[[Array], Any],
-        grad: Callable[[Array], Array] | ArrayLike,
+        grad: Callable[[Array], Any] | ArrayLike,
         given: Any,
         x: Array,
         rtol: float | None,
     ) -> None:
-        self.backend, self.f = backend, f
+        def at_home(x: Array) -> Any:
+            return adopt(backend, f(x))
+
+        self.backend, self.f = backend, at_home
         self.x = backend.xp.asarray(x, copy=True)
         # What is moved: the caller's x, so that closures over it see the move, or a copy.
         self.moved = x
         if not can_be_moved(backend, given):
             self.moved = backend.xp.asarray(x, copy=True)
-            require_pure(backend, f, given, self.moved)
+            require_pure(backend, self.f, given, self.moved)
         self.gradient = self._gradient(grad)
         if tuple(self.gradient.shape) != tuple(x.shape):
             msg = f"the gradient has shape {tuple(self.gradient.shape)}, x has {tuple(x.shape)}"
             raise ValueError(msg)
-        value = self._restoring(lambda x: as_scalar(backend, f(x)))
+        value = self._restoring(lambda x: as_scalar(backend, self.f(x)))
         self.value = as_number(backend, value)
         value_dtype = getattr(value, "dtype", "float64")
         self.epsilon = machine_epsilon(backend, x.dtype, value_dtype, self.gradient.dtype)
@@ -223,7 +232,8 @@ class Probe:
 
     def _gradient(self, grad: Callable[[Array], Array] | ArrayLike) -> Array:
         def at(x: Array) -> Array:
-            gradient = as_floating(self.backend, grad(x) if callable(grad) else grad, "gradient")
+            given = adopt(self.backend, grad(x) if callable(grad) else grad)
+            gradient = as_floating(self.backend, given, "gradient")
             # A copy, because it may be x itself, which moves.
             return self.backend.xp.asarray(gradient, copy=True)
 

@@ -14,7 +14,13 @@ from accelnn._typing import Array
 from accelnn.backends import Backend
 from accelnn.errors import ImpureFunctionError
 
-__all__ = ["can_be_moved", "require_pure", "require_response", "require_untouched"]
+__all__ = [
+    "can_be_moved",
+    "require_not_frozen",
+    "require_pure",
+    "require_response",
+    "require_untouched",
+]
 
 
 def can_be_moved(backend: Backend, x: object) -> bool:
@@ -86,6 +92,23 @@ def require_response(backend: Backend, f: Callable[[Array], Any], copy: Array) -
         raise ImpureFunctionError(msg)
 
 
+def require_not_frozen(f: Any, x: object) -> None:
+    """Refuse a function that Numba compiled with the array `x` in it.
+
+    What such a function closes over is a constant for it, so that it never sees x move.
+    """
+    function = f.py_func
+    cells = [cell.cell_contents for cell in function.__closure__ or ()]
+    names = [function.__globals__.get(name) for name in function.__code__.co_names]
+    arrays = [value for value in (*cells, *names) if isinstance(value, np.ndarray)]
+    if isinstance(x, np.ndarray) and any(np.shares_memory(value, x) for value in arrays):
+        msg = (
+            "f never responded to its argument: it closes over x, which Numba has compiled into it "
+            "as a constant. Write f so that it uses its argument"
+        )
+        raise ImpureFunctionError(msg)
+
+
 def require_untouched(backend: Backend, x: Array, original: Array) -> None:
     """Refuse a function that has written to its argument."""
     if not bool(backend.to_numpy(backend.xp.all(x == original))):
@@ -120,7 +143,8 @@ def _shifted(backend: Backend, x: Array) -> Array:
     if xp.isdtype(x.dtype, "integral"):
         return x + xp.astype(xp.round(10.0 * amount), x.dtype)
     amount = xp.astype(amount, x.dtype)
-    return x + 0.01 * amount * xp.maximum(xp.abs(x), xp.ones_like(x))
+    size = xp.abs(x)
+    return x + 0.01 * amount * xp.maximum(size, xp.ones_like(size))
 
 
 def _values(backend: Backend, result: Any) -> np.ndarray:

@@ -1,13 +1,34 @@
 """How far to move: the choice of finite-difference steps."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from accelnn._typing import Array
+from accelnn._typing import Array, ArrayLike
 from accelnn.backends import DIFFERENCES, Backend, dtype_name
 
-__all__ = ["Stencil", "check_method", "machine_epsilon", "require_usable_step", "stencil"]
+__all__ = [
+    "METHODS",
+    "Stencil",
+    "check_method",
+    "check_moves",
+    "machine_epsilon",
+    "require_usable_step",
+    "step_sizes",
+    "stencil",
+]
+
+METHODS = (*DIFFERENCES, "complex", "richardson")
+
+# The power of machine epsilon that balances truncation and rounding, of first derivatives.
+BALANCE = {"central": 1 / 3, "forward": 1 / 2, "backward": 1 / 2}
+# An imaginary step loses nothing to rounding, so that its square only has to vanish.
+IMAGINARY_STEP = {"float64": 1e-30, "float32": 1e-15}
+# Where an extrapolation begins, in units of max(1, abs(x)).
+FIRST_STEP = 0.5
 
 
 class Stencil(NamedTuple):
@@ -26,11 +47,10 @@ class Stencil(NamedTuple):
     width: Array
 
 
-def check_method(method: str) -> None:
+def check_method(method: str, known: Sequence[str] = METHODS) -> None:
     """Raise ValueError unless `method` is a known difference."""
-    if method not in DIFFERENCES:
-        known = ", ".join(map(repr, DIFFERENCES))
-        msg = f"unknown method {method!r}; known methods are {known}"
+    if method not in known:
+        msg = f"unknown method {method!r}; known methods are {', '.join(map(repr, known))}"
         raise ValueError(msg)
 
 
@@ -42,10 +62,16 @@ def machine_epsilon(backend: Backend, *dtypes: Any) -> float:
     return max((float(xp.finfo(dtype).eps) for dtype in floats), default=2.0**-52)
 
 
-def stencil(
-    backend: Backend, x: Array, *, method: str, step: float | None, epsilon: float
-) -> Stencil:
-    """Return the points around floating `x`.
+def step_sizes(
+    backend: Backend,
+    x: Array,
+    *,
+    method: str,
+    step: float | ArrayLike | None,
+    epsilon: float,
+    balance: float | None = None,
+) -> Array:
+    """Return a positive step for each coordinate of floating `x`.
 
     Parameters
     ----------
@@ -53,64 +79,98 @@ def stencil(
         Where `x` is.
     x : array
         Floating numbers.
-    method : {"central", "forward", "backward"}
-        Which neighbours are used.
-    step : float or None
-        The absolute step h. None takes ``epsilon**(1/3)`` (central) or ``epsilon**(1/2)``
-        (one-sided), which balance truncation and rounding, times max(1, abs(x)).
+    method : str
+        One of `METHODS`.
+    step : float, array_like or None
+        Absolute steps: one for all coordinates, or one for each. None chooses
+        ``epsilon**balance`` times max(1, abs(x)); for a complex step a constant whose square
+        vanishes, for an extrapolation one half.
     epsilon : float
         Machine epsilon of the less precise of `x` and of the function's values.
+    balance : float, optional
+        By default a third (central) or a half (one-sided), which balance truncation and rounding.
 
     Raises
     ------
     ValueError
-        If `step` is not positive and finite, or too small to move some coordinate.
+        If a step is not positive and finite, or if there is not one for each coordinate.
     """
     xp = backend.xp
-    check_method(method)
     if step is None:
-        relative = epsilon ** (1 / 3 if method == "central" else 1 / 2)
+        if method == "complex":
+            return IMAGINARY_STEP.get(dtype_name(x.dtype), 1e-15) * xp.ones_like(x)
+        relative = FIRST_STEP
+        if method in DIFFERENCES:
+            relative = epsilon ** (BALANCE[method] if balance is None else balance)
         size = xp.abs(x)
-        h = relative * xp.where(size > 1.0, size, xp.ones_like(size))
-    elif not 0.0 < step < float(xp.finfo(x.dtype).max) / 4.0:
-        msg = f"step must be positive and finite in {dtype_name(x.dtype)}, got {step!r}"
+        return relative * xp.where(size > 1.0, size, xp.ones_like(size))
+    if isinstance(step, int | float | np.number):
+        if not 0.0 < float(step) < float(xp.finfo(x.dtype).max) / 4.0:
+            msg = f"step must be positive and finite in {dtype_name(x.dtype)}, got {step!r}"
+            raise ValueError(msg)
+        return float(step) * xp.ones_like(x)
+    sizes = step if backend.owns(step) else backend.asarray(np.asarray(step))
+    if tuple(sizes.shape) != tuple(x.shape):
+        msg = f"step has shape {tuple(sizes.shape)}, but x has shape {tuple(x.shape)}"
         raise ValueError(msg)
-    else:
-        h = step * xp.ones_like(x)
+    sizes = xp.astype(sizes, x.dtype)
+    if not bool(backend.to_numpy(xp.all((sizes > 0) & xp.isfinite(sizes)))):
+        msg = f"all steps must be positive and finite in {dtype_name(x.dtype)}, got {step!r}"
+        raise ValueError(msg)
+    return sizes
+
+
+def stencil(
+    backend: Backend, x: Array, h: Array, method: str, step: float | ArrayLike | None = None
+) -> Stencil:
+    """Return the points around floating `x` at steps `h`, for which the caller gave `step`.
+
+    Raises
+    ------
+    ValueError
+        If a step is too small to move its coordinate.
+    """
     upper = x if method == "backward" else x + h
     lower = x if method == "forward" else x - h
-    _check_moves(backend, x, upper, lower, method, step)
+    check_moves(backend, x, upper, lower, h if step is None else step)
     return Stencil(upper, lower, upper - lower)
 
 
 def require_usable_step(backend: Backend, x: Array, method: str, step: object) -> None:
     """Raise unless `step` is a number that moves every coordinate of float64 `x`."""
+    check_method(method, tuple(DIFFERENCES))
     if isinstance(step, bool) or not isinstance(step, int | float | np.number):
         msg = f"step must be a number, got {step!r}"
         raise TypeError(msg)
     xp = backend.xp
     largest = max(float(backend.to_numpy(extreme)) for extreme in (xp.max(x), -xp.min(x)))
-    if method in DIFFERENCES and np.spacing(largest) < step < 1.0:
+    if np.spacing(largest) < step < 1.0:
         # What moves the largest number, whose neighbours lie farthest apart, moves them all.
         return
-    stencil(backend, x, method=method, step=float(step), epsilon=2.0**-52)
+    h = step_sizes(backend, x, method=method, step=float(step), epsilon=2.0**-52)
+    stencil(backend, x, h, method, step)
 
 
-def _check_moves(
-    backend: Backend, x: Array, upper: Array, lower: Array, method: str, step: float | None
+def check_moves(
+    backend: Backend, x: Array, upper: Array, lower: Array, step: float | ArrayLike
 ) -> None:
     """Refuse a step that leaves a coordinate where it is: its difference would be zero."""
     stuck = upper == lower
-    if method == "central":
+    if upper is not x and lower is not x:
         stuck = (upper == x) | (lower == x)
     if not bool(backend.to_numpy(backend.xp.any(stuck))):
         return
     values = backend.to_numpy(x)
-    at = np.abs(values[backend.to_numpy(stuck)]).max()
+    sizes = np.where(backend.to_numpy(stuck), np.abs(values), -1.0)
+    place = np.unravel_index(int(np.argmax(sizes)), sizes.shape)
+    at = float(abs(values[place]))
+    taken = step
+    if not isinstance(step, int | float | np.number):
+        taken = float((backend.to_numpy(step) if backend.owns(step) else np.asarray(step))[place])
     # Half a unit in the last place would round to even; a whole one always moves.
     smallest = float(np.spacing(np.abs(values).max()))
     msg = (
-        f"step {step!r} is too small: {float(at)!r} + step == {float(at)!r} in {values.dtype}, so "
+        f"step {taken!r} is too small: {at!r} + step == {at!r} in {values.dtype}, so "
         f"the difference would be zero. The smallest usable step here is {smallest:.3g}; one near "
         f"{np.finfo(values.dtype).eps ** (1 / 3):.0e} balances truncation and rounding."
     )

@@ -16,7 +16,7 @@ from accelnn._validation import (
     flatten_hint,
 )
 from accelnn.backends import Backend, BackendLike, Dataset, NetSpec, get_backend
-from accelnn.gradient import numerical_gradient
+from accelnn.gradient import GradientReport, check_gradient, numerical_gradient
 from accelnn.gradient._steps import require_usable_step
 from accelnn.losses import LOSSES
 from accelnn.nets._parameters import Parameters
@@ -235,6 +235,31 @@ class Net:
                 backend=backend,
             )
         return self.spec.views(out, xp)
+
+    def check_gradient(self, x: ArrayLike, t: ArrayLike, **options: Any) -> GradientReport:
+        """Compare `gradient` with finite differences of `loss`, parameter by parameter.
+
+        Parameters
+        ----------
+        x, t : array_like
+            As in `loss`.
+        **options
+            Of `accelnn.check_gradient`: ``mode``, ``directions``, ``samples``, ``rtol``, ``rng``.
+
+        Returns
+        -------
+        GradientReport
+            The worst comparison.
+
+        Raises
+        ------
+        accelnn.errors.GradientCheckError
+            If the gradient is wrong; names the parameter and its worst coordinate.
+        """
+        gradient = self.gradient(x, t)
+        return check_gradient(
+            lambda _: self.loss(x, t), gradient, self.params, backend=self.backend, **options
+        )
 
     def to(self, backend: BackendLike) -> Self:
         """Return a new net with the same parameters on another backend.

@@ -18,11 +18,14 @@ import_optional("pytest", feature="accelnn.testing", extra="test")
 from accelnn.testing._assertions import assert_close
 from accelnn.testing._backends import ReadOnlyBackend, StrictBackend
 from accelnn.testing._conformance import BackendConformance
+from accelnn.testing._derivatives import DERIVATIVE_CASES, DerivativeCase
 from accelnn.testing._ops import OP_CASES, OpCase
 
 __all__ = [
+    "DERIVATIVE_CASES",
     "OP_CASES",
     "BackendConformance",
+    "DerivativeCase",
     "OpCase",
     "ReadOnlyBackend",
     "StrictBackend",

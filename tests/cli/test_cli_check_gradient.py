@@ -1,6 +1,7 @@
 """``accelnn check-gradient``: right is 0, wrong is 1 and says where."""
 
 import re
+import sys
 
 import numpy as np
 import pytest
@@ -113,4 +114,55 @@ def test_mistakes_are_one_line(arguments, message, code):
     result = run(*arguments)
     assert result.exit_code == code
     assert re.search(message, result.stderr.strip().splitlines()[-1])
+    assert "Traceback" not in result.output
+
+
+@pytest.fixture
+def module(tmp_path, monkeypatch):
+    """A module in the folder at hand."""
+    (tmp_path / "handwritten.py").write_text(
+        "import numpy as np\n"
+        "def cubes(x): return np.sum(x**3)\n"
+        "def cubes_grad(x): return 3.0 * x**2\n"
+        "def wrong(x): return 3.0 * x**2 + (np.arange(x.size) == 1).reshape(x.shape)\n"
+        "limit = 3.0\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    yield "handwritten"
+    sys.modules.pop("handwritten", None)
+
+
+def test_a_function_and_its_gradient_from_a_module(module):
+    result = run(f"{module}:cubes", "--at", "1,2.5,-3", "--mode", "full")
+    assert result.exit_code == 0, result.output
+    assert rows(result.output)["x"][0] == "right"
+    assert rows(result.output)["x"][-1] == "3"
+    result = run(f"{module}:cubes", "--shape", "4,5", "--mode", "full", "--backend", "numpy")
+    assert rows(result.output)["x"][-1] == "20"
+
+
+def test_a_wrong_gradient_is_found_and_placed(module):
+    result = run(f"{module}:cubes", "--gradient", "wrong", "--at", "1,2.5,-3")
+    assert result.exit_code == 1
+    assert rows(result.output)["x"][:2] == ["WRONG", "[1]"]
+    assert rows(result.output)["x"][2:4] == ["19.75", "18.75"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["handwritten"], "FUNCTION must be MODULE:NAME, got 'handwritten'"),
+        (["handwritten:none", "--at", "1"], "module 'handwritten' has no 'none'"),
+        (["nowhere_at_all:f", "--at", "1"], "No module named 'nowhere_at_all'"),
+        (["handwritten:limit", "--at", "1"], "module 'handwritten' has no 'limit_grad'"),
+        (["handwritten:cubes"], "say where to check"),
+        (["handwritten:cubes", "--at", "1", "--shape", "2"], "say where to check"),
+        (["handwritten:cubes", "--at", "1,x"], "take numbers with commas between"),
+        (["--at", "1"], "belong to a FUNCTION"),
+    ],
+)
+def test_what_is_asked_wrongly_says_what_to_do(module, arguments, message):
+    result = run(*arguments)
+    assert result.exit_code != 0
+    assert message in result.output
     assert "Traceback" not in result.output

@@ -11,7 +11,7 @@ from typing import Any
 import numba
 import numpy as np
 
-__all__ = ["ZERO", "called", "inlined", "is_compiled", "loop", "slow_loop"]
+__all__ = ["ZERO", "called", "inlined", "is_compiled", "loop", "slow_loop", "uncached_loop"]
 
 logger = logging.getLogger("accelnn")
 
@@ -36,6 +36,14 @@ def loop(function: Callable[..., Any]) -> Any:
 def slow_loop(function: Callable[..., Any]) -> Any:
     """Compile a kernel as `loop` does, and say so, because it takes seconds."""
     return _compiled(function, announced=True)
+
+
+def uncached_loop(function: Callable[..., Any]) -> Any:
+    """Compile a kernel as `loop` does, but keep it in memory only, as one that calls others' code.
+
+    Numba cannot tell whether that code is still what it was.
+    """
+    return _njit(function, **OPTIONS)
 
 
 def inlined(function: Callable[..., Any]) -> Any:

@@ -3,6 +3,7 @@
 import importlib.util
 from collections.abc import Callable
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 
@@ -84,6 +85,22 @@ class NumbaBackend(NumpyBackend):
         from accelnn.backends.numba.dataset import pack_dataset
 
         return pack_dataset(self, x, t, dtype, copy=copy)
+
+    def can_compile(self, f: object) -> bool:
+        """Return whether `f` is a function that Numba compiles."""
+        from numba.core.registry import CPUDispatcher
+
+        return self._compiles and isinstance(f, CPUDispatcher)
+
+    def evaluate_compiled(
+        self, f: Callable[[Array], Any], x: Array, columns: np.ndarray, moved: Array
+    ) -> Array:
+        """See `Backend.evaluate_compiled`; the team's threads have rows of their own."""
+        from accelnn.backends.numba.kernels.points import evaluate_points
+
+        x, out = np.asarray(x, order="C"), np.empty(moved.shape[:2])
+        self.team.run(lambda member: evaluate_points(member, f, x, columns, moved, out))
+        return out
 
     def sigmoid_delta(self, x: Array, d: Array) -> Array:
         """See `Backend.sigmoid_delta`."""

@@ -1,0 +1,75 @@
+"""How far values of f scatter, however smooth it looks."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from accelnn._typing import Array
+from accelnn._validation import on_host
+from accelnn.gradient._bounds import Bounds
+from accelnn.gradient.evaluators import Start
+
+__all__ = ["measure_noise"]
+
+# Evaluations, and how far apart they are in relation to x: far enough for values of float32 to
+# differ, near enough for all but noise to vanish in high differences.
+POINTS = 6
+SPACING = 2.0**-20
+# Orders of differences that must tell of the same noise, and by which factor they may differ.
+ORDERS = 3
+CONSISTENT = 4.0
+
+
+def measure_noise(start: Start, x: Array, bounds: Bounds | None) -> np.ndarray:
+    """Return the standard deviation of the noise of each of f's q values, or 0 where none is seen.
+
+    f is evaluated at points of a line through x. High differences leave nothing of a smooth
+    function there; of noise with standard deviation σ, those of order k have the variance
+    (2k)! / k!² σ².
+
+    Parameters
+    ----------
+    start : Start
+        f and f(x).
+    x : array of shape (n,)
+        The point, flat.
+    bounds : Bounds or None
+        Which the line keeps to.
+
+    References
+    ----------
+    J. J. Moré and S. M. Wild, "Estimating computational noise", SIAM Journal on Scientific
+    Computing 33 (2011).
+    """
+    backend, n = start.evaluator.backend, x.shape[0]
+    base = on_host(backend, start.base).reshape(-1)
+    if n == 0:
+        return np.zeros_like(base)
+    position = on_host(backend, x)
+    size = np.where(position == 0.0, 1.0, np.abs(position))
+    move = SPACING * size * np.random.default_rng(0).uniform(0.5, 1.0, n)
+    if bounds is not None:
+        below, above = (on_host(backend, room) for room in bounds.room(x))
+        move = np.minimum(move, np.maximum(below, above) / POINTS) * np.where(above >= below, 1, -1)
+    points = position + np.arange(1, POINTS + 1)[:, None] * move
+    moved = backend.asarray(points[None], x.dtype)
+    values = on_host(backend, start.evaluator(np.arange(n)[None, :], moved)).reshape(POINTS, -1)
+    return _scatter(np.concatenate([base[None], values]))
+
+
+def _scatter(values: np.ndarray) -> np.ndarray:
+    differences, factor = values, 1.0
+    spreads, changes_sign = [], []
+    with np.errstate(all="ignore"):
+        for k in range(1, len(values)):
+            differences = np.diff(differences, axis=0)
+            factor *= k / (2.0 * (2 * k - 1))
+            spreads.append(np.sqrt(factor * np.mean(differences**2, axis=0)))
+            changes_sign.append((differences.min(axis=0) < 0) & (differences.max(axis=0) > 0))
+        noise = np.zeros(values.shape[1])
+        # The highest orders first, so that the lowest that is consistent is what remains.
+        for k in reversed(range(1, len(spreads) - ORDERS + 1)):
+            few = np.array(spreads[k : k + ORDERS])
+            agree = (few.max(axis=0) <= CONSISTENT * few.min(axis=0)) & changes_sign[k]
+            noise = np.where(agree, few[0], noise)
+    return np.where(np.isfinite(noise), noise, 0.0)

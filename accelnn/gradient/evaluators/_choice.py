@@ -1,0 +1,173 @@
+"""Which way to evaluate, and what each must know of the function first."""
+
+from __future__ import annotations
+
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from accelnn._typing import Array
+from accelnn._validation import as_floating, positive_int
+from accelnn.backends import Backend
+from accelnn.gradient._purity import (
+    can_be_moved,
+    require_not_frozen,
+    require_pure,
+    require_response,
+    require_untouched,
+)
+from accelnn.gradient.evaluators._base import Evaluator, Function, restored
+from accelnn.gradient.evaluators._batched import Batched
+from accelnn.gradient.evaluators._compiled import Compiled
+from accelnn.gradient.evaluators._pool import usable_workers, worker_map
+from accelnn.gradient.evaluators._serial import Serial
+from accelnn.gradient.evaluators._values import Values
+from accelnn.gradient.evaluators._workers import PARTS, Mapper, Workers
+
+__all__ = ["Start", "make_evaluator"]
+
+# Tasks for each worker, so that one that is slow or late has fewer.
+TASKS_EACH = 4
+
+
+class Start(NamedTuple):
+    """A function at its point, ready to be evaluated beside it.
+
+    Attributes
+    ----------
+    evaluator : Evaluator
+        How.
+    base : array or float
+        f(x).
+    is_pure : bool
+        Whether it is proven that f depends on its argument alone, or it need not.
+    probe : array
+        What f was called with: x, or with ``batched=True`` one row that holds it.
+    given : object
+        What the caller handed over as x.
+    """
+
+    evaluator: Evaluator
+    base: Any
+    is_pure: bool
+    probe: Array
+    given: object
+
+    def repeats(self) -> bool:
+        """Return whether f gives the same value at x once more."""
+        evaluator = self.evaluator
+        evaluator.count += 1
+        again = evaluator.f(self.probe)
+        many = self.probe.shape != evaluator.x.shape
+        value = (
+            evaluator.values.many(again, self.probe)[0, ...]
+            if many
+            else evaluator.values.one(again)
+        )
+        backend = evaluator.backend
+        base, value = (
+            np.asarray(backend.to_numpy(v) if backend.owns(v) else v) for v in (self.base, value)
+        )
+        return np.array_equal(base, value, equal_nan=True)
+
+    def require_response(self, derivative: Array) -> None:
+        """Refuse a function that never responded, unless that is known to be its own."""
+        backend, f = self.evaluator.backend, self.evaluator.f
+        if 0 in derivative.shape or bool(backend.to_numpy(backend.xp.any(derivative != 0))):
+            return
+        if not self.is_pure:
+            require_response(backend, f, self.probe)
+        elif isinstance(self.evaluator, Compiled):
+            require_not_frozen(f, self.given)
+
+
+def make_evaluator(
+    backend: Backend,
+    f: Function,
+    given: object,
+    x: Array,
+    *,
+    workers: int | Mapper | None = None,
+    batched: bool = False,
+    chunk_size: int | None = None,
+    is_complex: bool = False,
+    scalar: bool = True,
+) -> Start:
+    """Evaluate f at x, and return how to go on.
+
+    Parameters
+    ----------
+    backend : Backend
+        Whose arrays.
+    f : callable
+        The function.
+    given : object
+        What the caller handed over as x.
+    x : array
+        The same as an array.
+    workers, batched, chunk_size
+        As of `accelnn.numerical_gradient`.
+    is_complex : bool
+        Whether points are complex.
+    scalar : bool
+        Whether f must return a scalar.
+    """
+    if chunk_size is not None:
+        positive_int(chunk_size, "chunk_size")
+    count = _worker_count(workers, batched=batched)
+    values = Values(backend, is_complex=is_complex, scalar=scalar)
+    is_serial = not batched and count == 1
+    is_compiled = is_serial and scalar and not is_complex and backend.can_compile(f)
+    in_place = is_serial and not is_complex and not is_compiled and can_be_moved(backend, given)
+    point = x if in_place else _own(backend, x, is_complex=is_complex)
+
+    probe = point[None, ...] if batched else point
+    with restored(backend, point) as original:
+        result = f(probe)
+        base = values.many(result, probe)[0, ...] if batched else values.one(result)
+        require_untouched(backend, point, original)
+    is_pure = in_place or require_pure(backend, f, given, probe)
+
+    evaluator: Evaluator
+    if batched:
+        evaluator = Batched(backend, f, point, values, chunk_size)
+    elif is_compiled:
+        evaluator = Compiled(backend, f, point, values)
+    elif is_serial:
+        evaluator = Serial(backend, f, point, values)
+    else:
+        mapper = worker_map(count, f) if isinstance(count, int) else count
+        parts = TASKS_EACH * count if isinstance(count, int) else PARTS
+        evaluator = Workers(
+            backend, f, point, values, mapper=mapper, chunk_size=chunk_size, parts=parts
+        )
+    # f(x), and of a copy what `require_pure` has called.
+    evaluator.count = 1 if in_place else 3 + is_pure
+    return Start(evaluator, base, is_pure, probe, given)
+
+
+def _worker_count(workers: int | Mapper | None, *, batched: bool) -> int | Mapper:
+    """Return how many workers, or the caller's own map."""
+    if workers is None:
+        return 1
+    if batched:
+        msg = "batched=True evaluates in this process: leave out workers, or batched"
+        raise ValueError(msg)
+    if callable(workers):
+        return workers
+    if hasattr(workers, "map"):
+        name = type(workers).__name__
+        msg = f"workers must be an int or a function like map: pass the map method of this {name}"
+        raise TypeError(msg)
+    return usable_workers() if workers == -1 else positive_int(workers, "workers")
+
+
+def _own(backend: Backend, x: Array, *, is_complex: bool) -> Array:
+    """Return a copy of x that may be moved."""
+    floating = as_floating(backend, x)
+    if not is_complex:
+        return backend.xp.asarray(floating, copy=True)
+    single = np.dtype("float32").itemsize
+    wide = "complex64" if backend.xp.finfo(floating.dtype).bits <= 8 * single else "complex128"
+    return backend.xp.astype(floating, backend.dtype(wide))

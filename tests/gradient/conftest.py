@@ -1,0 +1,6 @@
+"""Worker processes import what they are sent by its module's name."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))

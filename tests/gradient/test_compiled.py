@@ -1,0 +1,114 @@
+"""Functions that Numba compiles, in one compiled loop."""
+
+import numpy as np
+import pytest
+
+import accelnn
+from accelnn.errors import ImpureFunctionError
+
+numba = pytest.importorskip("numba", reason="numba is not installed")
+
+
+@numba.njit
+def rosenbrock(x):
+    total, before = 0.0, 0.0
+    for i, value in enumerate(x.flat):
+        if i > 0:
+            total += 100.0 * (value - before**2) ** 2 + (1.0 - before) ** 2
+        before = value
+    return total
+
+
+@pytest.fixture
+def loops(monkeypatch):
+    """Count the calls of the compiled loop."""
+    backend = accelnn.get_backend("numba")
+    calls = []
+    original = type(backend).evaluate_compiled
+
+    def counted(self, f, x, columns, moved):
+        calls.append(len(columns))
+        return original(self, f, x, columns, moved)
+
+    monkeypatch.setattr(type(backend), "evaluate_compiled", counted)
+    return calls
+
+
+@pytest.mark.parametrize("method", ["central", "forward", "backward", "richardson"])
+@pytest.mark.parametrize("shape", [(7,), (3, 5), (1,)])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_a_compiled_loop_agrees_with_calls_from_python(method, shape, order, loops):
+    x = np.asarray(np.random.default_rng(0).normal(size=shape), order=order)
+    before = x.copy()
+    compiled = accelnn.numerical_gradient(rosenbrock, x, method=method, backend="numba")
+    assert sum(loops) >= x.size
+    serial = accelnn.numerical_gradient(rosenbrock.py_func, x, method=method, backend="numpy")
+    tolerance = {"richardson": 1e-9, "central": 1e-9}.get(method, 1e-5)
+    np.testing.assert_allclose(compiled, serial, rtol=tolerance, atol=tolerance)
+    np.testing.assert_array_equal(x, before)
+
+
+def test_threads_do_not_change_the_bits():
+    from accelnn.backends.numba import NumbaBackend
+
+    x = np.random.default_rng(0).normal(size=101)
+    one, many = (accelnn.numerical_gradient(rosenbrock, x, backend=NumbaBackend(n)) for n in (1, 3))
+    np.testing.assert_array_equal(one, many)
+
+
+def test_float32_and_a_point_that_is_a_list():
+    x = np.linspace(-1.0, 1.0, 9, dtype=np.float32)
+    gradient = accelnn.numerical_gradient(rosenbrock, x, backend="numba")
+    assert gradient.dtype == np.float32
+    wide = accelnn.numerical_gradient(rosenbrock, x.astype(float), backend="numba")
+    np.testing.assert_allclose(gradient, wide, rtol=0.1, atol=1.0)
+    listed = accelnn.numerical_gradient(rosenbrock, x.tolist(), backend="numba")
+    np.testing.assert_allclose(listed, wide, rtol=1e-6, atol=1e-6)
+
+
+def test_hessians_use_the_loop_too(loops):
+    x = np.array([1.2, -0.7, 0.4])
+    hessian = accelnn.numerical_hessian(rosenbrock, x, backend="numba")
+    expected = accelnn.numerical_hessian(rosenbrock.py_func, x, backend="numpy")
+    np.testing.assert_allclose(hessian, expected, rtol=1e-5, atol=1e-5)
+    assert sum(loops) == 6
+
+
+def test_an_array_that_was_compiled_into_a_function_is_found():
+    """Numba freezes what a function closes over, so that it never sees x move."""
+    x = np.array([3.0, 4.0])
+
+    @numba.njit
+    def frozen(_):
+        return np.sum(x**2)
+
+    with pytest.raises(ImpureFunctionError, match="closes over"):
+        accelnn.numerical_gradient(frozen, x, backend="numba")
+
+
+def test_a_compiled_constant_has_gradient_zero():
+    @numba.njit
+    def constant(x):
+        return 7.0
+
+    np.testing.assert_array_equal(
+        accelnn.numerical_gradient(constant, np.ones(2), backend="numba"), [0.0, 0.0]
+    )
+
+
+def test_an_error_in_a_compiled_function_is_raised():
+    @numba.njit
+    def picky(x):
+        if x[0] > 1.0:
+            raise ValueError("too far")
+        return x[0] + x[1]
+
+    x = np.ones(2)
+    with pytest.raises(ValueError, match="too far"):
+        accelnn.numerical_gradient(picky, x, backend="numba")
+    np.testing.assert_array_equal(x, [1.0, 1.0])
+
+
+def test_a_compiled_function_on_the_numpy_backend_is_called_from_python(loops):
+    accelnn.numerical_gradient(rosenbrock, np.ones(3), backend="numpy")
+    assert loops == []

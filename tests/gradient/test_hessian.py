@@ -1,0 +1,115 @@
+"""`numerical_hessian` of functions whose Hessians are known."""
+
+import numpy as np
+import pytest
+
+import accelnn
+from accelnn.gradient import Flag
+
+METHODS = ("central", "forward", "backward", "complex", "richardson")
+TOLERANCE = {
+    "central": 1e-5,
+    "forward": 1e-3,
+    "backward": 1e-3,
+    "complex": 1e-8,
+    "richardson": 1e-8,
+}
+
+
+def _exponential(x):
+    return np.exp(x[..., 0] * x[..., 1]) + x[..., 2] ** 3 * x[..., 0]
+
+
+def _of_exponential(x):
+    a, b, c = x
+    e = np.exp(a * b)
+    return np.array(
+        [
+            [b * b * e, e + a * b * e, 3.0 * c**2],
+            [e + a * b * e, a * a * e, 0.0],
+            [3.0 * c**2, 0.0, 6.0 * c * a],
+        ]
+    )
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("batched", [False, True])
+@pytest.mark.parametrize("point", ["array", "list"])
+def test_a_function_of_three_variables(method, batched, point):
+    x = np.array([0.7, -0.4, 1.3])
+    given = x if point == "array" else x.tolist()
+    found = accelnn.numerical_hessian(_exponential, given, method=method, batched=batched)
+    tolerance = TOLERANCE[method]
+    np.testing.assert_allclose(found, _of_exponential(x), rtol=tolerance, atol=tolerance)
+    np.testing.assert_array_equal(found, found.T)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_quadratic_form_of_any_shape(method):
+    draw = np.random.default_rng(0)
+    matrix = draw.normal(size=(6, 6))
+    matrix += matrix.T
+    x = draw.normal(size=(2, 3))
+    found = accelnn.numerical_hessian(
+        lambda x: 0.5 * x.reshape(-1) @ matrix @ x.reshape(-1), x, method=method
+    )
+    assert found.shape == (2, 3, 2, 3)
+    tolerance = TOLERANCE[method]
+    np.testing.assert_allclose(found.reshape(6, 6), matrix, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize(
+    ("method", "evaluations"),
+    [("central", 25 + 5), ("forward", 10 + 10), ("complex", 25 + 5), ("backward", 10 + 10)],
+)
+def test_evaluations_of_five_coordinates(method, evaluations):
+    calls = 0
+
+    def f(x):
+        nonlocal calls
+        calls += 1
+        return np.sum(x**3)
+
+    accelnn.numerical_hessian(f, np.arange(5.0), method=method)
+    assert evaluations <= calls <= evaluations + 6
+
+
+@pytest.mark.parametrize("method", ["central", "forward", "complex", "richardson"])
+def test_what_is_known_of_it(method):
+    x = np.array([0.7, -0.4, 1.3])
+    result = accelnn.numerical_hessian(_exponential, x, method=method, full_output=True)
+    assert (np.abs(result.gradient - _of_exponential(x)) <= result.error + 1e-9).all()
+    assert result.error.shape == (3, 3)
+    assert result.flags.shape == (3,)
+    assert not result.flags.any()
+
+
+@pytest.mark.parametrize("at", [0.0, 1.0, 0.5])
+@pytest.mark.parametrize("method", ["central", "forward", "backward"])
+def test_bounds_are_never_left(method, at):
+    def f(x):
+        assert ((x >= 0.0) & (x <= 1.0)).all()
+        return np.exp(x[0]) * np.sin(x[1]) + x[2] ** 2
+
+    x = np.array([at, 0.5, at])
+    result = accelnn.numerical_hessian(f, x, method=method, bounds=(0.0, 1.0), full_output=True)
+    e, s, c = np.exp(at), np.sin(0.5), np.cos(0.5)
+    expected = [[e * s, e * c, 0.0], [e * c, -e * s, 0.0], [0.0, 0.0, 2.0]]
+    np.testing.assert_allclose(result.gradient, expected, atol=5e-3)
+    if method == "central":
+        one_sided = Flag.ONE_SIDED if at != 0.5 else 0
+        np.testing.assert_array_equal(result.flags, [one_sided, 0, one_sided])
+
+
+def test_bounds_of_methods_that_know_none():
+    with pytest.raises(ValueError, match="knows no bounds"):
+        accelnn.numerical_hessian(np.sum, np.ones(2), method="complex", bounds=(0.0, 2.0))
+
+
+def test_a_closure_and_single_coordinates():
+    x = np.array([3.0])
+    found = accelnn.numerical_hessian(lambda _: x[0] ** 4, x)
+    np.testing.assert_allclose(found, [[108.0]], rtol=1e-5)
+    assert x[0] == 3.0
+    assert accelnn.numerical_hessian(lambda x: x**2, 3.0).shape == ()
+    assert accelnn.numerical_hessian(lambda _: 1.0, np.zeros(0)).shape == (0, 0)

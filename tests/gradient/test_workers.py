@@ -1,0 +1,159 @@
+"""Work divided among processes, threads, and whatever maps."""
+
+import multiprocessing
+import subprocess
+import sys
+import threading
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from functions_to_send import (
+    end_the_process,
+    fail_above_two,
+    process_number,
+    rosenbrock,
+    squares,
+)
+
+import accelnn
+from accelnn.errors import ImpureFunctionError
+from accelnn.gradient.evaluators import _pool
+
+X = np.linspace(-1.0, 1.0, 12).reshape(3, 4)
+METHODS = ("central", "forward", "backward", "richardson")
+
+
+@pytest.fixture(scope="module")
+def spawn():
+    return multiprocessing.get_context("spawn")
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("workers", [1, 2, -1])
+def test_processes_agree_with_serial_to_the_bit(method, workers):
+    serial = accelnn.numerical_gradient(rosenbrock, X.copy(), method=method)
+    divided = accelnn.numerical_gradient(rosenbrock, X.copy(), method=method, workers=workers)
+    np.testing.assert_array_equal(divided, serial)
+
+
+def test_any_map_will_do(spawn):
+    serial = accelnn.numerical_gradient(rosenbrock, X.copy())
+    with (
+        spawn.Pool(2) as pool,
+        ProcessPoolExecutor(2, mp_context=spawn) as processes,
+        ThreadPoolExecutor(2) as threads,
+    ):
+        for mapper in (map, pool.map, pool.imap, processes.map, threads.map):
+            divided = accelnn.numerical_gradient(rosenbrock, X.copy(), workers=mapper)
+            np.testing.assert_array_equal(divided, serial)
+
+
+def test_workers_are_other_processes_and_stay():
+    import os
+
+    def ask():
+        seen = []
+
+        def spy(function, tasks):
+            for values in _pool.worker_map(2, process_number)(function, tasks):
+                seen.extend(np.ravel(values))
+                yield values
+
+        accelnn.numerical_gradient(process_number, np.zeros(40), workers=spy)
+        return set(seen)
+
+    first, second = ask(), ask()
+    assert os.getpid() not in first
+    assert 1 <= len(first | second) <= 2
+
+
+def test_what_cannot_be_sent_runs_in_threads():
+    names = set()
+
+    def f(x):
+        names.add(threading.current_thread().name)
+        return np.sum(x**2)
+
+    x = np.arange(20.0)
+    np.testing.assert_allclose(accelnn.numerical_gradient(f, x, workers=2), 2.0 * x, atol=1e-8)
+    assert len({name for name in names if name.startswith("accelnn")}) >= 1
+
+
+def test_chunks_are_tasks():
+    sizes = []
+
+    def mapper(function, tasks):
+        for task in tasks:
+            sizes.append(len(task[0]))
+            yield function(task)
+
+    accelnn.numerical_gradient(rosenbrock, np.zeros(10), workers=mapper, chunk_size=4)
+    assert sizes == [4, 4, 2]
+
+
+def test_tasks_hold_indices_and_not_a_point_for_each():
+    numbers = []
+
+    def mapper(function, tasks):
+        for task in tasks:
+            numbers.append(sum(np.size(part) for part in task))
+            yield function(task)
+
+    accelnn.numerical_gradient(np.sum, np.zeros(1000), workers=mapper)
+    assert sum(numbers) == 3 * 1000
+
+
+def test_jacobians_are_divided_too():
+    x = np.array([1.0, 2.0, 3.0])
+    expected = [[2.0, 1.0, 0.0], [0.0, 4.0, 0.0], [3.0, 0.0, 1.0]]
+    found = accelnn.numerical_jacobian(squares, x, workers=2)
+    np.testing.assert_allclose(found, expected, atol=1e-9)
+
+
+@pytest.mark.parametrize("x", [np.array([0.0, 2.0]), [0.0, 2.0]])
+def test_what_goes_wrong_in_a_worker_is_raised_and_x_is_untouched(x):
+    before = np.array(x)
+    with pytest.raises(ArithmeticError, match="too far"):
+        accelnn.numerical_gradient(fail_above_two, x, workers=2)
+    np.testing.assert_array_equal(x, before)
+    np.testing.assert_allclose(
+        accelnn.numerical_gradient(rosenbrock, np.ones(3), workers=2), np.zeros(3), atol=1e-4
+    )
+
+
+def test_a_worker_that_dies_is_explained_and_replaced():
+    with pytest.raises(RuntimeError, match="a worker process ended before its work was done"):
+        accelnn.numerical_gradient(end_the_process, np.array([0.0, 2.0]), workers=2)
+    accelnn.numerical_gradient(rosenbrock, np.ones(3), workers=2)
+
+
+def test_a_closure_is_refused():
+    x = np.array([3.0, 4.0])
+    with pytest.raises(ImpureFunctionError, match="does not depend on its argument alone"):
+        accelnn.numerical_gradient(lambda _: np.sum(x**2), x, workers=2)
+
+
+@pytest.mark.parametrize("workers", [0, -2, 1.5, "two", True])
+def test_workers_must_be_a_number_or_a_map(workers):
+    with pytest.raises((ValueError, TypeError), match="workers must be"):
+        accelnn.numerical_gradient(np.sum, np.ones(2), workers=workers)
+
+
+def test_a_pool_in_the_place_of_its_map_is_told_apart():
+    with ThreadPoolExecutor(1) as pool, pytest.raises(TypeError, match="pass the map method"):
+        accelnn.numerical_gradient(np.sum, np.ones(2), workers=pool)
+    with pytest.raises(ValueError, match="leave out workers, or batched"):
+        accelnn.numerical_gradient(np.sum, np.ones(2), workers=2, batched=True)
+
+
+def test_a_script_without_a_guard_says_what_to_do(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import numpy as np, accelnn\n"
+        "def f(x): return np.sum(x**2)\n"
+        "print(accelnn.numerical_gradient(f, np.ones(3), workers=2).round(6))\n"
+    )
+    run = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False)
+    guarded = run.returncode == 0 and "[2. 2. 2.]" in run.stdout
+    assert guarded or 'if __name__ == "__main__"' in run.stderr, run.stderr
