@@ -21,7 +21,7 @@ REPEATS = {False: 3, True: 5}
     "quick",
     default=True,
     show_default="quick",
-    help="The main comparisons in a few minutes, or all of them in an hour or two.",
+    help="The main comparisons in a few minutes, or all of them in about an hour.",
 )
 @click.option(
     "--only",
