@@ -1,9 +1,10 @@
 """The picture of a report: time against size."""
 
-import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from accelnn._optional import import_optional
 from accelnn.bench._results import Measurement, Report
@@ -116,8 +117,8 @@ def _draw_panel(
     ax.set_xticks(sizes, [f"{size:,.0f}" for size in sizes], rotation=30)
     ax.minorticks_off()
     # Whole decades, so that at least two have a label.
-    low, high = (math.log10(limit) for limit in ax.get_ylim())
-    ax.set_ylim(10.0 ** math.floor(low), 10.0 ** math.ceil(high))
+    low, high = np.log10(ax.get_ylim())
+    ax.set_ylim(10.0 ** np.floor(low), 10.0 ** np.ceil(high))
     ax.grid(alpha=0.3)
 
 
