@@ -4,6 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from accelnn._optional import import_optional
 from accelnn.bench._results import Measurement, Report
 from accelnn.bench._task import Task
@@ -12,11 +14,13 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["check_picture", "draw"]
+__all__ = ["SIZED", "check_picture", "draw"]
 
 # From the palette of Okabe and Ito, which every kind of colour vision tells apart.
 COLOURS = ("#D55E00", "#E69F00", "#000000", "#CC79A7", "#882255", "#56B4E9", "#0072B2", "#009E73")
 MARKERS = "os^DvP*X"
+SIZED = "scaling"
+"""The group that has sizes to draw."""
 ONE_HIDDEN = 3  # layers of numbers
 
 
@@ -49,10 +53,10 @@ def draw(report: Report) -> "Figure":
     figures = import_optional("matplotlib.figure", feature="--plot", extra="plot")
     # The cases that differ from one another in size only.
     widths = [m for m in report.best("training") if _differs_in_width_only(m)]
-    by_width = [m for m in report.best("scaling") if m.case.startswith("hidden")]
+    by_width = [m for m in report.best(SIZED) if m.case.startswith("hidden")]
     by_batch = [
         m
-        for m in report.best("scaling")
+        for m in report.best(SIZED)
         if m.case.startswith("batch") or m.task.sizes[1] == _narrowest(by_width)
     ]
     panels: list[tuple[str, str, str, list[Measurement], Callable[[Measurement], float]]] = [
@@ -62,7 +66,7 @@ def draw(report: Report) -> "Figure":
     ]
     panels = [panel for panel in panels if len({panel[4](m) for m in panel[3]}) > 1]
     if not panels:
-        msg = "there is nothing to draw: measure the group 'scaling'"
+        msg = f"there is nothing to draw: measure the group {SIZED!r}"
         raise ValueError(msg)
     figure: Figure = figures.Figure(figsize=(5.0 * len(panels), 5.0), layout="constrained")
     names = list(dict.fromkeys(m.contestant for panel in panels for m in panel[3]))
@@ -101,6 +105,9 @@ def _draw_panel(
             label=name,
             color=COLOURS[i % len(COLOURS)],
             marker=MARKERS[i % len(MARKERS)],
+            # Colours come round again: then lines are dashed and markers hollow.
+            linestyle="-" if i < len(COLOURS) else "--",
+            markerfacecolor=None if i < len(COLOURS) else "white",
             markersize=5,
             linewidth=1.8 if i == 0 else 1.2,
             capsize=2,
@@ -109,6 +116,9 @@ def _draw_panel(
     sizes = sorted({size_of(m) for m in measured})
     ax.set_xticks(sizes, [f"{size:,.0f}" for size in sizes], rotation=30)
     ax.minorticks_off()
+    # Whole decades, so that at least two have a label.
+    low, high = np.log10(ax.get_ylim())
+    ax.set_ylim(10.0 ** np.floor(low), 10.0 ** np.ceil(high))
     ax.grid(alpha=0.3)
 
 

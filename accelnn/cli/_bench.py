@@ -21,7 +21,7 @@ REPEATS = {False: 3, True: 5}
     "quick",
     default=True,
     show_default="quick",
-    help="The main comparisons in a few minutes, or all of them in an hour or two.",
+    help="The main comparisons in a few minutes, or all of them in about an hour.",
 )
 @click.option(
     "--only",
@@ -64,7 +64,7 @@ def bench(
     Each contestant works in a process of its own, and all take turns. Those whose package is not
     installed are skipped; pip install 'accelnn[bench]' brings them all.
     """
-    from accelnn.bench._plot import check_picture, draw
+    from accelnn.bench._plot import SIZED, check_picture, draw
     from accelnn.bench.jobs.data import digits
 
     with friendly_errors():
@@ -74,6 +74,9 @@ def bench(
         if plot is not None:
             check_picture(plot)
         cases = plan(full=not quick, only=only, data=digits())
+        if plot is not None and all(case.group != SIZED for case in cases):
+            msg = f"--plot draws the group {SIZED!r}, which is not among those to measure"
+            raise ValueError(msg)
         repeats = repeats or REPEATS[not quick]
         total = turns(cases, repeats, threads)
         with progress_bar("Measuring", total, enabled=sys.stderr.isatty()) as advance:

@@ -74,6 +74,7 @@ def test_without_any_times_the_exit_code_tells(monkeypatch):
         (["--json", "missing/run.json"], "cannot write 'missing/run.json'"),
         (["--plot", "missing/run.png"], "cannot write 'missing/run.png'"),
         (["--plot", "run.nonsense"], "cannot draw into 'run.nonsense': known suffixes are"),
+        (["--only", "predict", "--plot", "run.png"], "--plot draws the group 'scaling', which"),
         (["--only", "nonsense"], "'nonsense' is not one of"),
         (["--repeats", "0"], "0 is not in the range"),
         (["--threads", "0"], "0 is not in the range"),

@@ -46,10 +46,10 @@ class Analytic(_Jax):
         self.jitted = jax.jit(jax.grad(self.loss_of_layers))
         self.placed = [jnp.array(layer) for layer in self.layers]
 
-    def gradient(self) -> np.ndarray:
+    def gradient(self) -> Any:
         """See `Gradient.gradient`."""
         found = self.jitted(self.placed, self.inputs, self.targets)
-        return np.concatenate([np.asarray(part).ravel() for part in found])
+        return [np.asarray(part) for part in found]
 
 
 class Map(_Jax, Sampled):
@@ -72,6 +72,6 @@ class Map(_Jax, Sampled):
 
         return jax.lax.map(difference, places)
 
-    def gradient(self) -> np.ndarray:
+    def gradient(self) -> Any:
         """See `Gradient.gradient`."""
         return np.asarray(self.jitted(self.parameters, self.places, self.inputs, self.targets))

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import numpy as np
 import torch
 
 from accelnn.bench._task import Task
@@ -38,10 +37,10 @@ class _Torch(Gradient):
 class Analytic(_Torch):
     """Reverse mode."""
 
-    def gradient(self) -> np.ndarray:
+    def gradient(self) -> Any:
         """See `Gradient.gradient`."""
         (found,) = torch.autograd.grad(self.loss(self.parameters), self.parameters)
-        return np.asarray(found)
+        return [found.numpy()]
 
 
 class Gradcheck(_Torch, Sampled):
@@ -49,7 +48,7 @@ class Gradcheck(_Torch, Sampled):
 
     sample = 500
 
-    def gradient(self) -> np.ndarray:
+    def gradient(self) -> Any:
         """See `Gradient.gradient`; gradcheck tells only whether it is right."""
         base, moved = self.parameters.detach(), torch.from_numpy(self.moved)
         values = base[moved].requires_grad_()
