@@ -66,6 +66,7 @@ __all__ = [
     "AdaGrad",
     "Adam",
     "Backend",
+    "DerivativeResult",
     "DescentResult",
     "GradientReport",
     "History",

@@ -94,7 +94,7 @@ class Backend:
             for j, column in enumerate(row):
                 x[i, column] = values[i, j]
 
-    def can_compile(self, f: object) -> bool:
+    def can_compile(self, f: object) -> bool:  # noqa: ARG002 - subclasses ask
         """Return whether `evaluate_compiled` takes this function."""
         return False
 

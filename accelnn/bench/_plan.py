@@ -63,6 +63,8 @@ def plan(*, full: bool, only: Sequence[str] = (), data: str = "5k") -> list[Case
         "training": _training(task, full=full),
         "gradient": _gradient(full=full),
         "scaling": _scaling(full=full),
+        "black-box": _black_box(),
+        "digits": [replace(_case("digits", "37 functions", task, 0, 1, 1.0), threaded=False)],
         "numerical-training": [
             _case("numerical-training", "784-50-10, batch 100", task, 0, 1000, 2.0)
         ],
@@ -120,6 +122,16 @@ def _scaling(*, full: bool) -> list[Case]:
     if full:
         return cases
     return [replace(case, contestants=case.contestants[:3], threaded=False) for case in cases]
+
+
+def _black_box() -> list[Case]:
+    functions = (("rosenbrock", 50), ("rosenbrock", 5_000), ("few", 10_000))
+    cases = []
+    for function, n in functions:
+        task = Task(sizes=(n,), dtype="float64", function=function)
+        case = _case("black-box", f"{function} of {n:,} variables", task, 0, 1000, 1.0)
+        cases.append(replace(case, threaded=False))
+    return cases
 
 
 def _case(group: str, name: str, task: Task, few: int, many: int, budget: float) -> Case:

@@ -142,6 +142,59 @@ def _scaling(report: Report) -> Table | None:
     return Table("Gradients of 784-h-10 in float64 against their size", columns, rows)
 
 
+def _black_box(report: Report) -> Table | None:
+    """Show a row for each contestant, a column for each function, and what a call costs."""
+    measured = report.best("black-box")
+    if not measured:
+        return None
+    cases = {m.case: m.task.sizes[0] for m in measured}
+    times = {(m.contestant, m.case): m.median for m in measured}
+    rows = []
+    for name in dict.fromkeys(m.contestant for m in measured):
+        row = [name]
+        for case, n in cases.items():
+            seconds = times.get((name, case))
+            row += [MISSING, MISSING] if seconds is None else [duration(seconds)]
+            if seconds is not None:
+                row += [duration(seconds / (2 * n))]
+        rows.append(row)
+    columns = ["contestant"]
+    for case in cases:
+        columns += [case, "per evaluation"]
+    return Table("Gradients by central differences, 2n evaluations", columns, rows)
+
+
+def _digits(report: Report) -> Table | None:
+    """Show digits and evaluations of each function, and how they compare in all."""
+    measured = {m.contestant: m.facts for m in report.of("digits")}
+    if not measured:
+        return None
+    cases = dict.fromkeys(case for facts in measured.values() for case in facts["digits"])
+    rows = [
+        [
+            case,
+            *(
+                f"{facts['digits'][case]:.1f} ({facts['evaluations'][case]})"
+                if case in facts["digits"]
+                else MISSING
+                for facts in measured.values()
+            ),
+        ]
+        for case in cases
+    ]
+    first = next(iter(measured.values()))["digits"]
+    wins = [
+        sum(first.get(case, 0.0) >= facts["digits"].get(case, 0.0) for case in cases)
+        for facts in measured.values()
+    ]
+    name = next(iter(measured))
+    rows += [
+        [f"at least as many digits: {name}", *(f"{won} of {len(cases)}" for won in wins)],
+        ["estimates of the error that held", *(f.get("held", MISSING) for f in measured.values())],
+    ]
+    return Table("Digits of known derivatives, and evaluations", ["function", *measured], rows)
+
+
 def _threads(report: Report) -> Table | None:
     """Show what more threads bring to accelnn."""
     rows = []
@@ -209,6 +262,8 @@ TABLES: dict[str, Callable[[Report], Table | None]] = {
         "Gradient of TwoLayerNet(784, 100, 10) on 20 samples, in float64", "gradient", "gradient"
     ),
     "scaling": _scaling,
+    "black-box": _black_box,
+    "digits": _digits,
     "numerical-training": _comparison(
         "Training of 784-50-10, batch 100, by numerical gradients alone",
         "numerical-training",

@@ -23,6 +23,8 @@ class Task:
         See `accelnn.bench.jobs.training.OPTIMIZERS`.
     data : {"mnist", "5k", "gaussian"}
         See `accelnn.bench.jobs.data`.
+    function : {"", "rosenbrock", "few"}
+        Of `accelnn.bench.jobs.black_box`, in the place of a net; `sizes` then has one number.
     """
 
     sizes: tuple[int, ...] = (784, 50, 10)
@@ -31,6 +33,7 @@ class Task:
     dtype: str = "float32"
     optimizer: str = "sgd"
     data: str = "5k"
+    function: str = ""
 
     def __post_init__(self) -> None:
         # JSON knows lists only.

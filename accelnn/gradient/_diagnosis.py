@@ -25,13 +25,15 @@ def truncation(fine: Scheme, value: np.ndarray, wide: Scheme, wide_value: np.nda
     near, far = (np.abs(backend.to_numpy(scheme.width))[:, None] for scheme in (fine, wide))
     order = 2.0 if fine.method == "central" else 1.0
     with np.errstate(all="ignore"):
-        return np.abs(wide_value - value) / np.maximum((far / near) ** order - 1.0, 0.0)
+        left: np.ndarray = np.abs(wide_value - value) / np.maximum((far / near) ** order - 1.0, 0.0)
+    return left
 
 
 def rounding(scheme: Scheme, values: np.ndarray, epsilon: float) -> np.ndarray:
     """Return what the last place of f, whose values have shape (n, p, q), is worth in a slope."""
     width = np.abs(scheme.backend.to_numpy(scheme.width))[:, None]
-    return epsilon * np.max(np.abs(values), axis=1) / width
+    noise: np.ndarray = epsilon * np.max(np.abs(values), axis=1) / width
+    return noise
 
 
 def side_jump(scheme: Scheme, x: np.ndarray, values: np.ndarray, base: np.ndarray) -> np.ndarray:

@@ -87,13 +87,27 @@ def differentiate(
     value = scheme.derivatives(values, start.base, x.dtype)
     if not diagnose:
         return Derivatives(value, scheme.width)
-    found = on_host(backend, value).reshape(x.shape[0], -1)
     if method == "complex":
+        found = on_host(backend, value).reshape(x.shape[0], -1)
         error = IMAGINARY_ULPS * epsilon * np.abs(found)
         return Derivatives(value, scheme.width, error, flag_not_finite(found))
+    return _diagnosed(start, x, h, bounds, epsilon, scheme, values, value)
+
+
+def _diagnosed(
+    start: Start,
+    x: Array,
+    h: Array,
+    bounds: Bounds | None,
+    epsilon: float,
+    scheme: Scheme,
+    values: Array,
+    value: Array,
+) -> Derivatives:
+    """Return derivatives with what the same differences say at twice the step, and on both sides."""
+    backend, method = scheme.backend, scheme.method
     wide = difference_scheme(backend, x, 2.0 * h, method, bounds=bounds)
     wide_values = _evaluate(start, wide)
-    wide_found = on_host(backend, wide.derivatives(wide_values, start.base, x.dtype))
     sides = [(scheme, values), (wide, wide_values)]
     if method != "central":
         central = [
@@ -102,16 +116,17 @@ def differentiate(
         sides = [(side, _evaluate(start, side)) for side in central]
     seen = [_on_host(side, side_values) for side, side_values in sides]
     base, position = on_host(backend, start.base).reshape(-1), on_host(backend, x)
-    jumps = [
+    jump, wide_jump = (
         side_jump(side, position, side_seen, base)
         for (side, _), side_seen in zip(sides, seen, strict=True)
-    ]
-    noise = rounding(sides[0][0], seen[0], epsilon)
-    error = truncation(scheme, found, wide, wide_found.reshape(found.shape))
-    flags = flag_kinks(*jumps, noise) | flag_not_finite(found, *seen) | flag_one_sided(scheme)
-    return Derivatives(
-        value, scheme.width, error + rounding(scheme, _on_host(scheme, values), epsilon), flags
     )
+    noise = rounding(sides[0][0], seen[0], epsilon)
+    found = on_host(backend, value).reshape(x.shape[0], -1)
+    wide_found = on_host(backend, wide.derivatives(wide_values, start.base, x.dtype))
+    error = truncation(scheme, found, wide, wide_found.reshape(found.shape))
+    error += rounding(scheme, _on_host(scheme, values), epsilon)
+    flags = flag_kinks(jump, wide_jump, noise) | flag_not_finite(found, *seen)
+    return Derivatives(value, scheme.width, error, flags | flag_one_sided(scheme))
 
 
 def _evaluate(start: Start, scheme: Scheme, advance: Advance = no_progress) -> Array:

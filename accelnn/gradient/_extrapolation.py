@@ -44,8 +44,8 @@ ENOUGH = 1e-6
 # that of its last difference.
 SAFETY = 2.0
 AMPLIFICATION = 2.0
-# Changes that shrink this slowly, in terms of the ratio that a smooth f has, and evenly to this part,
-# are those of |h|^p.
+# Changes that shrink this slowly, in terms of the ratio that a smooth f has, and evenly to this
+# part, are those of |h|^p.
 SLOW = 1.15
 EVEN = 0.05
 

@@ -265,7 +265,9 @@ class SecondDifferences:
         backend = self.problem.backend
         points = backend.asarray(moved, self.evaluator.x.dtype)
         found = backend.to_numpy(self.evaluator(columns, points, advance))
-        return found.reshape(moved.shape[:2]).astype(complex if found.dtype.kind == "c" else float)
+        dtype = complex if found.dtype.kind == "c" else float
+        values: np.ndarray = found.reshape(moved.shape[:2]).astype(dtype)
+        return values
 
     def _square(self, entries: np.ndarray) -> np.ndarray:
         n = len(self.x)

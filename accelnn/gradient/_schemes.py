@@ -46,7 +46,8 @@ class Scheme:
         """Return the scheme of some coordinates, in NumPy."""
 
         def chosen(a: Array) -> np.ndarray:
-            return self.backend.to_numpy(a)[rows]
+            part: np.ndarray = self.backend.to_numpy(a)[rows]
+            return part
 
         return Scheme(
             get_backend("numpy"),
@@ -83,7 +84,8 @@ class Scheme:
 
     def _one_sided(self, values: Array, base: Any, dtype: Any) -> Array:
         """Return the slope at x of the parabola through it and two points of one side."""
-        xp, near, far = self.backend.xp, *self.offsets
+        assert self.offsets is not None  # noqa: S101 - where there are one-sided coordinates
+        xp, (near, far) = self.backend.xp, self.offsets
         rises = [xp.astype(values[:, i, ...] - base, dtype) for i in range(2)]
         weights = (far / (near * (far - near)), -near / (far * (far - near)))
         return sum(self._column(w, values) * rise for w, rise in zip(weights, rises, strict=True))

@@ -17,8 +17,8 @@ __all__ = [
     "check_moves",
     "machine_epsilon",
     "require_usable_step",
-    "step_sizes",
     "stencil",
+    "step_sizes",
 ]
 
 METHODS = (*DIFFERENCES, "complex", "richardson")

@@ -42,12 +42,14 @@ class DerivativeCase:
 
 
 def _sigmoid(x: np.ndarray) -> np.ndarray:
-    return 1.0 / (1.0 + np.exp(-x))
+    y: np.ndarray = 1.0 / (1.0 + np.exp(-x))
+    return y
 
 
 def _noisy(x: np.ndarray) -> np.ndarray:
     # Deterministic, but as irregular as noise.
-    return np.sin(x) * (1.0 + 1e-9 * np.sin(1e9 * x))
+    y: np.ndarray = np.sin(x) * (1.0 + 1e-9 * np.sin(1e9 * x))
+    return y
 
 
 def _single(x: np.ndarray) -> np.ndarray:

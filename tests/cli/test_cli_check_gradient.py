@@ -161,7 +161,8 @@ def test_a_wrong_gradient_is_found_and_placed(module):
         (["--at", "1"], "belong to a FUNCTION"),
     ],
 )
-def test_what_is_asked_wrongly_says_what_to_do(module, arguments, message):
+@pytest.mark.usefixtures("module")
+def test_what_is_asked_wrongly_says_what_to_do(arguments, message):
     result = run(*arguments)
     assert result.exit_code != 0
     assert message in result.output

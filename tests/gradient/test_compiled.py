@@ -88,7 +88,7 @@ def test_an_array_that_was_compiled_into_a_function_is_found():
 
 def test_a_compiled_constant_has_gradient_zero():
     @numba.njit
-    def constant(x):
+    def constant(_):
         return 7.0
 
     np.testing.assert_array_equal(

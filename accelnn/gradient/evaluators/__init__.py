@@ -1,4 +1,4 @@
-"""How a function is evaluated at points beside x: one by one, many at once, by workers, compiled."""
+"""How f is evaluated at points beside x: one by one, many at once, by workers, compiled."""
 
 from accelnn.gradient.evaluators._base import Advance, Evaluator, Function, no_progress
 from accelnn.gradient.evaluators._choice import Start, make_evaluator

@@ -31,7 +31,7 @@ def usable_workers() -> int:
 def worker_map(
     count: int, f: object
 ) -> Callable[[Callable[..., Any], Iterable[Any]], Iterator[Any]]:
-    """Return a function like `map` that runs in `count` processes, or threads if `f` cannot leave."""
+    """Return a function like `map` for `count` processes, or for threads if `f` cannot leave."""
     return _processes(count) if _can_be_sent(f) else _threads(count)
 
 
