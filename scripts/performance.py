@@ -5,6 +5,12 @@
     python scripts/performance.py            # write the tables
     python scripts/performance.py --check    # fail if a table is not what the run says
 
+A run of an hour may be made in parts, of which one report is made::
+
+    accelnn bench --full --only training --json training.json
+    accelnn bench --full --only gradient --only scaling --json gradients.json
+    python scripts/performance.py --merge training.json gradients.json
+
 In the documents, a table stands between two comments, of which the first names it::
 
     <!-- table: headline -->
@@ -68,8 +74,11 @@ def main() -> None:
         "documents", nargs="*", type=Path, default=DOCUMENTS, help="by default docs and README"
     )
     parser.add_argument("--json", type=Path, default=RUN, help="the run")
+    parser.add_argument("--merge", nargs="+", type=Path, help="make the run of these parts first")
     parser.add_argument("--check", action="store_true", help="write nothing, fail on a difference")
     options = parser.parse_args()
+    if options.merge:
+        Report.merged([Report.read(part) for part in options.merge]).write(options.json)
     report = Report.read(options.json)
     stale = []
     for document in options.documents:

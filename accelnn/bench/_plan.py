@@ -66,12 +66,24 @@ def plan(*, full: bool, only: Sequence[str] = (), data: str = "5k") -> list[Case
         "black-box": _black_box(),
         "digits": [replace(_case("digits", "37 functions", task, 0, 1, 1.0), threaded=False)],
         "numerical-training": [
-            _case("numerical-training", "784-50-10, batch 100", task, 0, 1000, 2.0)
+            _case(
+                "numerical-training",
+                "784-50-10, batch 100, float64",
+                replace(task, dtype="float64"),
+                0,
+                1000,
+                2.0,
+            )
         ],
         "predict": [_case("predict", "10,000 images", replace(task, batch=10_000), 0, 1000, 0.5)],
         "prepare": [_case("prepare", "the training images", task, 0, 100, 1.0)],
         "whole-run": [_case("whole-run", "10,000 iterations", task, 0, 1, 60.0)],
-        "first-call": [replace(_case("first-call", "one step", task, 0, 1, 60.0), threaded=False)],
+        "first-call": [
+            replace(
+                _case("first-call", "one step", replace(task, data="5k"), 0, 1, 60.0),
+                threaded=False,
+            )
+        ],
     }
     return [case for group in GROUPS if group in wanted for case in cases[group]]
 

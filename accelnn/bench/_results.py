@@ -1,7 +1,10 @@
 """What a run leaves behind, in memory and as JSON."""
 
+from __future__ import annotations
+
 import json
 import statistics
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -113,10 +116,44 @@ class Report:
         content = {"format": FORMAT, **asdict(self)}
         for entry, m in zip(content["measurements"], self.measurements, strict=True):
             entry |= {"median": m.median, "spread": m.spread}
-        path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        # Whole or not at all: a report that is there is not lost to an interruption.
+        partial = path.with_name(path.name + ".partial")
+        partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        partial.replace(path)
 
     @classmethod
-    def read(cls, path: Path) -> "Report":
+    def merged(cls, reports: Sequence[Report]) -> Report:
+        """Return one report of groups that were measured one after the other.
+
+        Raises
+        ------
+        ValueError
+            If they are of different machines or settings, or measured the same twice.
+        """
+        first = reports[0]
+        machine = dict(first.machine)
+        for report in reports[1:]:
+            differing = [
+                name
+                for name in machine
+                if name != "data" and report.machine.get(name) != machine[name]
+            ]
+            if differing or report.settings != first.settings:
+                msg = f"these runs cannot be one: they differ in {differing or 'settings'}"
+                raise ValueError(msg)
+            known = machine["data"].split("; ")
+            more = [part for part in report.machine["data"].split("; ") if part not in known]
+            machine["data"] = "; ".join(known + more)
+        measurements = [m for report in reports for m in report.measurements]
+        keys = [(m.group, m.case, m.contestant, m.threads) for m in measurements]
+        if len(set(keys)) < len(keys):
+            msg = "these runs cannot be one: some times were taken in two of them"
+            raise ValueError(msg)
+        problems = [problem for report in reports for problem in report.problems]
+        return cls(machine, first.settings, measurements, problems)
+
+    @classmethod
+    def read(cls, path: Path) -> Report:
         """Read what `write` has written.
 
         Raises

@@ -91,6 +91,11 @@ def _spread(m: Measurement) -> str:
     return " to ".join(number(seconds / unit) for seconds in m.spread)
 
 
+def _spread_of_ours(measured: Sequence[Measurement], case: str) -> str:
+    spreads = (_spread(m) for m in measured if (m.case, m.contestant) == (case, OURS))
+    return next(spreads, MISSING)
+
+
 # What contestants report besides: heading and form.
 _FACTS: dict[str, tuple[str, Callable[..., str]]] = {
     "loss": ("training loss", "{:.4f}".format),
@@ -116,11 +121,13 @@ def _training(report: Report) -> Table | None:
             [
                 case,
                 *(duration(times[name]) if name in times else MISSING for name in names),
+                _spread_of_ours(measured, case),
                 number(min(peers) / times[OURS]) if both else MISSING,
             ]
         )
     title = "Time per training step; the cases differ from the first in what they name"
-    return Table(title, ["case", *names, f"best peer ÷ {OURS}"], rows)
+    columns = ["case", *names, f"spread of {OURS}", f"best peer ÷ {OURS}"]
+    return Table(title, columns, rows)
 
 
 def _scaling(report: Report) -> Table | None:
@@ -136,9 +143,10 @@ def _scaling(report: Report) -> Table | None:
         work = task.parameters * task.batch
         row = [case, f"{task.parameters:,}", f"{task.batch:,}"]
         row += [duration(times[OURS] / work) if OURS in times else MISSING]
-        rows.append(row + [duration(times[name]) if name in times else MISSING for name in names])
+        row += [duration(times[name]) if name in times else MISSING for name in names]
+        rows.append([*row, _spread_of_ours(measured, case)])
     each = f"{OURS}, per parameter and sample"
-    columns = ["case", "parameters", "samples", each, *names]
+    columns = ["case", "parameters", "samples", each, *names, f"spread of {OURS}"]
     return Table("Gradients of 784-h-10 in float64 against their size", columns, rows)
 
 
@@ -265,7 +273,7 @@ TABLES: dict[str, Callable[[Report], Table | None]] = {
     "black-box": _black_box,
     "digits": _digits,
     "numerical-training": _comparison(
-        "Training of 784-50-10, batch 100, by numerical gradients alone",
+        "Training of 784-50-10, batch 100, float64, by numerical gradients alone",
         "numerical-training",
         "step",
     ),

@@ -9,7 +9,8 @@ It reads requests from standard input and answers each on standard output, as li
     {"do": "facts"}                                     -> {"loss": 0.3, "peak_mb": 512.0, ...}
 
 What fails is answered with ``{"failed": reason}``, a package that is not there with
-``{"missing": reason}``.
+``{"missing": reason}``. The end of standard input ends it at once, and what it has started: whoever
+asks keeps it open until the last answer has come.
 """
 
 import json

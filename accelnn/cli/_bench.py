@@ -1,5 +1,6 @@
 """``accelnn bench``."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -43,7 +44,7 @@ REPEATS = {False: 3, True: 5}
     "--json",
     "json_path",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Write all times and facts to this file.",
+    help="Write all times and facts to this file; until the end, to 'unfinished-' and its name.",
 )
 @click.option(
     "--plot",
@@ -71,6 +72,9 @@ def bench(
         # Before the measurement, not after it.
         for path in (json_path, plot):
             check_folder(path)
+            if path is not None and path.exists() and not os.access(path, os.W_OK):
+                msg = f"cannot write {str(path)!r}: it is there and read-only"
+                raise ValueError(msg)
         if plot is not None:
             check_picture(plot)
         cases = plan(full=not quick, only=only, data=digits())
@@ -85,16 +89,23 @@ def bench(
                 repeats=repeats,
                 threads=threads,
                 progress=advance,
-                keep=lambda report: report.write(json_path) if json_path else None,
+                keep=lambda report: report.write(partial(json_path)) if json_path else None,
             )
         show(report)
         if json_path is not None:
+            report.write(json_path)
+            partial(json_path).unlink(missing_ok=True)
             click.echo(f"times: {json_path}")
         if plot is not None:
             draw(report).savefig(plot, dpi=150)
             click.echo(f"picture: {plot}")
     if not report.measurements:
         sys.exit(1)
+
+
+def partial(path: Path) -> Path:
+    """Return where a report is kept until it is whole: the cases that are finished."""
+    return path.with_name(f"unfinished-{path.name}")
 
 
 def show(report: Report) -> None:

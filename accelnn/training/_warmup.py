@@ -14,6 +14,9 @@ from accelnn.training._fit import fit
 
 __all__ = ["warmup"]
 
+# So many that a backend which leaves few samples to NumPy does not, and mostly zeros.
+SAMPLES, INPUTS = 2_000, 8
+
 
 def warmup(
     *, backend: BackendLike | None = None, dtypes: Iterable[Any] = ("float32", "float64")
@@ -39,9 +42,11 @@ def warmup(
     """
     backend = get_backend(backend)
     for dtype in dtypes:
-        net = MLP([2, 2, 2], dtype=check_dtype(dtype), rng=0, backend=backend)
-        x, t = backend.asarray(np.eye(2), net.dtype), backend.asarray(np.arange(2))
+        net = MLP([INPUTS, 2, 2], dtype=check_dtype(dtype), rng=0, backend=backend)
+        sparse = np.eye(INPUTS)[np.arange(SAMPLES) % INPUTS]
+        x, t = backend.asarray(sparse, net.dtype), backend.asarray(np.arange(SAMPLES) % 2)
         fit(net, x, t, validation=(x, t), iters=1, rng=0)
-        net.predict(x)
-        net.gradient(x, t)
-        net.numerical_gradient(x, t)
+        for some in (slice(0, 2), slice(0, SAMPLES)):
+            net.predict(x[some, :])
+            net.gradient(x[some, :], t[some])
+        net.numerical_gradient(x[:2, :], t[:2])

@@ -154,3 +154,35 @@ def test_a_trained_net_is_copied_and_goes_on_alike(compiled, clone):
     np.testing.assert_array_equal(net.flat, before)
     assert history.loss == accelnn.fit(net, x, t, epochs=2, rng=1).loss
     np.testing.assert_array_equal(net.flat, other.flat)
+
+
+@pytest.mark.parametrize("threads", [0, -1, 2.5, "2", True])
+def test_the_number_of_threads_must_be_one(compiled, threads):
+    with pytest.raises(ValueError, match="threads must be a positive integer or None, got"):
+        type(compiled)(threads)
+
+
+def test_differences_of_deep_nets_come_in_short_calls(compiled, monkeypatch):
+    """A call cannot be interrupted: the longer a sample takes, the fewer there are in one."""
+    calls = []
+    engine = type(accelnn.MLP([3, 2], backend=compiled).engine)
+    original = engine._differences
+
+    def counted(self, params, x, *rest):
+        calls.append(len(x))
+        return original(self, params, x, *rest)
+
+    monkeypatch.setattr(engine, "_differences", counted)
+    draw = np.random.default_rng(0)
+    found = {}
+    for sizes, n in (([784, 50, 10], 400), ([784, 256, 128, 10], 20)):
+        net = accelnn.MLP(sizes, rng=0, dtype="float64", backend=compiled)
+        x, t = draw.normal(size=(n, 784)), draw.integers(0, 10, n)
+        x[:, 3:] = 0.0
+        gradient = net.numerical_gradient(x, t)
+        found[len(sizes)], calls[:] = list(calls), []
+        exact = net.gradient(x, t)
+        for key, value in exact.items():
+            np.testing.assert_allclose(gradient[key], value, rtol=0.0, atol=1e-9)
+    assert found[3] == [359, 41]
+    assert max(found[4]) < 10

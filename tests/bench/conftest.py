@@ -42,7 +42,7 @@ def report():
         for name, s in (("accelnn numba", 1e-5), ("NumPy loop", 0.1))
     ]
     return Report(
-        {"processor": "an abacus, 2 usable cores", "python": "3.11.7"},
+        {"processor": "an abacus, 2 usable cores", "python": "3.11.7", "data": "digits"},
         {"repeats": 3, "threads": 2},
         [
             measurement("accelnn numba", 1, [90e-6, 80e-6, 85e-6], **ours),

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 import accelnn
-from accelnn.bench import TABLES
+from accelnn.bench import TABLES, Report
 from accelnn.bench._plot import draw
 from accelnn.bench._tables import duration
 
@@ -30,10 +31,13 @@ def test_the_comparison_shows_the_better_number_of_threads(report):
 
 def test_a_row_for_each_training_case(report):
     table = TABLES["training"](report)
-    assert table.columns == ["case", "accelnn numba", "NumPy loop", "best peer ÷ accelnn numba"]
+    assert table.columns == [
+        "case", "accelnn numba", "NumPy loop", "spread of accelnn numba",
+        "best peer ÷ accelnn numba",
+    ]  # fmt: skip
     assert [row[1:] for row in table.rows] == [
-        ["42.5 µs", "200 µs", "4.71"],
-        ["100 µs", "500 µs", "5.00"],
+        ["42.5 µs", "200 µs", "40.0 to 50.0", "4.71"],
+        ["100 µs", "500 µs", "100 to 100", "5.00"],
     ]
 
 
@@ -42,8 +46,8 @@ def test_threads_scaling_memory_and_problems(report):
     assert row[2:] == ["85.0 µs", "42.5 µs", "2.00"]
     first, second = TABLES["scaling"](report).rows
     # 500 µs for 784·50 + 50 + 50·10 + 10 parameters and 20 samples.
-    assert first == ["hidden 50", "39,760", "20", "0.629 ns", "500 µs", "5.00 s"]
-    assert second[4:] == ["2.00 ms", "20.0 s"]
+    assert first == ["hidden 50", "39,760", "20", "0.629 ns", "500 µs", "5.00 s", "500 to 500"]
+    assert second[4:] == ["2.00 ms", "20.0 s", "2.00 to 2.00"]
     assert TABLES["memory"](report).rows == [["accelnn numba", "101"], ["NumPy loop", "-"]]
     assert TABLES["problems"](report).rows == [
         ["JAX scan", "skipped: No module named 'jax'"],
@@ -138,6 +142,43 @@ def test_a_table_that_cannot_be_written_is_an_error(document, name, why):
     assert done.returncode == 1
     assert f"no table '{name}': {why}" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@needs_checkout
+def test_a_run_may_be_made_of_parts(report, tmp_path):
+    groups = ("training", "scaling")
+    for group in groups:
+        part = replace(report, measurements=report.of(group), problems=[])
+        part.write(tmp_path / f"{group}.json")
+    document, whole = tmp_path / "page.md", tmp_path / "whole.json"
+    document.write_text("<!-- table: headline -->\n<!-- end -->\n")
+    parts = [tmp_path / f"{group}.json" for group in groups]
+    done = script("--json", whole, document, "--merge", *parts)
+    assert done.returncode == 0, done.stderr
+    assert Report.read(whole).measurements == report.measurements
+
+
+def test_only_what_was_measured_alike_is_one_run(report):
+    other = replace(report, machine=report.machine | {"python": "3.12.1"})
+    with pytest.raises(ValueError, match=r"they differ in \['python'\]"):
+        Report.merged([report, other])
+    with pytest.raises(ValueError, match="they differ in settings"):
+        Report.merged([report, replace(report, settings={"repeats": 9, "threads": 2})])
+    with pytest.raises(ValueError, match="some times were taken in two of them"):
+        Report.merged([report, report])
+
+
+def test_many_lines_of_a_picture_can_be_told_apart(report):
+    few = [m for m in report.measurements if m.group == "scaling"]
+    report.measurements[:] = [
+        replace(m, contestant=f"{m.contestant} {i}") for i in range(8) for m in few
+    ]
+    (gradients,) = draw(report).axes
+    looks = {
+        (line.get_color(), line.get_marker(), line.get_linestyle())
+        for line in (container.lines[0] for container in gradients.containers)
+    }
+    assert len(looks) == len(gradients.containers) == 16
 
 
 def test_the_picture_has_a_line_for_each_contestant(report, tmp_path):

@@ -32,12 +32,12 @@ class NumbaBackend(NumpyBackend):
         self.check_available()
         from accelnn.backends.numba._jit import is_compiled
         from accelnn.backends.numba.kernels import ops
-        from accelnn.backends.numba.team import Team, usable_threads
+        from accelnn.backends.numba.team import Team
 
         self._ops: ModuleType = ops
         # Under NUMBA_DISABLE_JIT kernels are Python, and those of vectors mean nothing.
         self._compiles = is_compiled(ops.softmax_rows)
-        self.team = Team(threads or usable_threads())
+        self.team = Team(_thread_count(threads))
 
     @classmethod
     def check_available(cls) -> None:
@@ -122,6 +122,17 @@ class NumbaBackend(NumpyBackend):
         if not (_compiled(x) and x.shape[-1] <= NARROW):
             return super().log_softmax(x)
         return _by_row(self._ops.log_softmax_rows, x)
+
+
+def _thread_count(threads: int | None) -> int:
+    from accelnn.backends.numba.team import usable_threads
+
+    if threads is None:
+        return usable_threads()
+    if isinstance(threads, bool) or not isinstance(threads, int | np.integer) or threads < 1:
+        msg = f"threads must be a positive integer or None, got {threads!r}"
+        raise ValueError(msg)
+    return int(threads)
 
 
 def _compiled(x: Array) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -41,8 +42,10 @@ FEW = 1_000
 # Samples times parameters of one call of the training kernel: some tenths of a second, so that
 # Ctrl-C is heard.
 CALL_WORK = 10_000_000_000
-# The same of the kernel of differences, which also bounds its memory.
+# The same of the kernel of differences, whose moves go through all later layers; and inputs of all
+# layers and samples of one call, which bounds its memory to what is quickly had again.
 DIFFERENCE_WORK = 100_000_000
+DIFFERENCE_INPUTS = 300_000
 
 
 class NumbaEngine(Engine):
@@ -105,7 +108,7 @@ class NumbaEngine(Engine):
         """See `Engine.numerical_gradient`."""
         if self._dtype != np.float64 or not (np.isfinite(params).all() and np.isfinite(x).all()):
             return super().numerical_gradient(params, x, t, method=method, step=step)
-        samples, most = len(x), max(1, DIFFERENCE_WORK // self.spec.size)
+        samples, most = len(x), self._samples_of_differences()
         if samples <= most:
             return self._differences(params, x, t, method, step)
         out = np.zeros(self.spec.size)
@@ -181,6 +184,15 @@ class NumbaEngine(Engine):
             len(works),
         )
         return float(losses.mean()), int(hits.sum()) / samples
+
+    def _samples_of_differences(self) -> int:
+        """Return how many samples one call of the kernel takes."""
+        sizes = self.spec.sizes
+        products = [a * b for a, b in itertools.pairwise(sizes)]
+        # A move of a weight is carried through every layer after the one that it feeds, a vector of
+        # moves at once.
+        work = sum(n * (1 + sum(products[i + 2 :]) // self._lanes) for i, n in enumerate(products))
+        return max(1, min(DIFFERENCE_WORK // work, DIFFERENCE_INPUTS // sum(sizes[:-1])))
 
     def _differences(
         self, params: np.ndarray, x: np.ndarray, t: np.ndarray, method: str, step: float
