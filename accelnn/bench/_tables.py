@@ -182,7 +182,7 @@ def _digits(report: Report) -> Table | None:
         [
             case,
             *(
-                f"{facts['digits'][case]:.1f} ({facts['evaluations'][case]})"
+                f"{facts['digits'][case]:.1f} ({facts['evaluations'][case]:.0f})"
                 if case in facts["digits"]
                 else MISSING
                 for facts in measured.values()

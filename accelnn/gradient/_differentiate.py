@@ -104,7 +104,7 @@ def _diagnosed(
     values: Array,
     value: Array,
 ) -> Derivatives:
-    """Return derivatives with what the same differences say at twice the step, and on both sides."""
+    """Return derivatives with what differences say at twice the step, and on both sides."""
     backend, method = scheme.backend, scheme.method
     wide = difference_scheme(backend, x, 2.0 * h, method, bounds=bounds)
     wide_values = _evaluate(start, wide)

@@ -33,7 +33,7 @@ SETTLING = 0.75
 # Neither do two differences of which one is less than this part of the other.
 ALIKE = 0.5
 # How much smaller the next step is where D does not settle.
-LEAP = 6.0
+LEAP = 4.0
 # Changes of so many units of rounding are rounding.
 ROUNDING = 4.0
 # How many times the smallest error so far ends the search: rounding has taken over.

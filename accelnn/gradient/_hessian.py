@@ -237,7 +237,9 @@ class SecondDifferences:
             sides.append(np.stack([first, second], axis=1))
         values = self._values(np.stack([i, j], axis=1), np.stack(sides, axis=1), advance)
         slopes = np.imag(values) / imaginary
-        return (slopes[:, 0] - slopes[:, 1]) / ((self.x + h) - (self.x - h))[j]
+        width = (self.x + h) - (self.x - h)
+        entries: np.ndarray = (slopes[:, 0] - slopes[:, 1]) / width[j]
+        return entries
 
     def _at_scale(self, rows: np.ndarray, scale: np.ndarray) -> Estimate:
         """Return second differences of some entries with all steps times `scale`."""

@@ -48,8 +48,8 @@ def numerical_gradient(
         Where to differentiate. A writable float array is moved in place, one coordinate at a
         time, and restored bit for bit even when `f` raises; so a closure over `x` that ignores its
         argument, like ``lambda W: net.loss(x, t)``, gives the right answer. With `workers`,
-        ``batched=True``, a compiled `f`, ``method="complex"``, and of anything else, a copy is moved,
-        and `f` must depend on its argument alone.
+        ``batched=True``, a compiled `f` and ``method="complex"``, and of anything else, a copy is
+        moved, and `f` must depend on its argument alone.
     method : {"central", "forward", "backward", "complex", "richardson"}, default "central"
         (f(x+h) - f(x-h)) / 2h, (f(x+h) - f(x)) / h or (f(x) - f(x-h)) / h per coordinate, divided
         by the distance really taken after rounding. ``"complex"`` is Im f(x+ih) / h, right to the

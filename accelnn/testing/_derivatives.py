@@ -30,6 +30,8 @@ class DerivativeCase:
         Size of the errors in f, relative to its values, beyond those of float64.
     kink : float
         How far away the nearest point is at which f is not smooth; infinite if there is none.
+    is_special : bool
+        Whether it is about this very x, and not about points like it.
     """
 
     name: str
@@ -39,6 +41,14 @@ class DerivativeCase:
     is_analytic: bool = True
     noise: float = 0.0
     kink: float = np.inf
+    is_special: bool = False
+
+    def points(self, count: int) -> np.ndarray:
+        """Return `count` points within a twentieth of x, or x itself where only that is meant."""
+        if self.is_special or np.isfinite(self.kink):
+            return np.array([self.x])
+        draw = np.random.default_rng(0)
+        return self.x * (1.0 + 0.05 * draw.uniform(-1.0, 1.0, count))
 
 
 def _sigmoid(x: np.ndarray) -> np.ndarray:
@@ -66,7 +76,11 @@ DERIVATIVE_CASES = (
     DerivativeCase("1 / x", lambda x: 1.0 / x, lambda x: -1.0 / x**2, 0.1),
     DerivativeCase("1 / x, x = 1e-6", lambda x: 1.0 / x, lambda x: -1.0 / x**2, 1e-6),
     DerivativeCase(
-        "1 / (x - 1), x = 1.001", lambda x: 1 / (x - 1), lambda x: -1 / (x - 1) ** 2, 1.001
+        "1 / (x - 1), x = 1.001",
+        lambda x: 1 / (x - 1),
+        lambda x: -1 / (x - 1) ** 2,
+        1.001,
+        is_special=True,
     ),
     DerivativeCase("log(x), x = 1e-3", np.log, lambda x: 1.0 / x, 1e-3),
     DerivativeCase("log(1 + x), x = 1e-6", np.log1p, lambda x: 1.0 / (1.0 + x), 1e-6),
@@ -103,7 +117,7 @@ DERIVATIVE_CASES = (
         "sin(x / 1e8), x = 1e8", lambda x: np.sin(x / 1e8), lambda x: np.cos(x / 1e8) / 1e8, 1e8
     ),
     DerivativeCase("x^2, x = 1e-8", lambda x: x**2, lambda x: 2.0 * x, 1e-8),
-    DerivativeCase("cos(x), x = 0", np.cos, lambda x: -np.sin(x), 0.0),
+    DerivativeCase("cos(x), x = 0", np.cos, lambda x: -np.sin(x), 0.0, is_special=True),
     DerivativeCase(
         "log(x + sqrt(x^2 + 1))",
         lambda x: np.log(x + np.sqrt(x**2 + 1)),

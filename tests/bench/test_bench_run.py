@@ -169,7 +169,7 @@ def test_plans_name_known_contestants_once():
         assert len({(case.group, case.name) for case in cases}) == len(cases)
         for case in cases:
             assert set(case.contestants) <= set(CONTESTANTS[case.group])
-            assert OURS in case.contestants
+            assert OURS in case.contestants or case.group == "digits"
             assert 0 <= case.few < case.many
     assert {case.group for case in plan(full=True)} == set(CONTESTANTS)
     assert [case.group for case in plan(full=False, only=["predict"])] == ["predict"]

@@ -12,32 +12,32 @@ from accelnn.bench._task import Task
 from accelnn.bench.jobs.data import SEED
 from accelnn.bench.jobs.job import Job
 
-__all__ = ["BlackBox", "CallsFromPython", "Batched", "Serial", "Workers", "few", "rosenbrock"]
+__all__ = ["Batched", "BlackBox", "CallsFromPython", "Serial", "Workers", "few", "rosenbrock"]
 
 # Coordinates that `few` looks at.
 FEW = 16
 
 
 def rosenbrock(x: np.ndarray) -> Any:
-    """Rosenbrock's valley in n dimensions."""
+    """Return the height of Rosenbrock's valley in n dimensions."""
     return np.sum(100.0 * (x[1:] - x[:-1] ** 2) ** 2 + (1.0 - x[:-1]) ** 2)
 
 
 def rosenbrock_of_many(x: np.ndarray) -> np.ndarray:
-    """Rosenbrock's valley at k points."""
+    """Return the height at k points."""
     a, b = x[:, 1:], x[:, :-1]
     values: np.ndarray = np.sum(100.0 * (a - b**2) ** 2 + (1.0 - b) ** 2, axis=1)
     return values
 
 
 def few(x: np.ndarray) -> Any:
-    """A function of the first sixteen coordinates, which takes no time."""
+    """Return the square of the first sixteen coordinates, which takes no time."""
     part = x[:FEW]
     return part.dot(part)
 
 
 def few_of_many(x: np.ndarray) -> np.ndarray:
-    """The same at k points."""
+    """Return the same at k points."""
     values: np.ndarray = np.sum(x[:, :FEW] ** 2, axis=1)
     return values
 
@@ -117,4 +117,5 @@ class CallsFromPython(BlackBox):
         f, x = self.f, self.x
         for _ in range(2 * x.size):
             f(x)
-        return self.exact
+        exact: np.ndarray = self.exact
+        return exact

@@ -13,7 +13,7 @@ __all__ = ["Calls", "Compiled"]
 
 
 @numba.njit
-def rosenbrock(x):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN201
+def rosenbrock(x):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN202
     """See `accelnn.bench.jobs.black_box.rosenbrock`."""
     total = 0.0
     for i in range(x.size - 1):
@@ -22,7 +22,7 @@ def rosenbrock(x):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN201
 
 
 @numba.njit
-def few(x):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN201
+def few(x):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN202
     """See `accelnn.bench.jobs.black_box.few`."""
     total = 0.0
     for i in range(FEW):
@@ -31,7 +31,7 @@ def few(x):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN201
 
 
 @numba.njit
-def call(f, x, times):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN201
+def call(f, x, times):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN202
     """Call f, at points that differ, so that no call can be left out."""
     total = 0.0
     for i in range(times):
@@ -66,4 +66,5 @@ class Calls(_Compiled):
     def gradient(self) -> np.ndarray:
         """See `BlackBox.gradient`."""
         call(self.compiled, self.x, 2 * self.x.size)
-        return self.exact
+        exact: np.ndarray = self.exact
+        return exact

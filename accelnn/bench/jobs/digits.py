@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -27,6 +28,16 @@ __all__ = [
 
 # As many as float64 has.
 MOST_DIGITS = 16.0
+# At how many places a function is tried, so that no single rounding decides.
+POINTS = 40
+
+
+class Found(NamedTuple):
+    """What a method found of one derivative; `held` tells whether its error was within bounds."""
+
+    digits: float
+    evaluations: int
+    held: bool | None
 
 
 class Digits(Job):
@@ -43,19 +54,30 @@ class Digits(Job):
             self.found = {case.name: self.measure(case) for case in DERIVATIVE_CASES}
 
     def facts(self) -> dict[str, Any]:
-        """Return digits, evaluations, and how often an estimate of the error held."""
-        found = {name: result for name, result in self.found.items() if result is not None}
-        held = [result["held"] for result in found.values() if result["held"] is not None]
+        """Return medians of digits and evaluations, and how often an estimate of the error held."""
+        found = {name: results for name, results in self.found.items() if results}
+        held = [r.held for results in found.values() for r in results if r.held is not None]
+
+        def medians(what: str) -> dict[str, float]:
+            return {
+                name: statistics.median(getattr(r, what) for r in results)
+                for name, results in found.items()
+            }
+
         return {
-            "digits": {name: result["digits"] for name, result in found.items()},
-            "evaluations": {name: result["evaluations"] for name, result in found.items()},
+            "digits": medians("digits"),
+            "evaluations": medians("evaluations"),
             **({"held": f"{sum(held)} of {len(held)}"} if held else {}),
         }
 
-    def measure(self, case: DerivativeCase) -> dict[str, Any] | None:
-        """Return what is known of one derivative, or None where the method does not apply."""
+    def measure(self, case: DerivativeCase) -> list[Found]:
+        """Return what is found near a case's x; nothing where the method does not apply."""
         if self.needs_complex and not case.is_analytic:
-            return None
+            return []
+        return [self.measure_at(case, float(x)) for x in case.points(POINTS)]
+
+    def measure_at(self, case: DerivativeCase, x: float) -> Found:
+        """Return what is found at one x."""
         evaluations = 0
 
         def counted(x: Any) -> Any:
@@ -64,12 +86,11 @@ class Digits(Job):
             return case.f(x)
 
         with np.errstate(all="ignore"):
-            exact = float(case.derivative(np.float64(case.x)))
-            value, error = self.derivative(counted, case.x)
+            exact = float(case.derivative(np.asarray(x)))
+            value, error = self.derivative(counted, x)
         deviation = abs(value - exact)
         held = None if error is None else bool(deviation <= error)
-        digits = _digits(deviation, exact)
-        return {"digits": digits, "evaluations": evaluations, "held": held}
+        return Found(_digits(deviation, exact), evaluations, held)
 
     def derivative(self, f: Callable[[Any], Any], x: float) -> tuple[float, float | None]:
         """Return f'(x), and an estimate of its error if there is one."""

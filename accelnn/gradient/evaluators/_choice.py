@@ -169,4 +169,4 @@ def _own(backend: Backend, x: Array, *, is_complex: bool) -> Array:
         return backend.xp.asarray(floating, copy=True)
     single = np.dtype("float32").itemsize
     wide = "complex64" if backend.xp.finfo(floating.dtype).bits <= 8 * single else "complex128"
-    return backend.xp.astype(floating, backend.dtype(wide))
+    return backend.xp.asarray(backend.xp.astype(floating, backend.dtype(wide)), copy=True)

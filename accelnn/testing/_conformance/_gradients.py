@@ -11,20 +11,24 @@ from accelnn.backends import Backend
 from accelnn.errors import GradientCheckError, ImpureFunctionError
 from accelnn.testing._assertions import assert_close
 
-METHODS = ("central", "forward", "backward")
+METHODS = ("central", "forward", "backward", "complex", "richardson")
 TOLERANCE = {
     ("central", "float64"): 1e-9,
     ("forward", "float64"): 1e-6,
     ("backward", "float64"): 1e-6,
+    ("complex", "float64"): 1e-14,
+    ("richardson", "float64"): 1e-12,
     ("central", "float32"): 2e-3,
     ("forward", "float32"): 1e-2,
     ("backward", "float32"): 1e-2,
+    ("complex", "float32"): 1e-6,
+    ("richardson", "float32"): 1e-5,
 }
 POINT = np.array([[0.5, -1.5, 2.0], [0.25, 1.0, -3.0]])
 
 
 class GradientConformance:
-    """`numerical_diff`, `numerical_gradient`, `check_gradient` and `gradient_descent`."""
+    """Derivatives, `check_gradient` and `gradient_descent`."""
 
     @pytest.mark.parametrize("dtype", ["float32", "float64"])
     @pytest.mark.parametrize("method", METHODS)
@@ -50,6 +54,50 @@ class GradientConformance:
             )
             assert_close(batched, expected, backend=b, dtype=dtype, rtol=tolerance, atol=tolerance)
         assert_close(x, POINT.astype(dtype), backend=b, rtol=0.0)
+
+    @pytest.mark.parametrize("method", METHODS)
+    def test_jacobian_hessian_and_diff(self, b: Backend, method: str) -> None:
+        xp, x = b.xp, b.asarray(POINT[0])
+        options: Any = {"method": method, "backend": b}
+        tolerance = {"complex": 1e-13, "richardson": 1e-11}.get(method, 1e-5)
+        jacobian = accelnn.numerical_jacobian(lambda x: xp.sin(x) * x[0], x, **options)
+        expected = np.diag(np.cos(POINT[0]) * POINT[0, 0])
+        expected[:, 0] += np.sin(POINT[0])
+        assert_close(jacobian, expected, backend=b, rtol=tolerance, atol=tolerance)
+        hessian = accelnn.numerical_hessian(lambda x: xp.sum(x**3) * x[1], x, **options)
+        a, c, d = POINT[0]
+        second = np.diag(6.0 * POINT[0] * c)
+        second[1, 1] += 3.0 * c**2
+        second[1] += 3.0 * POINT[0] ** 2
+        second[:, 1] += 3.0 * POINT[0] ** 2
+        second[1, 1] -= 3.0 * c**2
+        assert_close(hessian, second, backend=b, rtol=1e-2, atol=1e-2)
+        diff = accelnn.numerical_diff(lambda x: x**3, x, **options)
+        assert_close(diff, 3.0 * POINT[0] ** 2, backend=b, rtol=tolerance, atol=tolerance)
+
+    @pytest.mark.parametrize("method", ["central", "forward", "richardson"])
+    def test_what_is_known_of_a_gradient_within_bounds(self, b: Backend, method: str) -> None:
+        x = b.asarray([0.0, 0.5, 2.0])
+        result = accelnn.numerical_gradient(
+            lambda x: b.xp.sum(b.xp.exp(x)),
+            x,
+            method=method,
+            bounds=(0.0, 2.0),
+            full_output=True,
+            backend=b,
+        )
+        assert b.owns(result.gradient)
+        error = np.abs(b.to_numpy(result.gradient) - np.exp([0.0, 0.5, 2.0]))
+        assert (error <= b.to_numpy(result.error)).all()
+        assert error.max() < 1e-5
+
+    def test_workers(self, b: Backend) -> None:
+        x = b.asarray(POINT)
+        gradient = accelnn.numerical_gradient(
+            lambda x: b.xp.sum(b.xp.sin(x) * x), x, workers=map, backend=b
+        )
+        expected = np.sin(POINT) + POINT * np.cos(POINT)
+        assert_close(gradient, expected, backend=b, rtol=1e-9, atol=1e-9)
 
     def test_closure_over_x_that_ignores_its_argument(self, b: Backend) -> None:
         x = b.zeros((2,), "float64")
