@@ -65,7 +65,7 @@ class GradientConformance:
         expected[:, 0] += np.sin(POINT[0])
         assert_close(jacobian, expected, backend=b, rtol=tolerance, atol=tolerance)
         hessian = accelnn.numerical_hessian(lambda x: xp.sum(x**3) * x[1], x, **options)
-        a, c, d = POINT[0]
+        c = POINT[0, 1]
         second = np.diag(6.0 * POINT[0] * c)
         second[1, 1] += 3.0 * c**2
         second[1] += 3.0 * POINT[0] ** 2
