@@ -352,3 +352,30 @@ def test_batched_values_in_a_reused_buffer(method):
         method=method,
     )
     np.testing.assert_allclose(gradient, [6.0, 8.0], rtol=1e-6)
+
+
+@pytest.mark.slow
+def test_a_net_of_40_000_parameters_in_batches():
+    """All points at once would take 25 GB."""
+    (x, t), _ = accelnn.load_mnist(subset="5k")
+    x, t = x[:20].astype(float), t[:20]
+    net = accelnn.TwoLayerNet(784, 50, 10, rng=0, dtype="float64")
+
+    def losses(points):
+        k = len(points)
+        w1, b1, w2, b2 = np.split(points, np.cumsum([39_200, 50, 500]), axis=1)
+        hidden = 1.0 / (1.0 + np.exp(-(x @ w1.reshape(k, 784, 50) + b1[:, None])))
+        scores = hidden @ w2.reshape(k, 50, 10) + b2[:, None]
+        top = scores.max(axis=-1, keepdims=True)
+        sums = (top + np.log(np.exp(scores - top).sum(axis=-1, keepdims=True)))[..., 0]
+        return (sums - scores[:, np.arange(20), t]).mean(axis=1)
+
+    tracemalloc.start()
+    try:
+        gradient = accelnn.numerical_gradient(losses, net.flat, batched=True)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 100e6
+    exact = np.concatenate([part.ravel() for part in net.gradient(x, t).values()])
+    np.testing.assert_allclose(gradient, exact, rtol=0.0, atol=1e-9)

@@ -126,7 +126,9 @@ def make_evaluator(
         result = f(probe)
         base = values.many(result, probe)[0, ...] if batched else values.one(result)
         require_untouched(backend, point, original)
-    is_pure = in_place or require_pure(backend, f, given, probe)
+    is_pure = in_place or require_pure(
+        backend, f, given, probe, base[None, ...] if batched else base
+    )
 
     evaluator: Evaluator
     if batched:
@@ -142,7 +144,7 @@ def make_evaluator(
             backend, f, point, values, mapper=mapper, chunk_size=chunk_size, parts=parts
         )
     # f(x), and of a copy what `require_pure` has called.
-    evaluator.count = 1 if in_place else 3 + is_pure
+    evaluator.count = 1 if in_place else 2 + is_pure
     return Start(evaluator, base, is_pure, probe, given)
 
 
