@@ -29,7 +29,11 @@ from accelnn.bench import TABLES, Report, Table
 
 ROOT = Path(__file__).parents[1]
 RUN = ROOT / "docs" / "performance.json"
-DOCUMENTS = (ROOT / "docs" / "performance.md", ROOT / "README.md")
+DOCUMENTS = (
+    ROOT / "docs" / "performance.md",
+    ROOT / "docs" / "derivatives.md",
+    ROOT / "README.md",
+)
 
 MARKED = re.compile(r"(?<=<!-- table: )([\w-]+)( -->\n)(.*?)(?=<!-- end -->)", re.DOTALL)
 
