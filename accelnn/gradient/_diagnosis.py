@@ -7,11 +7,21 @@ import numpy as np
 from accelnn.gradient._result import Flag
 from accelnn.gradient._schemes import Scheme
 
-__all__ = ["flag_kinks", "flag_not_finite", "flag_one_sided", "rounding", "side_jump", "truncation"]
+__all__ = [
+    "SAFETY",
+    "flag_kinks",
+    "flag_not_finite",
+    "flag_one_sided",
+    "rounding",
+    "side_jump",
+    "truncation",
+]
 
 # The slopes of the two sides of a smooth curve part in proportion to the step, those at a kink by
 # as much at any step. This lies between one half and one.
 KINK = 0.75
+# How many times an estimate of truncation counts.
+SAFETY = 2.0
 # Units of rounding below which slopes do not tell a kink.
 CERTAIN = 16.0
 
@@ -25,15 +35,21 @@ def truncation(fine: Scheme, value: np.ndarray, wide: Scheme, wide_value: np.nda
     near, far = (np.abs(backend.to_numpy(scheme.width))[:, None] for scheme in (fine, wide))
     order = 2.0 if fine.method == "central" else 1.0
     with np.errstate(all="ignore"):
-        left: np.ndarray = np.abs(wide_value - value) / np.maximum((far / near) ** order - 1.0, 0.0)
-    return left
+        left: np.ndarray = SAFETY * np.abs(wide_value - value) / ((far / near) ** order - 1.0)
+    return np.where(far > near, left, np.inf)
 
 
-def rounding(scheme: Scheme, values: np.ndarray, epsilon: float) -> np.ndarray:
-    """Return what the last place of f, whose values have shape (n, p, q), is worth in a slope."""
+def rounding(
+    scheme: Scheme, values: np.ndarray, base: np.ndarray, epsilon: float, noise: np.ndarray
+) -> np.ndarray:
+    """Return what the last place of f, whose values have shape (n, p, q), is worth in a slope.
+
+    Or its noise, of shape (q,), where that is more; `base` is f(x).
+    """
     width = np.abs(scheme.backend.to_numpy(scheme.width))[:, None]
-    noise: np.ndarray = epsilon * np.max(np.abs(values), axis=1) / width
-    return noise
+    largest = np.maximum(np.max(np.abs(values), axis=1), np.abs(base))
+    worth: np.ndarray = np.maximum(epsilon * largest, noise) / width
+    return worth
 
 
 def side_jump(scheme: Scheme, x: np.ndarray, values: np.ndarray, base: np.ndarray) -> np.ndarray:

@@ -1,5 +1,6 @@
 """The derivative of a function of one variable."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -8,10 +9,11 @@ import numpy as np
 from accelnn._typing import Array, ArrayLike
 from accelnn._validation import as_floating, check_finite, on_host
 from accelnn.backends import Backend, BackendLike, resolve
-from accelnn.gradient._complex import require_agreement
+from accelnn.gradient._complex import Change, require_agreement
 from accelnn.gradient._differentiate import SHORTEST_MOVE_ULPS
 from accelnn.gradient._extrapolation import Estimate, extrapolate
 from accelnn.gradient._numerical import flat_steps
+from accelnn.gradient._purity import require_pure, require_response
 from accelnn.gradient._steps import check_method, machine_epsilon, stencil, step_sizes
 from accelnn.gradient.evaluators import Function, Values, no_progress
 
@@ -54,6 +56,9 @@ def numerical_diff(
         If f changes the shape, if the step is too small to move x, or if complex steps lose their
         imaginary part in f.
 
+    accelnn.errors.ImpureFunctionError
+        If f does not depend on its argument alone.
+
     References
     ----------
     Press, Teukolsky, Vetterling and Flannery, "Numerical Recipes", section 5.7.
@@ -68,11 +73,33 @@ def numerical_diff(
     """
     check_method(method)
     backend = resolve(backend, x)
-    x = as_floating(backend, x)
+    given, x = x, as_floating(backend, x)
     check_finite(backend, x, "x")
     if step is not None and not isinstance(step, int | float | np.number):
         step = backend.xp.reshape(flat_steps(backend, step, tuple(x.shape)), x.shape)
     value = _value_at(backend, f, x)
+    point = backend.xp.asarray(x, copy=True)
+
+    def on_a_copy(p: Array) -> Any:
+        return f(backend.xp.asarray(p, copy=True))
+
+    is_pure = require_pure(backend, on_a_copy, given, point, value)
+    derivative = _derivative(backend, f, x, value, method, step)
+    # A number has nobody who could move it.
+    can_hide = not is_pure and bool(x.shape) and math.prod(x.shape) > 0
+    if can_hide and not np.any(on_host(backend, derivative)):
+        require_response(backend, on_a_copy, point)
+    return derivative
+
+
+def _derivative(
+    backend: Backend,
+    f: Function,
+    x: Array,
+    value: Array,
+    method: str,
+    step: float | ArrayLike | None,
+) -> Array:
     epsilon = machine_epsilon(backend, x.dtype, value.dtype)
     h = step_sizes(backend, x, method=method, step=step, epsilon=epsilon)
     if method == "richardson":
@@ -119,12 +146,13 @@ def _complex_step(backend: Backend, f: Function, x: Array, h: Array, epsilon: fl
     position = on_host(backend, x)
     size = np.where(position == 0.0, 1.0, np.abs(position))
 
-    def sides(step: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def change(step: float) -> Change:
         points = [backend.asarray(position + k * step * size, x.dtype) for k in (1.0, -1.0)]
         above, below = (on_host(backend, _value_at(backend, f, point)) for point in points)
-        return above, below, on_host(backend, points[0] - points[1])
+        predicted = on_host(backend, derivative * (points[0] - points[1]))
+        return Change(above, below, predicted, np.abs(predicted))
 
-    require_agreement(on_host(backend, derivative), sides, epsilon)
+    require_agreement(change, epsilon)
     return derivative
 
 

@@ -11,6 +11,7 @@ from accelnn._typing import Array, ArrayLike
 from accelnn._validation import on_host
 from accelnn.gradient._bounds import Bounds
 from accelnn.gradient._diagnosis import (
+    SAFETY,
     flag_kinks,
     flag_not_finite,
     flag_one_sided,
@@ -31,6 +32,8 @@ __all__ = ["Derivatives", "differentiate"]
 LITTLE_ROOM = 1e-3
 # It ends with a move of this many units in the last place, which still has the length asked for.
 SHORTEST_MOVE_ULPS = 1024.0
+# Noise that was measured, in standard deviations: values differ by more now and then.
+NOISE = 3.0
 # Rounding of an imaginary step, in units of the last place of the derivative.
 IMAGINARY_ULPS = 8.0
 
@@ -120,11 +123,12 @@ def _diagnosed(
         side_jump(side, position, side_seen, base)
         for (side, _), side_seen in zip(sides, seen, strict=True)
     )
-    noise = rounding(sides[0][0], seen[0], epsilon)
+    scatter = NOISE * measure_noise(start, x, bounds)
+    noise = rounding(sides[0][0], seen[0], base, epsilon, scatter)
     found = on_host(backend, value).reshape(x.shape[0], -1)
     wide_found = on_host(backend, wide.derivatives(wide_values, start.base, x.dtype))
     error = truncation(scheme, found, wide, wide_found.reshape(found.shape))
-    error += rounding(scheme, _on_host(scheme, values), epsilon)
+    error = error + SAFETY * rounding(scheme, _on_host(scheme, values), base, epsilon, scatter)
     flags = flag_kinks(jump, wide_jump, noise) | flag_not_finite(found, *seen)
     return Derivatives(value, scheme.width, error, flags | flag_one_sided(scheme))
 
@@ -217,7 +221,7 @@ class _Side:
             other = values[:, 1] if self.method == "central" else self.base
             width = on_host(backend, scheme.width)[:, None]
             slopes = (values[:, 0] - other) / width
-        noise = np.maximum(rounding(scheme, values, self.epsilon), self.scatter / np.abs(width))
+        noise = rounding(scheme, values, self.base, self.epsilon, self.scatter)
         self.wide_jump[chosen], self.noise[chosen] = self.jump[chosen], noise
         if self.method == "central":
             position = self.position[chosen]

@@ -41,6 +41,8 @@ def at_home(
     if backend is not None:
         home.check_owned(x)
     host = np.array(np.from_dlpack(_detached(x)))
+    # Moves of it are seen by nobody else.
+    host.flags.writeable = False
     library = _library(x)
 
     def abroad(function: Any) -> Any:

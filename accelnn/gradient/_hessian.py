@@ -10,17 +10,21 @@ import numpy as np
 from accelnn._progress import progress_bar
 from accelnn._typing import Array, ArrayLike
 from accelnn._validation import on_host
-from accelnn.backends import BackendLike
-from accelnn.gradient._diagnosis import flag_not_finite
+from accelnn.backends import DIFFERENCES, BackendLike
+from accelnn.gradient._complex import Slopes, require_complex_safe
+from accelnn.gradient._diagnosis import SAFETY, flag_not_finite
 from accelnn.gradient._differentiate import Derivatives
 from accelnn.gradient._extrapolation import Estimate, extrapolate
+from accelnn.gradient._noise import measure_noise
 from accelnn.gradient._numerical import Problem, flat_steps, pose
 from accelnn.gradient._result import Flag
-from accelnn.gradient._steps import IMAGINARY_STEP, machine_epsilon, step_sizes
+from accelnn.gradient._steps import IMAGINARY_STEP, machine_epsilon, stencil, step_sizes
 from accelnn.gradient.evaluators import Advance, Mapper, no_progress
 
 __all__ = ["numerical_hessian"]
 
+# Rounding of a second difference, in units of the last place of the largest value.
+NOISE_ULPS = 8.0
 # Below this part of the first steps, rounding of a second difference outweighs everything.
 LEAST_SCALE = 1e-6
 # Powers of machine epsilon that balance truncation and rounding of second differences.
@@ -139,7 +143,11 @@ class SecondDifferences:
         n = len(self.x)
         self.i, self.j = np.triu_indices(n)
         self.rows = len(self.i)
+        self.largest = float(np.abs(self.base)) if np.ndim(self.base) == 0 else 0.0
         self.sides = self._sides()
+        if kind in DIFFERENCES:
+            # Refuses steps that do not move x.
+            stencil(backend, x, backend.asarray(self.h, x.dtype), kind, step)
 
     def solve(self, advance: Advance, *, diagnose: bool) -> Derivatives:
         """Return the Hessian of shape (n, n), and what is known of it."""
@@ -164,11 +172,16 @@ class SecondDifferences:
             take = self._complex_steps if method == "complex" else self._differences
             entries = take(self.h, advance)
             if diagnose:
+                fine = take(0.5 * self.h, no_progress)
+                # A smaller step always fits; it shows three quarters of the error, or a half.
                 order = 2.0 if method in ("central", "complex") else 1.0
-                coarse = take(2.0 * self.h, no_progress)
-                noise = self.epsilon * abs(self.base) / (self.h[self.i] * self.h[self.j])
-                error = np.abs(coarse - entries) / (2.0**order - 1.0)
-                error += noise if method != "complex" else 0.0
+                truncation = np.abs(fine - entries) / (1.0 - 0.5**order)
+                noise, area = NOISE_ULPS * self.epsilon * self.largest, self.h[self.j]
+                if method != "complex":
+                    scatter = measure_noise(self.problem.start, self.problem.x, self.problem.bounds)
+                    noise = max(noise, NOISE_ULPS * float(scatter[0]))
+                    area = self.h[self.i] * area
+                error = SAFETY * truncation + noise / area
         value = self._square(entries)
         flags = flag_not_finite(value)
         flags |= np.where((self.sides != 0) & (self.problem.bounds is not None), Flag.ONE_SIDED, 0)
@@ -201,8 +214,8 @@ class SecondDifferences:
     def _differences(self, h: np.ndarray, advance: Advance) -> np.ndarray:
         """Return the upper triangle by differences of values."""
         n, base, both = len(self.x), self.base, self.sides == 0
-        near = self.x + np.where(both, h, self.sides * h)
-        far = self.x + np.where(both, -h, 2.0 * self.sides * h)
+        near = self._rounded(self.x + np.where(both, h, self.sides * h))
+        far = self._rounded(self.x + np.where(both, -h, 2.0 * self.sides * h))
         alone = self._values(np.arange(n)[:, None], np.stack([near, far], axis=1)[..., None])
         advance(n)
         d0, d1 = near - self.x, far - self.x
@@ -237,7 +250,12 @@ class SecondDifferences:
             sides.append(np.stack([first, second], axis=1))
         values = self._values(np.stack([i, j], axis=1), np.stack(sides, axis=1), advance)
         slopes = np.imag(values) / imaginary
-        width = (self.x + h) - (self.x - h)
+        width = self._rounded(self.x + h) - self._rounded(self.x - h)
+        # Their means, on the diagonal, are the slopes at x.
+        on_diagonal = i == j
+        means = slopes[on_diagonal].mean(axis=1)[:, None]
+        problem = self.problem
+        require_complex_safe(problem.start, problem.x, Slopes.dense(means), problem.bounds)
         entries: np.ndarray = (slopes[:, 0] - slopes[:, 1]) / width[j]
         return entries
 
@@ -269,7 +287,13 @@ class SecondDifferences:
         found = backend.to_numpy(self.evaluator(columns, points, advance))
         dtype = complex if found.dtype.kind == "c" else float
         values: np.ndarray = found.reshape(moved.shape[:2]).astype(dtype)
+        seen = np.imag(values) / IMAGINARY_STEP["float64"] if dtype is complex else values
+        self.largest = max(self.largest, float(np.max(np.abs(seen), initial=0.0)))
         return values
+
+    def _rounded(self, a: np.ndarray) -> np.ndarray:
+        """Return numbers as x's dtype has them."""
+        return a.astype(self.problem.backend.to_numpy(self.problem.x).dtype).astype(np.float64)
 
     def _square(self, entries: np.ndarray) -> np.ndarray:
         n = len(self.x)

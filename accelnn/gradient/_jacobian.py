@@ -11,6 +11,7 @@ from accelnn._optional import import_optional
 from accelnn._progress import progress_bar
 from accelnn._typing import Array, ArrayLike
 from accelnn.backends import BackendLike
+from accelnn.gradient._complex import Slopes, require_complex_safe
 from accelnn.gradient._numerical import Problem, pose
 from accelnn.gradient._schemes import difference_scheme
 from accelnn.gradient._steps import machine_epsilon, step_sizes
@@ -123,6 +124,10 @@ def _sparse(problem: Problem, step: Any, sparsity: Any, *, progress: bool) -> An
     seen = backend.to_numpy(values).reshape(len(together), -1, base.size)
     dtype = backend.to_numpy(problem.x).dtype
     entries = scheme.on_host(columns).derivatives(seen[groups[columns], :, rows], base[rows], dtype)
+    if problem.method == "complex":
+        slopes = Slopes(rows, columns, entries, base.size)
+        require_complex_safe(start, problem.x, slopes, problem.bounds)
+    start.require_response(entries)
     if hasattr(sparsity, "tocoo"):
         scipy_sparse = import_optional("scipy.sparse", feature="A sparse Jacobian", extra="bench")
         return scipy_sparse.csr_array((entries, (rows, columns)), shape=(base.size, n))
@@ -140,8 +145,9 @@ def _pattern(sparsity: Any, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndar
             f"{shape[1]} coordinates: it must have shape {shape}"
         )
         raise ValueError(msg)
-    rows, columns = pattern.nonzero()
-    return rows, columns
+    # Sparse forms may name a place twice.
+    places = np.unique(np.stack(pattern.nonzero(), axis=1), axis=0)
+    return places[:, 0], places[:, 1]
 
 
 def _grouped(rows: np.ndarray, columns: np.ndarray, n: int) -> np.ndarray:

@@ -10,10 +10,10 @@ import numpy as np
 
 from accelnn._progress import progress_bar
 from accelnn._typing import Array, ArrayLike
-from accelnn._validation import as_array, as_floating, check_finite
+from accelnn._validation import as_array, as_floating, check_finite, on_host
 from accelnn.backends import Backend, BackendLike, resolve
 from accelnn.gradient._bounds import Bounds, read_bounds
-from accelnn.gradient._complex import require_complex_safe
+from accelnn.gradient._complex import Slopes, require_complex_safe
 from accelnn.gradient._differentiate import Derivatives, differentiate
 from accelnn.gradient._result import DerivativeResult, Flag
 from accelnn.gradient._steps import check_method
@@ -77,7 +77,7 @@ def numerical_gradient(
     full_output : bool, default False
         Return a `DerivativeResult`: the gradient, an estimate of its error, steps, the number of
         evaluations, and flags for kinks, values that are not finite and randomness. A central
-        difference then takes four evaluations a coordinate, a one-sided one seven.
+        difference then takes four evaluations a coordinate, a one-sided one six, and six once.
     progress : bool, default False
         Show a progress bar over the coordinates.
     backend : str, Backend or subclass, optional
@@ -118,7 +118,7 @@ def numerical_gradient(
     ...     lambda x: abs(x[0]) + x[1] ** 3, np.array([0.0, 1.0]), full_output=True
     ... )
     >>> print(found)
-    2 coordinates, 10 evaluations, flags: 1 KINK
+    2 coordinates, 16 evaluations, flags: 1 KINK
     """
     problem = pose(
         f,
@@ -179,7 +179,9 @@ class Problem(NamedTuple):
                 advance=advance,
             )
         if self.method == "complex":
-            require_complex_safe(self.start, self.x, found.value)
+            n, values = self.x.shape[0], math.prod(tuple(found.value.shape)[1:])
+            slopes = Slopes.dense(on_host(self.backend, found.value).reshape(n, values))
+            require_complex_safe(self.start, self.x, slopes, self.bounds)
         return found
 
     def result(self, derivative: Array, found: Derivatives) -> DerivativeResult:

@@ -13,8 +13,14 @@ import numpy as np
 from accelnn._typing import Array, ArrayLike
 from accelnn._validation import as_floating, as_number, as_scalar
 from accelnn.backends import Backend, dtype_name
+from accelnn.errors import ImpureFunctionError
 from accelnn.gradient._foreign import adopt
-from accelnn.gradient._purity import can_be_moved, require_pure
+from accelnn.gradient._purity import (
+    can_be_moved,
+    is_compiled,
+    require_pure,
+    require_response,
+)
 from accelnn.gradient._steps import machine_epsilon
 
 __all__ = ["Comparison", "Place", "Probe", "severity"]
@@ -97,13 +103,23 @@ class Probe:
         self.moved = x
         if not can_be_moved(backend, given):
             self.moved = backend.xp.asarray(x, copy=True)
-            require_pure(backend, self.f, given, self.moved)
+            if not require_pure(backend, self.f, given, self.moved):
+                require_response(backend, self.f, self.moved)
+        elif is_compiled(f):
+            require_response(backend, self.f, backend.xp.asarray(x, copy=True))
         self.gradient = self._gradient(grad)
         if tuple(self.gradient.shape) != tuple(x.shape):
             msg = f"the gradient has shape {tuple(self.gradient.shape)}, x has {tuple(x.shape)}"
             raise ValueError(msg)
         value = self._restoring(lambda x: as_scalar(backend, self.f(x)))
         self.value = as_number(backend, value)
+        again = self._restoring(lambda x: as_number(backend, as_scalar(backend, self.f(x))))
+        if self.value != again and not (math.isnan(self.value) and math.isnan(again)):
+            msg = (
+                f"f is not deterministic: two calls at the same x gave {self.value!r} and "
+                f"{again!r}. Fix its randomness, for instance with a seed inside f"
+            )
+            raise ImpureFunctionError(msg)
         value_dtype = getattr(value, "dtype", "float64")
         self.epsilon = machine_epsilon(backend, x.dtype, value_dtype, self.gradient.dtype)
         self.step: float = self.epsilon ** (1 / 3)

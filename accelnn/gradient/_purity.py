@@ -17,13 +17,16 @@ from accelnn.errors import ImpureFunctionError
 
 __all__ = [
     "can_be_moved",
-    "require_not_frozen",
+    "is_compiled",
     "require_pure",
     "require_response",
+    "require_rows_apart",
     "require_untouched",
 ]
 
 
+# Values that agree to this part may differ in the order of their sums.
+SAME_VALUE = 1e-4
 GOLDEN = (5.0**0.5 - 1.0) / 2.0
 
 
@@ -97,24 +100,45 @@ def require_response(backend: Backend, f: Callable[[Array], Any], copy: Array) -
         msg = (
             "f never responded to its argument. Either it is constant, or it ignores its argument "
             "and reads the array that it closes over; the two cannot be told apart where x cannot "
-            "be moved. Pass x as a writable float array"
+            "be moved, or where Numba has compiled that array into f. Write f so that it uses its "
+            "argument, or pass x as a writable float array"
         )
         raise ImpureFunctionError(msg)
 
 
-def require_not_frozen(f: Any, x: object) -> None:
-    """Refuse a function that Numba compiled with the array `x` in it.
+def is_compiled(f: object) -> bool:
+    """Return whether Numba has compiled `f`, with what it closes over as constants in it."""
+    return hasattr(f, "py_func")
 
-    What such a function closes over is a constant for it, so that it never sees x move.
+
+def require_rows_apart(
+    backend: Backend, f: Callable[[Array], Any], row: Array, value: Array
+) -> None:
+    """Refuse a batched function whose value at one point depends on the others of the batch.
+
+    Parameters
+    ----------
+    backend : Backend
+        Where the point is.
+    f : callable
+        Takes ``(k, *x.shape)``.
+    row : array of shape (1, *x.shape)
+        A point.
+    value : array of shape (1, ...)
+        What `f` gave for it alone.
     """
-    function = f.py_func
-    cells = [cell.cell_contents for cell in function.__closure__ or ()]
-    names = [function.__globals__.get(name) for name in function.__code__.co_names]
-    arrays = [value for value in (*cells, *names) if isinstance(value, np.ndarray)]
-    if isinstance(x, np.ndarray) and any(np.shares_memory(value, x) for value in arrays):
+    pair = f(backend.xp.concat([row, _shifted(backend, row)]))
+    if not backend.owns(pair) or pair.shape[0] != 2:  # noqa: PLR2004 - two points
+        # Which the usual check has words for.
+        return
+    together, alone = (np.asarray(backend.to_numpy(a), dtype=complex) for a in (pair, value))
+    with np.errstate(all="ignore"):
+        apart = np.abs(together[:1] - alone) > SAME_VALUE * np.abs(alone)
+    # A batch may be summed in another order than one row.
+    if apart.any() and _same(_values(backend, f(row)), _values(backend, value)):
         msg = (
-            "f never responded to its argument: it closes over x, which Numba has compiled into it "
-            "as a constant. Write f so that it uses its argument"
+            "f gives a point another value when other points are in its batch: with batched=True, "
+            "each value must depend on its own row alone, not on their number, mean or spread"
         )
         raise ImpureFunctionError(msg)
 

@@ -26,7 +26,7 @@ METHODS = (*DIFFERENCES, "complex", "richardson")
 # The power of machine epsilon that balances truncation and rounding, of first derivatives.
 BALANCE = {"central": 1 / 3, "forward": 1 / 2, "backward": 1 / 2}
 # An imaginary step loses nothing to rounding, so that its square only has to vanish.
-IMAGINARY_STEP = {"float64": 1e-30, "float32": 1e-15}
+IMAGINARY_STEP = {"float64": 1e-30, "float32": 1e-15, "float16": 1e-3}
 # Where an extrapolation begins, in units of max(1, abs(x)).
 FIRST_STEP = 0.5
 
@@ -98,15 +98,20 @@ def step_sizes(
     xp = backend.xp
     if step is None:
         if method == "complex":
-            return IMAGINARY_STEP.get(dtype_name(x.dtype), 1e-15) * xp.ones_like(x)
+            return IMAGINARY_STEP[dtype_name(x.dtype)] * xp.ones_like(x)
         relative = FIRST_STEP
         if method in DIFFERENCES:
             relative = epsilon ** (BALANCE[method] if balance is None else balance)
         size = xp.abs(x)
         return relative * xp.where(size > 1.0, size, xp.ones_like(size))
-    if isinstance(step, int | float | np.number):
+    if isinstance(step, int | float | np.number) and not isinstance(step, bool):
         if not 0.0 < float(step) < float(xp.finfo(x.dtype).max) / 4.0:
             msg = f"step must be positive and finite in {dtype_name(x.dtype)}, got {step!r}"
+            raise ValueError(msg)
+        if method == "complex" and not bool(
+            backend.to_numpy(xp.all(float(step) * xp.ones_like(x) > 0))
+        ):
+            msg = f"step {step!r} is zero in {dtype_name(x.dtype)}"
             raise ValueError(msg)
         return float(step) * xp.ones_like(x)
     sizes = step if backend.owns(step) else backend.asarray(np.asarray(step))

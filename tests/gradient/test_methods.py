@@ -89,6 +89,33 @@ def test_a_function_that_loses_imaginary_parts_is_refused(f, shape):
         accelnn.numerical_gradient(f, x, method="complex")
 
 
+@pytest.mark.parametrize(
+    "f",
+    [
+        lambda x: 100.0 * np.sum(x[:2] ** 2) + np.abs(x[-1]) ** 2,
+        lambda x: np.sum(x[:-1] ** 3) + np.abs(x[-1]) ** 3,
+    ],
+)
+def test_one_lost_coordinate_among_many_is_enough(f):
+    with pytest.raises(ValueError, match="does not compute with complex numbers"):
+        accelnn.numerical_gradient(f, np.linspace(1.0, 2.0, 200), method="complex")
+
+
+def test_jacobians_and_hessians_through_lost_imaginary_parts_are_refused():
+    x = np.array([1.0, -2.0, 3.0])
+    for derivative in (
+        lambda: accelnn.numerical_jacobian(lambda x: np.abs(x) ** 2, x, method="complex"),
+        lambda: accelnn.numerical_jacobian(
+            lambda x: np.abs(x) ** 2, x, method="complex", sparsity=np.eye(3)
+        ),
+        lambda: accelnn.numerical_hessian(
+            lambda x: np.sum(np.abs(x) ** 3), x, method="complex", full_output=True
+        ),
+    ):
+        with pytest.raises(ValueError, match="does not compute with complex numbers"):
+            derivative()
+
+
 def test_an_elementwise_function_that_loses_imaginary_parts_is_refused():
     with pytest.raises(ValueError, match="does not compute with complex numbers"):
         accelnn.numerical_diff(np.abs, [2.0, -3.0], method="complex")
@@ -135,15 +162,15 @@ BOUNDED = {
 }
 
 
-@pytest.mark.parametrize("method", ["central", "forward", "backward", "richardson"])
+@pytest.mark.parametrize("method", ["central", "forward", "backward", "richardson", "complex"])
 @pytest.mark.parametrize("place", BOUNDED)
 def test_bounds_are_never_left(method, place):
     position, bounds = BOUNDED[place]
     low, high = (np.inf * s if b is None else b for b, s in zip(bounds, (-1, 1), strict=True))
 
     def f(x):
-        assert low <= x[0] <= high
-        assert low <= x[1] <= high
+        assert low <= x[0].real <= high
+        assert low <= x[1].real <= high
         return np.exp(x[0]) + x[1] ** 2
 
     x = np.array([position, 0.5 * position])

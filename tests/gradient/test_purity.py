@@ -97,19 +97,56 @@ def test_a_function_that_writes_to_its_argument_is_refused(f):
     assert _same_bits(x)
 
 
-def test_a_function_that_writes_to_its_argument_later_cannot_keep_it():
-    x = ORIGINAL.copy()
-    calls = 0
+def _sort(x):
+    x.sort()
+    return x[0] + 10.0 * x[1] + 100.0 * x[2]
 
-    def f(x):
-        nonlocal calls
-        calls += 1
-        if calls == 4:
-            x[...] = 0.0
-        return np.sum(x)
 
-    accelnn.numerical_gradient(f, x)
-    assert _same_bits(x)
+def test_a_function_that_writes_to_its_argument_only_when_it_moves_is_refused():
+    x = np.array([1.0, 1.0, 2.0])
+    for options in ({}, {"workers": map}, {"method": "richardson"}):
+        with pytest.raises(ImpureFunctionError, match="f changes its argument in place"):
+            accelnn.numerical_gradient(_sort, x, **options)
+        np.testing.assert_array_equal(x, [1.0, 1.0, 2.0])
+    with pytest.raises(ImpureFunctionError, match="f changes its argument in place"):
+        accelnn.numerical_gradient(
+            lambda p: [_sort(row) for row in p], x, batched=True, chunk_size=1
+        )
+
+
+@pytest.mark.parametrize(
+    "f",
+    [
+        lambda p: (p**2).sum(axis=1) * len(p),
+        lambda p: ((p - p.mean(axis=0)) ** 2).sum(axis=1) + 1.0,
+        lambda p: (p**2).sum(axis=1) / np.max(np.abs(p)),
+    ],
+    ids=["their number", "their mean", "the largest"],
+)
+def test_points_of_a_batch_may_not_meet(f):
+    with pytest.raises(ImpureFunctionError, match="when other points are in its batch"):
+        accelnn.numerical_gradient(f, np.array([1.0, 2.0, 3.0]), batched=True)
+
+
+def test_other_derivatives_find_closures_too():
+    x = np.array([1.0, 2.0])
+    with pytest.raises(ImpureFunctionError, match="changed when x was shifted"):
+        accelnn.numerical_diff(lambda _: x**2, x)
+    frozen = _frozen(x)
+    for derivative in (
+        lambda: accelnn.numerical_diff(lambda _: frozen**2, frozen),
+        lambda: accelnn.numerical_jacobian(lambda _: frozen**2, frozen, sparsity=np.eye(2)),
+        lambda: accelnn.check_gradient(lambda _: np.sum(frozen**2), np.zeros(2), frozen),
+        lambda: accelnn.check_gradient(lambda _: 5.0, np.zeros(2), [1.0, 2.0]),
+    ):
+        with pytest.raises(ImpureFunctionError, match="f never responded"):
+            derivative()
+
+
+def test_a_random_function_is_refused_by_a_check():
+    draw = np.random.default_rng(0)
+    with pytest.raises(ImpureFunctionError, match="not deterministic"):
+        accelnn.check_gradient(lambda x: np.sum(x) + draw.normal(), np.ones(2), np.ones(2))
 
 
 @pytest.mark.parametrize("method", METHODS)

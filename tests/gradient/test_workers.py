@@ -1,18 +1,22 @@
 """Work divided among processes, threads, and whatever maps."""
 
 import multiprocessing
+import os
 import subprocess
 import sys
 import threading
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
 from functions_to_send import (
     end_the_process,
     fail_above_two,
+    fail_awkwardly,
     process_number,
     rosenbrock,
+    scaled,
     squares,
 )
 
@@ -50,22 +54,41 @@ def test_any_map_will_do(spawn):
 
 
 def test_workers_are_other_processes_and_stay():
-    import os
-
-    def ask():
-        seen = []
-
-        def spy(function, tasks):
-            for values in _pool.worker_map(2, process_number)(function, tasks):
-                seen.extend(np.ravel(values))
-                yield values
-
-        accelnn.numerical_gradient(process_number, np.zeros(40), workers=spy)
-        return set(seen)
-
-    first, second = ask(), ask()
-    assert os.getpid() not in first
+    first, second = (
+        set(_pool.worker_map(2, rosenbrock)(process_number, range(20))) for _ in range(2)
+    )
+    assert os.getpid() not in first | second
     assert 1 <= len(first | second) <= 2
+
+
+def test_results_may_come_in_any_order():
+    def backwards(function, tasks):
+        return reversed([function(task) for task in tasks])
+
+    divided = accelnn.numerical_gradient(rosenbrock, X.copy(), workers=backwards)
+    np.testing.assert_array_equal(divided, accelnn.numerical_gradient(rosenbrock, X.copy()))
+
+
+def test_a_map_that_loses_results_is_refused():
+    def lossy(function, tasks):
+        return [function(task) for task in list(tasks)[1:]]
+
+    with pytest.raises(ValueError, match="workers must be a function like map: of 12 tasks"):
+        accelnn.numerical_gradient(rosenbrock, X, workers=lossy)
+
+
+def test_a_worker_with_another_state_is_found_out(monkeypatch):
+    import functions_to_send
+
+    accelnn.numerical_gradient(scaled, np.ones(3), workers=2)
+    monkeypatch.setattr(functions_to_send, "SCALE", 5.0)
+    with pytest.raises(ImpureFunctionError, match=r"at x it gave 3\.0 there and 15\.0 here"):
+        accelnn.numerical_gradient(scaled, np.ones(3), workers=2)
+
+
+def test_an_error_that_cannot_travel_arrives_as_text():
+    with pytest.raises(RuntimeError, match=r"f raised AwkwardError: .*too far"):
+        accelnn.numerical_gradient(fail_awkwardly, np.array([0.0, 2.0]), workers=2)
 
 
 def test_what_cannot_be_sent_runs_in_threads():
@@ -85,7 +108,7 @@ def test_chunks_are_tasks():
 
     def mapper(function, tasks):
         for task in tasks:
-            sizes.append(len(task[0]))
+            sizes.append(len(task[1]))
             yield function(task)
 
     accelnn.numerical_gradient(rosenbrock, np.zeros(10), workers=mapper, chunk_size=4)
@@ -97,7 +120,7 @@ def test_tasks_hold_indices_and_not_a_point_for_each():
 
     def mapper(function, tasks):
         for task in tasks:
-            numbers.append(sum(np.size(part) for part in task))
+            numbers.append(sum(np.size(part) for part in task[1:]))
             yield function(task)
 
     accelnn.numerical_gradient(np.sum, np.zeros(1000), workers=mapper)
@@ -150,10 +173,15 @@ def test_a_pool_in_the_place_of_its_map_is_told_apart():
 def test_a_script_without_a_guard_says_what_to_do(tmp_path):
     script = tmp_path / "script.py"
     script.write_text(
+        "import multiprocessing, sys\n"
         "import numpy as np, accelnn\n"
         "def f(x): return np.sum(x**2)\n"
         "print(accelnn.numerical_gradient(f, np.ones(3), workers=2).round(6))\n"
     )
-    run = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False)
-    guarded = run.returncode == 0 and "[2. 2. 2.]" in run.stdout
-    assert guarded or 'if __name__ == "__main__"' in run.stderr, run.stderr
+    environment = os.environ | {"PYTHONPATH": str(Path(accelnn.__file__).parents[1])}
+    run = subprocess.run(
+        [sys.executable, script], capture_output=True, text=True, check=False, env=environment
+    )
+    assert run.returncode != 0
+    assert 'if __name__ == "__main__"' in run.stderr, run.stderr
+    assert "\nRuntimeError: a worker process ended before its work was done" in run.stderr

@@ -12,7 +12,7 @@ from accelnn._typing import Array
 from accelnn.backends._engine import Dataset, Engine
 from accelnn.backends._spec import ACTIVATIONS, NetSpec
 from accelnn.backends.numpy import NumpyBackend
-from accelnn.errors import BackendUnavailableError
+from accelnn.errors import BackendUnavailableError, ImpureFunctionError
 
 __all__ = ["NumbaBackend"]
 
@@ -99,7 +99,15 @@ class NumbaBackend(NumpyBackend):
         from accelnn.backends.numba.kernels.points import evaluate_points
 
         x, out = np.asarray(x, order="C"), np.empty(moved.shape[:2])
-        self.team.run(lambda member: evaluate_points(member, f, x, columns, moved, out))
+        untouched = np.ones(self.threads, bool)
+
+        def evaluate(member: Any) -> None:
+            untouched[member.number] = evaluate_points(member, f, x, columns, moved, out)
+
+        self.team.run(evaluate)
+        if not untouched.all():
+            msg = "f changes its argument in place; let it work on a copy"
+            raise ImpureFunctionError(msg)
         return out
 
     def sigmoid_delta(self, x: Array, d: Array) -> Array:

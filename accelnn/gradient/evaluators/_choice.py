@@ -11,9 +11,10 @@ from accelnn._validation import as_floating, positive_int
 from accelnn.backends import Backend
 from accelnn.gradient._purity import (
     can_be_moved,
-    require_not_frozen,
+    is_compiled,
     require_pure,
     require_response,
+    require_rows_apart,
     require_untouched,
 )
 from accelnn.gradient.evaluators._base import Evaluator, Function, restored
@@ -43,15 +44,12 @@ class Start(NamedTuple):
         Whether it is proven that f depends on its argument alone, or it need not.
     probe : array
         What f was called with: x, or with ``batched=True`` one row that holds it.
-    given : object
-        What the caller handed over as x.
     """
 
     evaluator: Evaluator
     base: Any
     is_pure: bool
     probe: Array
-    given: object
 
     def repeats(self) -> bool:
         """Return whether f gives the same value at x once more."""
@@ -73,12 +71,14 @@ class Start(NamedTuple):
     def require_response(self, derivative: Array) -> None:
         """Refuse a function that never responded, unless that is known to be its own."""
         backend, f = self.evaluator.backend, self.evaluator.f
-        if 0 in derivative.shape or bool(backend.to_numpy(backend.xp.any(derivative != 0))):
+        if 0 in derivative.shape or (self.is_pure and not is_compiled(f)):
             return
-        if not self.is_pure:
+        if backend.owns(derivative):
+            responds = bool(backend.to_numpy(backend.xp.any(derivative != 0)))
+        else:
+            responds = bool(np.any(derivative != 0))
+        if not responds:
             require_response(backend, f, self.probe)
-        elif isinstance(self.evaluator, Compiled):
-            require_not_frozen(f, self.given)
 
 
 def make_evaluator(
@@ -126,6 +126,9 @@ def make_evaluator(
         result = f(probe)
         base = values.many(result, probe)[0, ...] if batched else values.one(result)
         require_untouched(backend, point, original)
+    base = _in_its_dtype(backend, f, base)
+    if batched:
+        require_rows_apart(backend, f, probe, base[None, ...])
     is_pure = in_place or require_pure(
         backend, f, given, probe, base[None, ...] if batched else base
     )
@@ -141,11 +144,18 @@ def make_evaluator(
         mapper = worker_map(count, f) if isinstance(count, int) else count
         parts = TASKS_EACH * count if isinstance(count, int) else PARTS
         evaluator = Workers(
-            backend, f, point, values, mapper=mapper, chunk_size=chunk_size, parts=parts
+            backend,
+            f,
+            point,
+            values,
+            base=base,
+            mapper=mapper,
+            chunk_size=chunk_size,
+            parts=parts,
         )
     # f(x), and of a copy what `require_pure` has called.
-    evaluator.count = 1 if in_place else 2 + is_pure
-    return Start(evaluator, base, is_pure, probe, given)
+    evaluator.count = 1 if in_place else 2 + is_pure + 2 * batched
+    return Start(evaluator, base, is_pure, probe)
 
 
 def _worker_count(workers: int | Mapper | None, *, batched: bool) -> int | Mapper:
@@ -162,6 +172,18 @@ def _worker_count(workers: int | Mapper | None, *, batched: bool) -> int | Mappe
         msg = f"workers must be an int or a function like map: pass the map method of this {name}"
         raise TypeError(msg)
     return usable_workers() if workers == -1 else positive_int(workers, "workers")
+
+
+def _in_its_dtype(backend: Backend, f: Function, base: Any) -> Any:
+    """Return f(x) in the dtype that Numba computes it in, which a Python number does not show."""
+    signatures = getattr(f, "nopython_signatures", None)
+    if (
+        not signatures
+        or not isinstance(base, float)
+        or str(signatures[-1].return_type) != "float32"
+    ):
+        return base
+    return backend.asarray(np.asarray(base, np.float32))
 
 
 def _own(backend: Backend, x: Array, *, is_complex: bool) -> Array:

@@ -13,7 +13,7 @@ __all__ = ["Compiled"]
 
 # Seconds that one call of the backend's should take: Ctrl-C is heard, and progress seen, after it.
 PIECE_SECONDS = 0.2
-FIRST_ROWS = 16
+FIRST_ROWS = 2
 
 
 class Compiled(Evaluator):

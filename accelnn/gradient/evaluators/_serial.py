@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from accelnn._typing import Array
+from accelnn.gradient._purity import require_untouched
 from accelnn.gradient.evaluators._base import Advance, Evaluator, restored
 
 __all__ = ["Serial"]
@@ -29,6 +30,8 @@ class Serial(Evaluator):
                 for index in place:
                     x[index] = original[index]
                 advance(1)
+            # What f has written elsewhere has gone into all values since.
+            require_untouched(backend, x, original)
         stacked = self.values.stack(values)
         shape = tuple(stacked.shape)[1:]
         return backend.xp.reshape(stacked, (len(rows), moved.shape[1], *shape))

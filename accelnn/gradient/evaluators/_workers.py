@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import pickle
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -10,15 +11,20 @@ import numpy as np
 
 from accelnn._typing import Array
 from accelnn.backends import Backend
+from accelnn.errors import ImpureFunctionError
 from accelnn.gradient.evaluators._base import Advance, Evaluator, Function, no_progress
 from accelnn.gradient.evaluators._serial import Serial
 from accelnn.gradient.evaluators._values import Values
 
 __all__ = ["Mapper", "Workers"]
 
-Task: TypeAlias = tuple[np.ndarray, Array]
-Mapper: TypeAlias = Callable[[Callable[[Task], Array], Iterable[Task]], Iterable[Array]]
-"""A function like `map`, whose results come in the order of the tasks."""
+Task: TypeAlias = tuple[int, np.ndarray, Array]
+Result: TypeAlias = tuple[int, Any, Array]
+Mapper: TypeAlias = Callable[[Callable[[Task], Result], Iterable[Task]], Iterable[Result]]
+"""A function like `map`; its results may come in any order."""
+
+# Values of f here and in a worker, which may sum in another order, agree to this part.
+SAME_VALUE = 1e-6
 
 # How many parts the work is cut into where nobody says: enough that fast workers get more of them.
 PARTS = 32
@@ -29,6 +35,8 @@ class Workers(Evaluator):
 
     Parameters
     ----------
+    base : array or number
+        f(x), as it is here.
     mapper : callable
         Like `map`.
     chunk_size : int or None
@@ -44,32 +52,75 @@ class Workers(Evaluator):
         x: Array,
         values: Values,
         *,
+        base: Any,
         mapper: Mapper,
         chunk_size: int | None,
         parts: int = PARTS,
     ) -> None:
         super().__init__(backend, f, x, values)
-        self.mapper, self.chunk_size, self.parts = mapper, chunk_size, parts
+        self.base, self.mapper = base, mapper
+        self.chunk_size, self.parts = chunk_size, parts
 
     def evaluate(self, columns: np.ndarray, moved: Array, advance: Advance) -> Array:
         """See `Evaluator.evaluate`."""
         rows = len(columns)
         size = self.chunk_size or -(-rows // self.parts)
         starts = range(0, rows, size)
-        tasks = [(columns[i : i + size], moved[i : i + size, ...]) for i in starts]
+        tasks = [
+            (start, columns[start : start + size], moved[start : start + size, ...])
+            for start in starts
+        ]
         work = partial(evaluate_task, self.backend, self.f, self.x, self.values)
-        found = []
-        for task, values in zip(tasks, self._results(work, tasks), strict=True):
-            found.append(values)
-            advance(len(task[0]))
-        return self.backend.xp.concat(found)
+        found: dict[int, Array] = {}
+        for start, at_x, values in self.mapper(work, tasks):
+            self._require_same(at_x)
+            found[start] = values
+            advance(values.shape[0])
+        if sorted(found) != list(starts):
+            msg = (
+                f"workers must be a function like map: of {len(tasks)} tasks it gave results of "
+                f"{len(found)}"
+            )
+            raise ValueError(msg)
+        self.count += len(tasks)
+        return self.backend.xp.concat([found[start] for start in starts])
 
-    def _results(self, work: Callable[[Task], Array], tasks: list[Task]) -> Iterator[Any]:
-        yield from self.mapper(work, tasks)
+    def _require_same(self, at_x: Any) -> None:
+        """Refuse a worker whose f is another, because its module is in another state there."""
+        backend = self.backend
+        here, there = (
+            np.asarray(backend.to_numpy(v) if backend.owns(v) else v) for v in (self.base, at_x)
+        )
+        with np.errstate(all="ignore"):
+            is_same = np.isclose(there, here, rtol=SAME_VALUE, atol=0.0, equal_nan=True)
+        if not is_same.all():
+            msg = (
+                f"f is another function in a worker than here: at x it gave {_show(there)} there "
+                f"and {_show(here)} here. A worker imports f anew, without what was changed since; "
+                f"hand over what it depends on, as functools.partial does"
+            )
+            raise ImpureFunctionError(msg)
 
 
-def evaluate_task(backend: Backend, f: Function, x: Array, values: Values, task: Task) -> Array:
+def evaluate_task(backend: Backend, f: Function, x: Array, values: Values, task: Task) -> Result:
     """Evaluate one after the other, on a copy of the point; this runs in a worker."""
     own = backend.xp.asarray(x, copy=True)
-    columns, moved = task
-    return Serial(backend, f, own, values)(columns, moved, no_progress)
+    start, columns, moved = task
+    try:
+        at_x = values.one(f(own))
+        return start, at_x, Serial(backend, f, own, values)(columns, moved, no_progress)
+    except Exception as error:  # noqa: BLE001 - whatever f raises is sent on
+        raise _sendable(error) from None
+
+
+def _sendable(error: Exception) -> Exception:
+    """Return an error as it is, or its text if it would not arrive in another process."""
+    try:
+        pickle.loads(pickle.dumps(error))  # noqa: S301 - our own bytes
+    except Exception:  # noqa: BLE001 - whatever its own code raises
+        return RuntimeError(f"f raised {type(error).__name__}: {error}")
+    return error
+
+
+def _show(value: np.ndarray) -> str:
+    return repr(value.item()) if value.size == 1 else f"an array of shape {value.shape}"

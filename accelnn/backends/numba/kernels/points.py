@@ -10,7 +10,8 @@ __all__ = ["evaluate_points"]
 def evaluate_points(member, f, x, columns, moved, out):
     """Write f at points that differ from `x` in a few coordinates, each thread for some rows.
 
-    Row i moves the coordinates ``columns[i]`` to ``moved[i, j]`` for its point j.
+    Row i moves the coordinates ``columns[i]`` to ``moved[i, j]`` for its point j. Return whether f
+    has left its argument as it was.
     """
     point = x.copy()
     flat, original = point.reshape(-1), x.copy().reshape(-1)
@@ -22,3 +23,7 @@ def evaluate_points(member, f, x, columns, moved, out):
             out[i, j] = f(point)
         for k in range(columns.shape[1]):
             flat[columns[i, k]] = original[columns[i, k]]
+    for i in range(flat.size):  # noqa: SIM110 - which Numba compiles to a loop
+        if flat[i] != original[i]:
+            return False
+    return True
