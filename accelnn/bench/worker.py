@@ -108,18 +108,18 @@ def peak_memory() -> float | None:
 
 def main() -> None:
     """Answer until nobody can ask any more."""
-    answers = _take_stdout()
+    answers, questions = _take_stdout(), _take_stdin()
     desk = Desk()
     requests: queue.SimpleQueue[str] = queue.SimpleQueue()
-    threading.Thread(target=_read, args=(requests,), daemon=True).start()
+    threading.Thread(target=_read, args=(questions, requests), daemon=True).start()
     while True:
         answer = desk.answer(json.loads(requests.get()))
         print(json.dumps(answer), file=answers, flush=True)
 
 
-def _read(requests: "queue.SimpleQueue[str]") -> None:
+def _read(questions: TextIO, requests: "queue.SimpleQueue[str]") -> None:
     """Hand on requests; end in the middle of a job if who asked is gone, however it ended."""
-    for line in sys.stdin:
+    for line in questions:
         requests.put(line)
     if hasattr(os, "killpg") and os.getpgrp() == os.getpid():
         # With the processes that a job has started.
@@ -132,6 +132,18 @@ def _take_stdout() -> TextIO:
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     return answers
+
+
+def _take_stdin() -> TextIO:
+    """Return standard input as it was, and leave an empty one.
+
+    A process that is forked closes the one it inherits, and would wait for whoever reads it here.
+    """
+    questions = os.fdopen(os.dup(0), encoding="utf-8")
+    empty = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(empty, 0)
+    os.close(empty)
+    return questions
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Workers that do not do what they should, seen from the process that asks them."""
 
+import multiprocessing
 import os
 import subprocess
 import sys
@@ -87,6 +88,7 @@ def test_one_that_only_closes_its_output_is_ended(monkeypatch):
 
 def test_what_packages_print_is_no_answer():
     code = """
+import multiprocessing
 import os
 from accelnn.bench import worker
 desk = worker.Desk
@@ -128,3 +130,18 @@ def test_threads_and_blas_are_set_before_a_worker_starts(monkeypatch):
             assert environment[name] == threads
     assert one["XLA_FLAGS"] == "--xla_dump_to=x --xla_cpu_multi_thread_eigen=false"
     assert two["XLA_FLAGS"] == "--xla_dump_to=x"
+
+
+@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="no fork")
+def test_a_job_may_fork_while_the_next_request_is_waited_for():
+    code = """
+import multiprocessing
+from accelnn.bench import worker
+def do_repeat(self):
+    with multiprocessing.get_context("fork").Pool(2) as pool:
+        return {"seconds": sum(pool.map(abs, [-1.0, -2.0]))}
+worker.Desk.do_repeat = do_repeat
+worker.main()
+"""
+    with Worker(1, timeout=30.0, command=python(code)) as worker:
+        assert worker.ask("repeat") == {"seconds": 3.0}
