@@ -72,7 +72,11 @@ def check_gradient(
     """
     if function is not None:
         with friendly_errors():
-            reports = {"x": _of_function(function, gradient_name, at, shape, seed, mode, backend)}
+            if ":" not in function:
+                msg = f"FUNCTION must be MODULE:NAME, got {function!r}"
+                raise ValueError(msg)
+            x = get_backend(backend).asarray(_point(at, shape, seed), dtype)
+            reports = {"x": _of_function(function, gradient_name, x, mode, get_backend(backend))}
     else:
         if any(option is not None for option in (gradient_name, at, shape)):
             msg = "--gradient, --at and --shape belong to a FUNCTION, and none is given"
@@ -86,21 +90,15 @@ def check_gradient(
 def _of_function(
     function: str,
     gradient_name: str | None,
-    at: str | None,
-    shape: str | None,
-    seed: int,
+    x: Array,
     mode: str,
-    backend: str,
+    backend: Backend,
 ) -> GradientReport:
-    if ":" not in function:
-        msg = f"FUNCTION must be MODULE:NAME, got {function!r}"
-        raise ValueError(msg)
     f = _load(function)
     module, _, name = function.partition(":")
     wanted = gradient_name or f"{name}_grad"
     gradient = _load(wanted if ":" in wanted else f"{module}:{wanted}")
-    where = get_backend(backend)
-    return _report(f, gradient, where.asarray(_point(at, shape, seed)), mode, where)
+    return _report(f, gradient, x, mode, backend)
 
 
 def _load(name: str) -> Any:

@@ -154,6 +154,9 @@ def check_gradient(
     >>> report.passed, report.comparisons
     (True, 16)
     """
+    if rtol is not None and not (isinstance(rtol, int | float) and 0.0 <= rtol < math.inf):
+        msg = f"rtol must be a number from 0 on, or None, got {rtol!r}"
+        raise ValueError(msg)
     options: dict[str, Any] = {
         "mode": mode,
         "directions": directions,

@@ -269,3 +269,9 @@ def test_the_worst_coordinate_is_one_that_was_looked_at_closely():
     wrong[7] *= 1.5
     with np.errstate(all="ignore"), pytest.raises(GradientCheckError, match=r"worst at x\[7\]: "):
         accelnn.check_gradient(lambda x: np.sum(np.log(x)), wrong, x, mode="full")
+
+
+@pytest.mark.parametrize("rtol", [-1.0, float("inf"), float("nan"), "a"])
+def test_a_tolerance_must_be_one(rtol):
+    with pytest.raises(ValueError, match="rtol must be a number from 0 on"):
+        accelnn.check_gradient(np.sum, np.ones(2), np.ones(2), rtol=rtol)

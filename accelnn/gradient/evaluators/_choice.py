@@ -117,8 +117,8 @@ def make_evaluator(
     count = _worker_count(workers, batched=batched)
     values = Values(backend, is_complex=is_complex, scalar=scalar)
     is_serial = not batched and count == 1
-    is_compiled = is_serial and scalar and not is_complex and backend.can_compile(f)
-    in_place = is_serial and not is_complex and not is_compiled and can_be_moved(backend, given)
+    in_loops = is_serial and scalar and not is_complex and backend.can_compile(f)
+    in_place = is_serial and not is_complex and not in_loops and can_be_moved(backend, given)
     point = x if in_place else _own(backend, x, is_complex=is_complex)
 
     probe = point[None, ...] if batched else point
@@ -136,7 +136,7 @@ def make_evaluator(
     evaluator: Evaluator
     if batched:
         evaluator = Batched(backend, f, point, values, chunk_size)
-    elif is_compiled:
+    elif in_loops:
         evaluator = Compiled(backend, f, point, values)
     elif is_serial:
         evaluator = Serial(backend, f, point, values)
