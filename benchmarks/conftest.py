@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from accelnn.bench._machine import usable_processors
+from accelnn._processors import usable_processors
 from accelnn.bench._task import Task
 from accelnn.bench._workers import MissingPeer, Worker
 

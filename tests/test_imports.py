@@ -14,6 +14,7 @@ import accelnn
 HEAVY = (
     "numba", "cupy", "scipy", "matplotlib", "sklearn", "rich", "click", "pooch", "safetensors",
     "requests", "llvmlite", "array_api_strict", "pytest", "importlib.metadata", "asyncio",
+    "multiprocessing", "concurrent.futures",
 )  # fmt: skip
 TRAIN = """
 import numpy as np

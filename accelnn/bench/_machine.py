@@ -1,23 +1,16 @@
 """What a table of times must have above it."""
 
 import importlib.metadata
-import os
 import platform
 from collections.abc import Sequence
 from pathlib import Path
 
+from accelnn._processors import usable_processors
 from accelnn._version import __version__
 
-__all__ = ["describe_machine", "usable_processors"]
+__all__ = ["describe_machine"]
 
 PACKAGES = ("numpy", "numba", "torch", "jax", "scikit-learn", "scipy", "numdifftools")
-
-
-def usable_processors() -> int:
-    """Return how many processors this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def describe_machine(data: Sequence[str]) -> dict[str, str]:

@@ -6,7 +6,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from accelnn.bench._machine import describe_machine, usable_processors
+from accelnn._processors import usable_processors
+from accelnn.bench._machine import describe_machine
 from accelnn.bench._plan import Case
 from accelnn.bench._results import Measurement, Problem, Report
 from accelnn.bench._workers import MissingPeer, Worker, WorkerError

@@ -12,7 +12,6 @@ from accelnn.backends import Backend, BackendLike, resolve
 from accelnn.gradient._complex import Change, require_agreement
 from accelnn.gradient._differentiate import SHORTEST_MOVE_ULPS
 from accelnn.gradient._extrapolation import Estimate, extrapolate
-from accelnn.gradient._numerical import flat_steps
 from accelnn.gradient._purity import require_pure, require_response
 from accelnn.gradient._steps import check_method, machine_epsilon, stencil, step_sizes
 from accelnn.gradient.evaluators import Function, Values, no_progress
@@ -75,8 +74,6 @@ def numerical_diff(
     backend = resolve(backend, x)
     given, x = x, as_floating(backend, x)
     check_finite(backend, x, "x")
-    if step is not None and not isinstance(step, int | float | np.number):
-        step = backend.xp.reshape(flat_steps(backend, step, tuple(x.shape)), x.shape)
     value = _value_at(backend, f, x)
     point = backend.xp.asarray(x, copy=True)
 

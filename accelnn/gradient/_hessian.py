@@ -52,8 +52,8 @@ def numerical_hessian(
     f : callable
         As in `numerical_gradient`.
     x : array_like
-        As in `numerical_gradient`; its n coordinates take n² + n evaluations (central), half as
-        many (one-sided, n² + 3n), n² + n (complex), or 2n² for each step (richardson).
+        As in `numerical_gradient`; its n coordinates take n² + n evaluations (central, complex),
+        (n² + 3n) / 2 (one-sided), or 2n² for each step (richardson).
     method : {"central", "forward", "backward", "complex", "richardson"}, default "central"
         Which differences. ``"complex"`` is the central difference of the complex-step derivative,
         good to about ten digits; ``"richardson"`` extrapolates central second differences.

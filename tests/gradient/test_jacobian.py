@@ -87,7 +87,9 @@ def test_a_banded_jacobian_takes_as_many_moves_as_it_has_bands(method, batched, 
     pattern = np.abs(np.subtract.outer(np.arange(n), np.arange(n))) <= 1
     expected = np.diag(2.0 * x) + 3.0 * np.eye(n, k=-1) - np.diag(np.cos(x[1:]), k=1)
     if as_sparse:
-        pattern = pytest.importorskip("scipy.sparse").csr_array(pattern)
+        pattern = pytest.importorskip("scipy.sparse", reason="scipy is not installed").csr_array(
+            pattern
+        )
     found = accelnn.numerical_jacobian(banded, x, method=method, batched=batched, sparsity=pattern)
     if as_sparse:
         assert found.nnz == 3 * n - 2
@@ -108,7 +110,7 @@ def test_a_random_pattern_is_grouped_without_collisions():
 
 
 def test_a_sparse_pattern_may_name_a_place_twice():
-    sparse = pytest.importorskip("scipy.sparse")
+    sparse = pytest.importorskip("scipy.sparse", reason="scipy is not installed")
     pattern = sparse.coo_array((np.ones(4), ([0, 1, 2, 0], [0, 1, 2, 0])), shape=(3, 3))
     x = np.array([1.0, 2.0, 3.0])
     found = accelnn.numerical_jacobian(lambda x: x**2, x, sparsity=pattern)

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from accelnn._processors import usable_processors
 from accelnn._typing import Array
 from accelnn._validation import as_floating, positive_int
 from accelnn.backends import Backend
@@ -20,7 +21,6 @@ from accelnn.gradient._purity import (
 from accelnn.gradient.evaluators._base import Evaluator, Function, restored
 from accelnn.gradient.evaluators._batched import Batched
 from accelnn.gradient.evaluators._compiled import Compiled
-from accelnn.gradient.evaluators._pool import usable_workers, worker_map
 from accelnn.gradient.evaluators._serial import Serial
 from accelnn.gradient.evaluators._values import Values
 from accelnn.gradient.evaluators._workers import PARTS, Mapper, Workers
@@ -141,7 +141,7 @@ def make_evaluator(
     elif is_serial:
         evaluator = Serial(backend, f, point, values)
     else:
-        mapper = worker_map(count, f) if isinstance(count, int) else count
+        mapper = _worker_map(count, f) if isinstance(count, int) else count
         parts = TASKS_EACH * count if isinstance(count, int) else PARTS
         evaluator = Workers(
             backend,
@@ -171,7 +171,14 @@ def _worker_count(workers: int | Mapper | None, *, batched: bool) -> int | Mappe
         name = type(workers).__name__
         msg = f"workers must be an int or a function like map: pass the map method of this {name}"
         raise TypeError(msg)
-    return usable_workers() if workers == -1 else positive_int(workers, "workers")
+    return usable_processors() if workers == -1 else positive_int(workers, "workers")
+
+
+def _worker_map(count: int, f: Function) -> Mapper:
+    # Here, because it imports multiprocessing, which `import accelnn` is not to wait for.
+    from accelnn.gradient.evaluators._pool import worker_map
+
+    return worker_map(count, f)
 
 
 def _in_its_dtype(backend: Backend, f: Function, base: Any) -> Any:

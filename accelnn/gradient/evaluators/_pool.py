@@ -14,18 +14,11 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from typing import Any
 
-__all__ = ["usable_workers", "worker_map"]
+__all__ = ["worker_map"]
 
 # Processes take long to start, so that a pool stays for the next call.
 _pools: dict[int, ProcessPoolExecutor] = {}
 _lock = threading.Lock()
-
-
-def usable_workers() -> int:
-    """Return how many processors this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def worker_map(
