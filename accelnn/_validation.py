@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from accelnn._typing import Array, ArrayLike, Rng
-from accelnn.backends import Backend, dtype_name
+from accelnn.backends import Backend, dtype_name, is_floating
 
 __all__ = [
     "ROWS",
@@ -72,11 +72,10 @@ def _holds_real_numbers(backend: Backend, array: Array) -> bool:
 def as_floating(backend: Backend, x: ArrayLike, name: str = "x", dtype: Any = None) -> Array:
     """Return `x` as a floating array: cast to `dtype`, or else integers promoted to float64."""
     array = as_array(backend, x, name)
-    xp = backend.xp
-    if dtype is None and xp.isdtype(array.dtype, "real floating"):
+    if dtype is None and is_floating(array.dtype):
         return array
     wanted = backend.dtype(dtype or "float64")
-    return array if array.dtype == wanted else xp.astype(array, wanted)
+    return array if array.dtype == wanted else backend.xp.astype(array, wanted)
 
 
 def as_scalar(backend: Backend, value: Any, name: str = "f(x)") -> Any:
@@ -164,7 +163,7 @@ def check_labels(backend: Backend, t: Array, n_classes: int, name: str = "t") ->
 
 def check_finite(backend: Backend, x: Array, name: str) -> None:
     """Raise ValueError naming the first NaN or infinity."""
-    if not backend.xp.isdtype(x.dtype, "real floating"):
+    if not is_floating(x.dtype):
         return
     finite = backend.xp.isfinite(x)
     if bool(backend.to_numpy(backend.xp.all(finite))):

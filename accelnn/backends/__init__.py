@@ -1,6 +1,6 @@
 """Backends: whose arrays and whose kernels compute."""
 
-from accelnn.backends._base import Backend, dtype_name
+from accelnn.backends._base import Backend, dtype_name, is_floating
 from accelnn.backends._engine import DIFFERENCES, Dataset, Engine, Optimizer, TrainingState
 from accelnn.backends._registry import BackendInfo, list_backends, register_backend
 from accelnn.backends._resolve import (
@@ -26,6 +26,7 @@ __all__ = [
     "TrainingState",
     "dtype_name",
     "get_backend",
+    "is_floating",
     "list_backends",
     "register_backend",
     "resolve",

@@ -294,10 +294,23 @@ def dtype_name(dtype: Any) -> str:
     """Return the plain name ("float32") of a dtype of any array library."""
     if isinstance(dtype, str):
         return dtype
+    if isinstance(dtype, np.dtype):
+        return _numpy_name(dtype)
     try:
         return str(np.dtype(dtype).name)
     except TypeError:
         return str(dtype).rpartition(".")[2]
+
+
+# NumPy takes microseconds to name a dtype, and there are a handful of them.
+@functools.cache
+def _numpy_name(dtype: np.dtype[Any]) -> str:
+    return str(dtype.name)
+
+
+def is_floating(dtype: Any) -> bool:
+    """Return whether a dtype of any array library is real and floating."""
+    return dtype_name(dtype).startswith("float")
 
 
 def _is_array(x: object) -> bool:

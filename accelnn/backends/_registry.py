@@ -1,5 +1,6 @@
 """Which backends exist: ours, registered ones, and those that installed packages announce."""
 
+import functools
 import importlib
 import threading
 from collections.abc import Iterator
@@ -181,6 +182,7 @@ def inferable() -> Iterator[Backend | type[Backend]]:
     yield from (candidate for candidate in candidates if candidate.inferred)
 
 
+@functools.cache
 def _load(path: str) -> type[Backend]:
     module, _, attribute = path.partition(":")
     cls: type[Backend] = getattr(importlib.import_module(module), attribute)

@@ -14,8 +14,8 @@ from accelnn.gradient._purity import (
     can_be_moved,
     is_compiled,
     require_pure,
+    require_pure_rows,
     require_response,
-    require_rows_apart,
     require_untouched,
 )
 from accelnn.gradient.evaluators._base import Evaluator, Function, restored
@@ -121,17 +121,25 @@ def make_evaluator(
     in_place = is_serial and not is_complex and not in_loops and can_be_moved(backend, given)
     point = x if in_place else _own(backend, x, is_complex=is_complex)
 
+    calls = 0
+
+    def counted(x: Array) -> Any:
+        nonlocal calls
+        calls += x.shape[0] if batched else 1
+        return f(x)
+
     probe = point[None, ...] if batched else point
     with restored(backend, point) as original:
-        result = f(probe)
+        result = counted(probe)
         base = values.many(result, probe)[0, ...] if batched else values.one(result)
         require_untouched(backend, point, original)
     base = _in_its_dtype(backend, f, base)
-    if batched:
-        require_rows_apart(backend, f, probe, base[None, ...])
-    is_pure = in_place or require_pure(
-        backend, f, given, probe, base[None, ...] if batched else base
-    )
+    if in_place:
+        is_pure = True
+    elif batched:
+        is_pure = require_pure_rows(backend, counted, given, probe, base[None, ...])
+    else:
+        is_pure = require_pure(backend, counted, given, probe, base)
 
     evaluator: Evaluator
     if batched:
@@ -153,8 +161,7 @@ def make_evaluator(
             chunk_size=chunk_size,
             parts=parts,
         )
-    # f(x), and of a copy what `require_pure` has called.
-    evaluator.count = 1 if in_place else 2 + is_pure + 2 * batched
+    evaluator.count = calls
     return Start(evaluator, base, is_pure, probe)
 
 
