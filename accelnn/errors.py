@@ -13,6 +13,7 @@ __all__ = [
     "DivergenceWarning",
     "GradientCheckError",
     "ImpureFunctionError",
+    "InconclusiveCheckWarning",
     "MissingDependencyError",
     "StagnationWarning",
 ]
@@ -71,3 +72,7 @@ class DivergenceWarning(RuntimeWarning):
 
 class StagnationWarning(RuntimeWarning):
     """An iteration did not move although the gradient is not small; the step is too small."""
+
+
+class InconclusiveCheckWarning(RuntimeWarning):
+    """A gradient was checked against a function whose noise is larger than its slopes."""

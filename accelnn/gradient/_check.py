@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
@@ -12,7 +13,8 @@ import numpy as np
 from accelnn._typing import Array, ArrayLike, Rng
 from accelnn._validation import as_floating, check_finite, generator, positive_int
 from accelnn.backends import Backend, BackendLike
-from accelnn.errors import GradientCheckError
+from accelnn.errors import GradientCheckError, InconclusiveCheckWarning
+from accelnn.gradient._far import is_hidden, look_further
 from accelnn.gradient._foreign import at_home
 from accelnn.gradient._probe import Place, Probe, severity
 
@@ -48,6 +50,9 @@ class GradientReport:
         Number of directions or coordinates compared.
     name : str
         Of the array that holds the worst place; "x" unless there are several.
+    is_conclusive : bool
+        False where nothing was found wrong, but the noise of `f` hides slopes everywhere that are
+        as large as those it has.
     """
 
     passed: bool
@@ -60,6 +65,14 @@ class GradientReport:
     noise_floor: float
     comparisons: int
     name: str = "x"
+    is_conclusive: bool = True
+
+    @property
+    def verdict(self) -> Literal["right", "WRONG", "inconclusive"]:
+        """The result in a word."""
+        if not self.passed:
+            return "WRONG"
+        return "right" if self.is_conclusive else "inconclusive"
 
     @property
     def severity(self) -> float:
@@ -73,7 +86,7 @@ class GradientReport:
             else ("along a direction" + f" of {self.name}" * (self.name != "x"))
         )
         return (
-            f"{'right' if self.passed else 'WRONG'} gradient ({self.mode}, {self.comparisons} "
+            f"{self.verdict} gradient ({self.mode}, {self.comparisons} "
             f"compared); worst {where}: analytic {self.analytic:.10g}, numerical "
             f"{self.numerical:.10g}, error {self.error:.3g}, tolerance {self.tolerance:.3g}, "
             f"noise floor {self.noise_floor:.3g}"
@@ -135,6 +148,11 @@ def check_gradient(
     accelnn.errors.ImpureFunctionError
         If a copy of `x` must be moved and `f` does not depend on its argument alone.
 
+    Warns
+    -----
+    accelnn.errors.InconclusiveCheckWarning
+        If nothing was found wrong because `f` is too noisy, as 1e9 + x² is in float32.
+
     Examples
     --------
     >>> import numpy as np, accelnn
@@ -170,6 +188,9 @@ def check_gradient(
         report = _check_one(*at_home(backend, f, grad, x), **options)
     if not report.passed:
         raise GradientCheckError(str(report), report=report)
+    if not report.is_conclusive:
+        msg = f"{report}: the noise of f hides its slopes; compute f in a more precise dtype"
+        warnings.warn(msg, InconclusiveCheckWarning, stacklevel=2)
     return report
 
 
@@ -200,7 +221,11 @@ def _check_each(
         report = _check_one(*home, **options)
         reports.append(replace(report, name=name))
     worst = max(reports, key=lambda report: report.severity)
-    return replace(worst, comparisons=sum(report.comparisons for report in reports))
+    return replace(
+        worst,
+        comparisons=sum(report.comparisons for report in reports),
+        is_conclusive=all(report.is_conclusive for report in reports),
+    )
 
 
 def _check_one(
@@ -254,6 +279,11 @@ def _verdict(mode: Mode, probe: Probe, places: Iterable[Place]) -> GradientRepor
             # Certainly wrong; the places after it were not looked at closely.
             found = [found[i]] * len(found)
             break
+    is_conclusive = True
+    if all(comparison.severity <= 1.0 and is_hidden(comparison) for comparison, _ in found):
+        sights = [look_further(probe, place, comparison) for comparison, place in found]
+        is_conclusive = any(sight.is_clear for sight in sights)
+        found = [(sight.comparison, place) for sight, (_, place) in zip(sights, found, strict=True)]
     worst, place = max(found, key=lambda pair: pair[0].severity)
     return GradientReport(
         passed=worst.severity <= 1.0,
@@ -265,6 +295,7 @@ def _verdict(mode: Mode, probe: Probe, places: Iterable[Place]) -> GradientRepor
         tolerance=worst.tolerance,
         noise_floor=worst.noise_floor,
         comparisons=len(found),
+        is_conclusive=is_conclusive,
     )
 
 

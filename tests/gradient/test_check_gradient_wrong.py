@@ -2,12 +2,13 @@
 
 import math
 import re
+import warnings
 
 import numpy as np
 import pytest
 
 import accelnn
-from accelnn.errors import GradientCheckError, ImpureFunctionError
+from accelnn.errors import GradientCheckError, ImpureFunctionError, InconclusiveCheckWarning
 from accelnn.gradient import GradientReport
 
 MODES = ("directional", "sampled", "full")
@@ -275,3 +276,48 @@ def test_the_worst_coordinate_is_one_that_was_looked_at_closely():
 def test_a_tolerance_must_be_one(rtol):
     with pytest.raises(ValueError, match="rtol must be a number from 0 on"):
         accelnn.check_gradient(np.sum, np.ones(2), np.ones(2), rtol=rtol)
+
+
+@_everywhere
+@pytest.mark.parametrize("offset", [1e3, 1e5, 1e6])
+def test_a_zero_gradient_does_not_hide_in_the_noise_of_single_precision(offset, mode):
+    """At usual steps 1e6 + x² moves by less than its rounding, at longer ones it does not."""
+    x = np.array([1.0, -2.0, 0.5], np.float32)
+
+    def f(x):
+        return np.float32(offset) + np.sum(x**2)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", InconclusiveCheckWarning)
+        assert accelnn.check_gradient(f, lambda x: 2 * x, x, mode=mode).passed
+    with pytest.raises(GradientCheckError):
+        accelnn.check_gradient(f, np.zeros_like, x, mode=mode)
+
+
+@_everywhere
+@pytest.mark.parametrize("factor", [1.0, 0.5])
+def test_noise_that_hides_every_slope_is_said(factor, mode):
+    x = np.array([1.0, -2.0, 0.5], np.float32)
+
+    def f(x):
+        return np.float32(1e8) + np.sum(x**2)
+
+    with pytest.warns(InconclusiveCheckWarning, match="more precise dtype"):
+        report = accelnn.check_gradient(f, lambda x: np.float32(2 * factor) * x, x, mode=mode)
+    assert report.verdict == "inconclusive"
+    assert report.passed
+    assert not report.is_conclusive
+    assert str(report).startswith("inconclusive gradient")
+
+
+@_everywhere
+def test_one_array_of_several_may_be_inconclusive(mode):
+    x = {"a": np.float64([1.0, 2.0]), "b": np.float32([1.0, 2.0])}
+
+    def f(p):
+        return np.sum(p["a"] ** 2) + float(np.float32(1e9) + np.sum(p["b"] ** 2))
+
+    with pytest.warns(InconclusiveCheckWarning):
+        report = accelnn.check_gradient(f, lambda p: {k: 2 * v for k, v in p.items()}, x, mode=mode)
+    assert report.passed
+    assert report.verdict == "inconclusive"
