@@ -24,6 +24,7 @@ __all__ = [
     "generator",
     "on_host",
     "positive_int",
+    "require_callable",
 ]
 
 # What nets compute in.
@@ -184,6 +185,13 @@ def flatten_hint(shape: tuple[int, ...]) -> str:
     if len(shape) <= ROWS:
         return ""
     return f"; flatten it with x.reshape({shape[0]}, {math.prod(shape[1:])})"
+
+
+def require_callable(f: object, name: str = "f") -> None:
+    """Raise TypeError unless `f` can be called."""
+    if not callable(f):
+        msg = f"{name} must be a function of x, got {f!r}"
+        raise TypeError(msg)
 
 
 def positive_int(value: object, name: str) -> int:

@@ -10,7 +10,7 @@ from typing import Any, Literal, overload
 import numpy as np
 
 from accelnn._typing import Array, ArrayLike
-from accelnn._validation import as_floating, as_number, as_scalar, check_finite
+from accelnn._validation import as_floating, as_number, as_scalar, check_finite, require_callable
 from accelnn.backends import Backend, BackendLike, resolve
 from accelnn.errors import DivergenceWarning, StagnationWarning
 from accelnn.gradient import numerical_gradient
@@ -141,6 +141,7 @@ def gradient_descent(
     >>> bool(np.abs(x).max() < 1e-8)
     True
     """
+    require_callable(f)
     backend = resolve(backend, init_x)
     start = backend.xp.asarray(as_floating(backend, init_x, "init_x"), copy=True)
     check_finite(backend, start, "init_x")

@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 
 from accelnn._typing import Array, ArrayLike, Rng
-from accelnn._validation import as_floating, check_finite, generator, positive_int
+from accelnn._validation import as_floating, check_finite, generator, positive_int, require_callable
 from accelnn.backends import Backend, BackendLike
 from accelnn.errors import GradientCheckError, InconclusiveCheckWarning
 from accelnn.gradient._far import is_hidden, look_further
@@ -172,6 +172,7 @@ def check_gradient(
     >>> report.passed, report.comparisons
     (True, 16)
     """
+    require_callable(f)
     if rtol is not None and not (isinstance(rtol, int | float) and 0.0 <= rtol < math.inf):
         msg = f"rtol must be a number from 0 on, or None, got {rtol!r}"
         raise ValueError(msg)
@@ -205,8 +206,8 @@ def _check_each(
     gradients = grad(x) if callable(grad) else grad
     keys = set(gradients) if isinstance(gradients, Mapping) else None
     if keys != set(x):
-        found = "no mapping" if keys is None else f"the keys {sorted(keys)}"
-        msg = f"x has the keys {sorted(x)}, and the gradient has {found}"
+        found = "no mapping" if keys is None else f"the keys {sorted(keys, key=str)}"
+        msg = f"x has the keys {sorted(x, key=str)}, and the gradient has {found}"
         raise ValueError(msg)
     if not x:
         msg = "x is empty: there is nothing to check"

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from accelnn._typing import Array, ArrayLike
-from accelnn._validation import as_floating, check_finite, on_host
+from accelnn._validation import as_floating, check_finite, on_host, require_callable
 from accelnn.backends import Backend, BackendLike, resolve
 from accelnn.gradient._complex import Change, require_agreement
 from accelnn.gradient._differentiate import SHORTEST_MOVE_ULPS
@@ -70,6 +70,7 @@ def numerical_diff(
     >>> accelnn.numerical_diff(lambda x: x**2, [1.0, 3.0]).round(6)
     array([2., 6.])
     """
+    require_callable(f)
     check_method(method)
     backend = resolve(backend, x)
     given, x = x, as_floating(backend, x)

@@ -19,7 +19,7 @@ from accelnn.gradient._noise import measure_noise
 from accelnn.gradient._numerical import Problem, flat_steps, pose
 from accelnn.gradient._result import Flag
 from accelnn.gradient._steps import IMAGINARY_STEP, machine_epsilon, stencil, step_sizes
-from accelnn.gradient.evaluators import Advance, Mapper, no_progress
+from accelnn.gradient.evaluators import Advance, HasMap, Mapper, no_progress
 
 __all__ = ["numerical_hessian"]
 
@@ -38,7 +38,7 @@ def numerical_hessian(
     method: str = "central",
     step: float | ArrayLike | None = None,
     bounds: tuple[ArrayLike | None, ArrayLike | None] | None = None,
-    workers: int | Mapper | None = None,
+    workers: int | Mapper | HasMap | None = None,
     batched: bool = False,
     chunk_size: int | None = None,
     full_output: bool = False,

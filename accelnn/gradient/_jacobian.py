@@ -15,7 +15,7 @@ from accelnn.gradient._complex import Slopes, require_complex_safe
 from accelnn.gradient._numerical import Problem, pose
 from accelnn.gradient._schemes import difference_scheme
 from accelnn.gradient._steps import machine_epsilon, step_sizes
-from accelnn.gradient.evaluators import Mapper
+from accelnn.gradient.evaluators import HasMap, Mapper
 
 __all__ = ["numerical_jacobian"]
 
@@ -28,7 +28,7 @@ def numerical_jacobian(
     step: float | ArrayLike | None = None,
     bounds: tuple[ArrayLike | None, ArrayLike | None] | None = None,
     sparsity: Any = None,
-    workers: int | Mapper | None = None,
+    workers: int | Mapper | HasMap | None = None,
     batched: bool = False,
     chunk_size: int | None = None,
     full_output: bool = False,

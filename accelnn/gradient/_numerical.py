@@ -10,14 +10,14 @@ import numpy as np
 
 from accelnn._progress import progress_bar
 from accelnn._typing import Array, ArrayLike
-from accelnn._validation import as_array, as_floating, check_finite, on_host
+from accelnn._validation import as_array, as_floating, check_finite, on_host, require_callable
 from accelnn.backends import Backend, BackendLike, resolve
 from accelnn.gradient._bounds import Bounds, read_bounds
 from accelnn.gradient._complex import Slopes, require_complex_safe
 from accelnn.gradient._differentiate import Derivatives, differentiate
 from accelnn.gradient._result import DerivativeResult, Flag
 from accelnn.gradient._steps import check_method
-from accelnn.gradient.evaluators import Mapper, Start, make_evaluator
+from accelnn.gradient.evaluators import HasMap, Mapper, Start, make_evaluator
 
 __all__ = ["Problem", "flat_steps", "numerical_gradient", "pose"]
 
@@ -29,7 +29,7 @@ def numerical_gradient(
     method: str = "central",
     step: float | ArrayLike | None = None,
     bounds: tuple[ArrayLike | None, ArrayLike | None] | None = None,
-    workers: int | Mapper | None = None,
+    workers: int | Mapper | HasMap | None = None,
     batched: bool = False,
     chunk_size: int | None = None,
     full_output: bool = False,
@@ -64,11 +64,11 @@ def numerical_gradient(
         Numbers, arrays like `x`, or None. No coordinate leaves them: a central difference without
         room becomes one of second order on the other side, a one-sided one turns round, and steps
         that fit on neither side are made smaller.
-    workers : int or callable, optional
+    workers : int, callable or pool, optional
         Evaluate in so many workers, -1 for one each usable processor: processes, or threads where
-        `f` cannot be pickled. Or a function like `map` that runs ``workers(function, iterable)``:
-        the map of a `multiprocessing.Pool`, of an executor of `concurrent.futures` or mpi4py.
-        It gets chunks of coordinates.
+        `f` cannot be pickled. Or a function like `map` that runs ``workers(function, iterable)``,
+        or what has one: a `multiprocessing.Pool`, an executor of `concurrent.futures` or mpi4py, a
+        `joblib.Parallel`, a Dask client. It gets chunks of coordinates.
     batched : bool, default False
         Evaluate many points in one call of `f`.
     chunk_size : int, optional
@@ -213,6 +213,7 @@ def pose(
 
     `options` are those of `make_evaluator`.
     """
+    require_callable(f)
     check_method(method)
     backend = resolve(backend, x)
     given, x = x, as_array(backend, x)

@@ -32,7 +32,7 @@ GOLDEN = (5.0**0.5 - 1.0) / 2.0
 
 def can_be_moved(backend: Backend, x: object) -> bool:
     """Return whether single coordinates of `x` can be set in place without losing digits."""
-    return _writable(backend, x) and is_floating(x.dtype)  # type: ignore[attr-defined]
+    return _writable(backend, x) and is_floating(x.dtype) and not _overlaps(x)  # type: ignore[attr-defined]
 
 
 def require_pure(
@@ -180,6 +180,14 @@ def _writable(backend: Backend, x: object) -> bool:
         return False
     flags = getattr(x, "flags", None)
     return bool(getattr(flags, "writeable", True))
+
+
+def _overlaps(x: Any) -> bool:
+    """Return whether elements lie at the same place, as those of sliding windows do."""
+    if not hasattr(x, "strides") or 0 in x.shape:
+        return False
+    span = sum((n - 1) * abs(stride) for n, stride in zip(x.shape, x.strides, strict=True))
+    return bool(span + x.itemsize < x.nbytes)
 
 
 def _while_shifted(

@@ -125,6 +125,8 @@ def module(tmp_path, monkeypatch):
         "def cubes(x): return np.sum(x**3)\n"
         "def cubes_grad(x): return 3.0 * x**2\n"
         "def wrong(x): return 3.0 * x**2 + (np.arange(x.size) == 1).reshape(x.shape)\n"
+        "def far_off(x): return np.float32(1e9) + np.sum(x**2)\n"
+        "def far_off_grad(x): return 2 * x\n"
         "limit = 3.0\n"
     )
     monkeypatch.chdir(tmp_path)
@@ -148,6 +150,13 @@ def test_a_wrong_gradient_is_found_and_placed(module):
     assert rows(result.output)["x"][2:4] == ["19.75", "18.75"]
 
 
+def test_noise_that_hides_the_gradient_is_said(module):
+    result = run(f"{module}:far_off", "--at", "1,2.5,-3", "--dtype", "float32")
+    assert result.exit_code == 0
+    assert rows(result.output)["x"][0] == "inconclusive"
+    assert "Try --dtype float64" in result.output
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -158,6 +167,8 @@ def test_a_wrong_gradient_is_found_and_placed(module):
         (["handwritten:cubes"], "say where to check"),
         (["handwritten:cubes", "--at", "1", "--shape", "2"], "say where to check"),
         (["handwritten:cubes", "--at", "1,x"], "take numbers with commas between"),
+        (["handwritten:cubes", "--at", "1,,2"], "take numbers with commas between"),
+        (["handwritten:cubes", "--at", ""], "take numbers with commas between"),
         (["--at", "1"], "belong to a FUNCTION"),
     ],
 )

@@ -260,3 +260,30 @@ def test_the_strict_backend_finds_closures_too():
 def _strict_double(x):
     x *= 2.0
     return get_backend(StrictBackend).xp.sum(x)
+
+
+def test_elements_that_share_memory_are_moved_one_by_one():
+    """Of sliding windows over 1, 2, 3; in place, one move would be two."""
+    base = np.array([1.0, 2.0, 3.0])
+    x = np.lib.stride_tricks.as_strided(base, (2, 2), (8, 8))
+    found = accelnn.numerical_gradient(lambda x: np.sum(x**2), x)
+    np.testing.assert_allclose(found, [[2.0, 4.0], [4.0, 6.0]], atol=1e-8)
+    np.testing.assert_array_equal(base, [1.0, 2.0, 3.0])
+    with pytest.raises(ImpureFunctionError, match="does not depend on its argument alone"):
+        accelnn.numerical_gradient(lambda _: np.sum(base**2), x)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        accelnn.numerical_gradient,
+        accelnn.numerical_jacobian,
+        accelnn.numerical_hessian,
+        accelnn.numerical_diff,
+        accelnn.gradient_descent,
+        lambda f, x: accelnn.check_gradient(f, x, x),
+    ],
+)
+def test_what_is_no_function_is_refused(call):
+    with pytest.raises(TypeError, match=r"f must be a function of x, got 3\.0"):
+        call(3.0, np.ones(2))

@@ -48,9 +48,46 @@ def test_any_map_will_do(spawn):
         ProcessPoolExecutor(2, mp_context=spawn) as processes,
         ThreadPoolExecutor(2) as threads,
     ):
-        for mapper in (map, pool.map, pool.imap, processes.map, threads.map):
+        for mapper in (map, pool.map, pool.imap, processes.map, threads.map, pool, processes):
             divided = accelnn.numerical_gradient(rosenbrock, X.copy(), workers=mapper)
             np.testing.assert_array_equal(divided, serial)
+
+
+def test_joblib():
+    joblib = pytest.importorskip("joblib")
+    serial = accelnn.numerical_gradient(rosenbrock, X.copy())
+    parallel = joblib.Parallel(n_jobs=2)
+    divided = accelnn.numerical_gradient(rosenbrock, X.copy(), workers=parallel)
+    np.testing.assert_array_equal(divided, serial)
+
+
+def test_dask():
+    distributed = pytest.importorskip("distributed")
+    serial = accelnn.numerical_gradient(rosenbrock, X.copy())
+    local = {"n_workers": 1, "processes": False, "dashboard_address": None}
+    with distributed.Client(**local) as client:
+        for workers in (client, client.map):
+            divided = accelnn.numerical_gradient(rosenbrock, X.copy(), workers=workers)
+            np.testing.assert_array_equal(divided, serial)
+
+
+def test_results_that_are_still_to_come():
+    """As a Dask client's."""
+    serial = accelnn.numerical_gradient(rosenbrock, X.copy())
+    with ThreadPoolExecutor(2) as threads:
+        divided = accelnn.numerical_gradient(
+            rosenbrock,
+            X.copy(),
+            workers=lambda function, tasks: [threads.submit(function, task) for task in tasks],
+        )
+    np.testing.assert_array_equal(divided, serial)
+
+
+def test_what_is_no_map_says_so(spawn):
+    with ThreadPoolExecutor(1) as threads, spawn.Pool(1) as pool:
+        for workers, returned in ((threads.submit, "Future"), (pool.map_async, "MapResult")):
+            with pytest.raises(TypeError, match=f"returned a {returned}: pass one that returns"):
+                accelnn.numerical_gradient(rosenbrock, X.copy(), workers=workers)
 
 
 def test_workers_are_other_processes_and_stay():
@@ -163,9 +200,7 @@ def test_workers_must_be_a_number_or_a_map(workers):
         accelnn.numerical_gradient(np.sum, np.ones(2), workers=workers)
 
 
-def test_a_pool_in_the_place_of_its_map_is_told_apart():
-    with ThreadPoolExecutor(1) as pool, pytest.raises(TypeError, match="pass the map method"):
-        accelnn.numerical_gradient(np.sum, np.ones(2), workers=pool)
+def test_workers_and_batched_exclude_each_other():
     with pytest.raises(ValueError, match="leave out workers, or batched"):
         accelnn.numerical_gradient(np.sum, np.ones(2), workers=2, batched=True)
 

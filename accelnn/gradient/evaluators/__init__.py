@@ -2,13 +2,14 @@
 
 from accelnn.gradient.evaluators._base import Advance, Evaluator, Function, no_progress
 from accelnn.gradient.evaluators._choice import Start, make_evaluator
+from accelnn.gradient.evaluators._mappers import HasMap, Mapper
 from accelnn.gradient.evaluators._values import Values
-from accelnn.gradient.evaluators._workers import Mapper
 
 __all__ = [
     "Advance",
     "Evaluator",
     "Function",
+    "HasMap",
     "Mapper",
     "Start",
     "Values",

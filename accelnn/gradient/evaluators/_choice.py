@@ -21,9 +21,10 @@ from accelnn.gradient._purity import (
 from accelnn.gradient.evaluators._base import Evaluator, Function, restored
 from accelnn.gradient.evaluators._batched import Batched
 from accelnn.gradient.evaluators._compiled import Compiled
+from accelnn.gradient.evaluators._mappers import HasMap, Mapper, as_mapper
 from accelnn.gradient.evaluators._serial import Serial
 from accelnn.gradient.evaluators._values import Values
-from accelnn.gradient.evaluators._workers import PARTS, Mapper, Workers
+from accelnn.gradient.evaluators._workers import PARTS, Workers
 
 __all__ = ["Start", "make_evaluator"]
 
@@ -87,7 +88,7 @@ def make_evaluator(
     given: object,
     x: Array,
     *,
-    workers: int | Mapper | None = None,
+    workers: int | Mapper | HasMap | None = None,
     batched: bool = False,
     chunk_size: int | None = None,
     is_complex: bool = False,
@@ -165,19 +166,15 @@ def make_evaluator(
     return Start(evaluator, base, is_pure, probe)
 
 
-def _worker_count(workers: int | Mapper | None, *, batched: bool) -> int | Mapper:
+def _worker_count(workers: int | Mapper | HasMap | None, *, batched: bool) -> int | Mapper:
     """Return how many workers, or the caller's own map."""
     if workers is None:
         return 1
     if batched:
         msg = "batched=True evaluates in this process: leave out workers, or batched"
         raise ValueError(msg)
-    if callable(workers):
-        return workers
-    if hasattr(workers, "map"):
-        name = type(workers).__name__
-        msg = f"workers must be an int or a function like map: pass the map method of this {name}"
-        raise TypeError(msg)
+    if not isinstance(workers, int | np.integer | float):
+        return as_mapper(workers)
     return usable_processors() if workers == -1 else positive_int(workers, "workers")
 
 

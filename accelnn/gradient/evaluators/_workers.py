@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -13,16 +12,14 @@ from accelnn._typing import Array
 from accelnn.backends import Backend
 from accelnn.errors import ImpureFunctionError
 from accelnn.gradient.evaluators._base import Advance, Evaluator, Function, no_progress
+from accelnn.gradient.evaluators._mappers import Mapper
 from accelnn.gradient.evaluators._serial import Serial
 from accelnn.gradient.evaluators._values import Values
 
-__all__ = ["Mapper", "Workers"]
+__all__ = ["Workers"]
 
 Task: TypeAlias = tuple[int, np.ndarray, Array]
 Result: TypeAlias = tuple[int, Any, Array]
-Mapper: TypeAlias = Callable[[Callable[[Task], Result], Iterable[Task]], Iterable[Result]]
-"""A function like `map`; its results may come in any order."""
-
 # Values of f here and in a worker, which may sum in another order, agree to this part.
 SAME_VALUE = 1e-6
 
