@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 
@@ -51,6 +52,27 @@ def test_any_map_will_do(spawn):
         for mapper in (map, pool.map, pool.imap, processes.map, threads.map, pool, processes):
             divided = accelnn.numerical_gradient(rosenbrock, X.copy(), workers=mapper)
             np.testing.assert_array_equal(divided, serial)
+
+
+@pytest.mark.parametrize(("pause", "tasks"), [(0.0, 4), (0.06, 16)])
+def test_a_slow_function_is_cut_into_more_tasks(monkeypatch, pause, tasks):
+    """Two for each worker at least, and eight where they last."""
+    counts = []
+
+    def recorded(_count, _f):
+        def mapper(function, tasks):
+            counts.append(len(tasks))
+            return map(function, tasks)
+
+        return mapper
+
+    def f(x):
+        time.sleep(pause)
+        return np.sum(x**2)
+
+    monkeypatch.setattr(_pool, "worker_map", recorded)
+    accelnn.numerical_gradient(f, np.ones(16), method="forward", workers=2)
+    assert counts == [tasks]
 
 
 def test_joblib():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,12 +26,9 @@ from accelnn.gradient.evaluators._compiled import Compiled
 from accelnn.gradient.evaluators._mappers import HasMap, Mapper, as_mapper
 from accelnn.gradient.evaluators._serial import Serial
 from accelnn.gradient.evaluators._values import Values
-from accelnn.gradient.evaluators._workers import PARTS, Workers
+from accelnn.gradient.evaluators._workers import Workers
 
 __all__ = ["Start", "make_evaluator"]
-
-# Tasks for each worker, so that one that is slow or late has fewer.
-TASKS_EACH = 4
 
 
 class Start(NamedTuple):
@@ -122,12 +121,16 @@ def make_evaluator(
     in_place = is_serial and not is_complex and not in_loops and can_be_moved(backend, given)
     point = x if in_place else _own(backend, x, is_complex=is_complex)
 
-    calls = 0
+    calls, seconds = 0, math.inf
 
     def counted(x: Array) -> Any:
-        nonlocal calls
+        nonlocal calls, seconds
         calls += x.shape[0] if batched else 1
-        return f(x)
+        since = time.perf_counter()
+        result = f(x)
+        # The first call may be slower than all that follow.
+        seconds = min(seconds, time.perf_counter() - since)
+        return result
 
     probe = point[None, ...] if batched else point
     with restored(backend, point) as original:
@@ -151,7 +154,6 @@ def make_evaluator(
         evaluator = Serial(backend, f, point, values)
     else:
         mapper = _worker_map(count, f) if isinstance(count, int) else count
-        parts = TASKS_EACH * count if isinstance(count, int) else PARTS
         evaluator = Workers(
             backend,
             f,
@@ -159,8 +161,9 @@ def make_evaluator(
             values,
             base=base,
             mapper=mapper,
+            count=count if isinstance(count, int) else None,
             chunk_size=chunk_size,
-            parts=parts,
+            seconds=seconds,
         )
     evaluator.count = calls
     return Start(evaluator, base, is_pure, probe)

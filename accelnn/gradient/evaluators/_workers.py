@@ -23,8 +23,13 @@ Result: TypeAlias = tuple[int, Any, Array]
 # Values of f here and in a worker, which may sum in another order, agree to this part.
 SAME_VALUE = 1e-6
 
-# How many parts the work is cut into where nobody says: enough that fast workers get more of them.
-PARTS = 32
+# How many tasks for each worker: no fewer, so that one that is late gets less to do, and no more,
+# because each costs an evaluation of its own.
+FEWEST_EACH, MOST_EACH = 2, 8
+# Between these, what lasts so many seconds: a task is sent in a fraction of a millisecond.
+TASK_SECONDS = 0.1
+# How many tasks where nobody knows how many workers there are.
+TASKS = 32
 
 
 class Workers(Evaluator):
@@ -36,10 +41,12 @@ class Workers(Evaluator):
         f(x), as it is here.
     mapper : callable
         Like `map`.
+    count : int or None
+        How many workers, if that is known.
     chunk_size : int or None
-        Rows of one task; by default what makes `parts` tasks.
-    parts : int
-        How many tasks.
+        Rows of one task; by default what makes some tasks for each worker.
+    seconds : float
+        What one evaluation takes.
     """
 
     def __init__(
@@ -51,17 +58,18 @@ class Workers(Evaluator):
         *,
         base: Any,
         mapper: Mapper,
+        count: int | None,
         chunk_size: int | None,
-        parts: int = PARTS,
+        seconds: float,
     ) -> None:
         super().__init__(backend, f, x, values)
         self.base, self.mapper = base, mapper
-        self.chunk_size, self.parts = chunk_size, parts
+        self.workers, self.chunk_size, self.seconds = count, chunk_size, seconds
 
     def evaluate(self, columns: np.ndarray, moved: Array, advance: Advance) -> Array:
         """See `Evaluator.evaluate`."""
         rows = len(columns)
-        size = self.chunk_size or -(-rows // self.parts)
+        size = self.chunk_size or self._rows_of_a_task(rows, points=moved.shape[1])
         starts = range(0, rows, size)
         tasks = [
             (start, columns[start : start + size], moved[start : start + size, ...])
@@ -81,6 +89,12 @@ class Workers(Evaluator):
             raise ValueError(msg)
         self.count += len(tasks)
         return self.backend.xp.concat([found[start] for start in starts])
+
+    def _rows_of_a_task(self, rows: int, points: int) -> int:
+        if self.workers is None:
+            return -(-rows // TASKS)
+        least, most = (-(-rows // (each * self.workers)) for each in (MOST_EACH, FEWEST_EACH))
+        return min(max(int(TASK_SECONDS / (points * max(self.seconds, 1e-9))), least), most)
 
     def _require_same(self, at_x: Any) -> None:
         """Refuse a worker whose f is another, because its module is in another state there."""
