@@ -15,6 +15,10 @@ __all__ = ["measure_noise"]
 # differ, near enough for all but noise to vanish in high differences.
 POINTS = 6
 SPACING = 2.0**-20
+# Where f does not move at all, its values may be rounded to fewer digits: so often points further
+# apart are tried, and by how much.
+WIDENINGS = 2
+WIDER = 2.0**6
 # Orders of differences that must tell of the same noise, and by which factor they may differ.
 ORDERS = 3
 CONSISTENT = 4.0
@@ -47,14 +51,26 @@ def measure_noise(start: Start, x: Array, bounds: Bounds | None) -> np.ndarray:
         return np.zeros_like(base)
     position = on_host(backend, x)
     size = np.where(position == 0.0, 1.0, np.abs(position))
-    move = SPACING * size * np.random.default_rng(0).uniform(0.5, 1.0, n)
+    move = size * np.random.default_rng(0).uniform(0.5, 1.0, n)
+    for spacing in SPACING * WIDER ** np.arange(WIDENINGS + 1):
+        values = _along_line(start, x, position, spacing * move, bounds)
+        if np.count_nonzero(np.diff(values, axis=0)) > values.size / 2:
+            break
+    return _scatter(values)
+
+
+def _along_line(
+    start: Start, x: Array, position: np.ndarray, move: np.ndarray, bounds: Bounds | None
+) -> np.ndarray:
+    """Return f at x and at some points beside it, one step after the other."""
+    backend, n = start.evaluator.backend, len(position)
     if bounds is not None:
         below, above = (on_host(backend, room) for room in bounds.room(x))
         move = np.minimum(move, np.maximum(below, above) / POINTS) * np.where(above >= below, 1, -1)
     points = position + np.arange(1, POINTS + 1)[:, None] * move
     moved = backend.asarray(points[None], x.dtype)
     values = on_host(backend, start.evaluator(np.arange(n)[None, :], moved)).reshape(POINTS, -1)
-    return _scatter(np.concatenate([base[None], values]))
+    return np.concatenate([on_host(backend, start.base).reshape(1, -1), values])
 
 
 def _scatter(values: np.ndarray) -> np.ndarray:

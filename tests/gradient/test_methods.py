@@ -204,3 +204,18 @@ def test_bounds_are_never_left(method, place):
 def test_x_must_be_within_its_bounds(bounds, message):
     with pytest.raises(ValueError, match=message):
         accelnn.numerical_gradient(np.sum, np.array([1.0, 2.0]), bounds=bounds)
+
+
+@pytest.mark.parametrize("digits", [3, 4, 6])
+def test_extrapolation_notices_that_values_are_rounded(digits):
+    """Close to x such a function does not move at all, and its slope of zero looks certain."""
+    held = 0
+    for x in np.random.default_rng(1).uniform(-3.0, 3.0, 50):
+        found = accelnn.numerical_gradient(
+            lambda x: np.round(np.sin(x[0]), digits),
+            np.array([x]),
+            method="richardson",
+            full_output=True,
+        )
+        held += abs(found.gradient[0] - np.cos(x)) <= found.error[0]
+    assert held >= 40
