@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 
@@ -16,7 +16,7 @@ from accelnn.backends import Backend, BackendLike
 from accelnn.errors import GradientCheckError, InconclusiveCheckWarning
 from accelnn.gradient._far import is_hidden, look_further
 from accelnn.gradient._foreign import at_home
-from accelnn.gradient._probe import Place, Probe, severity
+from accelnn.gradient._probe import Comparison, Place, Probe, severity
 
 __all__ = ["GradientReport", "check_gradient"]
 
@@ -203,7 +203,7 @@ def _check_each(
     options: dict[str, Any],
 ) -> GradientReport:
     """Check one array after the other, while the others stay; return the worst."""
-    gradients = grad(x) if callable(grad) else grad
+    gradients = grad(_copied(x)) if callable(grad) else grad
     keys = set(gradients) if isinstance(gradients, Mapping) else None
     if keys != set(x):
         found = "no mapping" if keys is None else f"the keys {sorted(keys, key=str)}"
@@ -229,6 +229,11 @@ def _check_each(
     )
 
 
+def _copied(x: Mapping[str, ArrayLike]) -> dict[str, ArrayLike]:
+    """Return what a gradient that writes to its argument may have."""
+    return {name: part.copy() if isinstance(part, np.ndarray) else part for name, part in x.items()}
+
+
 def _check_one(
     backend: Backend,
     f: Callable[[Array], Any],
@@ -252,25 +257,34 @@ def _check_one(
         raise ValueError(msg)
     probe = Probe(backend, f, grad, given, x, rtol)
     draw = generator(rng)
-    size = math.prod(x.shape)
     if mode == "directional":
-        everything = np.arange(size)
         count = positive_int(directions, "directions")
-        report = _verdict(mode, probe, (probe.direction(everything, draw) for _ in range(count)))
-        if not report.passed:
-            report = _name_coordinate(probe, report, draw)
     else:
-        count = positive_int(samples, "samples") if mode == "sampled" else size
-        chosen = np.arange(size)
-        if count < size:
-            chosen = np.sort(draw.choice(size, count, replace=False))
-        report = _verdict(mode, probe, probe.indices(chosen))
+        count = positive_int(samples, "samples") if mode == "sampled" else math.prod(x.shape)
+    found = _compared(probe, _places(probe, mode, count, draw))
+    if any(comparison.severity > 1.0 for comparison, _ in found) and probe.adapt_to_noise():
+        found = _compared(probe, _places(probe, mode, count, draw))
+    report = _verdict(mode, probe, found)
+    if mode == "directional" and not report.passed:
+        report = _name_coordinate(probe, report, draw)
     return report
 
 
-def _verdict(mode: Mode, probe: Probe, places: Iterable[Place]) -> GradientReport:
-    """Compare everywhere, then look closer where that disagreed, the worst place first."""
-    found = [(probe.compare(place), place) for place in places]
+def _places(probe: Probe, mode: Mode, count: int, draw: np.random.Generator) -> Iterator[Place]:
+    everything = np.arange(math.prod(probe.x.shape))
+    if mode == "directional":
+        return (probe.direction(everything, draw) for _ in range(count))
+    if count < everything.size:
+        return probe.indices(np.sort(draw.choice(everything.size, count, replace=False)))
+    return probe.indices(everything)
+
+
+def _compared(probe: Probe, places: Iterable[Place]) -> list[tuple[Comparison, Place]]:
+    return [(probe.compare(place), place) for place in places]
+
+
+def _verdict(mode: Mode, probe: Probe, found: list[tuple[Comparison, Place]]) -> GradientReport:
+    """Look closer where comparisons disagree, the worst place first."""
     found.sort(key=lambda pair: pair[0].severity, reverse=True)
     for i, (comparison, place) in enumerate(found):
         if comparison.severity <= 1.0:
@@ -313,7 +327,7 @@ def _name_coordinate(
     while suspects.size > SEARCHED_COORDINATES:
         halves = np.array_split(suspects, 2)
         suspects = max(halves, key=lambda half: probe.discrepancy(probe.direction(half, draw)))
-    found = _verdict(failed.mode, probe, probe.indices(suspects))
+    found = _verdict(failed.mode, probe, _compared(probe, probe.indices(suspects)))
     if found.passed and suspects.size < size:
         return failed
     return replace(found, comparisons=failed.comparisons)

@@ -9,8 +9,6 @@ from accelnn.gradient._probe import Comparison, Place, Probe
 
 __all__ = ["Sight", "is_hidden", "look_further"]
 
-# Slopes that are not larger than the noise may be anything.
-HIDDEN = 1.0
 # What noise and truncation may have in an error that counts.
 DOUBT = 0.2
 # With so much of a slope, they cannot hide that half of it is missing.
@@ -40,8 +38,8 @@ class Sight(NamedTuple):
 
 
 def is_hidden(comparison: Comparison) -> bool:
-    """Return whether the slope is lost in noise: then a wrong gradient agrees as well."""
-    return comparison.noise_floor > HIDDEN * _slope(comparison)
+    """Return whether noise allows for an error as large as the slope: then anything agrees."""
+    return comparison.tolerance > _slope(comparison)
 
 
 def look_further(probe: Probe, place: Place, usual: Comparison) -> Sight:

@@ -10,7 +10,7 @@ import numpy as np
 from accelnn._progress import progress_bar
 from accelnn._typing import Array, ArrayLike
 from accelnn._validation import on_host
-from accelnn.backends import DIFFERENCES, BackendLike
+from accelnn.backends import DIFFERENCES, BackendLike, dtype_name
 from accelnn.gradient._complex import Slopes, require_complex_safe
 from accelnn.gradient._diagnosis import SAFETY, flag_not_finite
 from accelnn.gradient._differentiate import Derivatives
@@ -143,6 +143,7 @@ class SecondDifferences:
         n = len(self.x)
         self.i, self.j = np.triu_indices(n)
         self.rows = len(self.i)
+        self.imaginary = IMAGINARY_STEP[dtype_name(problem.x.dtype)]
         self.largest = float(np.abs(self.base)) if np.ndim(self.base) == 0 else 0.0
         self.sides = self._sides()
         if kind in DIFFERENCES:
@@ -240,7 +241,7 @@ class SecondDifferences:
     def _complex_steps(self, h: np.ndarray, advance: Advance) -> np.ndarray:
         """Return the upper triangle by central differences of complex-step derivatives."""
         i, j = self.i, self.j
-        imaginary = IMAGINARY_STEP["float64"]
+        imaginary = self.imaginary
         sides = []
         for sign in (1.0, -1.0):
             moved = self.x + sign * h
@@ -287,7 +288,7 @@ class SecondDifferences:
         found = backend.to_numpy(self.evaluator(columns, points, advance))
         dtype = complex if found.dtype.kind == "c" else float
         values: np.ndarray = found.reshape(moved.shape[:2]).astype(dtype)
-        seen = np.imag(values) / IMAGINARY_STEP["float64"] if dtype is complex else values
+        seen = np.imag(values) / self.imaginary if dtype is complex else values
         self.largest = max(self.largest, float(np.max(np.abs(seen), initial=0.0)))
         return values
 

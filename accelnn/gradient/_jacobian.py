@@ -12,7 +12,7 @@ from accelnn._progress import progress_bar
 from accelnn._typing import Array, ArrayLike
 from accelnn.backends import BackendLike
 from accelnn.gradient._complex import Slopes, require_complex_safe
-from accelnn.gradient._numerical import Problem, pose
+from accelnn.gradient._numerical import Problem, flat_steps, pose
 from accelnn.gradient._schemes import difference_scheme
 from accelnn.gradient._steps import machine_epsilon, step_sizes
 from accelnn.gradient.evaluators import HasMap, Mapper
@@ -110,6 +110,7 @@ def _sparse(problem: Problem, step: Any, sparsity: Any, *, progress: bool) -> An
     base = backend.to_numpy(start.base).reshape(-1)
     rows, columns = _pattern(sparsity, (base.size, n))
     groups = _grouped(rows, columns, n)
+    step = flat_steps(backend, step, problem.shape)
     epsilon = machine_epsilon(backend, problem.x.dtype, start.base.dtype)
     h = step_sizes(backend, problem.x, method=problem.method, step=step, epsilon=epsilon)
     scheme = difference_scheme(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from accelnn._typing import Array
@@ -9,11 +11,12 @@ from accelnn._validation import on_host
 from accelnn.gradient._bounds import Bounds
 from accelnn.gradient.evaluators import Start
 
-__all__ = ["measure_noise"]
+__all__ = ["measure_noise", "noise_along"]
 
 # Evaluations, and how far apart they are in relation to x: far enough for values of float32 to
 # differ, near enough for all but noise to vanish in high differences.
 POINTS = 6
+STEPS = np.arange(1, POINTS + 1)
 SPACING = 2.0**-20
 # Where f does not move at all, its values may be rounded to fewer digits: so often points further
 # apart are tried, and by how much.
@@ -50,27 +53,46 @@ def measure_noise(start: Start, x: Array, bounds: Bounds | None) -> np.ndarray:
     if n == 0:
         return np.zeros_like(base)
     position = on_host(backend, x)
-    size = np.where(position == 0.0, 1.0, np.abs(position))
-    move = size * np.random.default_rng(0).uniform(0.5, 1.0, n)
-    for spacing in SPACING * WIDER ** np.arange(WIDENINGS + 1):
-        values = _along_line(start, x, position, spacing * move, bounds)
-        if np.count_nonzero(np.diff(values, axis=0)) > values.size / 2:
-            break
-    return _scatter(values)
+
+    def along(move: np.ndarray) -> np.ndarray:
+        if bounds is not None:
+            below, above = (on_host(backend, room) for room in bounds.room(x))
+            up = np.where(above >= below, 1, -1)
+            move = up * np.minimum(move, np.maximum(below, above) / POINTS)
+        moved = backend.asarray((position + np.outer(STEPS, move))[None], x.dtype)
+        found = on_host(backend, start.evaluator(np.arange(n)[None, :], moved))
+        return np.concatenate([base[None], found.reshape(POINTS, -1)])
+
+    return noise_along(along, position)
 
 
-def _along_line(
-    start: Start, x: Array, position: np.ndarray, move: np.ndarray, bounds: Bounds | None
+def noise_along(
+    along: Callable[[np.ndarray], np.ndarray], position: np.ndarray, *, insist: bool = False
 ) -> np.ndarray:
-    """Return f at x and at some points beside it, one step after the other."""
-    backend, n = start.evaluator.backend, len(position)
-    if bounds is not None:
-        below, above = (on_host(backend, room) for room in bounds.room(x))
-        move = np.minimum(move, np.maximum(below, above) / POINTS) * np.where(above >= below, 1, -1)
-    points = position + np.arange(1, POINTS + 1)[:, None] * move
-    moved = backend.asarray(points[None], x.dtype)
-    values = on_host(backend, start.evaluator(np.arange(n)[None, :], moved)).reshape(POINTS, -1)
-    return np.concatenate([on_host(backend, start.base).reshape(1, -1), values])
+    """Return the standard deviation of the noise that values on a line through x have.
+
+    Parameters
+    ----------
+    along : callable
+        ``along(move)`` returns the values at x and after 1 to `POINTS` moves, of shape
+        (1 + POINTS, q).
+    position : numpy.ndarray of shape (n,)
+        x.
+    insist : bool, default False
+        Look further away once in any case, and again if there is still no noise.
+    """
+    size = np.where(position == 0.0, 1.0, np.abs(position))
+    move = size * np.random.default_rng(0).uniform(0.5, 1.0, len(position))
+    found = []
+    for spacing in SPACING * WIDER ** np.arange(WIDENINGS + 1):
+        values = along(spacing * move)
+        found.append(_scatter(values))
+        with np.errstate(all="ignore"):
+            moves = np.count_nonzero(np.diff(values, axis=0)) > values.size / 2
+        if (len(found) > 1 and np.any(found)) if insist else moves:
+            break
+    noise: np.ndarray = np.max(found, axis=0)
+    return noise
 
 
 def _scatter(values: np.ndarray) -> np.ndarray:

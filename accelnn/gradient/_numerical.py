@@ -10,7 +10,14 @@ import numpy as np
 
 from accelnn._progress import progress_bar
 from accelnn._typing import Array, ArrayLike
-from accelnn._validation import as_array, as_floating, check_finite, on_host, require_callable
+from accelnn._validation import (
+    as_array,
+    as_floating,
+    as_number,
+    check_finite,
+    on_host,
+    require_callable,
+)
 from accelnn.backends import Backend, BackendLike, resolve
 from accelnn.gradient._bounds import Bounds, read_bounds
 from accelnn.gradient._complex import Slopes, require_complex_safe
@@ -236,7 +243,9 @@ def flat_steps(
     """Return one step as it is, and an array of steps without its shape, which must be x's."""
     if step is None or isinstance(step, int | float | np.number):
         return step
-    steps = step if backend.owns(step) else backend.asarray(np.asarray(step))
+    steps = as_array(backend, step, "step")
+    if not steps.shape:
+        return as_number(backend, steps)
     if tuple(steps.shape) != shape:
         msg = f"step has shape {tuple(steps.shape)}, but x has shape {shape}"
         raise ValueError(msg)

@@ -11,10 +11,11 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 
 from accelnn._typing import Array, ArrayLike
-from accelnn._validation import as_floating, as_number, as_scalar
+from accelnn._validation import as_floating, as_number, as_scalar, on_host
 from accelnn.backends import Backend, dtype_name
 from accelnn.errors import ImpureFunctionError
 from accelnn.gradient._foreign import adopt
+from accelnn.gradient._noise import STEPS, noise_along
 from accelnn.gradient._purity import (
     can_be_moved,
     is_compiled,
@@ -32,6 +33,8 @@ Place: TypeAlias = tuple[int, ...] | Array
 NOISE_ULPS = 8.0
 # Where the noise of f was measured, its standard deviation times √2 for a difference, four times.
 NOISE_SPREADS = 6.0
+# So many times the rounding of its dtype, the noise of f is that of a less precise one.
+COARSE = 100.0
 # Noise that is this part of an error may not double.
 DROWNING = 0.1
 # Of the smallest steps, the ones that tell a kink.
@@ -123,6 +126,7 @@ class Probe:
         value_dtype = getattr(value, "dtype", "float64")
         self.epsilon = machine_epsilon(backend, x.dtype, value_dtype, self.gradient.dtype)
         self.step: float = self.epsilon ** (1 / 3)
+        self.is_default = rtol is None
         self.rtol = 10.0 * math.sqrt(self.epsilon) if rtol is None else rtol
 
     def indices(self, flat: np.ndarray) -> Iterator[tuple[int, ...]]:
@@ -191,17 +195,33 @@ class Probe:
 
     @functools.cached_property
     def spread(self) -> float:
-        """How far values of f scatter about a smooth curve: its rounding noise.
+        """The standard deviation of the noise of f, as far as its values show it."""
+        position = self.backend.to_numpy(self.x).astype(np.float64).ravel()
 
-        Third differences of values close together leave nothing of a smooth function; noise of
-        standard deviation σ gives them the variance 20 σ².
-        """
-        everything = np.arange(math.prod(self.x.shape))
-        move = self.step * self.direction(everything, np.random.default_rng(0))
+        def along(move: np.ndarray) -> np.ndarray:
+            points = (position + k * move for k in STEPS)
+            moved = (p.reshape(tuple(self.x.shape)) for p in points)
+            with np.errstate(all="ignore"):
+                values = [
+                    self._value(..., self.backend.asarray(p, dtype=self.x.dtype)) for p in moved
+                ]
+            return np.array([[self.value], *([value] for value in values)])
+
+        return float(noise_along(along, position, insist=True)[0])
+
+    def adapt_to_noise(self) -> bool:
+        """Take longer steps if f is computed less precisely than its values are stored."""
+        # The terms of f may cancel.
+        x, gradient = (on_host(self.backend, a) for a in (self.x, self.gradient))
         with np.errstate(all="ignore"):
-            nearby = [self._value(..., self.x + k * move) for k in range(-8, 9)]
-            spread = float(np.sqrt(np.mean(np.diff(nearby, 3) ** 2) / 20.0))
-        return spread if math.isfinite(spread) else 0.0
+            size = max(abs(self.value), float(np.sum(np.abs(x * gradient))))
+            seen = self.spread / size if size > 0.0 else math.inf
+        if not COARSE * self.epsilon < seen < 1.0:
+            return False
+        self.epsilon = seen
+        self.step = self.epsilon ** (1 / 3)
+        self.rtol = max(self.rtol, 10.0 * math.sqrt(self.epsilon)) if self.is_default else self.rtol
+        return True
 
     def _change(self, place: Place, fraction: float) -> _Change:
         # A step may leave the domain of f, and a gradient be infinite; that shows in the values.

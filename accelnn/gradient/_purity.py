@@ -141,24 +141,25 @@ def require_pure_rows(
         Where `require_pure` does, and if the value at one point depends on the others of its
         batch.
     """
-    pair = backend.xp.concat([row, _shifted(backend, row)])
+    # The point before and after another.
+    three = backend.xp.concat([row, _shifted(backend, row), row])
     if _writable(backend, x):
         # One call for all three faults; only if it finds one, others tell which.
-        shifted = pair[1, ...] if x.dtype == pair.dtype else None  # type: ignore[attr-defined]
-        together = _while_shifted(backend, f, x, pair, shifted)
-        if _is_pair(backend, together) and _same(
-            _values(backend, together)[:1], _values(backend, value)
-        ):
-            return True
+        shifted = three[1, ...] if x.dtype == three.dtype else None  # type: ignore[attr-defined]
+        together = _while_shifted(backend, f, x, three, shifted)
+        if _are_three(backend, together):
+            found, alone = _values(backend, together), _values(backend, value)
+            if _same(found[:1], alone) and _same(found[2:], alone):
+                return True
     is_pure = require_pure(backend, f, x, row, value)
-    together = f(pair)
-    if not _is_pair(backend, together):
+    together = f(three)
+    if not _are_three(backend, together):
         # Which the usual check has words for.
         return is_pure
-    together, alone = (np.asarray(backend.to_numpy(a), dtype=complex) for a in (together, value))
+    found, alone = (np.asarray(backend.to_numpy(a), dtype=complex) for a in (together, value))
     with np.errstate(all="ignore"):
-        apart = np.abs(together[:1] - alone) > SAME_VALUE * np.abs(alone)
-    # A batch may be summed in another order than one row.
+        # A batch may be summed in another order than one row.
+        apart = np.abs(found[::2] - alone) > SAME_VALUE * np.abs(alone)
     if apart.any():
         msg = (
             "f gives a point another value when other points are in its batch: with batched=True, "
@@ -183,11 +184,16 @@ def _writable(backend: Backend, x: object) -> bool:
 
 
 def _overlaps(x: Any) -> bool:
-    """Return whether elements lie at the same place, as those of sliding windows do."""
+    """Return whether elements may lie at the same place, as those of sliding windows do."""
     if not hasattr(x, "strides") or 0 in x.shape:
         return False
-    span = sum((n - 1) * abs(stride) for n, stride in zip(x.shape, x.strides, strict=True))
-    return bool(span + x.itemsize < x.nbytes)
+    reach = 0
+    for stride, n in sorted((abs(s), n) for s, n in zip(x.strides, x.shape, strict=True) if n > 1):
+        # No step of one axis ends within what all finer ones cover.
+        if stride < reach + x.itemsize:
+            return True
+        reach += (n - 1) * stride
+    return False
 
 
 def _while_shifted(
@@ -205,9 +211,9 @@ def _while_shifted(
         x[...] = saved
 
 
-def _is_pair(backend: Backend, result: Any) -> bool:
-    """Return whether a batched function gave one value for each of two points."""
-    return backend.owns(result) and tuple(result.shape)[:1] == (2,)
+def _are_three(backend: Backend, result: Any) -> bool:
+    """Return whether a batched function gave one value for each of three points."""
+    return backend.owns(result) and tuple(result.shape)[:1] == (3,)
 
 
 def _shifted(backend: Backend, x: Array) -> Array:

@@ -104,7 +104,10 @@ def step_sizes(
             relative = epsilon ** (BALANCE[method] if balance is None else balance)
         size = xp.abs(x)
         return relative * xp.where(size > 1.0, size, xp.ones_like(size))
-    if isinstance(step, int | float | np.number) and not isinstance(step, bool):
+    if isinstance(step, bool):
+        msg = f"step must be a number, or one for each coordinate, got {step!r}"
+        raise TypeError(msg)
+    if isinstance(step, int | float | np.number):
         if not 0.0 < float(step) < float(xp.finfo(x.dtype).max) / 4.0:
             msg = f"step must be positive and finite in {dtype_name(x.dtype)}, got {step!r}"
             raise ValueError(msg)

@@ -126,3 +126,15 @@ def test_jax():
     assert accelnn.check_gradient(f, jax.grad(f), x, mode="full").passed
     with pytest.raises(GradientCheckError):
         accelnn.check_gradient(f, lambda x: 2.0 * jax.grad(f)(x), x)
+
+
+def test_a_gradient_that_writes_to_its_argument_leaves_x_alone():
+    x = {"a": np.array([1.0, 2.0]), "b": np.array(3.0)}
+
+    def gradient(p):
+        found = {"a": np.full(2, p["b"]), "b": np.sum(p["a"])}
+        p["a"][...] = 7.0
+        return found
+
+    assert accelnn.check_gradient(lambda p: p["b"] * np.sum(p["a"]), gradient, x).passed
+    np.testing.assert_array_equal(x["a"], [1.0, 2.0])

@@ -183,6 +183,22 @@ def test_kinked_nets_in_single_precision_seldom_raise_an_alarm(mode):
 
 @_everywhere
 @pytest.mark.parametrize(
+    ("f", "gradient"),
+    [
+        (np.log, lambda x: 1.0 / x),
+        (np.sqrt, lambda x: 0.5 / np.sqrt(x)),
+        (np.reciprocal, lambda x: -1.0 / x**2),
+    ],
+    ids=["log", "sqrt", "1 / x"],
+)
+def test_coordinates_far_below_the_first_step(f, gradient, mode):
+    for seed in range(20):
+        x = 1e-10 * np.random.default_rng(seed).uniform(0.5, 2.0, size=4)
+        assert accelnn.check_gradient(lambda x: np.sum(f(x)), gradient, x, mode=mode).passed
+
+
+@_everywhere
+@pytest.mark.parametrize(
     "x",
     [[1.0, 2.0], [1, 2], np.array([1, 2]), np.float32(2.0), 3, np.array([[1.0, 2.0]])],
     ids=repr,

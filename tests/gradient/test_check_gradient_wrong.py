@@ -321,3 +321,36 @@ def test_one_array_of_several_may_be_inconclusive(mode):
         report = accelnn.check_gradient(f, lambda p: {k: 2 * v for k, v in p.items()}, x, mode=mode)
     assert report.passed
     assert report.verdict == "inconclusive"
+
+
+@_everywhere
+@pytest.mark.parametrize("factor", [1.0, 1.1])
+@pytest.mark.parametrize("kind", ["single precision", "six decimals"])
+def test_a_function_less_precise_than_its_dtype(kind, factor, mode):
+    """It returns float64, which does not show in what precision it was computed."""
+
+    def f(x):
+        if kind == "six decimals":
+            return round(float(np.sum(np.exp(x))), 6)
+        return float(np.sum(np.exp(x.astype(np.float32))))
+
+    for seed in range(10):
+        x = np.random.default_rng(seed).normal(size=20)
+        if factor == 1.0:
+            assert accelnn.check_gradient(f, np.exp, x, mode=mode).verdict == "right"
+        else:
+            with pytest.raises(GradientCheckError):
+                accelnn.check_gradient(f, lambda x: factor * np.exp(x), x, mode=mode)
+
+
+@_everywhere
+@pytest.mark.parametrize("factor", [0.0, 0.5, 2.0, -1.0])
+def test_noise_of_a_millionth_hides_no_wrong_factor(factor, mode):
+    def f(x):
+        return np.sum(np.sin(x) + 1e-6 * np.sin(1e12 * x))
+
+    for seed in range(10):
+        x = np.random.default_rng(seed).normal(size=20)
+        assert accelnn.check_gradient(f, np.cos, x, mode=mode).passed
+        with pytest.raises(GradientCheckError):
+            accelnn.check_gradient(f, lambda x: factor * np.cos(x), x, mode=mode)

@@ -142,3 +142,11 @@ def test_a_closure_and_single_coordinates():
     assert x[0] == 3.0
     assert accelnn.numerical_hessian(lambda x: x**2, 3.0).shape == ()
     assert accelnn.numerical_hessian(lambda _: 1.0, np.zeros(0)).shape == (0, 0)
+
+
+def test_complex_steps_in_single_precision_do_not_underflow():
+    x = np.array([1.0, 2.0], np.float32)
+    found = accelnn.numerical_hessian(
+        lambda x: np.float32(1e-12) * x[0] ** 2 * x[1], x, method="complex"
+    )
+    np.testing.assert_allclose(found, 1e-12 * np.array([[4.0, 2.0], [2.0, 0.0]]), rtol=1e-3, atol=0)

@@ -161,3 +161,9 @@ def test_a_closure_over_x_is_right_where_x_is_moved():
         accelnn.numerical_jacobian(lambda _: x**2, x), np.diag([2.0, 4.0]), atol=1e-9
     )
     np.testing.assert_array_equal(x, [1.0, 2.0])
+
+
+def test_steps_of_the_shape_of_x_with_a_pattern():
+    x, step = np.array([[1.0, 2.0], [3.0, 4.0]]), np.full((2, 2), 0.5)
+    found = accelnn.numerical_jacobian(lambda x: x**3, x, step=step, sparsity=np.eye(4))
+    np.testing.assert_allclose(np.diag(found), 3.0 * x.ravel() ** 2 + 0.25)

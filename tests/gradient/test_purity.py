@@ -120,8 +120,10 @@ def test_a_function_that_writes_to_its_argument_only_when_it_moves_is_refused():
         lambda p: (p**2).sum(axis=1) * len(p),
         lambda p: ((p - p.mean(axis=0)) ** 2).sum(axis=1) + 1.0,
         lambda p: (p**2).sum(axis=1) / np.max(np.abs(p)),
+        lambda p: np.cumsum((p**2).sum(axis=1)),
+        lambda p: (p**2).sum(axis=1) / np.maximum.accumulate((p**2).sum(axis=1)),
     ],
-    ids=["their number", "their mean", "the largest"],
+    ids=["their number", "their mean", "the largest", "those before", "the largest before"],
 )
 def test_points_of_a_batch_may_not_meet(f):
     with pytest.raises(ImpureFunctionError, match="when other points are in its batch"):
@@ -260,6 +262,22 @@ def test_the_strict_backend_finds_closures_too():
 def _strict_double(x):
     x *= 2.0
     return get_backend(StrictBackend).xp.sum(x)
+
+
+def test_elements_that_share_memory_with_gaps_between():
+    x = np.lib.stride_tricks.as_strided(np.arange(7.0), (2, 2), (16, 16))
+    found = accelnn.numerical_gradient(lambda x: np.sum(x**2), x)
+    np.testing.assert_allclose(found, [[0.0, 4.0], [4.0, 8.0]], atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    "view", [lambda a: a.T, lambda a: a[::-1, ::2], lambda a: a[:, None, 1:], lambda a: a[2:3]]
+)
+def test_other_views_are_moved_in_place(view):
+    base = np.arange(12.0).reshape(3, 4)
+    x = view(base)
+    found = accelnn.numerical_gradient(lambda _: np.sum(base**2), x)
+    np.testing.assert_allclose(found, 2.0 * x, atol=1e-7)
 
 
 def test_elements_that_share_memory_are_moved_one_by_one():

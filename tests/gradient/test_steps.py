@@ -133,3 +133,14 @@ def test_a_huge_x_still_moves():
         x = np.array([np.finfo(dtype).max / 2], dtype)
         gradient = accelnn.numerical_gradient(lambda x: x[0] / x.dtype.type(1e30), x)
         assert gradient[0] == pytest.approx(1e-30, rel=1e-3)
+
+
+@pytest.mark.parametrize("step", [True, "a", [1e-4, "a"]])
+def test_a_step_must_be_a_number(step):
+    with pytest.raises((TypeError, ValueError), match="step"):
+        accelnn.numerical_gradient(np.sum, np.ones(2), step=step)
+
+
+def test_an_array_of_one_number_is_a_step():
+    found = accelnn.numerical_gradient(lambda x: np.sum(x**3), np.ones(2), step=np.array(0.5))
+    np.testing.assert_allclose(found, 3.25)
