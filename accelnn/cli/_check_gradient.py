@@ -2,6 +2,7 @@
 
 import importlib
 import sys
+import traceback
 import warnings
 from collections.abc import Callable
 from typing import Any, cast
@@ -172,6 +173,10 @@ def _report(
             return check(f, gradient, x, mode=cast("Mode", mode), backend=backend)
         except GradientCheckError as error:
             return cast("GradientReport", error.report)
+        except ArithmeticError as error:
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            msg = f"{type(error).__name__}: {error} ({place.filename}, line {place.lineno})"
+            raise ValueError(msg) from error
 
 
 def _table(reports: dict[str, GradientReport]) -> Table:

@@ -40,7 +40,11 @@ def at_home(
         return home, f, grad, x
     if backend is not None:
         home.check_owned(x)
-    host = np.array(np.from_dlpack(_detached(x)))
+    try:
+        host = np.array(np.from_dlpack(_detached(x)))
+    except (BufferError, RuntimeError) as error:
+        msg = f"x, of dtype {getattr(x, 'dtype', '?')}, cannot be handed over to NumPy: {error}"
+        raise TypeError(msg) from error
     # Moves of it are seen by nobody else.
     host.flags.writeable = False
     library = _library(x)

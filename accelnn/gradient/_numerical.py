@@ -73,9 +73,10 @@ def numerical_gradient(
         that fit on neither side are made smaller.
     workers : int, callable or pool, optional
         Evaluate in so many workers, -1 for one each usable processor: processes, or threads where
-        `f` cannot be pickled. Or a function like `map` that runs ``workers(function, iterable)``,
-        or what has one: a `multiprocessing.Pool`, an executor of `concurrent.futures` or mpi4py, a
-        `joblib.Parallel`, a Dask client. It gets chunks of coordinates.
+        `f` cannot be pickled, which must then write to nothing that they share. Or a function like
+        `map` that runs ``workers(function, iterable)``, or what has one: a `multiprocessing.Pool`,
+        an executor of `concurrent.futures` or mpi4py, a `joblib.Parallel`, a Dask client. It gets
+        chunks of coordinates.
     batched : bool, default False
         Evaluate many points in one call of `f`.
     chunk_size : int, optional

@@ -127,6 +127,8 @@ def module(tmp_path, monkeypatch):
         "def wrong(x): return 3.0 * x**2 + (np.arange(x.size) == 1).reshape(x.shape)\n"
         "def far_off(x): return np.float32(1e9) + np.sum(x**2)\n"
         "def far_off_grad(x): return 2 * x\n"
+        "def divides(x): return 1.0 / (int(x[0]) - 1)\n"
+        "def divides_grad(x): return x\n"
         "limit = 3.0\n"
     )
     monkeypatch.chdir(tmp_path)
@@ -170,6 +172,7 @@ def test_noise_that_hides_the_gradient_is_said(module):
         (["handwritten:cubes", "--at", "1,,2"], "take numbers with commas between"),
         (["handwritten:cubes", "--at", ""], "take numbers with commas between"),
         (["--at", "1"], "belong to a FUNCTION"),
+        (["handwritten:divides", "--at", "1"], "ZeroDivisionError: division by zero"),
     ],
 )
 @pytest.mark.usefixtures("module")

@@ -1,5 +1,6 @@
 """Functions that a worker process can import."""
 
+import multiprocessing
 import os
 
 import numpy as np
@@ -11,6 +12,11 @@ def rosenbrock(x):
 
 
 SCALE = 1.0
+
+
+def is_far(x):
+    """Far off, and in a worker."""
+    return np.max(x) > 2.0 and multiprocessing.parent_process() is not None
 
 
 def scaled(x):
@@ -27,22 +33,26 @@ class AwkwardError(Exception):
 
 
 def fail_awkwardly(x):
-    if np.max(x) > 2.0:
+    if is_far(x):
         raise AwkwardError("too", "far")
     return np.sum(x)
 
 
 def fail_above_two(x):
-    if np.max(x) > 2.0:
+    if is_far(x):
         msg = "too far"
         raise ArithmeticError(msg)
     return np.sum(x)
 
 
 def end_the_process(x):
-    if np.max(x) > 2.0:
+    if is_far(x):
         os._exit(3)
     return np.sum(x)
+
+
+def zero_at_one(x):
+    return SCALE * np.sum((x - 1.0) * np.arange(1.0, x.size + 1.0))
 
 
 def squares(x):

@@ -159,7 +159,6 @@ def make_evaluator(
             f,
             point,
             values,
-            base=base,
             mapper=mapper,
             count=count if isinstance(count, int) else None,
             chunk_size=chunk_size,

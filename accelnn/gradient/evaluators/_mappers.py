@@ -27,7 +27,7 @@ def as_mapper(workers: Any) -> Mapper:
     TypeError
         If `workers` maps nothing.
     """
-    if type(workers).__module__.partition(".")[0] == "joblib":
+    if not isinstance(workers, type) and _is_joblib(workers):
         return lambda function, tasks: workers((function, (task,), {}) for task in tasks)
     mapper = getattr(workers, "map", workers)
     if not callable(mapper):
@@ -37,6 +37,10 @@ def as_mapper(workers: Any) -> Mapper:
         )
         raise TypeError(msg)
     return lambda function, tasks: _results(mapper(function, tasks))
+
+
+def _is_joblib(workers: Any) -> bool:
+    return any(c.__module__.partition(".")[0] == "joblib" for c in type(workers).__mro__)
 
 
 def _results(mapped: Any) -> Iterator[Any]:

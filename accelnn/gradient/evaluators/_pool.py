@@ -43,10 +43,11 @@ def _processes(count: int) -> Callable[..., Iterator[Any]]:
         except BrokenProcessPool as error:
             _forget(count)
             msg = (
-                "a worker process ended before its work was done. A script that uses workers must "
-                'start its work under `if __name__ == "__main__":`, because each worker imports '
-                "it; otherwise the function itself ended the process, or memory ran out. Threads "
-                "need neither: workers=ThreadPoolExecutor(n).map"
+                "a worker process ended before its work was done. Each worker imports the "
+                'script: it must start its work under `if __name__ == "__main__":`, and define '
+                "the function above that line, where a worker sees it. Otherwise the function "
+                "itself ended the process, or memory ran out. Threads need none of that: "
+                "workers=ThreadPoolExecutor(n)"
             )
             raise RuntimeError(msg) from error
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import pickle
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -37,8 +39,6 @@ class Workers(Evaluator):
 
     Parameters
     ----------
-    base : array or number
-        f(x), as it is here.
     mapper : callable
         Like `map`.
     count : int or None
@@ -56,14 +56,13 @@ class Workers(Evaluator):
         x: Array,
         values: Values,
         *,
-        base: Any,
         mapper: Mapper,
         count: int | None,
         chunk_size: int | None,
         seconds: float,
     ) -> None:
         super().__init__(backend, f, x, values)
-        self.base, self.mapper = base, mapper
+        self.mapper = mapper
         self.workers, self.chunk_size, self.seconds = count, chunk_size, seconds
 
     def evaluate(self, columns: np.ndarray, moved: Array, advance: Advance) -> Array:
@@ -75,10 +74,16 @@ class Workers(Evaluator):
             (start, columns[start : start + size], moved[start : start + size, ...])
             for start in starts
         ]
-        work = partial(evaluate_task, self.backend, self.f, self.x, self.values)
+        beside = self._beside(columns, moved)
+        here = self.values.one(self.f(self.backend.xp.asarray(beside, copy=True)))
+        work = partial(evaluate_task, self.backend, self.f, self.x, beside, self.values)
         found: dict[int, Array] = {}
-        for start, at_x, values in self.mapper(work, tasks):
-            self._require_same(at_x)
+        for result in self._mapped(work, tasks):
+            if not isinstance(result, tuple) or len(result) != 3:  # noqa: PLR2004 - a `Result`
+                msg = f"workers must be a function like map, but a result is {result!r}"
+                raise TypeError(msg)
+            start, there, values = result
+            self._require_same(here, there)
             found[start] = values
             advance(values.shape[0])
         if sorted(found) != list(starts):
@@ -87,7 +92,7 @@ class Workers(Evaluator):
                 f"{len(found)}"
             )
             raise ValueError(msg)
-        self.count += len(tasks)
+        self.count += 1 + len(tasks)
         return self.backend.xp.concat([found[start] for start in starts])
 
     def _rows_of_a_task(self, rows: int, points: int) -> int:
@@ -96,30 +101,54 @@ class Workers(Evaluator):
         least, most = (-(-rows // (each * self.workers)) for each in (MOST_EACH, FEWEST_EACH))
         return min(max(int(TASK_SECONDS / (points * max(self.seconds, 1e-9))), least), most)
 
-    def _require_same(self, at_x: Any) -> None:
+    def _beside(self, columns: np.ndarray, moved: Array) -> Array:
+        """Return a point where f must be the same here and there: at x itself it may vanish."""
+        backend, xp = self.backend, self.backend.xp
+        beside = backend.zeros((1, math.prod(self.x.shape)), self.x.dtype)
+        beside[...] = xp.reshape(self.x, (1, -1))
+        backend.set_items(beside, columns.reshape(1, -1), xp.reshape(moved[:, 0, :], (1, -1)))
+        return xp.reshape(beside, self.x.shape)
+
+    def _mapped(self, work: Callable[[Task], Result], tasks: list[Task]) -> Iterator[Result]:
+        """Yield what the workers give, and say why they cannot."""
+        try:
+            yield from self.mapper(work, tasks)
+        except (AttributeError, TypeError, pickle.PicklingError) as error:
+            if "pickle" not in str(error):
+                raise
+            msg = (
+                f"these workers are processes, and f cannot be sent to one ({error}): define f at "
+                f"the top of a module, or pass workers=ThreadPoolExecutor(n)"
+            )
+            raise TypeError(msg) from error
+
+    def _require_same(self, here: Any, there: Any) -> None:
         """Refuse a worker whose f is another, because its module is in another state there."""
         backend = self.backend
         here, there = (
-            np.asarray(backend.to_numpy(v) if backend.owns(v) else v) for v in (self.base, at_x)
+            np.asarray(backend.to_numpy(v) if backend.owns(v) else v) for v in (here, there)
         )
         with np.errstate(all="ignore"):
             is_same = np.isclose(there, here, rtol=SAME_VALUE, atol=0.0, equal_nan=True)
         if not is_same.all():
             msg = (
-                f"f is another function in a worker than here: at x it gave {_show(there)} there "
-                f"and {_show(here)} here. A worker imports f anew, without what was changed since; "
-                f"hand over what it depends on, as functools.partial does"
+                f"f is another function in a worker than here: at one point it gave "
+                f"{_show(there)} there and {_show(here)} here. A process imports f anew, without "
+                f"what was changed since: hand over what it depends on, as functools.partial does. "
+                f"Threads share what f writes to: let it write to nothing"
             )
             raise ImpureFunctionError(msg)
 
 
-def evaluate_task(backend: Backend, f: Function, x: Array, values: Values, task: Task) -> Result:
+def evaluate_task(
+    backend: Backend, f: Function, x: Array, beside: Array, values: Values, task: Task
+) -> Result:
     """Evaluate one after the other, on a copy of the point; this runs in a worker."""
     own = backend.xp.asarray(x, copy=True)
     start, columns, moved = task
     try:
-        at_x = values.one(f(own))
-        return start, at_x, Serial(backend, f, own, values)(columns, moved, no_progress)
+        there = values.one(f(backend.xp.asarray(beside, copy=True)))
+        return start, there, Serial(backend, f, own, values)(columns, moved, no_progress)
     except Exception as error:  # noqa: BLE001 - whatever f raises is sent on
         raise _sendable(error) from None
 
