@@ -172,7 +172,7 @@ def test_noise_that_hides_the_gradient_is_said(module):
         (["handwritten:cubes", "--at", "1,,2"], "take numbers with commas between"),
         (["handwritten:cubes", "--at", ""], "take numbers with commas between"),
         (["--at", "1"], "belong to a FUNCTION"),
-        (["handwritten:divides", "--at", "1"], "ZeroDivisionError: division by zero"),
+        (["handwritten:divides", "--at", "1"], "division by zero ("),
     ],
 )
 @pytest.mark.usefixtures("module")
