@@ -14,6 +14,11 @@ def pytest_addoption(parser):
         metavar="NAME",
         help="Fail, instead of skipping, if this backend cannot be used; may be repeated.",
     )
+    parser.addoption(
+        "--require-cuda-compilers",
+        action="store_true",
+        help="Fail, instead of skipping, where the CUDA kernels cannot be compiled.",
+    )
 
 
 def pytest_configure(config):

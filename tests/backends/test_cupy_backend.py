@@ -297,7 +297,7 @@ print(type(b.to_numpy(x)).__module__, accelnn.get_backend("auto") is b)
 
 
 def test_the_install_command_is_one_of_the_extras():
-    from accelnn.backends.cupy import NEWEST_CUDA_MAJOR, _install_cupy
+    from accelnn.backends.cupy.backend import NEWEST_CUDA_MAJOR, _install_cupy
 
     assert re.fullmatch(r"pip install 'accelnn\[cuda1[23]x\]'", _install_cupy())
     assert NEWEST_CUDA_MAJOR == 13

@@ -1,4 +1,4 @@
-"""CuPy: arrays and kernels on a CUDA device."""
+"""The backend of arrays on a CUDA device."""
 
 import ctypes
 import importlib.util

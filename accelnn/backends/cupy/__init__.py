@@ -1,0 +1,5 @@
+"""CuPy: arrays and kernels on a CUDA device."""
+
+from accelnn.backends.cupy.backend import CupyBackend
+
+__all__ = ["CupyBackend"]

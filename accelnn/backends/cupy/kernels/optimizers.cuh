@@ -1,0 +1,43 @@
+// One update of one parameter; formulas and defaults are those of accelnn.optimizers.
+
+#pragma once
+
+enum Optimizer { SGD, MOMENTUM, NESTEROV, ADAGRAD, RMSPROP, ADAM };
+
+// What an optimiser was configured with: `first` and `second` are μ, α, or β₁ and β₂.
+struct Rule {
+    int optimizer;
+    double lr, first, second, eps;
+};
+
+// `size` is η / (1 - β₁ᵏ) and `scale` √(1 - β₂ᵏ) of this update, which Adam needs.
+__device__ inline void update(
+    const Rule& rule, double size, double scale, REAL g, REAL* p, REAL* slot, REAL* other) {
+    const REAL lr = rule.lr, first = rule.first, second = rule.second, eps = rule.eps;
+    switch (rule.optimizer) {
+        case SGD:
+            *p -= lr * g;
+            break;
+        case MOMENTUM:
+            *slot = first * *slot + g;
+            *p -= lr * *slot;
+            break;
+        case NESTEROV:
+            *slot = first * *slot + g;
+            *p -= lr * (g + first * *slot);
+            break;
+        case ADAGRAD:
+            *slot += g * g;
+            *p -= lr * g / (sqrt(*slot) + eps);
+            break;
+        case RMSPROP:
+            *slot = first * *slot + REAL(1 - rule.first) * g * g;
+            *p -= lr * g / (sqrt(*slot) + eps);
+            break;
+        case ADAM:
+            *slot = first * *slot + REAL(1 - rule.first) * g;
+            *other = second * *other + REAL(1 - rule.second) * g * g;
+            *p -= REAL(size) * *slot / (sqrt(*other) / REAL(scale) + eps);
+            break;
+    }
+}

@@ -1,0 +1,68 @@
+"""The kernels' source, and what they are compiled for."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterator
+from functools import cache
+from importlib.resources import files
+from typing import NamedTuple
+
+__all__ = ["KERNELS", "Variant", "kernel_source"]
+
+KERNELS = ("batch_errors", "batch_gradient", "train", "evaluate")
+
+REALS = {"float32": "float", "float64": "double"}
+INCLUDE = re.compile(r'^#include "([\w.]+)"\n', re.MULTILINE)
+
+
+class Variant(NamedTuple):
+    """What one compilation of the kernels is for; all else they are told when they run.
+
+    Attributes
+    ----------
+    dtype : {"float32", "float64"}
+        Of parameters and activations.
+    has_pixels : bool
+        Whether inputs are bytes, or else numbers of `dtype`.
+    has_labels : bool
+        Whether targets are class labels, or else numbers of `dtype` for each output.
+    """
+
+    dtype: str
+    has_pixels: bool
+    has_labels: bool
+
+    @classmethod
+    def all(cls) -> Iterator[Variant]:
+        """Yield every one that can be asked for."""
+        choices = itertools.product(REALS, (False, True), (False, True))
+        return itertools.starmap(cls, choices)
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """The compiler's."""
+        real = REALS[self.dtype]
+        return (
+            "-std=c++17",
+            f"-DREAL={real}",
+            f"-DINPUT={'unsigned char' if self.has_pixels else real}",
+            f"-DTARGET={'Labels' if self.has_labels else 'Targets'}",
+            f"-DTARGET_ELEMENT={'int' if self.has_labels else real}",
+        )
+
+
+@cache
+def kernel_source() -> str:
+    """Return one text: the cache of compiled kernels sees no change of a file that it includes."""
+    folder = files("accelnn.backends.cupy") / "kernels"
+    included: set[str] = set()
+
+    def text(name: str) -> str:
+        if name in included:
+            return ""
+        included.add(name)
+        return INCLUDE.sub(lambda match: text(match[1]), (folder / name).read_text("utf-8"))
+
+    return text("training.cu").replace("#pragma once\n", "")

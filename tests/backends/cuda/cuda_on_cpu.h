@@ -1,0 +1,116 @@
+// CUDA's built-ins for g++: every thread of a launch is a thread of the processor.
+//
+// All blocks run at once, so that a barrier of the grid ends. Shared memory is an allocation of
+// each block's, as large as the launch says and filled with NaN, which a sanitizer watches.
+
+#pragma once
+
+#define CUDA_ON_CPU
+#define __global__
+#define __device__
+
+#include <atomic>
+#include <barrier>
+#include <cmath>
+#include <cstdlib>
+#include <cstring>
+#include <map>
+#include <memory>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+using std::exp;
+using std::isfinite;
+using std::log;
+using std::sqrt;
+using std::tanh;
+
+namespace cuda_on_cpu {
+
+struct Index {
+    unsigned int x = 0;
+};
+
+struct Block {
+    explicit Block(unsigned int threads, std::size_t bytes)
+        : barrier(threads), memory(static_cast<double*>(std::malloc(bytes))) {
+        std::memset(memory, 0xff, bytes);
+    }
+    ~Block() { std::free(memory); }
+    std::barrier<> barrier;
+    double* memory;
+};
+
+inline thread_local Block* own_block;
+inline std::unique_ptr<std::barrier<>> grid;
+inline std::map<std::string, void (*)(void**)> kernels;
+
+template <typename... A, std::size_t... I>
+void call(void (*kernel)(A...), void** arguments, std::index_sequence<I...>) {
+    kernel(*static_cast<A*>(arguments[I])...);
+}
+
+template <auto kernel>
+struct Caller;
+
+template <typename... A, void (*kernel)(A...)>
+struct Caller<kernel> {
+    static void run(void** arguments) {
+        call(kernel, arguments, std::index_sequence_for<A...>());
+    }
+};
+
+}  // namespace cuda_on_cpu
+
+inline thread_local cuda_on_cpu::Index threadIdx, blockIdx;
+inline cuda_on_cpu::Index blockDim, gridDim;
+
+inline void __syncthreads() { cuda_on_cpu::own_block->barrier.arrive_and_wait(); }
+inline void __threadfence() { std::atomic_thread_fence(std::memory_order_seq_cst); }
+inline double* block_memory() { return cuda_on_cpu::own_block->memory; }
+
+inline unsigned int atomicAdd(unsigned int* place, unsigned int value) {
+    return __atomic_fetch_add(place, value, __ATOMIC_RELAXED);
+}
+
+#ifdef GRID_BARRIER_ELSEWHERE
+// ThreadSanitizer does not know fences, and calls a fenced barrier a race.
+inline void grid_barrier(unsigned int*) { cuda_on_cpu::grid->arrive_and_wait(); }
+#endif
+
+#define KERNEL(name)                                                                              \
+    static const bool name##_is_known =                                                           \
+        (cuda_on_cpu::kernels[#name] = cuda_on_cpu::Caller<name>::run, true);
+
+// As cuLaunchKernel: the addresses of all arguments.
+extern "C" inline __attribute__((used)) int launch(
+    const char* name, unsigned int blocks, unsigned int threads, std::size_t bytes,
+    void** arguments) {
+    using namespace cuda_on_cpu;
+    const auto found = kernels.find(name);
+    if (found == kernels.end()) {
+        return 1;
+    }
+    blockDim.x = threads;
+    gridDim.x = blocks;
+    grid = std::make_unique<std::barrier<>>(blocks * threads);
+    std::vector<std::unique_ptr<Block>> all;
+    for (unsigned int b = 0; b < blocks; ++b) {
+        all.push_back(std::make_unique<Block>(threads, bytes));
+    }
+    std::vector<std::thread> running;
+    for (unsigned int i = 0; i < blocks * threads; ++i) {
+        running.emplace_back([&, i] {
+            blockIdx.x = i / threads;
+            threadIdx.x = i % threads;
+            own_block = all[i / threads].get();
+            found->second(arguments);
+        });
+    }
+    for (auto& thread : running) {
+        thread.join();
+    }
+    return 0;
+}

@@ -1,0 +1,56 @@
+// One launch of every kernel, for a sanitizer to watch. Appended to the header and the kernels.
+//
+// The only argument: bytes of shared memory that each thread is given.
+
+KERNEL(batch_errors)
+KERNEL(batch_gradient)
+KERNEL(train)
+KERNEL(evaluate)
+
+template <typename... A>
+static void run(const char* name, unsigned int blocks, unsigned int threads, std::size_t bytes,
+                A... arguments) {
+    void* places[] = {static_cast<void*>(&arguments)...};
+    if (launch(name, blocks, threads, bytes * threads, places) != 0) {
+        std::abort();
+    }
+}
+
+int main(int, char** words) {
+    const std::size_t bytes = std::strtoul(words[1], nullptr, 10);
+    const int rows = 23, batch = 9;
+    // On the heap, so that what lies beside an array is nobody's.
+    const std::vector<int> sizes = {31, 33, 5};
+    const int units = 38;
+    const long long size = 32 * 33 + 34 * 5;
+    std::vector<REAL> params(size), slots(2 * size), gradient(size);
+    std::vector<INPUT> x(rows * 31);
+    std::vector<TARGET_ELEMENT> t(rows * 5);
+    std::vector<long long> order(rows);
+    std::vector<REAL> values(rows * units), errors(rows * units);
+    std::vector<double> losses(rows), means(3), corrections(6, 1.0);
+    std::vector<int> hits(rows);
+    std::vector<unsigned int> arrived(1);
+    for (long long i = 0; i < size; ++i) {
+        params[i] = REAL((i * 7919) % 101 - 50) / 100;
+    }
+    for (std::size_t i = 0; i < x.size(); ++i) {
+        x[i] = (INPUT)((i * 31) % 3);
+    }
+    for (int i = 0; i < rows; ++i) {
+        order[i] = (i * 5) % rows;
+        t[i] = (TARGET_ELEMENT)(i % 5);
+    }
+    const auto of_batch = [&](const char* name, int samples, auto... first) {
+        run(name, 4, 16, bytes, first..., 2, 1, 0, 0, (const int*)sizes.data(),
+            (const INPUT*)x.data(), REAL(1), (const TARGET_ELEMENT*)t.data(),
+            (const long long*)order.data(), samples, units, values.data(), errors.data(),
+            losses.data());
+    };
+    of_batch("batch_errors", rows, (const REAL*)params.data());
+    of_batch("batch_gradient", rows, gradient.data(), means.data(), size);
+    of_batch("train", batch, params.data(), slots.data(), slots.data() + size, size, means.data(),
+             (long long)rows, batch, int(ADAM), 0.1, 0.9, 0.99, 1e-8,
+             (const double*)corrections.data(), arrived.data());
+    of_batch("evaluate", rows, (const REAL*)params.data(), hits.data());
+}

@@ -1,0 +1,42 @@
+"""Every kernel compiles for every kind of device, and its source says what it must."""
+
+import re
+
+import pytest
+
+from accelnn.backends.cupy.source import KERNELS, Variant, kernel_source
+from accelnn.testing._nvrtc import ARCHITECTURES, compile_kernels
+
+
+@pytest.mark.nvrtc
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("variant", list(Variant.all()), ids=lambda v: "-".join(map(str, v)))
+def test_all_kernels_compile_and_spill_nothing(variant, architecture):
+    found = compile_kernels(kernel_source(), variant.options, architecture)
+    assert sorted(kernel.name for kernel in found) == sorted(KERNELS)
+    assert all(kernel.spilled == 0 for kernel in found)
+    # Two blocks of 256 threads share the 65,536 registers of a multiprocessor.
+    assert all(0 < kernel.registers <= 128 for kernel in found)
+
+
+@pytest.mark.nvrtc
+def test_what_does_not_compile_says_why():
+    with pytest.raises(RuntimeError, match=r"sm_90: .*nothing_of_that_name"):
+        compile_kernels("__global__ void k() { nothing_of_that_name(); }", (), 90)
+
+
+def test_the_source_is_whole():
+    assert "#include" not in kernel_source()
+    for name in KERNELS:
+        assert re.search(rf"__global__ void {name}\(", kernel_source())
+
+
+def test_the_barrier_of_the_grid_is_fenced():
+    """A launch on a processor cannot tell: what is written before must be seen after."""
+    body = re.search(r"void grid_barrier\(.*?\n\}", kernel_source(), re.DOTALL)[0]
+    wanted = ["__syncthreads", "__threadfence", "atomicAdd", "while", "__threadfence", "__sync"]
+    places, start = [], 0
+    for part in wanted:
+        places.append(body.index(part, start))
+        start = places[-1] + 1
+    assert places == sorted(places)

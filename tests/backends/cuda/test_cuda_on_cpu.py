@@ -1,0 +1,267 @@
+"""Kernels run on the processor, compared with NumPy in float64."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from accelnn.backends.cupy.source import Variant
+
+pytestmark = pytest.mark.cuda_on_cpu
+
+ACTIVATIONS = ("sigmoid", "tanh", "relu", "identity")
+LOSSES = ("cross_entropy", "sum_squared_error")
+OPTIMIZERS = ("SGD", "Momentum", "Nesterov", "AdaGrad", "RMSprop", "Adam")
+VARIANTS = list(Variant.all())
+GRIDS = [(1, 1), (3, 33), (4, 64)]
+TOLERANCE = {"float32": 3e-5, "float64": 1e-12}
+ROWS = 100
+
+
+class Case:
+    """A net, a data set of odd values, and what the kernels are told of both."""
+
+    def __init__(self, variant, sizes, batch, activation="sigmoid", loss="cross_entropy", bias=1):
+        self.variant, self.sizes, self.bias = variant, sizes, bias
+        self.activation, self.loss, self.batch = activation, loss, batch
+        draw = np.random.default_rng(0)
+        self.real = np.dtype(variant.dtype).type
+        self.shapes = [(a + bias, b) for a, b in itertools.pairwise(sizes)]
+        size = sum(a * b for a, b in self.shapes)
+        self.params = (draw.normal(size=size) / np.sqrt(max(sizes[:-1]))).astype(self.real)
+        kept = draw.random((ROWS, sizes[0])) < 0.5
+        if variant.has_pixels:
+            self.x = (draw.integers(1, 256, kept.shape) * kept).astype(np.uint8)
+        else:
+            self.x = (draw.normal(size=kept.shape) * kept).astype(self.real)
+        self.unit = self.real(1 / 255 if variant.has_pixels else 1)
+        if variant.has_labels:
+            self.t = draw.integers(0, sizes[-1], ROWS).astype(np.int32)
+        else:
+            self.t = draw.random((ROWS, sizes[-1])).astype(self.real)
+        self.order = draw.permutation(ROWS).astype(np.int64)[:batch]
+
+    def told(self, samples):
+        """Return the arguments that all kernels have; what they write to is poisoned."""
+        units = sum(self.sizes[1:])
+        self.values, self.errors = np.full((2, samples, units), np.nan, self.real)
+        self.losses = np.full(samples, np.nan)
+        net = (
+            len(self.sizes) - 1,
+            self.bias,
+            ACTIVATIONS.index(self.activation),
+            LOSSES.index(self.loss),
+        )
+        self.widths = np.array(self.sizes, np.int32)
+        return [
+            *map(np.int32, net),
+            self.widths,
+            self.x,
+            self.unit,
+            self.t,
+            self.order,
+            np.int32(samples),
+            np.int32(units),
+            self.values,
+            self.errors,
+            self.losses,
+        ]
+
+    def reference(self, params, order):
+        """Return losses, the gradient of their mean and the scores, in float64."""
+        layers, start = [], 0
+        for shape in self.shapes:
+            stop = start + shape[0] * shape[1]
+            layers.append(params[start:stop].astype(float).reshape(shape))
+            start = stop
+        x = self.x[order].astype(float) * float(self.unit)
+        inputs, values = [], [x]
+        for i, layer in enumerate(layers):
+            extended = np.hstack([values[-1], np.ones((len(x), 1))]) if self.bias else values[-1]
+            inputs.append(extended)
+            z = extended @ layer
+            values.append(z if i == len(layers) - 1 else _activation(self.activation, z))
+        scores = values[-1]
+        t = np.eye(self.sizes[-1])[self.t[order]] if self.variant.has_labels else self.t[order]
+        t = t.astype(float)
+        if self.loss == "cross_entropy":
+            top = scores.max(axis=1, keepdims=True)
+            logs = top + np.log(np.exp(scores - top).sum(axis=1, keepdims=True))
+            total = t.sum(axis=1, keepdims=True)
+            losses = (total * logs - (t * scores).sum(axis=1, keepdims=True))[:, 0]
+            error = (total * np.exp(scores - logs) - t) / len(x)
+        else:
+            losses = 0.5 * ((scores - t) ** 2).sum(axis=1)
+            error = (scores - t) / len(x)
+        gradient = []
+        for i in reversed(range(len(layers))):
+            gradient.append((inputs[i].T @ error).ravel())
+            if i:
+                back = error @ layers[i][: self.sizes[i]].T
+                error = back * _slope(self.activation, values[i])
+        return losses, np.concatenate(gradient[::-1]), scores
+
+
+def _activation(name, z):
+    return {
+        "sigmoid": lambda z: 1.0 / (1.0 + np.exp(-z)),
+        "tanh": np.tanh,
+        "relu": lambda z: np.maximum(z, 0.0),
+        "identity": lambda z: z,
+    }[name](z)
+
+
+def _slope(name, a):
+    return {
+        "sigmoid": lambda a: a * (1.0 - a),
+        "tanh": lambda a: 1.0 - a**2,
+        "relu": lambda a: (a > 0.0).astype(float),
+        "identity": np.ones_like,
+    }[name](a)
+
+
+def _update(name, params, g, slots, step):
+    """Change parameters by the formulas of torch.optim, at settings that no default hides."""
+    if name == "SGD":
+        return params - 0.1 * g
+    if name in ("Momentum", "Nesterov"):
+        slots[0] = 0.8 * slots[0] + g
+        return params - 0.1 * (g + 0.8 * slots[0] if name == "Nesterov" else slots[0])
+    if name == "AdaGrad":
+        slots[0] = slots[0] + g * g
+        return params - 0.1 * g / (np.sqrt(slots[0]) + 1e-3)
+    if name == "RMSprop":
+        slots[0] = 0.8 * slots[0] + 0.2 * g * g
+        return params - 0.1 * g / (np.sqrt(slots[0]) + 1e-3)
+    slots[0] = 0.8 * slots[0] + 0.2 * g
+    slots[1] = 0.7 * slots[1] + 0.3 * g * g
+    mean, square = slots[0] / (1 - 0.8**step), slots[1] / (1 - 0.7**step)
+    return params - 0.1 * mean / (np.sqrt(square) + 1e-3)
+
+
+def _gradient(kernels, case, blocks, threads):
+    told = case.told(len(case.order))
+    gradient, loss = np.full(case.params.size, np.nan, case.real), np.full(1, np.nan)
+    kernels("batch_errors", blocks, threads, [case.params, *told])
+    arguments = [gradient, loss, np.int64(gradient.size), *told]
+    kernels("batch_gradient", blocks, threads, arguments)
+    return gradient, loss[0]
+
+
+def _assert_gradient(kernels, case, grid):
+    gradient, loss = _gradient(kernels, case, *grid)
+    losses, wanted, _ = case.reference(case.params, case.order)
+    tolerance = TOLERANCE[case.variant.dtype]
+    np.testing.assert_allclose(case.losses, losses, rtol=tolerance, atol=tolerance)
+    np.testing.assert_allclose(loss, losses.mean(), rtol=tolerance)
+    np.testing.assert_allclose(gradient, wanted, atol=tolerance * np.abs(wanted).max())
+
+
+@pytest.mark.parametrize("batch", [1, 7, 100])
+@pytest.mark.parametrize("sizes", [(1, 1), (31, 33, 3), (785, 7, 31, 10)], ids=str)
+@pytest.mark.parametrize("variant", VARIANTS, ids=lambda v: "-".join(map(str, v)))
+def test_gradients_of_odd_shapes(kernels_for, variant, sizes, batch):
+    _assert_gradient(kernels_for(variant), Case(variant, sizes, batch), (3, 33))
+
+
+@pytest.mark.parametrize("grid", GRIDS, ids=str)
+@pytest.mark.parametrize("bias", [0, 1])
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_gradients_of_all_activations_and_losses(kernels_for, activation, loss, bias, grid):
+    variant = Variant("float64", has_pixels=False, has_labels=False)
+    case = Case(variant, (5, 9, 4), 7, activation, loss, bias)
+    _assert_gradient(kernels_for(variant), case, grid)
+
+
+def test_the_gradient_is_the_same_to_the_bit_in_every_run(kernels_for):
+    variant = Variant("float32", has_pixels=True, has_labels=True)
+    case = Case(variant, (31, 33, 10), 100)
+    first, second = (_gradient(kernels_for(variant), case, 4, 64)[0] for _ in range(2))
+    np.testing.assert_array_equal(first, second)
+
+
+@pytest.mark.parametrize("grid", GRIDS, ids=str)
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_training(kernels_for, dtype, optimizer, grid):
+    """Seven batches, of which the last is short."""
+    variant = Variant(dtype, has_pixels=True, has_labels=True)
+    case = Case(variant, (31, 9, 10), 45)
+    losses, params, slots = _train(kernels_for(variant), case, optimizer, grid, batch=7)
+    wanted, expected = case.params.astype(float), []
+    wanted_slots = [np.zeros(wanted.size), np.zeros(wanted.size)]
+    for step, start in enumerate(range(0, 45, 7), start=1):
+        loss, g, _ = case.reference(wanted, case.order[start : start + 7])
+        expected.append(loss.mean())
+        wanted = _update(optimizer, wanted, g, wanted_slots, step)
+    tolerance = 30.0 * TOLERANCE[dtype]
+    np.testing.assert_allclose(losses, expected, rtol=tolerance)
+    np.testing.assert_allclose(params, wanted, atol=tolerance)
+    for found, slot in zip(slots, wanted_slots, strict=True):
+        np.testing.assert_allclose(found, slot, atol=tolerance)
+
+
+def test_training_ends_before_the_update_of_a_loss_that_is_not_finite(kernels_for):
+    variant = Variant("float64", has_pixels=False, has_labels=True)
+    case = Case(variant, (5, 9, 4), 30)
+    # The third batch of ten; the first is one step of the training.
+    case.x[case.order[20]] = np.nan
+    losses, params, _ = _train(kernels_for(variant), case, "SGD", (3, 33), batch=10)
+    assert np.isfinite(losses[:2]).all()
+    assert np.isnan(losses[2])
+    assert np.isfinite(params).all()
+    case.order = case.order[:20]
+    wanted = _train(kernels_for(variant), case, "SGD", (3, 33), batch=10)[1]
+    np.testing.assert_array_equal(params, wanted)
+
+
+@pytest.mark.parametrize("variant", VARIANTS, ids=lambda v: "-".join(map(str, v)))
+def test_evaluation(kernels_for, variant):
+    case = Case(variant, (31, 9, 10), 100)
+    hits = np.full(100, -1, np.int32)
+    kernels_for(variant)("evaluate", 3, 33, [case.params, hits, *case.told(100)])
+    losses, _, scores = case.reference(case.params, case.order)
+    t = case.t[case.order]
+    labels = t if variant.has_labels else t.argmax(axis=1)
+    np.testing.assert_array_equal(hits, scores.argmax(axis=1) == labels)
+    tolerance = TOLERANCE[variant.dtype]
+    np.testing.assert_allclose(case.losses, losses, rtol=tolerance, atol=tolerance)
+
+
+def test_a_score_that_is_no_number_is_no_hit(kernels_for):
+    variant = Variant("float64", has_pixels=False, has_labels=True)
+    case = Case(variant, (5, 4), 6)
+    case.x[case.order[2]] = np.nan
+    hits = np.full(6, -1, np.int32)
+    kernels_for(variant)("evaluate", 2, 7, [case.params, hits, *case.told(6)])
+    assert hits[2] == 0
+    assert set(hits) <= {0, 1}
+
+
+def _train(kernels, case, optimizer, grid, *, batch):
+    """Return losses, parameters and slots after one pass over the order."""
+    params, slots = case.params.copy(), np.zeros((2, case.params.size), case.real)
+    steps = -(-len(case.order) // batch)
+    losses, arrived = np.full(steps, np.nan), np.zeros(1, np.uint32)
+    k = np.arange(1, steps + 1)
+    corrections = np.stack([0.1 / (1.0 - 0.8**k), np.sqrt(1.0 - 0.7**k)], axis=1)
+    kernels(
+        "train",
+        *grid,
+        [
+            params,
+            slots[0],
+            slots[1],
+            np.int64(params.size),
+            losses,
+            np.int64(len(case.order)),
+            np.int32(batch),
+            np.int32(OPTIMIZERS.index(optimizer)),
+            *map(np.float64, (0.1, 0.8, 0.7, 1e-3)),
+            np.ascontiguousarray(corrections),
+            arrived,
+            *case.told(batch),
+        ],
+    )
+    return losses, params, slots
