@@ -124,10 +124,8 @@ class Probe:
             )
             raise ImpureFunctionError(msg)
         value_dtype = getattr(value, "dtype", "float64")
-        self.epsilon = machine_epsilon(backend, x.dtype, value_dtype, self.gradient.dtype)
-        self.step: float = self.epsilon ** (1 / 3)
-        self.is_default = rtol is None
-        self.rtol = 10.0 * math.sqrt(self.epsilon) if rtol is None else rtol
+        self.given_rtol = rtol
+        self._set_epsilon(machine_epsilon(backend, x.dtype, value_dtype, self.gradient.dtype))
 
     def indices(self, flat: np.ndarray) -> Iterator[tuple[int, ...]]:
         """Yield the index of each of the coordinates."""
@@ -218,10 +216,13 @@ class Probe:
             seen = self.spread / size if size > 0.0 else math.inf
         if not COARSE * self.epsilon < seen < 1.0:
             return False
-        self.epsilon = seen
-        self.step = self.epsilon ** (1 / 3)
-        self.rtol = max(self.rtol, 10.0 * math.sqrt(self.epsilon)) if self.is_default else self.rtol
+        self._set_epsilon(seen)
         return True
+
+    def _set_epsilon(self, epsilon: float) -> None:
+        self.epsilon = epsilon
+        self.step: float = epsilon ** (1 / 3)
+        self.rtol = 10.0 * math.sqrt(epsilon) if self.given_rtol is None else self.given_rtol
 
     def _change(self, place: Place, fraction: float) -> _Change:
         # A step may leave the domain of f, and a gradient be infinite; that shows in the values.
