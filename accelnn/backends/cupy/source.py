@@ -11,7 +11,14 @@ from typing import NamedTuple
 
 __all__ = ["KERNELS", "Variant", "kernel_source"]
 
-KERNELS = ("batch_errors", "batch_gradient", "train", "evaluate")
+KERNELS = (
+    "batch_errors",
+    "batch_gradient",
+    "batch_values",
+    "differences",
+    "evaluate",
+    "train",
+)
 
 REALS = {"float32": "float", "float64": "double"}
 INCLUDE = re.compile(r'^#include "([\w.]+)"\n', re.MULTILINE)

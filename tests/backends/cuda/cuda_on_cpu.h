@@ -22,8 +22,10 @@
 #include <vector>
 
 using std::exp;
+using std::expm1;
 using std::isfinite;
 using std::log;
+using std::log1p;
 using std::sqrt;
 using std::tanh;
 

@@ -4,6 +4,8 @@
 
 KERNEL(batch_errors)
 KERNEL(batch_gradient)
+KERNEL(batch_values)
+KERNEL(differences)
 KERNEL(train)
 KERNEL(evaluate)
 
@@ -20,11 +22,13 @@ int main(int, char** words) {
     const std::size_t bytes = std::strtoul(words[1], nullptr, 10);
     const int rows = 23, batch = 9;
     // On the heap, so that what lies beside an array is nobody's.
-    const std::vector<int> sizes = {31, 33, 5};
-    const int units = 38;
-    const long long size = 32 * 33 + 34 * 5;
+    const std::vector<int> sizes = {9, 11, 7, 5};
+    const int units = 23;
+    // Of the first of three layers, whose moves go through a whole layer.
+    const long long far = 10 * 11;
+    const long long size = far + 12 * 7 + 8 * 5;
     std::vector<REAL> params(size), slots(2 * size), gradient(size);
-    std::vector<INPUT> x(rows * 31);
+    std::vector<INPUT> x(rows * 9);
     std::vector<TARGET_ELEMENT> t(rows * 5);
     std::vector<long long> order(rows);
     std::vector<REAL> values(rows * units), errors(rows * units);
@@ -42,13 +46,17 @@ int main(int, char** words) {
         t[i] = (TARGET_ELEMENT)(i % 5);
     }
     const auto of_batch = [&](const char* name, int samples, auto... first) {
-        run(name, 4, 16, bytes, first..., 2, 1, 0, 0, (const int*)sizes.data(),
+        run(name, 4, 16, bytes, first..., 3, 1, 0, 0, (const int*)sizes.data(),
             (const INPUT*)x.data(), REAL(1), (const TARGET_ELEMENT*)t.data(),
             (const long long*)order.data(), samples, units, values.data(), errors.data(),
             losses.data());
     };
     of_batch("batch_errors", rows, (const REAL*)params.data());
     of_batch("batch_gradient", rows, gradient.data(), means.data(), size);
+    std::vector<REAL> work(4 * 2 * 11);
+    of_batch("batch_values", rows, (const REAL*)params.data());
+    of_batch("differences", rows, (const REAL*)params.data(), gradient.data(), size, far, 1e-4, 1.0,
+             0.5, -1.0, -0.5, work.data(), 11);
     of_batch("train", batch, params.data(), slots.data(), slots.data() + size, size, means.data(),
              (long long)rows, batch, int(ADAM), 0.1, 0.9, 0.99, 1e-8,
              (const double*)corrections.data(), arrived.data());

@@ -216,6 +216,65 @@ def test_training_ends_before_the_update_of_a_loss_that_is_not_finite(kernels_fo
     np.testing.assert_array_equal(params, wanted)
 
 
+METHODS = {
+    "central": ((1.0, 0.5), (-1.0, -0.5)),
+    "forward": ((1.0, 1.0), (0.0, 0.0)),
+    "backward": ((-1.0, -1.0), (0.0, 0.0)),
+}
+
+
+def _differences(kernels, case, grid, method, step):
+    told = case.told(len(case.order))
+    kernels("batch_values", *grid, [case.params, *told])
+    gradient, widest = np.full(case.params.size, np.nan, case.real), max(case.sizes)
+    far = sum(a * b for a, b in case.shapes[:-2])
+    work = np.full(2 * widest * grid[0], np.nan, case.real)
+    moves = [np.float64(number) for move in METHODS[method] for number in move]
+    arguments = [case.params, gradient, np.int64(gradient.size), np.int64(far), np.float64(step)]
+    kernels("differences", *grid, [*arguments, *moves, work, np.int32(widest), *told])
+    return gradient
+
+
+def _black_box_differences(case, method, step):
+    """Move one parameter after the other, and evaluate the whole net again."""
+    found, base = np.zeros(case.params.size), case.reference(case.params, case.order)[0].mean()
+    for i in range(found.size):
+        for sign, weight in METHODS[method]:
+            moved = case.params.astype(float)
+            moved[i] += sign * step
+            change = case.reference(moved, case.order)[0].mean() - base
+            found[i] += weight * change / step
+    return found
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize(
+    ("sizes", "bias", "grid"),
+    [((5, 4), 1, (1, 1)), ((5, 7, 3), 0, (3, 33)), ((3, 4, 5, 3, 2), 1, (2, 7))],
+    ids=str,
+)
+def test_structured_differences(kernels_for, sizes, bias, grid, activation, loss, method):
+    """At a step of a half nothing cancels, neither in a black box nor here."""
+    variant = Variant("float64", has_pixels=False, has_labels=False)
+    case = Case(variant, sizes, 7, activation, loss, bias)
+    found = _differences(kernels_for(variant), case, grid, method, 0.5)
+    wanted = _black_box_differences(case, method, 0.5)
+    np.testing.assert_allclose(found, wanted, rtol=1e-11, atol=1e-12)
+
+
+@pytest.mark.parametrize("step", [1e-2, 1e-4, 1e-6, 1e-8])
+@pytest.mark.parametrize("activation", ["sigmoid", "tanh"])
+def test_differences_lose_nothing_to_small_steps(kernels_for, activation, step):
+    """What is left is truncation, which ends at the rounding of the gradient."""
+    variant = Variant("float64", has_pixels=True, has_labels=True)
+    case = Case(variant, (31, 9, 6, 10), 7, activation)
+    found = _differences(kernels_for(variant), case, (2, 7), "central", step)
+    wanted = case.reference(case.params, case.order)[1]
+    np.testing.assert_allclose(found, wanted, atol=max(1e-14, step**2))
+
+
 @pytest.mark.parametrize("variant", VARIANTS, ids=lambda v: "-".join(map(str, v)))
 def test_evaluation(kernels_for, variant):
     case = Case(variant, (31, 9, 10), 100)

@@ -52,6 +52,24 @@ __device__ inline double cross_entropy(
     return total * log(sum) - along;
 }
 
+// Turn scores into probabilities.
+__device__ inline void probabilities(REAL* scores, int outputs, double* shared) {
+    REAL largest = scores[0];
+    for (int j = threadIdx.x; j < outputs; j += blockDim.x) {
+        largest = Largest::join(largest, scores[j]);
+    }
+    largest = over_block<Largest>(largest, (REAL*)shared);
+    double sum = 0;
+    for (int j = threadIdx.x; j < outputs; j += blockDim.x) {
+        sum += exp(scores[j] - largest);
+    }
+    sum = over_block<Sum>(sum, shared);
+    for (int j = threadIdx.x; j < outputs; j += blockDim.x) {
+        scores[j] = exp(scores[j] - largest) / (REAL)sum;
+    }
+    __syncthreads();
+}
+
 // Half the sum of squared differences.
 template <typename Target>
 __device__ inline double sum_squared_error(

@@ -69,10 +69,12 @@ __device__ inline void activate(int activation, REAL* z, int n) {
     __syncthreads();
 }
 
-// Scores of one sample, whose hidden values stay in `values`. Returns where the scores begin.
+// Scores of one sample, whose hidden values stay in `values`, and before activation in `pre` unless
+// that is null. Returns where the scores begin.
 template <typename Input>
 __device__ inline REAL* forward(
-    const REAL* params, Net net, const Input* x, REAL unit_of_input, REAL* values, REAL* shared) {
+    const REAL* params, Net net, const Input* x, REAL unit_of_input, REAL* values, REAL* pre,
+    REAL* shared) {
     const REAL* w = params;
     REAL* from = nullptr;
     REAL* to = values;
@@ -84,6 +86,12 @@ __device__ inline REAL* forward(
             affine(x, unit_of_input, w, bias, inputs, outputs, to, shared);
         } else {
             affine(from, REAL(1), w, bias, inputs, outputs, to, shared);
+        }
+        if (pre != nullptr) {
+            for (int j = threadIdx.x; j < outputs; j += blockDim.x) {
+                pre[to - values + j] = to[j];
+            }
+            __syncthreads();
         }
         if (layer < net.layers - 1) {
             activate(net.activation, to, outputs);
@@ -133,7 +141,8 @@ __device__ inline void sample_pass(
         REAL* values = trace.values + (long long)s * trace.units;
         REAL* errors = trace.errors + (long long)s * trace.units;
         const REAL* scores = forward(
-            params, net, x + row * net.sizes[0], unit_of_input, values, (REAL*)block_memory());
+            params, net, x + row * net.sizes[0], unit_of_input, values, nullptr,
+            (REAL*)block_memory());
         const double loss = loss_of(
             net.loss, scores, outputs, t, row, REAL(1) / samples, errors + (scores - values),
             block_memory());

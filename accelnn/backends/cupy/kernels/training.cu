@@ -2,6 +2,7 @@
 //
 // REAL, INPUT, TARGET and TARGET_ELEMENT are said when this is compiled.
 
+#include "differences.cuh"
 #include "optimizers.cuh"
 #include "passes.cuh"
 
@@ -70,6 +71,47 @@ __global__ void train(
     }
 }
 
+// What differences need of a batch: pre-activations in `errors`, and in `values` what they become,
+// under cross entropy the probabilities.
+__global__ void batch_values(const REAL* params, NET_AND_BATCH) {
+    MADE_OF_THEM;
+    const int outputs = sizes[layers];
+    for (int s = blockIdx.x; s < samples; s += gridDim.x) {
+        REAL* own = values + (long long)s * units;
+        REAL* scores = forward(
+            params, net, x + order[s] * sizes[0], unit_of_input, own,
+            errors + (long long)s * units, (REAL*)block_memory());
+        if (loss_kind == CROSS_ENTROPY) {
+            probabilities(scores, outputs, block_memory());
+        }
+    }
+}
+
+// The gradient by structured differences, one launch for all parameters. `work` has room for
+// two times `widest` numbers of each block.
+__global__ void differences(
+    const REAL* params, REAL* gradient, long long size, long long far_size, double step,
+    double sign, double weight, double other_sign, double other_weight, REAL* work, int widest,
+    NET_AND_BATCH) {
+    MADE_OF_THEM;
+    const Difference difference = {step, {sign, other_sign}, {weight, other_weight}};
+    REAL* own = work + 2ll * blockIdx.x * widest;
+    for (long long i = blockIdx.x; i < far_size; i += gridDim.x) {
+        const REAL found = far_difference(
+            place_of(i, net), params, net, x, unit_of_input, target, order, samples, trace,
+            difference, own, widest);
+        if (threadIdx.x == 0) {
+            gradient[i] = found;
+        }
+    }
+    const long long first = far_size + (long long)blockIdx.x * blockDim.x + threadIdx.x;
+    for (long long i = first; i < size; i += (long long)gridDim.x * blockDim.x) {
+        gradient[i] = near_difference(
+            place_of(i, net), params, net, x, unit_of_input, target, order, samples, trace,
+            difference);
+    }
+}
+
 // Losses of samples, and whether the largest score names the label or the largest target.
 __global__ void evaluate(const REAL* params, int* hits, NET_AND_BATCH) {
     MADE_OF_THEM;
@@ -78,7 +120,8 @@ __global__ void evaluate(const REAL* params, int* hits, NET_AND_BATCH) {
         const long long row = order[s];
         REAL* own = values + (long long)blockIdx.x * units;
         const REAL* scores = forward(
-            params, net, x + row * sizes[0], unit_of_input, own, (REAL*)block_memory());
+            params, net, x + row * sizes[0], unit_of_input, own, nullptr,
+            (REAL*)block_memory());
         const double loss = loss_of(
             loss_kind, scores, outputs, target, row, REAL(1), (REAL*)nullptr, block_memory());
         if (threadIdx.x == 0) {
