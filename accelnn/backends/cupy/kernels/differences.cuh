@@ -10,26 +10,6 @@ struct Difference {
     double sign[2], weight[2];
 };
 
-// Where a parameter belongs: weight k, or the bias, of unit j of a layer.
-struct Place {
-    int layer, unit, k, j;
-};
-
-__device__ inline Place place_of(long long place, Net net) {
-    Place found = {0, 0, 0, 0};
-    for (;; ++found.layer) {
-        const int outputs = net.sizes[found.layer + 1];
-        const long long size = (long long)(net.sizes[found.layer] + net.has_bias) * outputs;
-        if (place < size) {
-            found.k = (int)(place / outputs);
-            found.j = (int)(place % outputs);
-            return found;
-        }
-        place -= size;
-        found.unit += outputs;
-    }
-}
-
 // Where the parameters of a layer begin.
 __device__ inline long long start_of(int layer, Net net) {
     long long start = 0;

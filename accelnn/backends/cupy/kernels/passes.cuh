@@ -153,36 +153,47 @@ __device__ inline void sample_pass(
     }
 }
 
+// Where a parameter belongs: weight k, or the bias, of unit j of a layer, whose units begin at
+// `unit` of a trace.
+struct Place {
+    int layer, unit, k, j;
+};
+
+__device__ inline Place place_of(long long place, Net net) {
+    Place found = {0, 0, 0, 0};
+    for (;; ++found.layer) {
+        const int outputs = net.sizes[found.layer + 1];
+        const long long size = (long long)(net.sizes[found.layer] + net.has_bias) * outputs;
+        if (place < size) {
+            found.k = (int)(place / outputs);
+            found.j = (int)(place % outputs);
+            return found;
+        }
+        place -= size;
+        found.unit += outputs;
+    }
+}
+
 // The derivative of the loss by one parameter, summed over the batch in the order of samples.
 template <typename Input>
 __device__ inline REAL gradient_of(
     long long place, Net net, const Input* x, REAL unit_of_input, const long long* order,
     int samples, Trace trace) {
-    int layer = 0, unit = 0;
-    long long size = 0;
-    for (;; ++layer) {
-        size = (long long)(net.sizes[layer] + (net.has_bias ? 1 : 0)) * net.sizes[layer + 1];
-        if (place < size) {
-            break;
-        }
-        place -= size;
-        unit += net.sizes[layer + 1];
-    }
-    const int outputs = net.sizes[layer + 1];
-    const int k = (int)(place / outputs), j = (int)(place % outputs);
-    const REAL* error = trace.errors + unit + j;
+    const Place at = place_of(place, net);
+    const int inputs = net.sizes[at.layer];
+    const REAL* error = trace.errors + at.unit + at.j;
     REAL sum = 0;
-    if (k == net.sizes[layer]) {
+    if (at.k == inputs) {
         for (int s = 0; s < samples; ++s) {
             sum += error[(long long)s * trace.units];
         }
-    } else if (layer == 0) {
+    } else if (at.layer == 0) {
         for (int s = 0; s < samples; ++s) {
-            const REAL value = (REAL)x[order[s] * net.sizes[0] + k] * unit_of_input;
+            const REAL value = (REAL)x[order[s] * inputs + at.k] * unit_of_input;
             sum += value * error[(long long)s * trace.units];
         }
     } else {
-        const REAL* value = trace.values + unit - net.sizes[layer] + k;
+        const REAL* value = trace.values + at.unit - inputs + at.k;
         for (int s = 0; s < samples; ++s) {
             sum += value[(long long)s * trace.units] * error[(long long)s * trace.units];
         }
