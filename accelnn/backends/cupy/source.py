@@ -9,16 +9,26 @@ from functools import cache
 from importlib.resources import files
 from typing import NamedTuple
 
-__all__ = ["KERNELS", "Variant", "kernel_source"]
+__all__ = ["KERNELS", "SHARED_BYTES", "Variant", "kernel_source"]
 
 KERNELS = (
     "batch_errors",
     "batch_gradient",
+    "batch_update",
     "batch_values",
+    "bias_gradient",
     "differences",
     "evaluate",
+    "gather_rows",
+    "hidden_errors",
+    "hidden_values",
+    "output_errors",
     "train",
+    "update_parameters",
 )
+
+# Of shared memory, for each thread of a launch.
+SHARED_BYTES = 24
 
 REALS = {"float32": "float", "float64": "double"}
 INCLUDE = re.compile(r'^#include "([\w.]+)"\n', re.MULTILINE)

@@ -23,6 +23,7 @@
 
 using std::exp;
 using std::expm1;
+using std::fma;
 using std::isfinite;
 using std::log;
 using std::log1p;
@@ -75,6 +76,9 @@ inline double* block_memory() { return cuda_on_cpu::own_block->memory; }
 
 inline unsigned int atomicAdd(unsigned int* place, unsigned int value) {
     return __atomic_fetch_add(place, value, __ATOMIC_RELAXED);
+}
+inline unsigned int atomicExch(unsigned int* place, unsigned int value) {
+    return __atomic_exchange_n(place, value, __ATOMIC_RELAXED);
 }
 
 #ifdef GRID_BARRIER_ELSEWHERE

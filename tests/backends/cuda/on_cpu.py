@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from accelnn.backends.cupy.source import KERNELS
+from accelnn.backends.cupy.source import KERNELS, SHARED_BYTES
 
 HEADER = Path(__file__).with_name("cuda_on_cpu.h")
 
@@ -39,7 +39,7 @@ class Kernels:
     def __init__(self, library):
         self.library = ctypes.CDLL(str(library))
 
-    def __call__(self, name, blocks, threads, arguments, *, bytes_each=8):
+    def __call__(self, name, blocks, threads, arguments, *, bytes_each=SHARED_BYTES):
         """Run a kernel; arrays are written in place, and numbers have NumPy's types."""
         boxes = [np.array([a.ctypes.data if isinstance(a, np.ndarray) else a]) for a in arguments]
         for box, a in zip(boxes, arguments, strict=True):

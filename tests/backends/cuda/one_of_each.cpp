@@ -4,10 +4,17 @@
 
 KERNEL(batch_errors)
 KERNEL(batch_gradient)
+KERNEL(batch_update)
 KERNEL(batch_values)
+KERNEL(bias_gradient)
 KERNEL(differences)
-KERNEL(train)
 KERNEL(evaluate)
+KERNEL(gather_rows)
+KERNEL(hidden_errors)
+KERNEL(hidden_values)
+KERNEL(output_errors)
+KERNEL(train)
+KERNEL(update_parameters)
 
 template <typename... A>
 static void run(const char* name, unsigned int blocks, unsigned int threads, std::size_t bytes,
@@ -25,17 +32,17 @@ int main(int, char** words) {
     const std::vector<int> sizes = {9, 11, 7, 5};
     const int units = 23;
     // Of the first of three layers, whose moves go through a whole layer.
-    const long long far = 10 * 11;
-    const long long size = far + 12 * 7 + 8 * 5;
+    const int far = 10 * 11;
+    const int size = far + 12 * 7 + 8 * 5;
     std::vector<REAL> params(size), slots(2 * size), gradient(size);
     std::vector<INPUT> x(rows * 9);
     std::vector<TARGET_ELEMENT> t(rows * 5);
     std::vector<long long> order(rows);
     std::vector<REAL> values(rows * units), errors(rows * units);
-    std::vector<double> losses(rows), means(3), corrections(6, 1.0);
+    std::vector<double> losses(rows), corrections(6, 1.0);
     std::vector<int> hits(rows);
-    std::vector<unsigned int> arrived(1);
-    for (long long i = 0; i < size; ++i) {
+    std::vector<unsigned int> flags(2);
+    for (int i = 0; i < size; ++i) {
         params[i] = REAL((i * 7919) % 101 - 50) / 100;
     }
     for (std::size_t i = 0; i < x.size(); ++i) {
@@ -51,14 +58,35 @@ int main(int, char** words) {
             (const long long*)order.data(), samples, units, values.data(), errors.data(),
             losses.data());
     };
-    of_batch("batch_errors", rows, (const REAL*)params.data());
-    of_batch("batch_gradient", rows, gradient.data(), means.data(), size);
+    REAL* const p = params.data();
+    unsigned int* const stopped = &flags[0];
+    const double* const adam = corrections.data();
+    const auto updating = [&](const char* name, int samples, auto... last) {
+        of_batch(name, samples, p, slots.data(), slots.data() + size, size, int(ADAM), 0.1, 0.9,
+                 0.99, 1e-8, adam, last...);
+    };
+    of_batch("batch_errors", rows, (const REAL*)p, stopped);
+    of_batch("batch_gradient", rows, gradient.data(), size);
+    updating("batch_update", rows, 0ll, (const unsigned int*)stopped);
     std::vector<REAL> work(4 * 2 * 11);
-    of_batch("batch_values", rows, (const REAL*)params.data());
-    of_batch("differences", rows, (const REAL*)params.data(), gradient.data(), size, far, 1e-4, 1.0,
-             0.5, -1.0, -0.5, work.data(), 11);
-    of_batch("train", batch, params.data(), slots.data(), slots.data() + size, size, means.data(),
-             (long long)rows, batch, int(ADAM), 0.1, 0.9, 0.99, 1e-8,
-             (const double*)corrections.data(), arrived.data());
-    of_batch("evaluate", rows, (const REAL*)params.data(), hits.data());
+    of_batch("batch_values", rows, (const REAL*)p);
+    of_batch("differences", rows, (const REAL*)p, gradient.data(), size, far, 1e-4, 1.0, 0.5, -1.0,
+             -0.5, work.data(), 11);
+    updating("train", batch, (long long)rows, stopped, &flags[1]);
+    of_batch("evaluate", rows, (const REAL*)p, hits.data());
+
+    // The last layer by products: its 7 inputs are the values of some other layer.
+    std::vector<REAL> gathered(rows * 9), hidden(rows * 7), scores(rows * 5), wrong(rows * 5);
+    run("gather_rows", 4, 16, bytes, 9, (const INPUT*)x.data(), REAL(1),
+        (const TARGET_ELEMENT*)t.data(), (const long long*)order.data(), rows, gathered.data());
+    run("hidden_values", 4, 16, bytes, hidden.data(), (const REAL*)p, (long long)rows * 7, 7, 0);
+    run("output_errors", 4, 16, bytes, scores.data(), (const REAL*)p, 0, 5, (const INPUT*)x.data(),
+        REAL(1), (const TARGET_ELEMENT*)t.data(), (const long long*)order.data(), rows,
+        wrong.data(), losses.data(), stopped);
+    run("hidden_errors", 4, 16, bytes, hidden.data(), (const REAL*)gathered.data(),
+        (long long)rows * 7, 0);
+    run("bias_gradient", 4, 16, bytes, (const REAL*)wrong.data(), rows, 5, gradient.data());
+    run("update_parameters", 4, 16, bytes, p, slots.data(), slots.data() + size, size, int(ADAM),
+        0.1, 0.9, 0.99, 1e-8, adam, 0ll, (const unsigned int*)stopped,
+        (const REAL*)gradient.data());
 }

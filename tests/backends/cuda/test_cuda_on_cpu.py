@@ -34,38 +34,31 @@ class Case:
             self.x = (draw.integers(1, 256, kept.shape) * kept).astype(np.uint8)
         else:
             self.x = (draw.normal(size=kept.shape) * kept).astype(self.real)
-        self.unit = self.real(1 / 255 if variant.has_pixels else 1)
+        self.divisor = self.real(255 if variant.has_pixels else 1)
         if variant.has_labels:
             self.t = draw.integers(0, sizes[-1], ROWS).astype(np.int32)
         else:
             self.t = draw.random((ROWS, sizes[-1])).astype(self.real)
         self.order = draw.permutation(ROWS).astype(np.int64)[:batch]
 
-    def told(self, samples):
-        """Return the arguments that all kernels have; what they write to is poisoned."""
+    @property
+    def net(self):
+        """The arguments that describe the net."""
+        self.widths = np.array(self.sizes, np.int32)
+        numbers = (len(self.sizes) - 1, self.bias, ACTIVATIONS.index(self.activation))
+        return [*map(np.int32, (*numbers, LOSSES.index(self.loss))), self.widths]
+
+    def rows(self, samples):
+        """Return the arguments that describe a batch."""
+        return [self.x, self.divisor, self.t, self.order, np.int32(samples)]
+
+    def told(self, samples, total=None):
+        """Return the arguments that most kernels have; what they write to is poisoned."""
         units = sum(self.sizes[1:])
         self.values, self.errors = np.full((2, samples, units), np.nan, self.real)
-        self.losses = np.full(samples, np.nan)
-        net = (
-            len(self.sizes) - 1,
-            self.bias,
-            ACTIVATIONS.index(self.activation),
-            LOSSES.index(self.loss),
-        )
-        self.widths = np.array(self.sizes, np.int32)
-        return [
-            *map(np.int32, net),
-            self.widths,
-            self.x,
-            self.unit,
-            self.t,
-            self.order,
-            np.int32(samples),
-            np.int32(units),
-            self.values,
-            self.errors,
-            self.losses,
-        ]
+        self.losses = np.full(total or samples, np.nan)
+        trace = [np.int32(units), self.values, self.errors, self.losses]
+        return [*self.net, *self.rows(samples), *trace]
 
     def reference(self, params, order):
         """Return losses, the gradient of their mean and the scores, in float64."""
@@ -74,7 +67,7 @@ class Case:
             stop = start + shape[0] * shape[1]
             layers.append(params[start:stop].astype(float).reshape(shape))
             start = stop
-        x = self.x[order].astype(float) * float(self.unit)
+        x = self.x[order].astype(float) / float(self.divisor)
         inputs, values = [], [x]
         for i, layer in enumerate(layers):
             extended = np.hstack([values[-1], np.ones((len(x), 1))]) if self.bias else values[-1]
@@ -141,19 +134,18 @@ def _update(name, params, g, slots, step):
 
 def _gradient(kernels, case, blocks, threads):
     told = case.told(len(case.order))
-    gradient, loss = np.full(case.params.size, np.nan, case.real), np.full(1, np.nan)
-    kernels("batch_errors", blocks, threads, [case.params, *told])
-    arguments = [gradient, loss, np.int64(gradient.size), *told]
-    kernels("batch_gradient", blocks, threads, arguments)
-    return gradient, loss[0]
+    gradient, stopped = np.full(case.params.size, np.nan, case.real), np.zeros(1, np.uint32)
+    kernels("batch_errors", blocks, threads, [case.params, stopped, *told])
+    kernels("batch_gradient", blocks, threads, [gradient, np.int32(gradient.size), *told])
+    assert stopped == 0
+    return gradient
 
 
 def _assert_gradient(kernels, case, grid):
-    gradient, loss = _gradient(kernels, case, *grid)
+    gradient = _gradient(kernels, case, *grid)
     losses, wanted, _ = case.reference(case.params, case.order)
     tolerance = TOLERANCE[case.variant.dtype]
     np.testing.assert_allclose(case.losses, losses, rtol=tolerance, atol=tolerance)
-    np.testing.assert_allclose(loss, losses.mean(), rtol=tolerance)
     np.testing.assert_allclose(gradient, wanted, atol=tolerance * np.abs(wanted).max())
 
 
@@ -177,7 +169,7 @@ def test_gradients_of_all_activations_and_losses(kernels_for, activation, loss, 
 def test_the_gradient_is_the_same_to_the_bit_in_every_run(kernels_for):
     variant = Variant("float32", has_pixels=True, has_labels=True)
     case = Case(variant, (31, 33, 10), 100)
-    first, second = (_gradient(kernels_for(variant), case, 4, 64)[0] for _ in range(2))
+    first, second = (_gradient(kernels_for(variant), case, 4, 64) for _ in range(2))
     np.testing.assert_array_equal(first, second)
 
 
@@ -185,17 +177,39 @@ def test_the_gradient_is_the_same_to_the_bit_in_every_run(kernels_for):
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_training(kernels_for, dtype, optimizer, grid):
-    """Seven batches, of which the last is short."""
+    """Seven batches, of which the last is short, in one launch."""
     variant = Variant(dtype, has_pixels=True, has_labels=True)
     case = Case(variant, (31, 9, 10), 45)
-    losses, params, slots = _train(kernels_for(variant), case, optimizer, grid, batch=7)
+    found = _train(kernels_for(variant), case, optimizer, grid, batch=7)
+    _assert_trained(case, optimizer, *found)
+
+
+@pytest.mark.parametrize("grid", GRIDS, ids=str)
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_training_by_two_launches_a_step(kernels_for, optimizer, grid):
+    variant = Variant("float64", has_pixels=True, has_labels=True)
+    case, kernels = Case(variant, (31, 9, 10), 45), kernels_for(variant)
+    params, slots, order = case.params.copy(), np.zeros((2, case.params.size)), case.order
+    state, rule, stopped = _state(params, slots), _rule(optimizer, 7), np.zeros(1, np.uint32)
+    losses = []
+    for step, start in enumerate(range(0, 45, 7)):
+        case.order = order[start : start + 7]
+        told = case.told(len(case.order))
+        kernels("batch_errors", *grid, [params, stopped, *told])
+        kernels("batch_update", *grid, [*state, *rule, np.int64(step), stopped, *told])
+        losses.extend(case.losses)
+    case.order = order
+    _assert_trained(case, optimizer, losses, params, slots)
+
+
+def _assert_trained(case, optimizer, losses, params, slots):
     wanted, expected = case.params.astype(float), []
     wanted_slots = [np.zeros(wanted.size), np.zeros(wanted.size)]
     for step, start in enumerate(range(0, 45, 7), start=1):
         loss, g, _ = case.reference(wanted, case.order[start : start + 7])
-        expected.append(loss.mean())
+        expected.extend(loss)
         wanted = _update(optimizer, wanted, g, wanted_slots, step)
-    tolerance = 30.0 * TOLERANCE[dtype]
+    tolerance = 30.0 * TOLERANCE[case.variant.dtype]
     np.testing.assert_allclose(losses, expected, rtol=tolerance)
     np.testing.assert_allclose(params, wanted, atol=tolerance)
     for found, slot in zip(slots, wanted_slots, strict=True):
@@ -208,8 +222,8 @@ def test_training_ends_before_the_update_of_a_loss_that_is_not_finite(kernels_fo
     # The third batch of ten; the first is one step of the training.
     case.x[case.order[20]] = np.nan
     losses, params, _ = _train(kernels_for(variant), case, "SGD", (3, 33), batch=10)
-    assert np.isfinite(losses[:2]).all()
-    assert np.isnan(losses[2])
+    assert np.isfinite(losses[:20]).all()
+    assert np.isnan(losses[20])
     assert np.isfinite(params).all()
     case.order = case.order[:20]
     wanted = _train(kernels_for(variant), case, "SGD", (3, 33), batch=10)[1]
@@ -230,7 +244,7 @@ def _differences(kernels, case, grid, method, step):
     far = sum(a * b for a, b in case.shapes[:-2])
     work = np.full(2 * widest * grid[0], np.nan, case.real)
     moves = [np.float64(number) for move in METHODS[method] for number in move]
-    arguments = [case.params, gradient, np.int64(gradient.size), np.int64(far), np.float64(step)]
+    arguments = [case.params, gradient, np.int32(gradient.size), np.int32(far), np.float64(step)]
     kernels("differences", *grid, [*arguments, *moves, work, np.int32(widest), *told])
     return gradient
 
@@ -299,28 +313,32 @@ def test_a_score_that_is_no_number_is_no_hit(kernels_for):
 
 
 def _train(kernels, case, optimizer, grid, *, batch):
-    """Return losses, parameters and slots after one pass over the order."""
+    """Return losses of samples, parameters and slots after one pass over the order."""
+    total = len(case.order)
     params, slots = case.params.copy(), np.zeros((2, case.params.size), case.real)
-    steps = -(-len(case.order) // batch)
-    losses, arrived = np.full(steps, np.nan), np.zeros(1, np.uint32)
+    state, rule = _state(params, slots), _rule(optimizer, -(-total // batch))
+    stopped, arrived = np.zeros((2, 1), np.uint32)
+    arguments = [*state, *rule, np.int64(total), stopped, arrived, *case.told(batch, total)]
+    kernels("train", *grid, arguments)
+    return case.losses, params, slots
+
+
+def _state(params, slots):
+    return [params, slots[0], slots[1], np.int32(params.size)]
+
+
+def _rule(optimizer, steps):
     k = np.arange(1, steps + 1)
     corrections = np.stack([0.1 / (1.0 - 0.8**k), np.sqrt(1.0 - 0.7**k)], axis=1)
-    kernels(
-        "train",
-        *grid,
-        [
-            params,
-            slots[0],
-            slots[1],
-            np.int64(params.size),
-            losses,
-            np.int64(len(case.order)),
-            np.int32(batch),
-            np.int32(OPTIMIZERS.index(optimizer)),
-            *map(np.float64, (0.1, 0.8, 0.7, 1e-3)),
-            np.ascontiguousarray(corrections),
-            arrived,
-            *case.told(batch),
-        ],
-    )
-    return losses, params, slots
+    numbers = map(np.float64, (0.1, 0.8, 0.7, 1e-3))
+    return [np.int32(OPTIMIZERS.index(optimizer)), *numbers, np.ascontiguousarray(corrections)]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_bytes_are_divided_as_numpy_divides(kernels_for, dtype):
+    """Every byte, to the bit: a data set is kept as bytes where nothing is lost by it."""
+    variant = Variant(dtype, has_pixels=True, has_labels=True)
+    case, rows = Case(variant, (256, 1), 1), np.full(256, np.nan, dtype)
+    case.x[:] = np.arange(256)
+    kernels_for(variant)("gather_rows", 2, 33, [np.int32(256), *case.rows(1), rows])
+    np.testing.assert_array_equal(rows, np.arange(256, dtype=dtype) / np.array(255, dtype))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from accelnn.backends.cupy.source import Variant, kernel_source
+from accelnn.backends.cupy.source import SHARED_BYTES, Variant, kernel_source
 
 pytestmark = pytest.mark.cuda_on_cpu
 
@@ -18,7 +18,7 @@ FLAGS = {
 VARIANT = Variant("float32", has_pixels=True, has_labels=True)
 
 
-def _run(sanitizer, folder, source=None, bytes_each=8):
+def _run(sanitizer, folder, source=None, bytes_each=SHARED_BYTES):
     text = f'#include "cuda_on_cpu.h"\n{source or kernel_source()}\n#include "one_of_each.cpp"\n'
     (folder / "watched.cpp").write_text(text)
     command = ["g++", "-O1", "-g", "-pthread", f"-I{FOLDER}", "-Wno-unknown-pragmas"]
@@ -37,17 +37,17 @@ def test_all_kernels_are_clean(sanitizer, tmp_path):
 
 
 def test_a_planted_overrun_is_found(tmp_path):
-    """Threads have half of the shared memory that they use."""
-    done = _run("address", tmp_path, bytes_each=4)
+    """Threads have less of the shared memory than they use."""
+    done = _run("address", tmp_path, bytes_each=SHARED_BYTES // 6)
     assert done.returncode != 0
     assert "heap-buffer-overflow" in done.stderr
 
 
 def test_a_planted_race_is_found(tmp_path):
     """Sums over a block go on before their parts are there."""
-    right = "        __syncthreads();\n        if (threadIdx.x < active / 2)"
+    right = "        __syncthreads();\n        if (thread < active / 2)"
     assert right in kernel_source()
-    wrong = kernel_source().replace(right, "        if (threadIdx.x < active / 2)")
+    wrong = kernel_source().replace(right, "        if (thread < active / 2)")
     done = _run("thread", tmp_path, wrong)
     assert done.returncode != 0
     assert "data race" in done.stderr
@@ -55,9 +55,9 @@ def test_a_planted_race_is_found(tmp_path):
 
 def test_a_barrier_that_is_left_out_is_found(tmp_path):
     """Parameters move while other samples still read them."""
-    right = "        grid_barrier(arrived);\n        // Every thread sums"
+    right = "        grid_barrier(arrived);\n    }"
     assert right in kernel_source()
-    wrong = kernel_source().replace(right, "        // Every thread sums")
+    wrong = kernel_source().replace(right, "    }")
     done = _run("thread", tmp_path, wrong)
     assert done.returncode != 0
     assert "data race" in done.stderr

@@ -11,128 +11,141 @@ struct Difference {
 };
 
 // Where the parameters of a layer begin.
-__device__ inline long long start_of(int layer, Net net) {
-    long long start = 0;
+__device__ inline int start_of(int layer, const Net& net) {
+    int start = 0;
     for (int i = 0; i < layer; ++i) {
-        start += (long long)(net.sizes[i] + net.has_bias) * net.sizes[i + 1];
+        start += net.size(i);
     }
     return start;
 }
 
+// Values of one sample, as `batch_values` has left them: before activation, and after it.
+struct Sample {
+    long long row;
+    const REAL *pre, *values, *outputs;
+};
+
+__device__ inline Sample sample_of(int s, const Batch& batch, const Trace& trace, int outputs) {
+    const REAL* values = trace.values + (long long)s * trace.units;
+    const REAL* pre = trace.errors + (long long)s * trace.units;
+    return {batch.row(s), pre, values, values + trace.units - outputs};
+}
+
 // By how much a unit step of a parameter moves its unit's pre-activation: its input.
-template <typename Input>
 __device__ inline REAL input_of(
-    Place at, Net net, const Input* x, REAL unit_of_input, long long row, const REAL* values) {
-    if (at.k == net.sizes[at.layer]) {
+    const Place& at, const Net& net, const Batch& batch, const Sample& sample) {
+    const int inputs = net.sizes[at.layer];
+    if (at.k == inputs) {
         return 1;
     }
-    if (at.layer == 0) {
-        return (REAL)x[row * net.sizes[0] + at.k] * unit_of_input;
-    }
-    return values[at.unit - net.sizes[at.layer] + at.k];
+    return at.layer == 0 ? input_at(batch, sample.row, inputs, at.k)
+                         : sample.values[at.unit - inputs + at.k];
 }
 
-template <typename Target>
-__device__ inline double total_of(Target t, long long row, int outputs) {
-    double total = 0;
-    for (int o = 0; o < outputs; ++o) {
-        total += t.at(row, outputs, o);
+// The weighted changes of every `stride`th sample's loss, `change(sample, d)` being that of a sample
+// where the parameter's unit moves by d.
+template <typename Change>
+__device__ inline double changes_of(
+    const Place& at, const Net& net, const Batch& batch, const Trace& trace,
+    const Difference& difference, int first, int stride, Change change) {
+    double sum = 0;
+    for (int s = first; s < batch.samples; s += stride) {
+        const Sample sample = sample_of(s, batch, trace, net.sizes[net.layers]);
+        const REAL input = input_of(at, net, batch, sample);
+        for (int move = 0; move < 2; ++move) {
+            if (input != 0 && difference.weight[move] != 0) {
+                const REAL d = input * (REAL)(difference.sign[move] * difference.step);
+                sum += difference.weight[move] * change(sample, d);
+            }
+        }
     }
-    return total;
+    return sum / difference.step / batch.samples;
 }
 
-// A parameter of the last layer, or of the one before: one thread has it.
-template <typename Input, typename Target>
-__device__ inline REAL near_difference(
-    Place at, const REAL* params, Net net, const Input* x, REAL unit_of_input, Target t,
-    const long long* order, int samples, Trace trace, Difference difference) {
+// Of a parameter of the last layer, or of the one before: one thread has every sample's change.
+__device__ inline double near_changes(
+    int index, const REAL* params, const Net& net, const Batch& batch, const Trace& trace,
+    const Difference& difference, int first, int stride) {
+    const Place at = place_of(index, net);
     const int outputs = net.sizes[net.layers];
     const bool is_last = at.layer == net.layers - 1;
-    const REAL* w =
-        is_last ? nullptr : params + start_of(net.layers - 1, net) + (long long)at.j * outputs;
-    double sum = 0;
-    for (int s = 0; s < samples; ++s) {
-        const REAL* values = trace.values + (long long)s * trace.units;
-        const REAL* pre = trace.errors + (long long)s * trace.units;
-        const REAL* now = values + trace.units - outputs;
-        const REAL input = input_of(at, net, x, unit_of_input, order[s], values);
-        if (input == 0) {
-            continue;
+    const REAL* w = is_last ? nullptr : params + start_of(net.layers - 1, net) + at.j * outputs;
+    const auto change = [&](const Sample& sample, REAL d) {
+        if (!is_last) {
+            d = activation_change(net.activation, sample.pre[at.unit + at.j], d);
         }
-        const double total = total_of(t, order[s], outputs);
-        for (int move = 0; move < 2; ++move) {
-            if (difference.weight[move] == 0) {
-                continue;
-            }
-            REAL d = input * (REAL)(difference.sign[move] * difference.step);
-            Sums sums = {0, 0};
-            if (is_last) {
-                add_output(net.loss, now[at.j], t.at(order[s], outputs, at.j), d, &sums);
-            } else {
-                d = activation_change(net.activation, pre[at.unit + at.j], d);
-                for (int o = 0; o < outputs; ++o) {
-                    add_output(net.loss, now[o], t.at(order[s], outputs, o), d * w[o], &sums);
-                }
-            }
-            sum += difference.weight[move] * loss_change(net.loss, total, sums);
+        Sums sums = {0, 0, 0};
+        for (int o = 0; o < outputs; ++o) {
+            const REAL moved = is_last ? (o == at.j ? d : REAL(0)) : d * w[o];
+            const REAL target = batch.t.at(sample.row, outputs, o);
+            sums = sums + output_change(net.loss, sample.outputs[o], target, moved);
         }
-    }
-    return sum / difference.step / samples;
+        return loss_change(net.loss, sums);
+    };
+    return changes_of(at, net, batch, trace, difference, first, stride, change);
 }
 
-// A parameter further down: one block has it. `work` holds two layers of changes.
-template <typename Input, typename Target>
-__device__ inline REAL far_difference(
-    Place at, const REAL* params, Net net, const Input* x, REAL unit_of_input, Target t,
-    const long long* order, int samples, Trace trace, Difference difference, REAL* work,
-    int widest) {
+// Of a parameter further down: one block has a sample's change. `work` holds two layers of changes.
+__device__ inline double far_changes(
+    int index, const REAL* params, const Net& net, const Batch& batch, const Trace& trace,
+    const Difference& difference, REAL* work, int widest) {
+    const Place at = place_of(index, net);
     const int outputs = net.sizes[net.layers];
-    double sum = 0;
-    for (int s = 0; s < samples; ++s) {
-        const REAL* values = trace.values + (long long)s * trace.units;
-        const REAL* pre = trace.errors + (long long)s * trace.units;
-        const REAL* now = values + trace.units - outputs;
-        const REAL input = input_of(at, net, x, unit_of_input, order[s], values);
-        if (input == 0) {
-            continue;
-        }
-        const double total = total_of(t, order[s], outputs);
-        for (int move = 0; move < 2; ++move) {
-            if (difference.weight[move] == 0) {
-                continue;
-            }
-            const REAL moved = activation_change(
-                net.activation, pre[at.unit + at.j],
-                input * (REAL)(difference.sign[move] * difference.step));
-            Sums sums = {0, 0};
-            int unit = at.unit;
-            for (int layer = at.layer + 1; layer < net.layers; ++layer) {
-                const int inputs = net.sizes[layer], width = net.sizes[layer + 1];
-                const REAL* w = params + start_of(layer, net);
-                const REAL* from = work + (layer % 2) * widest;
-                REAL* to = work + ((layer + 1) % 2) * widest;
-                unit += inputs;
-                __syncthreads();
-                for (int o = threadIdx.x; o < width; o += blockDim.x) {
-                    REAL d = 0;
-                    if (layer == at.layer + 1) {
-                        d = moved * w[(long long)at.j * width + o];
-                    } else {
-                        for (int i = 0; i < inputs; ++i) {
-                            d += from[i] * w[(long long)i * width + o];
-                        }
-                    }
-                    if (layer == net.layers - 1) {
-                        add_output(net.loss, now[o], t.at(order[s], outputs, o), d, &sums);
-                    } else {
-                        to[o] = activation_change(net.activation, pre[unit + o], d);
-                    }
+    const auto change = [&](const Sample& sample, REAL d) {
+        const REAL moved = activation_change(net.activation, sample.pre[at.unit + at.j], d);
+        const REAL* w = params + start_of(at.layer + 1, net);
+        Sums sums = {0, 0, 0};
+        int unit = at.unit;
+        for (int layer = at.layer + 1; layer < net.layers; ++layer) {
+            const int inputs = net.sizes[layer], width = net.sizes[layer + 1];
+            const REAL* from = work + (layer % 2) * widest;
+            REAL* to = work + ((layer + 1) % 2) * widest;
+            unit += inputs;
+            __syncthreads();
+            for (int o = threadIdx.x; o < width; o += blockDim.x) {
+                const auto weight = [&](int i) { return w[i * width + o]; };
+                const REAL d = layer == at.layer + 1
+                                   ? moved * weight(at.j)
+                                   : dot<false>(
+                                         0, inputs, 1, [&](int i) { return from[i]; }, weight);
+                if (layer == net.layers - 1) {
+                    const REAL target = batch.t.at(sample.row, outputs, o);
+                    sums = sums + output_change(net.loss, sample.outputs[o], target, d);
+                } else {
+                    to[o] = activation_change(net.activation, sample.pre[unit + o], d);
                 }
             }
-            sums.first = over_block<Sum>(sums.first, block_memory());
-            sums.second = over_block<Sum>(sums.second, block_memory());
-            sum += difference.weight[move] * loss_change(net.loss, total, sums);
+            w += net.size(layer);
+        }
+        return loss_change(net.loss, over_block<Sum>(sums, outputs, (Sums*)block_memory()));
+    };
+    return changes_of(at, net, batch, trace, difference, 0, 1, change);
+}
+
+// Derivatives by parameters from `first` on. A block has 32 of them at a time, and its threads
+// share out their samples.
+template <typename Store>
+__device__ inline void near_differences(
+    int first, int size, const REAL* params, const Net& net, const Batch& batch,
+    const Trace& trace, const Difference& difference, Store store) {
+    double* shared = block_memory();
+    const int width = blockDim.x < 32 ? blockDim.x : 32, parts = blockDim.x / width;
+    const int part = threadIdx.x / width, own = threadIdx.x % width;
+    for (int base = first + blockIdx.x * width; base < size; base += gridDim.x * width) {
+        const int index = base + own;
+        const bool has_part = part < parts && index < size;
+        __syncthreads();
+        shared[threadIdx.x] =
+            has_part
+                ? near_changes(index, params, net, batch, trace, difference, part, parts)
+                : 0;
+        __syncthreads();
+        if (has_part && part == 0) {
+            double sum = 0;
+            for (int p = 0; p < parts; ++p) {
+                sum += shared[p * width + own];
+            }
+            store(index, sum);
         }
     }
-    return sum / difference.step / samples;
 }

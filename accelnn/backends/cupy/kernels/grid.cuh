@@ -6,7 +6,7 @@
 #pragma once
 
 #ifndef CUDA_ON_CPU
-// The block's shared memory, as large as the launch says.
+// The block's shared memory: three doubles for each thread.
 __device__ inline double* block_memory() {
     extern __shared__ double memory[];
     return memory;
@@ -31,6 +31,11 @@ __device__ inline void grid_barrier(unsigned int* arrived) {
 }
 #endif
 
+// The loop over `n` elements that all threads of the grid share out.
+#define FOR_EACH(i, n)                                                                            \
+    for (long long i = (long long)blockIdx.x * blockDim.x + threadIdx.x; i < (n);                 \
+         i += (long long)gridDim.x * blockDim.x)
+
 struct Sum {
     template <typename T>
     __device__ static T join(T a, T b) { return a + b; }
@@ -42,19 +47,53 @@ struct Largest {
     __device__ static T join(T a, T b) { return (a > b || a != a) ? a : b; }
 };
 
-// Join one value of each thread, always in the same order; every thread gets the result.
+// Join one value of each of the first `n` threads, always in the same order; all get the result.
 template <typename Join, typename T>
-__device__ inline T over_block(T value, T* shared) {
+__device__ inline T over_block(T value, int n, T* shared) {
+    const int thread = threadIdx.x;
     __syncthreads();
-    shared[threadIdx.x] = value;
-    for (unsigned int active = blockDim.x; active > 1;) {
-        const unsigned int half = (active + 1) / 2;
+    shared[thread] = value;
+    for (int active = n < (int)blockDim.x ? n : (int)blockDim.x; active > 1;) {
+        const int half = (active + 1) / 2;
         __syncthreads();
-        if (threadIdx.x < active / 2) {
-            shared[threadIdx.x] = Join::join(shared[threadIdx.x], shared[threadIdx.x + half]);
+        if (thread < active / 2) {
+            shared[thread] = Join::join(shared[thread], shared[thread + half]);
         }
         active = half;
     }
     __syncthreads();
     return shared[0];
+}
+
+// Into how many parts, of eight terms or more, the sums of `columns` columns are cut, so that all
+// threads of the block have something to add.
+__device__ inline int parts_of(int columns, int terms) {
+    const int threads = blockDim.x / columns, parts = (terms + 7) / 8;
+    const int least = threads < parts ? threads : parts;
+    return least > 1 ? least : 1;
+}
+
+// Σ a(k) b(k) for k = first, first + stride, ... below end. Eight terms at a time, so that their
+// loads from memory are under way at once. Where `SKIP_ZEROS`, b is not asked for where a is zero.
+template <bool SKIP_ZEROS, typename A, typename B>
+__device__ inline REAL dot(int first, int end, int stride, A a, B b) {
+    REAL sum = 0;
+    for (int start = first; start < end; start += 8 * stride) {
+        REAL left[8], right[8];
+#pragma unroll
+        for (int i = 0; i < 8; ++i) {
+            const int k = start + i * stride;
+            left[i] = k < end ? a(k) : REAL(0);
+        }
+#pragma unroll
+        for (int i = 0; i < 8; ++i) {
+            const int k = start + i * stride;
+            right[i] = k < end && !(SKIP_ZEROS && left[i] == 0) ? b(k) : REAL(0);
+        }
+#pragma unroll
+        for (int i = 0; i < 8; ++i) {
+            sum += left[i] * right[i];
+        }
+    }
+    return sum;
 }

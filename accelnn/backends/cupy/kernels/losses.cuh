@@ -20,60 +20,62 @@ struct Targets {
     }
 };
 
-// Cross entropy of softmax: T logsumexp(a) - Σ t a, where T = Σ t.
-template <typename Target>
-__device__ inline double cross_entropy(
-    const REAL* scores, int outputs, Target t, long long row, REAL scale, REAL* error,
-    double* shared) {
+// Three sums over outputs, found together.
+struct Sums {
+    double powers, targets, along;
+    __device__ Sums operator+(const Sums& other) const {
+        return {powers + other.powers, targets + other.targets, along + other.along};
+    }
+};
+
+__device__ inline REAL largest_of(const REAL* scores, int outputs, double* shared) {
     REAL largest = scores[0];
     for (int j = threadIdx.x; j < outputs; j += blockDim.x) {
         largest = Largest::join(largest, scores[j]);
     }
-    largest = over_block<Largest>(largest, (REAL*)shared);
-    double sum = 0, total = 0, along = 0;
-    for (int j = threadIdx.x; j < outputs; j += blockDim.x) {
-        const REAL target = t.at(row, outputs, j);
-        sum += exp(scores[j] - largest);
-        total += target;
-        // Relative to the largest, or else two large numbers would cancel.
-        if (target != 0) {
-            along += (double)target * (double)(scores[j] - largest);
-        }
-    }
-    sum = over_block<Sum>(sum, shared);
-    total = over_block<Sum>(total, shared);
-    along = over_block<Sum>(along, shared);
-    if (error != nullptr) {
-        for (int j = threadIdx.x; j < outputs; j += blockDim.x) {
-            const REAL p = exp(scores[j] - largest) / (REAL)sum;
-            error[j] = ((REAL)total * p - t.at(row, outputs, j)) * scale;
-        }
-    }
-    return total * log(sum) - along;
+    return over_block<Largest>(largest, outputs, (REAL*)shared);
 }
 
 // Turn scores into probabilities.
-__device__ inline void probabilities(REAL* scores, int outputs, double* shared) {
-    REAL largest = scores[0];
-    for (int j = threadIdx.x; j < outputs; j += blockDim.x) {
-        largest = Largest::join(largest, scores[j]);
-    }
-    largest = over_block<Largest>(largest, (REAL*)shared);
+__device__ inline void softmax(REAL* scores, int outputs, double* shared) {
+    const REAL largest = largest_of(scores, outputs, shared);
     double sum = 0;
     for (int j = threadIdx.x; j < outputs; j += blockDim.x) {
-        sum += exp(scores[j] - largest);
+        scores[j] = exp(scores[j] - largest);
+        sum += scores[j];
     }
-    sum = over_block<Sum>(sum, shared);
+    sum = over_block<Sum>(sum, outputs, shared);
     for (int j = threadIdx.x; j < outputs; j += blockDim.x) {
-        scores[j] = exp(scores[j] - largest) / (REAL)sum;
+        scores[j] /= (REAL)sum;
     }
     __syncthreads();
 }
 
+// Cross entropy of softmax: T logsumexp(a) - Σ t a, where T = Σ t.
+__device__ inline double cross_entropy(
+    const REAL* scores, int outputs, TARGET t, long long row, REAL scale, REAL* error,
+    double* shared) {
+    const REAL largest = largest_of(scores, outputs, shared);
+    Sums sums = {0, 0, 0};
+    for (int j = threadIdx.x; j < outputs; j += blockDim.x) {
+        const REAL target = t.at(row, outputs, j), score = scores[j] - largest;
+        // Relative to the largest, or else two large numbers would cancel.
+        const double along = target == 0 ? 0 : (double)target * (double)score;
+        sums = sums + Sums{exp(score), target, along};
+    }
+    sums = over_block<Sum>(sums, outputs, (Sums*)shared);
+    if (error != nullptr) {
+        for (int j = threadIdx.x; j < outputs; j += blockDim.x) {
+            const REAL p = exp(scores[j] - largest) / (REAL)sums.powers;
+            error[j] = ((REAL)sums.targets * p - t.at(row, outputs, j)) * scale;
+        }
+    }
+    return sums.targets * log(sums.powers) - sums.along;
+}
+
 // Half the sum of squared differences.
-template <typename Target>
 __device__ inline double sum_squared_error(
-    const REAL* scores, int outputs, Target t, long long row, REAL scale, REAL* error,
+    const REAL* scores, int outputs, TARGET t, long long row, REAL scale, REAL* error,
     double* shared) {
     double sum = 0;
     for (int j = threadIdx.x; j < outputs; j += blockDim.x) {
@@ -83,15 +85,25 @@ __device__ inline double sum_squared_error(
             error[j] = difference * scale;
         }
     }
-    return over_block<Sum>(sum, shared);
+    return over_block<Sum>(sum, outputs, shared);
 }
 
 // The loss of one sample. Writes its derivative by the scores, times `scale`, unless error is null.
-template <typename Target>
 __device__ inline double loss_of(
-    int loss, const REAL* scores, int outputs, Target t, long long row, REAL scale, REAL* error,
+    int loss, const REAL* scores, int outputs, TARGET t, long long row, REAL scale, REAL* error,
     double* shared) {
     return loss == CROSS_ENTROPY
                ? cross_entropy(scores, outputs, t, row, scale, error, shared)
                : sum_squared_error(scores, outputs, t, row, scale, error, shared);
+}
+
+// Write down the loss of a sample. One that is not finite stops the training, unless `stopped` is
+// null.
+__device__ inline void store_loss(double loss, double* place, unsigned int* stopped) {
+    if (threadIdx.x == 0) {
+        *place = loss;
+        if (stopped != nullptr && !isfinite(loss)) {
+            atomicExch(stopped, 1u);
+        }
+    }
 }

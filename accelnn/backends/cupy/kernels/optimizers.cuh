@@ -8,11 +8,13 @@ enum Optimizer { SGD, MOMENTUM, NESTEROV, ADAGRAD, RMSPROP, ADAM };
 struct Rule {
     int optimizer;
     double lr, first, second, eps;
+    // η / (1 - β₁ᵏ) and √(1 - β₂ᵏ) of every update, which Adam needs.
+    const double* corrections;
 };
 
-// `size` is η / (1 - β₁ᵏ) and `scale` √(1 - β₂ᵏ) of this update, which Adam needs.
+// Update number `step` of those that `corrections` are for.
 __device__ inline void update(
-    const Rule& rule, double size, double scale, REAL g, REAL* p, REAL* slot, REAL* other) {
+    const Rule& rule, long long step, REAL g, REAL* p, REAL* slot, REAL* other) {
     const REAL lr = rule.lr, first = rule.first, second = rule.second, eps = rule.eps;
     switch (rule.optimizer) {
         case SGD:
@@ -37,7 +39,8 @@ __device__ inline void update(
         case ADAM:
             *slot = first * *slot + REAL(1 - rule.first) * g;
             *other = second * *other + REAL(1 - rule.second) * g * g;
-            *p -= REAL(size) * *slot / (sqrt(*other) / REAL(scale) + eps);
+            *p -= REAL(rule.corrections[2 * step]) * *slot /
+                  (sqrt(*other) / REAL(rule.corrections[2 * step + 1]) + eps);
             break;
     }
 }

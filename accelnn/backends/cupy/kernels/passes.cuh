@@ -6,7 +6,7 @@
 #pragma once
 
 #include "activations.cuh"
-#include "losses.cuh"
+#include "batches.cuh"
 
 // The architecture. Parameters lie in one buffer, W of shape (inputs, outputs) and b of each layer.
 struct Net {
@@ -16,45 +16,45 @@ struct Net {
     int loss;
     // Widths of all layers, the input first.
     const int* sizes;
+
+    // How many parameters a layer has.
+    __device__ int size(int layer) const {
+        return (sizes[layer] + has_bias) * sizes[layer + 1];
+    }
 };
 
-// What a batch leaves behind for the parameters. Units of all layers but the input lie one after
-// the other, `units` of each sample.
-struct Trace {
-    int units;
-    REAL* values;
-    REAL* errors;
-    double* losses;
-};
-
-// z = b + input W of one layer. Threads share out columns, and where there are more threads than
-// columns the inputs as well.
+// z = b + input W of one layer of one sample, `input(k)` being the input. A block brings inputs to
+// its shared memory, and then shares out columns and parts of their sums.
 template <typename Input>
 __device__ inline void affine(
-    const Input* input, REAL unit_of_input, const REAL* w, const REAL* b, int inputs, int outputs,
-    REAL* z, REAL* shared) {
-    const int threads = blockDim.x;
-    const int groups = threads > outputs ? threads / outputs : 1;
-    const int width = groups > 1 ? outputs : threads;
-    const int group = threadIdx.x / width;
+    Input input, const REAL* w, const REAL* b, int inputs, int outputs, REAL* z, REAL* shared) {
+    const int threads = blockDim.x, thread = threadIdx.x;
+    REAL *tile = shared, *sums = shared + threads;
+    const int parts = parts_of(outputs, inputs < threads ? inputs : threads);
+    const int width = parts > 1 ? outputs : threads, part = thread / width;
     for (int first = 0; first < outputs; first += width) {
-        const int j = first + threadIdx.x % width;
+        const int j = first + thread % width;
+        const bool has_part = part < parts && j < outputs;
         REAL sum = 0;
-        if (group < groups && j < outputs) {
-            for (int k = group; k < inputs; k += groups) {
-                const REAL value = (REAL)input[k] * unit_of_input;
+        for (int base = 0; base < inputs; base += threads) {
+            const int count = inputs - base < threads ? inputs - base : threads;
+            __syncthreads();
+            if (thread < count) {
+                tile[thread] = input(base + thread);
+            }
+            __syncthreads();
+            if (has_part) {
                 // Four pixels in five are zero.
-                if (value != 0) {
-                    sum += value * w[(long long)k * outputs + j];
-                }
+                sum += dot<true>(
+                    part, count, parts, [&](int k) { return tile[k]; },
+                    [&](int k) { return w[(base + k) * outputs + j]; });
             }
         }
+        sums[thread] = sum;
         __syncthreads();
-        shared[threadIdx.x] = sum;
-        __syncthreads();
-        if (group == 0 && j < outputs) {
-            for (int g = 1; g < groups; ++g) {
-                sum += shared[g * width + j - first];
+        if (part == 0 && j < outputs) {
+            for (int p = 1; p < parts; ++p) {
+                sum += sums[p * width + j - first];
             }
             z[j] = b == nullptr ? sum : sum + b[j];
         }
@@ -62,94 +62,97 @@ __device__ inline void affine(
     __syncthreads();
 }
 
-__device__ inline void activate(int activation, REAL* z, int n) {
-    for (int j = threadIdx.x; j < n; j += blockDim.x) {
-        z[j] = activated(activation, z[j]);
-    }
-    __syncthreads();
-}
-
-// Scores of one sample, whose hidden values stay in `values`, and before activation in `pre` unless
-// that is null. Returns where the scores begin.
-template <typename Input>
+// Scores of the sample in that row, whose hidden values stay in `values`, and before activation in
+// `pre` unless that is null. Returns where the scores begin.
 __device__ inline REAL* forward(
-    const REAL* params, Net net, const Input* x, REAL unit_of_input, REAL* values, REAL* pre,
+    const REAL* params, const Net& net, const Batch& batch, long long row, REAL* values, REAL* pre,
     REAL* shared) {
     const REAL* w = params;
-    REAL* from = nullptr;
-    REAL* to = values;
-    for (int layer = 0; layer < net.layers; ++layer) {
+    REAL *from = nullptr, *to = values;
+    for (int layer = 0;; ++layer) {
         const int inputs = net.sizes[layer], outputs = net.sizes[layer + 1];
-        const REAL* b = w + (long long)inputs * outputs;
-        const REAL* bias = net.has_bias ? b : nullptr;
+        const REAL* b = net.has_bias ? w + inputs * outputs : nullptr;
         if (layer == 0) {
-            affine(x, unit_of_input, w, bias, inputs, outputs, to, shared);
+            affine(
+                [&](int k) { return input_at(batch, row, inputs, k); }, w, b, inputs, outputs, to,
+                shared);
         } else {
-            affine(from, REAL(1), w, bias, inputs, outputs, to, shared);
+            affine([&](int k) { return from[k]; }, w, b, inputs, outputs, to, shared);
         }
-        if (pre != nullptr) {
-            for (int j = threadIdx.x; j < outputs; j += blockDim.x) {
+        const bool is_last = layer == net.layers - 1;
+        for (int j = threadIdx.x; j < outputs; j += blockDim.x) {
+            if (pre != nullptr) {
                 pre[to - values + j] = to[j];
             }
-            __syncthreads();
+            if (!is_last) {
+                to[j] = activated(net.activation, to[j]);
+            }
         }
-        if (layer < net.layers - 1) {
-            activate(net.activation, to, outputs);
-            from = to;
-            to += outputs;
+        __syncthreads();
+        if (is_last) {
+            return to;
         }
-        w = b + (net.has_bias ? outputs : 0);
+        from = to;
+        to += outputs;
+        w += net.size(layer);
     }
-    return to;
 }
 
-// Errors of all hidden layers of one sample, from those of the scores, the last of `errors`.
-__device__ inline void backward(const REAL* params, Net net, const REAL* values, REAL* errors) {
-    long long end = 0;
+// Errors of all hidden layers of one sample, from those of the scores, the last of `errors`. A block
+// shares out inputs of a layer and parts of their sums, so that neighbours read one row of weights.
+__device__ inline void backward(
+    const REAL* params, const Net& net, const REAL* values, REAL* errors, REAL* shared) {
+    const REAL* w = params;
     int unit = 0;
-    for (int layer = 0; layer < net.layers; ++layer) {
-        end += (long long)(net.sizes[layer] + (net.has_bias ? 1 : 0)) * net.sizes[layer + 1];
+    for (int layer = 0; layer < net.layers - 1; ++layer) {
+        w += net.size(layer);
         unit += net.sizes[layer + 1];
     }
-    const REAL* w = params + end;
-    unit -= net.sizes[net.layers];
     for (int layer = net.layers - 1; layer > 0; --layer) {
         const int inputs = net.sizes[layer], outputs = net.sizes[layer + 1];
-        w -= (long long)(inputs + (net.has_bias ? 1 : 0)) * outputs;
+        const int parts = parts_of(inputs, outputs);
+        const int part = threadIdx.x % parts, rows = blockDim.x / parts;
         const REAL* error = errors + unit;
         unit -= inputs;
-        __syncthreads();
-        for (int k = threadIdx.x; k < inputs; k += blockDim.x) {
-            REAL sum = 0;
-            for (int j = 0; j < outputs; ++j) {
-                sum += error[j] * w[(long long)k * outputs + j];
+        for (int first = 0; first < inputs; first += rows) {
+            const int row = threadIdx.x / parts, k = first + row;
+            const bool has_part = row < rows && k < inputs;
+            __syncthreads();
+            shared[threadIdx.x] =
+                has_part ? dot<false>(
+                               part, outputs, parts, [&](int j) { return error[j]; },
+                               [&](int j) { return w[k * outputs + j]; })
+                         : REAL(0);
+            __syncthreads();
+            if (has_part && part == 0) {
+                REAL sum = 0;
+                for (int p = 0; p < parts; ++p) {
+                    sum += shared[threadIdx.x + p];
+                }
+                errors[unit + k] = sum * slope(net.activation, values[unit + k]);
             }
-            errors[unit + k] = sum * slope(net.activation, values[unit + k]);
         }
+        w -= net.size(layer - 1);
     }
     __syncthreads();
 }
 
 // Samples of a batch, one to a block at a time.
-template <typename Input, typename Target>
 __device__ inline void sample_pass(
-    const REAL* params, Net net, const Input* x, REAL unit_of_input, Target t,
-    const long long* order, int samples, Trace trace) {
+    const REAL* params, const Net& net, const Batch& batch, const Trace& trace,
+    unsigned int* stopped) {
     const int outputs = net.sizes[net.layers];
-    for (int s = blockIdx.x; s < samples; s += gridDim.x) {
-        const long long row = order[s];
+    REAL* shared = (REAL*)block_memory();
+    for (int s = blockIdx.x; s < batch.samples; s += gridDim.x) {
+        const long long row = batch.row(s);
         REAL* values = trace.values + (long long)s * trace.units;
         REAL* errors = trace.errors + (long long)s * trace.units;
-        const REAL* scores = forward(
-            params, net, x + row * net.sizes[0], unit_of_input, values, nullptr,
-            (REAL*)block_memory());
+        const REAL* scores = forward(params, net, batch, row, values, nullptr, shared);
         const double loss = loss_of(
-            net.loss, scores, outputs, t, row, REAL(1) / samples, errors + (scores - values),
-            block_memory());
-        if (threadIdx.x == 0) {
-            trace.losses[s] = loss;
-        }
-        backward(params, net, values, errors);
+            net.loss, scores, outputs, batch.t, row, REAL(1) / batch.samples,
+            errors + (scores - values), block_memory());
+        store_loss(loss, trace.losses + s, stopped);
+        backward(params, net, values, errors, shared);
     }
 }
 
@@ -159,55 +162,60 @@ struct Place {
     int layer, unit, k, j;
 };
 
-__device__ inline Place place_of(long long place, Net net) {
+__device__ inline Place place_of(int index, const Net& net) {
     Place found = {0, 0, 0, 0};
-    for (;; ++found.layer) {
-        const int outputs = net.sizes[found.layer + 1];
-        const long long size = (long long)(net.sizes[found.layer] + net.has_bias) * outputs;
-        if (place < size) {
-            found.k = (int)(place / outputs);
-            found.j = (int)(place % outputs);
-            return found;
-        }
-        place -= size;
-        found.unit += outputs;
+    for (; index >= net.size(found.layer); ++found.layer) {
+        index -= net.size(found.layer);
+        found.unit += net.sizes[found.layer + 1];
     }
+    const int outputs = net.sizes[found.layer + 1];
+    found.k = index / outputs;
+    found.j = index % outputs;
+    return found;
 }
 
-// The derivative of the loss by one parameter, summed over the batch in the order of samples.
-template <typename Input>
+// The derivative of the loss by one parameter, summed over every `stride`th sample of the batch.
 __device__ inline REAL gradient_of(
-    long long place, Net net, const Input* x, REAL unit_of_input, const long long* order,
-    int samples, Trace trace) {
-    const Place at = place_of(place, net);
+    int index, const Net& net, const Batch& batch, const Trace& trace, int first, int stride) {
+    const Place at = place_of(index, net);
     const int inputs = net.sizes[at.layer];
-    const REAL* error = trace.errors + at.unit + at.j;
-    REAL sum = 0;
+    const REAL* errors = trace.errors + at.unit + at.j;
+    const auto error = [&](int s) { return errors[(long long)s * trace.units]; };
     if (at.k == inputs) {
-        for (int s = 0; s < samples; ++s) {
-            sum += error[(long long)s * trace.units];
-        }
-    } else if (at.layer == 0) {
-        for (int s = 0; s < samples; ++s) {
-            const REAL value = (REAL)x[order[s] * inputs + at.k] * unit_of_input;
-            sum += value * error[(long long)s * trace.units];
-        }
-    } else {
-        const REAL* value = trace.values + at.unit - inputs + at.k;
-        for (int s = 0; s < samples; ++s) {
-            sum += value[(long long)s * trace.units] * error[(long long)s * trace.units];
-        }
+        const auto one = [](int) { return REAL(1); };
+        return dot<false>(first, batch.samples, stride, error, one);
     }
-    return sum;
+    if (at.layer == 0) {
+        const auto input = [&](int s) { return input_at(batch, batch.row(s), inputs, at.k); };
+        return dot<false>(first, batch.samples, stride, error, input);
+    }
+    const REAL* values = trace.values + at.unit - inputs + at.k;
+    const auto value = [&](int s) { return values[(long long)s * trace.units]; };
+    return dot<false>(first, batch.samples, stride, error, value);
 }
 
-// The mean loss of a batch, in the order of samples; one thread of the grid writes it.
-__device__ inline void store_loss(const double* losses, int samples, double* loss) {
-    if (blockIdx.x == 0 && threadIdx.x == 0) {
-        double sum = 0;
-        for (int s = 0; s < samples; ++s) {
-            sum += losses[s];
+// Call `use(index, derivative)` for every parameter. Where there are threads to spare, several of
+// them share the samples of one.
+template <typename Use>
+__device__ inline void each_gradient(
+    int size, const Net& net, const Batch& batch, const Trace& trace, Use use) {
+    REAL* shared = (REAL*)block_memory();
+    const int each = size / gridDim.x + (size % gridDim.x > 0);
+    const int parts = each < (int)blockDim.x ? parts_of(each, batch.samples) : 1;
+    const int width = blockDim.x / parts, part = threadIdx.x / width;
+    const int own = threadIdx.x % width;
+    for (int base = blockIdx.x * width; base < size; base += gridDim.x * width) {
+        const int index = base + own;
+        const bool has_part = part < parts && index < size;
+        REAL sum = has_part ? gradient_of(index, net, batch, trace, part, parts) : REAL(0);
+        __syncthreads();
+        shared[threadIdx.x] = sum;
+        __syncthreads();
+        if (has_part && part == 0) {
+            for (int p = 1; p < parts; ++p) {
+                sum += shared[p * width + own];
+            }
+            use(index, sum);
         }
-        *loss = sum / samples;
     }
 }

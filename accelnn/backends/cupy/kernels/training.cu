@@ -5,137 +5,182 @@
 #include "differences.cuh"
 #include "optimizers.cuh"
 #include "passes.cuh"
+#include "products.cuh"
 
-#define NET_AND_BATCH                                                                             \
-    int layers, int has_bias, int activation, int loss_kind, const int *sizes, const INPUT *x,   \
-        REAL unit_of_input, const TARGET_ELEMENT *t, const long long *order, int samples,        \
-        int units, REAL *values, REAL *errors, double *losses
+#define BATCH                                                                                     \
+    const INPUT *x, REAL divisor, const TARGET_ELEMENT *t, const long long *order, int samples
+#define NET int layers, int has_bias, int activation, int loss_kind, const int *sizes
+#define TRACE int units, REAL *values, REAL *errors, double *losses
+#define RULE                                                                                      \
+    int optimizer, double lr, double first, double second, double eps, const double *corrections
+#define STATE REAL *params, REAL *first_slot, REAL *second_slot, int size
 
-#define MADE_OF_THEM                                                                              \
-    const Net net = {layers, has_bias, activation, loss_kind, sizes};                             \
-    [[maybe_unused]] const TARGET target{t};                                                                     \
-    [[maybe_unused]] const Trace trace = {units, values, errors, losses}
+#define MAKE_BATCH const Batch batch = {x, divisor, {t}, order, samples}
+#define MAKE_NET const Net net = {layers, has_bias, activation, loss_kind, sizes}
+#define MAKE_TRACE const Trace trace = {units, values, errors, losses}
+#define MAKE_RULE const Rule rule = {optimizer, lr, first, second, eps, corrections}
 
 extern "C" {
 
-// The first half of a step: losses and errors of a batch. Launched with as many blocks as samples.
-__global__ void batch_errors(const REAL* params, NET_AND_BATCH) {
-    MADE_OF_THEM;
-    sample_pass(params, net, x, unit_of_input, target, order, samples, trace);
+// The first half of a step: losses and errors of a batch.
+__global__ void batch_errors(const REAL* params, unsigned int* stopped, NET, BATCH, TRACE) {
+    MAKE_NET;
+    MAKE_BATCH;
+    MAKE_TRACE;
+    sample_pass(params, net, batch, trace, stopped);
 }
 
 // The second half without an update.
-__global__ void batch_gradient(REAL* gradient, double* loss, long long size, NET_AND_BATCH) {
-    MADE_OF_THEM;
-    const long long first = (long long)blockIdx.x * blockDim.x + threadIdx.x;
-    for (long long i = first; i < size; i += (long long)gridDim.x * blockDim.x) {
-        gradient[i] = gradient_of(i, net, x, unit_of_input, order, samples, trace);
-    }
-    store_loss(losses, samples, loss);
+__global__ void batch_gradient(REAL* gradient, int size, NET, BATCH, TRACE) {
+    MAKE_NET;
+    MAKE_BATCH;
+    MAKE_TRACE;
+    each_gradient(size, net, batch, trace, [&](int i, REAL g) { gradient[i] = g; });
 }
 
-// Steps of training in one launch of blocks that are all on the device at once.
-//
-// `loss` has one place for each step and begins with NaN; a loss that is not finite ends the
-// training before its update. `corrections` holds two numbers of each step, for Adam.
+// The second half. Nothing is updated once a loss was not finite.
+__global__ void batch_update(
+    STATE, RULE, long long step, const unsigned int* stopped, NET, BATCH, TRACE) {
+    MAKE_NET;
+    MAKE_BATCH;
+    MAKE_TRACE;
+    MAKE_RULE;
+    if (*stopped) {
+        return;
+    }
+    each_gradient(size, net, batch, trace, [&](int i, REAL g) {
+        update(rule, step, g, params + i, first_slot + i, second_slot + i);
+    });
+}
+
+// Steps of training in one launch of blocks that are all on the device at once: `order` has all
+// their samples, `samples` of each step. A loss that is not finite ends it before its update.
 __global__ void train(
-    REAL* params, REAL* first_slot, REAL* second_slot, long long size, double* loss,
-    long long total, int batch, int optimizer, double lr, double first, double second, double eps,
-    const double* corrections, unsigned int* arrived, NET_AND_BATCH) {
-    MADE_OF_THEM;
-    const Rule rule = {optimizer, lr, first, second, eps};
-    const long long own = (long long)blockIdx.x * blockDim.x + threadIdx.x;
-    for (long long start = 0, step = 0; start < total; start += batch, ++step) {
-        const int count = (int)(total - start < batch ? total - start : batch);
-        const long long* chosen = order + start;
-        sample_pass(params, net, x, unit_of_input, target, chosen, count, trace);
+    STATE, RULE, long long total, unsigned int* stopped, unsigned int* arrived, NET, BATCH, TRACE) {
+    MAKE_NET;
+    MAKE_RULE;
+    for (long long start = 0, step = 0; start < total; start += samples, ++step) {
+        const int count = total - start < samples ? (int)(total - start) : samples;
+        const Batch batch = {x, divisor, {t}, order + start, count};
+        const Trace trace = {units, values, errors, losses + start};
+        sample_pass(params, net, batch, trace, stopped);
         grid_barrier(arrived);
-        // Every thread sums the same losses in the same order, and so they all stop together.
-        double sum = 0;
-        for (int s = 0; s < count; ++s) {
-            sum += losses[s];
-        }
-        if (own == 0) {
-            loss[step] = sum / count;
-        }
-        if (!isfinite(sum)) {
+        if (*(volatile unsigned int*)stopped) {
             return;
         }
-        for (long long i = own; i < size; i += (long long)gridDim.x * blockDim.x) {
-            const REAL g = gradient_of(i, net, x, unit_of_input, chosen, count, trace);
-            update(
-                rule, corrections[2 * step], corrections[2 * step + 1], g, params + i,
-                first_slot + i, second_slot + i);
-        }
+        each_gradient(size, net, batch, trace, [&](int i, REAL g) {
+            update(rule, step, g, params + i, first_slot + i, second_slot + i);
+        });
         grid_barrier(arrived);
     }
 }
 
 // What differences need of a batch: pre-activations in `errors`, and in `values` what they become,
 // under cross entropy the probabilities.
-__global__ void batch_values(const REAL* params, NET_AND_BATCH) {
-    MADE_OF_THEM;
+__global__ void batch_values(const REAL* params, NET, BATCH, TRACE) {
+    MAKE_NET;
+    MAKE_BATCH;
     const int outputs = sizes[layers];
     for (int s = blockIdx.x; s < samples; s += gridDim.x) {
-        REAL* own = values + (long long)s * units;
+        const long long place = (long long)s * units;
         REAL* scores = forward(
-            params, net, x + order[s] * sizes[0], unit_of_input, own,
-            errors + (long long)s * units, (REAL*)block_memory());
+            params, net, batch, batch.row(s), values + place, errors + place,
+            (REAL*)block_memory());
         if (loss_kind == CROSS_ENTROPY) {
-            probabilities(scores, outputs, block_memory());
+            softmax(scores, outputs, block_memory());
         }
     }
 }
 
-// The gradient by structured differences, one launch for all parameters. `work` has room for
-// two times `widest` numbers of each block.
+// The gradient by structured differences, one launch for all parameters; the first `far_size` of
+// them are further from the output than one layer. `work` has room for two times `widest` numbers of
+// each block.
 __global__ void differences(
-    const REAL* params, REAL* gradient, long long size, long long far_size, double step,
-    double sign, double weight, double other_sign, double other_weight, REAL* work, int widest,
-    NET_AND_BATCH) {
-    MADE_OF_THEM;
+    const REAL* params, REAL* gradient, int size, int far_size, double step, double sign,
+    double weight, double other_sign, double other_weight, REAL* work, int widest, NET, BATCH,
+    TRACE) {
+    MAKE_NET;
+    MAKE_BATCH;
+    MAKE_TRACE;
     const Difference difference = {step, {sign, other_sign}, {weight, other_weight}};
     REAL* own = work + 2ll * blockIdx.x * widest;
-    for (long long i = blockIdx.x; i < far_size; i += gridDim.x) {
-        const REAL found = far_difference(
-            place_of(i, net), params, net, x, unit_of_input, target, order, samples, trace,
-            difference, own, widest);
+    for (int i = blockIdx.x; i < far_size; i += gridDim.x) {
+        const REAL found = far_changes(i, params, net, batch, trace, difference, own, widest);
         if (threadIdx.x == 0) {
             gradient[i] = found;
         }
     }
-    const long long first = far_size + (long long)blockIdx.x * blockDim.x + threadIdx.x;
-    for (long long i = first; i < size; i += (long long)gridDim.x * blockDim.x) {
-        gradient[i] = near_difference(
-            place_of(i, net), params, net, x, unit_of_input, target, order, samples, trace,
-            difference);
-    }
+    near_differences(
+        far_size, size, params, net, batch, trace, difference,
+        [&](int i, double found) { gradient[i] = (REAL)found; });
 }
 
 // Losses of samples, and whether the largest score names the label or the largest target.
-__global__ void evaluate(const REAL* params, int* hits, NET_AND_BATCH) {
-    MADE_OF_THEM;
+__global__ void evaluate(const REAL* params, int* hits, NET, BATCH, TRACE) {
+    MAKE_NET;
+    MAKE_BATCH;
     const int outputs = sizes[layers];
+    REAL* own = values + (long long)blockIdx.x * units;
     for (int s = blockIdx.x; s < samples; s += gridDim.x) {
-        const long long row = order[s];
-        REAL* own = values + (long long)blockIdx.x * units;
-        const REAL* scores = forward(
-            params, net, x + row * sizes[0], unit_of_input, own, nullptr,
-            (REAL*)block_memory());
+        const long long row = batch.row(s);
+        const REAL* scores =
+            forward(params, net, batch, row, own, nullptr, (REAL*)block_memory());
         const double loss = loss_of(
-            loss_kind, scores, outputs, target, row, REAL(1), (REAL*)nullptr, block_memory());
+            loss_kind, scores, outputs, batch.t, row, REAL(1), nullptr, block_memory());
         if (threadIdx.x == 0) {
             int best = 0, wanted = 0;
             bool is_number = scores[0] == scores[0];
             for (int j = 1; j < outputs; ++j) {
+                const REAL most = batch.t.at(row, outputs, wanted);
                 best = scores[j] > scores[best] ? j : best;
-                wanted = target.at(row, outputs, j) > target.at(row, outputs, wanted) ? j : wanted;
+                wanted = batch.t.at(row, outputs, j) > most ? j : wanted;
                 is_number = is_number && scores[j] == scores[j];
             }
             losses[s] = loss;
             hits[s] = is_number && best == wanted;
         }
         __syncthreads();
+    }
+}
+
+// Rows of a batch one after the other.
+__global__ void gather_rows(int inputs, BATCH, REAL* rows) {
+    MAKE_BATCH;
+    FOR_EACH(i, (long long)samples * inputs) {
+        rows[i] = input_at(batch, batch.row((int)(i / inputs)), inputs, (int)(i % inputs));
+    }
+}
+
+__global__ void hidden_values(REAL* z, const REAL* b, long long count, int width, int activation) {
+    add_bias_and_activate(z, b, count, width, activation);
+}
+
+__global__ void output_errors(
+    REAL* scores, const REAL* b, int loss_kind, int outputs, BATCH, REAL* errors, double* losses,
+    unsigned int* stopped) {
+    MAKE_BATCH;
+    score_errors(scores, b, loss_kind, batch, outputs, errors, losses, stopped);
+}
+
+__global__ void hidden_errors(REAL* errors, const REAL* values, long long count, int activation) {
+    FOR_EACH(i, count) {
+        errors[i] *= slope(activation, values[i]);
+    }
+}
+
+__global__ void bias_gradient(const REAL* errors, int samples, int width, REAL* gradient) {
+    column_sums(errors, samples, width, gradient);
+}
+
+// Nothing is updated once a loss was not finite.
+__global__ void update_parameters(
+    STATE, RULE, long long step, const unsigned int* stopped, const REAL* gradient) {
+    MAKE_RULE;
+    if (*stopped) {
+        return;
+    }
+    FOR_EACH(i, size) {
+        update(rule, step, gradient[i], params + i, first_slot + i, second_slot + i);
     }
 }
 
