@@ -81,8 +81,12 @@ class Dataset:
         xp = self.backend.xp
         return xp.take(self.x, index, axis=0), xp.take(self.t, index, axis=0)
 
+    def piece(self, rows: slice) -> tuple[Array, Array]:
+        """Return the samples and the targets of consecutive rows."""
+        return self.x[rows, ...], self.t[rows, ...]
 
-@dataclass
+
+@dataclass(eq=False)
 class TrainingState:
     """What a training run changes as it goes.
 
@@ -139,6 +143,10 @@ class Engine:
         self._activation_delta = getattr(backend, f"{spec.activation}_delta")
         self._output = getattr(backend, spec.loss.output)
 
+    def describe(self, batch: int = 100) -> str:  # noqa: ARG002 - others choose by it
+        """Return how a training step on a batch of that many samples is computed, in words."""
+        return f"portable: each op of {self.backend.name} by itself"
+
     def scores(self, params: Array, x: Array) -> Array:
         """Return the last layer's output before the output function, of shape (n, outputs)."""
         return self._forward(self._layers(params), x)[1][-1]
@@ -156,7 +164,7 @@ class Engine:
         """Return the mean loss and the accuracy, or None where the loss does not classify."""
         total_loss, correct = 0.0, 0
         for rows in _slices(data.size, EVALUATION_ROWS):
-            x, t = data.x[rows, ...], data.t[rows, ...]
+            x, t = data.piece(rows)
             scores = self.scores(params, x)
             loss = self.spec.loss.value(scores, self._targets(t), backend=self.backend)
             total_loss += self._number(loss) * x.shape[0]

@@ -1,6 +1,8 @@
-"""A registry that each test leaves as it was, fresh interpreters, Numba, a tour of the library."""
+"""A registry that each test leaves as it was, fresh interpreters, backends with fused engines."""
 
+import importlib.util
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +15,9 @@ from accelnn.backends import _registry
 from accelnn.errors import BackendUnavailableError
 from accelnn.losses import LOSSES
 
+# Kernels of the CuPy backend on the processor.
+sys.path.insert(0, str(Path(__file__).parent / "cuda"))
+
 
 @pytest.fixture(autouse=True)
 def registry_as_it_was(monkeypatch):
@@ -23,10 +28,7 @@ def registry_as_it_was(monkeypatch):
 @pytest.fixture(scope="session")
 def compiled():
     """Return the Numba backend, or skip."""
-    try:
-        return accelnn.get_backend("numba")
-    except BackendUnavailableError as error:
-        pytest.skip(f"numba: {error.reason}")
+    return _usable("numba")
 
 
 @pytest.fixture(params=[np.float32, np.float64], ids=lambda dtype: dtype.__name__)
@@ -50,6 +52,114 @@ def always_fused(compiled, monkeypatch):
     from accelnn.backends.numba import engine
 
     monkeypatch.setattr(engine, "FEW", 0)
+
+
+@pytest.fixture(autouse=True)
+def needed_compiler(request):
+    """Skip, or with ``--require-cuda-compilers`` fail, where what a marker needs is missing."""
+    missing = []
+    if request.node.get_closest_marker("nvrtc"):
+        modules = {"cupy": "cupy-cuda13x", "nvidia.cu13": "nvidia-cuda-nvrtc"}
+        missing += [package for module, package in modules.items() if not _is_installed(module)]
+    if request.node.get_closest_marker("cuda_on_cpu") and shutil.which("g++") is None:
+        missing.append("g++")
+    if missing:
+        reason = f"{' and '.join(missing)} not installed"
+        require = request.config.getoption("--require-cuda-compilers")
+        (pytest.fail if require else pytest.skip)(reason)
+
+
+def _is_installed(module):
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:
+        return False
+
+
+@pytest.fixture(scope="session")
+def stand_in(tmp_path_factory):
+    """Return a stand-in for CuPy, whose kernels are built once."""
+    from stand_in import StandIn
+
+    return StandIn(tmp_path_factory.mktemp("stand-in"))
+
+
+@pytest.fixture
+def cupy(stand_in, monkeypatch):
+    """Let ``import cupy`` find the stand-in, with two devices that have everything."""
+    monkeypatch.setitem(sys.modules, "cupy", stand_in)
+    stand_in.forget()
+    return stand_in
+
+
+@pytest.fixture
+def device(cupy):
+    """Return a backend on the stand-in."""
+    assert cupy.__version__ == "0"
+    from accelnn.backends.cupy import CupyBackend
+
+    return CupyBackend()
+
+
+WAYS = ("one launch", "graph", "products")
+ON_CPU, ON_DEVICE = (getattr(pytest.mark, name) for name in ("cuda_on_cpu", "gpu"))
+
+
+@pytest.fixture(
+    params=[
+        "numba",
+        pytest.param("cupy on cpu", marks=ON_CPU),
+        pytest.param("cupy", marks=ON_DEVICE),
+    ]
+)
+def fused_backend(request):
+    """Return a backend with a fused engine, which computes all that it can."""
+    return _with_fused_engine(request, request.param)
+
+
+@pytest.fixture(
+    params=[
+        ("numba", "numba"),
+        *(pytest.param(("cupy on cpu", way), marks=ON_CPU, id=f"{way} on cpu") for way in WAYS),
+        *(pytest.param(("cupy", way), marks=ON_DEVICE, id=way) for way in WAYS),
+    ]
+)
+def training_backend(request, monkeypatch):
+    """Return a backend with a fused engine, and one of the engine's ways of training."""
+    name, way = request.param
+    backend = _with_fused_engine(request, name)
+    if way in WAYS:
+        _choose(way, monkeypatch)
+    return backend
+
+
+def _with_fused_engine(request, name):
+    if name == "numba":
+        request.getfixturevalue("always_fused")
+    if name == "cupy on cpu":
+        # Without a second thread there is nothing to wait for, hundreds of launches long.
+        request.getfixturevalue("cupy").grid = 1, 1
+    return _usable(name.partition(" ")[0])
+
+
+def _choose(way, monkeypatch):
+    """Let the CuPy engine take one of its ways of training, whatever the size."""
+    from accelnn.backends.cupy import engine, launch
+
+    monkeypatch.setattr(engine, "LARGE_BATCH", 0 if way == "products" else 1 << 60)
+    attributes = launch.device_attributes.__wrapped__
+
+    def chosen(backend):
+        return attributes(backend) | {"CooperativeLaunch": int(way == "one launch")}
+
+    monkeypatch.setattr(engine, "device_attributes", chosen)
+
+
+def _usable(name):
+    try:
+        return accelnn.get_backend(name)
+    except BackendUnavailableError as error:
+        pytest.skip(f"{name}: {error.reason}")
 
 
 @pytest.fixture

@@ -1,5 +1,7 @@
 """The backend of arrays on a CUDA device."""
 
+from __future__ import annotations
+
 import ctypes
 import importlib.util
 import sys
@@ -10,6 +12,8 @@ import numpy as np
 from accelnn._optional import install_command
 from accelnn._typing import Array, ArrayLike
 from accelnn.backends._base import Backend
+from accelnn.backends._engine import Dataset, Engine
+from accelnn.backends._spec import NetSpec
 from accelnn.errors import BackendUnavailableError
 
 __all__ = ["CupyBackend"]
@@ -18,7 +22,7 @@ NEWEST_CUDA_MAJOR = 13
 
 
 class CupyBackend(Backend):
-    """The portable bodies on `cupy`, on the device that is current when the backend is made."""
+    """The portable bodies on `cupy` and fused engines, on the device that was current at first."""
 
     name = "cupy"
 
@@ -84,6 +88,26 @@ class CupyBackend(Backend):
     def to_numpy(self, x: Array) -> np.ndarray:
         """Copy `x` to the host."""
         return self.xp.asnumpy(x)  # type: ignore[no-any-return]
+
+    def make_engine(self, spec: NetSpec, dtype: str) -> Engine:
+        """Return a fused engine, or the portable one where a net has parts that are not ours."""
+        from accelnn.backends.cupy.engine import ACTIVATIONS, MOST_PARAMETERS, CupyEngine
+        from accelnn.losses import LOSSES
+
+        has_activation = len(spec.sizes) > 2  # noqa: PLR2004 - input and output
+        if (
+            LOSSES.get(spec.loss.name) != spec.loss
+            or (has_activation and spec.activation not in ACTIVATIONS)
+            or spec.size > MOST_PARAMETERS
+        ):
+            return super().make_engine(spec, dtype)
+        return CupyEngine(self, spec, dtype)
+
+    def prepare(self, x: Array, t: Array, dtype: str, *, copy: bool) -> Dataset:
+        """See `Backend.prepare`."""
+        from accelnn.backends.cupy.dataset import device_dataset
+
+        return device_dataset(self, x, t, dtype, copy=copy)
 
     def synchronize(self) -> None:
         """Wait for all streams of the device, whichever device is current."""

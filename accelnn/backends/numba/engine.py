@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from accelnn import optimizers
 from accelnn._typing import Array
-from accelnn.backends._engine import DIFFERENCES, Dataset, Engine, Optimizer, TrainingState
+from accelnn.backends._engine import DIFFERENCES, Dataset, Engine, TrainingState
+from accelnn.backends._rules import RULES, rule_numbers
 from accelnn.backends._spec import NetSpec
 from accelnn.backends.numba.dataset import PackedDataset, kernel_array, kernel_data
 from accelnn.backends.numba.kernels.activations import ACTIVATIONS
@@ -25,7 +25,6 @@ from accelnn.backends.numba.kernels.losses import LOSSES
 from accelnn.backends.numba.kernels.packing import copy_parameters
 from accelnn.backends.numba.kernels.passes import Data, Net, Rule, Work
 from accelnn.backends.numba.kernels.training import train
-from accelnn.backends.numba.kernels.updates import RULES
 from accelnn.backends.numba.layout import Layout, aligned_zeros
 from accelnn.backends.numba.vectors import LANES, SHORT
 
@@ -66,6 +65,11 @@ class NumbaEngine(Engine):
         is_deep = len(spec.sizes) > 2  # noqa: PLR2004 - input and output
         self._activation_number = ACTIVATIONS.index(spec.activation) if is_deep else 0
         self._run = backend.team.run
+
+    def describe(self, batch: int = 100) -> str:  # noqa: ARG002 - the same for all
+        """See `Engine.describe`."""
+        threads = min(self.backend.threads, self._layout.threads)
+        return f"compiled: all steps of a call in one loop, on {threads} threads"
 
     def scores(self, params: np.ndarray, x: np.ndarray) -> Array:
         """See `Engine.scores`."""
@@ -122,7 +126,7 @@ class NumbaEngine(Engine):
         self, state: TrainingState, data: Dataset, order: np.ndarray, batch: int
     ) -> np.ndarray:
         """See `Engine.train`."""
-        numbers = _rule_numbers(state.optimizer, self._dtype)
+        numbers = rule_numbers(state.optimizer, self._dtype)
         if numbers is None or state.gradient != "analytic":
             return super().train(state, data, order, batch)
         net, slots = self._net(state.params), self._packed_zeros(2)
@@ -294,19 +298,3 @@ class NumbaEngine(Engine):
             aligned_zeros(outputs if with_errors else 0, self._dtype),
             aligned_zeros(threads * layout.scratch if with_errors else 0, self._dtype),
         )
-
-
-def _rule_numbers(optimizer: Optimizer, dtype: np.dtype) -> np.ndarray | None:
-    """Return learning rate, up to two fractions and eps, or None if there is no code for it."""
-    if type(optimizer) not in (getattr(optimizers, name) for name in RULES):
-        return None
-    fractions = [
-        getattr(optimizer, name) for name in ("momentum", "alpha") if hasattr(optimizer, name)
-    ]
-    first, second = getattr(optimizer, "betas", (*fractions, 0.0, 0.0)[:2])
-    eps = getattr(optimizer, "eps", 1.0)
-    # Where a gradient is zero, eps = 0 divides zero by zero, and the filling of panels has no other
-    # gradient; and what is no normal number is zero here.
-    if eps < np.finfo(dtype).tiny:
-        return None
-    return np.array([optimizer.lr, first, second, eps])  # type: ignore[attr-defined]

@@ -2,13 +2,12 @@
 
 import math
 
+from accelnn.backends._rules import RULES
 from accelnn.backends.numba._jit import called, inlined
 from accelnn.backends.numba.vectors import load, root, store, width
 
-__all__ = ["RULES", "at_step", "update"]
+__all__ = ["at_step", "update"]
 
-# Names of the optimisers that have code here; their positions are their numbers in kernels.
-RULES = ("SGD", "Momentum", "Nesterov", "AdaGrad", "RMSprop", "Adam")
 SGD, MOMENTUM, NESTEROV, ADAGRAD, RMSPROP, ADAM = range(len(RULES))
 
 

@@ -1,0 +1,152 @@
+"""Data sets as the kernels read them: bytes where nothing is lost by it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from accelnn._typing import Array
+from accelnn.backends._engine import Dataset
+from accelnn.backends.cupy.source import Variant
+
+if TYPE_CHECKING:
+    from accelnn.backends._base import Backend
+    from accelnn.backends.cupy.backend import CupyBackend
+
+__all__ = ["NULL", "PixelDataset", "Rows", "device_dataset", "kernel_targets"]
+
+# The address that stands for an array which is not there.
+NULL = np.uint64(0)
+
+# What pixels are commonly divided by: nothing, and the largest of them.
+DIVISORS = (255, 1)
+BYTES = 256
+# Elements that are looked at together, so that a large data set is not there twice.
+PIECE = 1 << 24
+
+
+class PixelDataset(Dataset):
+    """Samples as bytes, each divided by the same number: a quarter of the memory, and exact.
+
+    Attributes
+    ----------
+    pixels : array of uint8, shape (n, inputs)
+        Samples, times `divisor`.
+    divisor : int
+        By which they are divided.
+    """
+
+    pixels: Array
+    divisor: int
+
+    def __init__(self, pixels: Array, divisor: int, t: Array, backend: Backend, dtype: str) -> None:
+        own = {"pixels": pixels, "divisor": divisor}
+        # The class it extends is frozen.
+        self.__dict__.update(own, t=t, backend=backend, dtype=dtype)
+
+    def __repr__(self) -> str:
+        return (
+            f"<PixelDataset of {self.size:,} samples with {self.inputs:,} inputs, bytes / "
+            f"{self.divisor}, {self.dtype} on {self.backend.device}>"
+        )
+
+    @property
+    def size(self) -> int:
+        """Number of samples."""
+        return int(self.pixels.shape[0])
+
+    @property
+    def inputs(self) -> int:
+        """Number of inputs per sample."""
+        return int(self.pixels.shape[1])
+
+    @property
+    def x(self) -> Array:
+        """Samples, of shape (n, inputs)."""
+        return self._numbers(self.pixels)
+
+    def take(self, index: Array) -> tuple[Array, Array]:
+        """See `Dataset.take`."""
+        xp = self.backend.xp
+        return self._numbers(xp.take(self.pixels, index, axis=0)), xp.take(self.t, index, axis=0)
+
+    def piece(self, rows: slice) -> tuple[Array, Array]:
+        """See `Dataset.piece`."""
+        return self._numbers(self.pixels[rows]), self.t[rows]
+
+    def _numbers(self, pixels: Array) -> Array:
+        return pixels.astype(self.dtype) / np.dtype(self.dtype).type(self.divisor)
+
+
+class Rows(NamedTuple):
+    """A data set as kernels are told of it.
+
+    Attributes
+    ----------
+    x : array of shape (n, inputs)
+        Bytes or numbers, one row after the other.
+    divisor : numpy scalar
+        By which bytes are divided, in the dtype of the net.
+    t : array
+        Labels of int32, or targets in the dtype of the net.
+    """
+
+    x: Array
+    divisor: np.floating
+    t: Array
+
+    @classmethod
+    def of(cls, data: Dataset) -> Rows:
+        """Return what kernels read of a data set."""
+        t = kernel_targets(data.backend, data.t)
+        real = np.dtype(data.dtype).type
+        if isinstance(data, PixelDataset):
+            return cls(data.pixels, real(data.divisor), t)
+        return cls(data.backend.xp.ascontiguousarray(data.x), real(1), t)
+
+    @property
+    def variant(self) -> Variant:
+        """Which kernels read them."""
+        has_pixels, has_labels = self.x.dtype == np.uint8, self.t.dtype == np.int32
+        return Variant(str(self.divisor.dtype), has_pixels=has_pixels, has_labels=has_labels)
+
+    def told(self, order: Array | None, samples: int) -> tuple[Any, ...]:
+        """Return a batch as kernels take it; without an order, of all rows in turn."""
+        chosen = NULL if order is None else order
+        return self.x, self.divisor, self.t, chosen, np.int32(samples)
+
+
+def device_dataset(backend: CupyBackend, x: Array, t: Array, dtype: str, *, copy: bool) -> Dataset:
+    """Keep samples as bytes if that gives them back to the bit, else as they are."""
+    t = kernel_targets(backend, t, copy=copy)
+    for divisor in DIVISORS:
+        pixels = _pixels(backend, x, divisor)
+        if pixels is not None:
+            return PixelDataset(pixels, divisor, t, backend, dtype)
+    xp = backend.xp
+    return Dataset(x.copy() if copy else xp.ascontiguousarray(x), t, backend, dtype)
+
+
+def kernel_targets(backend: Backend, t: Array, *, copy: bool = False) -> Array:
+    """Return labels as the kernels' integers, and other targets one row after the other."""
+    dtype = np.int32 if backend.xp.isdtype(t.dtype, "integral") else t.dtype
+    return backend.xp.ascontiguousarray(t.astype(dtype, copy=copy))
+
+
+def _pixels(backend: CupyBackend, x: Array, divisor: int) -> Array | None:
+    """Return samples times `divisor` as bytes, or None if some are no such bytes."""
+    xp = backend.xp
+    pixels = xp.empty(x.shape, np.uint8)
+    rows = max(1, PIECE // max(1, x.shape[1]))
+    scale = x.dtype.type(divisor)
+    for start in range(0, x.shape[0], rows):
+        piece = x[start : start + rows]
+        scaled = xp.rint(piece * scale)
+        # Nothing else may be cast to a byte.
+        if not bool(((scaled >= 0) & (scaled < BYTES)).all()):
+            return None
+        pixels[start : start + rows] = scaled.astype(np.uint8)
+        if not bool((pixels[start : start + rows].astype(x.dtype) / scale == piece).all()):
+            return None
+    return pixels

@@ -1,0 +1,227 @@
+"""The fused engine: training steps, evaluations and differences as CUDA kernels."""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
+
+from accelnn._typing import Array
+from accelnn.backends._engine import DIFFERENCES, Dataset, Engine, TrainingState
+from accelnn.backends._rules import rule_numbers
+from accelnn.backends._spec import NetSpec
+from accelnn.backends.cupy.dataset import Rows
+from accelnn.backends.cupy.launch import Kernels, device_attributes, kernels_of
+from accelnn.backends.cupy.training import OneLaunch, Products, Replayed, Training
+
+if TYPE_CHECKING:
+    from accelnn.backends.cupy.backend import CupyBackend
+
+__all__ = ["ACTIVATIONS", "LOSSES", "MOST_PARAMETERS", "CupyEngine"]
+
+# Names in the order of the kernels' own numbers.
+ACTIVATIONS = ("sigmoid", "tanh", "relu", "identity")
+LOSSES = ("cross_entropy", "sum_squared_error")
+# Kernels count parameters in 32 bits.
+MOST_PARAMETERS = 1 << 30
+# Samples times parameters of a batch from which its products are left to cuBLAS; and parameters of
+# a net from which an evaluation's are. Estimates: they have not been measured.
+LARGE_BATCH = 1 << 27
+LARGE_NET = 1 << 18
+# Samples times parameters of one call of a way of training: well under a second, so that Ctrl-C is
+# heard, and no display waits.
+CALL_WORK = 30_000_000_000
+# Numbers of all samples' units of one call of the kernel of differences, which bounds its memory.
+DIFFERENCE_UNITS = 1 << 24
+# Threads of a block of that kernel, and of all blocks that a multiprocessor is given.
+DIFFERENCE_THREADS, MOST_RESIDENT = 128, 512
+
+
+class CupyEngine(Engine):
+    """An engine whose steps are kernels of its own, and for large batches cuBLAS.
+
+    How the steps of a run reach the device is chosen by size; `describe` says which way it is.
+    """
+
+    backend: CupyBackend
+
+    def __init__(self, backend: CupyBackend, spec: NetSpec, dtype: str) -> None:
+        super().__init__(backend, spec, dtype)
+        # Without a hidden layer there is no activation, whatever it is called.
+        is_deep = len(spec.sizes) > 2  # noqa: PLR2004 - input and output
+        self.activation_number = np.int32(ACTIVATIONS.index(spec.activation) if is_deep else 0)
+        self.loss_number = np.int32(LOSSES.index(spec.loss.name))
+        self._units = sum(spec.sizes[1:])
+        self._sizes = backend.asarray(np.array(spec.sizes, np.int32))
+        self._runs: WeakKeyDictionary[TrainingState, Any] = WeakKeyDictionary()
+
+    def describe(self, batch: int = 100) -> str:
+        """See `Engine.describe`."""
+        return {
+            OneLaunch: "one launch: all steps of an epoch in one persistent cooperative kernel",
+            Replayed: "graph: two kernels a step, captured as a CUDA graph and replayed",
+            Products: "products: cuBLAS, and fused kernels for what lies between products",
+        }[self._way(batch)]
+
+    def loss(self, params: Array, x: Array, t: Array) -> Array:
+        """See `Engine.loss`."""
+        data = Dataset(x, t, self.backend, self.dtype)
+        if not self._is_fused(params, data):
+            return super().loss(params, x, t)
+        losses, _ = self._evaluate(params, data)
+        return losses.mean().astype(self.dtype)
+
+    def evaluate(self, params: Array, data: Dataset) -> tuple[float, float | None]:
+        """See `Engine.evaluate`."""
+        if not self._is_fused(params, data):
+            return super().evaluate(params, data)
+        losses, hits = self._evaluate(params, data)
+        loss, accuracy = float(losses.mean()), int(hits.sum()) / data.size
+        return loss, accuracy if self.spec.loss.classifies else None
+
+    def loss_and_gradient(self, params: Array, x: Array, t: Array, out: Array) -> Array:
+        """See `Engine.loss_and_gradient`."""
+        samples = x.shape[0]
+        if self._is_large(samples) or not self._is_finite(params):
+            return super().loss_and_gradient(params, x, t, out)
+        rows = Rows.of(Dataset(x, t, self.backend, self.dtype))
+        kernels, stopped = self.kernels(rows), self.backend.zeros(1, np.uint32)
+        losses = self.backend.zeros(samples, np.float64)
+        told = self.told(rows, None, samples, *self.trace(samples), losses)
+        threads = kernels.threads("batch_errors", self.spec)
+        kernels.launch("batch_errors", samples, threads, (params, stopped, *told))
+        threads = kernels.threads("batch_gradient", self.spec)
+        arguments = (out, np.int32(self.spec.size), *told)
+        kernels.launch("batch_gradient", kernels.processors, threads, arguments)
+        return losses.mean().astype(self.dtype)
+
+    def numerical_gradient(
+        self, params: Array, x: Array, t: Array, *, method: str, step: float
+    ) -> Array:
+        """See `Engine.numerical_gradient`."""
+        if self.dtype != "float64" or not (self._is_finite(params) and self._is_finite(x)):
+            return super().numerical_gradient(params, x, t, method=method, step=step)
+        samples, out = x.shape[0], self.backend.zeros(self.spec.size, self.dtype)
+        most = max(1, DIFFERENCE_UNITS // self._units)
+        for start in range(0, samples, most):
+            piece = slice(start, min(start + most, samples))
+            gradient = self._differences(params, x[piece], t[piece], method, step)
+            out += gradient * ((piece.stop - piece.start) / samples)
+        return out
+
+    def train(
+        self, state: TrainingState, data: Dataset, order: np.ndarray, batch: int
+    ) -> np.ndarray:
+        """See `Engine.train`."""
+        rule = rule_numbers(state.optimizer, np.dtype(self.dtype))
+        if rule is None or state.gradient != "analytic" or not self._is_finite(state.params):
+            return super().train(state, data, order, batch)
+        take_steps = self._run(state, data, batch, rule)
+        on_device, losses = self.backend.asarray(order), []
+        length = max(1, CALL_WORK // (batch * self.spec.size)) * batch
+        for start in range(0, order.size, length):
+            losses.append(self._train(take_steps, state, on_device[start : start + length]))
+            # After every piece, so that an interruption leaves what was reached before it.
+            finished = int(np.isfinite(losses[-1]).sum())
+            state.step += finished
+            if finished < losses[-1].size:
+                losses[-1] = losses[-1][: finished + 1]
+                break
+        return np.concatenate(losses)
+
+    # What kernels are told ----------------------------------------------------------------------
+
+    def kernels(self, rows: Rows) -> Kernels:
+        """Return the kernels that read these rows."""
+        return kernels_of(self.backend, rows.variant)
+
+    def trace(self, samples: int) -> tuple[Array, Array]:
+        """Return room for values and errors of the units of so many samples."""
+        values, errors = self.backend.xp.empty((2, samples, self._units), self.dtype)
+        return values, errors
+
+    def told(
+        self,
+        rows: Rows,
+        order: Array | None,
+        samples: int,
+        values: Array,
+        errors: Array,
+        losses: Array,
+    ) -> tuple[Any, ...]:
+        """Return the net, a batch, and where its trace goes, as kernels take them."""
+        layers, has_bias = np.int32(len(self.spec.sizes) - 1), np.int32(self.spec.bias)
+        net = (layers, has_bias, self.activation_number, self.loss_number, self._sizes)
+        return (*net, *rows.told(order, samples), np.int32(self._units), values, errors, losses)
+
+    # Pieces -------------------------------------------------------------------------------------
+
+    def _way(self, batch: int) -> type[OneLaunch | Replayed | Products]:
+        if self._is_large(batch):
+            return Products
+        return OneLaunch if device_attributes(self.backend)["CooperativeLaunch"] else Replayed
+
+    def _is_large(self, samples: int) -> bool:
+        return samples * self.spec.size >= LARGE_BATCH
+
+    def _is_fused(self, params: Array, data: Dataset) -> bool:
+        is_large = self.spec.size >= LARGE_NET and self._is_large(data.size)
+        return not is_large and self._is_finite(params)
+
+    def _is_finite(self, x: Array) -> bool:
+        """Kernels pass over zero inputs, and so never meet a weight that is no number there."""
+        return bool(self.backend.xp.isfinite(x).all())
+
+    def _run(
+        self, state: TrainingState, data: Dataset, batch: int, rule: np.ndarray
+    ) -> OneLaunch | Replayed | Products:
+        """Return the way of a run, with its buffers and what it has captured, made once."""
+        way = self._runs.get(state)
+        if way is None or way.training.data is not data or way.training.batch != batch:
+            way = self._way(batch)(Training(self, state, data, batch, rule))
+            self._runs[state] = way
+        return way
+
+    def _train(
+        self, take_steps: OneLaunch | Replayed | Products, state: TrainingState, order: Array
+    ) -> np.ndarray:
+        """Take some steps; return the mean loss of each."""
+        run = take_steps.training
+        starts = np.arange(0, order.size, run.batch)
+        losses = self.backend.xp.full(order.size, np.nan)
+        run.stopped.fill(0)
+        take_steps(order, losses, run.corrections(state.step + 1, starts.size))
+        sizes = np.diff(starts, append=order.size)
+        return np.add.reduceat(self.backend.to_numpy(losses), starts) / sizes
+
+    def _evaluate(self, params: Array, data: Dataset) -> tuple[Array, Array]:
+        """Return every sample's loss, and whether its largest score names its class."""
+        rows = Rows.of(data)
+        kernels, backend = self.kernels(rows), self.backend
+        blocks = min(data.size, 2 * kernels.processors)
+        losses, hits = backend.zeros(data.size, np.float64), backend.zeros(data.size, np.int32)
+        told = self.told(rows, None, data.size, *self.trace(blocks), losses)
+        threads = kernels.threads("evaluate", self.spec)
+        kernels.launch("evaluate", blocks, threads, (params, hits, *told))
+        return losses, hits
+
+    def _differences(self, params: Array, x: Array, t: Array, method: str, step: float) -> Array:
+        rows, samples = Rows.of(Dataset(x, t, self.backend, self.dtype)), x.shape[0]
+        kernels, size, sizes = self.kernels(rows), self.spec.size, self.spec.sizes
+        losses = self.backend.zeros(samples, np.float64)
+        told = self.told(rows, None, samples, *self.trace(samples), losses)
+        threads = kernels.threads("batch_values", self.spec)
+        kernels.launch("batch_values", samples, threads, (params, *told))
+        threads = kernels.whole_warps("differences", DIFFERENCE_THREADS)
+        # All but the last two layers' parameters, of which every block has one at a time.
+        far = sum((a + self.spec.bias) * b for a, b in itertools.pairwise(sizes[:-2]))
+        blocks = kernels.processors * max(1, MOST_RESIDENT // threads)
+        gradient = self.backend.zeros(size, self.dtype)
+        work = self.backend.zeros((blocks, 2, max(sizes)), self.dtype)
+        moves = [*DIFFERENCES[method], (0.0, 0.0)][:2]
+        numbers = [np.float64(number) for number in (step, *moves[0], *moves[1])]
+        head = (params, gradient, np.int32(size), np.int32(far), *numbers, work)
+        kernels.launch("differences", blocks, threads, (*head, np.int32(max(sizes)), *told))
+        return gradient

@@ -1,0 +1,85 @@
+"""Compiled kernels, and how many blocks and threads they are launched with."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from functools import cache, cached_property
+from typing import TYPE_CHECKING, Any
+
+from accelnn.backends._spec import NetSpec
+from accelnn.backends.cupy.source import SHARED_BYTES, Variant, kernel_source
+
+if TYPE_CHECKING:
+    from accelnn.backends.cupy.backend import CupyBackend
+
+__all__ = ["Kernels", "device_attributes", "kernels_of"]
+
+# The only kernel with a barrier of the grid, whose blocks must all be on the device at once.
+COOPERATIVE = "train"
+WARP = 32
+MOST_THREADS = 1_024
+# Terms of a sum that a thread adds up at least, and so how many threads have work in a layer.
+TERMS = 8
+
+
+class Kernels:
+    """The kernels of one variant, compiled when they are first used; CuPy keeps them on disk.
+
+    Parameters
+    ----------
+    backend : CupyBackend
+        On whose device they run.
+    variant : Variant
+        What they are compiled for.
+    """
+
+    def __init__(self, backend: CupyBackend, variant: Variant) -> None:
+        self.backend = backend
+        self.variant = variant
+        self._compiled: dict[str, Any] = {}
+
+    def launch(self, name: str, blocks: int, threads: int, arguments: tuple[Any, ...]) -> None:
+        """Launch a kernel on the current stream."""
+        self._kernel(name)((blocks,), (threads,), arguments, shared_mem=SHARED_BYTES * threads)
+
+    def threads(self, name: str, spec: NetSpec) -> int:
+        """Return how many threads of a block have work in the widest layer of a net."""
+        useful = max(
+            outputs * math.ceil(inputs / TERMS)
+            for inputs, outputs in itertools.pairwise(spec.sizes)
+        )
+        return self.whole_warps(name, useful)
+
+    def whole_warps(self, name: str, threads: int) -> int:
+        """Return a number of threads as whole warps, as many as the kernel's registers allow."""
+        most = min(MOST_THREADS, int(self._kernel(name).max_threads_per_block))
+        return max(1, min(math.ceil(threads / WARP), most // WARP)) * WARP
+
+    @cached_property
+    def processors(self) -> int:
+        """How many blocks, one to a multiprocessor, are on the device at once."""
+        return device_attributes(self.backend)["MultiProcessorCount"]
+
+    def _kernel(self, name: str) -> Any:
+        if name not in self._compiled:
+            self._compiled[name] = self.backend.xp.RawKernel(
+                kernel_source(),
+                name,
+                options=self.variant.options,
+                enable_cooperative_groups=name == COOPERATIVE,
+            )
+        return self._compiled[name]
+
+
+@cache
+def kernels_of(backend: CupyBackend, variant: Variant) -> Kernels:
+    """Return the kernels of a variant, which all engines of a backend share."""
+    return Kernels(backend, variant)
+
+
+@cache
+def device_attributes(backend: CupyBackend) -> dict[str, int]:
+    """Return properties of a backend's device, by CUDA's names for them."""
+    number = int(backend.device.rpartition(":")[2])
+    return dict(backend.xp.cuda.Device(number).attributes)

@@ -1,0 +1,237 @@
+"""The ways in which the steps of a training run reach the device.
+
+Each is called with the order of its samples and a place for each sample's loss, both on the device,
+and gives every step one update, until a loss is not finite. Which one is the engine's choice.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from accelnn._typing import Array
+from accelnn.backends._engine import Dataset, TrainingState
+from accelnn.backends._rules import RULES
+from accelnn.backends.cupy.dataset import NULL, Rows
+
+if TYPE_CHECKING:
+    from accelnn.backends.cupy.engine import CupyEngine
+
+__all__ = ["OneLaunch", "Products", "Replayed", "Training"]
+
+# Steps that are captured together.
+CAPTURED = 32
+
+
+class Training:
+    """One run: what the kernels are told of it, and the buffers that all of its steps share."""
+
+    def __init__(
+        self,
+        engine: CupyEngine,
+        state: TrainingState,
+        data: Dataset,
+        batch: int,
+        rule: np.ndarray,
+    ) -> None:
+        self.engine, self.data, self.batch = engine, data, batch
+        self.rows = Rows.of(data)
+        self.kernels = engine.kernels(self.rows)
+        self.optimizer = state.optimizer
+        self.params, self.grads = state.params, state.grads
+        # What a rule has no state for is never touched, but has an address.
+        slots = [*state.slots, state.params, state.params][:2]
+        self._state = (state.params, *slots, np.int32(engine.spec.size))
+        number = RULES.index(type(state.optimizer).__name__)
+        self._rule = (np.int32(number), *map(np.float64, rule))
+        self.values, self.errors = engine.trace(batch)
+        self.stopped = engine.backend.zeros(1, np.uint32)
+
+    def corrections(self, first: int, steps: int) -> Array:
+        """Return what Adam divides by in updates `first` and after, of shape (steps, 2)."""
+        betas = getattr(self.optimizer, "betas", (0.0, 0.0))
+        k = np.arange(first, first + steps)[:, None]
+        remaining = 1.0 - np.array(betas) ** k
+        rate = self.optimizer.lr  # type: ignore[attr-defined]
+        numbers = np.stack([rate / remaining[:, 0], np.sqrt(remaining[:, 1])], axis=1)
+        return self.engine.backend.asarray(numbers)
+
+    def rule(self, corrections: Array) -> tuple[Any, ...]:
+        """Return parameters, their state and the rule of their updates, as kernels take them."""
+        return (*self._state, *self._rule, corrections)
+
+    def told(self, order: Array, losses: Array, samples: int) -> tuple[Any, ...]:
+        """Return the net, a batch, and where its trace goes, as kernels take them."""
+        return self.engine.told(self.rows, order, samples, self.values, self.errors, losses)
+
+
+@dataclass(frozen=True)
+class OneLaunch:
+    """All steps in one launch, whose blocks meet at a barrier of the grid twice a step."""
+
+    training: Training
+
+    def __call__(self, order: Array, losses: Array, corrections: Array) -> None:
+        """Give every step its update."""
+        run, engine, kernels = self.training, self.training.engine, self.training.kernels
+        samples = min(run.batch, order.size)
+        arguments = (
+            *run.rule(corrections),
+            np.int64(order.size),
+            run.stopped,
+            engine.backend.zeros(1, np.uint32),
+            *run.told(order, losses, samples),
+        )
+        threads = kernels.threads("train", engine.spec)
+        # A barrier is waited for by all blocks: no more of them than have work.
+        useful = max(samples, math.ceil(engine.spec.size / threads))
+        kernels.launch("train", min(kernels.processors, useful), threads, arguments)
+
+
+@dataclass(frozen=True)
+class TwoLaunches:
+    """A launch for each half of a step."""
+
+    training: Training
+
+    def __call__(self, order: Array, losses: Array, corrections: Array) -> None:
+        """Give every step its update."""
+        batch = self.training.batch
+        for step, start in enumerate(range(0, order.size, batch)):
+            piece = slice(start, start + batch)
+            self._step(order[piece], losses[piece], corrections, step)
+
+    def _step(self, order: Array, losses: Array, corrections: Array, step: int) -> None:
+        run, spec, kernels = self.training, self.training.engine.spec, self.training.kernels
+        told = run.told(order, losses, order.size)
+        threads = kernels.threads("batch_errors", spec)
+        kernels.launch("batch_errors", order.size, threads, (run.params, run.stopped, *told))
+        threads = kernels.threads("batch_update", spec)
+        arguments = (*run.rule(corrections), np.int64(step), run.stopped, *told)
+        kernels.launch("batch_update", kernels.processors, threads, arguments)
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """Some steps of two launches each, captured once as a graph, and then replayed."""
+
+    training: Training
+
+    def __call__(self, order: Array, losses: Array, corrections: Array) -> None:
+        """Give every step its update."""
+        length = CAPTURED * self.training.batch
+        whole = order.size // length
+        for i in range(whole):
+            samples, steps = (slice(i * n, (i + 1) * n) for n in (length, CAPTURED))
+            graph, *inputs, output = self._captured
+            for buffer, piece in zip(inputs, (order[samples], corrections[steps]), strict=True):
+                buffer[...] = piece
+            graph.launch()
+            losses[samples] = output
+        rest, steps = slice(whole * length, None), slice(whole * CAPTURED, None)
+        TwoLaunches(self.training)(order[rest], losses[rest], corrections[steps])
+
+    @cached_property
+    def _captured(self) -> tuple[Any, Array, Array, Array]:
+        """The graph, what it reads (order and corrections), and the losses that it writes."""
+        backend, length = self.training.engine.backend, CAPTURED * self.training.batch
+        order, losses = backend.zeros(length, np.int64), backend.zeros(length, np.float64)
+        corrections = backend.zeros((CAPTURED, 2), np.float64)
+        # The stream that is current for everyone else cannot be captured.
+        stream = backend.xp.cuda.Stream(non_blocking=True)
+        with stream:
+            stream.begin_capture()
+            TwoLaunches(self.training)(order, losses, corrections)
+            graph = stream.end_capture()
+        return graph, order, corrections, losses
+
+
+@dataclass(frozen=True)
+class Products:
+    """Matrix products by cuBLAS, and what lies between them in kernels; cuBLAS is not captured."""
+
+    training: Training
+
+    def __call__(self, order: Array, losses: Array, corrections: Array) -> None:
+        """Give every step its update."""
+        batch = self.training.batch
+        for step, start in enumerate(range(0, order.size, batch)):
+            piece = slice(start, start + batch)
+            self._step(order[piece], losses[piece], corrections, step)
+
+    def _step(self, order: Array, losses: Array, corrections: Array, step: int) -> None:
+        run = self.training
+        rows = [buffer[: order.size] for buffer in self._values]
+        errors = [buffer[: order.size] for buffer in self._errors]
+        told = run.rows.told(order, order.size)
+        self._launch("gather_rows", np.int32(rows[0].shape[1]), *told, rows[0])
+        self._forward(rows)
+        scores, (_, b) = rows[-1], self._layers[-1]
+        head = (scores, _address(b), run.engine.loss_number, np.int32(scores.shape[1]))
+        self._launch("output_errors", *head, *told, errors[-1], losses, run.stopped)
+        self._backward(rows, errors)
+        arguments = (*run.rule(corrections), np.int64(step), run.stopped, run.grads)
+        self._launch("update_parameters", *arguments)
+
+    def _forward(self, rows: list[Array]) -> None:
+        last = len(self._layers) - 1
+        for i, (w, b) in enumerate(self._layers):
+            z = rows[i + 1]
+            self._xp.matmul(rows[i], w, out=z)
+            if i < last:
+                told = (np.int64(z.size), np.int32(z.shape[1]), self._activation)
+                self._launch("hidden_values", z, _address(b), *told)
+
+    def _backward(self, rows: list[Array], errors: list[Array]) -> None:
+        for i in reversed(range(len(errors))):
+            grad_w, grad_b = self._grads[i]
+            self._xp.matmul(rows[i].T, errors[i], out=grad_w)
+            if grad_b is not None:
+                samples, width = errors[i].shape
+                self._launch("bias_gradient", errors[i], np.int32(samples), np.int32(width), grad_b)
+            if i > 0:
+                self._xp.matmul(errors[i], self._layers[i][0].T, out=errors[i - 1])
+                told = (rows[i], np.int64(rows[i].size), self._activation)
+                self._launch("hidden_errors", errors[i - 1], *told)
+
+    def _launch(self, name: str, *arguments: Any) -> None:
+        kernels = self.training.kernels
+        kernels.launch(name, 2 * kernels.processors, kernels.whole_warps(name, 256), arguments)
+
+    @property
+    def _activation(self) -> np.int32:
+        return self.training.engine.activation_number
+
+    @property
+    def _xp(self) -> Any:
+        return self.training.engine.backend.xp
+
+    @cached_property
+    def _layers(self) -> list[tuple[Array, Array | None]]:
+        return self.training.engine.spec.layers(self.training.params, self._xp)
+
+    @cached_property
+    def _grads(self) -> list[tuple[Array, Array | None]]:
+        return self.training.engine.spec.layers(self.training.grads, self._xp)
+
+    @cached_property
+    def _values(self) -> list[Array]:
+        """Rows of samples, of every hidden layer, and of scores."""
+        return self._buffers(self.training.engine.spec.sizes)
+
+    @cached_property
+    def _errors(self) -> list[Array]:
+        """Rows of errors of every layer but the input."""
+        return self._buffers(self.training.engine.spec.sizes[1:])
+
+    def _buffers(self, widths: tuple[int, ...]) -> list[Array]:
+        engine, batch = self.training.engine, self.training.batch
+        return [engine.backend.xp.empty((batch, width), engine.dtype) for width in widths]
+
+
+def _address(b: Array | None) -> Any:
+    return NULL if b is None else b

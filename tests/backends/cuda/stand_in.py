@@ -1,0 +1,271 @@
+"""As much of CuPy as the backend and its engine use, on a machine without a device.
+
+Arrays are NumPy's. Kernels are compiled by g++ and really run, as a few threads of the processor,
+whatever grid the engine asks for; captured graphs are replayed. Everything that is asked of the
+device is recorded.
+"""
+
+from collections.abc import Iterator
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any, ClassVar, NamedTuple, Self
+
+import numpy as np
+from numpy.lib.mixins import NDArrayOperatorsMixin
+from on_cpu import Kernels, build
+
+
+class Launch(NamedTuple):
+    """A kernel, as the engine asked for it."""
+
+    name: str
+    blocks: int
+    threads: int
+    is_cooperative: bool
+    device: int
+
+
+class ndarray(NDArrayOperatorsMixin):  # noqa: N801 - CuPy's name
+    """An array on the device, which NumPy cannot read without being asked to."""
+
+    __array__ = None
+
+    def __init__(self, host: np.ndarray) -> None:
+        self.host = host
+        self.made_on = DEVICES[-1]
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
+        operands = [*inputs, *options.get("out", ())]
+        if method != "__call__" or any(isinstance(x, np.ndarray) for x in operands):
+            return NotImplemented
+        result = ufunc(*map(_host, inputs), **_host(options))
+        return options["out"][0] if "out" in options else _own(result)
+
+    def __getitem__(self, index: Any) -> "ndarray":
+        return _own(self.host[_host(index)])
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        assert not isinstance(value, np.ndarray) or value.ndim == 0
+        self.host[_host(index)] = _host(value)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        value = getattr(self.host, name)
+        if callable(value):
+            return lambda *arguments, **options: _own(value(*_host(arguments), **_host(options)))
+        return _own(value) if isinstance(value, np.ndarray) else value
+
+    def __iter__(self) -> Iterator["ndarray"]:
+        return (self[i] for i in range(len(self)))
+
+    def __len__(self) -> int:
+        return len(self.host)
+
+    def __float__(self) -> float:
+        return float(self.host)
+
+    def __int__(self) -> int:
+        return int(self.host)
+
+    def __bool__(self) -> bool:
+        return bool(self.host)
+
+    @property
+    def device(self) -> "Device":
+        return Device(self.made_on)
+
+
+# Numbers of the devices that are current, the last one now.
+DEVICES = [0]
+
+
+class Device:
+    """One of two devices."""
+
+    attributes: ClassVar[dict[str, int]] = {}
+
+    def __init__(self, number: int | None = None) -> None:
+        self.id = DEVICES[-1] if number is None else number
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Device) and other.id == self.id
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+    def __enter__(self) -> Self:
+        DEVICES.append(self.id)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        DEVICES.pop()
+
+    def synchronize(self) -> None:
+        """Have nothing to wait for."""
+
+
+class Stream:
+    """Runs what it is given at once, unless it captures."""
+
+    current: ClassVar[list["Stream"]] = []
+
+    def __init__(self, *, non_blocking: bool = False) -> None:
+        self.non_blocking = non_blocking
+        self.captured: list[Any] | None = None
+
+    def __enter__(self) -> Self:
+        self.current.append(self)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.current.pop()
+
+    def begin_capture(self) -> None:
+        assert self.non_blocking, "the default stream cannot be captured"
+        self.captured = []
+
+    def end_capture(self) -> "Graph":
+        captured, self.captured = self.captured, None
+        assert captured is not None
+        return Graph(captured)
+
+
+class Graph:
+    """Launches that are done again and again."""
+
+    def __init__(self, launches: list[Any]) -> None:
+        self.launches = launches
+
+    def launch(self) -> None:
+        for launch in self.launches:
+            launch()
+
+
+class StandIn(ModuleType):
+    """The module itself; what it does not have, NumPy has."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__("cupy")
+        self.__spec__ = ModuleSpec("cupy", None)
+        self.__version__ = "0"
+        self.ndarray = ndarray
+        self.folder: Path = folder
+        self.built: dict[tuple[str, ...], Kernels] = {}
+        self.forget()
+        runtime = SimpleNamespace(
+            getDeviceCount=lambda: 2, CUDARuntimeError=type("CUDARuntimeError", (Exception,), {})
+        )
+        self.cuda = SimpleNamespace(Device=Device, Stream=Stream, runtime=runtime)
+
+    def forget(self) -> None:
+        """Return to what a device is at first."""
+        self.launches: list[Launch] = []
+        self.products: list[tuple[int, ...]] = []
+        self.grid = 2, 3
+        Device.attributes = {"MultiProcessorCount": 4, "CooperativeLaunch": 1}
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        value = getattr(np, name)
+        if isinstance(value, type) or not callable(value):
+            return value
+
+        def function(*arguments: Any, **options: Any) -> Any:
+            assert not any(isinstance(x, np.ndarray) for x in arguments), name
+            return _own(value(*_host(arguments), **_host(options)))
+
+        return function
+
+    def asarray(self, x: Any, dtype: Any = None, *, copy: bool | None = None) -> ndarray:
+        if isinstance(x, ndarray) and not copy and dtype in (None, x.dtype):
+            return x
+        return ndarray(np.array(_host(x), dtype))
+
+    def astype(self, x: ndarray, dtype: Any, *, copy: bool = True) -> ndarray:
+        return x.astype(dtype) if copy else self.asarray(x, dtype)
+
+    def asnumpy(self, x: Any) -> np.ndarray:
+        assert Stream.current == [], "a stream that captures cannot be waited for"
+        assert isinstance(x, ndarray)
+        return np.array(x.host)
+
+    def matmul(self, a: Any, b: Any, out: Any) -> None:
+        assert Stream.current == [], "CuPy does not capture cuBLAS"
+        assert all(isinstance(x, ndarray) for x in (a, b, out))
+        assert out.host.flags.c_contiguous
+        self.products.append((*a.shape, b.shape[1]))
+        np.matmul(a.host, b.host, out=out.host)
+
+    def RawKernel(self, *arguments: Any, **options: Any) -> "RawKernel":  # noqa: N802 - CuPy's name
+        return RawKernel(self, *arguments, **options)
+
+    def library(self, source: str, options: tuple[str, ...]) -> Kernels:
+        if options not in self.built:
+            folder = self.folder / str(len(self.built))
+            self.built[options] = Kernels(build(source, options, folder))
+        return self.built[options]
+
+
+class RawKernel:
+    """A kernel that runs on the processor, with fewer blocks and threads than it is given."""
+
+    max_threads_per_block = 896
+
+    def __init__(
+        self,
+        cupy: StandIn,
+        code: str,
+        name: str,
+        *,
+        options: tuple[str, ...],
+        enable_cooperative_groups: bool,
+    ) -> None:
+        self.cupy, self.name, self.is_cooperative = cupy, name, enable_cooperative_groups
+        self.library = cupy.library(code, options)
+
+    def __call__(
+        self, grid: tuple[int], block: tuple[int], arguments: tuple[Any, ...], *, shared_mem: int
+    ) -> None:
+        assert self.is_cooperative == (self.name == "train")
+        assert block[0] <= self.max_threads_per_block
+        assert shared_mem // block[0] * block[0] == shared_mem
+        for argument in arguments:
+            _check(argument)
+        launch = Launch(self.name, grid[0], block[0], self.is_cooperative, DEVICES[-1])
+        self.cupy.launches.append(launch)
+        blocks, threads = np.minimum((grid[0], block[0]), self.cupy.grid)
+        each, hosts = shared_mem // block[0], _host(arguments)
+
+        def run() -> None:
+            self.library(self.name, int(blocks), int(threads), hosts, bytes_each=each)
+
+        captured = Stream.current[-1].captured if Stream.current else None
+        run() if captured is None else captured.append(run)
+
+
+def _check(argument: Any) -> None:
+    """Assert that CuPy would take an argument, and that it is where the kernel runs."""
+    if isinstance(argument, ndarray):
+        assert argument.host.flags.c_contiguous
+        assert argument.made_on == DEVICES[-1]
+    else:
+        assert isinstance(argument, np.generic), type(argument)
+
+
+def _own(value: Any) -> Any:
+    """Return what NumPy gave as it is on the device."""
+    if isinstance(value, np.ndarray | np.generic):
+        return ndarray(np.asarray(value))
+    return [_own(x) for x in value] if isinstance(value, list) else value
+
+
+def _host(value: Any) -> Any:
+    """Return what is on the device as NumPy takes it."""
+    if isinstance(value, ndarray):
+        return value.host
+    if isinstance(value, dict):
+        return {key: _host(x) for key, x in value.items()}
+    return type(value)(map(_host, value)) if isinstance(value, list | tuple) else value
