@@ -13,7 +13,7 @@ from accelnn.backends._engine import DIFFERENCES, Dataset, Engine, TrainingState
 from accelnn.backends._rules import rule_numbers
 from accelnn.backends._spec import NetSpec
 from accelnn.backends.cupy.dataset import Rows
-from accelnn.backends.cupy.launch import Kernels, device_attributes, kernels_of
+from accelnn.backends.cupy.launch import FLAGS, Kernels, device_attributes, kernels_of
 from accelnn.backends.cupy.training import OneLaunch, Products, Replayed, Training
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ CALL_WORK = 30_000_000_000
 DIFFERENCE_UNITS = 1 << 24
 # Threads of a block of that kernel, and of all blocks that a multiprocessor is given.
 DIFFERENCE_THREADS, MOST_RESIDENT = 128, 512
+CHECK_THREADS = 256
 
 
 class CupyEngine(Engine):
@@ -68,14 +69,14 @@ class CupyEngine(Engine):
     def loss(self, params: Array, x: Array, t: Array) -> Array:
         """See `Engine.loss`."""
         data = Dataset(x, t, self.backend, self.dtype)
-        if not self._is_fused(params, data):
+        if self._is_for_products(data):
             return super().loss(params, x, t)
         losses, _ = self._evaluate(params, data)
         return losses.mean().astype(self.dtype)
 
     def evaluate(self, params: Array, data: Dataset) -> tuple[float, float | None]:
         """See `Engine.evaluate`."""
-        if not self._is_fused(params, data):
+        if self._is_for_products(data):
             return super().evaluate(params, data)
         losses, hits = self._evaluate(params, data)
         loss, accuracy = float(losses.mean()), int(hits.sum()) / data.size
@@ -84,14 +85,15 @@ class CupyEngine(Engine):
     def loss_and_gradient(self, params: Array, x: Array, t: Array, out: Array) -> Array:
         """See `Engine.loss_and_gradient`."""
         samples = x.shape[0]
-        if self._is_large(samples) or not self._is_finite(params):
+        if self._is_large(samples):
             return super().loss_and_gradient(params, x, t, out)
         rows = Rows.of(Dataset(x, t, self.backend, self.dtype))
-        kernels, stopped = self.kernels(rows), self.backend.zeros(1, np.uint32)
+        kernels = self.kernels(rows)
+        flags = self._checked(params, kernels)
         losses = self.backend.zeros(samples, np.float64)
         told = self.told(rows, None, samples, *self.trace(samples), losses)
         threads = kernels.threads("batch_errors", self.spec)
-        kernels.launch("batch_errors", samples, threads, (params, stopped, *told))
+        kernels.launch("batch_errors", samples, threads, (params, flags, *told))
         threads = kernels.threads("batch_gradient", self.spec)
         arguments = (out, np.int32(self.spec.size), *told)
         kernels.launch("batch_gradient", kernels.processors, threads, arguments)
@@ -101,7 +103,7 @@ class CupyEngine(Engine):
         self, params: Array, x: Array, t: Array, *, method: str, step: float
     ) -> Array:
         """See `Engine.numerical_gradient`."""
-        if self.dtype != "float64" or not (self._is_finite(params) and self._is_finite(x)):
+        if self.dtype != "float64":
             return super().numerical_gradient(params, x, t, method=method, step=step)
         samples, out = x.shape[0], self.backend.zeros(self.spec.size, self.dtype)
         most = max(1, DIFFERENCE_UNITS // self._units)
@@ -116,7 +118,7 @@ class CupyEngine(Engine):
     ) -> np.ndarray:
         """See `Engine.train`."""
         rule = rule_numbers(state.optimizer, np.dtype(self.dtype))
-        if rule is None or state.gradient != "analytic" or not self._is_finite(state.params):
+        if rule is None or state.gradient != "analytic":
             return super().train(state, data, order, batch)
         take_steps = self._run(state, data, batch, rule)
         on_device, losses = self.backend.asarray(order), []
@@ -166,13 +168,19 @@ class CupyEngine(Engine):
     def _is_large(self, samples: int) -> bool:
         return samples * self.spec.size >= LARGE_BATCH
 
-    def _is_fused(self, params: Array, data: Dataset) -> bool:
-        is_large = self.spec.size >= LARGE_NET and self._is_large(data.size)
-        return not is_large and self._is_finite(params)
+    def _is_for_products(self, data: Dataset) -> bool:
+        return self.spec.size >= LARGE_NET and self._is_large(data.size)
 
-    def _is_finite(self, x: Array) -> bool:
-        """Kernels pass over zero inputs, and so never meet a weight that is no number there."""
-        return bool(self.backend.xp.isfinite(x).all())
+    def _checked(self, params: Array, kernels: Kernels, flags: Array | None = None) -> Array:
+        """Return the kernels' flags, of which one says whether all parameters are finite."""
+        if flags is None:
+            flags = self.backend.zeros(FLAGS, np.uint32)
+        else:
+            flags.fill(0)
+        threads = kernels.whole_warps("check_parameters", CHECK_THREADS)
+        arguments = (params, np.int32(self.spec.size), flags)
+        kernels.launch("check_parameters", kernels.processors, threads, arguments)
+        return flags
 
     def _run(
         self, state: TrainingState, data: Dataset, batch: int, rule: np.ndarray
@@ -191,7 +199,7 @@ class CupyEngine(Engine):
         run = take_steps.training
         starts = np.arange(0, order.size, run.batch)
         losses = self.backend.xp.full(order.size, np.nan)
-        run.stopped.fill(0)
+        self._checked(run.params, run.kernels, run.flags)
         take_steps(order, losses, run.corrections(state.step + 1, starts.size))
         sizes = np.diff(starts, append=order.size)
         return np.add.reduceat(self.backend.to_numpy(losses), starts) / sizes
@@ -204,7 +212,9 @@ class CupyEngine(Engine):
         losses, hits = backend.zeros(data.size, np.float64), backend.zeros(data.size, np.int32)
         told = self.told(rows, None, data.size, *self.trace(blocks), losses)
         threads = kernels.threads("evaluate", self.spec)
-        kernels.launch("evaluate", blocks, threads, (params, hits, *told))
+        kernels.launch(
+            "evaluate", blocks, threads, (params, self._checked(params, kernels), hits, *told)
+        )
         return losses, hits
 
     def _differences(self, params: Array, x: Array, t: Array, method: str, step: float) -> Array:
@@ -213,7 +223,8 @@ class CupyEngine(Engine):
         losses = self.backend.zeros(samples, np.float64)
         told = self.told(rows, None, samples, *self.trace(samples), losses)
         threads = kernels.threads("batch_values", self.spec)
-        kernels.launch("batch_values", samples, threads, (params, *told))
+        flags = self._checked(params, kernels)
+        kernels.launch("batch_values", samples, threads, (params, flags, *told))
         threads = kernels.whole_warps("differences", DIFFERENCE_THREADS)
         # All but the last two layers' parameters, of which every block has one at a time.
         far = sum((a + self.spec.bias) * b for a, b in itertools.pairwise(sizes[:-2]))
@@ -222,6 +233,6 @@ class CupyEngine(Engine):
         work = self.backend.zeros((blocks, 2, max(sizes)), self.dtype)
         moves = [*DIFFERENCES[method], (0.0, 0.0)][:2]
         numbers = [np.float64(number) for number in (step, *moves[0], *moves[1])]
-        head = (params, gradient, np.int32(size), np.int32(far), *numbers, work)
+        head = (params, flags, gradient, np.int32(size), np.int32(far), *numbers, work)
         kernels.launch("differences", blocks, threads, (*head, np.int32(max(sizes)), *told))
         return gradient

@@ -13,8 +13,10 @@ from accelnn.backends.cupy.source import SHARED_BYTES, Variant, kernel_source
 if TYPE_CHECKING:
     from accelnn.backends.cupy.backend import CupyBackend
 
-__all__ = ["Kernels", "device_attributes", "kernels_of"]
+__all__ = ["FLAGS", "Kernels", "device_attributes", "kernels_of"]
 
+# Words in which kernels tell each other what has happened.
+FLAGS = 3
 # The only kernel with a barrier of the grid, whose blocks must all be on the device at once.
 COOPERATIVE = "train"
 WARP = 32

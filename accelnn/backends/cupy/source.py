@@ -17,6 +17,7 @@ KERNELS = (
     "batch_update",
     "batch_values",
     "bias_gradient",
+    "check_parameters",
     "differences",
     "evaluate",
     "gather_rows",

@@ -17,6 +17,7 @@ from accelnn._typing import Array
 from accelnn.backends._engine import Dataset, TrainingState
 from accelnn.backends._rules import RULES
 from accelnn.backends.cupy.dataset import NULL, Rows
+from accelnn.backends.cupy.launch import FLAGS
 
 if TYPE_CHECKING:
     from accelnn.backends.cupy.engine import CupyEngine
@@ -45,20 +46,22 @@ class Training:
         self.params, self.grads = state.params, state.grads
         # What a rule has no state for is never touched, but has an address.
         slots = [*state.slots, state.params, state.params][:2]
-        self._state = (state.params, *slots, np.int32(engine.spec.size))
+        self.flags = engine.backend.zeros(FLAGS, np.uint32)
+        self._state = (state.params, *slots, np.int32(engine.spec.size), self.flags)
         number = RULES.index(type(state.optimizer).__name__)
         self._rule = (np.int32(number), *map(np.float64, rule))
         self.values, self.errors = engine.trace(batch)
-        self.stopped = engine.backend.zeros(1, np.uint32)
 
     def corrections(self, first: int, steps: int) -> Array:
-        """Return what Adam divides by in updates `first` and after, of shape (steps, 2)."""
-        betas = getattr(self.optimizer, "betas", (0.0, 0.0))
+        """Return what Adam needs for updates `first` and after, of shape (steps, 2)."""
+        backend, betas = self.engine.backend, getattr(self.optimizer, "betas", None)
+        if betas is None:
+            return backend.zeros((steps, 2), np.float64)
         k = np.arange(first, first + steps)[:, None]
         remaining = 1.0 - np.array(betas) ** k
         rate = self.optimizer.lr  # type: ignore[attr-defined]
         numbers = np.stack([rate / remaining[:, 0], np.sqrt(remaining[:, 1])], axis=1)
-        return self.engine.backend.asarray(numbers)
+        return backend.asarray(numbers)
 
     def rule(self, corrections: Array) -> tuple[Any, ...]:
         """Return parameters, their state and the rule of their updates, as kernels take them."""
@@ -82,8 +85,6 @@ class OneLaunch:
         arguments = (
             *run.rule(corrections),
             np.int64(order.size),
-            run.stopped,
-            engine.backend.zeros(1, np.uint32),
             *run.told(order, losses, samples),
         )
         threads = kernels.threads("train", engine.spec)
@@ -109,9 +110,9 @@ class TwoLaunches:
         run, spec, kernels = self.training, self.training.engine.spec, self.training.kernels
         told = run.told(order, losses, order.size)
         threads = kernels.threads("batch_errors", spec)
-        kernels.launch("batch_errors", order.size, threads, (run.params, run.stopped, *told))
+        kernels.launch("batch_errors", order.size, threads, (run.params, run.flags, *told))
         threads = kernels.threads("batch_update", spec)
-        arguments = (*run.rule(corrections), np.int64(step), run.stopped, *told)
+        arguments = (*run.rule(corrections), np.int64(step), *told)
         kernels.launch("batch_update", kernels.processors, threads, arguments)
 
 
@@ -172,9 +173,9 @@ class Products:
         self._forward(rows)
         scores, (_, b) = rows[-1], self._layers[-1]
         head = (scores, _address(b), run.engine.loss_number, np.int32(scores.shape[1]))
-        self._launch("output_errors", *head, *told, errors[-1], losses, run.stopped)
+        self._launch("output_errors", *head, *told, errors[-1], losses, run.flags)
         self._backward(rows, errors)
-        arguments = (*run.rule(corrections), np.int64(step), run.stopped, run.grads)
+        arguments = (*run.rule(corrections), np.int64(step), run.grads)
         self._launch("update_parameters", *arguments)
 
     def _forward(self, rows: list[Array]) -> None:

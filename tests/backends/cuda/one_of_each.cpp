@@ -7,6 +7,7 @@ KERNEL(batch_gradient)
 KERNEL(batch_update)
 KERNEL(batch_values)
 KERNEL(bias_gradient)
+KERNEL(check_parameters)
 KERNEL(differences)
 KERNEL(evaluate)
 KERNEL(gather_rows)
@@ -41,7 +42,7 @@ int main(int, char** words) {
     std::vector<REAL> values(rows * units), errors(rows * units);
     std::vector<double> losses(rows), corrections(6, 1.0);
     std::vector<int> hits(rows);
-    std::vector<unsigned int> flags(2);
+    std::vector<unsigned int> flags(3);
     for (int i = 0; i < size; ++i) {
         params[i] = REAL((i * 7919) % 101 - 50) / 100;
     }
@@ -59,21 +60,22 @@ int main(int, char** words) {
             losses.data());
     };
     REAL* const p = params.data();
-    unsigned int* const stopped = &flags[0];
+    unsigned int* const told = flags.data();
     const double* const adam = corrections.data();
     const auto updating = [&](const char* name, int samples, auto... last) {
-        of_batch(name, samples, p, slots.data(), slots.data() + size, size, int(ADAM), 0.1, 0.9,
-                 0.99, 1e-8, adam, last...);
+        of_batch(name, samples, p, slots.data(), slots.data() + size, size, told, int(ADAM),
+                 0.1, 0.9, 0.99, 1e-8, adam, last...);
     };
-    of_batch("batch_errors", rows, (const REAL*)p, stopped);
+    run("check_parameters", 4, 16, bytes, (const REAL*)p, size, told);
+    of_batch("batch_errors", rows, (const REAL*)p, told);
     of_batch("batch_gradient", rows, gradient.data(), size);
-    updating("batch_update", rows, 0ll, (const unsigned int*)stopped);
+    updating("batch_update", rows, 0ll);
     std::vector<REAL> work(4 * 2 * 11);
-    of_batch("batch_values", rows, (const REAL*)p);
-    of_batch("differences", rows, (const REAL*)p, gradient.data(), size, far, 1e-4, 1.0, 0.5, -1.0,
-             -0.5, work.data(), 11);
-    updating("train", batch, (long long)rows, stopped, &flags[1]);
-    of_batch("evaluate", rows, (const REAL*)p, hits.data());
+    of_batch("batch_values", rows, (const REAL*)p, (const unsigned int*)told);
+    of_batch("differences", rows, (const REAL*)p, (const unsigned int*)told, gradient.data(), size,
+             far, 1e-4, 1.0, 0.5, -1.0, -0.5, work.data(), 11);
+    updating("train", batch, (long long)rows);
+    of_batch("evaluate", rows, (const REAL*)p, (const unsigned int*)told, hits.data());
 
     // The last layer by products: its 7 inputs are the values of some other layer.
     std::vector<REAL> gathered(rows * 9), hidden(rows * 7), scores(rows * 5), wrong(rows * 5);
@@ -82,11 +84,10 @@ int main(int, char** words) {
     run("hidden_values", 4, 16, bytes, hidden.data(), (const REAL*)p, (long long)rows * 7, 7, 0);
     run("output_errors", 4, 16, bytes, scores.data(), (const REAL*)p, 0, 5, (const INPUT*)x.data(),
         REAL(1), (const TARGET_ELEMENT*)t.data(), (const long long*)order.data(), rows,
-        wrong.data(), losses.data(), stopped);
+        wrong.data(), losses.data(), told);
     run("hidden_errors", 4, 16, bytes, hidden.data(), (const REAL*)gathered.data(),
         (long long)rows * 7, 0);
     run("bias_gradient", 4, 16, bytes, (const REAL*)wrong.data(), rows, 5, gradient.data());
-    run("update_parameters", 4, 16, bytes, p, slots.data(), slots.data() + size, size, int(ADAM),
-        0.1, 0.9, 0.99, 1e-8, adam, 0ll, (const unsigned int*)stopped,
-        (const REAL*)gradient.data());
+    run("update_parameters", 4, 16, bytes, p, slots.data(), slots.data() + size, size, told,
+        int(ADAM), 0.1, 0.9, 0.99, 1e-8, adam, 0ll, (const REAL*)gradient.data());
 }

@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
+from accelnn.backends.cupy.launch import FLAGS
 from accelnn.backends.cupy.source import Variant
 
 pytestmark = pytest.mark.cuda_on_cpu
@@ -134,10 +135,10 @@ def _update(name, params, g, slots, step):
 
 def _gradient(kernels, case, blocks, threads):
     told = case.told(len(case.order))
-    gradient, stopped = np.full(case.params.size, np.nan, case.real), np.zeros(1, np.uint32)
-    kernels("batch_errors", blocks, threads, [case.params, stopped, *told])
+    gradient, flags = np.full(case.params.size, np.nan, case.real), np.zeros(FLAGS, np.uint32)
+    kernels("batch_errors", blocks, threads, [case.params, flags, *told])
     kernels("batch_gradient", blocks, threads, [gradient, np.int32(gradient.size), *told])
-    assert stopped == 0
+    assert flags.tolist() == [0] * FLAGS
     return gradient
 
 
@@ -190,13 +191,14 @@ def test_training_by_two_launches_a_step(kernels_for, optimizer, grid):
     variant = Variant("float64", has_pixels=True, has_labels=True)
     case, kernels = Case(variant, (31, 9, 10), 45), kernels_for(variant)
     params, slots, order = case.params.copy(), np.zeros((2, case.params.size)), case.order
-    state, rule, stopped = _state(params, slots), _rule(optimizer, 7), np.zeros(1, np.uint32)
+    flags = np.zeros(FLAGS, np.uint32)
+    state, rule = _state(params, slots, flags), _rule(optimizer, 7)
     losses = []
     for step, start in enumerate(range(0, 45, 7)):
         case.order = order[start : start + 7]
         told = case.told(len(case.order))
-        kernels("batch_errors", *grid, [params, stopped, *told])
-        kernels("batch_update", *grid, [*state, *rule, np.int64(step), stopped, *told])
+        kernels("batch_errors", *grid, [params, flags, *told])
+        kernels("batch_update", *grid, [*state, *rule, np.int64(step), *told])
         losses.extend(case.losses)
     case.order = order
     _assert_trained(case, optimizer, losses, params, slots)
@@ -239,12 +241,14 @@ METHODS = {
 
 def _differences(kernels, case, grid, method, step):
     told = case.told(len(case.order))
-    kernels("batch_values", *grid, [case.params, *told])
+    flags = np.zeros(FLAGS, np.uint32)
+    kernels("batch_values", *grid, [case.params, flags, *told])
     gradient, widest = np.full(case.params.size, np.nan, case.real), max(case.sizes)
     far = sum(a * b for a, b in case.shapes[:-2])
     work = np.full(2 * widest * grid[0], np.nan, case.real)
     moves = [np.float64(number) for move in METHODS[method] for number in move]
-    arguments = [case.params, gradient, np.int32(gradient.size), np.int32(far), np.float64(step)]
+    sizes = [np.int32(gradient.size), np.int32(far)]
+    arguments = [case.params, flags, gradient, *sizes, np.float64(step)]
     kernels("differences", *grid, [*arguments, *moves, work, np.int32(widest), *told])
     return gradient
 
@@ -293,7 +297,8 @@ def test_differences_lose_nothing_to_small_steps(kernels_for, activation, step):
 def test_evaluation(kernels_for, variant):
     case = Case(variant, (31, 9, 10), 100)
     hits = np.full(100, -1, np.int32)
-    kernels_for(variant)("evaluate", 3, 33, [case.params, hits, *case.told(100)])
+    flags = np.zeros(FLAGS, np.uint32)
+    kernels_for(variant)("evaluate", 3, 33, [case.params, flags, hits, *case.told(100)])
     losses, _, scores = case.reference(case.params, case.order)
     t = case.t[case.order]
     labels = t if variant.has_labels else t.argmax(axis=1)
@@ -307,7 +312,8 @@ def test_a_score_that_is_no_number_is_no_hit(kernels_for):
     case = Case(variant, (5, 4), 6)
     case.x[case.order[2]] = np.nan
     hits = np.full(6, -1, np.int32)
-    kernels_for(variant)("evaluate", 2, 7, [case.params, hits, *case.told(6)])
+    flags = np.zeros(FLAGS, np.uint32)
+    kernels_for(variant)("evaluate", 2, 7, [case.params, flags, hits, *case.told(6)])
     assert hits[2] == 0
     assert set(hits) <= {0, 1}
 
@@ -316,15 +322,15 @@ def _train(kernels, case, optimizer, grid, *, batch):
     """Return losses of samples, parameters and slots after one pass over the order."""
     total = len(case.order)
     params, slots = case.params.copy(), np.zeros((2, case.params.size), case.real)
-    state, rule = _state(params, slots), _rule(optimizer, -(-total // batch))
-    stopped, arrived = np.zeros((2, 1), np.uint32)
-    arguments = [*state, *rule, np.int64(total), stopped, arrived, *case.told(batch, total)]
+    flags = np.zeros(FLAGS, np.uint32)
+    state, rule = _state(params, slots, flags), _rule(optimizer, -(-total // batch))
+    arguments = [*state, *rule, np.int64(total), *case.told(batch, total)]
     kernels("train", *grid, arguments)
     return case.losses, params, slots
 
 
-def _state(params, slots):
-    return [params, slots[0], slots[1], np.int32(params.size)]
+def _state(params, slots, flags):
+    return [params, slots[0], slots[1], np.int32(params.size), flags]
 
 
 def _rule(optimizer, steps):
@@ -342,3 +348,32 @@ def test_bytes_are_divided_as_numpy_divides(kernels_for, dtype):
     case.x[:] = np.arange(256)
     kernels_for(variant)("gather_rows", 2, 33, [np.int32(256), *case.rows(1), rows])
     np.testing.assert_array_equal(rows, np.arange(256, dtype=dtype) / np.array(255, dtype))
+
+
+@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
+def test_a_weight_that_is_not_finite_is_met_under_a_zero_input(kernels_for, value):
+    """As NumPy meets it, for which 0 times infinity is not a number."""
+    variant = Variant("float64", has_pixels=True, has_labels=True)
+    case, flags = Case(variant, (5, 4, 3), 2), np.zeros(FLAGS, np.uint32)
+    case.x[case.order[0], 2], case.x[case.order[1], 2] = 0, 7
+    case.params[2 * 4] = value
+    size = np.int32(case.params.size)
+    kernels_for(variant)("check_parameters", 2, 7, [case.params, size, flags])
+    kernels_for(variant)("batch_errors", 2, 7, [case.params, flags, *case.told(2)])
+    assert np.isnan(case.losses[0])
+    case.params[2 * 4] = 1.0
+    flags[:] = 0
+    kernels_for(variant)("check_parameters", 2, 7, [case.params, size, flags])
+    assert flags.tolist() == [0] * FLAGS
+
+
+def test_training_notes_that_a_weight_has_overflowed(kernels_for):
+    variant = Variant("float32", has_pixels=False, has_labels=False)
+    case = Case(variant, (3, 2), 4, loss="sum_squared_error")
+    case.x[case.order] = 1e19 * np.eye(4, 3)
+    case.params[:] = 1e19
+    flags, params = np.zeros(FLAGS, np.uint32), case.params.copy()
+    state, rule = _state(params, np.zeros((2, 8), np.float32), flags), _rule("SGD", 1)
+    kernels_for(variant)("train", 2, 7, [*state, *rule, np.int64(4), *case.told(4)])
+    assert not np.isfinite(params).all()
+    assert flags[1] == 1

@@ -55,7 +55,7 @@ def test_a_planted_race_is_found(tmp_path):
 
 def test_a_barrier_that_is_left_out_is_found(tmp_path):
     """Parameters move while other samples still read them."""
-    right = "        grid_barrier(arrived);\n    }"
+    right = "        grid_barrier(flags + ARRIVED);\n    }"
     assert right in kernel_source()
     wrong = kernel_source().replace(right, "    }")
     done = _run("thread", tmp_path, wrong)

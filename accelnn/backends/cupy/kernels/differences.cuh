@@ -8,6 +8,7 @@
 struct Difference {
     double step;
     double sign[2], weight[2];
+    bool skips_zeros;
 };
 
 // Where the parameters of a layer begin.
@@ -53,7 +54,7 @@ __device__ inline double changes_of(
         const Sample sample = sample_of(s, batch, trace, net.sizes[net.layers]);
         const REAL input = input_of(at, net, batch, sample);
         for (int move = 0; move < 2; ++move) {
-            if (input != 0 && difference.weight[move] != 0) {
+            if (!(difference.skips_zeros && input == 0) && difference.weight[move] != 0) {
                 const REAL d = input * (REAL)(difference.sign[move] * difference.step);
                 sum += difference.weight[move] * change(sample, d);
             }
@@ -106,8 +107,7 @@ __device__ inline double far_changes(
                 const auto weight = [&](int i) { return w[i * width + o]; };
                 const REAL d = layer == at.layer + 1
                                    ? moved * weight(at.j)
-                                   : dot<false>(
-                                         0, inputs, 1, [&](int i) { return from[i]; }, weight);
+                                   : dot(0, inputs, 1, false, [&](int i) { return from[i]; }, weight);
                 if (layer == net.layers - 1) {
                     const REAL target = batch.t.at(sample.row, outputs, o);
                     sums = sums + output_change(net.loss, sample.outputs[o], target, d);

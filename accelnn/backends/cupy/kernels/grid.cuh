@@ -65,6 +65,11 @@ __device__ inline T over_block(T value, int n, T* shared) {
     return shared[0];
 }
 
+// What kernels tell each other, in one word each: that a loss was not finite, which stops the
+// training; that a parameter is not, so that zero inputs may not be passed over; and how many blocks
+// have come to the grid's barrier.
+enum Flag { STOPPED, NOT_FINITE, ARRIVED };
+
 // Into how many parts, of eight terms or more, the sums of `columns` columns are cut, so that all
 // threads of the block have something to add.
 __device__ inline int parts_of(int columns, int terms) {
@@ -74,9 +79,9 @@ __device__ inline int parts_of(int columns, int terms) {
 }
 
 // Σ a(k) b(k) for k = first, first + stride, ... below end. Eight terms at a time, so that their
-// loads from memory are under way at once. Where `SKIP_ZEROS`, b is not asked for where a is zero.
-template <bool SKIP_ZEROS, typename A, typename B>
-__device__ inline REAL dot(int first, int end, int stride, A a, B b) {
+// loads from memory are under way at once; b is not asked for where a is zero, if it may be.
+template <typename A, typename B>
+__device__ inline REAL dot(int first, int end, int stride, bool skips_zeros, A a, B b) {
     REAL sum = 0;
     for (int start = first; start < end; start += 8 * stride) {
         REAL left[8], right[8];
@@ -88,7 +93,7 @@ __device__ inline REAL dot(int first, int end, int stride, A a, B b) {
 #pragma unroll
         for (int i = 0; i < 8; ++i) {
             const int k = start + i * stride;
-            right[i] = k < end && !(SKIP_ZEROS && left[i] == 0) ? b(k) : REAL(0);
+            right[i] = k < end && !(skips_zeros && left[i] == 0) ? b(k) : REAL(0);
         }
 #pragma unroll
         for (int i = 0; i < 8; ++i) {

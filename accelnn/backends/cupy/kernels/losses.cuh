@@ -97,13 +97,12 @@ __device__ inline double loss_of(
                : sum_squared_error(scores, outputs, t, row, scale, error, shared);
 }
 
-// Write down the loss of a sample. One that is not finite stops the training, unless `stopped` is
-// null.
-__device__ inline void store_loss(double loss, double* place, unsigned int* stopped) {
+// Write down the loss of a sample. One that is not finite stops the training.
+__device__ inline void store_loss(double loss, double* place, unsigned int* flags) {
     if (threadIdx.x == 0) {
         *place = loss;
-        if (stopped != nullptr && !isfinite(loss)) {
-            atomicExch(stopped, 1u);
+        if (!isfinite(loss)) {
+            atomicExch(flags + STOPPED, 1u);
         }
     }
 }

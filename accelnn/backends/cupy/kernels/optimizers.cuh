@@ -2,6 +2,8 @@
 
 #pragma once
 
+#include "grid.cuh"
+
 enum Optimizer { SGD, MOMENTUM, NESTEROV, ADAGRAD, RMSPROP, ADAM };
 
 // What an optimiser was configured with: `first` and `second` are μ, α, or β₁ and β₂.
@@ -12,9 +14,17 @@ struct Rule {
     const double* corrections;
 };
 
-// Update number `step` of those that `corrections` are for.
+// What updates change.
+struct State {
+    REAL *params, *first_slot, *second_slot;
+    unsigned int* flags;
+};
+
+// Update number `step` of those that `corrections` are for, of one parameter.
 __device__ inline void update(
-    const Rule& rule, long long step, REAL g, REAL* p, REAL* slot, REAL* other) {
+    const Rule& rule, long long step, const State& state, int index, REAL g) {
+    REAL *p = state.params + index, *slot = state.first_slot + index;
+    REAL* other = state.second_slot + index;
     const REAL lr = rule.lr, first = rule.first, second = rule.second, eps = rule.eps;
     switch (rule.optimizer) {
         case SGD:
@@ -42,5 +52,8 @@ __device__ inline void update(
             *p -= REAL(rule.corrections[2 * step]) * *slot /
                   (sqrt(*other) / REAL(rule.corrections[2 * step + 1]) + eps);
             break;
+    }
+    if (!isfinite(*p)) {
+        atomicExch(state.flags + NOT_FINITE, 1u);
     }
 }

@@ -27,7 +27,8 @@ struct Net {
 // its shared memory, and then shares out columns and parts of their sums.
 template <typename Input>
 __device__ inline void affine(
-    Input input, const REAL* w, const REAL* b, int inputs, int outputs, REAL* z, REAL* shared) {
+    Input input, const REAL* w, const REAL* b, int inputs, int outputs, bool skips_zeros, REAL* z,
+    REAL* shared) {
     const int threads = blockDim.x, thread = threadIdx.x;
     REAL *tile = shared, *sums = shared + threads;
     const int parts = parts_of(outputs, inputs < threads ? inputs : threads);
@@ -45,8 +46,7 @@ __device__ inline void affine(
             __syncthreads();
             if (has_part) {
                 // Four pixels in five are zero.
-                sum += dot<true>(
-                    part, count, parts, [&](int k) { return tile[k]; },
+                sum += dot(part, count, parts, skips_zeros, [&](int k) { return tile[k]; },
                     [&](int k) { return w[(base + k) * outputs + j]; });
             }
         }
@@ -65,8 +65,9 @@ __device__ inline void affine(
 // Scores of the sample in that row, whose hidden values stay in `values`, and before activation in
 // `pre` unless that is null. Returns where the scores begin.
 __device__ inline REAL* forward(
-    const REAL* params, const Net& net, const Batch& batch, long long row, REAL* values, REAL* pre,
-    REAL* shared) {
+    const REAL* params, const Net& net, const Batch& batch, long long row,
+    const unsigned int* flags, REAL* values, REAL* pre, REAL* shared) {
+    const bool skips_zeros = !flags[NOT_FINITE];
     const REAL* w = params;
     REAL *from = nullptr, *to = values;
     for (int layer = 0;; ++layer) {
@@ -74,10 +75,11 @@ __device__ inline REAL* forward(
         const REAL* b = net.has_bias ? w + inputs * outputs : nullptr;
         if (layer == 0) {
             affine(
-                [&](int k) { return input_at(batch, row, inputs, k); }, w, b, inputs, outputs, to,
-                shared);
+                [&](int k) { return input_at(batch, row, inputs, k); }, w, b, inputs, outputs,
+                skips_zeros, to, shared);
         } else {
-            affine([&](int k) { return from[k]; }, w, b, inputs, outputs, to, shared);
+            affine(
+                [&](int k) { return from[k]; }, w, b, inputs, outputs, skips_zeros, to, shared);
         }
         const bool is_last = layer == net.layers - 1;
         for (int j = threadIdx.x; j < outputs; j += blockDim.x) {
@@ -119,8 +121,7 @@ __device__ inline void backward(
             const bool has_part = row < rows && k < inputs;
             __syncthreads();
             shared[threadIdx.x] =
-                has_part ? dot<false>(
-                               part, outputs, parts, [&](int j) { return error[j]; },
+                has_part ? dot(part, outputs, parts, false, [&](int j) { return error[j]; },
                                [&](int j) { return w[k * outputs + j]; })
                          : REAL(0);
             __syncthreads();
@@ -140,18 +141,18 @@ __device__ inline void backward(
 // Samples of a batch, one to a block at a time.
 __device__ inline void sample_pass(
     const REAL* params, const Net& net, const Batch& batch, const Trace& trace,
-    unsigned int* stopped) {
+    unsigned int* flags) {
     const int outputs = net.sizes[net.layers];
     REAL* shared = (REAL*)block_memory();
     for (int s = blockIdx.x; s < batch.samples; s += gridDim.x) {
         const long long row = batch.row(s);
         REAL* values = trace.values + (long long)s * trace.units;
         REAL* errors = trace.errors + (long long)s * trace.units;
-        const REAL* scores = forward(params, net, batch, row, values, nullptr, shared);
+        const REAL* scores = forward(params, net, batch, row, flags, values, nullptr, shared);
         const double loss = loss_of(
             net.loss, scores, outputs, batch.t, row, REAL(1) / batch.samples,
             errors + (scores - values), block_memory());
-        store_loss(loss, trace.losses + s, stopped);
+        store_loss(loss, trace.losses + s, flags);
         backward(params, net, values, errors, shared);
     }
 }
@@ -183,15 +184,15 @@ __device__ inline REAL gradient_of(
     const auto error = [&](int s) { return errors[(long long)s * trace.units]; };
     if (at.k == inputs) {
         const auto one = [](int) { return REAL(1); };
-        return dot<false>(first, batch.samples, stride, error, one);
+        return dot(first, batch.samples, stride, false, error, one);
     }
     if (at.layer == 0) {
         const auto input = [&](int s) { return input_at(batch, batch.row(s), inputs, at.k); };
-        return dot<false>(first, batch.samples, stride, error, input);
+        return dot(first, batch.samples, stride, false, error, input);
     }
     const REAL* values = trace.values + at.unit - inputs + at.k;
     const auto value = [&](int s) { return values[(long long)s * trace.units]; };
-    return dot<false>(first, batch.samples, stride, error, value);
+    return dot(first, batch.samples, stride, false, error, value);
 }
 
 // Call `use(index, derivative)` for every parameter. Where there are threads to spare, several of

@@ -16,7 +16,7 @@ __device__ inline void add_bias_and_activate(
 // Losses and errors of all samples from their scores, to which the bias is still to be added.
 __device__ inline void score_errors(
     REAL* scores, const REAL* b, int loss_kind, const Batch& batch, int outputs, REAL* errors,
-    double* losses, unsigned int* stopped) {
+    double* losses, unsigned int* flags) {
     for (int s = blockIdx.x; s < batch.samples; s += gridDim.x) {
         REAL* own = scores + (long long)s * outputs;
         for (int j = threadIdx.x; b != nullptr && j < outputs; j += blockDim.x) {
@@ -26,7 +26,7 @@ __device__ inline void score_errors(
         const double loss = loss_of(
             loss_kind, own, outputs, batch.t, batch.row(s), REAL(1) / batch.samples,
             errors + (long long)s * outputs, block_memory());
-        store_loss(loss, losses + s, stopped);
+        store_loss(loss, losses + s, flags);
     }
 }
 
@@ -41,7 +41,7 @@ __device__ inline void column_sums(const REAL* rows, int count, int width, REAL*
         const auto one = [](int) { return REAL(1); };
         __syncthreads();
         shared[threadIdx.x] =
-            part < parts && j < width ? dot<false>(part, count, parts, row, one) : REAL(0);
+            part < parts && j < width ? dot(part, count, parts, false, row, one) : REAL(0);
         __syncthreads();
         if (part == 0 && j < width) {
             REAL sum = 0;

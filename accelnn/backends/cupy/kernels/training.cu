@@ -13,21 +13,32 @@
 #define TRACE int units, REAL *values, REAL *errors, double *losses
 #define RULE                                                                                      \
     int optimizer, double lr, double first, double second, double eps, const double *corrections
-#define STATE REAL *params, REAL *first_slot, REAL *second_slot, int size
+#define STATE                                                                                     \
+    REAL *params, REAL *first_slot, REAL *second_slot, int size, unsigned int *flags
 
 #define MAKE_BATCH const Batch batch = {x, divisor, {t}, order, samples}
 #define MAKE_NET const Net net = {layers, has_bias, activation, loss_kind, sizes}
 #define MAKE_TRACE const Trace trace = {units, values, errors, losses}
+#define MAKE_STATE const State state = {params, first_slot, second_slot, flags}
 #define MAKE_RULE const Rule rule = {optimizer, lr, first, second, eps, corrections}
 
 extern "C" {
 
+// Say whether a parameter is not finite, before a kernel that passes over zero inputs.
+__global__ void check_parameters(const REAL* params, int size, unsigned int* flags) {
+    FOR_EACH(i, size) {
+        if (!isfinite(params[i])) {
+            atomicExch(flags + NOT_FINITE, 1u);
+        }
+    }
+}
+
 // The first half of a step: losses and errors of a batch.
-__global__ void batch_errors(const REAL* params, unsigned int* stopped, NET, BATCH, TRACE) {
+__global__ void batch_errors(const REAL* params, unsigned int* flags, NET, BATCH, TRACE) {
     MAKE_NET;
     MAKE_BATCH;
     MAKE_TRACE;
-    sample_pass(params, net, batch, trace, stopped);
+    sample_pass(params, net, batch, trace, flags);
 }
 
 // The second half without an update.
@@ -40,51 +51,53 @@ __global__ void batch_gradient(REAL* gradient, int size, NET, BATCH, TRACE) {
 
 // The second half. Nothing is updated once a loss was not finite.
 __global__ void batch_update(
-    STATE, RULE, long long step, const unsigned int* stopped, NET, BATCH, TRACE) {
+    STATE, RULE, long long step, NET, BATCH, TRACE) {
     MAKE_NET;
     MAKE_BATCH;
     MAKE_TRACE;
+    MAKE_STATE;
     MAKE_RULE;
-    if (*stopped) {
+    if (flags[STOPPED]) {
         return;
     }
     each_gradient(size, net, batch, trace, [&](int i, REAL g) {
-        update(rule, step, g, params + i, first_slot + i, second_slot + i);
+        update(rule, step, state, i, g);
     });
 }
 
 // Steps of training in one launch of blocks that are all on the device at once: `order` has all
 // their samples, `samples` of each step. A loss that is not finite ends it before its update.
 __global__ void train(
-    STATE, RULE, long long total, unsigned int* stopped, unsigned int* arrived, NET, BATCH, TRACE) {
+    STATE, RULE, long long total, NET, BATCH, TRACE) {
     MAKE_NET;
+    MAKE_STATE;
     MAKE_RULE;
     for (long long start = 0, step = 0; start < total; start += samples, ++step) {
         const int count = total - start < samples ? (int)(total - start) : samples;
         const Batch batch = {x, divisor, {t}, order + start, count};
         const Trace trace = {units, values, errors, losses + start};
-        sample_pass(params, net, batch, trace, stopped);
-        grid_barrier(arrived);
-        if (*(volatile unsigned int*)stopped) {
+        sample_pass(params, net, batch, trace, flags);
+        grid_barrier(flags + ARRIVED);
+        if (flags[STOPPED]) {
             return;
         }
         each_gradient(size, net, batch, trace, [&](int i, REAL g) {
-            update(rule, step, g, params + i, first_slot + i, second_slot + i);
+            update(rule, step, state, i, g);
         });
-        grid_barrier(arrived);
+        grid_barrier(flags + ARRIVED);
     }
 }
 
 // What differences need of a batch: pre-activations in `errors`, and in `values` what they become,
 // under cross entropy the probabilities.
-__global__ void batch_values(const REAL* params, NET, BATCH, TRACE) {
+__global__ void batch_values(const REAL* params, const unsigned int* flags, NET, BATCH, TRACE) {
     MAKE_NET;
     MAKE_BATCH;
     const int outputs = sizes[layers];
     for (int s = blockIdx.x; s < samples; s += gridDim.x) {
         const long long place = (long long)s * units;
         REAL* scores = forward(
-            params, net, batch, batch.row(s), values + place, errors + place,
+            params, net, batch, batch.row(s), flags, values + place, errors + place,
             (REAL*)block_memory());
         if (loss_kind == CROSS_ENTROPY) {
             softmax(scores, outputs, block_memory());
@@ -96,13 +109,14 @@ __global__ void batch_values(const REAL* params, NET, BATCH, TRACE) {
 // them are further from the output than one layer. `work` has room for two times `widest` numbers of
 // each block.
 __global__ void differences(
-    const REAL* params, REAL* gradient, int size, int far_size, double step, double sign,
-    double weight, double other_sign, double other_weight, REAL* work, int widest, NET, BATCH,
-    TRACE) {
+    const REAL* params, const unsigned int* flags, REAL* gradient, int size, int far_size,
+    double step, double sign, double weight, double other_sign, double other_weight, REAL* work,
+    int widest, NET, BATCH, TRACE) {
     MAKE_NET;
     MAKE_BATCH;
     MAKE_TRACE;
-    const Difference difference = {step, {sign, other_sign}, {weight, other_weight}};
+    const Difference difference = {
+        step, {sign, other_sign}, {weight, other_weight}, !flags[NOT_FINITE]};
     REAL* own = work + 2ll * blockIdx.x * widest;
     for (int i = blockIdx.x; i < far_size; i += gridDim.x) {
         const REAL found = far_changes(i, params, net, batch, trace, difference, own, widest);
@@ -116,7 +130,7 @@ __global__ void differences(
 }
 
 // Losses of samples, and whether the largest score names the label or the largest target.
-__global__ void evaluate(const REAL* params, int* hits, NET, BATCH, TRACE) {
+__global__ void evaluate(const REAL* params, const unsigned int* flags, int* hits, NET, BATCH, TRACE) {
     MAKE_NET;
     MAKE_BATCH;
     const int outputs = sizes[layers];
@@ -124,7 +138,7 @@ __global__ void evaluate(const REAL* params, int* hits, NET, BATCH, TRACE) {
     for (int s = blockIdx.x; s < samples; s += gridDim.x) {
         const long long row = batch.row(s);
         const REAL* scores =
-            forward(params, net, batch, row, own, nullptr, (REAL*)block_memory());
+            forward(params, net, batch, row, flags, own, nullptr, (REAL*)block_memory());
         const double loss = loss_of(
             loss_kind, scores, outputs, batch.t, row, REAL(1), nullptr, block_memory());
         if (threadIdx.x == 0) {
@@ -157,9 +171,9 @@ __global__ void hidden_values(REAL* z, const REAL* b, long long count, int width
 
 __global__ void output_errors(
     REAL* scores, const REAL* b, int loss_kind, int outputs, BATCH, REAL* errors, double* losses,
-    unsigned int* stopped) {
+    unsigned int* flags) {
     MAKE_BATCH;
-    score_errors(scores, b, loss_kind, batch, outputs, errors, losses, stopped);
+    score_errors(scores, b, loss_kind, batch, outputs, errors, losses, flags);
 }
 
 __global__ void hidden_errors(REAL* errors, const REAL* values, long long count, int activation) {
@@ -174,13 +188,14 @@ __global__ void bias_gradient(const REAL* errors, int samples, int width, REAL* 
 
 // Nothing is updated once a loss was not finite.
 __global__ void update_parameters(
-    STATE, RULE, long long step, const unsigned int* stopped, const REAL* gradient) {
+    STATE, RULE, long long step, const REAL* gradient) {
+    MAKE_STATE;
     MAKE_RULE;
-    if (*stopped) {
+    if (flags[STOPPED]) {
         return;
     }
     FOR_EACH(i, size) {
-        update(rule, step, gradient[i], params + i, first_slot + i, second_slot + i);
+        update(rule, step, state, (int)i, gradient[i]);
     }
 }
 
