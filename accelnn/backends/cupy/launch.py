@@ -13,7 +13,7 @@ from accelnn.backends.cupy.source import SHARED_BYTES, Variant, kernel_source
 if TYPE_CHECKING:
     from accelnn.backends.cupy.backend import CupyBackend
 
-__all__ = ["FLAGS", "Kernels", "device_attributes", "kernels_of"]
+__all__ = ["FLAGS", "TERMS", "Kernels", "device_attributes", "kernels_of"]
 
 # Words in which kernels tell each other what has happened.
 FLAGS = 3

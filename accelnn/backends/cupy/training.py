@@ -17,7 +17,7 @@ from accelnn._typing import Array
 from accelnn.backends._engine import Dataset, TrainingState
 from accelnn.backends._rules import RULES
 from accelnn.backends.cupy.dataset import NULL, Rows
-from accelnn.backends.cupy.launch import FLAGS
+from accelnn.backends.cupy.launch import FLAGS, TERMS
 
 if TYPE_CHECKING:
     from accelnn.backends.cupy.engine import CupyEngine
@@ -89,7 +89,8 @@ class OneLaunch:
         )
         threads = kernels.threads("train", engine.spec)
         # A barrier is waited for by all blocks: no more of them than have work.
-        useful = max(samples, math.ceil(engine.spec.size / threads))
+        sums = engine.spec.size * math.ceil(samples / TERMS)
+        useful = max(samples, math.ceil(sums / threads))
         kernels.launch("train", min(kernels.processors, useful), threads, arguments)
 
 

@@ -26,6 +26,33 @@ class Launch(NamedTuple):
     device: int
 
 
+class Product(NamedTuple):
+    """A matrix product of cuBLAS, by its three sizes."""
+
+    rows: int
+    inner: int
+    columns: int
+
+
+class Capture(NamedTuple):
+    """A graph that was captured, by the names of its kernels."""
+
+    names: tuple[str, ...]
+
+
+class Replay(NamedTuple):
+    """A graph that was launched."""
+
+    kernels: int
+
+
+class Transfer(NamedTuple):
+    """A copy between host and device."""
+
+    to: str
+    size: int
+
+
 class ndarray(NDArrayOperatorsMixin):  # noqa: N801 - CuPy's name
     """An array on the device, which NumPy cannot read without being asked to."""
 
@@ -110,6 +137,7 @@ class Stream:
     """Runs what it is given at once, unless it captures."""
 
     current: ClassVar[list["Stream"]] = []
+    log: ClassVar[list[Any]] = []
 
     def __init__(self, *, non_blocking: bool = False) -> None:
         self.non_blocking = non_blocking
@@ -129,16 +157,18 @@ class Stream:
     def end_capture(self) -> "Graph":
         captured, self.captured = self.captured, None
         assert captured is not None
-        return Graph(captured)
+        self.log.append(Capture(tuple(name for name, _ in captured)))
+        return Graph([run for _, run in captured], self.log)
 
 
 class Graph:
     """Launches that are done again and again."""
 
-    def __init__(self, launches: list[Any]) -> None:
-        self.launches = launches
+    def __init__(self, launches: list[Any], log: list[Any]) -> None:
+        self.launches, self.log = launches, log
 
     def launch(self) -> None:
+        self.log.append(Replay(len(self.launches)))
         for launch in self.launches:
             launch()
 
@@ -161,8 +191,8 @@ class StandIn(ModuleType):
 
     def forget(self) -> None:
         """Return to what a device is at first."""
-        self.launches: list[Launch] = []
-        self.products: list[tuple[int, ...]] = []
+        self.log: list[Any] = []
+        Stream.log = self.log
         self.grid = 2, 3
         Device.attributes = {"MultiProcessorCount": 4, "CooperativeLaunch": 1}
 
@@ -182,6 +212,8 @@ class StandIn(ModuleType):
     def asarray(self, x: Any, dtype: Any = None, *, copy: bool | None = None) -> ndarray:
         if isinstance(x, ndarray) and not copy and dtype in (None, x.dtype):
             return x
+        if not isinstance(x, ndarray):
+            self.log.append(Transfer("device", np.asarray(x).nbytes))
         return ndarray(np.array(_host(x), dtype))
 
     def astype(self, x: ndarray, dtype: Any, *, copy: bool = True) -> ndarray:
@@ -190,13 +222,14 @@ class StandIn(ModuleType):
     def asnumpy(self, x: Any) -> np.ndarray:
         assert Stream.current == [], "a stream that captures cannot be waited for"
         assert isinstance(x, ndarray)
+        self.log.append(Transfer("host", x.nbytes))
         return np.array(x.host)
 
     def matmul(self, a: Any, b: Any, out: Any) -> None:
         assert Stream.current == [], "CuPy does not capture cuBLAS"
         assert all(isinstance(x, ndarray) for x in (a, b, out))
         assert out.host.flags.c_contiguous
-        self.products.append((*a.shape, b.shape[1]))
+        self.log.append(Product(*a.shape, b.shape[1]))
         np.matmul(a.host, b.host, out=out.host)
 
     def RawKernel(self, *arguments: Any, **options: Any) -> "RawKernel":  # noqa: N802 - CuPy's name
@@ -235,7 +268,6 @@ class RawKernel:
         for argument in arguments:
             _check(argument)
         launch = Launch(self.name, grid[0], block[0], self.is_cooperative, DEVICES[-1])
-        self.cupy.launches.append(launch)
         blocks, threads = np.minimum((grid[0], block[0]), self.cupy.grid)
         each, hosts = shared_mem // block[0], _host(arguments)
 
@@ -243,7 +275,11 @@ class RawKernel:
             self.library(self.name, int(blocks), int(threads), hosts, bytes_each=each)
 
         captured = Stream.current[-1].captured if Stream.current else None
-        run() if captured is None else captured.append(run)
+        if captured is None:
+            self.cupy.log.append(launch)
+            run()
+        else:
+            captured.append((self.name, run))
 
 
 def _check(argument: Any) -> None:

@@ -1,0 +1,198 @@
+"""What the CuPy engine asks of the device, recorded by the stand-in: kernels, grids, copies."""
+
+import numpy as np
+import pytest
+from stand_in import Capture, Device, Launch, Product, Replay, Transfer
+
+import accelnn
+from accelnn.backends.cupy import engine as engine_module
+from accelnn.backends.cupy.engine import CupyEngine
+
+pytestmark = pytest.mark.cuda_on_cpu
+
+PROCESSORS = 132
+
+
+@pytest.fixture
+def log(cupy):
+    """Return what is asked of a device with as many multiprocessors as an H100 has."""
+    Device.attributes = {"MultiProcessorCount": PROCESSORS, "CooperativeLaunch": 1}
+    return cupy.log
+
+
+@pytest.fixture
+def without_cooperative_launch(log):
+    assert log == []
+    Device.attributes = Device.attributes | {"CooperativeLaunch": 0}
+
+
+@pytest.fixture
+def always_products(monkeypatch):
+    monkeypatch.setattr(engine_module, "LARGE_BATCH", 0)
+
+
+def _digits(samples, inputs=6):
+    draw = np.random.default_rng(0)
+    pixels = draw.integers(0, 256, (samples, inputs)).astype(np.float32)
+    return pixels / np.float32(255), draw.integers(0, 3, samples)
+
+
+def _fit(device, sizes=(6, 5, 3), samples=70, **options):
+    net = accelnn.MLP(sizes, rng=0, backend=device)
+    x, t = _digits(samples, sizes[0])
+    data = accelnn.prepare(x, t, backend=device)
+    device.xp.log.clear()
+    history = accelnn.fit(net, data, rng=0, **({"batch_size": 10, "epochs": 1} | options))
+    return net, history
+
+
+def _kernels(log):
+    return [event.name for event in log if isinstance(event, Launch)]
+
+
+def _copies(log):
+    """Return all copies but those of single numbers, of which checks at the door read some."""
+    return [event for event in log if isinstance(event, Transfer) and event.size > 8]
+
+
+def test_an_epoch_is_one_cooperative_launch(log, device):
+    _, history = _fit(device, epochs=2)
+    assert history.steps == 14
+    assert _kernels(log) == ["check_parameters", "train"] * 2
+    train = next(event for event in log if _is(event, "train"))
+    assert train == Launch("train", 10, 32, is_cooperative=True, device=0)
+
+
+def test_an_epoch_is_two_copies(log, device):
+    """Its order to the device, and its losses back."""
+    _fit(device, epochs=2)
+    assert _copies(log) == [Transfer("device", 8 * 70), Transfer("host", 8 * 70)] * 2
+
+
+def test_what_adam_divides_by_goes_with_the_order(log, device):
+    _fit(device, optimizer=accelnn.Adam())
+    assert _copies(log) == [
+        Transfer("device", 8 * 70),
+        Transfer("device", 8 * 2 * 7),
+        Transfer("host", 8 * 70),
+    ]
+
+
+def test_the_grid_fills_the_device_where_there_is_work_for_it(log, device):
+    net = accelnn.MLP([784, 50, 10], rng=0, backend=device)
+    data = accelnn.prepare(*_digits(200, 784), backend=device)
+    log.clear()
+    accelnn.fit(net, data, batch_size=100, epochs=1, rng=0)
+    # 50 columns by 98 parts of sums are more than the 896 threads that the registers allow; and
+    # 39,760 sums of 13 parts are more than those threads of 132 blocks.
+    assert log[-2] == Launch("train", PROCESSORS, 896, is_cooperative=True, device=0)
+
+
+def test_a_graph_is_captured_once_and_replayed(log, device, without_cooperative_launch):
+    del without_cooperative_launch
+    net, _ = _fit(device, samples=700, epochs=2)
+    captures = [event for event in log if isinstance(event, Capture)]
+    assert captures == [Capture(("batch_errors", "batch_update") * 32)]
+    # 70 steps are two times 32, and six that go one by one.
+    replays = [event for event in log if isinstance(event, Replay)]
+    assert replays == [Replay(64)] * 4
+    one_by_one = ["batch_errors", "batch_update"] * 6
+    assert _kernels(log) == (["check_parameters", *one_by_one]) * 2
+    assert log.index(captures[0]) < log.index(replays[0])
+    assert "graph" in net.engine.describe()
+
+
+def test_another_batch_size_is_another_graph(log, device, without_cooperative_launch):
+    del without_cooperative_launch
+    net = accelnn.MLP([6, 5, 3], rng=0, backend=device)
+    data = accelnn.prepare(*_digits(66), backend=device)
+    accelnn.fit(net, data, batch_size=2, epochs=1, rng=0)
+    accelnn.fit(net, data, batch_size=1, iters=32, rng=0)
+    assert sum(isinstance(event, Capture) for event in log) == 2
+
+
+def test_a_step_of_products(log, device, always_products):
+    del always_products
+    net, _ = _fit(device, sizes=(6, 5, 4, 3), samples=8, batch_size=8)
+    first = next(i for i, event in enumerate(log) if _is(event, "gather_rows"))
+    step = [event.name if isinstance(event, Launch) else event for event in log[first:-1]]
+    assert step == [
+        "gather_rows",
+        Product(8, 6, 5),
+        "hidden_values",
+        Product(8, 5, 4),
+        "hidden_values",
+        Product(8, 4, 3),
+        "output_errors",
+        Product(4, 8, 3),
+        "bias_gradient",
+        Product(8, 3, 4),
+        "hidden_errors",
+        Product(5, 8, 4),
+        "bias_gradient",
+        Product(8, 4, 5),
+        "hidden_errors",
+        Product(6, 8, 5),
+        "bias_gradient",
+        "update_parameters",
+    ]
+    assert "cuBLAS" in net.engine.describe()
+
+
+def _is(event, name):
+    return isinstance(event, Launch) and event.name == name
+
+
+def test_a_gradient_is_two_launches_and_copies_nothing(log, device):
+    net = accelnn.MLP([6, 5, 3], rng=0, backend=device)
+    x, t = map(device.asarray, _digits(20))
+    log.clear()
+    net.gradient(x, t)
+    assert _kernels(log) == ["check_parameters", "batch_errors", "batch_gradient"]
+    assert _copies(log) == []
+
+
+def test_structured_differences_are_one_launch(log, device):
+    net = accelnn.MLP([6, 5, 4, 3], dtype="float64", rng=0, backend=device)
+    x, t = (device.asarray(a) for a in _digits(20))
+    log.clear()
+    net.numerical_gradient(x, t)
+    assert _kernels(log) == ["check_parameters", "batch_values", "differences"]
+    launch = next(event for event in log if _is(event, "differences"))
+    assert launch == Launch("differences", 4 * PROCESSORS, 128, is_cooperative=False, device=0)
+
+
+def test_an_evaluation_is_one_launch(log, device):
+    net = accelnn.MLP([6, 5, 3], rng=0, backend=device)
+    data = accelnn.prepare(*_digits(300), backend=device)
+    log.clear()
+    loss, accuracy = net.engine.evaluate(net.flat, data)
+    assert np.isfinite(loss)
+    assert 0.0 <= accuracy <= 1.0
+    assert _kernels(log) == ["check_parameters", "evaluate"]
+    assert log[-1].blocks == 2 * PROCESSORS
+
+
+@pytest.mark.parametrize(
+    ("sizes", "batch", "way"),
+    [
+        ((784, 50, 10), 100, "one launch"),
+        ((784, 50, 10), 1_000, "one launch"),
+        ((784, 50, 10), 10_000, "products"),
+        ((784, 256, 128, 10), 100, "one launch"),
+        ((784, 1_000, 1_000, 10), 100, "products"),
+    ],
+)
+def test_the_way_is_chosen_by_size(log, device, sizes, batch, way):
+    assert log == []
+    engine = accelnn.MLP(sizes, rng=0, backend=device).engine
+    assert isinstance(engine, CupyEngine)
+    assert engine.describe(batch).startswith(way)
+
+
+def test_an_interruption_leaves_whole_pieces(log, device, monkeypatch):
+    """A call is cut, so that Ctrl-C is heard between launches; what was reached stays."""
+    monkeypatch.setattr(engine_module, "CALL_WORK", 20 * 53)
+    _, history = _fit(device, samples=70)
+    assert history.steps == 7
+    assert _kernels(log) == ["check_parameters", "train"] * 4
