@@ -97,6 +97,7 @@ def train(
         lr = DEFAULT_LR.get(optimizer) if lr is None else lr
         rule = OPTIMIZERS[optimizer](**({} if lr is None else {"lr": lr}))
         click.echo(f"{net} (device {net.backend.device}); {rule}")
+        click.echo(f"steps: {net.engine.describe(batch_size)}")
         click.echo(f"{len(x):,} training and {len(test[0]):,} test images")
         started = time.perf_counter()
         with np.errstate(all="ignore"), warnings.catch_warnings():

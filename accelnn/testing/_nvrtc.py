@@ -50,9 +50,10 @@ def compile_kernels(source: str, options: tuple[str, ...], architecture: int) ->
 
     program = nvrtc.createProgram(source, "kernels.cu", [], [])
     try:
-        flags = (*options, f"--gpu-architecture=sm_{architecture}", "--ptxas-options=-v")
+        # The second one is CuPy's own addition.
+        flags = (f"--gpu-architecture=sm_{architecture}", "-ftz=true", "--ptxas-options=-v")
         try:
-            nvrtc.compileProgram(program, flags)
+            nvrtc.compileProgram(program, (*options, *flags))
         except nvrtc.NVRTCError as error:
             log = nvrtc.getProgramLog(program)
             msg = f"the kernels do not compile for sm_{architecture}: {log}"

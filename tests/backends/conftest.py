@@ -26,9 +26,9 @@ def registry_as_it_was(monkeypatch):
 
 
 @pytest.fixture(scope="session")
-def compiled():
+def compiled(request):
     """Return the Numba backend, or skip."""
-    return _usable("numba")
+    return _usable(request, "numba")
 
 
 @pytest.fixture(params=[np.float32, np.float64], ids=lambda dtype: dtype.__name__)
@@ -139,7 +139,7 @@ def _with_fused_engine(request, name):
     if name == "cupy on cpu":
         # Without a second thread there is nothing to wait for, hundreds of launches long.
         request.getfixturevalue("cupy").grid = 1, 1
-    return _usable(name.partition(" ")[0])
+    return _usable(request, name.partition(" ")[0])
 
 
 def _choose(way, monkeypatch):
@@ -155,11 +155,19 @@ def _choose(way, monkeypatch):
     monkeypatch.setattr(engine, "device_attributes", chosen)
 
 
-def _usable(name):
+def _usable(request, name):
     try:
         return accelnn.get_backend(name)
     except BackendUnavailableError as error:
+        if name in request.config.getoption("--require-backend"):
+            pytest.fail(f"--require-backend {name}: {error}", pytrace=False)
         pytest.skip(f"{name}: {error.reason}")
+
+
+@pytest.fixture
+def on_device(request):
+    """Return the backend of a real CUDA device, or skip."""
+    return _usable(request, "cupy")
 
 
 @pytest.fixture

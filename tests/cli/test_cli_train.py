@@ -213,8 +213,9 @@ def test_through_a_pipe_there_are_no_escapes_and_no_cut_lines():
     assert process.returncode == 0
     assert "\x1b" not in output
     assert "…" not in output
-    first, second, *_ = output.splitlines()
+    first, steps, second, *_ = output.splitlines()
     assert re.fullmatch(r"<MLP .*> \(device cpu\); Adam\(.*\)", first)
+    assert steps.startswith(("steps: compiled: ", "steps: portable: "))
     assert second == "4,000 training and 1,000 test images"
     assert [len(row) for row in rows(output)] == [6, 6]
 
@@ -223,6 +224,7 @@ def test_through_a_pipe_there_are_no_escapes_and_no_cut_lines():
 def test_ctrl_c_ends_a_run_cleanly(tmp_path):
     with start("--iters", 100_000_000, "--save", tmp_path / "net") as process:
         assert process.stdout.readline().startswith("<MLP")
+        assert process.stdout.readline().startswith("steps")
         assert "training" in process.stdout.readline()
         time.sleep(0.5)
         process.send_signal(signal.SIGINT)

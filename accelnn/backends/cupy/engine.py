@@ -90,7 +90,7 @@ class CupyEngine(Engine):
         rows = Rows.of(Dataset(x, t, self.backend, self.dtype))
         kernels = self.kernels(rows)
         flags = self._checked(params, kernels)
-        losses = self.backend.zeros(samples, np.float64)
+        losses = self.backend.xp.empty(samples)
         told = self.told(rows, None, samples, *self.trace(samples), losses)
         threads = kernels.threads("batch_errors", self.spec)
         kernels.launch("batch_errors", samples, threads, (params, flags, *told))
@@ -209,7 +209,7 @@ class CupyEngine(Engine):
         rows = Rows.of(data)
         kernels, backend = self.kernels(rows), self.backend
         blocks = min(data.size, 2 * kernels.processors)
-        losses, hits = backend.zeros(data.size, np.float64), backend.zeros(data.size, np.int32)
+        losses, hits = backend.xp.empty(data.size), backend.xp.empty(data.size, np.int32)
         told = self.told(rows, None, data.size, *self.trace(blocks), losses)
         threads = kernels.threads("evaluate", self.spec)
         kernels.launch(
@@ -220,7 +220,7 @@ class CupyEngine(Engine):
     def _differences(self, params: Array, x: Array, t: Array, method: str, step: float) -> Array:
         rows, samples = Rows.of(Dataset(x, t, self.backend, self.dtype)), x.shape[0]
         kernels, size, sizes = self.kernels(rows), self.spec.size, self.spec.sizes
-        losses = self.backend.zeros(samples, np.float64)
+        losses = self.backend.xp.empty(samples)
         told = self.told(rows, None, samples, *self.trace(samples), losses)
         threads = kernels.threads("batch_values", self.spec)
         flags = self._checked(params, kernels)
@@ -229,8 +229,8 @@ class CupyEngine(Engine):
         # All but the last two layers' parameters, of which every block has one at a time.
         far = sum((a + self.spec.bias) * b for a, b in itertools.pairwise(sizes[:-2]))
         blocks = kernels.processors * max(1, MOST_RESIDENT // threads)
-        gradient = self.backend.zeros(size, self.dtype)
-        work = self.backend.zeros((blocks, 2, max(sizes)), self.dtype)
+        gradient = self.backend.xp.empty(size)
+        work = self.backend.xp.empty((blocks, 2, max(sizes)))
         moves = [*DIFFERENCES[method], (0.0, 0.0)][:2]
         numbers = [np.float64(number) for number in (step, *moves[0], *moves[1])]
         head = (params, flags, gradient, np.int32(size), np.int32(far), *numbers, work)

@@ -5,6 +5,7 @@ whatever grid the engine asks for; captured graphs are replayed. Everything that
 device is recorded.
 """
 
+import weakref
 from collections.abc import Iterator
 from importlib.machinery import ModuleSpec
 from pathlib import Path
@@ -59,6 +60,7 @@ class ndarray(NDArrayOperatorsMixin):  # noqa: N801 - CuPy's name
     __array__ = None
 
     def __init__(self, host: np.ndarray) -> None:
+        MEMORY.take(host)
         self.host = host
         self.made_on = DEVICES[-1]
 
@@ -104,6 +106,48 @@ class ndarray(NDArrayOperatorsMixin):  # noqa: N801 - CuPy's name
         return Device(self.made_on)
 
 
+class OutOfMemoryError(MemoryError):
+    """There is not so much memory."""
+
+
+class Memory:
+    """The bytes of all devices together, with a pool that keeps what arrays leave."""
+
+    def __init__(self) -> None:
+        self.used = 0
+        self.forget()
+
+    def forget(self) -> None:
+        self.total, self.kept, self.limit = 1 << 40, 0, 0
+
+    def take(self, host: np.ndarray) -> None:
+        """Count an array that is no view of another."""
+        if not host.flags.owndata:
+            return
+        if self.used + host.nbytes > (self.limit or self.total):
+            raise OutOfMemoryError(f"Out of memory allocating {host.nbytes:,} bytes")
+        self.used += host.nbytes
+        self.kept = max(0, self.kept - host.nbytes)
+        weakref.finalize(host, self.leave, host.nbytes)
+
+    def leave(self, size: int) -> None:
+        self.used -= size
+        self.kept += size
+
+    def free_bytes(self) -> int:
+        return self.kept
+
+    def used_bytes(self) -> int:
+        return self.used
+
+    def get_limit(self) -> int:
+        return self.limit
+
+    def free_all_blocks(self) -> None:
+        self.kept = 0
+
+
+MEMORY = Memory()
 # Numbers of the devices that are current, the last one now.
 DEVICES = [0]
 
@@ -131,6 +175,10 @@ class Device:
 
     def synchronize(self) -> None:
         """Have nothing to wait for."""
+
+    @property
+    def mem_info(self) -> tuple[int, int]:
+        return MEMORY.total - MEMORY.used - MEMORY.kept, MEMORY.total
 
 
 class Stream:
@@ -187,14 +235,19 @@ class StandIn(ModuleType):
         runtime = SimpleNamespace(
             getDeviceCount=lambda: 2, CUDARuntimeError=type("CUDARuntimeError", (Exception,), {})
         )
-        self.cuda = SimpleNamespace(Device=Device, Stream=Stream, runtime=runtime)
+        memory = SimpleNamespace(OutOfMemoryError=OutOfMemoryError)
+        self.cuda = SimpleNamespace(Device=Device, Stream=Stream, runtime=runtime, memory=memory)
 
     def forget(self) -> None:
         """Return to what a device is at first."""
         self.log: list[Any] = []
         Stream.log = self.log
         self.grid = 2, 3
+        MEMORY.forget()
         Device.attributes = {"MultiProcessorCount": 4, "CooperativeLaunch": 1}
+
+    def get_default_memory_pool(self) -> Memory:
+        return MEMORY
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
