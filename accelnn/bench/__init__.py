@@ -4,6 +4,7 @@ Every contestant works in a process of its own, in the best form that its librar
 turns. `accelnn bench` is the door; nothing here is imported by the rest of accelnn.
 """
 
+from accelnn.bench._contestants import GPU_GROUPS
 from accelnn.bench._plan import GROUPS, Case, plan
 from accelnn.bench._results import FORMAT, Measurement, Problem, Report
 from accelnn.bench._run import run, turns
@@ -11,6 +12,7 @@ from accelnn.bench._tables import TABLES, Table
 
 __all__ = [
     "FORMAT",
+    "GPU_GROUPS",
     "GROUPS",
     "TABLES",
     "Case",

@@ -8,10 +8,10 @@ from accelnn.bench._task import Task
 if TYPE_CHECKING:
     from accelnn.bench.jobs.job import Job
 
-__all__ = ["CONTESTANTS", "OURS", "SLOW", "make_job"]
+__all__ = ["CONTESTANTS", "GPU_GROUPS", "OURS", "SLOW", "make_job", "ours_in"]
 
 OURS = "accelnn numba"
-"""The contestant that ratios are taken to."""
+"""The contestant that ratios are taken to, but in the groups of a GPU."""
 
 CONTESTANTS = {
     "training": {
@@ -98,11 +98,38 @@ CONTESTANTS = {
         "torch compiled": "first_call.TorchCompiled",
         "JAX step": "first_call.JaxStep",
     },
+    "gpu-gradient": {
+        "accelnn cupy": "gradients.CupyStructured",
+        "accelnn numba": "gradients.NumbaStructured",
+        "accelnn numpy": "gradients.NumpyStructured",
+    },
+    "gpu-whole-run": {
+        "accelnn cupy": "training_accelnn.WholeCupy",
+        "accelnn numba": "training_accelnn.WholeNumba",
+        "torch eager": "training_torch.WholeEager",
+        "torch CUDA graph": "training_torch.WholeGraph",
+        "JAX scan": "training_jax.WholeScan",
+    },
+    "gpu-training": {
+        "accelnn cupy": "training_accelnn.Cupy",
+        "torch eager": "training_torch.Eager",
+        "torch CUDA graph": "training_torch.Graph",
+        "torch compiled": "training_torch.Compiled",
+        "JAX scan": "training_jax.Scan",
+    },
 }
 """For each group, the contestants by name: module and class in `accelnn.bench.jobs`."""
 
+GPU_GROUPS = ("gpu-gradient", "gpu-whole-run", "gpu-training")
+"""Groups that need a CUDA device."""
+
 SLOW = ("SciPy", "numdifftools", "JAX lax.map", "torch gradcheck")
 """Contestants that a short run leaves out."""
+
+
+def ours_in(group: str) -> str:
+    """Return the contestant that a group's ratios are taken to."""
+    return "accelnn cupy" if group in GPU_GROUPS else OURS
 
 
 def make_job(group: str, contestant: str, task: Task, threads: int) -> "Job":

@@ -7,17 +7,25 @@ from pathlib import Path
 
 from accelnn._processors import usable_processors
 from accelnn._version import __version__
+from accelnn.backends import get_backend
 
-__all__ = ["describe_machine"]
+__all__ = ["describe_gpu", "describe_machine"]
 
 PACKAGES = ("numpy", "numba", "torch", "jax", "scikit-learn", "scipy", "numdifftools")
 
 
-def describe_machine(data: Sequence[str]) -> dict[str, str]:
-    """Return machine, versions, threads and data, each in words."""
+def describe_machine(data: Sequence[str], *, gpu: bool = False) -> dict[str, str]:
+    """Return machine, versions, threads and data, each in words.
+
+    Raises
+    ------
+    accelnn.errors.BackendUnavailableError
+        If a GPU is to be described, and none can be used.
+    """
     from accelnn.bench.jobs.data import DESCRIPTIONS
 
     return {
+        **(describe_gpu() if gpu else {}),
         "processor": f"{_processor()}, {usable_processors()} usable cores",
         "system": f"{platform.system()} {platform.release()}, {platform.machine()}",
         "python": platform.python_version(),
@@ -27,6 +35,31 @@ def describe_machine(data: Sequence[str]) -> dict[str, str]:
         "threads": "accelnn's Numba engine has threads of its own; no threading layer of Numba's",
         "data": "; ".join(DESCRIPTIONS[name] for name in dict.fromkeys(data)),
     }
+
+
+def describe_gpu() -> dict[str, str]:
+    """Return the name of the CUDA device, its size, and what drives it.
+
+    Raises
+    ------
+    accelnn.errors.BackendUnavailableError
+        If none can be used.
+    """
+    cupy = get_backend("cupy").xp
+    runtime = cupy.cuda.runtime
+    card = runtime.getDeviceProperties(cupy.cuda.Device().id)
+    size = f"{card['multiProcessorCount']} multiprocessors, {card['totalGlobalMem'] / 1e9:.0f} GB"
+    driver, used = map(_cuda_version, (runtime.driverGetVersion(), runtime.runtimeGetVersion()))
+    return {
+        "GPU": card["name"].decode(),
+        "size of the GPU": f"compute capability {card['major']}.{card['minor']}, {size}",
+        "CUDA": f"{driver} in the driver, {used} in cupy",
+        "cupy": cupy.__version__,
+    }
+
+
+def _cuda_version(number: int) -> str:
+    return f"{number // 1000}.{number % 1000 // 10}"
 
 
 def _processor() -> str:

@@ -3,13 +3,16 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from accelnn.bench._contestants import CONTESTANTS, SLOW
+from accelnn.bench._contestants import CONTESTANTS, GPU_GROUPS, SLOW
 from accelnn.bench._task import Task
 
-__all__ = ["GROUPS", "HEADLINE", "Case", "plan"]
+__all__ = ["GPU_HEADLINE", "GROUPS", "HEADLINE", "Case", "plan"]
 
 HEADLINE = "784-50-10, batch 100, float32, sigmoid, SGD"
+GPU_HEADLINE = "784-50-10, batch 100"
 GROUPS = tuple(CONTESTANTS)
+# Samples of the shortest run of training steps on a GPU, however many are in a batch.
+GPU_SAMPLES = 1_000_000
 # Variables of a function for which some contestants take minutes.
 MANY = 1_000
 SHORT = ("training", "gradient", "scaling", "predict", "first-call")
@@ -53,14 +56,16 @@ def plan(*, full: bool, only: Sequence[str] = (), data: str = "5k") -> list[Case
     Parameters
     ----------
     full : bool
-        All groups and cases with many steps, or those that take two minutes or three.
+        All groups but those of a GPU, and cases with many steps, or those that take two minutes or
+        three.
     only : sequence of str, optional
         Groups to keep. A group that is named is measured in a short run too.
     data : {"mnist", "5k"}
         Which digits.
     """
     task = Task(data=data)
-    wanted = tuple(only) or (GROUPS if full else SHORT)
+    on_cpu = [group for group in GROUPS if group not in GPU_GROUPS]
+    wanted = tuple(only) or (on_cpu if full else SHORT)
     cases = {
         "training": _training(task, full=full),
         "gradient": _gradient(full=full),
@@ -86,6 +91,7 @@ def plan(*, full: bool, only: Sequence[str] = (), data: str = "5k") -> list[Case
                 threaded=False,
             )
         ],
+        **_on_gpu(replace(task, device="cuda")),
     }
     return [case for group in GROUPS if group in wanted for case in cases[group]]
 
@@ -148,6 +154,34 @@ def _black_box() -> list[Case]:
         names = [name for name in case.contestants if name != "numdifftools" or n < MANY]
         cases.append(replace(case, contestants=names, threaded=False))
     return cases
+
+
+def _on_gpu(task: Task) -> dict[str, list[Case]]:
+    gradient = Task(sizes=(784, 100, 10), batch=20, dtype="float64", device="cuda")
+    groups = {
+        "gpu-gradient": [_case("gpu-gradient", "784-100-10, 20 samples", gradient, 0, 1_000, 0.5)],
+        "gpu-whole-run": [_case("gpu-whole-run", "10,000 iterations", task, 0, 1, 60.0)],
+        "gpu-training": _gpu_training(task),
+    }
+    return {
+        group: [replace(case, threaded=False) for case in cases] for group, cases in groups.items()
+    }
+
+
+def _gpu_training(task: Task) -> list[Case]:
+    tasks = {
+        GPU_HEADLINE: task,
+        "784-50-10, batch 1,000": replace(task, batch=1_000),
+        "784-50-10, batch 10,000": replace(task, batch=10_000),
+        "784-256-128-10, batch 100": replace(task, sizes=(784, 256, 128, 10)),
+    }
+    if task.data == "5k":
+        # Its training images do not fill one such batch.
+        del tasks["784-50-10, batch 10,000"]
+    return [
+        _case("gpu-training", name, t, GPU_SAMPLES // t.batch, 3 * GPU_SAMPLES // t.batch, 1.0)
+        for name, t in tasks.items()
+    ]
 
 
 def _case(group: str, name: str, task: Task, few: int, many: int, budget: float) -> Case:

@@ -51,9 +51,17 @@ def run(
     -------
     Report
         With a `Problem` for every contestant that was skipped or failed.
+
+    Raises
+    ------
+    accelnn.errors.BackendUnavailableError
+        If a case needs a CUDA device, and none can be used.
     """
     most = threads or usable_processors()
-    machine = describe_machine([case.task.data for case in cases])
+    machine = describe_machine(
+        [case.task.data for case in cases],
+        gpu=any(case.task.device == "cuda" for case in cases),
+    )
     report = Report(machine, {"repeats": repeats, "threads": most})
     for case in cases:
         with ExitStack() as stack:
@@ -165,7 +173,7 @@ def _counts(case: Case, most: int) -> list[int]:
 
 def _runners(case: Case, most: int, timeout: float, stack: ExitStack) -> list[_Runner]:
     return [
-        _Runner(name, n, stack.enter_context(Worker(n, timeout=timeout)))
+        _Runner(name, n, stack.enter_context(Worker(n, device=case.task.device, timeout=timeout)))
         for name in case.contestants
         for n in _counts(case, most)
     ]

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from accelnn.bench._contestants import OURS
+from accelnn.bench._contestants import GPU_GROUPS, OURS, ours_in
 from accelnn.bench._plan import HEADLINE
 from accelnn.bench._results import Measurement, Report
 
@@ -59,17 +59,23 @@ def _machine(report: Report) -> Table | None:
 def _comparison(
     title: str, group: str, unit: str, case: str | None = None
 ) -> Callable[[Report], Table | None]:
-    """Return a builder of a table with one row a contestant, on the threads that suit it best."""
+    """Return a builder of a table with one row a contestant, on the threads that suit it best.
+
+    Of several cases, each has its rows.
+    """
+    reference = ours_in(group)
 
     def build(report: Report) -> Table | None:
         measured = report.best(group, case)
         if not measured:
             return None
-        ours = {m.case: m.median for m in measured if m.contestant == OURS}
+        several = len({m.case for m in measured}) > 1
+        ours = {m.case: m.median for m in measured if m.contestant == reference}
         facts = [fact for fact in _FACTS if any(fact in m.facts for m in measured)]
-        columns = ["contestant", "threads", unit, "spread", f"÷ {OURS}"]
+        columns = ["case"] * several + ["contestant", "threads", unit, "spread", f"÷ {reference}"]
         rows = [
             [
+                *[m.case] * several,
                 m.contestant,
                 str(m.threads),
                 duration(m.median),
@@ -79,7 +85,9 @@ def _comparison(
             ]
             for m in measured
         ]
-        return Table(title, columns + [_FACTS[fact][0] for fact in facts], rows)
+        where = f", on {report.machine['GPU']}" if group in GPU_GROUPS else ""
+        columns += [_FACTS[fact][0] for fact in facts]
+        return Table(f"{title}{where}", columns, rows, labels=1 + several)
 
     return build
 
@@ -103,6 +111,7 @@ _FACTS: dict[str, tuple[str, Callable[..., str]]] = {
     "deviation": ("largest deviation", "{:.1e}".format),
     "measured": ("measured", str),
     "samples": ("samples", "{:,}".format),
+    "clock": ("timed with", str),
 }
 
 
@@ -242,6 +251,19 @@ def _peak(contestant: str, measured: Sequence[Measurement]) -> str:
     return f"{max(known):,.0f}" if known else MISSING
 
 
+def _engines(report: Report) -> Table | None:
+    """Show how engines that have several ways compute a training step."""
+    rows = [
+        [m.group, m.case, m.contestant, " ".join(m.facts["engine"].split())]
+        for m in report.measurements
+        if "engine" in m.facts
+    ]
+    columns = ("group", "case", "contestant", "engine")
+    return (
+        Table("How the engines compute a training step", columns, rows, labels=4) if rows else None
+    )
+
+
 def _problems(report: Report) -> Table | None:
     """Show who has no times, each reason once."""
     seen: dict[tuple[str, str], list[str]] = {}
@@ -287,6 +309,22 @@ TABLES: dict[str, Callable[[Report], Table | None]] = {
     "first-call": _comparison(
         "From the start of a process to the end of its first step", "first-call", "process"
     ),
+    "gpu-training": _comparison(
+        "Time per training step in float32 with sigmoid and SGD, the gather of the batch included",
+        "gpu-training",
+        "step",
+    ),
+    "gpu-gradient": _comparison(
+        "Numerical gradient of TwoLayerNet(784, 100, 10) on 20 samples, in float64",
+        "gpu-gradient",
+        "gradient",
+    ),
+    "gpu-whole-run": _comparison(
+        "10,000 iterations of 784-50-10, with both accuracies after every epoch",
+        "gpu-whole-run",
+        "run",
+    ),
+    "engines": _engines,
     "threads": _threads,
     "memory": _memory,
     "problems": _problems,

@@ -25,6 +25,8 @@ class Task:
         See `accelnn.bench.jobs.data`.
     function : {"", "rosenbrock", "few"}
         Of `accelnn.bench.jobs.black_box`, in the place of a net; `sizes` then has one number.
+    device : {"cpu", "cuda"}
+        Where contestants compute that have the choice.
     """
 
     sizes: tuple[int, ...] = (784, 50, 10)
@@ -34,6 +36,7 @@ class Task:
     optimizer: str = "sgd"
     data: str = "5k"
     function: str = ""
+    device: str = "cpu"
 
     def __post_init__(self) -> None:
         # JSON knows lists only.

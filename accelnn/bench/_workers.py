@@ -40,15 +40,20 @@ class MissingPeer(ImportError):  # noqa: N818 - not an error: the contestant doe
     """A package that a contestant needs is not installed."""
 
 
-def worker_environment(threads: int) -> dict[str, str]:
-    """Return the environment of a worker of so many threads."""
+def worker_environment(threads: int, device: str = "cpu") -> dict[str, str]:
+    """Return the environment of a worker of so many threads, for ``"cpu"`` or ``"cuda"``."""
     environment = {k: v for k, v in os.environ.items() if k not in UNSET}
     environment |= dict.fromkeys(THREADS, str(threads))
     here = str(Path(accelnn.__file__).parents[1])
     others = [environment["PYTHONPATH"]] if environment.get("PYTHONPATH") else []
     environment["PYTHONPATH"] = os.pathsep.join([here, *others])
-    # Peers compute on the CPU, and torch compiles in this process, without a pool beside it.
-    environment |= {"CUDA_VISIBLE_DEVICES": "", "TORCHINDUCTOR_COMPILE_THREADS": "1"}
+    # torch compiles in the worker's process, without a pool beside it.
+    environment["TORCHINDUCTOR_COMPILE_THREADS"] = "1"
+    if device == "cpu":
+        environment["CUDA_VISIBLE_DEVICES"] = ""
+    else:
+        # The contestants of a case are alive together: JAX may not take most of the memory.
+        environment["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
     if threads == 1:
         flags = environment.get("XLA_FLAGS", "")
         environment["XLA_FLAGS"] = f"{flags} --xla_cpu_multi_thread_eigen=false".strip()
@@ -64,6 +69,8 @@ class Worker:
     ----------
     threads : int
         How many threads its libraries use.
+    device : {"cpu", "cuda"}, default "cpu"
+        Where they compute.
     timeout : float
         Seconds to wait for an answer.
     command : sequence of str, optional
@@ -71,7 +78,12 @@ class Worker:
     """
 
     def __init__(
-        self, threads: int, *, timeout: float = 600.0, command: list[str] | None = None
+        self,
+        threads: int,
+        *,
+        device: str = "cpu",
+        timeout: float = 600.0,
+        command: list[str] | None = None,
     ) -> None:
         self.timeout = timeout
         self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `end`
@@ -80,7 +92,7 @@ class Worker:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
-            env=worker_environment(threads),
+            env=worker_environment(threads, device),
             text=True,
             encoding="utf-8",
             # A group of its own, which ends together with what it has started.

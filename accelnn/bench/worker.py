@@ -82,7 +82,9 @@ class Desk:
     def do_facts(self) -> dict[str, Any]:
         """Say what is worth knowing. The judge's own memory does not count."""
         peak = peak_memory()
-        return {**self.job.facts(), **({} if peak is None else {"peak_mb": peak})}
+        # Of computations on a device, the time depends on the clock too.
+        clock = {} if self.job.task.device == "cpu" else {"clock": self.job.clock.name}
+        return {**self.job.facts(), **clock, **({} if peak is None else {"peak_mb": peak})}
 
 
 def forget_peak() -> None:

@@ -8,7 +8,7 @@ import click
 from rich.table import Table as RichTable
 
 from accelnn._progress import progress_bar
-from accelnn.bench import GROUPS, TABLES, Report, Table, plan, run, turns
+from accelnn.bench import GPU_GROUPS, GROUPS, TABLES, Report, Table, plan, run, turns
 from accelnn.cli._options import check_folder, console, friendly_errors
 
 __all__ = ["bench"]
@@ -31,6 +31,11 @@ REPEATS = {False: 3, True: 5}
     help="Measure this group only; may be repeated.",
 )
 @click.option(
+    "--gpu",
+    is_flag=True,
+    help=f"Measure on a CUDA device: as --only with each of {', '.join(GPU_GROUPS)}.",
+)
+@click.option(
     "--repeats",
     type=click.IntRange(min=1),
     help=f"How often each time is taken.  [default: {REPEATS[False]}, with --full {REPEATS[True]}]",
@@ -39,6 +44,13 @@ REPEATS = {False: 3, True: 5}
     "--threads",
     type=click.IntRange(min=1),
     help="Try each contestant on 1 and on this many threads.  [default: the usable cores]",
+)
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0.0, min_open=True),
+    default=600.0,
+    show_default=True,
+    help="Seconds after which a contestant that does not answer is ended.",
 )
 @click.option(
     "--json",
@@ -55,8 +67,10 @@ def bench(
     *,
     quick: bool,
     only: tuple[str, ...],
+    gpu: bool,
     repeats: int | None,
     threads: int | None,
+    timeout: float,
     json_path: Path | None,
     plot: Path | None,
 ) -> None:
@@ -77,7 +91,8 @@ def bench(
                 raise ValueError(msg)
         if plot is not None:
             check_picture(plot)
-        cases = plan(full=not quick, only=only, data=digits())
+        groups = (*only, *(GPU_GROUPS if gpu else ()))
+        cases = plan(full=not quick, only=groups, data=digits())
         if plot is not None and all(case.group != SIZED for case in cases):
             msg = f"--plot draws the group {SIZED!r}, which is not among those to measure"
             raise ValueError(msg)
@@ -88,6 +103,7 @@ def bench(
                 cases,
                 repeats=repeats,
                 threads=threads,
+                timeout=timeout,
                 progress=advance,
                 keep=lambda report: report.write(partial(json_path)) if json_path else None,
             )

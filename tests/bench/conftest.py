@@ -3,7 +3,7 @@
 import pytest
 
 from accelnn.bench import Case, Measurement, Problem, Report
-from accelnn.bench._plan import HEADLINE
+from accelnn.bench._plan import GPU_HEADLINE, HEADLINE
 from accelnn.bench._task import Task
 
 SMALL = Task(sizes=(784, 8, 10), batch=20)
@@ -58,4 +58,37 @@ def report():
             Problem("training", HEADLINE, "JAX scan", 2, "No module named 'jax'", skipped=True),
             Problem("training", "hidden 100", "torch eager", 2, "died:\n  code -9", skipped=False),
         ],
+    )
+
+
+@pytest.fixture
+def gpu_report():
+    """Our step takes 5 µs, that of the best peer four times as long; a wide net is slower."""
+    task, wide = Task(device="cuda"), Task((784, 256, 128, 10), device="cuda")
+    step = {"group": "gpu-training", "case": GPU_HEADLINE, "task": task, "loss": 0.3602}
+    deep = {"group": "gpu-training", "case": "784-256-128-10, batch 100", "task": wide}
+    gradient = Task((784, 100, 10), batch=20, dtype="float64", device="cuda")
+    events, wall = {"clock": "CUDA events"}, {"clock": "wall clock"}
+    described = {"engine": "one kernel,\n132 blocks"}
+    return Report(
+        {"GPU": "A card", "data": "digits"},
+        {"repeats": 1, "threads": 2},
+        [
+            measurement("accelnn cupy", 2, [5e-6], **step, **events, **described),
+            measurement("torch CUDA graph", 2, [20e-6], **step, **events),
+            measurement("JAX scan", 2, [50e-6], **step, **wall),
+            measurement("accelnn cupy", 2, [20e-6], **deep, **events),
+            measurement("torch CUDA graph", 2, [30e-6], **deep, **events),
+            measurement(
+                "accelnn cupy",
+                2,
+                [2e-4],
+                group="gpu-gradient",
+                case="784-100-10, 20 samples",
+                task=gradient,
+                deviation=1.3e-10,
+                **events,
+            ),
+        ],
+        [],
     )

@@ -7,12 +7,14 @@ import numpy as np
 import accelnn
 from accelnn.bench._task import Task
 from accelnn.bench.jobs import plain
+from accelnn.bench.jobs.clocks import CUPY_EVENTS
 from accelnn.bench.jobs.data import SEED, load
 from accelnn.bench.jobs.job import Job
 
 __all__ = [
     "STEP",
     "Analytic",
+    "CupyStructured",
     "Gradient",
     "Loop",
     "NumbaAnalytic",
@@ -50,7 +52,7 @@ class Gradient(Job):
             rng=SEED,
             backend=self.backend,
         )
-        self.flat = self.net.flat.copy()
+        self.flat = self.net.backend.to_numpy(self.net.flat).copy()
         self.layers = plain.views(self.flat, task.sizes)
         exact = plain.backprop(self.layers, self.x, self.t, task.activation)
         self.exact = np.concatenate([part.ravel() for part in exact])
@@ -63,7 +65,7 @@ class Gradient(Job):
     def facts(self) -> dict[str, Any]:
         """Return the largest deviation from backpropagation."""
         parts = self.found.values() if isinstance(self.found, dict) else self.found
-        found = np.concatenate([np.ravel(part) for part in parts])
+        found = np.concatenate([self.net.backend.to_numpy(part).ravel() for part in parts])
         return {"deviation": float(np.abs(found - self.exact).max())}
 
     def gradient(self) -> Any:
@@ -74,15 +76,31 @@ class Gradient(Job):
 class NumpyStructured(Gradient):
     """`net.numerical_gradient`."""
 
+    def __init__(self, task: Task, threads: int) -> None:
+        super().__init__(task, threads)
+        self.samples = [self.net.backend.asarray(part) for part in (self.x, self.t)]
+
     def gradient(self) -> Any:
         """See `Gradient.gradient`."""
-        return self.net.numerical_gradient(self.x, self.t, step=STEP)
+        return self.net.numerical_gradient(*self.samples, step=STEP)
 
 
 class NumbaStructured(NumpyStructured):
     """`net.numerical_gradient`."""
 
     backend = "numba"
+
+
+class CupyStructured(NumpyStructured):
+    """`net.numerical_gradient`."""
+
+    backend = "cupy"
+    clock = CUPY_EVENTS
+
+    def run(self, amount: int) -> None:
+        """See `Job.run`."""
+        super().run(amount)
+        self.net.backend.synchronize()
 
 
 class NumbaAnalytic(Gradient):

@@ -1,10 +1,10 @@
 """What every job has, and the one loop that times them all."""
 
 import math
-import time
 from typing import Any
 
 from accelnn.bench._task import Task
+from accelnn.bench.jobs.clocks import WALL
 
 __all__ = ["Job", "amounts", "seconds_per_unit"]
 
@@ -18,10 +18,13 @@ class Job:
         Amounts of work are whole multiples of this.
     scale : float
         How many times longer a whole unit takes than the part of it that is done.
+    clock : Clock
+        What its runs are timed with.
     """
 
     granule = 1
     scale = 1.0
+    clock = WALL
 
     def __init__(self, task: Task, threads: int) -> None:
         self.task = task
@@ -69,9 +72,7 @@ def amounts(job: Job, few: int, many: int, budget: float) -> tuple[int, int]:
 
 
 def _seconds(job: Job, amount: int) -> float:
-    started = time.perf_counter()
-    job.run(amount)
-    return time.perf_counter() - started
+    return job.clock.seconds(lambda: job.run(amount))
 
 
 def _whole(n: float, granule: int) -> int:

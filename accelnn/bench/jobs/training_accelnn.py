@@ -1,12 +1,15 @@
 """accelnn trains."""
 
+from typing import Any
+
 import accelnn
 from accelnn.bench._task import Task
 from accelnn.bench.jobs import plain
+from accelnn.bench.jobs.clocks import CUPY_EVENTS
 from accelnn.bench.jobs.data import SEED
 from accelnn.bench.jobs.training import Training, WholeRun
 
-__all__ = ["Numba", "Numpy", "WholeNumba", "WholeNumpy"]
+__all__ = ["Cupy", "Numba", "Numpy", "WholeCupy", "WholeNumba", "WholeNumpy"]
 
 
 class _Accelnn(Training):
@@ -23,6 +26,7 @@ class _Accelnn(Training):
             rng=SEED,
             backend=self.backend,
         )
+        self.first = [self.net.backend.asarray(layer) for layer in self.initial]
         self.prepared = accelnn.prepare(
             self.data.x, self.data.t, backend=self.backend, dtype=task.dtype
         )
@@ -32,7 +36,7 @@ class _Accelnn(Training):
 
     def begin(self) -> None:
         """See `Training.begin`."""
-        for value, first in zip(self.net.params.values(), self.initial, strict=True):
+        for value, first in zip(self.net.params.values(), self.first, strict=True):
             value[...] = first
 
     def advance(self, first: int, last: int) -> None:
@@ -47,9 +51,13 @@ class _Accelnn(Training):
             rng=SEED,
         )
 
+    def wait(self) -> None:
+        """See `Training.wait`."""
+        self.net.backend.synchronize()
+
     def layers(self) -> plain.Layers:
         """See `Training.layers`."""
-        return list(self.net.params.values())
+        return [self.net.backend.to_numpy(value) for value in self.net.params.values()]
 
 
 class Numpy(_Accelnn):
@@ -60,6 +68,17 @@ class Numba(_Accelnn):
     """The fused engine."""
 
     backend = "numba"
+
+
+class Cupy(_Accelnn):
+    """The engine of CUDA kernels."""
+
+    backend = "cupy"
+    clock = CUPY_EVENTS
+
+    def facts(self) -> dict[str, Any]:
+        """Return also how the engine computes such a step, of which it has several ways."""
+        return super().facts() | {"engine": self.net.engine.describe(self.task.batch)}
 
 
 class WholeNumpy(Numpy, WholeRun):
@@ -86,3 +105,7 @@ class WholeNumba(WholeNumpy):
     """As `WholeNumpy`."""
 
     backend = "numba"
+
+
+class WholeCupy(Cupy, WholeNumpy):
+    """As `WholeNumpy`: moving the data to the device is within the time."""

@@ -22,7 +22,7 @@ class _Jax(Training):
     """Data and order of the batches on the device."""
 
     def __init__(self, task: Task, threads: int) -> None:
-        configure(task.dtype, threads)
+        configure(task.dtype, threads, task.device)
         super().__init__(task, threads)
         self.x, self.t = jnp.asarray(self.data.x), jnp.asarray(self.data.t, jnp.int32)
         self.take_step = functools.partial(_step, self.optimizer, task.activation)
