@@ -1,5 +1,6 @@
 """The portable engine: structured differences, evaluation in pieces, losses of one's own."""
 
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -185,3 +186,19 @@ def test_one_engine_serves_all_nets_of_a_kind():
     assert first.engine is not accelnn.MLP([5, 4, 3], dtype="float64").engine
     x = np.ones((1, 5))
     assert (first.predict(x) != second.predict(x)).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("numpy", "portable: each op of numpy by itself"),
+        ("numba", r"compiled: all steps of a call in one loop, on \d+ threads"),
+    ],
+)
+def test_every_engine_says_how_it_computes(name, says):
+    try:
+        engine = accelnn.MLP([784, 50, 10], rng=0, backend=name).engine
+    except accelnn.errors.BackendUnavailableError as error:
+        pytest.skip(f"{name}: {error.reason}")
+    assert re.fullmatch(says, engine.describe())
+    assert engine.describe(10_000) == engine.describe(100)
