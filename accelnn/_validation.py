@@ -40,7 +40,10 @@ def as_array(backend: Backend, x: ArrayLike, name: str = "x") -> Array:
         x = _plain(x, name)
     array = x if backend.owns(x) else _from_python(x, name)
     if not _holds_real_numbers(backend, array):
-        msg = f"{name} must hold real numbers, got dtype {dtype_name(array.dtype)}"
+        got = dtype_name(array.dtype)
+        msg = f"{name} must hold real numbers, got dtype {got}"
+        # bfloat16, and floats of 8 bits and less.
+        msg += f"; cast it to float32 first: {name}.astype('float32')" if "float" in got else ""
         raise TypeError(msg)
     return array if backend.owns(array) else backend.asarray(array)
 

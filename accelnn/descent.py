@@ -143,54 +143,63 @@ def gradient_descent(
     """
     require_callable(f)
     backend = resolve(backend, init_x)
-    start = backend.xp.asarray(as_floating(backend, init_x, "init_x"), copy=True)
-    check_finite(backend, start, "init_x")
-    _check_options(lr, step_num)
+    with backend.current():
+        start = backend.xp.asarray(as_floating(backend, init_x, "init_x"), copy=True)
+        check_finite(backend, start, "init_x")
+        _check_options(lr, step_num)
 
-    def numerical(x: ArrayLike) -> Array:
-        return numerical_gradient(f, x, method=method, step=step, batched=batched, backend=backend)
-
-    if grad is None and not require_pure(
-        backend, f, init_x, backend.xp.asarray(start[None, ...] if batched else start, copy=True)
-    ):
-        # It refuses what cannot be proven, which only the caller's own x lets it see.
-        numerical(init_x)
-
-    def gradient_at(x: Array) -> Array:
-        return numerical(x) if grad is None else _gradient_of(backend, grad, x)
-
-    # Two, because the last one may turn out to lie outside the domain of f.
-    kept = step_num + 1 if full_output else 2
-    iterates: deque[Array] = deque([start], maxlen=kept)
-    # What overflows on the way to a divergence is reported as a divergence.
-    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        steps, travelled, diverged = _iterate(backend, gradient_at, iterates, lr, step_num)
-        x = iterates[-1]
-        slope = gradient_at(x)
-        if math.isnan(_length(backend, slope)) and not diverged:
-            _warn_of_divergence(
-                f"after step {steps} of {step_num}. The cause: the gradient is NaN", stacklevel=3
+        def numerical(x: ArrayLike) -> Array:
+            return numerical_gradient(
+                f, x, method=method, step=step, batched=batched, backend=backend
             )
-            diverged = True
-            if steps > 0:
-                # Where the gradient is NaN f is not defined: that iterate was not good.
-                iterates.pop()
-                steps, x = steps - 1, iterates[-1]
-                slope = gradient_at(x)
-        value = _value_at(backend, f, x, batched=batched)
-    stagnated = (
-        step_num > 0 and not diverged and _stands_still(backend, start, x, travelled, slope, value)
-    )
-    if stagnated:
-        msg = (
-            f"{steps} steps moved x by less than a millionth of its length although "
-            f"the gradient's length is {_length(backend, slope):.3g}: lr={lr!r} is too small"
+
+        if grad is None and not require_pure(
+            backend,
+            f,
+            init_x,
+            backend.xp.asarray(start[None, ...] if batched else start, copy=True),
+        ):
+            # It refuses what cannot be proven, which only the caller's own x lets it see.
+            numerical(init_x)
+
+        def gradient_at(x: Array) -> Array:
+            return numerical(x) if grad is None else _gradient_of(backend, grad, x)
+
+        # Two, because the last one may turn out to lie outside the domain of f.
+        kept = step_num + 1 if full_output else 2
+        iterates: deque[Array] = deque([start], maxlen=kept)
+        # What overflows on the way to a divergence is reported as a divergence.
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            steps, travelled, diverged = _iterate(backend, gradient_at, iterates, lr, step_num)
+            x = iterates[-1]
+            slope = gradient_at(x)
+            if math.isnan(_length(backend, slope)) and not diverged:
+                _warn_of_divergence(
+                    f"after step {steps} of {step_num}. The cause: the gradient is NaN",
+                    stacklevel=3,
+                )
+                diverged = True
+                if steps > 0:
+                    # Where the gradient is NaN f is not defined: that iterate was not good.
+                    iterates.pop()
+                    steps, x = steps - 1, iterates[-1]
+                    slope = gradient_at(x)
+            value = _value_at(backend, f, x, batched=batched)
+        stagnated = (
+            step_num > 0
+            and not diverged
+            and _stands_still(backend, start, x, travelled, slope, value)
         )
-        warnings.warn(msg, StagnationWarning, stacklevel=2)
-    if not full_output:
-        return x
-    trajectory = backend.xp.stack(list(iterates))
-    return DescentResult(x, value, slope, trajectory, steps, diverged, stagnated)
+        if stagnated:
+            msg = (
+                f"{steps} steps moved x by less than a millionth of its length although "
+                f"the gradient's length is {_length(backend, slope):.3g}: lr={lr!r} is too small"
+            )
+            warnings.warn(msg, StagnationWarning, stacklevel=2)
+        if not full_output:
+            return x
+        trajectory = backend.xp.stack(list(iterates))
+        return DescentResult(x, value, slope, trajectory, steps, diverged, stagnated)
 
 
 def _check_options(lr: float, step_num: int) -> None:

@@ -15,6 +15,7 @@ __all__ = [
     "ImpureFunctionError",
     "InconclusiveCheckWarning",
     "MissingDependencyError",
+    "OutOfMemoryError",
     "StagnationWarning",
 ]
 
@@ -46,6 +47,10 @@ class MissingDependencyError(ImportError):
 
 class DatasetError(ValueError):
     """A data file is missing, truncated, corrupted, or not what its name says."""
+
+
+class OutOfMemoryError(MemoryError):
+    """A computation needs more memory than is free, in the smallest pieces that were allowed."""
 
 
 class ImpureFunctionError(ValueError):

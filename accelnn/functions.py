@@ -1,11 +1,12 @@
 """Activations, output functions and losses on arrays of any backend.
 
 Every function takes arrays of one backend, or Python numbers, and ``backend=`` to choose one.
-Integers are promoted to float64; a float dtype is kept. Nothing is converted between backends.
+Integers are promoted to float64; a float dtype is kept, float16 too, and targets are cast to that
+of the outputs. bfloat16 and smaller floats are refused. Nothing is converted between backends.
 """
 
 from accelnn._typing import Array, ArrayLike
-from accelnn._validation import as_array, as_floating, as_targets
+from accelnn._validation import as_floating, as_targets
 from accelnn.backends import BackendLike, resolve
 
 __all__ = [
@@ -137,7 +138,8 @@ def identity(x: ArrayLike, *, backend: BackendLike | None = None) -> Array:
     array([1.5])
     """
     chosen = resolve(backend, x)
-    return chosen.xp.asarray(_elementwise("identity", x, chosen), copy=True)
+    with chosen.current():
+        return chosen.xp.asarray(_elementwise("identity", x, chosen), copy=True)
 
 
 def softmax(x: ArrayLike, *, backend: BackendLike | None = None) -> Array:
@@ -214,14 +216,15 @@ def sum_squared_error(y: ArrayLike, t: ArrayLike, *, backend: BackendLike | None
     2.5
     """
     backend = resolve(backend, y, t)
-    y = as_floating(backend, y, "y")
-    t = as_array(backend, t, "t")
-    if tuple(y.shape) != tuple(t.shape):
-        msg = f"y has shape {tuple(y.shape)} and t has shape {tuple(t.shape)}; they must be equal"
-        raise ValueError(msg)
-    if not backend.xp.isdtype(t.dtype, "real floating"):
-        t = backend.xp.astype(t, y.dtype)
-    return backend.sum_squared_error(y, t)
+    with backend.current():
+        y = as_floating(backend, y, "y")
+        t = as_floating(backend, t, "t", y.dtype)
+        if tuple(y.shape) != tuple(t.shape):
+            msg = (
+                f"y has shape {tuple(y.shape)} and t has shape {tuple(t.shape)}; they must be equal"
+            )
+            raise ValueError(msg)
+        return backend.sum_squared_error(y, t)
 
 
 def cross_entropy_error(
@@ -264,27 +267,30 @@ def cross_entropy_error(
         msg = f"eps must not be negative, got {eps!r}"
         raise ValueError(msg)
     backend = resolve(backend, y, t)
-    y = as_floating(backend, y, "y")
-    _check_classes(y, "y")
-    if 0 in y.shape:
-        msg = f"y has shape {tuple(y.shape)}: the mean over no samples is undefined"
-        raise ValueError(msg)
-    t = as_targets(backend, t, y.shape, y.dtype)
-    if t.ndim < y.ndim:
-        t = backend.one_hot(t, y.shape[-1], y.dtype)
-    return backend.cross_entropy_error(y, t, eps)
+    with backend.current():
+        y = as_floating(backend, y, "y")
+        _check_classes(y, "y")
+        if 0 in y.shape:
+            msg = f"y has shape {tuple(y.shape)}: the mean over no samples is undefined"
+            raise ValueError(msg)
+        t = as_targets(backend, t, y.shape, y.dtype)
+        if t.ndim < y.ndim:
+            t = backend.one_hot(t, y.shape[-1], y.dtype)
+        return backend.cross_entropy_error(y, t, eps)
 
 
 def _elementwise(op: str, x: ArrayLike, backend: BackendLike | None) -> Array:
     backend = resolve(backend, x)
-    return getattr(backend, op)(as_floating(backend, x))
+    with backend.current():
+        return getattr(backend, op)(as_floating(backend, x))
 
 
 def _along_classes(op: str, x: ArrayLike, backend: BackendLike | None) -> Array:
     backend = resolve(backend, x)
-    x = as_floating(backend, x)
-    _check_classes(x, "x")
-    return getattr(backend, op)(x)
+    with backend.current():
+        x = as_floating(backend, x)
+        _check_classes(x, "x")
+        return getattr(backend, op)(x)
 
 
 def _check_classes(x: Array, name: str) -> None:

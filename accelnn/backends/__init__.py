@@ -2,6 +2,7 @@
 
 from accelnn.backends._base import Backend, dtype_name, is_floating
 from accelnn.backends._engine import DIFFERENCES, Dataset, Engine, Optimizer, TrainingState
+from accelnn.backends._memory import Memory, MemoryFor, out_of_memory, pass_bytes
 from accelnn.backends._registry import BackendInfo, list_backends, register_backend
 from accelnn.backends._resolve import (
     BackendLike,
@@ -21,6 +22,8 @@ __all__ = [
     "Dataset",
     "Engine",
     "Loss",
+    "Memory",
+    "MemoryFor",
     "NetSpec",
     "Optimizer",
     "TrainingState",
@@ -28,6 +31,8 @@ __all__ = [
     "get_backend",
     "is_floating",
     "list_backends",
+    "out_of_memory",
+    "pass_bytes",
     "register_backend",
     "resolve",
     "set_backend",

@@ -7,16 +7,21 @@ A body is written against the array-API names of ``self.xp``, so a subclass that
 import functools
 import math
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ClassVar
 
 import numpy as np
 
 from accelnn._typing import Array, ArrayLike
 from accelnn.backends._engine import Dataset, Engine
+from accelnn.backends._memory import Memory
 from accelnn.backends._spec import NetSpec
 from accelnn.errors import BackendMismatchError
 
-__all__ = ["Backend", "dtype_name"]
+__all__ = ["Backend", "dtype_name", "from_dlpack", "speaks_dlpack"]
+
+# It holds nothing, so that all may share it.
+_NO_CHANGE = nullcontext()
 
 
 class Backend:
@@ -37,12 +42,15 @@ class Backend:
     inferred : bool
         Whether an array of this backend's type selects it when nothing else does. False for a
         backend that shares its array type with another.
+    number : int or None
+        Which of several devices, each of which has a backend of its own; None without a choice.
     """
 
     name: ClassVar[str]
     inferred: ClassVar[bool] = True
     xp: Any
     device: Any = None
+    number: int | None = None
 
     def __repr__(self) -> str:
         return f"<accelnn backend {self.name!r} on {self.device}>"
@@ -64,6 +72,36 @@ class Backend:
         """Return whether `x` is an array of this backend; must not import anything."""
         raise NotImplementedError
 
+    # Devices --------------------------------------------------------------------------------
+    #
+    # A class with several devices says how many, takes the number of one when it is made, and has
+    # one instance for each.
+
+    @classmethod
+    def device_count(cls) -> int:
+        """Return how many devices a name such as ``"cupy:1"`` chooses from; 0 without a choice."""
+        return 0
+
+    @classmethod
+    def number_of(cls, x: Array) -> int | None:  # noqa: ARG003 - subclasses ask
+        """Return the number of the device that an array of this backend's library is on."""
+        return None
+
+    @property
+    def address(self) -> str:
+        """What `accelnn.get_backend` finds this very backend by: its name, and its number."""
+        return self.name if self.number is None else f"{self.name}:{self.number}"
+
+    def current(self) -> AbstractContextManager[object]:
+        """Return a context in which arrays of this backend can be computed with.
+
+        Functions, nets, `fit`, `prepare` and numerical gradients enter it themselves, and leave
+        the caller's device and stream as they were. Ops, engines and loss objects, which they are
+        made of, do not: a direct call of one, and arithmetic with the arrays themselves, needs the
+        backend's device to be current where that is not the only one.
+        """
+        return _NO_CHANGE
+
     # Movement -------------------------------------------------------------------------------
 
     def dtype(self, dtype: Any) -> Any:
@@ -73,15 +111,27 @@ class Backend:
     def asarray(self, x: ArrayLike, dtype: Any = None) -> Array:
         """Return `x` as an array of this backend, copied from the host if need be.
 
+        The one way from another library's arrays to a backend's, because nothing else converts
+        them. The way back is the library's own, as ``torch.from_dlpack(y)``, or `to_numpy`.
+
         Parameters
         ----------
         x : array_like
-            A NumPy array, an array of this backend, or Python numbers.
+            A NumPy array, an array of this backend, Python numbers, or an array in host memory of
+            any library with ``__dlpack__``, whose memory is shared where the result may be there.
         dtype : dtype or str, optional
             The dtype of the result; by default that of `x`.
+
+        Raises
+        ------
+        TypeError
+            If the other library cannot hand over `x`: because of its device, or of a dtype such as
+            bfloat16.
         """
         if dtype is not None:
             dtype = self.dtype(dtype)
+        if speaks_dlpack(x) and not self.owns(x):
+            x = from_dlpack(np, x)
         return self.xp.asarray(x, dtype=dtype, device=self.device)
 
     def zeros(self, shape: int | tuple[int, ...], dtype: Any) -> Array:
@@ -125,16 +175,26 @@ class Backend:
     def synchronize(self) -> None:
         """Wait until the device has done everything asked of it."""
 
+    def memory(self) -> Memory | None:
+        """Return how much memory the device has, or None where arrays are in host memory.
+
+        A backend whose memory runs out raises MemoryError, or a subclass of it.
+        """
+        return None
+
+    def release_memory(self) -> None:
+        """Give back memory that no array is in, but that is kept for later ones."""
+
     def check_owned(self, x: object, name: str = "x") -> None:
         """Raise `BackendMismatchError` if `x` is an array of another library or device."""
         if self.owns(x) or isinstance(x, np.generic) or not _is_array(x):
             return
-        kind = f"{type(x).__module__.partition('.')[0]}.{type(x).__name__}"
         msg = (
-            f"{name} is a {kind}, but the backend is {self.name!r} (device {self.device}) and "
+            f"{name} is a {_kind(x)}, but the backend is {self.name!r} (device {self.device}) and "
             f"nothing is converted implicitly. Move it with "
-            f"accelnn.get_backend({self.name!r}).asarray(...), from host memory, or choose the "
-            f"backend that the array belongs to."
+            f"accelnn.get_backend({self.address!r}).asarray(...), which takes NumPy arrays and, "
+            f"through DLPack or __cuda_array_interface__, those of other libraries where the "
+            f"backend can reach them; or choose the backend that the array belongs to."
         )
         raise BackendMismatchError(msg)
 
@@ -152,8 +212,9 @@ class Backend:
         """
         key = (spec, dtype_name(dtype))
         if key not in self._engines:
-            # Two threads may both make one; the first to be kept is everyone's.
-            self._engines.setdefault(key, self.make_engine(*key))
+            with self.current():
+                # Two threads may both make one; the first to be kept is everyone's.
+                self._engines.setdefault(key, self.make_engine(*key))
         return self._engines[key]
 
     @functools.cached_property
@@ -311,6 +372,27 @@ def _numpy_name(dtype: np.dtype[Any]) -> str:
 def is_floating(dtype: Any) -> bool:
     """Return whether a dtype of any array library is real and floating."""
     return dtype_name(dtype).startswith("float")
+
+
+def speaks_dlpack(x: object) -> bool:
+    """Return whether `x` is an array, not NumPy's, that can be handed over through DLPack."""
+    return hasattr(type(x), "__dlpack__") and not isinstance(x, np.ndarray | np.generic)
+
+
+def from_dlpack(xp: Any, x: Any) -> Array:
+    """Return an array of another library as one of `xp`, in the same memory."""
+    try:
+        return xp.from_dlpack(x)
+    except (BufferError, RuntimeError, TypeError, ValueError) as error:
+        msg = (
+            f"the {_kind(x)}, of dtype {getattr(x, 'dtype', '?')}, cannot be handed over to "
+            f"{xp.__name__}: {error}. Let its own library move it, or cast it to float32, first"
+        )
+        raise TypeError(msg) from error
+
+
+def _kind(x: object) -> str:
+    return f"{type(x).__module__.partition('.')[0]}.{type(x).__name__}"
 
 
 def _is_array(x: object) -> bool:

@@ -33,7 +33,8 @@ _BUILT_IN = {
 }
 _registered: dict[str, Backend | type[Backend]] = {}
 _announced: dict[str, Backend] = {}
-_instances: dict[type[Backend], Backend] = {}
+# By class, and number of the device; None is the device that a class chooses itself.
+_instances: dict[tuple[type[Backend], int | None], Backend] = {}
 # Reentrant, because a backend may be made of another one.
 _making = threading.RLock()
 
@@ -107,6 +108,9 @@ def register_backend(
     if name == "auto":
         msg = "the name 'auto' is reserved: it means the fastest backend that can be used here"
         raise ValueError(msg)
+    if ":" in name:
+        msg = f"the name {name!r} has a colon, after which a name says which of several devices"
+        raise ValueError(msg)
     if not replace and (name in _BUILT_IN or name in _registered):
         msg = f"a backend named {name!r} is already registered; pass replace=True to replace it"
         raise ValueError(msg)
@@ -137,25 +141,47 @@ def known_names() -> list[str]:
 
 
 def backend_named(name: str) -> Backend:
-    """Return the backend of that name, made on its first use."""
-    if name in _registered:
-        return instance_of(_registered[name])
-    if name in _BUILT_IN:
-        return instance_of(_load(_BUILT_IN[name]))
-    if name not in _announced:
-        _announced[name] = _from_entry_point(name)
-    return _announced[name]
+    """Return the backend of that name, made on its first use; ``"cupy:1"`` is on device 1."""
+    plain, colon, number = name.partition(":")
+    found = _found(plain, name)
+    if not colon:
+        return instance_of(found)
+    cls = found if isinstance(found, type) else type(found)
+    return instance_of(cls, _device_number(cls, plain, number))
 
 
-def instance_of(backend: Backend | type[Backend]) -> Backend:
-    """Return `backend` itself, or the one instance of a class."""
+def instance_of(backend: Backend | type[Backend], number: int | None = None) -> Backend:
+    """Return `backend` itself, or the one instance of a class, or of a class on a device."""
     if isinstance(backend, Backend):
         return backend
     with _making:
-        if backend not in _instances:
+        if (backend, number) not in _instances:
             _require_complete(backend)
-            _instances[backend] = backend()
-        return _instances[backend]
+            # Only a class with several devices takes a number.
+            made = backend() if number is None else backend(number)  # type: ignore[call-arg]
+            # The device that a class chooses itself has a number too.
+            _instances[backend, number] = _instances.setdefault((backend, made.number), made)
+        return _instances[backend, number]
+
+
+def _found(name: str, asked: str) -> Backend | type[Backend]:
+    if name in _registered:
+        return _registered[name]
+    if name in _BUILT_IN:
+        return _load(_BUILT_IN[name])
+    if name not in _announced:
+        _announced[name] = _from_entry_point(name, asked)
+    return _announced[name]
+
+
+def _device_number(cls: type[Backend], name: str, number: str) -> int:
+    count = cls.device_count()
+    if number.isdecimal() and int(number) < count:
+        return int(number)
+    known = ", ".join(repr(f"{name}:{i}") for i in range(count))
+    msg = f"unknown device {number!r} of the backend {name!r}; "
+    msg += f"known devices are {known}" if known else f"it has no numbered devices: use {name!r}"
+    raise ValueError(msg)
 
 
 def _require_complete(cls: type[Backend]) -> None:
@@ -178,7 +204,7 @@ def inferable() -> Iterator[Backend | type[Backend]]:
     """Yield what an array's type can select; entry points are not loaded for this."""
     built_in = {name: _load(_BUILT_IN[name]) for name in ("numpy", "cupy")}
     # Copied at once, because another thread may add to them.
-    candidates = [*(built_in | _registered).values(), *list(_instances)]
+    candidates = [*(built_in | _registered).values(), *(cls for cls, _ in list(_instances))]
     yield from (candidate for candidate in candidates if candidate.inferred)
 
 
@@ -189,11 +215,11 @@ def _load(path: str) -> type[Backend]:
     return cls
 
 
-def _from_entry_point(name: str) -> Backend:
+def _from_entry_point(name: str, asked: str) -> Backend:
     point = _entry_points().get(name)
     if point is None:
         known = ", ".join(repr(known) for known in known_names())
-        msg = f"unknown backend {name!r}; known backends are {known}, and 'auto'"
+        msg = f"unknown backend {asked!r}; known backends are {known}, and 'auto'"
         raise ValueError(msg)
     try:
         loaded = point.load()

@@ -40,14 +40,15 @@ def get_backend(name: BackendLike | None = None) -> Backend:
     Parameters
     ----------
     name : str, Backend or subclass of Backend, optional
-        ``"auto"`` is CuPy on a usable CUDA device, else Numba, else NumPy. By default the active
-        backend: that of `use_backend`, else of `set_backend` or the environment variable
-        ``ACCELNN_BACKEND``, else NumPy.
+        ``"auto"`` is CuPy on a usable CUDA device, else Numba, else NumPy. ``"cupy:1"`` is CuPy on
+        the second device, ``"cupy"`` on the one that was current when it was first asked for. By
+        default the active backend: that of `use_backend`, else of `set_backend` or the environment
+        variable ``ACCELNN_BACKEND``, else NumPy.
 
     Raises
     ------
     ValueError
-        If the name is unknown; the message lists the known ones.
+        If the name or the device is unknown; the message lists the known ones.
     accelnn.errors.BackendUnavailableError
         If it cannot be used here; the message says why and what to do.
 
@@ -143,7 +144,7 @@ def _fastest() -> Backend:
 
 
 def _infer(arrays: tuple[object, ...]) -> Backend | None:
-    owners = {owner.name: owner for x in arrays if (owner := _owner(x)) is not None}
+    owners = {owner.address: owner for x in arrays if (owner := _owner(x)) is not None}
     if len(owners) > 1:
         names = " and ".join(repr(name) for name in owners)
         msg = (
@@ -152,17 +153,20 @@ def _infer(arrays: tuple[object, ...]) -> Backend | None:
             f"or .to_numpy(...)."
         )
         raise BackendMismatchError(msg)
-    return next(map(instance_of, owners.values()), None)
+    return next(iter(owners.values()), None)
 
 
-def _owner(x: object) -> Backend | type[Backend] | None:
-    return next((candidate for candidate in inferable() if candidate.owns(x)), None)
+def _owner(x: object) -> Backend | None:
+    for candidate in inferable():
+        if candidate.owns(x):
+            return instance_of(candidate, candidate.number_of(x))
+    return None
 
 
 def reference(backend: Backend) -> BackendLike:
     """Return how to find a backend again in another process."""
     try:
-        known = get_backend(backend.name) is backend
+        known = type(get_backend(backend.address)) is type(backend)
     except (ValueError, ImportError):
         known = False
-    return backend.name if known else type(backend)
+    return backend.address if known else type(backend)

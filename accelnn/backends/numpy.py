@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from accelnn._typing import Array, ArrayLike
-from accelnn.backends._base import Backend
+from accelnn.backends._base import Backend, from_dlpack, speaks_dlpack
 
 __all__ = ["NumpyBackend"]
 
@@ -23,8 +23,8 @@ class NumpyBackend(Backend):
         return isinstance(x, np.ndarray)
 
     def asarray(self, x: ArrayLike, dtype: Any = None) -> Array:
-        """Return `x` as a NumPy array."""
-        return np.asarray(x, dtype=dtype)
+        """Return `x` as a NumPy array; see `Backend.asarray`."""
+        return np.asarray(from_dlpack(np, x) if speaks_dlpack(x) else x, dtype=dtype)
 
     def set_items(self, x: Array, columns: np.ndarray, values: Array) -> None:
         """See `Backend.set_items`."""

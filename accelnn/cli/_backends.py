@@ -34,9 +34,9 @@ def backends() -> None:
     console().print(_versions())
     for line in _threads():
         click.echo(line)
-    click.echo(f"\n'auto' chooses: {get_backend('auto').name}")
+    click.echo(f"\n'auto' chooses: {get_backend('auto').address}")
     with friendly_errors():
-        click.echo(f"active: {get_backend().name}")
+        click.echo(f"active: {get_backend().address}")
 
 
 def _availability() -> Table:
@@ -55,10 +55,13 @@ def _remarks(backend: Backend) -> str:
         layer = getattr(numba.config, "THREADING_LAYER", "unknown")
         return f"{numba.get_num_threads()} threads, threading layer {layer!r}"
     if backend.name == "cupy":
-        properties = backend.xp.cuda.runtime.getDeviceProperties(backend.xp.cuda.Device().id)
+        properties = backend.xp.cuda.runtime.getDeviceProperties(backend.number)
         runtime = backend.xp.cuda.runtime.runtimeGetVersion()
         driver = backend.xp.cuda.runtime.driverGetVersion()
-        return f"{properties['name'].decode()}, CUDA runtime {runtime}, driver {driver}"
+        return (
+            f"{properties['name'].decode()}, one of {backend.device_count()}, CUDA runtime "
+            f"{runtime}, driver {driver}"
+        )
     return ""
 
 

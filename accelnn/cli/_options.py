@@ -54,7 +54,8 @@ _NET_OPTIONS = (
         show_envvar=True,
         default="auto",
         show_default=True,
-        help="Where to compute: numpy, numba, cupy, or the fastest that is usable.",
+        help="Where to compute: numpy, numba, cupy (cupy:1 on its second device), or the fastest "
+        "that is usable.",
     ),
     click.option(
         "--data",

@@ -12,7 +12,7 @@ import numpy as np
 
 from accelnn._typing import Array, ArrayLike, Rng
 from accelnn._validation import as_floating, check_finite, generator, positive_int, require_callable
-from accelnn.backends import Backend, BackendLike
+from accelnn.backends import Backend, BackendLike, resolve
 from accelnn.errors import GradientCheckError, InconclusiveCheckWarning
 from accelnn.gradient._far import is_hidden, look_further
 from accelnn.gradient._foreign import at_home
@@ -203,7 +203,7 @@ def _check_each(
     options: dict[str, Any],
 ) -> GradientReport:
     """Check one array after the other, while the others stay; return the worst."""
-    gradients = grad(_copied(x)) if callable(grad) else grad
+    gradients = _gradients(backend, grad, x) if callable(grad) else grad
     keys = set(gradients) if isinstance(gradients, Mapping) else None
     if keys != set(x):
         found = "no mapping" if keys is None else f"the keys {sorted(keys, key=str)}"
@@ -229,6 +229,14 @@ def _check_each(
     )
 
 
+def _gradients(
+    backend: BackendLike | None, grad: Callable[[Any], Any], x: Mapping[str, ArrayLike]
+) -> Any:
+    # Where the first of them is, because no array is computed with another elsewhere.
+    with resolve(backend, *list(x.values())[:1]).current():
+        return grad(_copied(x))
+
+
 def _copied(x: Mapping[str, ArrayLike]) -> dict[str, ArrayLike]:
     """Return what a gradient that writes to its argument may have."""
     return {name: part.copy() if isinstance(part, np.ndarray) else part for name, part in x.items()}
@@ -249,25 +257,26 @@ def _check_one(
     if mode not in ("directional", "sampled", "full"):
         msg = f"unknown mode {mode!r}; known modes are 'directional', 'sampled', 'full'"
         raise ValueError(msg)
-    given = x
-    x = as_floating(backend, x)
-    check_finite(backend, x, "x")
-    if math.prod(x.shape) == 0:
-        msg = f"x has shape {tuple(x.shape)}: there is no coordinate to check"
-        raise ValueError(msg)
-    probe = Probe(backend, f, grad, given, x, rtol)
-    draw = generator(rng)
-    if mode == "directional":
-        count = positive_int(directions, "directions")
-    else:
-        count = positive_int(samples, "samples") if mode == "sampled" else math.prod(x.shape)
-    found = _compared(probe, _places(probe, mode, count, draw))
-    if any(comparison.severity > 1.0 for comparison, _ in found) and probe.adapt_to_noise():
+    with backend.current():
+        given = x
+        x = as_floating(backend, x)
+        check_finite(backend, x, "x")
+        if math.prod(x.shape) == 0:
+            msg = f"x has shape {tuple(x.shape)}: there is no coordinate to check"
+            raise ValueError(msg)
+        probe = Probe(backend, f, grad, given, x, rtol)
+        draw = generator(rng)
+        if mode == "directional":
+            count = positive_int(directions, "directions")
+        else:
+            count = positive_int(samples, "samples") if mode == "sampled" else math.prod(x.shape)
         found = _compared(probe, _places(probe, mode, count, draw))
-    report = _verdict(mode, probe, found)
-    if mode == "directional" and not report.passed:
-        report = _name_coordinate(probe, report, draw)
-    return report
+        if any(comparison.severity > 1.0 for comparison, _ in found) and probe.adapt_to_noise():
+            found = _compared(probe, _places(probe, mode, count, draw))
+        report = _verdict(mode, probe, found)
+        if mode == "directional" and not report.passed:
+            report = _name_coordinate(probe, report, draw)
+        return report
 
 
 def _places(probe: Probe, mode: Mode, count: int, draw: np.random.Generator) -> Iterator[Place]:

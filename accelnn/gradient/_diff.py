@@ -73,21 +73,22 @@ def numerical_diff(
     require_callable(f)
     check_method(method)
     backend = resolve(backend, x)
-    given, x = x, as_floating(backend, x)
-    check_finite(backend, x, "x")
-    value = _value_at(backend, f, x)
-    point = backend.xp.asarray(x, copy=True)
+    with backend.current():
+        given, x = x, as_floating(backend, x)
+        check_finite(backend, x, "x")
+        value = _value_at(backend, f, x)
+        point = backend.xp.asarray(x, copy=True)
 
-    def on_a_copy(p: Array) -> Any:
-        return f(backend.xp.asarray(p, copy=True))
+        def on_a_copy(p: Array) -> Any:
+            return f(backend.xp.asarray(p, copy=True))
 
-    is_pure = require_pure(backend, on_a_copy, given, point, value)
-    derivative = _derivative(backend, f, x, value, method, step)
-    # A number has nobody who could move it.
-    can_hide = not is_pure and bool(x.shape) and math.prod(x.shape) > 0
-    if can_hide and not np.any(on_host(backend, derivative)):
-        require_response(backend, on_a_copy, point)
-    return derivative
+        is_pure = require_pure(backend, on_a_copy, given, point, value)
+        derivative = _derivative(backend, f, x, value, method, step)
+        # A number has nobody who could move it.
+        can_hide = not is_pure and bool(x.shape) and math.prod(x.shape) > 0
+        if can_hide and not np.any(on_host(backend, derivative)):
+            require_response(backend, on_a_copy, point)
+        return derivative
 
 
 def _derivative(

@@ -92,7 +92,7 @@ def numerical_hessian(
     if bounds is not None and method in ("complex", "richardson"):
         msg = f"a Hessian with method={method!r} knows no bounds; use 'central'"
         raise ValueError(msg)
-    problem = pose(
+    with pose(
         f,
         x,
         method=method,
@@ -101,16 +101,16 @@ def numerical_hessian(
         workers=workers,
         batched=batched,
         chunk_size=chunk_size,
-    )
-    second = SecondDifferences(problem, step)
-    with progress_bar(
-        "Numerical Hessian", second.rows, enabled=progress, unit="entries"
-    ) as advance:
-        found = second.solve(advance, diagnose=full_output)
-    xp = problem.backend.xp
-    hessian = xp.reshape(found.value, (*problem.shape, *problem.shape))
-    problem.start.require_response(hessian)
-    return problem.result(hessian, found) if full_output else hessian
+    ) as problem:
+        second = SecondDifferences(problem, step)
+        with progress_bar(
+            "Numerical Hessian", second.rows, enabled=progress, unit="entries"
+        ) as advance:
+            found = second.solve(advance, diagnose=full_output)
+        xp = problem.backend.xp
+        hessian = xp.reshape(found.value, (*problem.shape, *problem.shape))
+        problem.start.require_response(hessian)
+        return problem.result(hessian, found) if full_output else hessian
 
 
 class SecondDifferences:

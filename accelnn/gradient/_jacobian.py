@@ -77,7 +77,7 @@ def numerical_jacobian(
     array([[2., 1.],
            [2., 0.]])
     """
-    problem = pose(
+    with pose(
         f,
         x,
         method=method,
@@ -87,21 +87,21 @@ def numerical_jacobian(
         workers=workers,
         batched=batched,
         chunk_size=chunk_size,
-    )
-    if sparsity is not None:
-        if method == "richardson" or full_output:
-            msg = "with sparsity, method='richardson' and full_output=True are not supported"
-            raise ValueError(msg)
-        return _sparse(problem, step, sparsity, progress=progress)
-    found = problem.solve("Numerical Jacobian", step, diagnose=full_output, progress=progress)
-    xp = problem.backend.xp
-    shape = tuple(found.value.shape)[1:]
-    jacobian = xp.reshape(xp.moveaxis(found.value, 0, -1), (*shape, *problem.shape))
-    problem.start.require_response(jacobian)
-    if not full_output:
-        return jacobian
-    error = None if found.error is None else found.error.T
-    return problem.result(jacobian, found._replace(error=error))
+    ) as problem:
+        if sparsity is not None:
+            if method == "richardson" or full_output:
+                msg = "with sparsity, method='richardson' and full_output=True are not supported"
+                raise ValueError(msg)
+            return _sparse(problem, step, sparsity, progress=progress)
+        found = problem.solve("Numerical Jacobian", step, diagnose=full_output, progress=progress)
+        xp = problem.backend.xp
+        shape = tuple(found.value.shape)[1:]
+        jacobian = xp.reshape(xp.moveaxis(found.value, 0, -1), (*shape, *problem.shape))
+        problem.start.require_response(jacobian)
+        if not full_output:
+            return jacobian
+        error = None if found.error is None else found.error.T
+        return problem.result(jacobian, found._replace(error=error))
 
 
 def _sparse(problem: Problem, step: Any, sparsity: Any, *, progress: bool) -> Any:

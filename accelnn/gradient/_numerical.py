@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -80,8 +81,9 @@ def numerical_gradient(
     batched : bool, default False
         Evaluate many points in one call of `f`.
     chunk_size : int, optional
-        Coordinates per batched call, by default as many as keep the points within 1 MiB; with
-        `workers`, coordinates per task.
+        Coordinates per batched call, by default as many as keep the points within 1 MiB, or on a
+        device within a 16th of its free memory and 256 MiB; where memory runs out, a call gets half
+        as many, again and again. With `workers`, coordinates per task.
     full_output : bool, default False
         Return a `DerivativeResult`: the gradient, an estimate of its error, steps, the number of
         evaluations, and flags for kinks, values that are not finite and randomness. A central
@@ -105,6 +107,8 @@ def numerical_gradient(
     accelnn.errors.ImpureFunctionError
         If a copy is moved and `f` ignores its argument or is random, or if `f` writes to its
         argument.
+    accelnn.errors.OutOfMemoryError
+        If with ``batched=True`` there is no memory for even one coordinate.
 
     References
     ----------
@@ -128,7 +132,7 @@ def numerical_gradient(
     >>> print(found)
     2 coordinates, 16 evaluations, flags: 1 KINK
     """
-    problem = pose(
+    with pose(
         f,
         x,
         method=method,
@@ -137,12 +141,12 @@ def numerical_gradient(
         workers=workers,
         batched=batched,
         chunk_size=chunk_size,
-    )
-    found = problem.solve("Numerical gradient", step, diagnose=full_output, progress=progress)
-    shape = problem.shape
-    gradient = problem.backend.xp.reshape(found.value, shape)
-    problem.start.require_response(gradient)
-    return problem.result(gradient, found) if full_output else gradient
+    ) as problem:
+        found = problem.solve("Numerical gradient", step, diagnose=full_output, progress=progress)
+        shape = problem.shape
+        gradient = problem.backend.xp.reshape(found.value, shape)
+        problem.start.require_response(gradient)
+        return problem.result(gradient, found) if full_output else gradient
 
 
 class Problem(NamedTuple):
@@ -207,6 +211,7 @@ class Problem(NamedTuple):
         )
 
 
+@contextmanager
 def pose(
     f: Callable[[Array], Any],
     x: ArrayLike,
@@ -216,26 +221,27 @@ def pose(
     backend: BackendLike | None,
     scalar: bool = True,
     **options: Any,
-) -> Problem:
-    """Check what the caller handed over, and evaluate f at x.
+) -> Iterator[Problem]:
+    """Check what the caller handed over, evaluate f at x, and let the backend compute meanwhile.
 
     `options` are those of `make_evaluator`.
     """
     require_callable(f)
     check_method(method)
     backend = resolve(backend, x)
-    given, x = x, as_array(backend, x)
-    check_finite(backend, x, "x")
-    floating = backend.xp.asarray(as_floating(backend, x), copy=True)
-    limits = read_bounds(backend, floating, bounds)
-    start = make_evaluator(
-        backend, f, given, x, is_complex=method == "complex", scalar=scalar, **options
-    )
-    shape, n = tuple(x.shape), math.prod(x.shape)
-    flat = backend.xp.reshape(floating, (n,))
-    if limits is not None:
-        limits = Bounds(*(backend.xp.reshape(end, (n,)) for end in limits))
-    return Problem(backend, method, shape, flat, limits, start)
+    with backend.current():
+        given, x = x, as_array(backend, x)
+        check_finite(backend, x, "x")
+        floating = backend.xp.asarray(as_floating(backend, x), copy=True)
+        limits = read_bounds(backend, floating, bounds)
+        start = make_evaluator(
+            backend, f, given, x, is_complex=method == "complex", scalar=scalar, **options
+        )
+        shape, n = tuple(x.shape), math.prod(x.shape)
+        flat = backend.xp.reshape(floating, (n,))
+        if limits is not None:
+            limits = Bounds(*(backend.xp.reshape(end, (n,)) for end in limits))
+        yield Problem(backend, method, shape, flat, limits, start)
 
 
 def flat_steps(

@@ -1,5 +1,6 @@
 """What all nets share: from checked arguments to the engine and back."""
 
+import functools
 import os
 from collections.abc import Callable
 from typing import Any, Self, TypeVar, cast
@@ -15,7 +16,15 @@ from accelnn._validation import (
     check_dtype,
     flatten_hint,
 )
-from accelnn.backends import Backend, BackendLike, Dataset, NetSpec, get_backend
+from accelnn.backends import (
+    Backend,
+    BackendLike,
+    Dataset,
+    MemoryFor,
+    NetSpec,
+    get_backend,
+    pass_bytes,
+)
 from accelnn.gradient import GradientReport, check_gradient, numerical_gradient
 from accelnn.gradient._steps import require_usable_step
 from accelnn.losses import LOSSES
@@ -24,11 +33,23 @@ from accelnn.nets._parameters import Parameters
 __all__ = ["FORMAT", "KEY", "SAVED", "Net", "rebuild"]
 
 AnyNet = TypeVar("AnyNet", bound="Net")
+Method = TypeVar("Method", bound=Callable[..., Any])
 
 # How a net is described in a file.
 KEY = "accelnn_net"
 FORMAT = 1
 SAVED = ("MLP", "TwoLayerNet", "SimpleNet")
+
+
+def _computing(method: Method) -> Method:
+    """Let a method compute on the device of the net, whichever is current."""
+
+    @functools.wraps(method)
+    def on_device(net: "Net", *args: Any, **options: Any) -> Any:
+        with net.backend.current():
+            return method(net, *args, **options)
+
+    return cast("Method", on_device)
 
 
 class Net:
@@ -50,8 +71,9 @@ class Net:
         self.backend = backend
         self.spec = spec
         self._dtype = check_dtype(dtype)
-        self._flat = backend.zeros(spec.size, self.dtype)
-        self.flat[...] = backend.asarray(flat, dtype=self.dtype)
+        with backend.current(), MemoryFor(backend, self._needs, "Make the net smaller"):
+            self._flat = backend.zeros(spec.size, self.dtype)
+            self.flat[...] = backend.asarray(flat, dtype=self.dtype)
         self._params = Parameters(spec.views(self.flat, backend.xp), backend)
         self.engine = backend.engine(spec, self.dtype)
 
@@ -59,7 +81,7 @@ class Net:
         sizes = "-".join(map(str, self.spec.sizes))
         return (
             f"<{type(self).__name__} {sizes}, {self.spec.activation}, {self.spec.loss.name}, "
-            f"{self.dtype}, {self.spec.size:,} parameters on {self.backend.name}>"
+            f"{self.dtype}, {self.spec.size:,} parameters on {self.backend.address}>"
         )
 
     def __copy__(self) -> Self:
@@ -79,6 +101,8 @@ class Net:
         """The parameters by name, mutable arrays of the net's backend.
 
         Edit them in place, or assign, to a key or all: values are copied into the live arrays.
+        CuPy edits an array in place only where its device is current: where that is another one,
+        ``net.params[k] -= step`` stands inside ``with net.backend.current():``.
         """
         return self._params
 
@@ -102,13 +126,15 @@ class Net:
         """Number of parameters, counted as scalars."""
         return self.spec.size
 
+    @_computing
     def predict(self, x: ArrayLike) -> Array:
         """Return the output layer.
 
         Parameters
         ----------
         x : array_like of shape (n, inputs) or (inputs,)
-            Samples, or one sample. Other real dtypes are cast to the net's.
+            Samples, or one sample. Other real dtypes, float16 and float64 too, are cast to the
+            net's; bfloat16 is refused.
 
         Returns
         -------
@@ -121,12 +147,16 @@ class Net:
             If the shape does not fit the net.
         accelnn.errors.BackendMismatchError
             If `x` is an array of another backend.
+        accelnn.errors.OutOfMemoryError
+            If there is no memory for so many samples.
         """
-        rows, single = self._samples(x)
         engine = self.engine
-        outputs = (engine.scores if self._predicts_scores else engine.predict)(self.flat, rows)
+        with self._memory_for(x):
+            rows, single = self._samples(x)
+            outputs = (engine.scores if self._predicts_scores else engine.predict)(self.flat, rows)
         return outputs[0, ...] if single else outputs
 
+    @_computing
     def loss(self, x: ArrayLike, t: ArrayLike) -> float:
         """Return the mean loss over the samples.
 
@@ -146,9 +176,13 @@ class Net:
         ------
         ValueError
             If a shape does not fit, a label is out of range, or there are no samples.
+        accelnn.errors.OutOfMemoryError
+            If there is no memory for so many samples.
         """
-        return float(self.backend.to_numpy(self.engine.loss(self.flat, *self._batch(x, t))))
+        with self._memory_for(x):
+            return float(self.backend.to_numpy(self.engine.loss(self.flat, *self._batch(x, t))))
 
+    @_computing
     def accuracy(self, x: ArrayLike, t: ArrayLike) -> float:
         """Return the fraction of samples whose largest output is that of their class.
 
@@ -165,10 +199,12 @@ class Net:
                 f"{self.spec.loss.name!r}; use loss(x, t), or loss='cross_entropy'"
             )
             raise TypeError(msg)
-        data = Dataset(*self._batch(x, t), self.backend, self.dtype)
-        _, accuracy = self.engine.evaluate(self.flat, data)
+        with self._memory_for(x):
+            data = Dataset(*self._batch(x, t), self.backend, self.dtype)
+            _, accuracy = self.engine.evaluate(self.flat, data)
         return cast("float", accuracy)
 
+    @_computing
     def gradient(self, x: ArrayLike, t: ArrayLike) -> dict[str, Array]:
         """Return the gradient of the mean loss by backpropagation.
 
@@ -179,10 +215,12 @@ class Net:
         dict of str to array
             With the keys, shapes and dtype of `params`; new arrays at every call.
         """
-        out = self.backend.zeros(self.size, self.dtype)
-        self.engine.loss_and_gradient(self.flat, *self._batch(x, t), out)
+        with self._memory_for(x):
+            out = self.backend.zeros(self.size, self.dtype)
+            self.engine.loss_and_gradient(self.flat, *self._batch(x, t), out)
         return self.spec.views(out, self.backend.xp)
 
+    @_computing
     def numerical_gradient(
         self,
         x: ArrayLike,
@@ -216,26 +254,33 @@ class Net:
         ValueError
             As in `loss`, or if the step is too small to move some parameter.
         """
+        with self._memory_for(x, "float64"):
+            out = self._differences(x, t, method, step, structured=structured)
+        return self.spec.views(out, self.backend.xp)
+
+    def _differences(
+        self, x: ArrayLike, t: ArrayLike, method: str, step: float, *, structured: bool
+    ) -> Array:
         backend, xp = self.backend, self.backend.xp
         flat = xp.astype(self.flat, backend.dtype("float64"), copy=False)
         rows, t = self._batch(x, t, dtype="float64")
         require_usable_step(backend, flat, method, step)
         engine = backend.engine(self.spec, "float64")
         if structured:
-            out = engine.numerical_gradient(flat, rows, t, method=method, step=step)
-        else:
-            # Its own and writable, because it is moved.
-            point = backend.zeros(self.size, "float64")
-            point[...] = flat
-            out = numerical_gradient(
-                lambda moved: engine.loss(moved, rows, t),
-                point,
-                method=method,
-                step=step,
-                backend=backend,
-            )
-        return self.spec.views(out, xp)
+            return engine.numerical_gradient(flat, rows, t, method=method, step=step)
+        # Its own and writable, because it is moved.
+        point = backend.zeros(self.size, "float64")
+        point[...] = flat
+        gradient: Array = numerical_gradient(
+            lambda moved: engine.loss(moved, rows, t),
+            point,
+            method=method,
+            step=step,
+            backend=backend,
+        )
+        return gradient
 
+    @_computing
     def check_gradient(self, x: ArrayLike, t: ArrayLike, **options: Any) -> GradientReport:
         """Compare `gradient` with finite differences of `loss`, parameter by parameter.
 
@@ -296,6 +341,7 @@ class Net:
         arrays = {k: np.ascontiguousarray(self.backend.to_numpy(v)) for k, v in self.params.items()}
         checkpoint.write(path, arrays, KEY, self._architecture())
 
+    @_computing
     def check_targets(
         self, t: ArrayLike, n: int | None, name: str = "t", *, dtype: str | None = None
     ) -> Array:
@@ -330,6 +376,22 @@ class Net:
             "loss": loss,
             "dtype": self.dtype,
         }
+
+    def _needs(self) -> str:
+        size = pass_bytes(self.spec, self.dtype, 0)
+        return f"{self.size:,} parameters take {size:,} bytes in {self.dtype}"
+
+    def _memory_for(self, x: ArrayLike, dtype: str | None = None) -> MemoryFor:
+        """Return the context of a pass over samples."""
+
+        def needs() -> str:
+            shape = tuple(getattr(x, "shape", None) or np.shape(x))
+            n = shape[0] if len(shape) == ROWS else 1
+            size = pass_bytes(self.spec, dtype or self.dtype, n)
+            net = f"a net of {self.size:,} parameters"
+            return f"{n:,} samples and {net} take {size:,} bytes or more"
+
+        return MemoryFor(self.backend, needs, "Pass fewer samples at a time")
 
     # From the caller's arrays to the engine's ------------------------------------------------
 

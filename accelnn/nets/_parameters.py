@@ -24,10 +24,11 @@ class Parameters(dict[str, Array]):
 
     def update(self, *args: Any, **kwargs: Any) -> None:
         """Assign several parameters: all of them, or none if one does not fit."""
-        for key, value in [(k, self._checked(k, v)) for k, v in dict(*args, **kwargs).items()]:
-            # What `params[key] -= step` assigns is the live array, changed already.
-            if value is not self[key]:
-                self[key][...] = value
+        with self._backend.current():
+            for key, value in [(k, self._checked(k, v)) for k, v in dict(*args, **kwargs).items()]:
+                # What `params[key] -= step` assigns is the live array, changed already.
+                if value is not self[key]:
+                    self[key][...] = value
 
     def _checked(self, key: str, value: ArrayLike) -> Array:
         if key not in self:

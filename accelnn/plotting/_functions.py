@@ -313,7 +313,8 @@ def _point(backend: Backend, x: ArrayLike) -> float:
     if array.ndim:
         msg = f"x must be a single number, got shape {tuple(array.shape)}"
         raise ValueError(msg)
-    check_finite(backend, as_floating(backend, array), "x")
+    with backend.current():
+        check_finite(backend, as_floating(backend, array), "x")
     return float(backend.to_numpy(array))
 
 
@@ -322,7 +323,8 @@ def _path(backend: Backend, path: ArrayLike) -> np.ndarray:
     if array.ndim != 2 or array.shape[0] == 0 or array.shape[1] != 2:  # noqa: PLR2004 - (k, 2)
         msg = f"path must have shape (k, 2), points of two variables, got {tuple(array.shape)}"
         raise ValueError(msg)
-    check_finite(backend, array, "path")
+    with backend.current():
+        check_finite(backend, array, "path")
     return backend.to_numpy(array)
 
 

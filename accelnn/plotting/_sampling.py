@@ -34,7 +34,8 @@ def on_grid(backend: Backend, f: Function, x: np.ndarray, y: np.ndarray) -> np.n
 
 
 def value_at(backend: Backend, f: Function, point: ArrayLike) -> float:
-    return as_number(backend, as_scalar(backend, f(backend.asarray(point, "float64"))))
+    with backend.current():
+        return as_number(backend, as_scalar(backend, f(backend.asarray(point, "float64"))))
 
 
 def gradient_at(backend: Backend, f: Function, a: float, b: float) -> np.ndarray:

@@ -13,7 +13,7 @@ import numpy as np
 from accelnn._progress import Advance, progress_bar
 from accelnn._typing import ArrayLike, Rng
 from accelnn._validation import generator, positive_int
-from accelnn.backends import Dataset, Optimizer, TrainingState
+from accelnn.backends import Dataset, MemoryFor, Optimizer, TrainingState, pass_bytes
 from accelnn.errors import DivergenceWarning
 from accelnn.nets import Net
 from accelnn.optimizers import SGD
@@ -90,6 +90,8 @@ def fit(
         If an option is wrong, the data does not fit the net, or holds values that are not finite.
     TypeError
         If both or none of `epochs` and `iters` are given.
+    accelnn.errors.OutOfMemoryError
+        If there is no memory for the data, or for a batch.
 
     Warns
     -----
@@ -110,22 +112,23 @@ def fit(
     _check_net(net)
     _check_optimizer(optimizer)
     callbacks = _check_callbacks(callbacks)
-    data = dataset_for(net, x, t, "x", "t")
-    test = None if validation is None else validation_for(net, validation)
-    plan = Plan.of(data.size, batch_size, epochs, iters, sampling)
-    if gradient not in ("analytic", "numerical"):
-        msg = f"gradient must be 'analytic' or 'numerical', got {gradient!r}"
-        raise ValueError(msg)
-    run = _Run(net, data, test, optimizer, gradient, plan, callbacks)
-    with progress_bar("Training", plan.steps, enabled=progress, unit="steps") as advance:
-        run.evaluate()
-        for order in plan.epochs(generator(rng)):
-            if run.divergence:
-                break
-            stop = run.epoch(order, advance, timed=progress)
+    with net.backend.current():
+        data = dataset_for(net, x, t, "x", "t")
+        test = None if validation is None else validation_for(net, validation)
+        plan = Plan.of(data.size, batch_size, epochs, iters, sampling)
+        if gradient not in ("analytic", "numerical"):
+            msg = f"gradient must be 'analytic' or 'numerical', got {gradient!r}"
+            raise ValueError(msg)
+        run = _Run(net, data, test, optimizer, gradient, plan, callbacks)
+        with progress_bar("Training", plan.steps, enabled=progress, unit="steps") as advance:
             run.evaluate()
-            if run.finish_epoch() or stop:
-                break
+            for order in plan.epochs(generator(rng)):
+                if run.divergence:
+                    break
+                stop = run.epoch(order, advance, timed=progress)
+                run.evaluate()
+                if run.finish_epoch() or stop:
+                    break
     if run.divergence:
         msg = (
             f"{run.divergence}; training stops. The optimizer was {optimizer}: try a smaller "
@@ -149,7 +152,10 @@ class _Run:
         callbacks: Sequence[Callback],
     ) -> None:
         self.net, self.data, self.test, self.plan = net, data, test, plan
-        self.state = TrainingState(net.flat, optimizer, gradient, net.backend)
+        remedy = "Use a smaller batch_size, or a smaller net"
+        self.memory = MemoryFor(net.backend, self._needs, remedy)
+        with self.memory:
+            self.state = TrainingState(net.flat, optimizer, gradient, net.backend)
         self.history = History(plan.batches_per_epoch)
         self.chunk = 1
         self.divergence = ""
@@ -163,7 +169,8 @@ class _Run:
             until = min((k - self.history.steps % k for k, _ in self.every), default=order.size)
             steps = min(until, self.chunk) if timed else until
             started = time.perf_counter()
-            losses = self.net.engine.train(self.state, self.data, order[: steps * batch], batch)
+            with self.memory:
+                losses = self.net.engine.train(self.state, self.data, order[: steps * batch], batch)
             if timed:
                 # As many steps as one refresh of the bar lasts, whatever a step takes here.
                 seconds = max(time.perf_counter() - started, 1e-9)
@@ -192,12 +199,21 @@ class _Run:
             (self.data, history.train_loss, history.train_accuracy),
             (self.test, history.test_loss, history.test_accuracy),
         ):
-            loss, accuracy = self.net.engine.evaluate(self.net.flat, data)
+            with self.memory:
+                loss, accuracy = self.net.engine.evaluate(self.net.flat, data)
             losses.append(loss)
             if accuracy is not None:
                 accuracies.append(accuracy)
             if not math.isfinite(loss):
                 self.divergence = f"the loss after step {history.steps} is {loss}"
+
+    def _needs(self) -> str:
+        batch, spec = self.plan.batch, self.net.spec
+        size = pass_bytes(spec, self.net.dtype, batch)
+        return (
+            f"a batch of {batch:,} samples and a net of {spec.size:,} parameters take {size:,} "
+            f"bytes or more"
+        )
 
     def _record(self, losses: np.ndarray) -> None:
         """Append losses; if the last one is not finite, the engine stopped there."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from accelnn.backends import (
     Backend,
     BackendLike,
     Dataset,
+    MemoryFor,
     dtype_name,
     get_backend,
     resolve,
@@ -60,6 +62,8 @@ def prepare(
     ------
     ValueError
         If the shapes do not fit, there are no samples, or a value is not finite.
+    accelnn.errors.OutOfMemoryError
+        If there is no memory for so many samples.
 
     Examples
     --------
@@ -69,7 +73,9 @@ def prepare(
     >>> data.size, data.dtype
     (4000, 'float32')
     """
-    return _prepared(resolve(backend, x, t), x, t, check_dtype(dtype), "x", "t")
+    backend = resolve(backend, x, t)
+    with backend.current():
+        return _prepared(backend, x, t, check_dtype(dtype), "x", "t")
 
 
 def validation_for(net: Net, validation: tuple[ArrayLike, ArrayLike] | Dataset) -> Dataset:
@@ -117,17 +123,28 @@ def _prepared(
             f"labels of shape ({n},), or targets of shape ({n}, outputs)"
         )
         raise ValueError(msg)
-    samples = _finite(x_home, samples, x_name, dtype)
-    if not labels:
-        targets = _finite(t_home, targets, t_name, dtype)
-    at_home = x_home is backend
-    return backend.prepare(
-        samples if at_home else _moved(backend, x_home, samples, x, x_name),
-        _moved(backend, t_home, targets, t, t_name),
-        dtype,
-        # What a backend makes of samples may not need them any more, and then no copy either.
-        copy=at_home and _shared(samples, x),
-    )
+    with _memory_for(backend, samples, x_name, dtype):
+        samples = _finite(x_home, samples, x_name, dtype)
+        if not labels:
+            targets = _finite(t_home, targets, t_name, dtype)
+        at_home = x_home is backend
+        return backend.prepare(
+            samples if at_home else _moved(backend, x_home, samples, x, x_name),
+            _moved(backend, t_home, targets, t, t_name),
+            dtype,
+            # What a backend makes of samples may not need them any more, and then no copy either.
+            copy=at_home and _shared(samples, x),
+        )
+
+
+def _memory_for(backend: Backend, samples: Array, name: str, dtype: str) -> MemoryFor:
+    shape = tuple(samples.shape)
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+
+    def needs() -> str:
+        return f"{name} of shape {shape} takes {size:,} bytes in {dtype}"
+
+    return MemoryFor(backend, needs, "Pass fewer samples")
 
 
 def _home(backend: Backend, a: ArrayLike, name: str) -> Backend:
@@ -166,9 +183,9 @@ def _check_fits(net: Net, data: Dataset, x_name: str, t_name: str) -> None:
     n_in = net.spec.sizes[0]
     if data.backend is not net.backend or data.dtype != net.dtype:
         msg = (
-            f"the data set was prepared for {data.backend.name!r} in {data.dtype}, and the net is "
-            f"on {net.backend.name!r} in {net.dtype}: call prepare(x, t, "
-            f"backend={net.backend.name!r}, dtype={net.dtype!r})"
+            f"the data set was prepared for {data.backend.address!r} in {data.dtype}, and the net "
+            f"is on {net.backend.address!r} in {net.dtype}: call prepare(x, t, "
+            f"backend={net.backend.address!r}, dtype={net.dtype!r})"
         )
         raise BackendMismatchError(msg)
     if data.inputs != n_in:

@@ -213,6 +213,26 @@ def test_a_backend_may_be_made_of_another_one():
     assert accelnn.get_backend(Outer).inner is accelnn.get_backend(Other)
 
 
+def test_a_class_with_devices_has_one_instance_for_each():
+    class Twin(Other):
+        name = "twin"
+
+        def __init__(self, number=1):
+            self.number = number
+
+        @classmethod
+        def device_count(cls):
+            return 2
+
+    accelnn.register_backend(Twin)
+    first, second = (accelnn.get_backend(f"twin:{i}") for i in range(2))
+    assert (first.number, second.number) == (0, 1)
+    assert accelnn.get_backend("twin") is accelnn.get_backend(Twin) is second
+    assert accelnn.get_backend(first.address) is first
+    with pytest.raises(ValueError, match=r"known devices are 'twin:0', 'twin:1'$"):
+        accelnn.get_backend("twin:2")
+
+
 def test_the_base_class_asks_for_ownership_to_be_told():
     class Nameless(Backend):
         name = "nameless"

@@ -5,34 +5,52 @@ from __future__ import annotations
 import ctypes
 import importlib.util
 import sys
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
 
 from accelnn._optional import install_command
 from accelnn._typing import Array, ArrayLike
-from accelnn.backends._base import Backend
+from accelnn.backends._base import Backend, from_dlpack, speaks_dlpack
 from accelnn.backends._engine import Dataset, Engine
+from accelnn.backends._memory import Memory
 from accelnn.backends._spec import NetSpec
-from accelnn.errors import BackendUnavailableError
+from accelnn.errors import BackendMismatchError, BackendUnavailableError
 
 __all__ = ["CupyBackend"]
 
 NEWEST_CUDA_MAJOR = 13
+# What DLPack calls memory of a CUDA device, and memory that it shares with the host.
+DLPACK_CUDA = (2, 13)
 
 
 class CupyBackend(Backend):
-    """The portable bodies on `cupy` and fused engines, on the device that was current at first."""
+    """The portable bodies on `cupy` and fused engines, on one device.
+
+    Work goes to the stream of that device that is current in the calling thread. Results are CuPy
+    arrays, which other libraries take through DLPack or ``__cuda_array_interface__`` without a
+    copy; `asarray` takes theirs in the same way. CuPy itself computes with an array only where its
+    device is current, so that a loop of your own on another one, such as
+    ``net.params[k] -= lr * grads[k]``, stands inside ``with net.backend.current():``.
+
+    Parameters
+    ----------
+    device : int, optional
+        Its number; by default that of the current device. `accelnn.get_backend` calls them
+        ``"cupy:0"``, ``"cupy:1"`` and so on.
+    """
 
     name = "cupy"
 
-    def __init__(self) -> None:
+    def __init__(self, device: int | None = None) -> None:
         self.check_available()
         import cupy
 
         self.xp = cupy
-        self._device = cupy.cuda.Device()
-        self.device = f"cuda:{self._device.id}"
+        self._device = cupy.cuda.Device(device)
+        self.number = int(self._device.id)
+        self.device = f"cuda:{self.number}"
 
     @classmethod
     def check_available(cls) -> None:
@@ -71,10 +89,55 @@ class CupyBackend(Backend):
         cupy = sys.modules.get("cupy")
         return cupy is not None and isinstance(x, cupy.ndarray)
 
+    @classmethod
+    def device_count(cls) -> int:
+        """Return how many CUDA devices there are."""
+        cls.check_available()
+        import cupy
+
+        return int(cupy.cuda.runtime.getDeviceCount())
+
+    @classmethod
+    def number_of(cls, x: Array) -> int | None:
+        """Return the number of the device that `x` is on."""
+        return int(x.device.id)
+
+    def current(self) -> AbstractContextManager[object]:
+        """See `Backend.current`."""
+        return self._device  # type: ignore[no-any-return]
+
+    def check_owned(self, x: object, name: str = "x") -> None:
+        """See `Backend.check_owned`."""
+        super().check_owned(x, name)
+        if self.owns(x) and self.number_of(x) != self.number:
+            msg = (
+                f"{name} is on the device cuda:{self.number_of(x)}, but the backend is "
+                f"{self.name!r} (device {self.device}) and nothing is converted implicitly. Move "
+                f"it with accelnn.get_backend({self.address!r}).asarray(...), or choose the "
+                f"backend '{self.name}:{self.number_of(x)}'."
+            )
+            raise BackendMismatchError(msg)
+
     def asarray(self, x: ArrayLike, dtype: Any = None) -> Array:
-        """Return `x` on the device."""
+        """Return `x` on the device.
+
+        Arrays of another device are copied to this one. What another library has on a CUDA device
+        is taken through DLPack or ``__cuda_array_interface__``, in the same memory if that is on
+        this device.
+        """
+        x = self._handed_over(x)
+        if self.owns(x) and self.number_of(x) != self.number:
+            # The copy is done in this device's stream, which does not wait for the other's.
+            with x.device:
+                self.xp.cuda.get_current_stream().synchronize()
         with self._device:
             return self.xp.asarray(x, dtype=dtype)
+
+    def _handed_over(self, x: Any) -> Any:
+        if not speaks_dlpack(x) or self.owns(x):
+            return x
+        on_device = x.__dlpack_device__()[0] in DLPACK_CUDA
+        return from_dlpack(self.xp if on_device else np, x)
 
     def zeros(self, shape: int | tuple[int, ...], dtype: Any) -> Array:
         """Return a new array of zeros on the device."""
@@ -87,7 +150,8 @@ class CupyBackend(Backend):
 
     def to_numpy(self, x: Array) -> np.ndarray:
         """Copy `x` to the host."""
-        return self.xp.asnumpy(x)  # type: ignore[no-any-return]
+        with self._device:
+            return self.xp.asnumpy(x)  # type: ignore[no-any-return]
 
     def make_engine(self, spec: NetSpec, dtype: str) -> Engine:
         """Return a fused engine, or the portable one where a net has parts that are not ours."""
@@ -112,6 +176,22 @@ class CupyBackend(Backend):
     def synchronize(self) -> None:
         """Wait for all streams of the device, whichever device is current."""
         self._device.synchronize()
+
+    def memory(self) -> Memory:
+        """See `Backend.memory`; what CuPy's pool keeps for later arrays is free too."""
+        with self._device:
+            pool = self.xp.get_default_memory_pool()
+            free, total = self._device.mem_info
+            memory = Memory(free + pool.free_bytes(), total)
+            limit = pool.get_limit()
+            if limit:
+                memory = Memory(min(memory.free, max(0, limit - pool.used_bytes())), limit)
+        return memory
+
+    def release_memory(self) -> None:
+        """See `Backend.release_memory`."""
+        with self._device:
+            self.xp.get_default_memory_pool().free_all_blocks()
 
 
 def _install_cupy() -> str:

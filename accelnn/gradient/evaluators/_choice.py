@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,7 +22,7 @@ from accelnn.gradient._purity import (
     require_untouched,
 )
 from accelnn.gradient.evaluators._base import Evaluator, Function, restored
-from accelnn.gradient.evaluators._batched import Batched
+from accelnn.gradient.evaluators._batched import Batched, memory_for_points
 from accelnn.gradient.evaluators._compiled import Compiled
 from accelnn.gradient.evaluators._mappers import HasMap, Mapper, as_mapper
 from accelnn.gradient.evaluators._serial import Serial
@@ -29,6 +30,9 @@ from accelnn.gradient.evaluators._values import Values
 from accelnn.gradient.evaluators._workers import Workers
 
 __all__ = ["Start", "make_evaluator"]
+
+# Points of the call that shows whether they meet, at most.
+PROBES = 3
 
 
 class Start(NamedTuple):
@@ -133,17 +137,18 @@ def make_evaluator(
         return result
 
     probe = point[None, ...] if batched else point
-    with restored(backend, point) as original:
-        result = counted(probe)
-        base = values.many(result, probe)[0, ...] if batched else values.one(result)
-        require_untouched(backend, point, original)
-    base = _in_its_dtype(backend, f, base)
-    if in_place:
-        is_pure = True
-    elif batched:
-        is_pure = require_pure_rows(backend, counted, given, probe, base[None, ...])
-    else:
-        is_pure = require_pure(backend, counted, given, probe, base)
+    with memory_for_points(backend, point, PROBES) if batched else nullcontext():
+        with restored(backend, point) as original:
+            result = counted(probe)
+            base = values.many(result, probe)[0, ...] if batched else values.one(result)
+            require_untouched(backend, point, original)
+        base = _in_its_dtype(backend, f, base)
+        if in_place:
+            is_pure = True
+        elif batched:
+            is_pure = require_pure_rows(backend, counted, given, probe, base[None, ...])
+        else:
+            is_pure = require_pure(backend, counted, given, probe, base)
 
     evaluator: Evaluator
     if batched:

@@ -144,13 +144,15 @@ def evaluate_task(
     backend: Backend, f: Function, x: Array, beside: Array, values: Values, task: Task
 ) -> Result:
     """Evaluate one after the other, on a copy of the point; this runs in a worker."""
-    own = backend.xp.asarray(x, copy=True)
-    start, columns, moved = task
-    try:
-        there = values.one(f(backend.xp.asarray(beside, copy=True)))
-        return start, there, Serial(backend, f, own, values)(columns, moved, no_progress)
-    except Exception as error:  # noqa: BLE001 - whatever f raises is sent on
-        raise _sendable(error) from None
+    # Every thread and process has a current device of its own.
+    with backend.current():
+        own = backend.xp.asarray(x, copy=True)
+        start, columns, moved = task
+        try:
+            there = values.one(f(backend.xp.asarray(beside, copy=True)))
+            return start, there, Serial(backend, f, own, values)(columns, moved, no_progress)
+        except Exception as error:  # noqa: BLE001 - whatever f raises is sent on
+            raise _sendable(error) from None
 
 
 def _sendable(error: Exception) -> Exception:

@@ -5,6 +5,7 @@ whatever grid the engine asks for; captured graphs are replayed. Everything that
 device is recorded.
 """
 
+import threading
 import weakref
 from collections.abc import Iterator
 from importlib.machinery import ModuleSpec
@@ -25,6 +26,7 @@ class Launch(NamedTuple):
     threads: int
     is_cooperative: bool
     device: int
+    stream: Any = None
 
 
 class Product(NamedTuple):
@@ -54,28 +56,45 @@ class Transfer(NamedTuple):
     size: int
 
 
+class Wait(NamedTuple):
+    """A wait of the host for the current stream of a device."""
+
+    device: int
+
+
 class ndarray(NDArrayOperatorsMixin):  # noqa: N801 - CuPy's name
-    """An array on the device, which NumPy cannot read without being asked to."""
+    """An array on a device, which NumPy cannot read without being asked to.
+
+    Only where its device is current can it be computed with.
+    """
 
     __array__ = None
 
     def __init__(self, host: np.ndarray) -> None:
         MEMORY.take(host)
         self.host = host
-        self.made_on = DEVICES[-1]
+        self.made_on = CURRENT.devices[-1]
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return DLPACK_CUDA, self.made_on
+
+    def __dlpack__(self, **options: Any) -> np.ndarray:
+        return self.host
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
         operands = [*inputs, *options.get("out", ())]
         if method != "__call__" or any(isinstance(x, np.ndarray) for x in operands):
             return NotImplemented
+        _require_current(operands)
         result = ufunc(*map(_host, inputs), **_host(options))
         return options["out"][0] if "out" in options else _own(result)
 
     def __getitem__(self, index: Any) -> "ndarray":
-        return _own(self.host[_host(index)])
+        return _own(self.host[_host(index)], self, index)
 
     def __setitem__(self, index: Any, value: Any) -> None:
         assert not isinstance(value, np.ndarray) or value.ndim == 0
+        _require_current((self, index, value))
         self.host[_host(index)] = _host(value)
 
     def __getattr__(self, name: str) -> Any:
@@ -83,8 +102,10 @@ class ndarray(NDArrayOperatorsMixin):  # noqa: N801 - CuPy's name
             raise AttributeError(name)
         value = getattr(self.host, name)
         if callable(value):
-            return lambda *arguments, **options: _own(value(*_host(arguments), **_host(options)))
-        return _own(value) if isinstance(value, np.ndarray) else value
+            return lambda *arguments, **options: _own(
+                value(*_host(arguments), **_host(options)), self, arguments, options
+            )
+        return _own(value, self) if isinstance(value, np.ndarray) else value
 
     def __iter__(self) -> Iterator["ndarray"]:
         return (self[i] for i in range(len(self)))
@@ -148,8 +169,18 @@ class Memory:
 
 
 MEMORY = Memory()
+DLPACK_CUDA = 2
+
+
+class Current(threading.local):
+    """What is current in each thread by itself."""
+
+    def __init__(self) -> None:
+        self.devices = [0]
+
+
 # Numbers of the devices that are current, the last one now.
-DEVICES = [0]
+CURRENT = Current()
 
 
 class Device:
@@ -158,7 +189,7 @@ class Device:
     attributes: ClassVar[dict[str, int]] = {}
 
     def __init__(self, number: int | None = None) -> None:
-        self.id = DEVICES[-1] if number is None else number
+        self.id = CURRENT.devices[-1] if number is None else number
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Device) and other.id == self.id
@@ -167,11 +198,11 @@ class Device:
         return hash(self.id)
 
     def __enter__(self) -> Self:
-        DEVICES.append(self.id)
+        CURRENT.devices.append(self.id)
         return self
 
     def __exit__(self, *error: object) -> None:
-        DEVICES.pop()
+        CURRENT.devices.pop()
 
     def synchronize(self) -> None:
         """Have nothing to wait for."""
@@ -197,6 +228,13 @@ class Stream:
 
     def __exit__(self, *error: object) -> None:
         self.current.pop()
+
+    @classmethod
+    def captures(cls) -> bool:
+        return bool(cls.current) and cls.current[-1].captured is not None
+
+    def synchronize(self) -> None:
+        self.log.append(Wait(CURRENT.devices[-1]))
 
     def begin_capture(self) -> None:
         assert self.non_blocking, "the default stream cannot be captured"
@@ -236,12 +274,18 @@ class StandIn(ModuleType):
             getDeviceCount=lambda: 2, CUDARuntimeError=type("CUDARuntimeError", (Exception,), {})
         )
         memory = SimpleNamespace(OutOfMemoryError=OutOfMemoryError)
-        self.cuda = SimpleNamespace(Device=Device, Stream=Stream, runtime=runtime, memory=memory)
+        self.cuda = SimpleNamespace(
+            Device=Device,
+            Stream=Stream,
+            get_current_stream=lambda: Stream.current[-1] if Stream.current else Stream(),
+            runtime=runtime,
+            memory=memory,
+        )
 
     def forget(self) -> None:
         """Return to what a device is at first."""
-        self.log: list[Any] = []
-        Stream.log = self.log
+        self.events: list[Any] = []
+        Stream.log = self.events
         self.grid = 2, 3
         MEMORY.forget()
         Device.attributes = {"MultiProcessorCount": 4, "CooperativeLaunch": 1}
@@ -258,31 +302,44 @@ class StandIn(ModuleType):
 
         def function(*arguments: Any, **options: Any) -> Any:
             assert not any(isinstance(x, np.ndarray) for x in arguments), name
-            return _own(value(*_host(arguments), **_host(options)))
+            return _own(value(*_host(arguments), **_host(options)), arguments, options)
 
         return function
 
+    def from_dlpack(self, x: Any) -> ndarray:
+        kind, number = x.__dlpack_device__()
+        assert kind == DLPACK_CUDA
+        with Device(number):
+            return ndarray(x.__dlpack__(stream=1))
+
     def asarray(self, x: Any, dtype: Any = None, *, copy: bool | None = None) -> ndarray:
-        if isinstance(x, ndarray) and not copy and dtype in (None, x.dtype):
+        if hasattr(x, "__cuda_array_interface__"):
+            described = SimpleNamespace(__array_interface__=x.__cuda_array_interface__)
+            with Device(x.device.id):
+                x = ndarray(np.asarray(described))
+        # What is on another device is copied to this one.
+        is_here = isinstance(x, ndarray) and x.made_on == CURRENT.devices[-1]
+        if is_here and not copy and dtype in (None, x.dtype):
             return x
         if not isinstance(x, ndarray):
-            self.log.append(Transfer("device", np.asarray(x).nbytes))
+            self.events.append(Transfer("device", np.asarray(x).nbytes))
         return ndarray(np.array(_host(x), dtype))
 
     def astype(self, x: ndarray, dtype: Any, *, copy: bool = True) -> ndarray:
         return x.astype(dtype) if copy else self.asarray(x, dtype)
 
     def asnumpy(self, x: Any) -> np.ndarray:
-        assert Stream.current == [], "a stream that captures cannot be waited for"
+        assert not Stream.captures(), "a stream that captures cannot be waited for"
         assert isinstance(x, ndarray)
-        self.log.append(Transfer("host", x.nbytes))
+        self.events.append(Transfer("host", x.nbytes))
         return np.array(x.host)
 
     def matmul(self, a: Any, b: Any, out: Any) -> None:
-        assert Stream.current == [], "CuPy does not capture cuBLAS"
+        assert not Stream.captures(), "CuPy does not capture cuBLAS"
         assert all(isinstance(x, ndarray) for x in (a, b, out))
+        _require_current((a, b, out))
         assert out.host.flags.c_contiguous
-        self.log.append(Product(*a.shape, b.shape[1]))
+        self.events.append(Product(*a.shape, b.shape[1]))
         np.matmul(a.host, b.host, out=out.host)
 
     def RawKernel(self, *arguments: Any, **options: Any) -> "RawKernel":  # noqa: N802 - CuPy's name
@@ -320,16 +377,18 @@ class RawKernel:
         assert shared_mem // block[0] * block[0] == shared_mem
         for argument in arguments:
             _check(argument)
-        launch = Launch(self.name, grid[0], block[0], self.is_cooperative, DEVICES[-1])
+        stream = Stream.current[-1] if Stream.current else None
+        device = CURRENT.devices[-1]
+        launch = Launch(self.name, grid[0], block[0], self.is_cooperative, device, stream)
         blocks, threads = np.minimum((grid[0], block[0]), self.cupy.grid)
         each, hosts = shared_mem // block[0], _host(arguments)
 
         def run() -> None:
             self.library(self.name, int(blocks), int(threads), hosts, bytes_each=each)
 
-        captured = Stream.current[-1].captured if Stream.current else None
+        captured = stream.captured if stream else None
         if captured is None:
-            self.cupy.log.append(launch)
+            self.cupy.events.append(launch)
             run()
         else:
             captured.append((self.name, run))
@@ -339,16 +398,38 @@ def _check(argument: Any) -> None:
     """Assert that CuPy would take an argument, and that it is where the kernel runs."""
     if isinstance(argument, ndarray):
         assert argument.host.flags.c_contiguous
-        assert argument.made_on == DEVICES[-1]
+        _require_current(argument)
     else:
         assert isinstance(argument, np.generic), type(argument)
 
 
-def _own(value: Any) -> Any:
-    """Return what NumPy gave as it is on the device."""
-    if isinstance(value, np.ndarray | np.generic):
-        return ndarray(np.asarray(value))
-    return [_own(x) for x in value] if isinstance(value, list) else value
+def _require_current(*values: Any) -> None:
+    for x in _arrays(values):
+        assert x.made_on == CURRENT.devices[-1], "the device of an array is not current"
+
+
+def _arrays(value: Any) -> Iterator[ndarray]:
+    """Yield the arrays in arguments of a function."""
+    if isinstance(value, ndarray):
+        yield value
+    elif isinstance(value, list | tuple | dict):
+        for x in value.values() if isinstance(value, dict) else value:
+            yield from _arrays(x)
+
+
+def _own(value: Any, *sources: Any) -> Any:
+    """Return what NumPy gave as it is on the device: that of what it views, or the current one."""
+    if isinstance(value, list):
+        return [_own(x, *sources) for x in value]
+    if not isinstance(value, np.ndarray | np.generic):
+        return value
+    own, arrays = ndarray(np.asarray(value)), list(_arrays(sources))
+    viewed = [x for x in arrays if np.may_share_memory(x.host, own.host)]
+    if viewed:
+        own.made_on = viewed[0].made_on
+    else:
+        _require_current(arrays)
+    return own
 
 
 def _host(value: Any) -> Any:

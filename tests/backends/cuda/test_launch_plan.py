@@ -17,7 +17,7 @@ PROCESSORS = 132
 def log(cupy):
     """Return what is asked of a device with as many multiprocessors as an H100 has."""
     Device.attributes = {"MultiProcessorCount": PROCESSORS, "CooperativeLaunch": 1}
-    return cupy.log
+    return cupy.events
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def _fit(device, sizes=(6, 5, 3), samples=70, **options):
     net = accelnn.MLP(sizes, rng=0, backend=device)
     x, t = _digits(samples, sizes[0])
     data = accelnn.prepare(x, t, backend=device)
-    device.xp.log.clear()
+    device.xp.events.clear()
     history = accelnn.fit(net, data, rng=0, **({"batch_size": 10, "epochs": 1} | options))
     return net, history
 
