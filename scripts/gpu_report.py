@@ -37,16 +37,23 @@ from accelnn.errors import BackendUnavailableError
 ROOT = Path(__file__).parents[1]
 KEPT = ROOT / "build" / "gpu_report"
 OURS = ours_in("gpu-training")
+SANITIZERS = ("memcheck", "racecheck", "synccheck")
 # Lines of a failed stage that are shown.
 LAST_LINES = 20
 
-# A training epoch whose arrays are allocations of their own, so that the sanitizer sees their ends.
+# Training in all the ways of the engine, and differences, with arrays that are allocations of their own,
+# so that the sanitizer sees their ends.
 EPOCH = """
 import accelnn, cupy
+from accelnn.backends.cupy import engine
 cupy.cuda.set_allocator(None)
 (x, t), _ = accelnn.load_mnist(subset="5k")
-net = accelnn.MLP((784, 50, 10), rng=0, backend="cupy")
-print(accelnn.fit(net, x[:1000], t[:1000], batch_size=100, epochs=1, rng=0).loss)
+for way in (engine.OneLaunch, engine.Replayed, engine.Products):
+    engine.CupyEngine._way = lambda self, samples: way
+    net = accelnn.MLP((784, 50, 10), rng=0, backend="cupy")
+    print(accelnn.fit(net, x[:660], t[:660], batch_size=20, epochs=1, rng=0).loss)
+net = accelnn.MLP((784, 20, 20, 10), rng=0, dtype="float64", backend="cupy")
+net.numerical_gradient(*map(net.backend.asarray, (x[:3], t[:3])))
 """
 
 SLOWEST_STEP = 8e-6
@@ -92,8 +99,8 @@ def stages(times: Path) -> list[Stage]:
     options = ["-q", "--require-backend", "cupy", "-p", "no:cacheprovider"]
     bench = ["--gpu", "--repeats", "3", "--timeout", "60", "--json", str(times)]
     return [
-        Stage("tests", [*python, "pytest", *tested, *options, *chosen], 140.0),
-        *(Stage(tool, _sanitized(tool), 40.0) for tool in ("memcheck", "racecheck")),
+        Stage("tests", [*python, "pytest", *tested, *options, *chosen], 120.0),
+        *(Stage(tool, _sanitized(tool), 30.0) for tool in SANITIZERS),
         Stage("bench", [*python, "accelnn", "bench", *bench], 255.0),
     ]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from accelnn import optimizers
@@ -22,8 +24,8 @@ def rule_numbers(optimizer: Optimizer, dtype: np.dtype) -> np.ndarray | None:
     ]
     first, second = getattr(optimizer, "betas", (*fractions, 0.0, 0.0)[:2])
     eps = getattr(optimizer, "eps", 1.0)
-    # Fused code takes what is no normal number for zero; and where a gradient is zero, as in the
-    # filling of panels, eps = 0 divides zero by zero.
-    if eps < np.finfo(dtype).tiny:
+    # Fused code takes what is no normal number for zero, squares of gradients among them; and where
+    # a gradient is zero, as in the filling of panels, eps = 0 divides zero by zero.
+    if eps < math.sqrt(np.finfo(dtype).tiny):
         return None
     return np.array([optimizer.lr, first, second, eps])  # type: ignore[attr-defined]

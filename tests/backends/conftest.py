@@ -144,8 +144,11 @@ def _with_fused_engine(request, name):
 
 def _choose(way, monkeypatch):
     """Let the CuPy engine take one of its ways of training, whatever the size."""
-    from accelnn.backends.cupy import engine, launch
+    from accelnn.backends.cupy import engine, launch, training
 
+    # So few that short runs replay them.
+    monkeypatch.setattr(training, "CAPTURED", 4)
+    monkeypatch.setattr(engine, "LARGE_NET", 1 << 60)
     monkeypatch.setattr(engine, "LARGE_BATCH", 0 if way == "products" else 1 << 60)
     attributes = launch.device_attributes.__wrapped__
 

@@ -166,10 +166,10 @@ def test_numerical_gradient(fused_backend, activation, loss, method):
 @pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=lambda rule: type(rule).__name__)
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("activation", "loss"), FORMULAS)
-def test_many_steps(training_backend, activation, loss, dtype, optimizer):
+def test_many_steps(request, training_backend, activation, loss, dtype, optimizer):
     number = FORMULAS.index((activation, loss))
     # Kernels on the processor take their time.
-    steps = 200 if training_backend.name == "numba" else 15
+    steps = 15 if "on cpu" in request.node.callspec.id else 200
     for case in (CASES[number], CASES[(number + 4) % len(CASES)]):
         x, t = _data(case, dtype)
         fused, portable = nets = _nets(training_backend, case, activation, loss, dtype)
@@ -248,6 +248,89 @@ def test_state_goes_on_where_it_was(training_backend, dtype, monkeypatch):
     for whole, *pieces in zip(*found, strict=True):
         for piece in pieces:
             np.testing.assert_array_equal(_host(whole), _host(piece))
+
+
+def _engine_state(backend, optimizer, dtype="float64"):
+    """Return the same engine and state on any backend."""
+    net = accelnn.MLP([5, 4, 3], activation="tanh", dtype=dtype, rng=0, backend=backend)
+    return net.engine, TrainingState(net.flat, optimizer, "analytic", backend)
+
+
+def _trained(backend, calls):
+    """Return all that calls of `train`, each with data, order and batch, leave behind."""
+    backend = accelnn.get_backend(backend)
+    engine, state = _engine_state(backend, accelnn.Adam(0.01))
+    found = []
+    for (x, t), order, batch in calls:
+        data = accelnn.prepare(x, t, backend=backend, dtype="float64")
+        found += [engine.train(state, data, order, batch), state.step]
+        found += [_host(state.params).copy(), *(_host(slot).copy() for slot in state.slots)]
+    return found
+
+
+def _assert_all_close(found, wanted):
+    for actual, expected in zip(found, wanted, strict=True):
+        np.testing.assert_allclose(actual, expected, rtol=1e-9, atol=1e-12)
+
+
+def _samples(seed=7):
+    draw = np.random.default_rng(seed)
+    return draw.normal(size=(40, 5)), draw.integers(0, 3, 40)
+
+
+def test_a_loss_that_is_not_finite_ends_a_call_before_its_update(training_backend):
+    """Later batches have finite losses, and the next call trains on."""
+    x, t = _samples()
+    found = []
+    for backend in map(accelnn.get_backend, (training_backend, "numpy")):
+        engine, state = _engine_state(backend, accelnn.Adam(0.01))
+        broken = backend.asarray(np.where(np.arange(40)[:, None] == 13, np.nan, x))
+        data = Dataset(broken, backend.asarray(t), backend, "float64")
+        with np.errstate(invalid="ignore"):
+            stopped = engine.train(state, data, np.arange(40), 4)
+        assert len(stopped) == 4
+        assert np.isnan(stopped[-1])
+        assert state.step == 3
+        reached = _host(state.params).copy(), _host(state.slots[1]).copy()
+        data = accelnn.prepare(x, t, backend=backend, dtype="float64")
+        losses = engine.train(state, data, np.arange(40), 4)
+        assert state.step == 13
+        found.append([stopped[:-1], *reached, losses, _host(state.params), _host(state.slots[1])])
+    _assert_all_close(*found)
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.int64, np.uint8])
+def test_orders_of_any_integer_type(training_backend, dtype):
+    calls = [(_samples(), np.arange(40, dtype=dtype)[::-2], 3)]
+    _assert_all_close(_trained(training_backend, calls), _trained("numpy", calls))
+
+
+def test_other_data_and_batches_in_the_next_call(training_backend):
+    calls = [
+        (_samples(), np.arange(40), 3),
+        (_samples(8), np.arange(40), 3),
+        (_samples(8), np.arange(30), 7),
+        (_samples(8), np.arange(40), 1_000_000_000),
+        (_samples(8), np.arange(0), 3),
+    ]
+    _assert_all_close(_trained(training_backend, calls), _trained("numpy", calls))
+
+
+def test_a_state_whose_parts_are_exchanged(training_backend):
+    x, t = _samples()
+    found = []
+    for backend in map(accelnn.get_backend, (training_backend, "numpy")):
+        engine, state = _engine_state(backend, accelnn.Momentum(0.1))
+        data = accelnn.prepare(x, t, backend=backend, dtype="float64")
+        losses = [engine.train(state, data, np.arange(40), 3)]
+        state.optimizer = accelnn.Momentum(0.5, momentum=0.1)
+        losses.append(engine.train(state, data, np.arange(40), 3))
+        state.params = state.params * 0.5
+        losses.append(engine.train(state, data, np.arange(40), 3))
+        state.slots = [slot * 0.5 for slot in state.slots]
+        losses.append(engine.train(state, data, np.arange(40), 3))
+        found.append([*losses, _host(state.params), _host(state.slots[0])])
+    _assert_all_close(*found)
 
 
 @pytest.mark.parametrize("kind", ["labels", "soft"])

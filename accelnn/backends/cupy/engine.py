@@ -12,7 +12,7 @@ from accelnn._typing import Array
 from accelnn.backends._engine import DIFFERENCES, Dataset, Engine, TrainingState
 from accelnn.backends._rules import rule_numbers
 from accelnn.backends._spec import NetSpec
-from accelnn.backends.cupy.dataset import Rows
+from accelnn.backends.cupy.dataset import NULL, Rows
 from accelnn.backends.cupy.launch import FLAGS, Kernels, device_attributes, kernels_of
 from accelnn.backends.cupy.training import OneLaunch, Products, Replayed, Training
 
@@ -26,18 +26,22 @@ ACTIVATIONS = ("sigmoid", "tanh", "relu", "identity")
 LOSSES = ("cross_entropy", "sum_squared_error")
 # Kernels count parameters in 32 bits.
 MOST_PARAMETERS = 1 << 30
-# Samples times parameters of a batch from which its products are left to cuBLAS; and parameters of
-# a net from which an evaluation's are. Estimates: they have not been measured.
+# Samples times parameters of a batch, or parameters of a net, from which products are left to
+# cuBLAS; and parameters from which those of an evaluation are. Estimates, which are not measured.
 LARGE_BATCH = 1 << 27
-LARGE_NET = 1 << 18
-# Samples times parameters of one call of a way of training: well under a second, so that Ctrl-C is
-# heard, and no display waits.
+LARGE_NET = 1 << 20
+LARGE_TO_EVALUATE = 1 << 17
+# Samples times parameters of one call of a way of training, and its steps: well under a second, so
+# that Ctrl-C is heard, and no display waits.
 CALL_WORK = 30_000_000_000
+CALL_STEPS = 20_000
 # Numbers of all samples' units of one call of the kernel of differences, which bounds its memory.
 DIFFERENCE_UNITS = 1 << 24
 # Threads of a block of that kernel, and of all blocks that a multiprocessor is given.
 DIFFERENCE_THREADS, MOST_RESIDENT = 128, 512
 CHECK_THREADS = 256
+# Of the kernel of mean losses, which has a block for each step.
+MEAN_THREADS, MOST_BLOCKS = 128, 1_024
 
 
 class CupyEngine(Engine):
@@ -56,7 +60,7 @@ class CupyEngine(Engine):
         self.loss_number = np.int32(LOSSES.index(spec.loss.name))
         self._units = sum(spec.sizes[1:])
         self._sizes = backend.asarray(np.array(spec.sizes, np.int32))
-        self._runs: WeakKeyDictionary[TrainingState, Any] = WeakKeyDictionary()
+        self._ways: WeakKeyDictionary[TrainingState, Any] = WeakKeyDictionary()
 
     def describe(self, batch: int = 100) -> str:
         """See `Engine.describe`."""
@@ -120,16 +124,17 @@ class CupyEngine(Engine):
         rule = rule_numbers(state.optimizer, np.dtype(self.dtype))
         if rule is None or state.gradient != "analytic":
             return super().train(state, data, order, batch)
-        take_steps = self._run(state, data, batch, rule)
-        on_device, losses = self.backend.asarray(order), []
-        length = max(1, CALL_WORK // (batch * self.spec.size)) * batch
-        for start in range(0, order.size, length):
-            losses.append(self._train(take_steps, state, on_device[start : start + length]))
+        way = self._way_of(state, data, batch, min(batch, order.size), rule)
+        on_device, losses = self.backend.asarray(order, np.int64), [np.zeros(0)]
+        steps = min(CALL_STEPS, max(1, CALL_WORK // (batch * self.spec.size)))
+        for start in range(0, order.size, steps * batch):
+            found = self._train(way, state.step, on_device[start : start + steps * batch])
+            # What follows a loss that is not finite has changed nothing.
+            stopped = np.flatnonzero(~np.isfinite(found))
+            losses.append(found[: stopped[0] + 1] if stopped.size else found)
             # After every piece, so that an interruption leaves what was reached before it.
-            finished = int(np.isfinite(losses[-1]).sum())
-            state.step += finished
-            if finished < losses[-1].size:
-                losses[-1] = losses[-1][: finished + 1]
+            state.step += int(stopped[0]) if stopped.size else found.size
+            if stopped.size:
                 break
         return np.concatenate(losses)
 
@@ -166,10 +171,10 @@ class CupyEngine(Engine):
         return OneLaunch if device_attributes(self.backend)["CooperativeLaunch"] else Replayed
 
     def _is_large(self, samples: int) -> bool:
-        return samples * self.spec.size >= LARGE_BATCH
+        return samples * self.spec.size >= LARGE_BATCH or self.spec.size >= LARGE_NET
 
     def _is_for_products(self, data: Dataset) -> bool:
-        return self.spec.size >= LARGE_NET and self._is_large(data.size)
+        return self.spec.size >= LARGE_TO_EVALUATE and self._is_large(data.size)
 
     def _checked(self, params: Array, kernels: Kernels, flags: Array | None = None) -> Array:
         """Return the kernels' flags, of which one says whether all parameters are finite."""
@@ -182,27 +187,27 @@ class CupyEngine(Engine):
         kernels.launch("check_parameters", kernels.processors, threads, arguments)
         return flags
 
-    def _run(
-        self, state: TrainingState, data: Dataset, batch: int, rule: np.ndarray
+    def _way_of(
+        self, state: TrainingState, data: Dataset, batch: int, most: int, rule: np.ndarray
     ) -> OneLaunch | Replayed | Products:
         """Return the way of a run, with its buffers and what it has captured, made once."""
-        way = self._runs.get(state)
-        if way is None or way.training.data is not data or way.training.batch != batch:
-            way = self._way(batch)(Training(self, state, data, batch, rule))
-            self._runs[state] = way
+        way = self._ways.get(state)
+        if way is None or not way.training.goes_on(state, data, batch, most):
+            way = self._way(most)(Training(self, state, data, batch, most, rule))
+            self._ways[state] = way
         return way
 
-    def _train(
-        self, take_steps: OneLaunch | Replayed | Products, state: TrainingState, order: Array
-    ) -> np.ndarray:
-        """Take some steps; return the mean loss of each."""
-        run = take_steps.training
-        starts = np.arange(0, order.size, run.batch)
-        losses = self.backend.xp.full(order.size, np.nan)
+    def _train(self, way: OneLaunch | Replayed | Products, done: int, order: Array) -> np.ndarray:
+        """Take some steps after those done; return the mean loss of each."""
+        run, xp = way.training, self.backend.xp
+        steps = -(-order.size // run.batch)
+        losses, means = xp.full(order.size, np.nan), xp.empty(steps)
         self._checked(run.params, run.kernels, run.flags)
-        take_steps(order, losses, run.corrections(state.step + 1, starts.size))
-        sizes = np.diff(starts, append=order.size)
-        return np.add.reduceat(self.backend.to_numpy(losses), starts) / sizes
+        way(order, losses, run.corrections(done + 1, steps))
+        threads = run.kernels.whole_warps("mean_losses", MEAN_THREADS)
+        arguments = (losses, np.int64(order.size), np.int32(min(run.batch, order.size)), means)
+        run.kernels.launch("mean_losses", min(steps, MOST_BLOCKS), threads, arguments)
+        return self.backend.to_numpy(means)
 
     def _evaluate(self, params: Array, data: Dataset) -> tuple[Array, Array]:
         """Return every sample's loss, and whether its largest score names its class."""
@@ -229,10 +234,12 @@ class CupyEngine(Engine):
         # All but the last two layers' parameters, of which every block has one at a time.
         far = sum((a + self.spec.bias) * b for a, b in itertools.pairwise(sizes[:-2]))
         blocks = kernels.processors * max(1, MOST_RESIDENT // threads)
-        gradient = self.backend.xp.empty(size)
-        work = self.backend.xp.empty((blocks, 2, max(sizes)))
+        xp, gradient = self.backend.xp, self.backend.xp.empty(size)
+        # Their moves go through all hidden layers but the first.
+        widest = max(sizes[2:-1], default=0)
+        work = xp.empty((blocks, 2, widest)) if far else NULL
         moves = [*DIFFERENCES[method], (0.0, 0.0)][:2]
         numbers = [np.float64(number) for number in (step, *moves[0], *moves[1])]
         head = (params, flags, gradient, np.int32(size), np.int32(far), *numbers, work)
-        kernels.launch("differences", blocks, threads, (*head, np.int32(max(sizes)), *told))
+        kernels.launch("differences", blocks, threads, (*head, np.int32(widest), *told))
         return gradient

@@ -8,7 +8,7 @@ from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any
 
 from accelnn.backends._spec import NetSpec
-from accelnn.backends.cupy.source import SHARED_BYTES, Variant, kernel_source
+from accelnn.backends.cupy.source import Variant, kernel_source, shared_bytes
 
 if TYPE_CHECKING:
     from accelnn.backends.cupy.backend import CupyBackend
@@ -39,11 +39,12 @@ class Kernels:
     def __init__(self, backend: CupyBackend, variant: Variant) -> None:
         self.backend = backend
         self.variant = variant
-        self._compiled: dict[str, Any] = {}
+        self._compiled: dict[str, tuple[Any, int]] = {}
 
     def launch(self, name: str, blocks: int, threads: int, arguments: tuple[Any, ...]) -> None:
         """Launch a kernel on the current stream."""
-        self._kernel(name)((blocks,), (threads,), arguments, shared_mem=SHARED_BYTES * threads)
+        kernel, _ = self._kernel(name)
+        kernel((blocks,), (threads,), arguments, shared_mem=shared_bytes(threads))
 
     def threads(self, name: str, spec: NetSpec) -> int:
         """Return how many threads of a block have work in the widest layer of a net."""
@@ -55,7 +56,7 @@ class Kernels:
 
     def whole_warps(self, name: str, threads: int) -> int:
         """Return a number of threads as whole warps, as many as the kernel's registers allow."""
-        most = min(MOST_THREADS, int(self._kernel(name).max_threads_per_block))
+        _, most = self._kernel(name)
         return max(1, min(math.ceil(threads / WARP), most // WARP)) * WARP
 
     @cached_property
@@ -63,14 +64,17 @@ class Kernels:
         """How many blocks, one to a multiprocessor, are on the device at once."""
         return device_attributes(self.backend)["MultiProcessorCount"]
 
-    def _kernel(self, name: str) -> Any:
+    def _kernel(self, name: str) -> tuple[Any, int]:
+        """Return a kernel, and how many threads of a block it can have at most."""
         if name not in self._compiled:
-            self._compiled[name] = self.backend.xp.RawKernel(
+            kernel = self.backend.xp.RawKernel(
                 kernel_source(),
                 name,
                 options=self.variant.options,
                 enable_cooperative_groups=name == COOPERATIVE,
             )
+            most = min(MOST_THREADS, int(kernel.max_threads_per_block))
+            self._compiled[name] = kernel, most
         return self._compiled[name]
 
 
@@ -83,5 +87,4 @@ def kernels_of(backend: CupyBackend, variant: Variant) -> Kernels:
 @cache
 def device_attributes(backend: CupyBackend) -> dict[str, int]:
     """Return properties of a backend's device, by CUDA's names for them."""
-    number = int(backend.device.rpartition(":")[2])
-    return dict(backend.xp.cuda.Device(number).attributes)
+    return dict(backend.xp.cuda.Device(backend.number).attributes)

@@ -9,27 +9,27 @@ from functools import cache
 from importlib.resources import files
 from typing import NamedTuple
 
-__all__ = ["KERNELS", "SHARED_BYTES", "Variant", "kernel_source"]
+__all__ = ["KERNELS", "MOST_LAYERS", "Variant", "kernel_source", "shared_bytes"]
 
 KERNELS = (
     "batch_errors",
     "batch_gradient",
     "batch_update",
     "batch_values",
-    "bias_gradient",
     "check_parameters",
     "differences",
     "evaluate",
     "gather_rows",
     "hidden_errors",
     "hidden_values",
+    "mean_losses",
     "output_errors",
     "train",
     "update_parameters",
 )
 
-# Of shared memory, for each thread of a launch.
-SHARED_BYTES = 24
+# Layers of the deepest net, whose widths lie in shared memory.
+MOST_LAYERS = 255
 
 REALS = {"float32": "float", "float64": "double"}
 INCLUDE = re.compile(r'^#include "([\w.]+)"\n', re.MULTILINE)
@@ -69,6 +69,11 @@ class Variant(NamedTuple):
             f"-DTARGET={'Labels' if self.has_labels else 'Targets'}",
             f"-DTARGET_ELEMENT={'int' if self.has_labels else real}",
         )
+
+
+def shared_bytes(threads: int) -> int:
+    """Return what a block needs of shared memory: three doubles a thread, and widths of layers."""
+    return 24 * threads + 4 * (MOST_LAYERS + 1)
 
 
 @cache

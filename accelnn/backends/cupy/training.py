@@ -29,7 +29,21 @@ CAPTURED = 32
 
 
 class Training:
-    """One run: what the kernels are told of it, and the buffers that all of its steps share."""
+    """One run: what the kernels are told of it, and the buffers that all of its steps share.
+
+    Parameters
+    ----------
+    engine : CupyEngine
+        The net's.
+    state, data : TrainingState, Dataset
+        What is trained, on what.
+    batch : int
+        Samples of a step.
+    most : int
+        Samples of the largest step, for which there is room: a batch may be more than there are.
+    rule : numpy.ndarray
+        The optimiser's numbers.
+    """
 
     def __init__(
         self,
@@ -37,20 +51,32 @@ class Training:
         state: TrainingState,
         data: Dataset,
         batch: int,
+        most: int,
         rule: np.ndarray,
     ) -> None:
-        self.engine, self.data, self.batch = engine, data, batch
+        self.engine, self.data, self.batch, self.most = engine, data, batch, most
         self.rows = Rows.of(data)
         self.kernels = engine.kernels(self.rows)
         self.optimizer = state.optimizer
-        self.params, self.grads = state.params, state.grads
+        self.params, self.grads, self.slots = state.params, state.grads, state.slots
         # What a rule has no state for is never touched, but has an address.
         slots = [*state.slots, state.params, state.params][:2]
         self.flags = engine.backend.zeros(FLAGS, np.uint32)
         self._state = (state.params, *slots, np.int32(engine.spec.size), self.flags)
         number = RULES.index(type(state.optimizer).__name__)
         self._rule = (np.int32(number), *map(np.float64, rule))
-        self.values, self.errors = engine.trace(batch)
+        self.values, self.errors = engine.trace(most)
+
+    def goes_on(self, state: TrainingState, data: Dataset, batch: int, most: int) -> bool:
+        """Return whether this is what a call of `Engine.train` wants, with all in its place."""
+        return (
+            self.data is data
+            and (self.batch, self.optimizer) == (batch, state.optimizer)
+            and self.most >= most
+            and self.params is state.params
+            and self.grads is state.grads
+            and self.slots is state.slots
+        )
 
     def corrections(self, first: int, steps: int) -> Array:
         """Return what Adam needs for updates `first` and after, of shape (steps, 2)."""
@@ -80,23 +106,20 @@ class OneLaunch:
 
     def __call__(self, order: Array, losses: Array, corrections: Array) -> None:
         """Give every step its update."""
-        run, engine, kernels = self.training, self.training.engine, self.training.kernels
+        run, spec, kernels = self.training, self.training.engine.spec, self.training.kernels
         samples = min(run.batch, order.size)
-        arguments = (
-            *run.rule(corrections),
-            np.int64(order.size),
-            *run.told(order, losses, samples),
-        )
-        threads = kernels.threads("train", engine.spec)
+        told = run.told(order, losses, samples)
+        threads = kernels.threads("train", spec)
         # A barrier is waited for by all blocks: no more of them than have work.
-        sums = engine.spec.size * math.ceil(samples / TERMS)
-        useful = max(samples, math.ceil(sums / threads))
-        kernels.launch("train", min(kernels.processors, useful), threads, arguments)
+        sums = spec.size * math.ceil(samples / TERMS)
+        blocks = min(kernels.processors, max(samples, math.ceil(sums / threads)))
+        arguments = (*run.rule(corrections), np.int64(order.size), *told)
+        kernels.launch("train", blocks, threads, arguments)
 
 
 @dataclass(frozen=True)
-class TwoLaunches:
-    """A launch for each half of a step."""
+class StepByStep:
+    """Every step by itself."""
 
     training: Training
 
@@ -104,10 +127,19 @@ class TwoLaunches:
         """Give every step its update."""
         batch = self.training.batch
         for step, start in enumerate(range(0, order.size, batch)):
-            piece = slice(start, start + batch)
-            self._step(order[piece], losses[piece], corrections, step)
+            piece = slice(start, min(start + batch, order.size))
+            self.take_step(order[piece], losses[piece], corrections, step)
 
-    def _step(self, order: Array, losses: Array, corrections: Array, step: int) -> None:
+    def take_step(self, order: Array, losses: Array, corrections: Array, step: int) -> None:
+        """Give one step its update."""
+        raise NotImplementedError
+
+
+class TwoLaunches(StepByStep):
+    """A launch for each half of a step."""
+
+    def take_step(self, order: Array, losses: Array, corrections: Array, step: int) -> None:
+        """See `StepByStep.take_step`."""
         run, spec, kernels = self.training, self.training.engine.spec, self.training.kernels
         told = run.told(order, losses, order.size)
         threads = kernels.threads("batch_errors", spec)
@@ -143,6 +175,10 @@ class Replayed:
         backend, length = self.training.engine.backend, CAPTURED * self.training.batch
         order, losses = backend.zeros(length, np.int64), backend.zeros(length, np.float64)
         corrections = backend.zeros((CAPTURED, 2), np.float64)
+        kernels, spec = self.training.kernels, self.training.engine.spec
+        for name in ("batch_errors", "batch_update"):
+            # Loads it, which is not to happen while something is captured.
+            kernels.threads(name, spec)
         # The stream that is current for everyone else cannot be captured.
         stream = backend.xp.cuda.Stream(non_blocking=True)
         with stream:
@@ -152,20 +188,11 @@ class Replayed:
         return graph, order, corrections, losses
 
 
-@dataclass(frozen=True)
-class Products:
+class Products(StepByStep):
     """Matrix products by cuBLAS, and what lies between them in kernels; cuBLAS is not captured."""
 
-    training: Training
-
-    def __call__(self, order: Array, losses: Array, corrections: Array) -> None:
-        """Give every step its update."""
-        batch = self.training.batch
-        for step, start in enumerate(range(0, order.size, batch)):
-            piece = slice(start, start + batch)
-            self._step(order[piece], losses[piece], corrections, step)
-
-    def _step(self, order: Array, losses: Array, corrections: Array, step: int) -> None:
+    def take_step(self, order: Array, losses: Array, corrections: Array, step: int) -> None:
+        """See `StepByStep.take_step`."""
         run = self.training
         rows = [buffer[: order.size] for buffer in self._values]
         errors = [buffer[: order.size] for buffer in self._errors]
@@ -193,8 +220,8 @@ class Products:
             grad_w, grad_b = self._grads[i]
             self._xp.matmul(rows[i].T, errors[i], out=grad_w)
             if grad_b is not None:
-                samples, width = errors[i].shape
-                self._launch("bias_gradient", errors[i], np.int32(samples), np.int32(width), grad_b)
+                ones = self._ones[:, : len(errors[i])]
+                self._xp.matmul(ones, errors[i], out=grad_b[None, :])
             if i > 0:
                 self._xp.matmul(errors[i], self._layers[i][0].T, out=errors[i - 1])
                 told = (rows[i], np.int64(rows[i].size), self._activation)
@@ -230,9 +257,14 @@ class Products:
         """Rows of errors of every layer but the input."""
         return self._buffers(self.training.engine.spec.sizes[1:])
 
+    @cached_property
+    def _ones(self) -> Array:
+        """A row by which columns are summed."""
+        return self._xp.ones((1, self.training.most), self.training.engine.dtype)
+
     def _buffers(self, widths: tuple[int, ...]) -> list[Array]:
-        engine, batch = self.training.engine, self.training.batch
-        return [engine.backend.xp.empty((batch, width), engine.dtype) for width in widths]
+        most, dtype = self.training.most, self.training.engine.dtype
+        return [self._xp.empty((most, width), dtype) for width in widths]
 
 
 def _address(b: Array | None) -> Any:

@@ -40,9 +40,14 @@ struct Block {
     explicit Block(unsigned int threads, std::size_t bytes)
         : barrier(threads), memory(static_cast<double*>(std::malloc(bytes))) {
         std::memset(memory, 0xff, bytes);
+        for (unsigned int first = 0; first < threads; first += 32) {
+            const unsigned int left = threads - first;
+            warps.push_back(std::make_unique<std::barrier<>>(left < 32 ? left : 32));
+        }
     }
     ~Block() { std::free(memory); }
     std::barrier<> barrier;
+    std::vector<std::unique_ptr<std::barrier<>>> warps;
     double* memory;
 };
 
@@ -71,6 +76,9 @@ inline thread_local cuda_on_cpu::Index threadIdx, blockIdx;
 inline cuda_on_cpu::Index blockDim, gridDim;
 
 inline void __syncthreads() { cuda_on_cpu::own_block->barrier.arrive_and_wait(); }
+inline void __syncwarp() {
+    cuda_on_cpu::own_block->warps[threadIdx.x / 32]->arrive_and_wait();
+}
 inline void __threadfence() { std::atomic_thread_fence(std::memory_order_seq_cst); }
 inline double* block_memory() { return cuda_on_cpu::own_block->memory; }
 

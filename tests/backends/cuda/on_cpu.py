@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from accelnn.backends.cupy.source import KERNELS, SHARED_BYTES
+from accelnn.backends.cupy.source import KERNELS, shared_bytes
 
 HEADER = Path(__file__).with_name("cuda_on_cpu.h")
 
@@ -39,11 +39,11 @@ class Kernels:
     def __init__(self, library):
         self.library = ctypes.CDLL(str(library))
 
-    def __call__(self, name, blocks, threads, arguments, *, bytes_each=SHARED_BYTES):
+    def __call__(self, name, blocks, threads, arguments):
         """Run a kernel; arrays are written in place, and numbers have NumPy's types."""
         boxes = [np.array([a.ctypes.data if isinstance(a, np.ndarray) else a]) for a in arguments]
         for box, a in zip(boxes, arguments, strict=True):
             assert isinstance(a, np.ndarray) or box.dtype == a.dtype
         pointers = (ctypes.c_void_p * len(boxes))(*(box.ctypes.data for box in boxes))
-        size = ctypes.c_size_t(bytes_each * threads)
+        size = ctypes.c_size_t(shared_bytes(threads))
         assert self.library.launch(name.encode(), blocks, threads, size, pointers) == 0

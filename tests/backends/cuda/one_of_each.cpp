@@ -1,46 +1,51 @@
 // One launch of every kernel, for a sanitizer to watch. Appended to the header and the kernels.
 //
-// The only argument: bytes of shared memory that each thread is given.
+// Arguments: blocks, threads, and how many bytes are missing of a block's shared memory.
 
 KERNEL(batch_errors)
 KERNEL(batch_gradient)
 KERNEL(batch_update)
 KERNEL(batch_values)
-KERNEL(bias_gradient)
 KERNEL(check_parameters)
 KERNEL(differences)
 KERNEL(evaluate)
 KERNEL(gather_rows)
 KERNEL(hidden_errors)
 KERNEL(hidden_values)
+KERNEL(mean_losses)
 KERNEL(output_errors)
 KERNEL(train)
 KERNEL(update_parameters)
 
+static unsigned int blocks, threads, missing;
+
 template <typename... A>
-static void run(const char* name, unsigned int blocks, unsigned int threads, std::size_t bytes,
-                A... arguments) {
+static void run(const char* name, A... arguments) {
     void* places[] = {static_cast<void*>(&arguments)...};
-    if (launch(name, blocks, threads, bytes * threads, places) != 0) {
+    // Three doubles for each thread, and the widths of four layers.
+    const std::size_t bytes = 24 * threads + 4 * sizeof(int) - missing;
+    if (launch(name, blocks, threads, bytes, places) != 0) {
         std::abort();
     }
 }
 
 int main(int, char** words) {
-    const std::size_t bytes = std::strtoul(words[1], nullptr, 10);
+    blocks = std::atoi(words[1]);
+    threads = std::atoi(words[2]);
+    missing = std::atoi(words[3]);
     const int rows = 23, batch = 9;
     // On the heap, so that what lies beside an array is nobody's.
-    const std::vector<int> sizes = {9, 11, 7, 5};
-    const int units = 23;
+    const std::vector<int> sizes = {9, 4, 3, 2};
+    const int units = 9;
     // Of the first of three layers, whose moves go through a whole layer.
-    const int far = 10 * 11;
-    const int size = far + 12 * 7 + 8 * 5;
+    const int far = 10 * 4;
+    const int size = far + 5 * 3 + 4 * 2;
     std::vector<REAL> params(size), slots(2 * size), gradient(size);
     std::vector<INPUT> x(rows * 9);
-    std::vector<TARGET_ELEMENT> t(rows * 5);
+    std::vector<TARGET_ELEMENT> t(rows * 2);
     std::vector<long long> order(rows);
     std::vector<REAL> values(rows * units), errors(rows * units);
-    std::vector<double> losses(rows), corrections(6, 1.0);
+    std::vector<double> losses(rows), corrections(6, 1.0), means(3);
     std::vector<int> hits(rows);
     std::vector<unsigned int> flags(3);
     for (int i = 0; i < size; ++i) {
@@ -51,10 +56,10 @@ int main(int, char** words) {
     }
     for (int i = 0; i < rows; ++i) {
         order[i] = (i * 5) % rows;
-        t[i] = (TARGET_ELEMENT)(i % 5);
+        t[i] = (TARGET_ELEMENT)(i % 2);
     }
     const auto of_batch = [&](const char* name, int samples, auto... first) {
-        run(name, 4, 16, bytes, first..., 3, 1, 0, 0, (const int*)sizes.data(),
+        run(name, first..., 3, 1, 0, 0, (const int*)sizes.data(),
             (const INPUT*)x.data(), REAL(1), (const TARGET_ELEMENT*)t.data(),
             (const long long*)order.data(), samples, units, values.data(), errors.data(),
             losses.data());
@@ -66,28 +71,28 @@ int main(int, char** words) {
         of_batch(name, samples, p, slots.data(), slots.data() + size, size, told, int(ADAM),
                  0.1, 0.9, 0.99, 1e-8, adam, last...);
     };
-    run("check_parameters", 4, 16, bytes, (const REAL*)p, size, told);
+    run("check_parameters", (const REAL*)p, size, told);
     of_batch("batch_errors", rows, (const REAL*)p, told);
     of_batch("batch_gradient", rows, gradient.data(), size);
     updating("batch_update", rows, 0ll);
-    std::vector<REAL> work(4 * 2 * 11);
+    std::vector<REAL> work(blocks * 2 * 3);
     of_batch("batch_values", rows, (const REAL*)p, (const unsigned int*)told);
     of_batch("differences", rows, (const REAL*)p, (const unsigned int*)told, gradient.data(), size,
-             far, 1e-4, 1.0, 0.5, -1.0, -0.5, work.data(), 11);
+             far, 1e-4, 1.0, 0.5, -1.0, -0.5, work.data(), 3);
     updating("train", batch, (long long)rows);
     of_batch("evaluate", rows, (const REAL*)p, (const unsigned int*)told, hits.data());
 
-    // The last layer by products: its 7 inputs are the values of some other layer.
-    std::vector<REAL> gathered(rows * 9), hidden(rows * 7), scores(rows * 5), wrong(rows * 5);
-    run("gather_rows", 4, 16, bytes, 9, (const INPUT*)x.data(), REAL(1),
+    // The last layer by products: its 3 inputs are the values of some other layer.
+    std::vector<REAL> gathered(rows * 9), hidden(rows * 3), scores(rows * 2), wrong(rows * 2);
+    run("gather_rows", 9, (const INPUT*)x.data(), REAL(1),
         (const TARGET_ELEMENT*)t.data(), (const long long*)order.data(), rows, gathered.data());
-    run("hidden_values", 4, 16, bytes, hidden.data(), (const REAL*)p, (long long)rows * 7, 7, 0);
-    run("output_errors", 4, 16, bytes, scores.data(), (const REAL*)p, 0, 5, (const INPUT*)x.data(),
+    run("hidden_values", hidden.data(), (const REAL*)p, (long long)rows * 3, 3, 0);
+    run("output_errors", scores.data(), (const REAL*)p, 0, 2, (const INPUT*)x.data(),
         REAL(1), (const TARGET_ELEMENT*)t.data(), (const long long*)order.data(), rows,
         wrong.data(), losses.data(), told);
-    run("hidden_errors", 4, 16, bytes, hidden.data(), (const REAL*)gathered.data(),
-        (long long)rows * 7, 0);
-    run("bias_gradient", 4, 16, bytes, (const REAL*)wrong.data(), rows, 5, gradient.data());
-    run("update_parameters", 4, 16, bytes, p, slots.data(), slots.data() + size, size, told,
+    run("hidden_errors", hidden.data(), (const REAL*)gathered.data(),
+        (long long)rows * 3, 0);
+    run("mean_losses", (const double*)losses.data(), (long long)rows, batch, means.data());
+    run("update_parameters", p, slots.data(), slots.data() + size, size, told,
         int(ADAM), 0.1, 0.9, 0.99, 1e-8, adam, 0ll, (const REAL*)gradient.data());
 }

@@ -17,6 +17,8 @@ import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 from on_cpu import Kernels, build
 
+from accelnn.backends.cupy.source import shared_bytes
+
 
 class Launch(NamedTuple):
     """A kernel, as the engine asked for it."""
@@ -374,17 +376,17 @@ class RawKernel:
     ) -> None:
         assert self.is_cooperative == (self.name == "train")
         assert block[0] <= self.max_threads_per_block
-        assert shared_mem // block[0] * block[0] == shared_mem
+        assert shared_mem == shared_bytes(block[0])
         for argument in arguments:
             _check(argument)
         stream = Stream.current[-1] if Stream.current else None
         device = CURRENT.devices[-1]
         launch = Launch(self.name, grid[0], block[0], self.is_cooperative, device, stream)
         blocks, threads = np.minimum((grid[0], block[0]), self.cupy.grid)
-        each, hosts = shared_mem // block[0], _host(arguments)
+        hosts = _host(arguments)
 
         def run() -> None:
-            self.library(self.name, int(blocks), int(threads), hosts, bytes_each=each)
+            self.library(self.name, int(blocks), int(threads), hosts)
 
         captured = stream.captured if stream else None
         if captured is None:

@@ -2,9 +2,19 @@
 
 import re
 
+import numpy as np
 import pytest
 
-from accelnn.backends.cupy.source import KERNELS, Variant, kernel_source
+from accelnn.backends._rules import RULES
+from accelnn.backends.cupy.engine import ACTIVATIONS, LOSSES
+from accelnn.backends.cupy.launch import FLAGS, TERMS
+from accelnn.backends.cupy.source import (
+    KERNELS,
+    MOST_LAYERS,
+    Variant,
+    kernel_source,
+    shared_bytes,
+)
 from accelnn.testing._nvrtc import ARCHITECTURES, compile_kernels
 
 
@@ -40,3 +50,20 @@ def test_the_barrier_of_the_grid_is_fenced():
         places.append(body.index(part, start))
         start = places[-1] + 1
     assert places == sorted(places)
+
+
+def _enum(name):
+    body = re.search(rf"enum {name} \{{(.*?)\}};", kernel_source())[1]
+    return [member.strip().lower() for member in body.split(",")]
+
+
+def test_numbers_mean_the_same_on_both_sides():
+    """The engine tells kernels positions in its lists, which are those in theirs."""
+    assert _enum("Activation") == list(ACTIVATIONS)
+    assert _enum("Loss") == list(LOSSES)
+    assert _enum("Optimizer") == [rule.lower() for rule in RULES]
+    assert len(_enum("Flag")) == FLAGS
+    assert f"terms + {TERMS - 1}) / {TERMS}" in kernel_source()
+    assert kernel_source().count(f"i < {TERMS}; ++i") == 3
+    assert shared_bytes(1) - shared_bytes(0) == 3 * np.dtype(float).itemsize
+    assert shared_bytes(0) == (MOST_LAYERS + 1) * np.dtype(np.int32).itemsize

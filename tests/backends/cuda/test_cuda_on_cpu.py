@@ -232,6 +232,26 @@ def test_training_ends_before_the_update_of_a_loss_that_is_not_finite(kernels_fo
     np.testing.assert_array_equal(params, wanted)
 
 
+def test_a_loss_beyond_the_range_of_the_nets_numbers_is_not_finite(kernels_for):
+    """In float32, though losses are summed in float64."""
+    variant = Variant("float32", has_pixels=False, has_labels=False)
+    case = Case(variant, (3, 2), 4, loss="sum_squared_error")
+    case.params[:] = 1e20
+    losses, params, _ = _train(kernels_for(variant), case, "SGD", (2, 7), batch=4)
+    assert np.isposinf(losses).any()
+    np.testing.assert_array_equal(params, case.params)
+
+
+@pytest.mark.parametrize("grid", GRIDS, ids=str)
+def test_the_mean_loss_of_each_step(kernels_for, grid):
+    losses, means = np.random.default_rng(0).random(45), np.full(4, np.nan)
+    variant = Variant("float32", has_pixels=False, has_labels=False)
+    arguments = [losses, np.int64(45), np.int32(14), means]
+    kernels_for(variant)("mean_losses", *grid, arguments)
+    wanted = [losses[start : start + 14].mean() for start in range(0, 45, 14)]
+    np.testing.assert_allclose(means, wanted, rtol=1e-14)
+
+
 METHODS = {
     "central": ((1.0, 0.5), (-1.0, -0.5)),
     "forward": ((1.0, 1.0), (0.0, 0.0)),
@@ -243,7 +263,8 @@ def _differences(kernels, case, grid, method, step):
     told = case.told(len(case.order))
     flags = np.zeros(FLAGS, np.uint32)
     kernels("batch_values", *grid, [case.params, flags, *told])
-    gradient, widest = np.full(case.params.size, np.nan, case.real), max(case.sizes)
+    gradient = np.full(case.params.size, np.nan, case.real)
+    widest = max(case.sizes[2:-1], default=0)
     far = sum(a * b for a, b in case.shapes[:-2])
     work = np.full(2 * widest * grid[0], np.nan, case.real)
     moves = [np.float64(number) for move in METHODS[method] for number in move]
@@ -369,11 +390,12 @@ def test_a_weight_that_is_not_finite_is_met_under_a_zero_input(kernels_for, valu
 
 def test_training_notes_that_a_weight_has_overflowed(kernels_for):
     variant = Variant("float32", has_pixels=False, has_labels=False)
-    case = Case(variant, (3, 2), 4, loss="sum_squared_error")
-    case.x[case.order] = 1e19 * np.eye(4, 3)
-    case.params[:] = 1e19
+    case = Case(variant, (3, 2), 1, loss="sum_squared_error")
+    # The output is 1e18, half of its square is a number, and what the weight is moved by is not.
+    case.x[case.order], case.params[:] = [4e21, 0.0, 0.0], 2.5e-4
     flags, params = np.zeros(FLAGS, np.uint32), case.params.copy()
     state, rule = _state(params, np.zeros((2, 8), np.float32), flags), _rule("SGD", 1)
-    kernels_for(variant)("train", 2, 7, [*state, *rule, np.int64(4), *case.told(4)])
+    kernels_for(variant)("train", 2, 7, [*state, *rule, np.int64(1), *case.told(1)])
+    assert np.isfinite(case.losses).all()
     assert not np.isfinite(params).all()
     assert flags[1] == 1

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from accelnn.backends.cupy.source import SHARED_BYTES, Variant, kernel_source
+from accelnn.backends.cupy.source import Variant, kernel_source
 
 pytestmark = pytest.mark.cuda_on_cpu
 
@@ -18,46 +18,66 @@ FLAGS = {
 VARIANT = Variant("float32", has_pixels=True, has_labels=True)
 
 
-def _run(sanitizer, folder, source=None, bytes_each=SHARED_BYTES):
+def _build(sanitizer, folder, source=None):
     text = f'#include "cuda_on_cpu.h"\n{source or kernel_source()}\n#include "one_of_each.cpp"\n'
     (folder / "watched.cpp").write_text(text)
     command = ["g++", "-O1", "-g", "-pthread", f"-I{FOLDER}", "-Wno-unknown-pragmas"]
     command += [*VARIANT.options, "-std=c++20", *FLAGS[sanitizer]]
     program = folder / "watched"
     subprocess.run([*command, str(folder / "watched.cpp"), "-o", str(program)], check=True)
-    return subprocess.run(
-        [str(program), str(bytes_each)], capture_output=True, text=True, timeout=300, check=False
-    )
+    return program
+
+
+def _run(program, grid=(4, 16), missing=0):
+    command = [str(program), *map(str, grid), str(missing)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
 
 
 @pytest.mark.parametrize("sanitizer", FLAGS)
 def test_all_kernels_are_clean(sanitizer, tmp_path):
-    done = _run(sanitizer, tmp_path)
-    assert done.returncode == 0, done.stderr[-3000:]
+    """With several tiles of inputs to a block, and with parts of sums."""
+    program = _build(sanitizer, tmp_path)
+    for grid in [(4, 16), (3, 5), (4, 64)]:
+        done = _run(program, grid)
+        assert done.returncode == 0, done.stderr[-3000:]
 
 
 def test_a_planted_overrun_is_found(tmp_path):
-    """A block has a few bytes less of shared memory than it uses: what lies there is nobody's."""
-    done = _run("address", tmp_path, bytes_each=SHARED_BYTES - 1)
+    """A block has a byte less of shared memory than it uses."""
+    done = _run(_build("address", tmp_path), missing=1)
     assert done.returncode != 0
     assert "heap-buffer-overflow" in done.stderr
 
 
-def test_a_planted_race_is_found(tmp_path):
-    """Sums over a block go on before their parts are there."""
-    right = "        __syncthreads();\n        if (thread < active / 2)"
-    assert right in kernel_source()
-    wrong = kernel_source().replace(right, "        if (thread < active / 2)")
-    done = _run("thread", tmp_path, wrong)
-    assert done.returncode != 0
-    assert "data race" in done.stderr
+# What is left out, and a grid on which that is a race.
+RACES = {
+    "sums over a block go on before their parts are there": (
+        "        } else if (thread < 32) {\n            __syncwarp();\n        }",
+        "        }",
+        (4, 16),
+    ),
+    "inputs are overwritten by the next tile while others read them": (
+        "            __syncthreads();\n            if (thread < count)",
+        "            if (thread < count)",
+        (3, 5),
+    ),
+    "errors of other blocks are summed before they are there": (
+        "        grid_barrier(flags + ARRIVED);\n        if (flags[STOPPED])",
+        "        if (flags[STOPPED])",
+        (4, 16),
+    ),
+    "gradients are summed before their parts are there": (
+        "            shared[threadIdx.x] = sum;\n            __syncthreads();",
+        "            shared[threadIdx.x] = sum;",
+        (4, 64),
+    ),
+}
 
 
-def test_a_barrier_that_is_left_out_is_found(tmp_path):
-    """Parameters move while other samples still read them."""
-    right = "        grid_barrier(flags + ARRIVED);\n    }"
-    assert right in kernel_source()
-    wrong = kernel_source().replace(right, "    }")
-    done = _run("thread", tmp_path, wrong)
+@pytest.mark.parametrize("what", RACES)
+def test_a_planted_race_is_found(what, tmp_path):
+    right, wrong, grid = RACES[what]
+    assert kernel_source().count(right) == 1
+    done = _run(_build("thread", tmp_path, kernel_source().replace(right, wrong)), grid)
     assert done.returncode != 0
     assert "data race" in done.stderr

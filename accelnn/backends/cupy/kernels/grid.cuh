@@ -6,7 +6,7 @@
 #pragma once
 
 #ifndef CUDA_ON_CPU
-// The block's shared memory: three doubles for each thread.
+// The block's shared memory: three doubles for each thread, and then the widths of a net's layers.
 __device__ inline double* block_memory() {
     extern __shared__ double memory[];
     return memory;
@@ -14,15 +14,14 @@ __device__ inline double* block_memory() {
 #endif
 
 #ifndef GRID_BARRIER_ELSEWHERE
-// Wait until all blocks have come here, and see what they wrote. `arrived` starts at zero, and only
-// grows; all blocks must be on the device at once, as a cooperative launch makes sure.
+// Wait until all blocks have come here, and see what they wrote. `arrived` is zero before the launch,
+// and only grows; all blocks must be on the device at once, as a cooperative launch makes sure.
 __device__ inline void grid_barrier(unsigned int* arrived) {
     __syncthreads();
     if (threadIdx.x == 0) {
         __threadfence();
         const unsigned int ticket = atomicAdd(arrived, 1u);
         const unsigned int goal = (ticket / gridDim.x + 1u) * gridDim.x;
-        // The difference stays right when the count wraps round.
         while ((int)(*(volatile unsigned int*)arrived - goal) < 0) {
         }
         __threadfence();
@@ -50,12 +49,19 @@ struct Largest {
 // Join one value of each of the first `n` threads, always in the same order; all get the result.
 template <typename Join, typename T>
 __device__ inline T over_block(T value, int n, T* shared) {
-    const int thread = threadIdx.x;
+    const int thread = threadIdx.x, threads = blockDim.x;
+    int active = n < threads ? n : threads;
+    // The values of one warp concern no other.
+    const bool is_one_warp = active <= 32;
     __syncthreads();
     shared[thread] = value;
-    for (int active = n < (int)blockDim.x ? n : (int)blockDim.x; active > 1;) {
+    while (active > 1) {
         const int half = (active + 1) / 2;
-        __syncthreads();
+        if (!is_one_warp) {
+            __syncthreads();
+        } else if (thread < 32) {
+            __syncwarp();
+        }
         if (thread < active / 2) {
             shared[thread] = Join::join(shared[thread], shared[thread + half]);
         }

@@ -51,7 +51,7 @@ __device__ inline void softmax(REAL* scores, int outputs, double* shared) {
     __syncthreads();
 }
 
-// Cross entropy of softmax: T logsumexp(a) - Σ t a, where T = Σ t.
+// Cross entropy of softmax: T logsumexp(a) - Σ t a, where T = Σ t. The first thread gets it.
 __device__ inline double cross_entropy(
     const REAL* scores, int outputs, TARGET t, long long row, REAL scale, REAL* error,
     double* shared) {
@@ -70,7 +70,7 @@ __device__ inline double cross_entropy(
             error[j] = ((REAL)sums.targets * p - t.at(row, outputs, j)) * scale;
         }
     }
-    return sums.targets * log(sums.powers) - sums.along;
+    return threadIdx.x == 0 ? sums.targets * log(sums.powers) - sums.along : 0;
 }
 
 // Half the sum of squared differences.
@@ -88,7 +88,8 @@ __device__ inline double sum_squared_error(
     return over_block<Sum>(sum, outputs, shared);
 }
 
-// The loss of one sample. Writes its derivative by the scores, times `scale`, unless error is null.
+// The loss of one sample, for the first thread. Writes its derivative by the scores, times `scale`,
+// unless error is null.
 __device__ inline double loss_of(
     int loss, const REAL* scores, int outputs, TARGET t, long long row, REAL scale, REAL* error,
     double* shared) {
@@ -97,11 +98,13 @@ __device__ inline double loss_of(
                : sum_squared_error(scores, outputs, t, row, scale, error, shared);
 }
 
-// Write down the loss of a sample. One that is not finite stops the training.
+// Write down the loss of a sample. One that is not finite, or is beyond the range of the net's numbers,
+// stops the training.
 __device__ inline void store_loss(double loss, double* place, unsigned int* flags) {
     if (threadIdx.x == 0) {
-        *place = loss;
-        if (!isfinite(loss)) {
+        const bool is_finite = isfinite((REAL)loss);
+        *place = is_finite ? loss : (double)(REAL)loss;
+        if (!is_finite) {
             atomicExch(flags + STOPPED, 1u);
         }
     }

@@ -14,7 +14,7 @@ struct Net {
     int has_bias;
     int activation;
     int loss;
-    // Widths of all layers, the input first.
+    // Widths of all layers, the input first; in shared memory, for they are asked for everywhere.
     const int* sizes;
 
     // How many parameters a layer has.
@@ -22,6 +22,16 @@ struct Net {
         return (sizes[layer] + has_bias) * sizes[layer + 1];
     }
 };
+
+// Bring the widths of layers to the block's shared memory.
+__device__ inline const int* in_shared_memory(const int* sizes, int layers) {
+    int* own = (int*)(block_memory() + 3 * blockDim.x);
+    for (int i = threadIdx.x; i <= layers; i += blockDim.x) {
+        own[i] = sizes[i];
+    }
+    __syncthreads();
+    return own;
+}
 
 // z = b + input W of one layer of one sample, `input(k)` being the input. A block brings inputs to
 // its shared memory, and then shares out columns and parts of their sums.
@@ -196,7 +206,7 @@ __device__ inline REAL gradient_of(
 }
 
 // Call `use(index, derivative)` for every parameter. Where there are threads to spare, several of
-// them share the samples of one.
+// them share the samples of one; a block's threads then have all of its parameters at once.
 template <typename Use>
 __device__ inline void each_gradient(
     int size, const Net& net, const Batch& batch, const Trace& trace, Use use) {
@@ -209,13 +219,14 @@ __device__ inline void each_gradient(
         const int index = base + own;
         const bool has_part = part < parts && index < size;
         REAL sum = has_part ? gradient_of(index, net, batch, trace, part, parts) : REAL(0);
-        __syncthreads();
-        shared[threadIdx.x] = sum;
-        __syncthreads();
-        if (has_part && part == 0) {
-            for (int p = 1; p < parts; ++p) {
+        if (parts > 1) {
+            shared[threadIdx.x] = sum;
+            __syncthreads();
+            for (int p = 1; part == 0 && p < parts; ++p) {
                 sum += shared[p * width + own];
             }
+        }
+        if (has_part && part == 0) {
             use(index, sum);
         }
     }

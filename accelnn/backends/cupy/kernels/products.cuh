@@ -5,6 +5,16 @@
 #include "activations.cuh"
 #include "batches.cuh"
 
+// Rows of a batch one after the other.
+__device__ inline void gather(const Batch& batch, int inputs, REAL* rows) {
+    for (int s = blockIdx.x; s < batch.samples; s += gridDim.x) {
+        const long long row = batch.row(s);
+        for (int k = threadIdx.x; k < inputs; k += blockDim.x) {
+            rows[(long long)s * inputs + k] = input_at(batch, row, inputs, k);
+        }
+    }
+}
+
 // Hidden values of a layer from its products, in place.
 __device__ inline void add_bias_and_activate(
     REAL* z, const REAL* b, long long size, int width, int activation) {
@@ -27,28 +37,5 @@ __device__ inline void score_errors(
             loss_kind, own, outputs, batch.t, batch.row(s), REAL(1) / batch.samples,
             errors + (long long)s * outputs, block_memory());
         store_loss(loss, losses + s, flags);
-    }
-}
-
-// Sums of columns. A block has 32 of them at a time, and its threads share out the rows.
-__device__ inline void column_sums(const REAL* rows, int count, int width, REAL* sums) {
-    REAL* shared = (REAL*)block_memory();
-    const int columns = blockDim.x < 32 ? blockDim.x : 32, parts = blockDim.x / columns;
-    const int part = threadIdx.x / columns, own = threadIdx.x % columns;
-    for (int base = blockIdx.x * columns; base < width; base += gridDim.x * columns) {
-        const int j = base + own;
-        const auto row = [&](int s) { return rows[(long long)s * width + j]; };
-        const auto one = [](int) { return REAL(1); };
-        __syncthreads();
-        shared[threadIdx.x] =
-            part < parts && j < width ? dot(part, count, parts, false, row, one) : REAL(0);
-        __syncthreads();
-        if (part == 0 && j < width) {
-            REAL sum = 0;
-            for (int p = 0; p < parts; ++p) {
-                sum += shared[p * columns + own];
-            }
-            sums[j] = sum;
-        }
     }
 }

@@ -17,7 +17,9 @@
     REAL *params, REAL *first_slot, REAL *second_slot, int size, unsigned int *flags
 
 #define MAKE_BATCH const Batch batch = {x, divisor, {t}, order, samples}
-#define MAKE_NET const Net net = {layers, has_bias, activation, loss_kind, sizes}
+#define MAKE_NET                                                                                  \
+    const Net net = {                                                                             \
+        layers, has_bias, activation, loss_kind, in_shared_memory(sizes, layers)}
 #define MAKE_TRACE const Trace trace = {units, values, errors, losses}
 #define MAKE_STATE const State state = {params, first_slot, second_slot, flags}
 #define MAKE_RULE const Rule rule = {optimizer, lr, first, second, eps, corrections}
@@ -88,12 +90,28 @@ __global__ void train(
     }
 }
 
+// The mean loss of each step, from those of its samples.
+__global__ void mean_losses(const double* losses, long long total, int samples, double* means) {
+    for (long long step = blockIdx.x; step * samples < total; step += gridDim.x) {
+        const long long start = step * samples;
+        const int count = total - start < samples ? (int)(total - start) : samples;
+        double sum = 0;
+        for (int s = threadIdx.x; s < count; s += blockDim.x) {
+            sum += losses[start + s] / count;
+        }
+        sum = over_block<Sum>(sum, count, block_memory());
+        if (threadIdx.x == 0) {
+            means[step] = sum;
+        }
+    }
+}
+
 // What differences need of a batch: pre-activations in `errors`, and in `values` what they become,
 // under cross entropy the probabilities.
 __global__ void batch_values(const REAL* params, const unsigned int* flags, NET, BATCH, TRACE) {
     MAKE_NET;
     MAKE_BATCH;
-    const int outputs = sizes[layers];
+    const int outputs = net.sizes[layers];
     for (int s = blockIdx.x; s < samples; s += gridDim.x) {
         const long long place = (long long)s * units;
         REAL* scores = forward(
@@ -133,7 +151,7 @@ __global__ void differences(
 __global__ void evaluate(const REAL* params, const unsigned int* flags, int* hits, NET, BATCH, TRACE) {
     MAKE_NET;
     MAKE_BATCH;
-    const int outputs = sizes[layers];
+    const int outputs = net.sizes[layers];
     REAL* own = values + (long long)blockIdx.x * units;
     for (int s = blockIdx.x; s < samples; s += gridDim.x) {
         const long long row = batch.row(s);
@@ -157,12 +175,9 @@ __global__ void evaluate(const REAL* params, const unsigned int* flags, int* hit
     }
 }
 
-// Rows of a batch one after the other.
 __global__ void gather_rows(int inputs, BATCH, REAL* rows) {
     MAKE_BATCH;
-    FOR_EACH(i, (long long)samples * inputs) {
-        rows[i] = input_at(batch, batch.row((int)(i / inputs)), inputs, (int)(i % inputs));
-    }
+    gather(batch, inputs, rows);
 }
 
 __global__ void hidden_values(REAL* z, const REAL* b, long long count, int width, int activation) {
@@ -180,10 +195,6 @@ __global__ void hidden_errors(REAL* errors, const REAL* values, long long count,
     FOR_EACH(i, count) {
         errors[i] *= slope(activation, values[i]);
     }
-}
-
-__global__ void bias_gradient(const REAL* errors, int samples, int width, REAL* gradient) {
-    column_sums(errors, samples, width, gradient);
 }
 
 // Nothing is updated once a loss was not finite.
