@@ -41,8 +41,8 @@ SANITIZERS = ("memcheck", "racecheck", "synccheck")
 # Lines of a failed stage that are shown.
 LAST_LINES = 20
 
-# Training in all ways of the engine, and differences; arrays are allocations of their own, so that the
-# sanitizer sees their ends.
+# Training in all ways of the engine, and differences. Arrays are allocations of their own, so that
+# the sanitizer sees their ends.
 EPOCH = """
 import accelnn, cupy
 from accelnn.backends.cupy import engine
