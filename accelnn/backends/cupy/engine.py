@@ -109,8 +109,10 @@ class CupyEngine(Engine):
         """See `Engine.numerical_gradient`."""
         if self.dtype != "float64":
             return super().numerical_gradient(params, x, t, method=method, step=step)
-        samples, out = x.shape[0], self.backend.zeros(self.spec.size, self.dtype)
-        most = max(1, DIFFERENCE_UNITS // self._units)
+        samples, most = x.shape[0], max(1, DIFFERENCE_UNITS // self._units)
+        if samples <= most:
+            return self._differences(params, x, t, method, step)
+        out = self.backend.zeros(self.spec.size, self.dtype)
         for start in range(0, samples, most):
             piece = slice(start, min(start + most, samples))
             gradient = self._differences(params, x[piece], t[piece], method, step)

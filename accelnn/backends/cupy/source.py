@@ -32,6 +32,7 @@ KERNELS = (
 MOST_LAYERS = 255
 
 REALS = {"float32": "float", "float64": "double"}
+COMMENT = re.compile(r"^ *//.*\n| *//.*", re.MULTILINE)
 INCLUDE = re.compile(r'^#include "([\w.]+)"\n', re.MULTILINE)
 
 
@@ -78,7 +79,10 @@ def shared_bytes(threads: int) -> int:
 
 @cache
 def kernel_source() -> str:
-    """Return one text: the cache of compiled kernels sees no change of a file that it includes."""
+    """Return one text: the cache of compiled kernels sees no change of a file that it includes.
+
+    It is without comments, which have letters that CuPy cannot write to a file everywhere.
+    """
     folder = files("accelnn.backends.cupy") / "kernels"
     included: set[str] = set()
 
@@ -88,4 +92,4 @@ def kernel_source() -> str:
         included.add(name)
         return INCLUDE.sub(lambda match: text(match[1]), (folder / name).read_text("utf-8"))
 
-    return text("training.cu").replace("#pragma once\n", "")
+    return COMMENT.sub("", text("training.cu").replace("#pragma once\n", ""))

@@ -287,6 +287,8 @@ class StandIn(ModuleType):
     def forget(self) -> None:
         """Return to what a device is at first."""
         self.events: list[Any] = []
+        # Of every launch, captured ones too: its name, and where the arrays lie that it was given.
+        self.buffers: list[tuple[str, list[int]]] = []
         Stream.log = self.events
         self.grid = 2, 3
         MEMORY.forget()
@@ -384,6 +386,8 @@ class RawKernel:
         launch = Launch(self.name, grid[0], block[0], self.is_cooperative, device, stream)
         blocks, threads = np.minimum((grid[0], block[0]), self.cupy.grid)
         hosts = _host(arguments)
+        addresses = [x.ctypes.data for x in hosts if isinstance(x, np.ndarray)]
+        self.cupy.buffers.append((self.name, addresses))
 
         def run() -> None:
             self.library(self.name, int(blocks), int(threads), hosts)

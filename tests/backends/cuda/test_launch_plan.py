@@ -103,6 +103,31 @@ def test_a_graph_is_captured_once_and_replayed(log, device, without_cooperative_
     assert "graph" in net.engine.describe()
 
 
+def test_steps_of_a_graph_share_all_buffers_but_those_of_their_batch(
+    log, device, without_cooperative_launch
+):
+    del without_cooperative_launch
+    _fit(device, samples=320)
+    assert any(isinstance(event, Capture) for event in log)
+    captured = [places for name, places in device.xp.buffers if name == "batch_errors"]
+    params, flags, sizes, x, t, order, values, errors, losses = captured[0]
+    # Ten samples of a step: their rows, and a loss of each.
+    assert captured == [
+        [params, flags, sizes, x, t, order + 80 * i, values, errors, losses + 80 * i]
+        for i in range(32)
+    ]
+
+
+def test_epochs_share_what_they_write_to(log, device):
+    _fit(device, epochs=3)
+    assert log
+    first, *others = [places for name, places in device.xp.buffers if name == "train"]
+    for places in others:
+        # Parameters, the place of both slots that SGD has not, flags; and the trace.
+        assert places[:4] == first[:4]
+        assert places[-3:-1] == first[-3:-1]
+
+
 def test_another_batch_size_is_another_graph(log, device, without_cooperative_launch):
     del without_cooperative_launch
     net = accelnn.MLP([6, 5, 3], rng=0, backend=device)
