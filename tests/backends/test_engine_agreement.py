@@ -279,7 +279,7 @@ def _samples(seed=7):
 
 
 def test_a_loss_that_is_not_finite_ends_a_call_before_its_update(training_backend):
-    """Later batches have finite losses, and the next call trains on."""
+    """Later batches have finite losses, and the next call trains on, with the same data."""
     x, t = _samples()
     found = []
     for backend in map(accelnn.get_backend, (training_backend, "numpy")):
@@ -292,8 +292,7 @@ def test_a_loss_that_is_not_finite_ends_a_call_before_its_update(training_backen
         assert np.isnan(stopped[-1])
         assert state.step == 3
         reached = _host(state.params).copy(), _host(state.slots[1]).copy()
-        data = accelnn.prepare(x, t, backend=backend, dtype="float64")
-        losses = engine.train(state, data, np.arange(40), 4)
+        losses = engine.train(state, data, np.delete(np.arange(40), 13), 4)
         assert state.step == 13
         found.append([stopped[:-1], *reached, losses, _host(state.params), _host(state.slots[1])])
     _assert_all_close(*found)
