@@ -118,7 +118,7 @@ class Rows(NamedTuple):
 
 
 def device_dataset(backend: CupyBackend, x: Array, t: Array, dtype: str, *, copy: bool) -> Dataset:
-    """Keep samples as bytes if that gives them back to the bit, else as they are."""
+    """Keep samples as bytes if that gives equal numbers back, else as they are."""
     t = kernel_targets(backend, t, copy=copy)
     for divisor in DIVISORS:
         pixels = _pixels(backend, x, divisor)
