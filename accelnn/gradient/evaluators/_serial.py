@@ -39,7 +39,11 @@ class Serial(Evaluator):
 
 def _places(columns: np.ndarray, shape: tuple[int, ...]) -> list[list[tuple[int, ...]]]:
     """Return the index of each coordinate, row by row."""
-    axes = [axis.tolist() for axis in np.unravel_index(columns, shape)] if shape else []
-    if not axes:
+    if not shape:
         return [[()] * columns.shape[1]] * columns.shape[0]
-    return [list(zip(*row, strict=True)) for row in zip(*axes, strict=True)]
+    # Flat, because an index of shape (n, 1) with n > 8,192 comes out wrong in NumPy 2.3 and 2.4:
+    # https://github.com/numpy/numpy/issues/31980
+    axes = np.unravel_index(columns.ravel(), shape)
+    flat = list(zip(*(axis.tolist() for axis in axes), strict=True))
+    together = columns.shape[1]
+    return [flat[i : i + together] for i in range(0, len(flat), together)]
