@@ -47,6 +47,8 @@ MOST_SECONDS = 40
 REPEATS = 3
 # Seconds without an answer, after which a contestant is ended.
 PATIENCE = 60.0
+# Seconds of a repeat, which is many thousand steps even then.
+BUDGET = 0.6
 # The peers that may be the best one, which of torch is a recorded graph.
 BEST = ("accelnn cupy", "torch CUDA graph", "JAX scan")
 
@@ -199,8 +201,7 @@ def _part(part: str) -> list[Case]:
         "784-256-128-10, batch 100",
         "784-50-10, batch 10,000",
     )
-    whole = _cases(group="gpu-whole-run")
-    return [*_cases(others, BEST), *(replace(case, few=0, many=1, budget=5.0) for case in whole)]
+    return [*_cases(others, BEST), *_cases(group="gpu-whole-run")]
 
 
 def _cases(
@@ -208,7 +209,7 @@ def _cases(
 ) -> list[Case]:
     planned = {case.name: case for case in plan(full=False, only=[group], data=digits())}
     return [
-        replace(planned[name], contestants=contestants or planned[name].contestants)
+        replace(planned[name], contestants=contestants or planned[name].contestants, budget=BUDGET)
         for name in names or planned
         if name in planned
     ]
