@@ -200,12 +200,21 @@ def test_what_is_missing_hides_nothing(script, outcomes, gpu_report):
     broken = outcomes | {"headline": script.Outcome(1, "Error: no device\n")}
     assert tuple(script.rows(broken, None)[-1]) == ("times", "Error: no device", "measured", False)
 
+    # An interruption leaves times without facts.
+    gpu_report.measurements[-1].facts.clear()
+    lines = script.rows(outcomes, gpu_report)
+    assert [line.value for line in lines[-2:]] == ["200 µs", "not measured"]
+
     peers = [m for m in gpu_report.measurements if m.contestant != "accelnn cupy"]
     gpu_report.measurements[:] = peers
     lines = script.rows(outcomes, gpu_report)
     assert [line.value for line in lines[3:5]] == ["not measured", "not measured"]
     assert [line.met for line in lines[3:5]] == [False, False]
     assert len(lines) == 9
+
+    gpu_report.measurements.clear()
+    step, ratio, gradient, _ = script.rows(outcomes, gpu_report)[3:]
+    assert [line.met for line in (step, ratio, gradient)] == [False, False, False]
 
 
 def test_the_report_is_written_as_far_as_it_goes(script, outcomes, gpu_report, tmp_path):
