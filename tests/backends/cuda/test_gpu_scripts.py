@@ -40,6 +40,7 @@ def samples():
     return x[:66, 200:220].copy(), t[:66]
 
 
+@pytest.mark.slow
 def test_the_breakdown_times_every_part_of_a_step(load, samples, tmp_path, monkeypatch):
     script = load("gpu_breakdown")
     monkeypatch.setattr(script, "REPEATS", 1)
@@ -79,6 +80,7 @@ def test_a_part_that_fails_is_named_and_the_others_go_on(load, samples, tmp_path
     assert any(entry["what"] == "net.loss of a batch" for entry in notes.content["found"])
 
 
+@pytest.mark.slow
 def test_the_check_launches_every_kernel_and_finds_a_wrong_one(load, cupy, monkeypatch):
     script = load("gpu_stage")
     for module, name in (
