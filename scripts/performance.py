@@ -11,6 +11,11 @@ A run of an hour may be made in parts, of which one report is made::
     accelnn bench --full --only gradient --only scaling --json gradients.json
     python scripts/performance.py --merge training.json gradients.json
 
+Runs of ``--gpu`` may be of another machine, and join the run that is there; what it had of a GPU is
+replaced, and the tables name the card::
+
+    python scripts/performance.py --merge docs/performance.json times.json
+
 In the documents, a table stands between two comments, of which the first names it::
 
     <!-- table: headline -->
@@ -71,6 +76,15 @@ def _row(cells: Sequence[str]) -> str:
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |\n"
 
 
+def merged(parts: Sequence[Report]) -> Report:
+    """Return one report of parts; those of a GPU, together, may be of another machine."""
+    on_gpu = [part for part in parts if "GPU" in part.machine]
+    on_cpu = [part for part in parts if "GPU" not in part.machine]
+    if not on_gpu or not on_cpu:
+        return Report.merged(parts)
+    return Report.merged(on_cpu).with_gpu(Report.merged(on_gpu))
+
+
 def main() -> None:
     """Read the command line, then write or check."""
     parser = argparse.ArgumentParser(description="Write tables of measurements into documents.")
@@ -82,7 +96,10 @@ def main() -> None:
     parser.add_argument("--check", action="store_true", help="write nothing, fail on a difference")
     options = parser.parse_args()
     if options.merge:
-        Report.merged([Report.read(part) for part in options.merge]).write(options.json)
+        try:
+            merged([Report.read(part) for part in options.merge]).write(options.json)
+        except ValueError as error:
+            sys.exit(f"--merge: {error}")
     report = Report.read(options.json)
     stale = []
     for document in options.documents:

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from accelnn.bench._contestants import GPU_GROUPS
 from accelnn.bench._task import Task
 
 __all__ = ["FORMAT", "Measurement", "Problem", "Report"]
@@ -91,12 +92,20 @@ class Report:
         In the order of the plan.
     problems : list of Problem
         Who was skipped or failed.
+    gpu_machine : dict
+        As `machine`, of the groups of a GPU where they were measured on another one.
     """
 
     machine: dict[str, str]
     settings: dict[str, Any]
     measurements: list[Measurement] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
+    gpu_machine: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def gpu(self) -> str | None:
+        """The name of the GPU, if there is one."""
+        return self.machine.get("GPU") or self.gpu_machine.get("GPU")
 
     def of(self, group: str, case: str | None = None) -> list[Measurement]:
         """Return the measurements of a group, or of one case of it."""
@@ -114,6 +123,8 @@ class Report:
     def write(self, path: Path) -> None:
         """Write everything, medians and spread beside the times they come from, as JSON."""
         content = {"format": FORMAT, **asdict(self)}
+        if not self.gpu_machine:
+            del content["gpu_machine"]
         for entry, m in zip(content["measurements"], self.measurements, strict=True):
             entry |= {"median": m.median, "spread": m.spread}
         # Whole or not at all: a report that is there is not lost to an interruption.
@@ -150,7 +161,22 @@ class Report:
             msg = "these runs cannot be one: some times were taken in two of them"
             raise ValueError(msg)
         problems = [problem for report in reports for problem in report.problems]
-        return cls(machine, first.settings, measurements, problems)
+        on_gpu = next((report.gpu_machine for report in reports if report.gpu_machine), {})
+        return cls(machine, first.settings, measurements, problems, on_gpu)
+
+    def with_gpu(self, other: Report) -> Report:
+        """Return this run with the groups of a GPU as another run has them, on its machine.
+
+        Those that this run had are gone: they were measured by an earlier version, or elsewhere.
+        """
+        described = dict(other.machine)
+        described["most threads tried"] = str(other.settings["threads"])
+        described["repeats"] = str(other.settings["repeats"])
+        kept = [entry for entry in self.measurements if entry.group not in GPU_GROUPS]
+        taken = [entry for entry in other.measurements if entry.group in GPU_GROUPS]
+        problems = [entry for entry in self.problems if entry.group not in GPU_GROUPS]
+        problems += [entry for entry in other.problems if entry.group in GPU_GROUPS]
+        return Report(self.machine, self.settings, kept + taken, problems, described)
 
     @classmethod
     def read(cls, path: Path) -> Report:
@@ -171,4 +197,5 @@ class Report:
             task = Task(**entry.pop("task"))
             measurements.append(Measurement(**entry, task=task))
         problems = [Problem(**entry) for entry in content["problems"]]
-        return cls(content["machine"], content["settings"], measurements, problems)
+        machines = content["machine"], content.get("gpu_machine", {})
+        return cls(machines[0], content["settings"], measurements, problems, machines[1])

@@ -10,6 +10,7 @@ from accelnn._processors import usable_processors
 from accelnn.bench._machine import describe_machine
 from accelnn.bench._plan import Case
 from accelnn.bench._results import Measurement, Problem, Report
+from accelnn.bench._tables import duration
 from accelnn.bench._workers import MissingPeer, Worker, WorkerError
 
 __all__ = ["run", "turns"]
@@ -45,7 +46,8 @@ def run(
     progress : callable
         ``progress(n, note)`` is called as `n` more of the `turns` are done.
     keep : callable
-        ``keep(report)`` is called after every case, so that an interruption loses one case only.
+        ``keep(report)`` is called after every case, and when an interruption ends one: the times
+        taken until then are in the report.
 
     Returns
     -------
@@ -66,10 +68,15 @@ def run(
     for case in cases:
         with ExitStack() as stack:
             race = _Race(case, report, _runners(case, most, timeout, stack), progress)
-            race.prepare()
-            for number in range(repeats):
-                race.repeat(number)
-            race.finish()
+            try:
+                race.prepare()
+                for number in range(repeats):
+                    race.repeat(number)
+                race.finish()
+            except KeyboardInterrupt:
+                race.stop()
+                keep(report)
+                raise
         keep(report)
     return report
 
@@ -123,31 +130,48 @@ class _Race:
             with self.turn(runner):
                 time.sleep(PAUSE)
                 runner.seconds.append(runner.worker.ask("repeat")["seconds"])
+            if runner in self.runners:
+                self.progress(0, f"{self.note(runner)}: {duration(runner.seconds[-1])}")
 
     def finish(self) -> None:
         """Report the times and facts of who has come to the end."""
-        case = self.case
-        for runner in list(self.runners):
+        while self.runners:
+            runner = self.runners[0]
             with self.turn(runner, 0):
-                facts = runner.facts | runner.worker.ask("facts")
-                self.report.measurements.append(
-                    Measurement(
-                        case.group,
-                        case.name,
-                        runner.contestant,
-                        runner.threads,
-                        case.task,
-                        runner.seconds,
-                        facts,
-                    )
-                )
+                self.take_down(runner, runner.worker.ask("facts"))
+
+    def stop(self) -> None:
+        """Report the times that there are, without the facts, which would have to be waited for."""
+        for runner in list(self.runners):
+            if runner.seconds:
+                self.take_down(runner, {})
+
+    def take_down(self, runner: _Runner, facts: dict[str, Any]) -> None:
+        """Report what was measured of a contestant, once."""
+        case = self.case
+        self.runners.remove(runner)
+        self.report.measurements.append(
+            Measurement(
+                case.group,
+                case.name,
+                runner.contestant,
+                runner.threads,
+                case.task,
+                runner.seconds,
+                runner.facts | facts,
+            )
+        )
+
+    def note(self, runner: _Runner) -> str:
+        """Say in words who does what."""
+        threads = f"{runner.threads} thread{'s' * (runner.threads > 1)}"
+        return f"{self.case.group}, {self.case.name}: {runner.contestant}, {threads}"
 
     @contextmanager
     def turn(self, runner: _Runner, steps: int = 1) -> Iterator[None]:
         """Say whose turn it is; if it fails, that is a problem of this contestant only."""
         case = self.case
-        threads = f"{runner.threads} thread{'s' * (runner.threads > 1)}"
-        note = f"{case.group}, {case.name}: {runner.contestant}, {threads}"
+        note = self.note(runner)
         self.progress(0, note)
         try:
             yield

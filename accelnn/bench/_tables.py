@@ -56,6 +56,11 @@ def _machine(report: Report) -> Table | None:
     return Table("Measured on", ("", ""), rows, labels=2)
 
 
+def _gpu_machine(report: Report) -> Table | None:
+    rows = [list(item) for item in report.gpu_machine.items()]
+    return Table("Measured on, with a GPU", ("", ""), rows, labels=2) if rows else None
+
+
 def _comparison(
     title: str, group: str, unit: str, case: str | None = None
 ) -> Callable[[Report], Table | None]:
@@ -85,7 +90,7 @@ def _comparison(
             ]
             for m in measured
         ]
-        where = f", on {report.machine['GPU']}" if group in GPU_GROUPS else ""
+        where = f", on {report.gpu}" if group in GPU_GROUPS else ""
         columns += [_FACTS[fact][0] for fact in facts]
         return Table(f"{title}{where}", columns, rows, labels=1 + several)
 
@@ -281,6 +286,7 @@ def _problems(report: Report) -> Table | None:
 
 TABLES: dict[str, Callable[[Report], Table | None]] = {
     "machine": _machine,
+    "gpu-machine": _gpu_machine,
     "headline": _comparison(
         f"Time per training step of {HEADLINE}, the gather of the batch included",
         "training",

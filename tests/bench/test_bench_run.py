@@ -61,6 +61,25 @@ def test_a_report_is_kept_after_every_case(gradient_case):
     assert len(report.measurements) == 2
 
 
+def test_an_interruption_keeps_the_times_taken_until_then(gradient_case):
+    kept, told = [], []
+
+    def interrupt(_steps, note):
+        told.append(note)
+        if "NumPy loop" in note and note.endswith("s") and note.count(":") > 1:
+            raise KeyboardInterrupt
+
+    names = ("NumPy analytic", "NumPy loop", "accelnn numpy")
+    case = replace(gradient_case, contestants=names)
+    with pytest.raises(KeyboardInterrupt):
+        run([case], repeats=2, threads=1, progress=interrupt, keep=kept.append)
+    (report,) = kept
+    assert [m.contestant for m in report.measurements] == ["NumPy analytic", "NumPy loop"]
+    assert [len(m.seconds) for m in report.measurements] == [1, 1]
+    assert "few" in report.measurements[0].facts
+    assert any(note.startswith("gradient, small: NumPy analytic, 1 thread: ") for note in told)
+
+
 def test_gradients_are_compared_with_backpropagation(gradient_case):
     report = run([gradient_case], repeats=1, threads=1)
     assert report.problems == []

@@ -158,6 +158,36 @@ def test_a_run_may_be_made_of_parts(report, tmp_path):
     assert Report.read(whole).measurements == report.measurements
 
 
+@needs_checkout
+def test_a_run_on_a_card_joins_that_of_another_machine(report, gpu_report, tmp_path):
+    document, whole = tmp_path / "page.md", tmp_path / "whole.json"
+    names = ("machine", "headline", "gpu-machine", "gpu-training", "gpu-gradient")
+    document.write_text("".join(f"<!-- table: {name} -->\n<!-- end -->\n" for name in names))
+    report.write(whole)
+    gpu_report.write(tmp_path / "times.json")
+    # The second time, the card's times are measured anew.
+    for _ in range(2):
+        done = script("--json", whole, document, "--merge", whole, tmp_path / "times.json")
+        assert done.returncode == 0, done.stderr
+        found = Report.read(whole)
+        assert found.measurements == report.measurements + gpu_report.measurements
+        assert found.machine == report.machine
+        assert found.settings == report.settings
+        assert found.gpu_machine == gpu_report.machine | {"most threads tried": "2", "repeats": "1"}
+        done = script("--json", whole, document, "--check")
+        assert done.returncode == 0, done.stderr
+    text = document.read_text()
+    assert "| GPU | A card |" in text
+    assert "the gather of the batch included, on A card**" in text
+    assert "an abacus" in text
+
+    other = tmp_path / "other.json"
+    replace(gpu_report, machine={"GPU": "Another", "data": "digits"}).write(other)
+    done = script("--json", whole, document, "--merge", whole, tmp_path / "times.json", other)
+    assert done.returncode == 1
+    assert done.stderr.strip() == "--merge: these runs cannot be one: they differ in ['GPU']"
+
+
 def test_only_what_was_measured_alike_is_one_run(report):
     other = replace(report, machine=report.machine | {"python": "3.12.1"})
     with pytest.raises(ValueError, match=r"they differ in \['python'\]"):

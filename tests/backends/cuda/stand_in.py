@@ -6,6 +6,7 @@ device is recorded.
 """
 
 import threading
+import time
 import weakref
 from collections.abc import Iterator
 from importlib.machinery import ModuleSpec
@@ -261,6 +262,16 @@ class Graph:
             launch()
 
 
+class Event:
+    """A moment, of a device that is never behind the host."""
+
+    def record(self) -> None:
+        self.moment = time.perf_counter()
+
+    def synchronize(self) -> None:
+        """Have nothing to wait for."""
+
+
 class StandIn(ModuleType):
     """The module itself; what it does not have, NumPy has."""
 
@@ -278,7 +289,10 @@ class StandIn(ModuleType):
         memory = SimpleNamespace(OutOfMemoryError=OutOfMemoryError)
         self.cuda = SimpleNamespace(
             Device=Device,
+            Event=Event,
             Stream=Stream,
+            get_elapsed_time=lambda start, end: (end.moment - start.moment) * 1e3,
+            set_allocator=lambda _allocator: None,
             get_current_stream=lambda: Stream.current[-1] if Stream.current else Stream(),
             runtime=runtime,
             memory=memory,
