@@ -10,7 +10,8 @@ __all__ = ["ARCHITECTURES", "Compiled", "compile_kernels"]
 # Turing, Ampere (A100, RTX 30), Ada, Hopper, Blackwell (B200, RTX 50).
 ARCHITECTURES = (75, 80, 86, 90, 100, 120)
 ENTRY = re.compile(
-    r"Compiling entry function '(\w+)'.*?(\d+) bytes spill stores, (\d+) bytes spill loads"
+    r"Compiling entry function '(\w+)'.*?(\d+) bytes stack frame, (\d+) bytes spill stores, "
+    r"(\d+) bytes spill loads"
     r".*?Used (\d+) registers",
     re.DOTALL,
 )
@@ -27,11 +28,14 @@ class Compiled(NamedTuple):
         Of each thread.
     spilled : int
         Bytes of each thread that found no register.
+    stack : int
+        Bytes of each thread's arrays that are no registers, spilled ones included.
     """
 
     name: str
     registers: int
     spilled: int
+    stack: int
 
 
 def compile_kernels(source: str, options: tuple[str, ...], architecture: int) -> list[Compiled]:
@@ -62,6 +66,6 @@ def compile_kernels(source: str, options: tuple[str, ...], architecture: int) ->
     finally:
         nvrtc.destroyProgram(program)
     return [
-        Compiled(name, int(registers), int(stores) + int(loads))
-        for name, stores, loads, registers in ENTRY.findall(log)
+        Compiled(name, int(registers), int(stores) + int(loads), int(stack))
+        for name, stack, stores, loads, registers in ENTRY.findall(log)
     ]

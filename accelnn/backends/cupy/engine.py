@@ -14,12 +14,16 @@ from accelnn.backends._rules import rule_numbers
 from accelnn.backends._spec import NetSpec
 from accelnn.backends.cupy.dataset import NULL, Rows
 from accelnn.backends.cupy.launch import FLAGS, Kernels, device_attributes, kernels_of
-from accelnn.backends.cupy.training import OneLaunch, Products, Replayed, Training
+from accelnn.backends.cupy.resident import THREADS, Layout, layout_of
+from accelnn.backends.cupy.source import Variant
+from accelnn.backends.cupy.training import OneLaunch, Products, Replayed, Resident, Training
 
 if TYPE_CHECKING:
     from accelnn.backends.cupy.backend import CupyBackend
 
 __all__ = ["ACTIVATIONS", "LOSSES", "MOST_PARAMETERS", "CupyEngine"]
+
+Way = OneLaunch | Products | Replayed | Resident
 
 # Names in the order of the kernels' own numbers.
 ACTIVATIONS = ("sigmoid", "tanh", "relu", "identity")
@@ -64,11 +68,14 @@ class CupyEngine(Engine):
 
     def describe(self, batch: int = 100) -> str:
         """See `Engine.describe`."""
+        usual = Variant(self.dtype, has_pixels=True, has_labels=True)
+        is_kept = self._layout(batch, usual, slots=0) is not None
         return {
+            Resident: "resident: all steps of an epoch in one kernel that keeps the net",
             OneLaunch: "one launch: all steps of an epoch in one persistent cooperative kernel",
             Replayed: "graph: two kernels a step, captured as a CUDA graph and replayed",
             Products: "products: cuBLAS, and fused kernels for what lies between products",
-        }[self._way(batch)]
+        }[Resident if is_kept else self._way(batch)]
 
     def loss(self, params: Array, x: Array, t: Array) -> Array:
         """See `Engine.loss`."""
@@ -172,6 +179,22 @@ class CupyEngine(Engine):
             return Products
         return OneLaunch if device_attributes(self.backend)["CooperativeLaunch"] else Replayed
 
+    def _layout(self, batch: int, variant: Variant, slots: int) -> Layout | None:
+        """Return how a net is laid out that the device keeps, or None if it does not fit."""
+        attributes = device_attributes(self.backend)
+        if not attributes["CooperativeLaunch"]:
+            return None
+        return layout_of(
+            variant,
+            self.spec.sizes,
+            batch,
+            bias=self.spec.bias,
+            slots=slots,
+            processors=attributes["MultiProcessorCount"],
+            shared=attributes["MaxSharedMemoryPerBlockOptin"],
+            threads=THREADS,
+        )
+
     def _is_large(self, samples: int) -> bool:
         return samples * self.spec.size >= LARGE_BATCH or self.spec.size >= LARGE_NET
 
@@ -191,20 +214,24 @@ class CupyEngine(Engine):
 
     def _way_of(
         self, state: TrainingState, data: Dataset, batch: int, most: int, rule: np.ndarray
-    ) -> OneLaunch | Replayed | Products:
+    ) -> Way:
         """Return the way of a run, with its buffers and what it has captured, made once."""
         way = self._ways.get(state)
         if way is None or not way.training.goes_on(state, data, batch, most):
-            way = self._way(most)(Training(self, state, data, batch, most, rule))
+            run = Training(self, state, data, batch, most, rule)
+            layout = self._layout(most, run.rows.variant, len(state.slots))
+            way = self._way(most)(run) if layout is None else Resident(run, layout)
             self._ways[state] = way
         return way
 
-    def _train(self, way: OneLaunch | Replayed | Products, done: int, order: Array) -> np.ndarray:
+    def _train(self, way: Way, done: int, order: Array) -> np.ndarray:
         """Take some steps after those done; return the mean loss of each."""
         run, xp = way.training, self.backend.xp
         steps = -(-order.size // run.batch)
         losses, means = xp.full(order.size, np.nan), xp.empty(steps)
-        self._checked(run.params, run.kernels, run.flags)
+        if not isinstance(way, Resident):
+            # Which multiplies by all inputs, and needs no word that it may pass over some.
+            self._checked(run.params, run.kernels, run.flags)
         way(order, losses, run.corrections(done + 1, steps))
         threads = run.kernels.whole_warps("mean_losses", MEAN_THREADS)
         arguments = (losses, np.int64(order.size), np.int32(min(run.batch, order.size)), means)

@@ -8,16 +8,17 @@ from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any
 
 from accelnn.backends._spec import NetSpec
+from accelnn.backends.cupy.resident import RESIDENT, Layout
 from accelnn.backends.cupy.source import Variant, kernel_source, shared_bytes
 
 if TYPE_CHECKING:
     from accelnn.backends.cupy.backend import CupyBackend
 
-__all__ = ["FLAGS", "TERMS", "Kernels", "device_attributes", "kernels_of"]
+__all__ = ["FLAGS", "TERMS", "Kernels", "device_attributes", "kernels_of", "resident_kernel"]
 
 # Words in which kernels tell each other what has happened.
 FLAGS = 3
-# The only kernel with a barrier of the grid, whose blocks must all be on the device at once.
+# The kernel with a barrier of the grid, whose blocks must all be on the device at once.
 COOPERATIVE = "train"
 WARP = 32
 MOST_THREADS = 1_024
@@ -82,6 +83,20 @@ class Kernels:
 def kernels_of(backend: CupyBackend, variant: Variant) -> Kernels:
     """Return the kernels of a variant, which all engines of a backend share."""
     return Kernels(backend, variant)
+
+
+@cache
+def resident_kernel(backend: CupyBackend, variant: Variant, layout: Layout) -> Any:
+    """Return the kernel that keeps a net laid out in this way, which all nets like it share."""
+    kernel = backend.xp.RawKernel(
+        kernel_source("resident.cu"),
+        RESIDENT,
+        options=(*variant.options, *layout.options),
+        enable_cooperative_groups=True,
+    )
+    # More than a block has unless it asks.
+    kernel.max_dynamic_shared_size_bytes = layout.shared_bytes
+    return kernel
 
 
 @cache

@@ -78,7 +78,7 @@ def shared_bytes(threads: int) -> int:
 
 
 @cache
-def kernel_source() -> str:
+def kernel_source(file: str = "training.cu") -> str:
     """Return one text: the cache of compiled kernels sees no change of a file that it includes.
 
     It is without comments, which have letters that CuPy cannot write to a file everywhere.
@@ -92,4 +92,4 @@ def kernel_source() -> str:
         included.add(name)
         return INCLUDE.sub(lambda match: text(match[1]), (folder / name).read_text("utf-8"))
 
-    return COMMENT.sub("", text("training.cu").replace("#pragma once\n", ""))
+    return COMMENT.sub("", text(file).replace("#pragma once\n", ""))

@@ -17,15 +17,18 @@ from accelnn._typing import Array
 from accelnn.backends._engine import Dataset, TrainingState
 from accelnn.backends._rules import RULES
 from accelnn.backends.cupy.dataset import NULL, Rows
-from accelnn.backends.cupy.launch import FLAGS, TERMS
+from accelnn.backends.cupy.launch import FLAGS, TERMS, resident_kernel
+from accelnn.backends.cupy.resident import Layout
 
 if TYPE_CHECKING:
     from accelnn.backends.cupy.engine import CupyEngine
 
-__all__ = ["OneLaunch", "Products", "Replayed", "Training"]
+__all__ = ["OneLaunch", "Products", "Replayed", "Resident", "Training"]
 
 # Steps that are captured together.
 CAPTURED = 32
+# Numbers by which steps are told apart.
+TAGS = 1 << 31
 
 
 class Training:
@@ -62,9 +65,9 @@ class Training:
         # What a rule has no state for is never touched, but has an address.
         slots = [*state.slots, state.params, state.params][:2]
         self.flags = engine.backend.zeros(FLAGS, np.uint32)
-        self._state = (state.params, *slots, np.int32(engine.spec.size), self.flags)
+        self.state = (state.params, *slots, np.int32(engine.spec.size), self.flags)
         number = RULES.index(type(state.optimizer).__name__)
-        self._rule = (np.int32(number), *map(np.float64, rule))
+        self.rule_numbers = (np.int32(number), *map(np.float64, rule))
         self.values, self.errors = engine.trace(most)
 
     def goes_on(self, state: TrainingState, data: Dataset, batch: int, most: int) -> bool:
@@ -91,11 +94,50 @@ class Training:
 
     def rule(self, corrections: Array) -> tuple[Any, ...]:
         """Return parameters, their state and the rule of their updates, as kernels take them."""
-        return (*self._state, *self._rule, corrections)
+        return (*self.state, *self.rule_numbers, corrections)
 
     def told(self, order: Array, losses: Array, samples: int) -> tuple[Any, ...]:
         """Return the net, a batch, and where its trace goes, as kernels take them."""
         return self.engine.told(self.rows, order, samples, self.values, self.errors, losses)
+
+
+class Resident:
+    """All steps in one launch, whose blocks keep the net and send each other what they find.
+
+    Parameters
+    ----------
+    training : Training
+        The run.
+    layout : Layout
+        Which block keeps what.
+    """
+
+    def __init__(self, training: Training, layout: Layout) -> None:
+        self.training, self._layout = training, layout
+        backend = training.engine.backend
+        self._kernel = resident_kernel(backend, training.rows.variant, layout)
+        self._words = [backend.zeros(size, np.uint64) for size in layout.words]
+        # The tag of the next step; words that are zero are of none.
+        self._tag = 1
+
+    def __call__(self, order: Array, losses: Array, corrections: Array) -> None:
+        """Give every step its update."""
+        run, layout = self.training, self._layout
+        rows = run.rows.x, run.rows.divisor, run.rows.t, order, np.int64(order.size)
+        net = run.engine.activation_number, run.engine.loss_number
+        arguments = (
+            *run.state,
+            *run.rule_numbers,
+            corrections,
+            *rows,
+            *net,
+            losses,
+            np.uint32(self._tag),
+            *self._words,
+        )
+        self._tag = (self._tag + math.ceil(order.size / run.batch)) % TAGS
+        blocks, threads, shared = layout.blocks, layout.threads, layout.shared_bytes
+        self._kernel((blocks,), (threads,), arguments, shared_mem=shared)
 
 
 @dataclass(frozen=True)

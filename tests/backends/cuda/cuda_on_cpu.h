@@ -8,6 +8,7 @@
 #define CUDA_ON_CPU
 #define __global__
 #define __device__
+#define __launch_bounds__(...)
 
 #include <atomic>
 #include <barrier>
@@ -20,6 +21,8 @@
 #include <thread>
 #include <utility>
 #include <vector>
+
+#include <sched.h>
 
 using std::exp;
 using std::expm1;
@@ -38,7 +41,7 @@ struct Index {
 
 struct Block {
     explicit Block(unsigned int threads, std::size_t bytes)
-        : barrier(threads), memory(static_cast<double*>(std::malloc(bytes))) {
+        : barrier(threads), memory(static_cast<double*>(std::malloc(bytes))), lanes(threads) {
         std::memset(memory, 0xff, bytes);
         for (unsigned int first = 0; first < threads; first += 32) {
             const unsigned int left = threads - first;
@@ -49,6 +52,9 @@ struct Block {
     std::barrier<> barrier;
     std::vector<std::unique_ptr<std::barrier<>>> warps;
     double* memory;
+    // What threads show each other: of a warp, and whether one of the block says yes.
+    std::vector<double> lanes;
+    std::atomic<int> any = 0;
 };
 
 inline thread_local Block* own_block;
@@ -79,6 +85,25 @@ inline void __syncthreads() { cuda_on_cpu::own_block->barrier.arrive_and_wait();
 inline void __syncwarp() {
     cuda_on_cpu::own_block->warps[threadIdx.x / 32]->arrive_and_wait();
 }
+inline int __syncthreads_or(int value) {
+    auto& block = *cuda_on_cpu::own_block;
+    block.any |= value;
+    __syncthreads();
+    const int any = block.any;
+    __syncthreads();
+    block.any = 0;
+    __syncthreads();
+    return any;
+}
+template <typename T>
+T __shfl_sync(unsigned int, T value, int lane) {
+    auto& lanes = cuda_on_cpu::own_block->lanes;
+    lanes[threadIdx.x] = value;
+    __syncwarp();
+    const T found = lanes[threadIdx.x / 32 * 32 + lane];
+    __syncwarp();
+    return found;
+}
 inline void __threadfence() { std::atomic_thread_fence(std::memory_order_seq_cst); }
 inline double* block_memory() { return cuda_on_cpu::own_block->memory; }
 
@@ -88,6 +113,15 @@ inline unsigned int atomicAdd(unsigned int* place, unsigned int value) {
 inline unsigned int atomicExch(unsigned int* place, unsigned int value) {
     return __atomic_exchange_n(place, value, __ATOMIC_RELAXED);
 }
+
+// What a word is sent for is seen after it: a processor's caches do not make sure of that by themselves.
+inline unsigned long long load_word(const unsigned long long* place) {
+    return __atomic_load_n(place, __ATOMIC_ACQUIRE);
+}
+inline void store_word(unsigned long long* place, unsigned long long word) {
+    __atomic_store_n(place, word, __ATOMIC_RELEASE);
+}
+inline void look_again() { sched_yield(); }
 
 #ifdef GRID_BARRIER_ELSEWHERE
 // ThreadSanitizer does not know fences, and calls a fenced barrier a race.

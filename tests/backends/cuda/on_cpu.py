@@ -39,11 +39,11 @@ class Kernels:
     def __init__(self, library):
         self.library = ctypes.CDLL(str(library))
 
-    def __call__(self, name, blocks, threads, arguments):
+    def __call__(self, name, blocks, threads, arguments, shared=None):
         """Run a kernel; arrays are written in place, and numbers have NumPy's types."""
         boxes = [np.array([a.ctypes.data if isinstance(a, np.ndarray) else a]) for a in arguments]
         for box, a in zip(boxes, arguments, strict=True):
             assert isinstance(a, np.ndarray) or box.dtype == a.dtype
         pointers = (ctypes.c_void_p * len(boxes))(*(box.ctypes.data for box in boxes))
-        size = ctypes.c_size_t(shared_bytes(threads))
+        size = ctypes.c_size_t(shared_bytes(threads) if shared is None else shared)
         assert self.library.launch(name.encode(), blocks, threads, size, pointers) == 0

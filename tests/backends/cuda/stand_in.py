@@ -18,7 +18,8 @@ import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 from on_cpu import Kernels, build
 
-from accelnn.backends.cupy.source import shared_bytes
+from accelnn.backends.cupy.resident import RESIDENT
+from accelnn.backends.cupy.source import KERNELS, shared_bytes
 
 
 class Launch(NamedTuple):
@@ -306,7 +307,7 @@ class StandIn(ModuleType):
         Stream.log = self.events
         self.grid = 2, 3
         MEMORY.forget()
-        Device.attributes = {"MultiProcessorCount": 4, "CooperativeLaunch": 1}
+        Device.attributes = ATTRIBUTES
 
     def get_default_memory_pool(self) -> Memory:
         return MEMORY
@@ -366,14 +367,24 @@ class StandIn(ModuleType):
     def library(self, source: str, options: tuple[str, ...]) -> Kernels:
         if options not in self.built:
             folder = self.folder / str(len(self.built))
-            self.built[options] = Kernels(build(source, options, folder))
+            names = [RESIDENT] if f"{RESIDENT}(" in source else KERNELS
+            self.built[options] = Kernels(build(source, options, folder, kernels=names))
         return self.built[options]
+
+
+# Without shared memory that a block can ask for, no net is kept on the device.
+ATTRIBUTES = {
+    "MultiProcessorCount": 4,
+    "CooperativeLaunch": 1,
+    "MaxSharedMemoryPerBlockOptin": 0,
+}
 
 
 class RawKernel:
     """A kernel that runs on the processor, with fewer blocks and threads than it is given."""
 
     max_threads_per_block = 896
+    max_dynamic_shared_size_bytes = 48 << 10
 
     def __init__(
         self,
@@ -390,21 +401,26 @@ class RawKernel:
     def __call__(
         self, grid: tuple[int], block: tuple[int], arguments: tuple[Any, ...], *, shared_mem: int
     ) -> None:
-        assert self.is_cooperative == (self.name == "train")
+        assert self.is_cooperative == (self.name in {"train", RESIDENT})
         assert block[0] <= self.max_threads_per_block
-        assert shared_mem == shared_bytes(block[0])
+        # A kernel that is told what it needs is compiled for as many blocks and threads.
+        is_fixed = self.name == RESIDENT
+        assert shared_mem == (
+            self.max_dynamic_shared_size_bytes if is_fixed else shared_bytes(block[0])
+        )
         for argument in arguments:
             _check(argument)
         stream = Stream.current[-1] if Stream.current else None
         device = CURRENT.devices[-1]
         launch = Launch(self.name, grid[0], block[0], self.is_cooperative, device, stream)
-        blocks, threads = np.minimum((grid[0], block[0]), self.cupy.grid)
+        wanted = grid[0], block[0]
+        blocks, threads = wanted if is_fixed else np.minimum(wanted, self.cupy.grid)
         hosts = _host(arguments)
         addresses = [x.ctypes.data for x in hosts if isinstance(x, np.ndarray)]
         self.cupy.buffers.append((self.name, addresses))
 
         def run() -> None:
-            self.library(self.name, int(blocks), int(threads), hosts)
+            self.library(self.name, int(blocks), int(threads), hosts, shared=shared_mem)
 
         captured = stream.captured if stream else None
         if captured is None:

@@ -8,6 +8,7 @@ import pytest
 from accelnn.backends._rules import RULES
 from accelnn.backends.cupy.engine import ACTIVATIONS, LOSSES
 from accelnn.backends.cupy.launch import FLAGS, TERMS
+from accelnn.backends.cupy.resident import RESIDENT, layout_of
 from accelnn.backends.cupy.source import (
     KERNELS,
     MOST_LAYERS,
@@ -24,9 +25,49 @@ from accelnn.testing._nvrtc import ARCHITECTURES, compile_kernels
 def test_all_kernels_compile_and_spill_nothing(variant, architecture):
     found = compile_kernels(kernel_source(), variant.options, architecture)
     assert sorted(kernel.name for kernel in found) == sorted(KERNELS)
-    assert all(kernel.spilled == 0 for kernel in found)
+    assert all(kernel.spilled == kernel.stack == 0 for kernel in found)
     # Two blocks of 256 threads share the 65,536 registers of a multiprocessor.
     assert all(0 < kernel.registers <= 128 for kernel in found)
+
+
+# Multiprocessors of a usual card of each kind, and bytes of shared memory that a block can have.
+CARDS = {
+    75: (40, 65_536),
+    80: (108, 166_912),
+    86: (46, 101_376),
+    90: (132, 232_448),
+    100: (148, 232_448),
+    120: (84, 101_376),
+}
+
+
+@pytest.mark.nvrtc
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize(
+    ("dtype", "is_small", "slots", "sizes", "batch"),
+    [
+        ("float32", True, 0, (784, 50, 10), 100),
+        ("float64", False, 2, (784, 50, 10), 100),
+        ("float32", False, 1, (64, 30, 32), 50),
+        ("float64", True, 2, (64, 30, 32), 50),
+    ],
+)
+def test_the_kernel_that_keeps_a_net_compiles(architecture, dtype, is_small, slots, sizes, batch):
+    """Without a spill, for the layout of a card of that kind."""
+    processors, shared = CARDS[architecture]
+    variant = Variant(dtype, has_pixels=is_small, has_labels=is_small)
+    sizes_of_card = {"processors": processors, "shared": shared}
+    layout = layout_of(variant, sizes, batch, bias=True, slots=slots, **sizes_of_card)
+    if layout is None:
+        # A small card keeps no large net, and least in float64.
+        assert shared < 166_912
+        assert sizes == (784, 50, 10)
+        return
+    assert layout.blocks <= processors
+    options = (*variant.options, *layout.options)
+    (found,) = compile_kernels(kernel_source("resident.cu"), options, architecture)
+    assert found.name == RESIDENT
+    assert found.spilled == found.stack == 0
 
 
 @pytest.mark.nvrtc

@@ -1,136 +1,25 @@
 """Kernels run on the processor, compared with NumPy in float64."""
 
-import itertools
-
 import numpy as np
 import pytest
+from cases import (
+    ACTIVATIONS,
+    LOSSES,
+    OPTIMIZERS,
+    TOLERANCE,
+    Case,
+    assert_trained,
+    rule_of,
+    state_of,
+)
 
 from accelnn.backends.cupy.launch import FLAGS
 from accelnn.backends.cupy.source import Variant
 
 pytestmark = pytest.mark.cuda_on_cpu
 
-ACTIVATIONS = ("sigmoid", "tanh", "relu", "identity")
-LOSSES = ("cross_entropy", "sum_squared_error")
-OPTIMIZERS = ("SGD", "Momentum", "Nesterov", "AdaGrad", "RMSprop", "Adam")
 VARIANTS = list(Variant.all())
 GRIDS = [(1, 1), (3, 33), (4, 64)]
-TOLERANCE = {"float32": 3e-5, "float64": 1e-12}
-ROWS = 100
-
-
-class Case:
-    """A net, a data set of odd values, and what the kernels are told of both."""
-
-    def __init__(self, variant, sizes, batch, activation="sigmoid", loss="cross_entropy", bias=1):
-        self.variant, self.sizes, self.bias = variant, sizes, bias
-        self.activation, self.loss, self.batch = activation, loss, batch
-        draw = np.random.default_rng(0)
-        self.real = np.dtype(variant.dtype).type
-        self.shapes = [(a + bias, b) for a, b in itertools.pairwise(sizes)]
-        size = sum(a * b for a, b in self.shapes)
-        self.params = (draw.normal(size=size) / np.sqrt(max(sizes[:-1]))).astype(self.real)
-        kept = draw.random((ROWS, sizes[0])) < 0.5
-        if variant.has_pixels:
-            self.x = (draw.integers(1, 256, kept.shape) * kept).astype(np.uint8)
-        else:
-            self.x = (draw.normal(size=kept.shape) * kept).astype(self.real)
-        self.divisor = self.real(255 if variant.has_pixels else 1)
-        if variant.has_labels:
-            self.t = draw.integers(0, sizes[-1], ROWS).astype(np.int32)
-        else:
-            self.t = draw.random((ROWS, sizes[-1])).astype(self.real)
-        self.order = draw.permutation(ROWS).astype(np.int64)[:batch]
-
-    @property
-    def net(self):
-        """The arguments that describe the net."""
-        self.widths = np.array(self.sizes, np.int32)
-        numbers = (len(self.sizes) - 1, self.bias, ACTIVATIONS.index(self.activation))
-        return [*map(np.int32, (*numbers, LOSSES.index(self.loss))), self.widths]
-
-    def rows(self, samples):
-        """Return the arguments that describe a batch."""
-        return [self.x, self.divisor, self.t, self.order, np.int32(samples)]
-
-    def told(self, samples, total=None):
-        """Return the arguments that most kernels have; what they write to is poisoned."""
-        units = sum(self.sizes[1:])
-        self.values, self.errors = np.full((2, samples, units), np.nan, self.real)
-        self.losses = np.full(total or samples, np.nan)
-        trace = [np.int32(units), self.values, self.errors, self.losses]
-        return [*self.net, *self.rows(samples), *trace]
-
-    def reference(self, params, order):
-        """Return losses, the gradient of their mean and the scores, in float64."""
-        layers, start = [], 0
-        for shape in self.shapes:
-            stop = start + shape[0] * shape[1]
-            layers.append(params[start:stop].astype(float).reshape(shape))
-            start = stop
-        x = self.x[order].astype(float) / float(self.divisor)
-        inputs, values = [], [x]
-        for i, layer in enumerate(layers):
-            extended = np.hstack([values[-1], np.ones((len(x), 1))]) if self.bias else values[-1]
-            inputs.append(extended)
-            z = extended @ layer
-            values.append(z if i == len(layers) - 1 else _activation(self.activation, z))
-        scores = values[-1]
-        t = np.eye(self.sizes[-1])[self.t[order]] if self.variant.has_labels else self.t[order]
-        t = t.astype(float)
-        if self.loss == "cross_entropy":
-            top = scores.max(axis=1, keepdims=True)
-            logs = top + np.log(np.exp(scores - top).sum(axis=1, keepdims=True))
-            total = t.sum(axis=1, keepdims=True)
-            losses = (total * logs - (t * scores).sum(axis=1, keepdims=True))[:, 0]
-            error = (total * np.exp(scores - logs) - t) / len(x)
-        else:
-            losses = 0.5 * ((scores - t) ** 2).sum(axis=1)
-            error = (scores - t) / len(x)
-        gradient = []
-        for i in reversed(range(len(layers))):
-            gradient.append((inputs[i].T @ error).ravel())
-            if i:
-                back = error @ layers[i][: self.sizes[i]].T
-                error = back * _slope(self.activation, values[i])
-        return losses, np.concatenate(gradient[::-1]), scores
-
-
-def _activation(name, z):
-    return {
-        "sigmoid": lambda z: 1.0 / (1.0 + np.exp(-z)),
-        "tanh": np.tanh,
-        "relu": lambda z: np.maximum(z, 0.0),
-        "identity": lambda z: z,
-    }[name](z)
-
-
-def _slope(name, a):
-    return {
-        "sigmoid": lambda a: a * (1.0 - a),
-        "tanh": lambda a: 1.0 - a**2,
-        "relu": lambda a: (a > 0.0).astype(float),
-        "identity": np.ones_like,
-    }[name](a)
-
-
-def _update(name, params, g, slots, step):
-    """Change parameters by the formulas of torch.optim, at settings that no default hides."""
-    if name == "SGD":
-        return params - 0.1 * g
-    if name in ("Momentum", "Nesterov"):
-        slots[0] = 0.8 * slots[0] + g
-        return params - 0.1 * (g + 0.8 * slots[0] if name == "Nesterov" else slots[0])
-    if name == "AdaGrad":
-        slots[0] = slots[0] + g * g
-        return params - 0.1 * g / (np.sqrt(slots[0]) + 1e-3)
-    if name == "RMSprop":
-        slots[0] = 0.8 * slots[0] + 0.2 * g * g
-        return params - 0.1 * g / (np.sqrt(slots[0]) + 1e-3)
-    slots[0] = 0.8 * slots[0] + 0.2 * g
-    slots[1] = 0.7 * slots[1] + 0.3 * g * g
-    mean, square = slots[0] / (1 - 0.8**step), slots[1] / (1 - 0.7**step)
-    return params - 0.1 * mean / (np.sqrt(square) + 1e-3)
 
 
 def _gradient(kernels, case, blocks, threads):
@@ -182,7 +71,7 @@ def test_training(kernels_for, dtype, optimizer, grid):
     variant = Variant(dtype, has_pixels=True, has_labels=True)
     case = Case(variant, (31, 9, 10), 45)
     found = _train(kernels_for(variant), case, optimizer, grid, batch=7)
-    _assert_trained(case, optimizer, *found)
+    assert_trained(case, optimizer, *found)
 
 
 @pytest.mark.parametrize("grid", GRIDS, ids=str)
@@ -192,7 +81,7 @@ def test_training_by_two_launches_a_step(kernels_for, optimizer, grid):
     case, kernels = Case(variant, (31, 9, 10), 45), kernels_for(variant)
     params, slots, order = case.params.copy(), np.zeros((2, case.params.size)), case.order
     flags = np.zeros(FLAGS, np.uint32)
-    state, rule = _state(params, slots, flags), _rule(optimizer, 7)
+    state, rule = state_of(params, slots, flags), rule_of(optimizer, 7)
     losses = []
     for step, start in enumerate(range(0, 45, 7)):
         case.order = order[start : start + 7]
@@ -201,21 +90,7 @@ def test_training_by_two_launches_a_step(kernels_for, optimizer, grid):
         kernels("batch_update", *grid, [*state, *rule, np.int64(step), *told])
         losses.extend(case.losses)
     case.order = order
-    _assert_trained(case, optimizer, losses, params, slots)
-
-
-def _assert_trained(case, optimizer, losses, params, slots):
-    wanted, expected = case.params.astype(float), []
-    wanted_slots = [np.zeros(wanted.size), np.zeros(wanted.size)]
-    for step, start in enumerate(range(0, 45, 7), start=1):
-        loss, g, _ = case.reference(wanted, case.order[start : start + 7])
-        expected.extend(loss)
-        wanted = _update(optimizer, wanted, g, wanted_slots, step)
-    tolerance = 30.0 * TOLERANCE[case.variant.dtype]
-    np.testing.assert_allclose(losses, expected, rtol=tolerance)
-    np.testing.assert_allclose(params, wanted, atol=tolerance)
-    for found, slot in zip(slots, wanted_slots, strict=True):
-        np.testing.assert_allclose(found, slot, atol=tolerance)
+    assert_trained(case, optimizer, losses, params, slots)
 
 
 def test_training_ends_before_the_update_of_a_loss_that_is_not_finite(kernels_for):
@@ -344,21 +219,10 @@ def _train(kernels, case, optimizer, grid, *, batch):
     total = len(case.order)
     params, slots = case.params.copy(), np.zeros((2, case.params.size), case.real)
     flags = np.zeros(FLAGS, np.uint32)
-    state, rule = _state(params, slots, flags), _rule(optimizer, -(-total // batch))
+    state, rule = state_of(params, slots, flags), rule_of(optimizer, -(-total // batch))
     arguments = [*state, *rule, np.int64(total), *case.told(batch, total)]
     kernels("train", *grid, arguments)
     return case.losses, params, slots
-
-
-def _state(params, slots, flags):
-    return [params, slots[0], slots[1], np.int32(params.size), flags]
-
-
-def _rule(optimizer, steps):
-    k = np.arange(1, steps + 1)
-    corrections = np.stack([0.1 / (1.0 - 0.8**k), np.sqrt(1.0 - 0.7**k)], axis=1)
-    numbers = map(np.float64, (0.1, 0.8, 0.7, 1e-3))
-    return [np.int32(OPTIMIZERS.index(optimizer)), *numbers, np.ascontiguousarray(corrections)]
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -394,7 +258,7 @@ def test_training_notes_that_a_weight_has_overflowed(kernels_for):
     # The output is 1e18, half of its square is a number, and what the weight is moved by is not.
     case.x[case.order], case.params[:] = [4e21, 0.0, 0.0], 2.5e-4
     flags, params = np.zeros(FLAGS, np.uint32), case.params.copy()
-    state, rule = _state(params, np.zeros((2, 8), np.float32), flags), _rule("SGD", 1)
+    state, rule = state_of(params, np.zeros((2, 8), np.float32), flags), rule_of("SGD", 1)
     kernels_for(variant)("train", 2, 7, [*state, *rule, np.int64(1), *case.told(1)])
     assert np.isfinite(case.losses).all()
     assert not np.isfinite(params).all()

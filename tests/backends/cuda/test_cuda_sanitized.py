@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from accelnn.backends.cupy.resident import layout_of
 from accelnn.backends.cupy.source import Variant, kernel_source
 
 pytestmark = pytest.mark.cuda_on_cpu
@@ -18,11 +19,16 @@ FLAGS = {
 VARIANT = Variant("float32", has_pixels=True, has_labels=True)
 
 
-def _build(sanitizer, folder, source=None):
-    text = f'#include "cuda_on_cpu.h"\n{source or kernel_source()}\n#include "one_of_each.cpp"\n'
+LAYOUT = layout_of(
+    VARIANT, (9, 5, 3), 6, bias=True, slots=2, processors=7, shared=100_000, threads=32
+)
+
+
+def _build(sanitizer, folder, source=None, main="one_of_each.cpp", options=()):
+    text = f'#include "cuda_on_cpu.h"\n{source or kernel_source()}\n#include "{main}"\n'
     (folder / "watched.cpp").write_text(text)
     command = ["g++", "-O1", "-g", "-pthread", f"-I{FOLDER}", "-Wno-unknown-pragmas"]
-    command += [*VARIANT.options, "-std=c++20", *FLAGS[sanitizer]]
+    command += [*VARIANT.options, *options, "-std=c++20", *FLAGS[sanitizer]]
     program = folder / "watched"
     subprocess.run([*command, str(folder / "watched.cpp"), "-o", str(program)], check=True)
     return program
@@ -79,5 +85,53 @@ def test_a_planted_race_is_found(what, tmp_path):
     right, wrong, grid = RACES[what]
     assert kernel_source().count(right) == 1
     done = _run(_build("thread", tmp_path, kernel_source().replace(right, wrong)), grid)
+    assert done.returncode != 0
+    assert "data race" in done.stderr
+
+
+def _watch_resident(sanitizer, folder, change=None, missing=0):
+    source = kernel_source("resident.cu")
+    if change is not None:
+        right, wrong = change
+        assert source.count(right) == 1
+        source = source.replace(right, wrong)
+    program = _build(sanitizer, folder, source, "resident.cpp", LAYOUT.options)
+    command = [str(program), str(missing)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+
+
+@pytest.mark.parametrize("sanitizer", FLAGS)
+def test_the_kernel_that_keeps_a_net_is_clean(sanitizer, tmp_path):
+    """Over two launches of three steps, of which the last is short."""
+    done = _watch_resident(sanitizer, tmp_path)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert min(LAYOUT.rows, LAYOUT.columns) > 1
+
+
+def test_an_overrun_of_the_kernel_that_keeps_a_net_is_found(tmp_path):
+    """A block has not the last numbers of what it uses."""
+    done = _watch_resident("address", tmp_path, missing=64)
+    assert done.returncode != 0
+    assert "heap-buffer-overflow" in done.stderr
+
+
+# What is left out of the kernel that keeps a net.
+RESIDENT_RACES = {
+    "a sample's sums are added before they are there": (
+        """            __syncthreads();
+            for (int h = thread; h < HIDDEN; h += THREADS) {""",
+        "            for (int h = thread; h < HIDDEN; h += THREADS) {",
+    ),
+    "weights are updated before their gradients are there": (
+        """        gradients(now, d, sums);
+        __syncthreads();""",
+        "        gradients(now, d, sums);",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", RESIDENT_RACES)
+def test_a_race_of_the_kernel_that_keeps_a_net_is_found(what, tmp_path):
+    done = _watch_resident("thread", tmp_path, RESIDENT_RACES[what])
     assert done.returncode != 0
     assert "data race" in done.stderr

@@ -7,6 +7,7 @@ from stand_in import Capture, Device, Launch, Product, Replay, Transfer
 import accelnn
 from accelnn.backends.cupy import engine as engine_module
 from accelnn.backends.cupy.engine import CupyEngine
+from accelnn.errors import DivergenceWarning
 
 pytestmark = pytest.mark.cuda_on_cpu
 
@@ -16,7 +17,7 @@ PROCESSORS = 132
 @pytest.fixture
 def log(cupy):
     """Return what is asked of a device with as many multiprocessors as an H100 has."""
-    Device.attributes = {"MultiProcessorCount": PROCESSORS, "CooperativeLaunch": 1}
+    Device.attributes = Device.attributes | {"MultiProcessorCount": PROCESSORS}
     return cupy.events
 
 
@@ -29,6 +30,21 @@ def without_cooperative_launch(log):
 @pytest.fixture
 def always_products(monkeypatch):
     monkeypatch.setattr(engine_module, "LARGE_BATCH", 0)
+
+
+@pytest.fixture
+def large_memory(log):
+    """Let a block have as much shared memory as on an H100."""
+    assert log == []
+    Device.attributes = Device.attributes | {"MaxSharedMemoryPerBlockOptin": 232_448}
+
+
+@pytest.fixture
+def small_device(large_memory, monkeypatch):
+    """Have no more threads than a processor can be all of at once."""
+    del large_memory
+    Device.attributes = Device.attributes | {"MultiProcessorCount": 4}
+    monkeypatch.setattr(engine_module, "THREADS", 32)
 
 
 def _digits(samples, inputs=6):
@@ -87,6 +103,52 @@ def test_the_grid_fills_the_device_where_there_is_work_for_it(log, device):
     # 39,760 sums of 13 parts are more than those threads of 132 blocks.
     train = next(event for event in log if _is(event, "train"))
     assert train == Launch("train", PROCESSORS, 896, is_cooperative=True, device=0)
+
+
+def test_a_net_that_fits_is_kept_by_the_kernel(log, device, small_device):
+    del small_device
+    net, history = _fit(device, epochs=2)
+    assert history.steps == 14
+    assert _kernels(log) == ["train_resident", "mean_losses"] * 2
+    train = next(event for event in log if _is(event, "train_resident"))
+    assert train == Launch("train_resident", 4, 32, is_cooperative=True, device=0)
+    assert _copies(log) == [Transfer("device", 8 * 70), Transfer("host", 8 * 7)] * 2
+    assert "resident" in net.engine.describe(10)
+
+
+@pytest.mark.parametrize("optimizer", [accelnn.SGD(0.1), accelnn.Adam(0.01)], ids=repr)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_kept_net_comes_to_what_numpy_comes_to(
+    log, device, small_device, monkeypatch, dtype, optimizer
+):
+    """Batches of which the last is short, in launches that are shorter than an epoch."""
+    del small_device
+    monkeypatch.setattr(engine_module, "CALL_STEPS", 2)
+    assert log == []
+    nets = [accelnn.MLP([6, 5, 3], dtype=dtype, rng=0, backend=b) for b in ("numpy", device)]
+    x, t = _digits(47)
+    options = {"optimizer": optimizer, "batch_size": 10, "epochs": 3, "rng": 0}
+    losses = [accelnn.fit(net, x.astype(dtype), t, **options).loss for net in nets]
+    assert "train_resident" in _kernels(log)
+    tolerance = 100 * np.finfo(dtype).eps
+    np.testing.assert_allclose(losses[1], losses[0], rtol=tolerance)
+    found = device.to_numpy(nets[1].flat)
+    np.testing.assert_allclose(found, nets[0].flat, rtol=0, atol=tolerance)
+
+
+def test_a_kept_net_stops_where_its_loss_is_not_finite(log, device, small_device):
+    del small_device
+    assert log == []
+    x, t = _digits(40)
+    options = {"optimizer": accelnn.SGD(1e30), "batch_size": 10, "epochs": 1, "rng": 0}
+    losses = []
+    for backend in ("numpy", device):
+        net = accelnn.MLP([6, 5, 3], loss="sum_squared_error", rng=0, backend=backend)
+        with np.errstate(all="ignore"), pytest.warns(DivergenceWarning):
+            losses.append(accelnn.fit(net, x, np.eye(3, dtype=np.float32)[t], **options).loss)
+    assert len(losses[0]) == len(losses[1]) < 4
+    assert np.isfinite(losses[1][:-1]).all()
+    assert not np.isfinite(losses[1][-1])
 
 
 def test_a_graph_is_captured_once_and_replayed(log, device, without_cooperative_launch):
@@ -213,6 +275,27 @@ def test_the_way_is_chosen_by_size(log, device, sizes, batch, way):
     assert log == []
     engine = accelnn.MLP(sizes, rng=0, backend=device).engine
     assert isinstance(engine, CupyEngine)
+    assert engine.describe(batch).startswith(way)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "batch", "memory", "way"),
+    [
+        ((784, 50, 10), 100, 232_448, "resident"),
+        ((784, 256, 10), 100, 232_448, "resident"),
+        ((784, 50, 10), 100, 101_376, "resident"),
+        ((784, 50, 10), 1_000, 232_448, "one launch"),
+        ((784, 50, 33), 100, 232_448, "one launch"),
+        ((784, 256, 128, 10), 100, 232_448, "one launch"),
+        ((784, 10), 100, 232_448, "one launch"),
+        ((784, 50, 10), 10_000, 232_448, "products"),
+    ],
+)
+def test_a_net_is_kept_where_it_fits(log, device, large_memory, sizes, batch, memory, way):
+    del large_memory
+    Device.attributes = Device.attributes | {"MaxSharedMemoryPerBlockOptin": memory}
+    assert log == []
+    engine = accelnn.MLP(sizes, rng=0, backend=device).engine
     assert engine.describe(batch).startswith(way)
 
 

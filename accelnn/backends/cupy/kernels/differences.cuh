@@ -53,6 +53,8 @@ __device__ inline double changes_of(
     for (int s = first; s < batch.samples; s += stride) {
         const Sample sample = sample_of(s, batch, trace, net.sizes[net.layers]);
         const REAL input = input_of(at, net, batch, sample);
+        // Unrolled, or else they would not be in registers.
+#pragma unroll
         for (int move = 0; move < 2; ++move) {
             if (!(difference.skips_zeros && input == 0) && difference.weight[move] != 0) {
                 const REAL d = input * (REAL)(difference.sign[move] * difference.step);

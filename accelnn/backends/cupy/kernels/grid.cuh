@@ -8,7 +8,7 @@
 #ifndef CUDA_ON_CPU
 // The block's shared memory: three doubles for each thread, and then the widths of a net's layers.
 __device__ inline double* block_memory() {
-    extern __shared__ double memory[];
+    extern __shared__ __align__(16) double memory[];
     return memory;
 }
 #endif

@@ -1,0 +1,600 @@
+// All steps of a run in one launch, whose blocks keep their parts of a net with one hidden layer.
+//
+// ROW_GROUPS x COLUMN_GROUPS blocks have the first layer: some inputs and some hidden units each, their
+// weights in shared memory from the first step to the last. LAST_BLOCKS blocks have the last layer's
+// parameters. Every sample of a batch has one of the first layer's blocks, its owner. A step is
+//
+// 1. sums over a block's own inputs, of all samples and its own units, to each sample's owner;
+// 2. scores, loss and errors of a sample, to all blocks of its units and to those of the last layer;
+// 3. updates of a block's own weights, and those of the last layer to all owners, for the next step.
+//
+// Nothing waits but for numbers that it needs; exchange.cuh has how they travel. Who sends something
+// again has received what all who read it send after they have read it, so that nothing is overwritten
+// too early. All blocks must be on the device at once, as a cooperative launch makes sure.
+//
+// What is in capitals and not defined here is said when this is compiled: accelnn.backends.cupy.resident.
+
+#include "activations.cuh"
+#include "batches.cuh"
+#include "exchange.cuh"
+#include "optimizers.cuh"
+
+__device__ constexpr int padded(int n) { return (n + 3) / 4 * 4; }
+__device__ constexpr int larger(int a, int b) { return a > b ? a : b; }
+__device__ constexpr int parts(int n, int of) { return (n + of - 1) / of; }
+
+// Inputs come in words of VECTOR neighbours. A block has room for one word more than any has, in which
+// the first group of rows keeps the input of the bias.
+constexpr int INPUT_WORDS = INPUTS / VECTOR, OWN_WORDS = INPUT_WORDS / ROW_GROUPS + 1;
+constexpr int ROWS = VECTOR * OWN_WORDS;
+// A thread's tile of hidden units, and a block's tiles; what is loaded together lies on 16 bytes.
+constexpr int TILES = COLUMNS / TILE, TILE_ROOM = padded(TILE), ROW_ROOM = TILES * TILE_ROOM;
+constexpr int QUADS = parts(SAMPLES, 4);
+// Inputs of the next step wait in registers, where four of them are in one.
+constexpr bool IS_READ_EARLY = VECTOR == 4;
+// Neighbouring rows of samples do not lie in the same banks.
+constexpr int SAMPLE_ROOM = 4 * (QUADS | 1);
+// Threads of the update have so many rows each.
+constexpr int PAIRS = parts(ROWS, 2);
+constexpr int WORKERS = ROW_GROUPS * COLUMN_GROUPS;
+constexpr int MOST_OWN = parts(SAMPLES, WORKERS);
+// Units into the last layer, the bias's among them, and room for the weights of each.
+constexpr int FEEDING = HIDDEN + HAS_BIAS, OUTPUT_ROOM = padded(OUTPUTS) + (padded(OUTPUTS) % 8 ? 0 : 4);
+constexpr int LAST_SIZE = FEEDING * OUTPUTS, FIRST_SIZE = (INPUTS + HAS_BIAS) * HIDDEN;
+constexpr int MOST_LAST = parts(LAST_SIZE, LAST_BLOCKS), MOST_UNITS = (MOST_LAST + OUTPUTS - 2) / OUTPUTS + 1;
+// Of a sample: errors of hidden units, their values, errors of outputs.
+constexpr int SENT = 2 * HIDDEN + OUTPUTS;
+
+// Where things lie in shared memory, in numbers, of a block of the first layer and of the last.
+constexpr int W_SIZE = ROWS * ROW_ROOM;
+constexpr int X = 0, W = X + 2 * ROWS * SAMPLE_ROOM, SUMS = W + (1 + SLOTS) * W_SIZE;
+constexpr int SUMS_SIZE =
+    COLUMNS * larger(FORWARD_PARTS * 4 * QUADS, UPDATE_PARTS * padded(ROWS));
+constexpr int D = SUMS + SUMS_SIZE, LAST = D + 4 * QUADS * ROW_ROOM;
+constexpr int Z = LAST + FEEDING * OUTPUT_ROOM, A = Z + padded(ROW_GROUPS * HIDDEN);
+constexpr int T = A + padded(FEEDING), ROW_NUMBERS = T + padded(MOST_OWN * OUTPUTS);
+constexpr int FIRST_MEMORY = ROW_NUMBERS + 4 * QUADS;
+constexpr int LAST_A = padded(SAMPLES * OUTPUTS), LAST_W = LAST_A + padded(MOST_UNITS * SAMPLES);
+constexpr int LAST_MEMORY = LAST_W + (1 + SLOTS) * padded(MOST_LAST);
+constexpr int MEMORY_BYTES = larger(FIRST_MEMORY, LAST_MEMORY) * (int)sizeof(REAL);
+static_assert(MEMORY_BYTES == SHARED_BYTES, "the plan counts what a block needs");
+static_assert(OUTPUTS <= 32 && THREADS % 32 == 0, "a warp has the outputs of a sample");
+
+struct alignas(16) Quad {
+    REAL x, y, z, w;
+};
+
+__device__ inline Quad quad(const REAL* from) { return *(const Quad*)from; }
+
+// N numbers from a place on 16 bytes, with room up to the next such place.
+template <int N>
+__device__ inline void load(REAL (&to)[N], const REAL* from) {
+#pragma unroll
+    for (int q = 0; q < N / 4; ++q) {
+        const Quad v = quad(from + 4 * q);
+        to[4 * q] = v.x;
+        to[4 * q + 1] = v.y;
+        to[4 * q + 2] = v.z;
+        to[4 * q + 3] = v.w;
+    }
+#pragma unroll
+    for (int i = N / 4 * 4; i < N; ++i) {
+        to[i] = from[i];
+    }
+}
+
+// What a run is told, which is the same in all of its steps.
+struct Run {
+    const INPUT* x;
+    REAL divisor;
+    TARGET t;
+    const long long* order;
+    long long total;
+    int activation, loss;
+
+    __device__ int count(long long step) const {
+        const long long left = total - step * SAMPLES;
+        return left < SAMPLES ? (left > 0 ? (int)left : 0) : SAMPLES;
+    }
+};
+
+// The part of the first layer that a block has.
+struct Part {
+    int column, first_word, words;
+    bool has_bias;
+
+    __device__ explicit Part(int block)
+        : column(block % COLUMN_GROUPS * COLUMNS),
+          first_word(INPUT_WORDS * (block / COLUMN_GROUPS) / ROW_GROUPS),
+          words(INPUT_WORDS * (block / COLUMN_GROUPS + 1) / ROW_GROUPS - first_word),
+          has_bias(HAS_BIAS && block / COLUMN_GROUPS == 0) {}
+
+    // The parameter of a row and a column of the part, or -1 of a filling.
+    __device__ int parameter(int row, int column_of_part) const {
+        const int word = row % OWN_WORDS, j = column + column_of_part;
+        if (j < HIDDEN && word < words) {
+            return ((first_word + word) * VECTOR + row / OWN_WORDS) * HIDDEN + j;
+        }
+        return j < HIDDEN && has_bias && row == OWN_WORDS - 1 ? INPUTS * HIDDEN + j : -1;
+    }
+};
+
+// Where the weight of a row and a column lies.
+__device__ inline int weight_at(int row, int column) {
+    return row * ROW_ROOM + column / TILE * TILE_ROOM + column % TILE;
+}
+
+#if VECTOR == 4
+typedef unsigned int InputWord;
+#else
+typedef INPUT InputWord;
+#endif
+
+// Inputs of the next batch on their way: from memory while the step works, and then to where the last
+// batch but one was, as x[row][sample]. Eight words of four samples are one warp's.
+struct Inputs {
+    static constexpr int ACROSS = parts(OWN_WORDS, 8), TASKS = ACROSS * QUADS;
+    static constexpr int EACH = parts(TASKS, THREADS / 32);
+    InputWord word[EACH];
+
+    __device__ static int task(int n) { return threadIdx.x / 32 + n * (THREADS / 32); }
+    __device__ static int word_of(int task) { return task % ACROSS * 8 + threadIdx.x % 8; }
+    __device__ static int sample_of(int task) {
+        return task / ACROSS * 4 + threadIdx.x % 32 / 8;
+    }
+
+    // A row number below zero is no sample's.
+    __device__ void fetch(const Run& run, const int* row_numbers, const Part& part) {
+#pragma unroll
+        for (int n = 0; n < EACH; ++n) {
+            const int w = word_of(task(n));
+            word[n] = 0;
+            if (task(n) < TASKS && w < part.words && row_numbers[sample_of(task(n))] >= 0) {
+                const long long row = row_numbers[sample_of(task(n))];
+                word[n] = ((const InputWord*)(run.x + row * INPUTS))[part.first_word + w];
+            }
+        }
+    }
+
+    __device__ void spread(REAL* x, const Part& part) const {
+#pragma unroll
+        for (int n = 0; n < EACH; ++n) {
+            const int w = word_of(task(n)), s = sample_of(task(n));
+            if (task(n) < TASKS && w < part.words) {
+#if VECTOR == 4
+#pragma unroll
+                for (int i = 0; i < 4; ++i) {
+                    x[(i * OWN_WORDS + w) * SAMPLE_ROOM + s] = (REAL)(word[n] >> 8 * i & 255u);
+                }
+#else
+                x[w * SAMPLE_ROOM + s] = (REAL)word[n];
+#endif
+            }
+        }
+    }
+};
+
+// Sums over the block's rows of x w, each of so many parts: sums[part][column][sample].
+__device__ inline void forward(const REAL* x, const REAL* w, REAL* sums) {
+    constexpr int EACH = parts(ROWS, FORWARD_PARTS);
+    for (int item = threadIdx.x; item < QUADS * TILES * FORWARD_PARTS; item += THREADS) {
+        const int q = item % QUADS, tile = item / QUADS % TILES, part = item / (QUADS * TILES);
+        const int end = (part + 1) * EACH < ROWS ? (part + 1) * EACH : ROWS;
+        REAL sum[TILE][4] = {};
+#pragma unroll 4
+        for (int k = part * EACH; k < end; ++k) {
+            const Quad v = quad(x + k * SAMPLE_ROOM + 4 * q);
+            REAL weight[TILE];
+            load(weight, w + k * ROW_ROOM + tile * TILE_ROOM);
+#pragma unroll
+            for (int c = 0; c < TILE; ++c) {
+                sum[c][0] += v.x * weight[c];
+                sum[c][1] += v.y * weight[c];
+                sum[c][2] += v.z * weight[c];
+                sum[c][3] += v.w * weight[c];
+            }
+        }
+#pragma unroll
+        for (int c = 0; c < TILE; ++c) {
+            const Quad v = {sum[c][0], sum[c][1], sum[c][2], sum[c][3]};
+            *(Quad*)(sums + ((part * COLUMNS + tile * TILE + c) * QUADS + q) * 4) = v;
+        }
+    }
+}
+
+// Sums over samples of x d, each of so many parts: sums[part][column][row].
+__device__ inline void gradients(const REAL* x, const REAL* d, REAL* sums) {
+    constexpr int EACH = parts(QUADS, UPDATE_PARTS);
+    for (int item = threadIdx.x; item < PAIRS * TILES * UPDATE_PARTS; item += THREADS) {
+        const int own = item % PAIRS, tile = item / PAIRS % TILES, part = item / (PAIRS * TILES);
+        const int end = (part + 1) * EACH < QUADS ? (part + 1) * EACH : QUADS;
+        const int rows[2] = {own, own + PAIRS < ROWS ? own + PAIRS : own};
+        REAL sum[2][TILE] = {};
+#pragma unroll 1
+        for (int q = part * EACH; q < end; ++q) {
+            REAL v[2][4];
+#pragma unroll
+            for (int r = 0; r < 2; ++r) {
+                load(v[r], x + rows[r] * SAMPLE_ROOM + 4 * q);
+            }
+#pragma unroll
+            for (int i = 0; i < 4; ++i) {
+                REAL error[TILE];
+                load(error, d + (4 * q + i) * ROW_ROOM + tile * TILE_ROOM);
+#pragma unroll
+                for (int r = 0; r < 2; ++r) {
+#pragma unroll
+                    for (int c = 0; c < TILE; ++c) {
+                        sum[r][c] += v[r][i] * error[c];
+                    }
+                }
+            }
+        }
+#pragma unroll
+        for (int c = 0; c < TILE; ++c) {
+            REAL* to = sums + (part * COLUMNS + tile * TILE + c) * padded(ROWS);
+            to[rows[0]] = sum[0][c];
+            if (rows[1] != rows[0]) {
+                to[rows[1]] = sum[1][c];
+            }
+        }
+    }
+}
+
+__device__ inline REAL of_lane(REAL value, int lane) {
+    return __shfl_sync(0xffffffffu, value, lane);
+}
+
+// What one warp finds of a sample from its hidden values `a`: its loss, and its errors, each times
+// `scale`, which it sends with the values. Every lane has one output, and a part of its sum.
+__device__ inline void finish_sample(
+    const REAL* a, const REAL* w, const REAL* t, const Run& run, REAL scale, Word* sent, Tag tag,
+    double* place, unsigned int* flags) {
+    constexpr int PARTS = 32 / OUTPUTS;
+    const int lane = threadIdx.x, o = lane % OUTPUTS, part = lane / OUTPUTS;
+    REAL even = 0, odd = 0;
+    if (part < PARTS) {
+        for (int n = part; n < FEEDING; n += 2 * PARTS) {
+            even += a[n] * w[n * OUTPUT_ROOM + o];
+            if (n + PARTS < FEEDING) {
+                odd += a[n + PARTS] * w[(n + PARTS) * OUTPUT_ROOM + o];
+            }
+        }
+    }
+    even += odd;
+    REAL score = 0;
+#pragma unroll
+    for (int p = 0; p < PARTS; ++p) {
+        score += of_lane(even, o + p * OUTPUTS);
+    }
+    REAL error[OUTPUTS], own_error, loss = 0;
+    if (run.loss == CROSS_ENTROPY) {
+        REAL largest = of_lane(score, 0);
+#pragma unroll
+        for (int i = 1; i < OUTPUTS; ++i) {
+            largest = Largest::join(largest, of_lane(score, i));
+        }
+        // Relative to the largest, or else two large numbers would cancel.
+        score -= largest;
+        const REAL power = exp(score), own_along = t[o] == 0 ? REAL(0) : t[o] * score;
+        REAL powers = 0, targets = 0, along = 0;
+#pragma unroll
+        for (int i = 0; i < OUTPUTS; ++i) {
+            error[i] = of_lane(power, i);
+            powers += error[i];
+            targets += t[i];
+            along += of_lane(own_along, i);
+        }
+#pragma unroll
+        for (int i = 0; i < OUTPUTS; ++i) {
+            error[i] = (targets * (error[i] / powers) - t[i]) * scale;
+        }
+        own_error = (targets * (power / powers) - t[o]) * scale;
+        loss = targets * log(powers) - along;
+    } else {
+        const REAL difference = score - t[o];
+#pragma unroll
+        for (int i = 0; i < OUTPUTS; ++i) {
+            error[i] = of_lane(difference, i);
+            loss += REAL(0.5) * error[i] * error[i];
+            error[i] *= scale;
+        }
+        own_error = difference * scale;
+    }
+    if (!isfinite(loss)) {
+        tag = tag.stopped();
+    }
+    for (int h = lane; h < HIDDEN; h += 32) {
+        REAL weights[OUTPUTS], sum = 0;
+        load(weights, w + h * OUTPUT_ROOM);
+#pragma unroll
+        for (int i = 0; i < OUTPUTS; ++i) {
+            sum += weights[i] * error[i];
+        }
+        send(sent, h, sum * slope(run.activation, a[h]), tag);
+        send(sent, HIDDEN + h, a[h], tag);
+    }
+    if (lane < OUTPUTS) {
+        send(sent, 2 * HIDDEN + lane, own_error, tag);
+    }
+    store_loss(loss, place, flags);
+}
+
+// Blocks of the first layer, owners of samples.
+__device__ inline void work(
+    const State& state, const Rule& rule, const Run& run, double* losses, unsigned int first_tag,
+    Word* sums_sent, Word* samples_sent, Word* weights_sent) {
+    REAL* shared = (REAL*)block_memory();
+    REAL *x = shared + X, *w = shared + W, *sums = shared + SUMS, *d = shared + D;
+    REAL *last = shared + LAST, *z = shared + Z, *a = shared + A, *t = shared + T;
+    int* row_numbers = (int*)(shared + ROW_NUMBERS);
+    const int block = blockIdx.x, thread = threadIdx.x;
+    const Part part(block);
+    const REAL reciprocal = 1 / run.divisor;
+    const State own = {w, SLOTS > 0 ? w + W_SIZE : w, SLOTS > 1 ? w + 2 * W_SIZE : w, state.flags};
+    REAL* const kept[] = {state.params, state.first_slot, state.second_slot};
+    // Sample `s` of a step is that of block s modulo WORKERS.
+    const auto row_of = [&](long long step, int s) {
+        return s < run.count(step) ? (int)run.order[step * SAMPLES + s] : -1;
+    };
+    const auto target_of = [&](int i) {
+        const int s = block + i / OUTPUTS * WORKERS, row = s < SAMPLES ? row_numbers[s] : -1;
+        return row < 0 ? REAL(0) : run.t.at(row, OUTPUTS, i % OUTPUTS);
+    };
+
+    for (int i = thread; i < (1 + SLOTS) * W_SIZE; i += THREADS) {
+        w[i] = 0;
+    }
+    for (int i = thread; i < 4 * QUADS * ROW_ROOM; i += THREADS) {
+        d[i] = 0;
+    }
+    for (int i = thread; i < 2 * ROWS * SAMPLE_ROOM; i += THREADS) {
+        const int row = i / SAMPLE_ROOM % ROWS;
+        x[i] = part.has_bias && row == OWN_WORDS - 1 ? run.divisor : REAL(0);
+    }
+    for (int i = thread; i < LAST_SIZE; i += THREADS) {
+        last[i / OUTPUTS * OUTPUT_ROOM + i % OUTPUTS] = state.params[FIRST_SIZE + i];
+    }
+    for (int i = thread; i < FEEDING; i += THREADS) {
+        a[i] = 1;
+    }
+    for (int s = thread; s < 4 * QUADS; s += THREADS) {
+        row_numbers[s] = row_of(0, s);
+    }
+    __syncthreads();
+#pragma unroll
+    for (int k = 0; k <= SLOTS; ++k) {
+        for (int i = thread; i < ROWS * COLUMNS; i += THREADS) {
+            const int row = i / COLUMNS, column = i % COLUMNS, p = part.parameter(row, column);
+            if (p >= 0) {
+                w[k * W_SIZE + weight_at(row, column)] = kept[k][p];
+            }
+        }
+    }
+    for (int i = thread; i < MOST_OWN * OUTPUTS; i += THREADS) {
+        t[i] = target_of(i);
+    }
+    Inputs next;
+    next.fetch(run, row_numbers, part);
+    next.spread(x, part);
+    __syncthreads();
+    for (int s = thread; s < 4 * QUADS; s += THREADS) {
+        row_numbers[s] = row_of(1, s);
+    }
+    __syncthreads();
+
+    for (long long step = 0; step * SAMPLES < run.total; ++step) {
+        const int count = run.count(step);
+        const Tag tag = tag_of(first_tag, step);
+        REAL* now = x + step % 2 * (ROWS * SAMPLE_ROOM);
+        // What the next step reads is under way while this one works.
+        constexpr int ROWS_EACH = parts(4 * QUADS, THREADS);
+        constexpr int TARGETS_EACH = parts(MOST_OWN * OUTPUTS, THREADS);
+        int later[ROWS_EACH];
+        REAL targets[TARGETS_EACH];
+        if (IS_READ_EARLY) {
+            next.fetch(run, row_numbers, part);
+        }
+#pragma unroll
+        for (int n = 0; n < TARGETS_EACH; ++n) {
+            const int i = thread + n * THREADS;
+            targets[n] = i < MOST_OWN * OUTPUTS ? target_of(i) : REAL(0);
+        }
+#pragma unroll
+        for (int n = 0; n < ROWS_EACH; ++n) {
+            later[n] = row_of(step + 2, thread + n * THREADS);
+        }
+
+        forward(now, w, sums);
+        __syncthreads();
+        for (int i = thread; i < count * COLUMNS; i += THREADS) {
+            const int s = i / COLUMNS, c = i % COLUMNS;
+            REAL sum = sums[c * QUADS * 4 + s];
+#pragma unroll
+            for (int p = 1; p < FORWARD_PARTS; ++p) {
+                sum += sums[(p * COLUMNS + c) * QUADS * 4 + s];
+            }
+            if (part.column + c < HIDDEN) {
+                const int group = block / COLUMN_GROUPS;
+                send(sums_sent, (s * ROW_GROUPS + group) * HIDDEN + part.column + c, sum, tag);
+            }
+        }
+
+        for (int s = block, mine = 0; s < count; s += WORKERS, ++mine) {
+            receive<ROW_GROUPS * HIDDEN>(
+                sums_sent, ROW_GROUPS * HIDDEN, tag,
+                [&](int i) { return s * ROW_GROUPS * HIDDEN + i; },
+                [&](int i, REAL sum) { z[i] = sum; });
+            if (mine == 0 && step > 0) {
+                receive<LAST_SIZE>(
+                    weights_sent, LAST_SIZE, tag_of(first_tag, step - 1), [&](int i) { return i; },
+                    [&](int i, REAL weight) {
+                        last[i / OUTPUTS * OUTPUT_ROOM + i % OUTPUTS] = weight;
+                    });
+            }
+            __syncthreads();
+            for (int h = thread; h < HIDDEN; h += THREADS) {
+                REAL sum = 0;
+#pragma unroll
+                for (int group = 0; group < ROW_GROUPS; ++group) {
+                    sum += z[group * HIDDEN + h];
+                }
+                a[h] = activated(run.activation, sum * reciprocal);
+            }
+            __syncthreads();
+            if (thread < 32) {
+                finish_sample(
+                    a, last, t + mine * OUTPUTS, run, REAL(1) / count,
+                    samples_sent + s * SENT * WORDS_EACH, tag, losses + step * SAMPLES + s,
+                    state.flags);
+            }
+            if (s + WORKERS < count) {
+                __syncthreads();
+            }
+        }
+
+        if (!IS_READ_EARLY) {
+            next.fetch(run, row_numbers, part);
+        }
+        next.spread(x + (step + 1) % 2 * (ROWS * SAMPLE_ROOM), part);
+        const bool stops = receive<SAMPLES * COLUMNS>(
+            samples_sent, SAMPLES * COLUMNS, tag,
+            [&](int i) {
+                // A filling, or a sample that a short batch has not, is a copy of one that is there.
+                const int j = part.column + i % COLUMNS, s = i / COLUMNS;
+                return (s < count ? s : 0) * SENT + (j < HIDDEN ? j : part.column);
+            },
+            [&](int i, REAL error) {
+                const int s = i / COLUMNS, c = i % COLUMNS;
+                const bool is_there = s < count && part.column + c < HIDDEN;
+                d[s * ROW_ROOM + c / TILE * TILE_ROOM + c % TILE] = is_there ? error : REAL(0);
+            });
+        if (__syncthreads_or(stops)) {
+            break;
+        }
+        // Nobody reads the last ones any more.
+#pragma unroll
+        for (int n = 0; n < ROWS_EACH; ++n) {
+            if (thread + n * THREADS < 4 * QUADS) {
+                row_numbers[thread + n * THREADS] = later[n];
+            }
+        }
+#pragma unroll
+        for (int n = 0; n < TARGETS_EACH; ++n) {
+            if (thread + n * THREADS < MOST_OWN * OUTPUTS) {
+                t[thread + n * THREADS] = targets[n];
+            }
+        }
+        gradients(now, d, sums);
+        __syncthreads();
+        for (int i = thread; i < ROWS * COLUMNS; i += THREADS) {
+            const int row = i % ROWS, c = i / ROWS;
+            REAL sum = 0;
+#pragma unroll
+            for (int p = 0; p < UPDATE_PARTS; ++p) {
+                sum += sums[(p * COLUMNS + c) * padded(ROWS) + row];
+            }
+            update(rule, step, own, weight_at(row, c), sum * reciprocal);
+        }
+        __syncthreads();
+    }
+
+#pragma unroll
+    for (int k = 0; k <= SLOTS; ++k) {
+        for (int i = thread; i < ROWS * COLUMNS; i += THREADS) {
+            const int row = i / COLUMNS, column = i % COLUMNS, p = part.parameter(row, column);
+            if (p >= 0) {
+                kept[k][p] = w[k * W_SIZE + weight_at(row, column)];
+            }
+        }
+    }
+}
+
+// Blocks of the last layer: some of its parameters each, one after the other.
+__device__ inline void work_on_last(
+    const State& state, const Rule& rule, const Run& run, unsigned int first_tag,
+    const Word* samples_sent, Word* weights_sent) {
+    REAL *errors = (REAL*)block_memory(), *a = errors + LAST_A, *w = errors + LAST_W;
+    constexpr int SLOT = padded(MOST_LAST);
+    const int block = blockIdx.x - WORKERS, thread = threadIdx.x;
+    const int first = LAST_SIZE * block / LAST_BLOCKS;
+    const int own = LAST_SIZE * (block + 1) / LAST_BLOCKS - first;
+    const int first_unit = first / OUTPUTS, units = (first + own - 1) / OUTPUTS - first_unit + 1;
+    const State state_of_own = {
+        w, SLOTS > 0 ? w + SLOT : w, SLOTS > 1 ? w + 2 * SLOT : w, state.flags};
+    REAL* const kept[] = {state.params, state.first_slot, state.second_slot};
+#pragma unroll
+    for (int k = 0; k <= SLOTS; ++k) {
+        for (int i = thread; i < own; i += THREADS) {
+            w[k * SLOT + i] = kept[k][FIRST_SIZE + first + i];
+        }
+    }
+    for (long long step = 0; step * SAMPLES < run.total; ++step) {
+        const int count = run.count(step);
+        const Tag tag = tag_of(first_tag, step);
+        bool stops = receive<SAMPLES * OUTPUTS>(
+            samples_sent, count * OUTPUTS, tag,
+            [&](int i) { return i / OUTPUTS * SENT + 2 * HIDDEN + i % OUTPUTS; },
+            [&](int i, REAL error) { errors[i] = error; });
+        stops = receive<MOST_UNITS * SAMPLES>(
+                    samples_sent, units * SAMPLES, tag,
+                    [&](int i) {
+                        const int s = i % SAMPLES, h = first_unit + i / SAMPLES;
+                        return (s < count ? s : 0) * SENT + (h < HIDDEN ? HIDDEN + h : 0);
+                    },
+                    [&](int i, REAL value) {
+                        a[i] = first_unit + i / SAMPLES < HIDDEN ? value : REAL(1);
+                    }) || stops;
+        if (__syncthreads_or(stops)) {
+            break;
+        }
+        // Eight threads have a parameter.
+        for (int base = 0; base < own; base += THREADS / 8) {
+            const int i = base + thread / 8;
+            REAL sum = 0;
+            if (i < own) {
+                const int unit = (first + i) / OUTPUTS - first_unit, o = (first + i) % OUTPUTS;
+                for (int s = thread % 8; s < count; s += 8) {
+                    sum += a[unit * SAMPLES + s] * errors[s * OUTPUTS + o];
+                }
+            }
+#pragma unroll
+            for (int apart = 1; apart < 8; apart *= 2) {
+                sum += of_lane(sum, thread % 32 ^ apart);
+            }
+            if (i < own && thread % 8 == 0) {
+                update(rule, step, state_of_own, i, sum);
+                send(weights_sent, first + i, w[i], tag);
+            }
+        }
+        __syncthreads();
+    }
+#pragma unroll
+    for (int k = 0; k <= SLOTS; ++k) {
+        for (int i = thread; i < own; i += THREADS) {
+            kept[k][FIRST_SIZE + first + i] = w[k * SLOT + i];
+        }
+    }
+}
+
+extern "C" {
+
+// Steps of training; words are zero before the first launch that is told of them, and `first_tag` is
+// beyond those of all launches before.
+__global__ void __launch_bounds__(THREADS, 1) train_resident(
+    REAL* params, REAL* first_slot, REAL* second_slot, int, unsigned int* flags, int optimizer,
+    double lr, double first, double second, double eps, const double* corrections,
+    const INPUT* x, REAL divisor, const TARGET_ELEMENT* t, const long long* order, long long total,
+    int activation, int loss, double* losses, unsigned int first_tag, Word* sums_sent,
+    Word* samples_sent, Word* weights_sent) {
+    const State state = {params, first_slot, second_slot, flags};
+    const Rule rule = {optimizer, lr, first, second, eps, corrections};
+    const Run run = {x, divisor, {t}, order, total, activation, loss};
+    if (blockIdx.x < WORKERS) {
+        work(state, rule, run, losses, first_tag, sums_sent, samples_sent, weights_sent);
+    } else {
+        work_on_last(state, rule, run, first_tag, samples_sent, weights_sent);
+    }
+}
+
+}  // extern "C"
