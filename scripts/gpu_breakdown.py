@@ -3,7 +3,7 @@
 
     PYTHONPATH=. python scripts/gpu_breakdown.py --json breakdown.json
 
-Each half of a step is timed at several block sizes, all three ways of training, what the host adds,
+Each half of a step is timed at several block sizes, all ways of training, what the host adds,
 the barrier of the grid alone, and what is asked for besides training. Every number is printed and
 written as soon as it is there, and a part that fails hides none of the others. The names are those
 inside `accelnn.backends.cupy`: this script changes with them.
@@ -24,7 +24,8 @@ import numpy as np
 import accelnn
 from accelnn.backends import TrainingState
 from accelnn.backends.cupy.source import Variant, kernel_source, shared_bytes
-from accelnn.backends.cupy.training import OneLaunch, Products, Replayed, Training
+from accelnn.backends.cupy.tiles import Tiled
+from accelnn.backends.cupy.training import OneLaunch, Products, Replayed, Resident, Training
 from accelnn.bench._machine import describe_gpu
 from accelnn.errors import BackendUnavailableError
 
@@ -208,13 +209,15 @@ class Case:
                 part()
 
     def ways(self) -> None:
-        """Time a step in each of the three ways, an epoch at once."""
+        """Time a step in each of the ways that can be gone, an epoch at once."""
         on_device_order = self.backend.asarray(self.order, np.int64)
         losses = self.backend.zeros(self.order.size, np.float64)
         arguments = (on_device_order, losses, self._training.corrections(1, self.steps))
-        for way in (OneLaunch, Replayed, Products):
-            name = f"{way.__name__}, a step"
+        for way in (self._resident, Tiled, Replayed, OneLaunch, Products):
             run, take = self._training, way(self._training)
+            if take is None:
+                continue
+            name = f"{type(take).__name__}, a step"
             # As before each call of the engine: what an earlier way came to is forgotten.
             self.net.engine._checked(run.params, run.kernels, run.flags)  # type: ignore[attr-defined] # noqa: SLF001 - see `_training`
             with self.notes.part(f"{self.name}, {name}"):
@@ -290,6 +293,15 @@ class Case:
         for what, call in calls.items():
             with self.notes.part(f"{self.name}, {what}"):
                 self._add(what, on_clock(call, 1))
+
+    def _resident(self, run: Training) -> Resident | None:
+        """Return the way of a net that the device keeps, if it fits."""
+        engine: Any = self.net.engine
+        layout = engine._layout(run.most, run.rows.variant, len(run.slots))  # noqa: SLF001 - see `_training`
+        if layout is None:
+            return None
+        print(f"{self.name}: {layout}", flush=True)
+        return Resident(run, layout)
 
     @property
     def _training(self) -> Training:

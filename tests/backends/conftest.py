@@ -101,7 +101,7 @@ def device(cupy):
     return CupyBackend()
 
 
-WAYS = ("one launch", "graph", "products")
+WAYS = ("one launch", "graph", "tiles", "products")
 ON_CPU, ON_DEVICE = (getattr(pytest.mark, name) for name in ("cuda_on_cpu", "gpu"))
 
 
@@ -121,14 +121,14 @@ def fused_backend(request):
     params=[
         ("numba", "numba"),
         *(pytest.param(("cupy on cpu", way), marks=ON_CPU, id=f"{way} on cpu") for way in WAYS),
-        *(pytest.param(("cupy", way), marks=ON_DEVICE, id=way) for way in WAYS),
+        *(pytest.param(("cupy", way), marks=ON_DEVICE, id=way) for way in (*WAYS, "resident")),
     ]
 )
 def training_backend(request, monkeypatch):
     """Return a backend with a fused engine, and one of the engine's ways of training."""
     name, way = request.param
     backend = _with_fused_engine(request, name)
-    if way in WAYS:
+    if name != "numba":
         _choose(way, monkeypatch)
     return backend
 
@@ -144,16 +144,20 @@ def _with_fused_engine(request, name):
 
 def _choose(way, monkeypatch):
     """Let the CuPy engine take one of its ways of training, whatever the size."""
-    from accelnn.backends.cupy import engine, launch, training
+    from accelnn.backends.cupy import engine, launch, tiles, training
 
     # So few that short runs replay them.
     monkeypatch.setattr(training, "CAPTURED", 4)
+    monkeypatch.setattr(tiles, "CAPTURED", 4)
     monkeypatch.setattr(engine, "LARGE_NET", 1 << 60)
     monkeypatch.setattr(engine, "LARGE_BATCH", 0 if way == "products" else 1 << 60)
+    monkeypatch.setattr(engine, "PRODUCTS", 0 if way == "products" else 1 << 60)
+    monkeypatch.setattr(engine, "TILED", 0 if way == "tiles" else 1 << 60)
     attributes = launch.device_attributes.__wrapped__
 
     def chosen(backend):
-        return attributes(backend) | {"CooperativeLaunch": int(way == "one launch")}
+        found = attributes(backend) | {"CooperativeLaunch": int(way in ("one launch", "resident"))}
+        return found if way == "resident" else found | {"MaxSharedMemoryPerBlockOptin": 0}
 
     monkeypatch.setattr(engine, "device_attributes", chosen)
 

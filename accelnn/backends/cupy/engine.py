@@ -16,6 +16,7 @@ from accelnn.backends.cupy.dataset import NULL, Rows
 from accelnn.backends.cupy.launch import FLAGS, Kernels, device_attributes, kernels_of
 from accelnn.backends.cupy.resident import THREADS, Layout, layout_of
 from accelnn.backends.cupy.source import Variant
+from accelnn.backends.cupy.tiles import Tiled, tiled_evaluation
 from accelnn.backends.cupy.training import OneLaunch, Products, Replayed, Resident, Training
 
 if TYPE_CHECKING:
@@ -23,15 +24,18 @@ if TYPE_CHECKING:
 
 __all__ = ["ACTIVATIONS", "LOSSES", "MOST_PARAMETERS", "CupyEngine"]
 
-Way = OneLaunch | Products | Replayed | Resident
+Way = OneLaunch | Products | Replayed | Resident | Tiled
 
 # Names in the order of the kernels' own numbers.
 ACTIVATIONS = ("sigmoid", "tanh", "relu", "identity")
 LOSSES = ("cross_entropy", "sum_squared_error")
 # Kernels count parameters in 32 bits.
 MOST_PARAMETERS = 1 << 30
-# Samples times parameters of a batch, or parameters of a net, from which products are left to
-# cuBLAS; and parameters from which those of an evaluation are. Estimates, which are not measured.
+# Samples times parameters of a batch that is trained on in tiles, and from which products are left
+# to cuBLAS; outputs that a thread goes through. Estimates from times of an H200.
+TILED, PRODUCTS, MOST_OUTPUTS = 1 << 20, 1 << 30, 256
+# The same of a gradient that is left to cuBLAS, or parameters of a net, and parameters from which
+# an evaluation is. Estimates, which are not measured.
 LARGE_BATCH = 1 << 27
 LARGE_NET = 1 << 20
 LARGE_TO_EVALUATE = 1 << 17
@@ -61,6 +65,7 @@ class CupyEngine(Engine):
         # Without a hidden layer there is no activation, whatever it is called.
         is_deep = len(spec.sizes) > 2  # noqa: PLR2004 - input and output
         self.activation_number = np.int32(ACTIVATIONS.index(spec.activation) if is_deep else 0)
+        self.identity_number = np.int32(ACTIVATIONS.index("identity"))
         self.loss_number = np.int32(LOSSES.index(spec.loss.name))
         self._units = sum(spec.sizes[1:])
         self._sizes = backend.asarray(np.array(spec.sizes, np.int32))
@@ -74,6 +79,7 @@ class CupyEngine(Engine):
             Resident: "resident: all steps of an epoch in one kernel that keeps the net",
             OneLaunch: "one launch: all steps of an epoch in one persistent cooperative kernel",
             Replayed: "graph: two kernels a step, captured as a CUDA graph and replayed",
+            Tiled: "tiles: products in kernels of our own, captured as a CUDA graph and replayed",
             Products: "products: cuBLAS, and fused kernels for what lies between products",
         }[Resident if is_kept else self._way(batch)]
 
@@ -174,10 +180,16 @@ class CupyEngine(Engine):
 
     # Pieces -------------------------------------------------------------------------------------
 
-    def _way(self, batch: int) -> type[OneLaunch | Replayed | Products]:
-        if self._is_large(batch):
+    def _way(self, batch: int) -> type[OneLaunch | Replayed | Products | Tiled]:
+        """Return the way of a net that the device does not keep."""
+        if batch * self.spec.size >= PRODUCTS:
             return Products
+        if self._is_tiled(batch):
+            return Tiled
         return OneLaunch if device_attributes(self.backend)["CooperativeLaunch"] else Replayed
+
+    def _is_tiled(self, samples: int) -> bool:
+        return samples * self.spec.size >= TILED and self.spec.sizes[-1] <= MOST_OUTPUTS
 
     def _layout(self, batch: int, variant: Variant, slots: int) -> Layout | None:
         """Return how a net is laid out that the device keeps, or None if it does not fit."""
@@ -241,6 +253,8 @@ class CupyEngine(Engine):
     def _evaluate(self, params: Array, data: Dataset) -> tuple[Array, Array]:
         """Return every sample's loss, and whether its largest score names its class."""
         rows = Rows.of(data)
+        if self._is_tiled(data.size):
+            return tiled_evaluation(self, params, rows, data.size)
         kernels, backend = self.kernels(rows), self.backend
         blocks = min(data.size, 2 * kernels.processors)
         losses, hits = backend.xp.empty(data.size), backend.xp.empty(data.size, np.int32)

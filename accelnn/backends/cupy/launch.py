@@ -7,9 +7,17 @@ import math
 from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from accelnn.backends._spec import NetSpec
 from accelnn.backends.cupy.resident import RESIDENT, Layout
-from accelnn.backends.cupy.source import Variant, kernel_source, shared_bytes
+from accelnn.backends.cupy.source import (
+    TILE_THREADS,
+    Variant,
+    kernel_source,
+    shared_bytes,
+    tile_bytes,
+)
 
 if TYPE_CHECKING:
     from accelnn.backends.cupy.backend import CupyBackend
@@ -46,6 +54,17 @@ class Kernels:
         """Launch a kernel on the current stream."""
         kernel, _ = self._kernel(name)
         kernel((blocks,), (threads,), arguments, shared_mem=shared_bytes(threads))
+
+    def launch_tiles(self, name: str, blocks: int, arguments: tuple[Any, ...]) -> None:
+        """Launch a kernel whose blocks have tiles of a product."""
+        kernel, _ = self._kernel(name)
+        shared = tile_bytes(np.dtype(self.variant.dtype).itemsize)
+        kernel((blocks,), (TILE_THREADS,), arguments, shared_mem=shared)
+
+    def load(self, *names: str) -> None:
+        """Compile kernels, which is not to happen while something is captured."""
+        for name in names:
+            self._kernel(name)
 
     def threads(self, name: str, spec: NetSpec) -> int:
         """Return how many threads of a block have work in the widest layer of a net."""

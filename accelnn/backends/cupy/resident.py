@@ -33,8 +33,8 @@ LAST_BLOCKS = (1, 2, 4, 6, 8, 12, 16)
 MOST_PARTS = 8
 
 # Estimates of cycles, fitted to nine layouts on an H200: of a row and four samples of each thread
-# of a warp, and of each hidden unit of their tile; of a pass over all rows at the least; of a sample
-# to its owner, of a number that a block of the last layer waits for, and of any other.
+# of a warp, and of each hidden unit of their tile; of a pass over all rows at the least; of a
+# sample to its owner, of a number that a block of the last layer waits for, and of any other.
 ROW, UNIT, PASS, SAMPLE, LAST_NUMBER, NUMBER = 6.0, 2.0, 400.0, 600.0, 250.0, 100.0
 LAST_PRODUCTS = 32
 
@@ -243,9 +243,8 @@ def _layouts(
             forward = _evenly(own, threads // (quads * tiles))
             update = _evenly(quads, threads // (_parts(own, 2) * tiles))
             sizes = (rows, columns, last, tiles * tile, tile)
-            yield Layout(*known, *sizes, forward, update, threads, number)
-            if forward > 1 or update > 1:
-                yield Layout(*known, *sizes, 1, 1, threads, number)
+            for sums in {(forward, update), (1, 1)}:
+                yield Layout._make((*known, *sizes, *sums, threads, number))
 
 
 def _evenly(terms: int, parts: int) -> int:

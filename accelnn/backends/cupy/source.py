@@ -9,8 +9,21 @@ from functools import cache
 from importlib.resources import files
 from typing import NamedTuple
 
-__all__ = ["KERNELS", "MOST_LAYERS", "Variant", "kernel_source", "shared_bytes"]
+__all__ = [
+    "KERNELS",
+    "MOST_LAYERS",
+    "TILES",
+    "TILE_DEPTH",
+    "TILE_EDGE",
+    "TILE_THREADS",
+    "Variant",
+    "kernel_source",
+    "shared_bytes",
+    "tile_bytes",
+]
 
+# Of which a block has a tile of a product.
+TILES = ("tile_errors", "tile_gradient", "tile_values")
 KERNELS = (
     "batch_errors",
     "batch_gradient",
@@ -24,9 +37,18 @@ KERNELS = (
     "hidden_values",
     "mean_losses",
     "output_errors",
+    "tile_advance",
+    "tile_hits",
+    "tile_join",
+    "tile_losses",
+    "tile_update",
+    *TILES,
     "train",
     "update_parameters",
 )
+
+# Sums of an edge of a tile, terms that are in shared memory at once, and threads of its block.
+TILE_EDGE, TILE_DEPTH, TILE_THREADS = 64, 32, 256
 
 # Layers of the deepest net, whose widths lie in shared memory.
 MOST_LAYERS = 255
@@ -75,6 +97,11 @@ class Variant(NamedTuple):
 def shared_bytes(threads: int) -> int:
     """Return what a block needs of shared memory: three doubles a thread, and widths of layers."""
     return 24 * threads + 4 * (MOST_LAYERS + 1)
+
+
+def tile_bytes(itemsize: int) -> int:
+    """Return what a tile needs of shared memory: some terms of both sides, in rows of four more."""
+    return 2 * TILE_DEPTH * (TILE_EDGE + 4) * itemsize
 
 
 @cache

@@ -14,19 +14,36 @@ KERNEL(hidden_errors)
 KERNEL(hidden_values)
 KERNEL(mean_losses)
 KERNEL(output_errors)
+KERNEL(tile_advance)
+KERNEL(tile_errors)
+KERNEL(tile_gradient)
+KERNEL(tile_hits)
+KERNEL(tile_join)
+KERNEL(tile_losses)
+KERNEL(tile_update)
+KERNEL(tile_values)
 KERNEL(train)
 KERNEL(update_parameters)
 
 static unsigned int blocks, threads, missing;
 
 template <typename... A>
-static void run(const char* name, A... arguments) {
+static void run_with(const char* name, unsigned int own_threads, std::size_t bytes, A... arguments) {
     void* places[] = {static_cast<void*>(&arguments)...};
-    // Three doubles for each thread, and the widths of four layers.
-    const std::size_t bytes = 24 * threads + 4 * sizeof(int) - missing;
-    if (launch(name, blocks, threads, bytes, places) != 0) {
+    if (launch(name, blocks, own_threads, bytes - missing, places) != 0) {
         std::abort();
     }
+}
+
+template <typename... A>
+static void run(const char* name, A... arguments) {
+    // Three doubles for each thread, and the widths of four layers.
+    run_with(name, threads, 24 * threads + 4 * sizeof(int), arguments...);
+}
+
+template <typename... A>
+static void run_tiles(const char* name, A... arguments) {
+    run_with(name, SIDE * SIDE, 2 * DEPTH * STRIDE * sizeof(REAL), arguments...);
 }
 
 int main(int, char** words) {
@@ -95,4 +112,29 @@ int main(int, char** words) {
     run("mean_losses", (const double*)losses.data(), (long long)rows, batch, means.data());
     run("update_parameters", p, slots.data(), slots.data() + size, size, told,
         int(ADAM), 0.1, 0.9, 0.99, 1e-8, adam, 0ll, (const REAL*)gradient.data());
+
+    // The last layer by tiles, in two parts, as the second of the run's steps, which is short.
+    Clock clock = {0, 13};
+    const Clock* when = &clock;
+    std::vector<REAL> sums(2 * rows * 9), parts(2 * size), inner(batch * 3), outer(batch * 2);
+    const INPUT* pixels = x.data();
+    const TARGET_ELEMENT* targets = t.data();
+    const long long* chosen = order.data();
+    run_tiles("tile_values", (const REAL*)nullptr, (const REAL*)p, (const REAL*)nullptr, 9, 3, 0, 2,
+              sums.data(), pixels, REAL(1), targets, chosen, batch, when, 1);
+    run("tile_join", (const REAL*)sums.data(), (const REAL*)p, (const REAL*)nullptr, 3, 0, 2, batch,
+        inner.data(), when, 1);
+    run_tiles("tile_values", (const REAL*)inner.data(), (const REAL*)p, (const REAL*)p, 3, 2, 3, 1,
+              outer.data(), pixels, REAL(1), targets, chosen, batch, when, 1);
+    run("tile_hits", (const REAL*)outer.data(), 0, 2, pixels, REAL(1), targets, chosen, batch,
+        losses.data(), hits.data(), when, 1);
+    run("tile_losses", (const REAL*)outer.data(), 0, 2, pixels, REAL(1), targets, chosen, batch,
+        outer.data(), losses.data(), told, when, 1);
+    run_tiles("tile_errors", (const REAL*)outer.data(), (const REAL*)p, (const REAL*)inner.data(), 3,
+              2, 0, 1, batch, inner.data(), when, 1);
+    run_tiles("tile_gradient", (const REAL*)nullptr, (const REAL*)inner.data(), 9, 3, 1, 2, 0, size,
+              parts.data(), pixels, REAL(1), targets, chosen, batch, when, 1);
+    run("tile_update", p, slots.data(), slots.data() + size, size, told, int(ADAM), 0.1, 0.9, 0.99,
+        1e-8, adam, (const REAL*)parts.data(), 2, batch, when, 1);
+    run("tile_advance", &clock, 1);
 }

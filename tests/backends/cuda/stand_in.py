@@ -19,7 +19,7 @@ from numpy.lib.mixins import NDArrayOperatorsMixin
 from on_cpu import Kernels, build
 
 from accelnn.backends.cupy.resident import RESIDENT
-from accelnn.backends.cupy.source import KERNELS, shared_bytes
+from accelnn.backends.cupy.source import KERNELS, TILES, shared_bytes, tile_bytes
 
 
 class Launch(NamedTuple):
@@ -372,6 +372,8 @@ class StandIn(ModuleType):
         return self.built[options]
 
 
+# What a tile is compiled for on the processor.
+THREADS_OF_TILE = 4
 # Without shared memory that a block can ask for, no net is kept on the device.
 ATTRIBUTES = {
     "MultiProcessorCount": 4,
@@ -397,24 +399,31 @@ class RawKernel:
     ) -> None:
         self.cupy, self.name, self.is_cooperative = cupy, name, enable_cooperative_groups
         self.library = cupy.library(code, options)
+        self.itemsize = 8 if "-DREAL=double" in options else 4
+
+    def shared_bytes(self, threads: int) -> int:
+        """Return the shared memory that a block must be given."""
+        if self.name == RESIDENT:
+            return self.max_dynamic_shared_size_bytes
+        return tile_bytes(self.itemsize) if self.name in TILES else shared_bytes(threads)
 
     def __call__(
         self, grid: tuple[int], block: tuple[int], arguments: tuple[Any, ...], *, shared_mem: int
     ) -> None:
         assert self.is_cooperative == (self.name in {"train", RESIDENT})
         assert block[0] <= self.max_threads_per_block
-        # A kernel that is told what it needs is compiled for as many blocks and threads.
-        is_fixed = self.name == RESIDENT
-        assert shared_mem == (
-            self.max_dynamic_shared_size_bytes if is_fixed else shared_bytes(block[0])
-        )
+        assert shared_mem == self.shared_bytes(block[0])
         for argument in arguments:
             _check(argument)
         stream = Stream.current[-1] if Stream.current else None
         device = CURRENT.devices[-1]
         launch = Launch(self.name, grid[0], block[0], self.is_cooperative, device, stream)
-        wanted = grid[0], block[0]
-        blocks, threads = wanted if is_fixed else np.minimum(wanted, self.cupy.grid)
+        blocks, threads = np.minimum((grid[0], block[0]), self.cupy.grid)
+        if self.name == RESIDENT:
+            # It is compiled for as many as it is given.
+            blocks, threads = grid[0], block[0]
+        elif self.name in TILES:
+            threads = THREADS_OF_TILE
         hosts = _host(arguments)
         addresses = [x.ctypes.data for x in hosts if isinstance(x, np.ndarray)]
         self.cupy.buffers.append((self.name, addresses))

@@ -30,6 +30,7 @@ def without_cooperative_launch(log):
 @pytest.fixture
 def always_products(monkeypatch):
     monkeypatch.setattr(engine_module, "LARGE_BATCH", 0)
+    monkeypatch.setattr(engine_module, "PRODUCTS", 0)
 
 
 @pytest.fixture
@@ -94,7 +95,8 @@ def test_what_adam_divides_by_goes_with_the_order(log, device):
     ]
 
 
-def test_the_grid_fills_the_device_where_there_is_work_for_it(log, device):
+def test_the_grid_fills_the_device_where_there_is_work_for_it(log, device, monkeypatch):
+    monkeypatch.setattr(engine_module, "TILED", 1 << 60)
     net = accelnn.MLP([784, 50, 10], rng=0, backend=device)
     data = accelnn.prepare(*_digits(200, 784), backend=device)
     log.clear()
@@ -199,6 +201,40 @@ def test_another_batch_size_is_another_graph(log, device, without_cooperative_la
     assert sum(isinstance(event, Capture) for event in log) == 2
 
 
+def test_steps_of_tiles_are_graphs_that_know_where_the_run_is(log, device, monkeypatch):
+    """One of many steps, and one of a single step, for all epochs; the last batch is short."""
+    monkeypatch.setattr(engine_module, "TILED", 0)
+    net, history = _fit(device, sizes=(6, 5, 4, 3), samples=337, epochs=2)
+    assert history.steps == 68
+    forward = ["tile_values"] * 3
+    step = [*forward, "tile_losses", *["tile_errors"] * 2, *["tile_gradient"] * 3, "tile_update"]
+    captures = [event.names for event in log if isinstance(event, Capture)]
+    assert captures == [(*step * 32, "tile_advance"), (*step, "tile_advance")]
+    # 34 steps are 32 and two.
+    replays = [event.kernels for event in log if isinstance(event, Replay)]
+    assert replays == [321, 11, 11] * 2
+    assert _kernels(log) == ["check_parameters", "mean_losses"] * 2
+    assert _copies(log) == [Transfer("device", 8 * 337), Transfer("host", 8 * 34)] * 2
+    assert "tiles" in net.engine.describe(10)
+
+
+def test_sums_of_few_tiles_are_cut_into_parts(log, device):
+    """So that all multiprocessors have some: a batch of 100 is two tiles of 64 and less."""
+    net = accelnn.MLP([784, 50, 10], rng=0, backend=device)
+    x, t = map(device.asarray, _digits(100, 784))
+    data = accelnn.prepare(x, t, backend=device)
+    log.clear()
+    net.engine.evaluate(net.flat, data)
+    # Terms of a part are 32 at least: 784 of them are 25 parts, and 50 are two.
+    assert [event for event in log if isinstance(event, Launch)] == [
+        Launch("tile_values", 50, 256, is_cooperative=False, device=0),
+        Launch("tile_join", 20, 256, is_cooperative=False, device=0),
+        Launch("tile_values", 4, 256, is_cooperative=False, device=0),
+        Launch("tile_join", 4, 256, is_cooperative=False, device=0),
+        Launch("tile_hits", 2, 64, is_cooperative=False, device=0),
+    ]
+
+
 def test_a_step_of_products(log, device, always_products):
     del always_products
     net, _ = _fit(device, sizes=(6, 5, 4, 3), samples=8, batch_size=8)
@@ -264,11 +300,13 @@ def test_all_samples_are_evaluated_in_one_launch(log, device):
 @pytest.mark.parametrize(
     ("sizes", "batch", "way"),
     [
-        ((784, 50, 10), 100, "one launch"),
-        ((784, 50, 10), 1_000, "one launch"),
-        ((784, 50, 10), 10_000, "products"),
-        ((784, 256, 128, 10), 100, "one launch"),
-        ((784, 1_000, 1_000, 10), 1, "products"),
+        ((784, 50, 10), 10, "one launch"),
+        ((784, 50, 10), 100, "tiles"),
+        ((784, 50, 10), 10_000, "tiles"),
+        ((784, 256, 128, 10), 100, "tiles"),
+        ((784, 50, 300), 100, "one launch"),
+        ((784, 1_000, 1_000, 10), 100, "tiles"),
+        ((784, 1_000, 1_000, 10), 1_000, "products"),
     ],
 )
 def test_the_way_is_chosen_by_size(log, device, sizes, batch, way):
@@ -284,11 +322,10 @@ def test_the_way_is_chosen_by_size(log, device, sizes, batch, way):
         ((784, 50, 10), 100, 232_448, "resident"),
         ((784, 256, 10), 100, 232_448, "resident"),
         ((784, 50, 10), 100, 101_376, "resident"),
-        ((784, 50, 10), 1_000, 232_448, "one launch"),
-        ((784, 50, 33), 100, 232_448, "one launch"),
-        ((784, 256, 128, 10), 100, 232_448, "one launch"),
+        ((784, 50, 10), 1_000, 232_448, "tiles"),
+        ((784, 50, 33), 100, 232_448, "tiles"),
+        ((784, 256, 128, 10), 100, 232_448, "tiles"),
         ((784, 10), 100, 232_448, "one launch"),
-        ((784, 50, 10), 10_000, 232_448, "products"),
     ],
 )
 def test_a_net_is_kept_where_it_fits(log, device, large_memory, sizes, batch, memory, way):

@@ -98,14 +98,32 @@ __device__ inline double loss_of(
                : sum_squared_error(scores, outputs, t, row, scale, error, shared);
 }
 
+// Whether a sample's largest score names its label, or its largest target.
+__device__ inline bool is_hit(const REAL* scores, int outputs, TARGET t, long long row) {
+    int best = 0, wanted = 0;
+    bool is_number = scores[0] == scores[0];
+    for (int j = 1; j < outputs; ++j) {
+        const REAL most = t.at(row, outputs, wanted);
+        best = scores[j] > scores[best] ? j : best;
+        wanted = t.at(row, outputs, j) > most ? j : wanted;
+        is_number = is_number && scores[j] == scores[j];
+    }
+    return is_number && best == wanted;
+}
+
 // Write down the loss of a sample. One that is not finite, or is beyond the range of the net's numbers,
 // stops the training.
+__device__ inline void keep_loss(double loss, double* place, unsigned int* flags) {
+    const bool is_finite = isfinite((REAL)loss);
+    *place = is_finite ? loss : (double)(REAL)loss;
+    if (!is_finite) {
+        atomicExch(flags + STOPPED, 1u);
+    }
+}
+
+// The same of a sample that a block has.
 __device__ inline void store_loss(double loss, double* place, unsigned int* flags) {
     if (threadIdx.x == 0) {
-        const bool is_finite = isfinite((REAL)loss);
-        *place = is_finite ? loss : (double)(REAL)loss;
-        if (!is_finite) {
-            atomicExch(flags + STOPPED, 1u);
-        }
+        keep_loss(loss, place, flags);
     }
 }

@@ -6,6 +6,7 @@
 #include "optimizers.cuh"
 #include "passes.cuh"
 #include "products.cuh"
+#include "tiles.cuh"
 
 #define BATCH                                                                                     \
     const INPUT *x, REAL divisor, const TARGET_ELEMENT *t, const long long *order, int samples
@@ -160,16 +161,8 @@ __global__ void evaluate(const REAL* params, const unsigned int* flags, int* hit
         const double loss = loss_of(
             loss_kind, scores, outputs, batch.t, row, REAL(1), nullptr, block_memory());
         if (threadIdx.x == 0) {
-            int best = 0, wanted = 0;
-            bool is_number = scores[0] == scores[0];
-            for (int j = 1; j < outputs; ++j) {
-                const REAL most = batch.t.at(row, outputs, wanted);
-                best = scores[j] > scores[best] ? j : best;
-                wanted = batch.t.at(row, outputs, j) > most ? j : wanted;
-                is_number = is_number && scores[j] == scores[j];
-            }
             losses[s] = loss;
-            hits[s] = is_number && best == wanted;
+            hits[s] = is_hit(scores, outputs, batch.t, row);
         }
         __syncthreads();
     }
@@ -207,6 +200,129 @@ __global__ void update_parameters(
     }
     FOR_EACH(i, size) {
         update(rule, step, state, (int)i, gradient[i]);
+    }
+}
+
+// Steps in a graph: kernels of `tiles.cuh`, each told where the run is, and which step of the graph it
+// is in. A layer's values, from samples where there are none before it; in parts, its sums.
+__global__ void __launch_bounds__(SIDE * SIDE, BLOCKS_EACH) tile_values(
+    const REAL* from, const REAL* w, const REAL* b, int inputs, int outputs, int activation,
+    int parts, REAL* to, BATCH, const Clock* clock, int offset) {
+    const Step step(clock, offset, samples);
+    const Batch batch = step.of({x, divisor, {t}, order, samples});
+    const Finish finish = {b, nullptr, activation};
+    const auto weight = [&](int k, int j) { return w[(long long)k * outputs + j]; };
+    const auto store = [&](int part, int s, int j, REAL sum) {
+        const long long index = (long long)s * outputs + j;
+        to[(long long)part * samples * outputs + index] =
+            parts == 1 ? finish.of(sum, index, j) : sum;
+    };
+    if (from == nullptr) {
+        const auto input = [&](int s, int k) { return input_at(batch, batch.row(s), inputs, k); };
+        each_product<true, false>(step.samples, outputs, inputs, parts, input, weight, store);
+    } else {
+        const auto value = [&](int s, int k) { return from[(long long)s * inputs + k]; };
+        each_product<true, false>(step.samples, outputs, inputs, parts, value, weight, store);
+    }
+}
+
+// Values, or with `values` errors, from the parts of their sums.
+__global__ void tile_join(
+    const REAL* sums, const REAL* b, const REAL* values, int width, int activation, int parts,
+    int samples, REAL* to, const Clock* clock, int offset) {
+    const Step step(clock, offset, samples);
+    const Finish finish = {b, values, activation};
+    FOR_EACH(i, (long long)step.samples * width) {
+        to[i] = finish.of(joined(sums, parts, (long long)samples * width, i), i, (int)(i % width));
+    }
+}
+
+// Losses and errors of the scores; a thread has a sample.
+__global__ void tile_losses(
+    const REAL* scores, int loss_kind, int outputs, BATCH, REAL* errors, double* losses,
+    unsigned int* flags, const Clock* clock, int offset) {
+    const Step step(clock, offset, samples);
+    FOR_EACH(s, step.samples) {
+        const double loss = thread_loss(
+            loss_kind, scores + s * outputs, outputs, {t}, order[step.start + s],
+            REAL(1) / step.samples, errors + s * outputs);
+        keep_loss(loss, losses + step.start + s, flags);
+    }
+}
+
+// Losses of the scores, and whether the largest names the label or the largest target.
+__global__ void tile_hits(
+    const REAL* scores, int loss_kind, int outputs, BATCH, double* losses, int* hits,
+    const Clock* clock, int offset) {
+    const Step step(clock, offset, samples);
+    const Batch batch = step.of({x, divisor, {t}, order, samples});
+    FOR_EACH(s, step.samples) {
+        const REAL* own = scores + s * outputs;
+        const long long row = batch.row((int)s);
+        losses[step.start + s] =
+            thread_loss(loss_kind, own, outputs, batch.t, row, REAL(1), nullptr);
+        hits[step.start + s] = is_hit(own, outputs, batch.t, row);
+    }
+}
+
+// Errors of a layer's inputs from those of its outputs.
+__global__ void __launch_bounds__(SIDE * SIDE, BLOCKS_EACH) tile_errors(
+    const REAL* errors, const REAL* w, const REAL* values, int inputs, int outputs, int activation,
+    int parts, int samples, REAL* to, const Clock* clock, int offset) {
+    const Step step(clock, offset, samples);
+    const Finish finish = {nullptr, values, activation};
+    each_product<true, true>(
+        step.samples, inputs, outputs, parts,
+        [&](int s, int j) { return errors[(long long)s * outputs + j]; },
+        [&](int j, int k) { return w[(long long)k * outputs + j]; },
+        [&](int part, int s, int k, REAL sum) {
+            const long long index = (long long)s * inputs + k;
+            to[(long long)part * samples * inputs + index] =
+                parts == 1 ? finish.of(sum, index, k) : sum;
+        });
+}
+
+// Parts of a layer's gradient, whose parameters begin at `first`.
+__global__ void __launch_bounds__(SIDE * SIDE, BLOCKS_EACH) tile_gradient(
+    const REAL* from, const REAL* errors, int inputs, int outputs, int has_bias, int parts,
+    int first, int size, REAL* sums, BATCH, const Clock* clock, int offset) {
+    const Step step(clock, offset, samples);
+    const Batch batch = step.of({x, divisor, {t}, order, samples});
+    const int rows = inputs + has_bias;
+    const auto error = [&](int s, int j) { return errors[(long long)s * outputs + j]; };
+    const auto store = [&](int part, int k, int j, REAL sum) {
+        sums[(long long)part * size + first + (long long)k * outputs + j] = sum;
+    };
+    if (from == nullptr) {
+        const auto input = [&](int k, int s) {
+            return k == inputs ? REAL(1) : input_at(batch, batch.row(s), inputs, k);
+        };
+        each_product<false, false>(rows, outputs, step.samples, parts, input, error, store);
+    } else {
+        const auto value = [&](int k, int s) {
+            return k == inputs ? REAL(1) : from[(long long)s * inputs + k];
+        };
+        each_product<false, false>(rows, outputs, step.samples, parts, value, error, store);
+    }
+}
+
+// Nothing is updated once a loss was not finite.
+__global__ void tile_update(
+    STATE, RULE, const REAL* sums, int parts, int samples, const Clock* clock, int offset) {
+    MAKE_STATE;
+    MAKE_RULE;
+    const Step step(clock, offset, samples);
+    if (flags[STOPPED] || step.samples == 0) {
+        return;
+    }
+    FOR_EACH(i, size) {
+        update(rule, step.number, state, (int)i, joined(sums, parts, size, i));
+    }
+}
+
+__global__ void tile_advance(Clock* clock, int steps) {
+    if (blockIdx.x == 0 && threadIdx.x == 0) {
+        clock->done += steps;
     }
 }
 

@@ -1,0 +1,165 @@
+// Matrix products by tiles, for a step that is several launches of a graph.
+//
+// A block has a tile of EDGE x EDGE sums, and a thread 4 x 4 of them. Where there are fewer tiles than
+// blocks, the terms of a sum are cut into parts, which the next kernel joins, always in the same order.
+
+#pragma once
+
+#include "activations.cuh"
+#include "batches.cuh"
+
+// A block has SIDE x SIDE threads.
+#ifdef CUDA_ON_CPU
+constexpr int SIDE = 2;
+#else
+constexpr int SIDE = 16;
+#endif
+constexpr int EDGE = 4 * SIDE, DEPTH = 2 * SIDE, STRIDE = EDGE + 4;
+// Blocks that share a multiprocessor's registers: doubles take two each.
+constexpr int BLOCKS_EACH = sizeof(REAL) == 4 ? 2 : 1;
+
+struct alignas(16) Four {
+    REAL at[4];
+};
+
+// Where a run is: the steps before this graph, and all samples of the order. What is captured is told
+// which step of the graph it is.
+struct Clock {
+    long long done, total;
+};
+
+// A step of a run: its number in this call, where its samples begin, and how many there are.
+struct Step {
+    long long number, start;
+    int samples;
+
+    __device__ Step(const Clock* clock, int offset, int samples_each) {
+        number = clock->done + offset;
+        start = number * samples_each;
+        const long long left = clock->total - start;
+        samples = left < samples_each ? (left > 0 ? (int)left : 0) : samples_each;
+    }
+
+    // The batch of this step, of those of all steps.
+    __device__ Batch of(Batch all) const {
+        if (all.order != nullptr) {
+            all.order += start;
+        }
+        all.samples = samples;
+        return all;
+    }
+};
+
+// Call store(part, m, n, sum) for sums of left(m, k) right(k, n) over the terms of each part. Which way
+// neighbours in memory lie is said for each side: along the terms, or across them.
+template <bool LEFT_ALONG, bool RIGHT_ALONG, typename Left, typename Right, typename Store>
+__device__ inline void each_product(
+    int rows, int columns, int terms, int parts, Left left, Right right, Store store) {
+    constexpr int THREADS_OF_TILE = SIDE * SIDE, EACH = DEPTH * EDGE / THREADS_OF_TILE;
+    REAL(*const lefts)[STRIDE] = (REAL(*)[STRIDE])block_memory();
+    REAL(*const rights)[STRIDE] = lefts + DEPTH;
+    const int across = (columns + EDGE - 1) / EDGE, tiles = (rows + EDGE - 1) / EDGE * across;
+    const int each = (terms + parts - 1) / parts, thread = threadIdx.x;
+    const int own_m = thread / SIDE * 4, own_n = thread % SIDE * 4;
+    for (int item = blockIdx.x; item < tiles * parts; item += gridDim.x) {
+        const int part = item / tiles, tile = item % tiles;
+        const int m0 = tile / across * EDGE, n0 = tile % across * EDGE;
+        const int end = (part + 1) * each < terms ? (part + 1) * each : terms;
+        REAL sum[4][4] = {};
+        for (int base = part * each; base < end; base += DEPTH) {
+            __syncthreads();
+#pragma unroll
+            for (int i = 0; i < EACH; ++i) {
+                const int at = thread + i * THREADS_OF_TILE;
+                const int m = LEFT_ALONG ? at / DEPTH : at % EDGE;
+                const int k = LEFT_ALONG ? at % DEPTH : at / EDGE;
+                lefts[k][m] =
+                    m0 + m < rows && base + k < end ? left(m0 + m, base + k) : REAL(0);
+            }
+#pragma unroll
+            for (int i = 0; i < EACH; ++i) {
+                const int at = thread + i * THREADS_OF_TILE;
+                const int n = RIGHT_ALONG ? at / DEPTH : at % EDGE;
+                const int k = RIGHT_ALONG ? at % DEPTH : at / EDGE;
+                rights[k][n] =
+                    n0 + n < columns && base + k < end ? right(base + k, n0 + n) : REAL(0);
+            }
+            __syncthreads();
+#pragma unroll 8
+            for (int k = 0; k < DEPTH; ++k) {
+                const Four a = *(const Four*)&lefts[k][own_m], b = *(const Four*)&rights[k][own_n];
+#pragma unroll
+                for (int i = 0; i < 4; ++i) {
+#pragma unroll
+                    for (int j = 0; j < 4; ++j) {
+                        sum[i][j] += a.at[i] * b.at[j];
+                    }
+                }
+            }
+        }
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+#pragma unroll
+            for (int j = 0; j < 4; ++j) {
+                if (m0 + own_m + i < rows && n0 + own_n + j < columns) {
+                    store(part, m0 + own_m + i, n0 + own_n + j, sum[i][j]);
+                }
+            }
+        }
+    }
+}
+
+// What a sum of one layer becomes: a unit's value, or the error of a unit that has this value.
+struct Finish {
+    const REAL* bias;
+    const REAL* values;
+    int activation;
+
+    __device__ REAL of(REAL sum, long long index, int unit) const {
+        if (values != nullptr) {
+            return sum * slope(activation, values[index]);
+        }
+        return activated(activation, bias == nullptr ? sum : sum + bias[unit]);
+    }
+};
+
+// The sum of an element's parts, each of which is `size` elements long.
+__device__ inline REAL joined(const REAL* parts_of_sums, int parts, long long size, long long index) {
+    REAL sum = parts_of_sums[index];
+    for (int p = 1; p < parts; ++p) {
+        sum += parts_of_sums[p * size + index];
+    }
+    return sum;
+}
+
+// Loss, and unless it is null errors, of a sample that one thread has, from its scores.
+__device__ inline double thread_loss(
+    int kind, const REAL* scores, int outputs, TARGET t, long long row, REAL scale, REAL* errors) {
+    if (kind == SUM_SQUARED_ERROR) {
+        double sum = 0;
+        for (int j = 0; j < outputs; ++j) {
+            const REAL difference = scores[j] - t.at(row, outputs, j);
+            sum += 0.5 * (double)difference * (double)difference;
+            if (errors != nullptr) {
+                errors[j] = difference * scale;
+            }
+        }
+        return sum;
+    }
+    REAL largest = scores[0];
+    for (int j = 1; j < outputs; ++j) {
+        largest = Largest::join(largest, scores[j]);
+    }
+    Sums sums = {0, 0, 0};
+    for (int j = 0; j < outputs; ++j) {
+        // Relative to the largest, or else two large numbers would cancel.
+        const REAL target = t.at(row, outputs, j), score = scores[j] - largest;
+        const double along = target == 0 ? 0 : (double)target * (double)score;
+        sums = sums + Sums{exp(score), target, along};
+    }
+    for (int j = 0; errors != nullptr && j < outputs; ++j) {
+        const REAL p = exp(scores[j] - largest) / (REAL)sums.powers;
+        errors[j] = ((REAL)sums.targets * p - t.at(row, outputs, j)) * scale;
+    }
+    return sums.targets * log(sums.powers) - sums.along;
+}

@@ -1,0 +1,240 @@
+"""Passes over a batch as kernels of tiles, whatever their size, and steps of them as a graph."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from accelnn._typing import Array
+from accelnn.backends.cupy.dataset import NULL, Rows
+from accelnn.backends.cupy.source import TILE_DEPTH, TILE_EDGE, TILES
+
+if TYPE_CHECKING:
+    from accelnn.backends.cupy.engine import CupyEngine
+    from accelnn.backends.cupy.training import Training
+
+__all__ = ["Tiled", "tiled_evaluation"]
+
+# Steps that are captured together.
+CAPTURED = 32
+# Threads of a block where one has a sample, and where one has an element.
+SAMPLE_THREADS, ELEMENT_THREADS = 64, 256
+# Blocks of a multiprocessor, from which sums are cut into parts.
+RESIDENT_BLOCKS = 2
+# Units of all samples that are evaluated at once, which bounds the memory.
+UNITS_AT_ONCE = 1 << 24
+
+
+class Passes:
+    """Forward and backward passes over a batch, whose sizes are all known beforehand.
+
+    Parameters
+    ----------
+    engine : CupyEngine
+        The net's.
+    rows : Rows
+        The data.
+    samples : int
+        Of a batch at most.
+    params : array of shape (size,)
+        The net's.
+    """
+
+    def __init__(self, engine: CupyEngine, rows: Rows, samples: int, params: Array) -> None:
+        self.engine, self.rows, self.samples = engine, rows, samples
+        self.kernels = engine.kernels(rows)
+        self.layers = engine.spec.layers(params, engine.backend.xp)
+        self.values = self._buffers()
+        # The steps done before, and all samples of the order.
+        self.clock = engine.backend.zeros(2, np.int64)
+
+    def forward(self, order: Array | None, offset: int) -> None:
+        """Find the values of all layers."""
+        sizes, last = self.engine.spec.sizes, len(self.layers) - 1
+        for i, (w, b) in enumerate(self.layers):
+            inputs, outputs = sizes[i], sizes[i + 1]
+            activation = self.engine.activation_number if i < last else self.engine.identity_number
+            tiles, parts = self._cut(self.samples, outputs, inputs)
+            to = self.values[i] if parts == 1 else self._sums
+            bias = NULL if b is None else b
+            head = (self.values[i - 1] if i else NULL, w, bias, np.int32(inputs), np.int32(outputs))
+            told = (*self.rows.told(order, self.samples), self.clock, np.int32(offset))
+            arguments = (*head, activation, np.int32(parts), to, *told)
+            self.kernels.launch_tiles("tile_values", tiles * parts, arguments)
+            if parts > 1:
+                self._join(bias, NULL, i, activation, parts, self.values[i], offset)
+
+    def _join(
+        self,
+        bias: Any,
+        values: Any,
+        layer: int,
+        activation: np.int32,
+        parts: int,
+        to: Array,
+        offset: int,
+    ) -> None:
+        width, samples = self.engine.spec.sizes[layer + 1], np.int32(self.samples)
+        head = (self._sums, bias, values, np.int32(width), activation, np.int32(parts))
+        self.elementwise(
+            "tile_join", self.samples * width, (*head, samples, to, self.clock, np.int32(offset))
+        )
+
+    def of_samples(self, name: str, arguments: tuple[Any, ...]) -> None:
+        """Launch a kernel of which a thread has a sample."""
+        blocks = math.ceil(self.samples / SAMPLE_THREADS)
+        self.kernels.launch(name, blocks, SAMPLE_THREADS, arguments)
+
+    def elementwise(self, name: str, size: int, arguments: tuple[Any, ...]) -> None:
+        """Launch a kernel of which a thread has an element of so many."""
+        most = 4 * self.kernels.processors
+        blocks = min(most, math.ceil(size / ELEMENT_THREADS))
+        self.kernels.launch(name, blocks, ELEMENT_THREADS, arguments)
+
+    def _cut(self, rows: int, columns: int, terms: int) -> tuple[int, int]:
+        """Return the tiles of a product, and into how many parts its sums are cut."""
+        tiles = math.ceil(rows / TILE_EDGE) * math.ceil(columns / TILE_EDGE)
+        wanted = RESIDENT_BLOCKS * self.kernels.processors // tiles
+        return tiles, max(1, min(wanted, math.ceil(terms / TILE_DEPTH)))
+
+    @cached_property
+    def _sums(self) -> Array:
+        """Room for the parts of the sums of any layer."""
+        sizes = self.engine.spec.sizes
+        most = max(
+            self._cut(self.samples, width, terms)[1] * width
+            for a, b in itertools.pairwise(sizes)
+            for width, terms in ((b, a), (a, b))
+        )
+        return self.engine.backend.xp.empty(most * self.samples, self.engine.dtype)
+
+    def _buffers(self) -> list[Array]:
+        xp, widths = self.engine.backend.xp, self.engine.spec.sizes[1:]
+        return [xp.empty((self.samples, width), self.engine.dtype) for width in widths]
+
+
+class Tiled(Passes):
+    """Steps of some kernels each, captured once as a graph that knows where the run is.
+
+    Parameters
+    ----------
+    training : Training
+        The run.
+    """
+
+    def __init__(self, training: Training) -> None:
+        super().__init__(training.engine, training.rows, training.most, training.params)
+        self.training = training
+        self._errors = self._buffers()
+        sizes, bias = self.engine.spec.sizes, self.engine.spec.bias
+        # Parts of gradients are as many in all layers, which lie one after the other in each.
+        self._parts = min(
+            self._cut(a + bias, b, self.samples)[1] for a, b in itertools.pairwise(sizes)
+        )
+        self._gradients = self.engine.backend.xp.empty(
+            (self._parts, self.engine.spec.size), self.engine.dtype
+        )
+        self._make_room(1)
+
+    def __call__(self, order: Array, losses: Array, corrections: Array) -> None:
+        """Give every step its update."""
+        steps = len(corrections)
+        if order.size > self._order.size:
+            self._make_room(steps)
+        self._order[: order.size] = order
+        self._corrections[:steps] = corrections
+        self.clock.fill(0)
+        self.clock[1] = order.size
+        for length in (CAPTURED, 1):
+            for _ in range(steps // length):
+                self._graph(length).launch()
+            steps %= length
+        losses[...] = self._losses[: order.size]
+
+    def _make_room(self, steps: int) -> None:
+        """Have buffers for the order of so many steps, of which graphs know the addresses."""
+        backend, size = self.engine.backend, steps * self.samples
+        self._order = backend.zeros(size, np.int64)
+        self._losses = backend.zeros(size, np.float64)
+        self._corrections = backend.zeros((steps, 2), np.float64)
+        self._graphs: dict[int, Any] = {}
+
+    def _graph(self, length: int) -> Any:
+        """Return so many steps as a graph."""
+        if length not in self._graphs:
+            names = ("tile_join", "tile_losses", "tile_update", "tile_advance")
+            self.kernels.load(*TILES, *names)
+            # What is made at the first call cannot be made while something is captured.
+            assert self._sums is not None  # noqa: S101 - it is there from now on
+            stream = self.engine.backend.xp.cuda.Stream(non_blocking=True)
+            with stream:
+                stream.begin_capture()
+                for offset in range(length):
+                    self._take_step(offset)
+                self.kernels.launch("tile_advance", 1, 32, (self.clock, np.int32(length)))
+                self._graphs[length] = stream.end_capture()
+        return self._graphs[length]
+
+    def _take_step(self, offset: int) -> None:
+        run, outputs = self.training, np.int32(self.engine.spec.sizes[-1])
+        self.forward(self._order, offset)
+        when = (self.clock, np.int32(offset))
+        told = self.rows.told(self._order, self.samples)
+        head = (self.values[-1], self.engine.loss_number, outputs, *told)
+        self.of_samples("tile_losses", (*head, self._errors[-1], self._losses, run.flags, *when))
+        self._backward(offset)
+        for i in range(len(self.layers)):
+            self._find_gradient(i, offset)
+        arguments = (*run.rule(self._corrections), self._gradients, np.int32(self._parts))
+        self.elementwise(
+            "tile_update", self.engine.spec.size, (*arguments, np.int32(self.samples), *when)
+        )
+
+    def _backward(self, offset: int) -> None:
+        sizes, activation = self.engine.spec.sizes, self.engine.activation_number
+        samples, when = np.int32(self.samples), (self.clock, np.int32(offset))
+        for i in reversed(range(1, len(self.layers))):
+            inputs, outputs = sizes[i], sizes[i + 1]
+            tiles, parts = self._cut(self.samples, inputs, outputs)
+            to = self._errors[i - 1] if parts == 1 else self._sums
+            values = self.values[i - 1]
+            head = (self._errors[i], self.layers[i][0], values, np.int32(inputs))
+            told = (np.int32(outputs), activation, np.int32(parts), samples, to, *when)
+            self.kernels.launch_tiles("tile_errors", tiles * parts, (*head, *told))
+            if parts > 1:
+                self._join(NULL, values, i - 1, activation, parts, self._errors[i - 1], offset)
+
+    def _find_gradient(self, layer: int, offset: int) -> None:
+        spec = self.engine.spec
+        inputs, outputs = spec.sizes[layer], spec.sizes[layer + 1]
+        first = sum(
+            (a + spec.bias) * b for a, b in zip(spec.sizes[:layer], spec.sizes[1:], strict=False)
+        )
+        tiles, _ = self._cut(inputs + spec.bias, outputs, self.samples)
+        numbers = (inputs, outputs, int(spec.bias), self._parts, first, spec.size)
+        head = (self.values[layer - 1] if layer else NULL, self._errors[layer])
+        told = self.rows.told(self._order, self.samples)
+        arguments = (*head, *map(np.int32, numbers), self._gradients, *told)
+        self.kernels.launch_tiles(
+            "tile_gradient", tiles * self._parts, (*arguments, self.clock, np.int32(offset))
+        )
+
+
+def tiled_evaluation(
+    engine: CupyEngine, params: Array, rows: Rows, samples: int
+) -> tuple[Array, Array]:
+    """Return every sample's loss, and whether its largest score names its class."""
+    xp, outputs = engine.backend.xp, np.int32(engine.spec.sizes[-1])
+    at_once = min(samples, max(1, UNITS_AT_ONCE // sum(engine.spec.sizes[1:])))
+    passes = Passes(engine, rows, at_once, params)
+    passes.clock[1] = samples
+    losses, hits = xp.empty(samples), xp.empty(samples, np.int32)
+    for offset in range(math.ceil(samples / at_once)):
+        passes.forward(None, offset)
+        head = (passes.values[-1], engine.loss_number, outputs, *rows.told(None, at_once))
+        passes.of_samples("tile_hits", (*head, losses, hits, passes.clock, np.int32(offset)))
+    return losses, hits
