@@ -24,8 +24,9 @@ from typing import Any
 import numpy as np
 
 import accelnn
-from accelnn.backends.cupy import launch, training
+from accelnn.backends.cupy import engine, launch, tiles, training
 from accelnn.backends.cupy.engine import CupyEngine
+from accelnn.backends.cupy.resident import RESIDENT, layout_of
 from accelnn.backends.cupy.source import Variant, kernel_source
 from accelnn.bench import Case, plan, run
 from accelnn.bench._contestants import CONTESTANTS, GPU_GROUPS, make_job
@@ -55,7 +56,7 @@ BEST = ("accelnn cupy", "torch CUDA graph", "JAX scan")
 
 def compile_all() -> None:
     """Compile all variants of the kernels in parallel, into CuPy's cache; then run them."""
-    kernels = itertools.product(Variant.all(), (COOPERATIVE, OTHER))
+    kernels = itertools.product(Variant.all(), (RESIDENT, COOPERATIVE, OTHER))
     context = multiprocessing.get_context("spawn")
     workers = min(16, os.cpu_count() or 1)
     failed = 0
@@ -74,8 +75,14 @@ def compile_all() -> None:
 
 def _compile(variant: Variant, name: str) -> float:
     started = time.perf_counter()
-    kernels = launch.kernels_of(accelnn.get_backend("cupy"), variant)
-    kernels.whole_warps(name, launch.WARP)
+    backend = accelnn.get_backend("cupy")
+    if name == RESIDENT:
+        of_headline = accelnn.MLP((784, 50, 10), dtype=variant.dtype, backend=backend).engine
+        layout = of_headline._layout(100, variant, slots=0)  # type: ignore[attr-defined] # noqa: SLF001 - that of the headline
+        if layout is not None:
+            launch.resident_kernel(backend, variant, layout)
+    else:
+        launch.kernels_of(backend, variant).load(name)
     return time.perf_counter() - started
 
 
@@ -102,21 +109,27 @@ def check() -> None:
     launch.device_attributes = lambda backend: (  # type: ignore[assignment]
         attributes(backend) | {"MultiProcessorCount": SMALL_BLOCKS}
     )
-    training.CAPTURED = 2
+    training.CAPTURED = tiles.CAPTURED = 2
     samples = SMALL_BATCH * SMALL_STEPS
     (x, t), _ = accelnn.load_mnist(subset="5k")
     x, t = x[:samples], t[:samples]
     soft = np.eye(10, dtype=np.float32)[t]
-    way = CupyEngine._way  # noqa: SLF001 - whatever the size
+    way, layout = CupyEngine._way, CupyEngine._layout  # noqa: SLF001 - whatever the size
     deviations = []
-    for chosen in (training.OneLaunch, training.Replayed, training.Products):
+    ways = (training.Resident, tiles.Tiled, training.OneLaunch, training.Replayed)
+    for chosen in (*ways, training.Products):
+        is_kept = chosen is training.Resident
         CupyEngine._way = lambda _self, _samples, c=chosen: c  # type: ignore[method-assign,misc] # noqa: SLF001
+        CupyEngine._layout = _small_layout if is_kept else lambda *_: None  # type: ignore[method-assign,assignment] # noqa: SLF001
+        engine.TILED = 0 if chosen is tiles.Tiled else 1 << 60
         for sizes, targets in (((784, 12, 10), t), ((784, 9, 7, 10), soft)):
+            if is_kept and len(sizes) > 3:  # noqa: PLR2004 - one hidden layer
+                continue
             found, wanted = (_losses(sizes, x, targets, name) for name in ("cupy", "numpy"))
             deviations.append(float(np.abs(found - wanted).max()))
             what = f"{chosen.__name__}, {'-'.join(map(str, sizes))}"
             print(f"{what}: largest deviation from NumPy {deviations[-1]:.1e}", flush=True)
-    CupyEngine._way = way  # type: ignore[method-assign] # noqa: SLF001
+    CupyEngine._way, CupyEngine._layout = way, layout  # type: ignore[method-assign] # noqa: SLF001
     for sizes in ((784, 12, 10), (784, 9, 7, 10)):
         net = accelnn.MLP(sizes, rng=0, dtype="float64", backend="cupy")
         few = [net.backend.asarray(part[:3]) for part in (x.astype(np.float64), t)]
@@ -126,6 +139,20 @@ def check() -> None:
         print(f"differences of {sizes}: largest deviation {deviations[-1]:.1e}", flush=True)
     if not max(deviations) <= TOLERANCE:
         sys.exit(f"wrong: the largest deviation is {max(deviations):.1e}, above {TOLERANCE:.0e}")
+
+
+def _small_layout(own: CupyEngine, batch: int, variant: Variant, slots: int) -> object:
+    """Return the layout of a net on a device of few blocks."""
+    return layout_of(
+        variant,
+        own.spec.sizes,
+        batch,
+        bias=own.spec.bias,
+        slots=slots,
+        processors=SMALL_BLOCKS,
+        shared=launch.device_attributes(own.backend)["MaxSharedMemoryPerBlockOptin"],
+        threads=SMALL_THREADS,
+    )
 
 
 def _losses(sizes: tuple[int, ...], x: Any, t: Any, backend: str) -> np.ndarray:
@@ -179,10 +206,10 @@ def _is_installed(module: str) -> bool:
     return importlib.util.find_spec(module) is not None
 
 
-def bench(part: str, path: Path) -> None:
+def bench(part: str, path: Path, *, is_best: bool) -> None:
     """Measure the ``"headline"`` or the ``"rest"``, and write every case when it is done."""
     report = run(
-        _part(part),
+        _part(part, is_best=is_best),
         repeats=REPEATS,
         timeout=PATIENCE,
         progress=_say,
@@ -192,16 +219,19 @@ def bench(part: str, path: Path) -> None:
         print(f"{problem.case}: {problem.contestant}: {problem.reason}", flush=True)
 
 
-def _part(part: str) -> list[Case]:
-    """Return the cases of a part, those of most worth first."""
+def _part(part: str, *, is_best: bool = False) -> list[Case]:
+    """Return the cases of a part, those of most worth first; of peers, the best ones alone."""
     if part == "headline":
-        return [*_cases((GPU_HEADLINE,)), *_cases(group="gpu-gradient")]
+        named: tuple[str, ...] = BEST if is_best else ()
+        return [*_cases((GPU_HEADLINE,), named), *_cases(group="gpu-gradient")]
     others = (
         "784-50-10, batch 1,000",
         "784-256-128-10, batch 100",
         "784-50-10, batch 10,000",
     )
-    return [*_cases(others, BEST), *_cases(group="gpu-whole-run")]
+    whole = ("accelnn cupy", "accelnn numba", "torch CUDA graph", "JAX scan")
+    named = whole if is_best else ()
+    return [*_cases(others, BEST), *_cases((), named, group="gpu-whole-run")]
 
 
 def _cases(
@@ -249,6 +279,7 @@ def main() -> None:
     parts.add_parser("tests", help="run the tests").add_argument("--processes", type=int, default=8)
     measuring = parts.add_parser("bench", help=f"measure {', '.join(GPU_GROUPS)}")
     measuring.add_argument("which", choices=("headline", "rest"))
+    measuring.add_argument("--best", action="store_true", help="the best peers alone")
     measuring.add_argument("--json", type=Path, required=True, help="where times are written")
     options = parser.parse_args()
     os.chdir(ROOT)
@@ -257,7 +288,7 @@ def main() -> None:
         "peer": lambda: peer(options.contestant),
         "check": check,
         "tests": lambda: sys.exit(tests(options.processes, collect=False)),
-        "bench": lambda: bench(options.which, options.json),
+        "bench": lambda: bench(options.which, options.json, is_best=options.best),
     }
     try:
         accelnn.get_backend("cupy")

@@ -6,9 +6,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from stand_in import Device
 
 import accelnn
-from accelnn.backends.cupy import launch, training
+from accelnn.backends.cupy import engine, launch, tiles, training
+from accelnn.backends.cupy.resident import RESIDENT
 from accelnn.backends.cupy.source import KERNELS
 
 SCRIPTS = Path(accelnn.__file__).parents[1] / "scripts"
@@ -87,12 +89,16 @@ def test_the_check_launches_every_kernel_and_finds_a_wrong_one(load, cupy, monke
         (launch, "MOST_THREADS"),
         (launch, "device_attributes"),
         (training, "CAPTURED"),
+        (tiles, "CAPTURED"),
+        (engine, "TILED"),
         (script.CupyEngine, "_way"),
+        (script.CupyEngine, "_layout"),
     ):
         # Put back what the check, which has a process to itself elsewhere, leaves changed.
         monkeypatch.setattr(module, name, getattr(module, name))
+    Device.attributes = Device.attributes | {"MaxSharedMemoryPerBlockOptin": 232_448}
     script.check()
-    assert {name for name, _ in cupy.buffers} == set(KERNELS)
+    assert {name for name, _ in cupy.buffers} == {*KERNELS, RESIDENT}
 
     monkeypatch.setattr(script, "TOLERANCE", 1e-12)
     with pytest.raises(SystemExit, match="wrong: the largest deviation is"):
