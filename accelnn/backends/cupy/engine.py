@@ -88,16 +88,18 @@ class CupyEngine(Engine):
         data = Dataset(x, t, self.backend, self.dtype)
         if self._is_for_products(data):
             return super().loss(params, x, t)
-        losses, _ = self._evaluate(params, data)
-        return losses.mean().astype(self.dtype)
+        found, kernels = self._evaluate(params, data)
+        return self._means(kernels, found[0], data.size)[0].astype(self.dtype)
 
     def evaluate(self, params: Array, data: Dataset) -> tuple[float, float | None]:
         """See `Engine.evaluate`."""
         if self._is_for_products(data):
             return super().evaluate(params, data)
-        losses, hits = self._evaluate(params, data)
-        loss, accuracy = float(losses.mean()), int(hits.sum()) / data.size
-        return loss, accuracy if self.spec.loss.classifies else None
+        found, kernels = self._evaluate(params, data)
+        # Both at once: the device is waited for when they are copied.
+        loss, share = self.backend.to_numpy(self._means(kernels, found, data.size))
+        accuracy = round(float(share) * data.size) / data.size
+        return float(loss), accuracy if self.spec.loss.classifies else None
 
     def loss_and_gradient(self, params: Array, x: Array, t: Array, out: Array) -> Array:
         """See `Engine.loss_and_gradient`."""
@@ -114,7 +116,7 @@ class CupyEngine(Engine):
         threads = kernels.threads("batch_gradient", self.spec)
         arguments = (out, np.int32(self.spec.size), *told)
         kernels.launch("batch_gradient", kernels.processors, threads, arguments)
-        return losses.mean().astype(self.dtype)
+        return self._means(kernels, losses, samples)[0].astype(self.dtype)
 
     def numerical_gradient(
         self, params: Array, x: Array, t: Array, *, method: str, step: float
@@ -240,30 +242,41 @@ class CupyEngine(Engine):
         """Take some steps after those done; return the mean loss of each."""
         run, xp = way.training, self.backend.xp
         steps = -(-order.size // run.batch)
-        losses, means = xp.full(order.size, np.nan), xp.empty(steps)
+        losses = xp.full(order.size, np.nan)
         if not isinstance(way, Resident):
             # Which multiplies by all inputs, and needs no word that it may pass over some.
             self._checked(run.params, run.kernels, run.flags)
         way(order, losses, run.corrections(done + 1, steps))
-        threads = run.kernels.whole_warps("mean_losses", MEAN_THREADS)
-        arguments = (losses, np.int64(order.size), np.int32(min(run.batch, order.size)), means)
-        run.kernels.launch("mean_losses", min(steps, MOST_BLOCKS), threads, arguments)
+        means = self._means(run.kernels, losses, min(run.batch, order.size))
         return self.backend.to_numpy(means)
 
-    def _evaluate(self, params: Array, data: Dataset) -> tuple[Array, Array]:
-        """Return every sample's loss, and whether its largest score names its class."""
+    def _means(self, kernels: Kernels, numbers: Array, each: int) -> Array:
+        """Return the mean of each so many numbers, one after the other."""
+        count = -(-numbers.size // each)
+        means = self.backend.xp.empty(count)
+        threads = kernels.whole_warps("mean_losses", MEAN_THREADS)
+        arguments = (numbers, np.int64(numbers.size), np.int32(each), means)
+        kernels.launch("mean_losses", min(count, MOST_BLOCKS), threads, arguments)
+        return means
+
+    def _evaluate(self, params: Array, data: Dataset) -> tuple[Array, Kernels]:
+        """Return every sample's loss, then whether its largest score names its class.
+
+        With the kernels that have found them.
+        """
         rows = Rows.of(data)
-        if self._is_tiled(data.size):
-            return tiled_evaluation(self, params, rows, data.size)
         kernels, backend = self.kernels(rows), self.backend
+        found = backend.xp.empty((2, data.size))
+        if self._is_tiled(data.size):
+            tiled_evaluation(self, params, rows, found)
+            return found, kernels
         blocks = min(data.size, 2 * kernels.processors)
-        losses, hits = backend.xp.empty(data.size), backend.xp.empty(data.size, np.int32)
-        told = self.told(rows, None, data.size, *self.trace(blocks), losses)
+        told = self.told(rows, None, data.size, *self.trace(blocks), found[0])
         threads = kernels.threads("evaluate", self.spec)
         kernels.launch(
-            "evaluate", blocks, threads, (params, self._checked(params, kernels), hits, *told)
+            "evaluate", blocks, threads, (params, self._checked(params, kernels), found[1], *told)
         )
-        return losses, hits
+        return found, kernels
 
     def _differences(self, params: Array, x: Array, t: Array, method: str, step: float) -> Array:
         rows, samples = Rows.of(Dataset(x, t, self.backend, self.dtype)), x.shape[0]

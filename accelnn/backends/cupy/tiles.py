@@ -224,17 +224,14 @@ class Tiled(Passes):
         )
 
 
-def tiled_evaluation(
-    engine: CupyEngine, params: Array, rows: Rows, samples: int
-) -> tuple[Array, Array]:
-    """Return every sample's loss, and whether its largest score names its class."""
-    xp, outputs = engine.backend.xp, np.int32(engine.spec.sizes[-1])
+def tiled_evaluation(engine: CupyEngine, params: Array, rows: Rows, found: Array) -> None:
+    """Find every sample's loss, then whether its largest score names its class, as numbers."""
+    samples, outputs = found.shape[1], np.int32(engine.spec.sizes[-1])
     at_once = min(samples, max(1, UNITS_AT_ONCE // sum(engine.spec.sizes[1:])))
     passes = Passes(engine, rows, at_once, params)
     passes.clock[1] = samples
-    losses, hits = xp.empty(samples), xp.empty(samples, np.int32)
     for offset in range(math.ceil(samples / at_once)):
         passes.forward(None, offset)
         head = (passes.values[-1], engine.loss_number, outputs, *rows.told(None, at_once))
-        passes.of_samples("tile_hits", (*head, losses, hits, passes.clock, np.int32(offset)))
-    return losses, hits
+        arguments = (*head, found[0], found[1], passes.clock, np.int32(offset))
+        passes.of_samples("tile_hits", arguments)

@@ -192,7 +192,7 @@ def test_differences_lose_nothing_to_small_steps(kernels_for, activation, step):
 @pytest.mark.parametrize("variant", VARIANTS, ids=lambda v: "-".join(map(str, v)))
 def test_evaluation(kernels_for, variant):
     case = Case(variant, (31, 9, 10), 100)
-    hits = np.full(100, -1, np.int32)
+    hits = np.full(100, -1.0)
     flags = np.zeros(FLAGS, np.uint32)
     kernels_for(variant)("evaluate", 3, 33, [case.params, flags, hits, *case.told(100)])
     losses, _, scores = case.reference(case.params, case.order)
@@ -207,7 +207,7 @@ def test_a_score_that_is_no_number_is_no_hit(kernels_for):
     variant = Variant("float64", has_pixels=False, has_labels=True)
     case = Case(variant, (5, 4), 6)
     case.x[case.order[2]] = np.nan
-    hits = np.full(6, -1, np.int32)
+    hits = np.full(6, -1.0)
     flags = np.zeros(FLAGS, np.uint32)
     kernels_for(variant)("evaluate", 2, 7, [case.params, flags, hits, *case.told(6)])
     assert hits[2] == 0

@@ -68,8 +68,9 @@ def _kernels(log):
 
 
 def _copies(log):
-    """Return all copies but those of single numbers, of which checks at the door read some."""
-    return [event for event in log if isinstance(event, Transfer) and event.size > 8]
+    """Return all copies but those of single numbers and of the labels, which are checked."""
+    copies = [event for event in log if isinstance(event, Transfer) and event.size > 8]
+    return copies[1:]
 
 
 def test_an_epoch_is_one_cooperative_launch(log, device):
@@ -232,6 +233,7 @@ def test_sums_of_few_tiles_are_cut_into_parts(log, device):
         Launch("tile_values", 4, 256, is_cooperative=False, device=0),
         Launch("tile_join", 4, 256, is_cooperative=False, device=0),
         Launch("tile_hits", 2, 64, is_cooperative=False, device=0),
+        Launch("mean_losses", 2, 128, is_cooperative=False, device=0),
     ]
 
 
@@ -267,13 +269,16 @@ def _is(event, name):
     return isinstance(event, Launch) and event.name == name
 
 
-def test_a_gradient_copies_nothing(log, device):
+def test_a_gradient_copies_labels_and_nothing_else(log, device):
+    """Which are looked at, once."""
     net = accelnn.MLP([6, 5, 3], rng=0, backend=device)
     x, t = map(device.asarray, _digits(20))
     log.clear()
     net.gradient(x, t)
-    assert _kernels(log) == ["check_parameters", "batch_errors", "batch_gradient"]
-    assert _copies(log) == []
+    wanted = ["check_parameters", "batch_errors", "batch_gradient", "mean_losses"]
+    assert _kernels(log) == wanted
+    copies = [event for event in log if isinstance(event, Transfer)]
+    assert copies == [Transfer("host", 20 * 8)]
 
 
 def test_structured_differences_of_all_parameters_are_one_launch(log, device):
@@ -293,8 +298,10 @@ def test_all_samples_are_evaluated_in_one_launch(log, device):
     loss, accuracy = net.engine.evaluate(net.flat, data)
     assert np.isfinite(loss)
     assert 0.0 <= accuracy <= 1.0
-    assert _kernels(log) == ["check_parameters", "evaluate"]
-    assert log[-1].blocks == 2 * PROCESSORS
+    assert _kernels(log) == ["check_parameters", "evaluate", "mean_losses"]
+    assert log[1].blocks == 2 * PROCESSORS
+    # Its loss and its accuracy at once.
+    assert [event for event in log if isinstance(event, Transfer)] == [Transfer("host", 16)]
 
 
 @pytest.mark.parametrize(

@@ -91,7 +91,7 @@ __global__ void train(
     }
 }
 
-// The mean loss of each step, from those of its samples.
+// The mean loss of each step, from those of its samples; or of any numbers.
 __global__ void mean_losses(const double* losses, long long total, int samples, double* means) {
     for (long long step = blockIdx.x; step * samples < total; step += gridDim.x) {
         const long long start = step * samples;
@@ -149,7 +149,7 @@ __global__ void differences(
 }
 
 // Losses of samples, and whether the largest score names the label or the largest target.
-__global__ void evaluate(const REAL* params, const unsigned int* flags, int* hits, NET, BATCH, TRACE) {
+__global__ void evaluate(const REAL* params, const unsigned int* flags, double* hits, NET, BATCH, TRACE) {
     MAKE_NET;
     MAKE_BATCH;
     const int outputs = net.sizes[layers];
@@ -252,7 +252,7 @@ __global__ void tile_losses(
 
 // Losses of the scores, and whether the largest names the label or the largest target.
 __global__ void tile_hits(
-    const REAL* scores, int loss_kind, int outputs, BATCH, double* losses, int* hits,
+    const REAL* scores, int loss_kind, int outputs, BATCH, double* losses, double* hits,
     const Clock* clock, int offset) {
     const Step step(clock, offset, samples);
     const Batch batch = step.of({x, divisor, {t}, order, samples});
