@@ -7,7 +7,7 @@ speak to it alone, so that a backend with fused kernels replaces it whole, metho
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -100,6 +100,8 @@ class TrainingState:
         Backpropagation, or structured central differences.
     step : int
         Updates done so far.
+    meanwhile : callable, optional
+        What an engine may call while a device works and the host has nothing to do.
     """
 
     params: Array
@@ -107,6 +109,7 @@ class TrainingState:
     gradient: str
     backend: Backend
     step: int = 0
+    meanwhile: Callable[[], None] | None = None
     grads: Array = field(init=False)
     slots: list[Array] = field(init=False)
 

@@ -122,13 +122,20 @@ def fit(
         run = _Run(net, data, test, optimizer, gradient, plan, callbacks)
         with progress_bar("Training", plan.steps, enabled=progress, unit="steps") as advance:
             run.evaluate()
-            for order in plan.epochs(generator(rng)):
-                if run.divergence:
-                    break
-                stop = run.epoch(order, advance, timed=progress)
-                run.evaluate()
-                if run.finish_epoch() or stop:
-                    break
+            orders = plan.epochs(generator(rng))
+            if not callbacks:
+                # Which may draw from the same generator, and in their turn.
+                run.state.meanwhile = orders.draw_ahead
+            try:
+                for order in orders:
+                    if run.divergence:
+                        break
+                    stop = run.epoch(order, advance, timed=progress)
+                    run.evaluate()
+                    if run.finish_epoch() or stop:
+                        break
+            finally:
+                orders.put_back()
     if run.divergence:
         msg = (
             f"{run.divergence}; training stops. The optimizer was {optimizer}: try a smaller "

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Any, Literal, Self, TypeAlias
 
 import numpy as np
 
 from accelnn._validation import positive_int
 
-__all__ = ["Plan", "Sampling"]
+__all__ = ["Orders", "Plan", "Sampling"]
 
 Sampling: TypeAlias = Literal["shuffle", "replacement"]
 
@@ -66,15 +65,59 @@ class Plan:
         """Number of batches in one pass over the data, a short last one included."""
         return math.ceil(self.samples / self.batch)
 
-    def epochs(self, draw: np.random.Generator) -> Iterator[np.ndarray]:
-        """Yield each epoch's sample indices.
+    def epochs(self, draw: np.random.Generator) -> Orders:
+        """Return each epoch's sample indices, drawn when they are asked for or ahead.
 
         A whole epoch is always drawn, so that the order does not depend on where the run ends.
         """
-        for start in range(0, self.steps, self.batches_per_epoch):
-            if self.sampling == "shuffle":
-                order = draw.permutation(self.samples)
-            else:
-                order = draw.integers(0, self.samples, size=self.batches_per_epoch * self.batch)
-            steps = min(self.batches_per_epoch, self.steps - start)
-            yield order[: steps * self.batch]
+        return Orders(self, draw)
+
+
+class Orders:
+    """An iterator over epochs, each as the indices of its samples.
+
+    Parameters
+    ----------
+    plan : Plan
+        What is drawn.
+    draw : numpy.random.Generator
+        By whom.
+    """
+
+    def __init__(self, plan: Plan, draw: np.random.Generator) -> None:
+        self._plan, self._draw = plan, draw
+        self._starts = iter(range(0, plan.steps, plan.batches_per_epoch))
+        self._ahead: tuple[Any, np.ndarray] | None = None
+
+    def __iter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    def __next__(self) -> np.ndarray:
+        """Return the next epoch's order."""
+        if self._ahead is None:
+            return self._next(next(self._starts))
+        (_, order), self._ahead = self._ahead, None
+        return order
+
+    def draw_ahead(self) -> None:
+        """Draw the next epoch, if there is one, while nothing else is to be done."""
+        start = next(self._starts, None) if self._ahead is None else None
+        if start is not None:
+            before = self._draw.bit_generator.state
+            self._ahead = before, self._next(start)
+
+    def put_back(self) -> None:
+        """Leave the generator as if nothing had been drawn that was not asked for."""
+        if self._ahead is not None:
+            self._draw.bit_generator.state, _ = self._ahead
+
+    def _next(self, start: int) -> np.ndarray:
+        plan = self._plan
+        if plan.sampling == "shuffle":
+            order = self._draw.permutation(plan.samples)
+        else:
+            size = plan.batches_per_epoch * plan.batch
+            order = self._draw.integers(0, plan.samples, size=size)
+        steps = min(plan.batches_per_epoch, plan.steps - start)
+        return order[: steps * plan.batch]

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import accelnn
+from accelnn.backends import Engine
 from accelnn.testing._reference import ReferenceNet, batches
 
 SIZES = (6, 5, 3)
@@ -189,3 +190,56 @@ def test_numerical_training_makes_the_steps_of_numerical_gradients():
         for key in grads:
             by_hand.params[key] -= 0.1 * grads[key]
     np.testing.assert_array_equal(net.flat, by_hand.flat)
+
+
+def _train_ahead(monkeypatch):
+    """Let an engine of NumPy's draw the next epoch before it trains, as one of a device may."""
+    train, ahead = Engine.train, []
+
+    def drawing(self, state, *arguments):
+        if state.meanwhile is not None:
+            state.meanwhile()
+            # Once for each epoch, whoever asks again.
+            state.meanwhile()
+            ahead.append(state)
+        return train(self, state, *arguments)
+
+    monkeypatch.setattr(Engine, "train", drawing)
+    return ahead
+
+
+@pytest.mark.parametrize("sampling", ["shuffle", "replacement"])
+@pytest.mark.parametrize("iters", [1, 5, 12, 13])
+def test_epochs_that_are_drawn_ahead_are_the_same(monkeypatch, sampling, iters):
+    found = []
+    for ahead in (None, _train_ahead(monkeypatch)):
+        draw, net = np.random.default_rng(3), new_net(backend="numpy")
+        options = {"batch_size": 4, "iters": iters, "sampling": sampling, "rng": draw}
+        history = accelnn.fit(net, *data(), **options)
+        # Nothing more is drawn of the caller's generator.
+        found.append((history.loss, draw.random()))
+        assert ahead is None or ahead
+    assert found[0] == found[1]
+
+
+def test_what_was_drawn_ahead_of_an_interruption_is_put_back(monkeypatch):
+    states = []
+
+    def interrupted(self, state, *arguments):
+        del self, arguments
+        states.append(draw.bit_generator.state)
+        state.meanwhile()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Engine, "train", interrupted)
+    draw = np.random.default_rng(3)
+    with pytest.raises(KeyboardInterrupt):
+        accelnn.fit(new_net(backend="numpy"), *data(), batch_size=4, epochs=3, rng=draw)
+    assert [draw.bit_generator.state] == states
+
+
+def test_nothing_is_drawn_ahead_of_a_callback_that_may_draw(monkeypatch):
+    ahead = _train_ahead(monkeypatch)
+    net = new_net(backend="numpy")
+    accelnn.fit(net, *data(), batch_size=4, epochs=2, rng=0, callbacks=[lambda *_: None])
+    assert ahead == []

@@ -145,7 +145,7 @@ class CupyEngine(Engine):
         on_device, losses = self.backend.asarray(order, np.int64), [np.zeros(0)]
         steps = min(CALL_STEPS, max(1, CALL_WORK // (batch * self.spec.size)))
         for start in range(0, order.size, steps * batch):
-            found = self._train(way, state.step, on_device[start : start + steps * batch])
+            found = self._train(way, state, on_device[start : start + steps * batch])
             # What follows a loss that is not finite has changed nothing.
             stopped = np.flatnonzero(~np.isfinite(found))
             losses.append(found[: stopped[0] + 1] if stopped.size else found)
@@ -238,7 +238,7 @@ class CupyEngine(Engine):
             self._ways[state] = way
         return way
 
-    def _train(self, way: Way, done: int, order: Array) -> np.ndarray:
+    def _train(self, way: Way, state: TrainingState, order: Array) -> np.ndarray:
         """Take some steps after those done; return the mean loss of each."""
         run, xp = way.training, self.backend.xp
         steps = -(-order.size // run.batch)
@@ -246,8 +246,10 @@ class CupyEngine(Engine):
         if not isinstance(way, Resident):
             # Which multiplies by all inputs, and needs no word that it may pass over some.
             self._checked(run.params, run.kernels, run.flags)
-        way(order, losses, run.corrections(done + 1, steps))
+        way(order, losses, run.corrections(state.step + 1, steps))
         means = self._means(run.kernels, losses, min(run.batch, order.size))
+        if state.meanwhile is not None:
+            state.meanwhile()
         return self.backend.to_numpy(means)
 
     def _means(self, kernels: Kernels, numbers: Array, each: int) -> Array:

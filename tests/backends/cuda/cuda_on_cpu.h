@@ -121,7 +121,7 @@ inline unsigned long long load_word(const unsigned long long* place) {
 inline void store_word(unsigned long long* place, unsigned long long word) {
     __atomic_store_n(place, word, __ATOMIC_RELEASE);
 }
-inline void look_again() { sched_yield(); }
+inline void look_again(unsigned int) { sched_yield(); }
 
 #ifdef GRID_BARRIER_ELSEWHERE
 // ThreadSanitizer does not know fences, and calls a fenced barrier a race.

@@ -8,6 +8,7 @@ import accelnn
 from accelnn.backends.cupy import engine as engine_module
 from accelnn.backends.cupy.engine import CupyEngine
 from accelnn.errors import DivergenceWarning
+from accelnn.training._plan import Orders
 
 pytestmark = pytest.mark.cuda_on_cpu
 
@@ -94,6 +95,19 @@ def test_what_adam_divides_by_goes_with_the_order(log, device):
         Transfer("device", 8 * 2 * 7),
         Transfer("host", 8 * 7),
     ]
+
+
+def test_the_next_epoch_is_drawn_before_the_device_is_waited_for(log, device, monkeypatch):
+    draw_ahead = Orders.draw_ahead
+
+    def drawing(orders):
+        log.append("drawn")
+        draw_ahead(orders)
+
+    monkeypatch.setattr(Orders, "draw_ahead", drawing)
+    _fit(device, epochs=2)
+    epoch = [event for event in log[-8:] if not isinstance(event, Launch)]
+    assert epoch[-3:] == [Transfer("device", 8 * 70), "drawn", Transfer("host", 8 * 7)]
 
 
 def test_the_grid_fills_the_device_where_there_is_work_for_it(log, device, monkeypatch):

@@ -21,8 +21,13 @@ __device__ inline void store_word(Word* place, Word word) {
     asm volatile("st.relaxed.gpu.global.u64 [%0], %1;" ::"l"(place), "l"(word) : "memory");
 }
 
-// What a thread does before it looks again.
-__device__ inline void look_again() {}
+// What a thread does before it looks again, for the `looks`th time. What has not come after seconds
+// never will: the launch fails, and no display hangs.
+__device__ inline void look_again(unsigned int looks) {
+    if (looks > 1u << 24) {
+        __trap();
+    }
+}
 #endif
 
 // A double is in two words.
@@ -62,7 +67,7 @@ __device__ inline bool receive(const Word* words, int n, Tag tag, Place place, T
     for (int base = threadIdx.x; base < n; base += AT_ONCE * THREADS) {
         Word found[AT_ONCE][WORDS_EACH];
         bool waits = true;
-        while (waits) {
+        for (unsigned int looks = 1; waits; ++looks) {
             waits = false;
 #pragma unroll
             for (int j = 0; j < AT_ONCE; ++j) {
@@ -82,7 +87,7 @@ __device__ inline bool receive(const Word* words, int n, Tag tag, Place place, T
                 }
             }
             if (waits) {
-                look_again();
+                look_again(looks);
             }
         }
 #pragma unroll
