@@ -204,7 +204,8 @@ class Case:
         self._train(self.order)
         self._add("first call of engine.train", (time.perf_counter() - started) * 1e3, "ms")
         print(f"{self.name}: {self.net.engine.describe(self.batch)}", flush=True)
-        for part in (self.ways, self.host, self.deviation, self.halves, self.others):
+        parts = (self.ways, self.host, self.deviation, self.others, self.layouts, self.halves)
+        for part in parts:
             with self.notes.part(f"{self.name}, {part.__name__}"):
                 part()
 
@@ -225,6 +226,22 @@ class Case:
                 # After one that is not finite, the steps do nothing, in no time.
                 if not np.isfinite(self.backend.to_numpy(losses)).all():
                     self._add(f"{name}: losses that are not finite", 1, "")
+
+    def layouts(self) -> None:
+        """Time other layouts of a resident net than the one that is chosen."""
+        chosen = self._resident(self._training)
+        if chosen is None or self.sizes != CASES[0][0]:
+            return
+        order = self.backend.asarray(self.order, np.int64)
+        losses = self.backend.zeros(self.order.size, np.float64)
+        arguments = (order, losses, self._training.corrections(1, self.steps))
+        layout = chosen._layout  # noqa: SLF001 - see `_training`
+        wider = {"rows": 24, "columns": 5, "width": 10, "tile": 10}
+        for other in ({"update": 5}, {"forward": 4}, {"last": 10}, wider):
+            name = f"resident with {other}, a step"
+            with self.notes.part(f"{self.name}, {name}"):
+                take = Resident(self._training, layout._replace(**other))
+                self._add(name, on_device(lambda t=take: t(*arguments), self.steps))  # type: ignore[misc]
 
     def halves(self) -> None:
         """Time each half of a step by itself."""
