@@ -27,7 +27,7 @@ import accelnn
 from accelnn.backends.cupy import engine, launch, tiles, training
 from accelnn.backends.cupy.engine import CupyEngine
 from accelnn.backends.cupy.resident import RESIDENT, layout_of
-from accelnn.backends.cupy.source import Variant, kernel_source
+from accelnn.backends.cupy.source import PURPOSES, Variant, kernel_source
 from accelnn.bench import Case, plan, run
 from accelnn.bench._contestants import CONTESTANTS, GPU_GROUPS, make_job
 from accelnn.bench._plan import GPU_HEADLINE
@@ -35,8 +35,7 @@ from accelnn.bench.jobs.data import digits
 from accelnn.errors import BackendUnavailableError
 
 ROOT = Path(__file__).parents[1]
-# The others of a cooperative kernel's source are compiled in another way, all at once.
-COOPERATIVE, OTHER = "train", "evaluate"
+COOPERATIVE = "train"
 # Of a net that a sanitizer runs in seconds: its blocks, and their threads.
 SMALL_BLOCKS, SMALL_THREADS = 6, 64
 SMALL_STEPS, SMALL_BATCH = 5, 8
@@ -56,7 +55,9 @@ BEST = ("accelnn cupy", "torch CUDA graph", "JAX scan")
 
 def compile_all() -> None:
     """Compile all variants of the kernels in parallel, into CuPy's cache; then run them."""
-    kernels = itertools.product(Variant.all(), (RESIDENT, COOPERATIVE, OTHER))
+    # A kernel of each purpose, and the one that is compiled in another way than those beside it.
+    named = (RESIDENT, COOPERATIVE, *(names[0] for names in PURPOSES))
+    kernels = itertools.product(Variant.all(), named)
     context = multiprocessing.get_context("spawn")
     workers = min(16, os.cpu_count() or 1)
     failed = 0

@@ -15,6 +15,7 @@ from accelnn.backends.cupy.source import (
     TILE_THREADS,
     Variant,
     kernel_source,
+    purpose_option,
     shared_bytes,
     tile_bytes,
 )
@@ -90,7 +91,7 @@ class Kernels:
             kernel = self.backend.xp.RawKernel(
                 kernel_source(),
                 name,
-                options=self.variant.options,
+                options=(*self.variant.options, purpose_option(name)),
                 enable_cooperative_groups=name == COOPERATIVE,
             )
             most = min(MOST_THREADS, int(kernel.max_threads_per_block))

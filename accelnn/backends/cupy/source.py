@@ -12,40 +12,30 @@ from typing import NamedTuple
 __all__ = [
     "KERNELS",
     "MOST_LAYERS",
+    "PURPOSES",
     "TILES",
     "TILE_DEPTH",
     "TILE_EDGE",
     "TILE_THREADS",
     "Variant",
     "kernel_source",
+    "purpose_option",
     "shared_bytes",
     "tile_bytes",
 ]
 
 # Of which a block has a tile of a product.
 TILES = ("tile_errors", "tile_gradient", "tile_values")
-KERNELS = (
-    "batch_errors",
-    "batch_gradient",
-    "batch_update",
-    "batch_values",
-    "check_parameters",
-    "differences",
-    "evaluate",
-    "gather_rows",
-    "hidden_errors",
-    "hidden_values",
-    "mean_losses",
-    "output_errors",
-    "tile_advance",
-    "tile_hits",
-    "tile_join",
-    "tile_losses",
-    "tile_update",
-    *TILES,
-    "train",
-    "update_parameters",
+# Kernels that are compiled together, so that nobody waits for those of another purpose.
+PURPOSES = (
+    ("check_parameters", "mean_losses"),
+    ("batch_errors", "batch_gradient", "batch_update", "train"),
+    ("batch_values", "differences"),
+    ("evaluate",),
+    ("gather_rows", "hidden_errors", "hidden_values", "output_errors", "update_parameters"),
+    ("tile_advance", "tile_hits", "tile_join", "tile_losses", "tile_update", *TILES),
 )
+KERNELS = tuple(itertools.chain.from_iterable(PURPOSES))
 
 # Sums of an edge of a tile, terms that are in shared memory at once, and threads of its block.
 TILE_EDGE, TILE_DEPTH, TILE_THREADS = 64, 32, 256
@@ -97,6 +87,12 @@ class Variant(NamedTuple):
 def shared_bytes(threads: int) -> int:
     """Return what a block needs of shared memory: three doubles a thread, and widths of layers."""
     return 24 * threads + 4 * (MOST_LAYERS + 1)
+
+
+def purpose_option(name: str) -> str:
+    """Return the compiler's option for a kernel, and those that are compiled with it."""
+    number = next(i for i, names in enumerate(PURPOSES) if name in names)
+    return f"-DPURPOSE={number}"
 
 
 def tile_bytes(itemsize: int) -> int:

@@ -19,7 +19,13 @@ from numpy.lib.mixins import NDArrayOperatorsMixin
 from on_cpu import Kernels, build
 
 from accelnn.backends.cupy.resident import RESIDENT
-from accelnn.backends.cupy.source import KERNELS, TILES, shared_bytes, tile_bytes
+from accelnn.backends.cupy.source import (
+    KERNELS,
+    TILES,
+    purpose_option,
+    shared_bytes,
+    tile_bytes,
+)
 
 
 class Launch(NamedTuple):
@@ -398,6 +404,10 @@ class RawKernel:
         enable_cooperative_groups: bool,
     ) -> None:
         self.cupy, self.name, self.is_cooperative = cupy, name, enable_cooperative_groups
+        if name != RESIDENT:
+            assert purpose_option(name) in options
+            # Once for all purposes.
+            options = tuple(option for option in options if not option.startswith("-DPURPOSE"))
         self.library = cupy.library(code, options)
         self.itemsize = 8 if "-DREAL=double" in options else 4
 

@@ -12,12 +12,14 @@ from accelnn.backends.cupy.resident import RESIDENT, layout_of
 from accelnn.backends.cupy.source import (
     KERNELS,
     MOST_LAYERS,
+    PURPOSES,
     TILE_DEPTH,
     TILE_EDGE,
     TILE_THREADS,
     TILES,
     Variant,
     kernel_source,
+    purpose_option,
     shared_bytes,
     tile_bytes,
 )
@@ -35,6 +37,15 @@ def test_all_kernels_compile_and_spill_nothing(variant, architecture):
     # doubles.
     most = {name: 255 if variant.dtype == "float64" and name in TILES else 128 for name in KERNELS}
     assert all(0 < kernel.registers <= most[kernel.name] for kernel in found)
+
+
+@pytest.mark.nvrtc
+@pytest.mark.parametrize("names", PURPOSES, ids=lambda names: names[0])
+def test_kernels_of_one_purpose_are_compiled_by_themselves(names):
+    variant = Variant("float32", has_pixels=True, has_labels=True)
+    options = (*variant.options, purpose_option(names[-1]))
+    found = compile_kernels(kernel_source(), options, 90)
+    assert sorted(kernel.name for kernel in found) == sorted(names)
 
 
 # Multiprocessors of a usual card of each kind, and bytes of shared memory that a block can have.

@@ -25,8 +25,16 @@
 #define MAKE_STATE const State state = {params, first_slot, second_slot, flags}
 #define MAKE_RULE const Rule rule = {optimizer, lr, first, second, eps, corrections}
 
+// Kernels of one purpose are compiled without the others, or, where none is said, all of them.
+#ifdef PURPOSE
+#define IS_FOR(number) (PURPOSE == number)
+#else
+#define IS_FOR(number) 1
+#endif
+
 extern "C" {
 
+#if IS_FOR(0)
 // Say whether a parameter is not finite, before a kernel that passes over zero inputs.
 __global__ void check_parameters(const REAL* params, int size, unsigned int* flags) {
     FOR_EACH(i, size) {
@@ -36,6 +44,24 @@ __global__ void check_parameters(const REAL* params, int size, unsigned int* fla
     }
 }
 
+// The mean loss of each step, from those of its samples; or of any numbers.
+__global__ void mean_losses(const double* losses, long long total, int samples, double* means) {
+    for (long long step = blockIdx.x; step * samples < total; step += gridDim.x) {
+        const long long start = step * samples;
+        const int count = total - start < samples ? (int)(total - start) : samples;
+        double sum = 0;
+        for (int s = threadIdx.x; s < count; s += blockDim.x) {
+            sum += losses[start + s] / count;
+        }
+        sum = over_block<Sum>(sum, count, block_memory());
+        if (threadIdx.x == 0) {
+            means[step] = sum;
+        }
+    }
+}
+#endif
+
+#if IS_FOR(1)
 // The first half of a step: losses and errors of a batch.
 __global__ void batch_errors(const REAL* params, unsigned int* flags, NET, BATCH, TRACE) {
     MAKE_NET;
@@ -90,23 +116,9 @@ __global__ void train(
         grid_barrier(flags + ARRIVED);
     }
 }
+#endif
 
-// The mean loss of each step, from those of its samples; or of any numbers.
-__global__ void mean_losses(const double* losses, long long total, int samples, double* means) {
-    for (long long step = blockIdx.x; step * samples < total; step += gridDim.x) {
-        const long long start = step * samples;
-        const int count = total - start < samples ? (int)(total - start) : samples;
-        double sum = 0;
-        for (int s = threadIdx.x; s < count; s += blockDim.x) {
-            sum += losses[start + s] / count;
-        }
-        sum = over_block<Sum>(sum, count, block_memory());
-        if (threadIdx.x == 0) {
-            means[step] = sum;
-        }
-    }
-}
-
+#if IS_FOR(2)
 // What differences need of a batch: pre-activations in `errors`, and in `values` what they become,
 // under cross entropy the probabilities.
 __global__ void batch_values(const REAL* params, const unsigned int* flags, NET, BATCH, TRACE) {
@@ -147,7 +159,9 @@ __global__ void differences(
         far_size, size, params, net, batch, trace, difference,
         [&](int i, double found) { gradient[i] = (REAL)found; });
 }
+#endif
 
+#if IS_FOR(3)
 // Losses of samples, and whether the largest score names the label or the largest target.
 __global__ void evaluate(const REAL* params, const unsigned int* flags, double* hits, NET, BATCH, TRACE) {
     MAKE_NET;
@@ -167,7 +181,9 @@ __global__ void evaluate(const REAL* params, const unsigned int* flags, double* 
         __syncthreads();
     }
 }
+#endif
 
+#if IS_FOR(4)
 __global__ void gather_rows(int inputs, BATCH, REAL* rows) {
     MAKE_BATCH;
     gather(batch, inputs, rows);
@@ -202,7 +218,9 @@ __global__ void update_parameters(
         update(rule, step, state, (int)i, gradient[i]);
     }
 }
+#endif
 
+#if IS_FOR(5)
 // Steps in a graph: kernels of `tiles.cuh`, each told where the run is, and which step of the graph it
 // is in. A layer's values, from samples where there are none before it; in parts, its sums.
 __global__ void __launch_bounds__(SIDE * SIDE, BLOCKS_EACH) tile_values(
@@ -325,5 +343,6 @@ __global__ void tile_advance(Clock* clock, int steps) {
         clock->done += steps;
     }
 }
+#endif
 
 }  // extern "C"
