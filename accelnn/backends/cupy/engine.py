@@ -34,8 +34,10 @@ MOST_PARAMETERS = 1 << 30
 # Samples times parameters of a batch that is trained on in tiles, and from which products are left
 # to cuBLAS; outputs that a thread goes through. Estimates from times of an H200.
 TILED, PRODUCTS, MOST_OUTPUTS = 1 << 20, 1 << 30, 256
-# The same of a gradient that is left to cuBLAS, or parameters of a net, and parameters from which
-# an evaluation is. Estimates, which are not measured.
+# Cycles of a step of a net that is kept, from which tiles are faster; not measured.
+MOST_CYCLES = 40_000
+# Samples times parameters of a gradient that is left to cuBLAS, or parameters of a net, and those
+# from which an evaluation is. Estimates, which are not measured.
 LARGE_BATCH = 1 << 27
 LARGE_NET = 1 << 20
 LARGE_TO_EVALUATE = 1 << 17
@@ -194,11 +196,11 @@ class CupyEngine(Engine):
         return samples * self.spec.size >= TILED and self.spec.sizes[-1] <= MOST_OUTPUTS
 
     def _layout(self, batch: int, variant: Variant, slots: int) -> Layout | None:
-        """Return how a net is laid out that the device keeps, or None if it does not fit."""
+        """Return how a net is laid out that the device keeps, or None if another way is better."""
         attributes = device_attributes(self.backend)
         if not attributes["CooperativeLaunch"]:
             return None
-        return layout_of(
+        layout = layout_of(
             variant,
             self.spec.sizes,
             batch,
@@ -208,6 +210,8 @@ class CupyEngine(Engine):
             shared=attributes["MaxSharedMemoryPerBlockOptin"],
             threads=THREADS,
         )
+        is_slow = layout is not None and layout.cost > MOST_CYCLES and self._is_tiled(batch)
+        return None if is_slow else layout
 
     def _is_large(self, samples: int) -> bool:
         return samples * self.spec.size >= LARGE_BATCH or self.spec.size >= LARGE_NET

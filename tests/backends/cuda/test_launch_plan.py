@@ -344,6 +344,8 @@ def test_the_way_is_chosen_by_size(log, device, sizes, batch, way):
         ((784, 256, 10), 100, 232_448, "resident"),
         ((784, 50, 10), 100, 101_376, "resident"),
         ((784, 50, 10), 1_000, 232_448, "tiles"),
+        # It would fit, but a block would have 19 samples.
+        ((32, 64, 10), 2_000, 232_448, "tiles"),
         ((784, 50, 33), 100, 232_448, "tiles"),
         ((784, 256, 128, 10), 100, 232_448, "tiles"),
         ((784, 10), 100, 232_448, "one launch"),
