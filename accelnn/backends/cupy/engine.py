@@ -143,6 +143,8 @@ class CupyEngine(Engine):
         rule = rule_numbers(state.optimizer, np.dtype(self.dtype))
         if rule is None or state.gradient != "analytic":
             return super().train(state, data, order, batch)
+        if order.size == 0:
+            return np.zeros(0)
         way = self._way_of(state, data, batch, min(batch, order.size), rule)
         on_device, losses = self.backend.asarray(order, np.int64), [np.zeros(0)]
         steps = min(CALL_STEPS, max(1, CALL_WORK // (batch * self.spec.size)))
