@@ -7,6 +7,7 @@ import pytest
 
 from accelnn.backends.cupy.launch import FLAGS
 from accelnn.backends.cupy.source import Variant
+from accelnn.testing import assert_equal_but_for_rounding
 
 pytestmark = pytest.mark.cuda_on_cpu
 
@@ -15,7 +16,6 @@ LOSSES = ("cross_entropy", "sum_squared_error")
 OPTIMIZERS = ("SGD", "Momentum", "Nesterov", "AdaGrad", "RMSprop", "Adam")
 VARIANTS = list(Variant.all())
 GRIDS = [(1, 1), (3, 33), (4, 64)]
-TOLERANCE = {"float32": 3e-5, "float64": 1e-12}
 ROWS = 100
 
 
@@ -144,10 +144,15 @@ def _gradient(kernels, case, blocks, threads):
 
 def _assert_gradient(kernels, case, grid):
     gradient = _gradient(kernels, case, *grid)
-    losses, wanted, _ = case.reference(case.params, case.order)
-    tolerance = TOLERANCE[case.variant.dtype]
-    np.testing.assert_allclose(case.losses, losses, rtol=tolerance, atol=tolerance)
-    np.testing.assert_allclose(gradient, wanted, atol=tolerance * np.abs(wanted).max())
+    _assert_close(
+        case,
+        [case.losses, gradient],
+        lambda move: case.reference(move(case.params), case.order)[:2],
+    )
+
+
+def _assert_close(case, found, reference):
+    assert_equal_but_for_rounding(found, reference, dtype=case.variant.dtype)
 
 
 @pytest.mark.parametrize("batch", [1, 7, 100])
@@ -205,17 +210,16 @@ def test_training_by_two_launches_a_step(kernels_for, optimizer, grid):
 
 
 def _assert_trained(case, optimizer, losses, params, slots):
-    wanted, expected = case.params.astype(float), []
-    wanted_slots = [np.zeros(wanted.size), np.zeros(wanted.size)]
-    for step, start in enumerate(range(0, 45, 7), start=1):
-        loss, g, _ = case.reference(wanted, case.order[start : start + 7])
-        expected.extend(loss)
-        wanted = _update(optimizer, wanted, g, wanted_slots, step)
-    tolerance = 30.0 * TOLERANCE[case.variant.dtype]
-    np.testing.assert_allclose(losses, expected, rtol=tolerance)
-    np.testing.assert_allclose(params, wanted, atol=tolerance)
-    for found, slot in zip(slots, wanted_slots, strict=True):
-        np.testing.assert_allclose(found, slot, atol=tolerance)
+    def reference(move):
+        wanted, expected = move(case.params.astype(float)), []
+        wanted_slots = [np.zeros(wanted.size), np.zeros(wanted.size)]
+        for step, start in enumerate(range(0, 45, 7), start=1):
+            loss, g, _ = case.reference(wanted, case.order[start : start + 7])
+            expected.extend(loss)
+            wanted = _update(optimizer, wanted, g, wanted_slots, step)
+        return expected, wanted, *wanted_slots
+
+    _assert_close(case, [losses, params, *slots], reference)
 
 
 def test_training_ends_before_the_update_of_a_loss_that_is_not_finite(kernels_for):
@@ -320,12 +324,13 @@ def test_evaluation(kernels_for, variant):
     hits = np.full(100, -1, np.int32)
     flags = np.zeros(FLAGS, np.uint32)
     kernels_for(variant)("evaluate", 3, 33, [case.params, flags, hits, *case.told(100)])
-    losses, _, scores = case.reference(case.params, case.order)
+    scores = case.reference(case.params, case.order)[2]
     t = case.t[case.order]
     labels = t if variant.has_labels else t.argmax(axis=1)
     np.testing.assert_array_equal(hits, scores.argmax(axis=1) == labels)
-    tolerance = TOLERANCE[variant.dtype]
-    np.testing.assert_allclose(case.losses, losses, rtol=tolerance, atol=tolerance)
+    _assert_close(
+        case, [case.losses], lambda move: case.reference(move(case.params), case.order)[:1]
+    )
 
 
 def test_a_score_that_is_no_number_is_no_hit(kernels_for):
