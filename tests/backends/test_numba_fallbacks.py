@@ -156,7 +156,7 @@ def test_an_activation_of_ones_own(compiled):
         accelnn.RMSprop(1e-3, eps=0.0),
         accelnn.AdaGrad(1e-3, eps=0.0),
     ],
-    ids=repr,
+    ids=lambda rule: type(rule).__name__,
 )
 def test_an_optimizer_of_ones_own_or_without_eps(compiled, optimizer, dtype):
     """Inputs are never all zero in a batch here, which eps = 0 would divide zero by zero for."""

@@ -150,13 +150,21 @@ import os, signal, threading
 import accelnn
 
 team = type(accelnn.get_backend("numba"))(2).team
-leave, second = threading.Event(), []
+leave, interrupted, second = threading.Event(), threading.Event(), []
+
+def interrupt_once(*_):
+    if not interrupted.is_set():
+        interrupted.set()
+        raise KeyboardInterrupt
+
 # What a shell starts in the background ignores Ctrl-C, and so do its children.
-signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGINT, interrupt_once)
 
 def hold(member):
     if member.number == 1:
-        os.kill(os.getpid(), signal.SIGINT)
+        # A signal that comes just before a thread begins to wait does not end its waiting.
+        while not interrupted.wait(0.1):
+            os.kill(os.getpid(), signal.SIGINT)
         leave.wait()
 
 try:

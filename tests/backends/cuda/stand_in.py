@@ -351,8 +351,7 @@ class StandIn(ModuleType):
 
     def library(self, source: str, options: tuple[str, ...]) -> Kernels:
         if options not in self.built:
-            folder = self.folder / str(len(self.built))
-            self.built[options] = Kernels(build(source, options, folder))
+            self.built[options] = Kernels(build(source, options, self.folder))
         return self.built[options]
 
 

@@ -1,5 +1,6 @@
 """Every kernel under AddressSanitizer and ThreadSanitizer, which find what is planted."""
 
+import functools
 import subprocess
 from pathlib import Path
 
@@ -18,14 +19,22 @@ FLAGS = {
 VARIANT = Variant("float32", has_pixels=True, has_labels=True)
 
 
-def _build(sanitizer, folder, source=None):
-    text = f'#include "cuda_on_cpu.h"\n{source or kernel_source()}\n#include "one_of_each.cpp"\n'
-    (folder / "watched.cpp").write_text(text)
-    command = ["g++", "-O1", "-g", "-pthread", f"-I{FOLDER}", "-Wno-unknown-pragmas"]
-    command += [*VARIANT.options, "-std=c++20", *FLAGS[sanitizer]]
-    program = folder / "watched"
-    subprocess.run([*command, str(folder / "watched.cpp"), "-o", str(program)], check=True)
-    return program
+@pytest.fixture(scope="module")
+def build(tmp_path_factory):
+    """Return ``build(sanitizer, source)``, which builds each program once."""
+
+    @functools.cache
+    def build(sanitizer, source=None):
+        folder = tmp_path_factory.mktemp(sanitizer)
+        text = f'#include "cuda_on_cpu.h"\n{source or kernel_source()}\n'
+        (folder / "watched.cpp").write_text(text + '#include "one_of_each.cpp"\n')
+        command = ["g++", "-O1", "-g", "-pthread", f"-I{FOLDER}", "-Wno-unknown-pragmas"]
+        command += [*VARIANT.options, "-std=c++20", *FLAGS[sanitizer]]
+        program = folder / "watched"
+        subprocess.run([*command, str(folder / "watched.cpp"), "-o", str(program)], check=True)
+        return program
+
+    return build
 
 
 def _run(program, grid=(4, 16), missing=0):
@@ -34,17 +43,17 @@ def _run(program, grid=(4, 16), missing=0):
 
 
 @pytest.mark.parametrize("sanitizer", FLAGS)
-def test_all_kernels_are_clean(sanitizer, tmp_path):
+def test_all_kernels_are_clean(sanitizer, build):
     """With several tiles of inputs to a block, and with parts of sums."""
-    program = _build(sanitizer, tmp_path)
+    program = build(sanitizer)
     for grid in [(4, 16), (3, 5), (4, 64)]:
         done = _run(program, grid)
         assert done.returncode == 0, done.stderr[-3000:]
 
 
-def test_a_planted_overrun_is_found(tmp_path):
+def test_a_planted_overrun_is_found(build):
     """A block has a byte less of shared memory than it uses."""
-    done = _run(_build("address", tmp_path), missing=1)
+    done = _run(build("address"), missing=1)
     assert done.returncode != 0
     assert "heap-buffer-overflow" in done.stderr
 
@@ -75,9 +84,9 @@ RACES = {
 
 
 @pytest.mark.parametrize("what", RACES)
-def test_a_planted_race_is_found(what, tmp_path):
+def test_a_planted_race_is_found(what, build):
     right, wrong, grid = RACES[what]
     assert kernel_source().count(right) == 1
-    done = _run(_build("thread", tmp_path, kernel_source().replace(right, wrong)), grid)
+    done = _run(build("thread", kernel_source().replace(right, wrong)), grid)
     assert done.returncode != 0
     assert "data race" in done.stderr
