@@ -1,7 +1,7 @@
+#!/usr/bin/env python3
 """Print the oldest versions that pyproject.toml admits, as constraints for pip.
 
-python scripts/oldest.py > oldest.txt
-pip install -c oldest.txt -e '.[test]'
+As in ``python scripts/oldest.py > oldest.txt && pip install -c oldest.txt -e '.[test]'``.
 """
 
 import re
