@@ -28,11 +28,10 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
+    known = _registry.known_names()
     for name in config.getoption("--require-backend"):
-        if name not in _registry.known_names():
-            msg = (
-                f"--require-backend {name}: known backends are {', '.join(_registry.known_names())}"
-            )
+        if name not in known:
+            msg = f"--require-backend {name}: known backends are {', '.join(known)}"
             raise pytest.UsageError(msg)
     tests = config.getoption("numprocesses", None)
     if tests:

@@ -10,7 +10,7 @@ import accelnn
 from accelnn.backends import ACTIVATIONS, Backend
 from accelnn.errors import DivergenceWarning
 from accelnn.losses import LOSSES
-from accelnn.testing._reference import ReferenceNet, batches, reference_update
+from accelnn.testing._reference import COEFFICIENTS, ReferenceNet, batches, reference_update
 from accelnn.testing._rounding import Move, assert_equal_but_for_rounding
 
 SIZES = (9, 6, 4)
@@ -44,13 +44,13 @@ def _reference_run(
         moved = {key: move(value) for key, value in host.items()}
         reference = ReferenceNet(moved, net.spec.activation, net.spec.loss.name)
         x, labels = _blobs()
-        x, targets = move(x), np.eye(SIZES[-1])[labels]
+        x, targets, numbers = move(x), np.eye(SIZES[-1])[labels], move(COEFFICIENTS)
         losses, state = [], {}  # type: ignore[var-annotated]
         order = batches(SAMPLES, BATCH, steps, seed=1, sampling=sampling)
         for k, index in enumerate(order, start=1):
             losses.append(reference.loss(x[index], targets[index]))
             grads = reference.gradient(x[index], targets[index])
-            reference_update(optimizer, reference.params, grads, state, k)
+            reference_update(optimizer, reference.params, grads, state, k, numbers)
         return [losses, *reference.params.values()]
 
     return run
@@ -64,7 +64,7 @@ class TrainingConformance:
     def test_follows_the_reference_loop(self, b: Backend, optimizer: str, dtype: str) -> None:
         net = _net(b, dtype=dtype)
         reference = _reference_run(net, optimizer, 40)
-        rule = getattr(accelnn, optimizer)(0.05)
+        rule = getattr(accelnn, optimizer)(COEFFICIENTS[0])
         x, t = _blobs()
         history = accelnn.fit(net, x, t, optimizer=rule, batch_size=BATCH, iters=40, rng=1)
         found = [history.loss, *map(b.to_numpy, net.params.values())]
