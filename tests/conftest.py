@@ -1,9 +1,15 @@
 """Options and fixtures for all tests."""
 
+import os
+
 import pytest
 
 import accelnn
-from accelnn.backends._registry import known_names
+from accelnn._processors import usable_processors
+from accelnn.backends import _registry
+
+# Each process compiles kernels for itself where none of the others has yet: more do not pay.
+MOST_PROCESSES = 4
 
 
 def pytest_addoption(parser):
@@ -22,16 +28,30 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
+    known = _registry.known_names()
     for name in config.getoption("--require-backend"):
-        if name not in known_names():
-            msg = f"--require-backend {name}: known backends are {', '.join(known_names())}"
+        if name not in known:
+            msg = f"--require-backend {name}: known backends are {', '.join(known)}"
             raise pytest.UsageError(msg)
+    tests = config.getoption("numprocesses", None)
+    if tests:
+        # They inherit this, and load NumPy after it. As many threads of BLAS as processors in each
+        # of them would wait for each other.
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", str(max(1, usable_processors() // tests)))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers():
+    """Say what ``-n auto`` is."""
+    return min(MOST_PROCESSES, usable_processors())
 
 
 @pytest.fixture(autouse=True)
 def no_backend_chosen(monkeypatch):
     """Start every test with nothing chosen, and leave nothing chosen behind."""
     monkeypatch.delenv("ACCELNN_BACKEND", raising=False)
+    # Examples in docstrings register theirs for as long as the process runs.
+    monkeypatch.setattr(_registry, "_registered", {})
     accelnn.set_backend(None)
     yield
     accelnn.set_backend(None)

@@ -20,6 +20,7 @@ from accelnn.testing._backends import ReadOnlyBackend, StrictBackend
 from accelnn.testing._conformance import BackendConformance
 from accelnn.testing._derivatives import DERIVATIVE_CASES, DerivativeCase
 from accelnn.testing._ops import OP_CASES, OpCase
+from accelnn.testing._rounding import assert_equal_but_for_rounding
 
 __all__ = [
     "DERIVATIVE_CASES",
@@ -30,4 +31,5 @@ __all__ = [
     "ReadOnlyBackend",
     "StrictBackend",
     "assert_close",
+    "assert_equal_but_for_rounding",
 ]

@@ -8,9 +8,13 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["ReferenceNet", "batches", "reference_update"]
+__all__ = ["COEFFICIENTS", "ReferenceNet", "batches", "reference_update"]
 
 Arrays = dict[str, np.ndarray]
+Numbers = tuple[float, float, float, float]
+
+# The learning rate, and torch's defaults: momentum or the first beta, alpha, the second beta.
+COEFFICIENTS: Numbers = (0.05, 0.9, 0.99, 0.999)
 
 ACTIVATIONS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
     "sigmoid": (
@@ -86,27 +90,27 @@ def batches(
 
 
 def reference_update(
-    name: str, params: Arrays, grads: Arrays, state: dict[str, Any], k: int
+    name: str, params: Arrays, grads: Arrays, state: dict[str, Any], k: int, numbers: Numbers
 ) -> None:
-    """Apply update `k` (from 1) of an optimiser at torch's defaults, with lr = 0.05."""
-    lr = 0.05
+    """Apply update `k` (from 1) of an optimiser whose coefficients are `numbers`."""
+    lr, beta, alpha, square = numbers
     for key, g in grads.items():
         p = params[key]
         first, second = state.setdefault(key, [np.zeros_like(p), np.zeros_like(p)])
         if name == "SGD":
             step = lr * g
         elif name in ("Momentum", "Nesterov"):
-            first[...] = 0.9 * first + g
-            step = lr * (first if name == "Momentum" else g + 0.9 * first)
+            first[...] = beta * first + g
+            step = lr * (first if name == "Momentum" else g + beta * first)
         elif name == "AdaGrad":
             first[...] = first + g**2
             step = lr * g / (np.sqrt(first) + 1e-10)
         elif name == "RMSprop":
-            first[...] = 0.99 * first + 0.01 * g**2
+            first[...] = alpha * first + (1.0 - alpha) * g**2
             step = lr * g / (np.sqrt(first) + 1e-8)
         else:
-            first[...] = 0.9 * first + 0.1 * g
-            second[...] = 0.999 * second + 0.001 * g**2
-            corrected = np.sqrt(second / (1.0 - 0.999**k))
-            step = lr * (first / (1.0 - 0.9**k)) / (corrected + 1e-8)
+            first[...] = beta * first + (1.0 - beta) * g
+            second[...] = square * second + (1.0 - square) * g**2
+            corrected = np.sqrt(second / (1.0 - square**k))
+            step = lr * (first / (1.0 - beta**k)) / (corrected + 1e-8)
         params[key] = p - step

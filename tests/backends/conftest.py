@@ -78,10 +78,13 @@ def _is_installed(module):
 
 @pytest.fixture(scope="session")
 def stand_in(tmp_path_factory):
-    """Return a stand-in for CuPy, whose kernels are built once."""
+    """Return a stand-in for CuPy, whose kernels are built once for all processes of a run."""
     from stand_in import StandIn
 
-    return StandIn(tmp_path_factory.mktemp("stand-in"))
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    return StandIn(folder / "stand-in")
 
 
 @pytest.fixture

@@ -146,17 +146,27 @@ def test_nothing_is_kept_after_a_call(team_of):
 def test_an_interrupted_call_does_not_answer_for_the_next(python, compiled):
     assert compiled.name == "numba"
     code = """
-import os, signal, threading, time
+import os, signal, threading
 import accelnn
 
 team = type(accelnn.get_backend("numba"))(2).team
-leave, second = threading.Event(), []
+leave, interrupted, second = threading.Event(), threading.Event(), []
+
+def interrupt_once(*_):
+    if not interrupted.is_set():
+        interrupted.set()
+        raise KeyboardInterrupt
+
+# What a shell starts in the background ignores Ctrl-C, and so do its children.
+signal.signal(signal.SIGINT, interrupt_once)
 
 def hold(member):
     if member.number == 1:
+        # A signal that comes just before a thread begins to wait does not end its waiting.
+        while not interrupted.wait(0.1):
+            os.kill(os.getpid(), signal.SIGINT)
         leave.wait()
 
-threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
 try:
     team.run(hold)
 except KeyboardInterrupt:

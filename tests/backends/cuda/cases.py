@@ -4,6 +4,8 @@ import itertools
 
 import numpy as np
 
+from accelnn.testing import assert_equal_but_for_rounding
+
 ACTIVATIONS = ("sigmoid", "tanh", "relu", "identity")
 LOSSES = ("cross_entropy", "sum_squared_error")
 OPTIMIZERS = ("SGD", "Momentum", "Nesterov", "AdaGrad", "RMSprop", "Adam")
@@ -140,14 +142,15 @@ def rule_of(optimizer, steps):
 
 def assert_trained(case, optimizer, losses, params, slots, batch=7):
     """Assert that a pass over the order has come to what NumPy comes to in float64."""
-    wanted, expected = case.params.astype(float), []
-    wanted_slots = [np.zeros(wanted.size), np.zeros(wanted.size)]
-    for step, start in enumerate(range(0, len(case.order), batch), start=1):
-        loss, g, _ = case.reference(wanted, case.order[start : start + batch])
-        expected.extend(loss)
-        wanted = _update(optimizer, wanted, g, wanted_slots, step)
-    tolerance = 30.0 * TOLERANCE[case.variant.dtype]
-    np.testing.assert_allclose(losses, expected, rtol=tolerance)
-    np.testing.assert_allclose(params, wanted, atol=tolerance)
-    for found, slot in zip(slots, wanted_slots, strict=True):
-        np.testing.assert_allclose(found, slot, atol=tolerance)
+
+    def reference(move):
+        wanted, expected = move(case.params.astype(float)), []
+        wanted_slots = [np.zeros(wanted.size), np.zeros(wanted.size)]
+        for step, start in enumerate(range(0, len(case.order), batch), start=1):
+            loss, g, _ = case.reference(wanted, case.order[start : start + batch])
+            expected.extend(loss)
+            wanted = _update(optimizer, wanted, g, wanted_slots, step)
+        return expected, wanted, *wanted_slots
+
+    found = [losses, params, *slots]
+    assert_equal_but_for_rounding(found, reference, dtype=case.variant.dtype)

@@ -1,6 +1,8 @@
 """Kernels of the CuPy engine, compiled for the processor."""
 
 import ctypes
+import hashlib
+import os
 import subprocess
 from pathlib import Path
 
@@ -12,11 +14,17 @@ HEADER = Path(__file__).with_name("cuda_on_cpu.h")
 
 
 def build(source, options, folder, *, kernels=KERNELS, flags=()):
-    """Return the path of a library with the kernels in it."""
+    """Return the path of a library with the kernels in it, which another process may have made."""
     text = f'#include "{HEADER.name}"\n{source}\n'
     text += "".join(f"KERNEL({name})\n" for name in kernels)
+    key = hashlib.sha256("\0".join([text, *options, *flags]).encode()).hexdigest()
+    library = folder / f"{key}.so"
+    if library.exists():
+        return library
     folder.mkdir(parents=True, exist_ok=True)
-    file, library = folder / "kernels.cpp", folder / "kernels.so"
+    # Whoever is first puts it there whole.
+    made_by_me = folder / f"{key}-{os.getpid()}.so"
+    file = made_by_me.with_suffix(".cpp")
     file.write_text(text)
     command = ["g++", "-O1", "-g", "-shared", "-fPIC", "-pthread", "-Wall", "-Werror"]
     # Several of these libraries share a process, but no variables.
@@ -29,7 +37,9 @@ def build(source, options, folder, *, kernels=KERNELS, flags=()):
         "-std=c++20",
         *flags,
     ]
-    subprocess.run([*command, str(file), "-o", str(library)], check=True, capture_output=True)
+    command += [str(file), "-o", str(made_by_me)]
+    subprocess.run(command, check=True, capture_output=True)
+    made_by_me.replace(library)
     return library
 
 

@@ -372,9 +372,8 @@ class StandIn(ModuleType):
 
     def library(self, source: str, options: tuple[str, ...]) -> Kernels:
         if options not in self.built:
-            folder = self.folder / str(len(self.built))
             names = [RESIDENT] if f"{RESIDENT}(" in source else KERNELS
-            self.built[options] = Kernels(build(source, options, folder, kernels=names))
+            self.built[options] = Kernels(build(source, options, self.folder, kernels=names))
         return self.built[options]
 
 

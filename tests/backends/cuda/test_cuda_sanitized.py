@@ -1,5 +1,6 @@
 """Every kernel under AddressSanitizer and ThreadSanitizer, which find what is planted."""
 
+import functools
 import subprocess
 from pathlib import Path
 
@@ -24,14 +25,22 @@ LAYOUT = layout_of(
 )
 
 
-def _build(sanitizer, folder, source=None, main="one_of_each.cpp", options=()):
-    text = f'#include "cuda_on_cpu.h"\n{source or kernel_source()}\n#include "{main}"\n'
-    (folder / "watched.cpp").write_text(text)
-    command = ["g++", "-O1", "-g", "-pthread", f"-I{FOLDER}", "-Wno-unknown-pragmas"]
-    command += [*VARIANT.options, *options, "-std=c++20", *FLAGS[sanitizer]]
-    program = folder / "watched"
-    subprocess.run([*command, str(folder / "watched.cpp"), "-o", str(program)], check=True)
-    return program
+@pytest.fixture(scope="module")
+def build(tmp_path_factory):
+    """Return ``build(sanitizer, source, main, options)``, which builds each program once."""
+
+    @functools.cache
+    def build(sanitizer, source=None, main="one_of_each.cpp", options=()):
+        folder = tmp_path_factory.mktemp(sanitizer)
+        text = f'#include "cuda_on_cpu.h"\n{source or kernel_source()}\n#include "{main}"\n'
+        (folder / "watched.cpp").write_text(text)
+        command = ["g++", "-O1", "-g", "-pthread", f"-I{FOLDER}", "-Wno-unknown-pragmas"]
+        command += [*VARIANT.options, *options, "-std=c++20", *FLAGS[sanitizer]]
+        program = folder / "watched"
+        subprocess.run([*command, str(folder / "watched.cpp"), "-o", str(program)], check=True)
+        return program
+
+    return build
 
 
 def _run(program, grid=(4, 16), missing=0):
@@ -40,17 +49,17 @@ def _run(program, grid=(4, 16), missing=0):
 
 
 @pytest.mark.parametrize("sanitizer", FLAGS)
-def test_all_kernels_are_clean(sanitizer, tmp_path):
+def test_all_kernels_are_clean(sanitizer, build):
     """With several tiles of inputs to a block, and with parts of sums."""
-    program = _build(sanitizer, tmp_path)
+    program = build(sanitizer)
     for grid in [(4, 16), (3, 5), (4, 64)]:
         done = _run(program, grid)
         assert done.returncode == 0, done.stderr[-3000:]
 
 
-def test_a_planted_overrun_is_found(tmp_path):
+def test_a_planted_overrun_is_found(build):
     """A block has a byte less of shared memory than it uses."""
-    done = _run(_build("address", tmp_path), missing=1)
+    done = _run(build("address"), missing=1)
     assert done.returncode != 0
     assert "heap-buffer-overflow" in done.stderr
 
@@ -81,36 +90,36 @@ RACES = {
 
 
 @pytest.mark.parametrize("what", RACES)
-def test_a_planted_race_is_found(what, tmp_path):
+def test_a_planted_race_is_found(what, build):
     right, wrong, grid = RACES[what]
     assert kernel_source().count(right) == 1
-    done = _run(_build("thread", tmp_path, kernel_source().replace(right, wrong)), grid)
+    done = _run(build("thread", kernel_source().replace(right, wrong)), grid)
     assert done.returncode != 0
     assert "data race" in done.stderr
 
 
-def _watch_resident(sanitizer, folder, change=None, missing=0):
+def _watch_resident(build, sanitizer, change=None, missing=0):
     source = kernel_source("resident.cu")
     if change is not None:
         right, wrong = change
         assert source.count(right) == 1
         source = source.replace(right, wrong)
-    program = _build(sanitizer, folder, source, "resident.cpp", LAYOUT.options)
+    program = build(sanitizer, source, "resident.cpp", tuple(LAYOUT.options))
     command = [str(program), str(missing)]
     return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
 
 
 @pytest.mark.parametrize("sanitizer", FLAGS)
-def test_the_kernel_that_keeps_a_net_is_clean(sanitizer, tmp_path):
+def test_the_kernel_that_keeps_a_net_is_clean(sanitizer, build):
     """Over two launches of three steps, of which the last is short."""
-    done = _watch_resident(sanitizer, tmp_path)
+    done = _watch_resident(build, sanitizer)
     assert done.returncode == 0, done.stderr[-3000:]
     assert min(LAYOUT.rows, LAYOUT.columns) > 1
 
 
-def test_an_overrun_of_the_kernel_that_keeps_a_net_is_found(tmp_path):
+def test_an_overrun_of_the_kernel_that_keeps_a_net_is_found(build):
     """A block has not the last numbers of what it uses."""
-    done = _watch_resident("address", tmp_path, missing=64)
+    done = _watch_resident(build, "address", missing=64)
     assert done.returncode != 0
     assert "heap-buffer-overflow" in done.stderr
 
@@ -131,7 +140,7 @@ RESIDENT_RACES = {
 
 
 @pytest.mark.parametrize("what", RESIDENT_RACES)
-def test_a_race_of_the_kernel_that_keeps_a_net_is_found(what, tmp_path):
-    done = _watch_resident("thread", tmp_path, RESIDENT_RACES[what])
+def test_a_race_of_the_kernel_that_keeps_a_net_is_found(what, build):
+    done = _watch_resident(build, "thread", RESIDENT_RACES[what])
     assert done.returncode != 0
     assert "data race" in done.stderr
