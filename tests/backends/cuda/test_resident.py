@@ -27,7 +27,7 @@ NUMBERS = Variant("float64", has_pixels=False, has_labels=False)
 @pytest.fixture(scope="module")
 def resident(tmp_path_factory):
     """Return what trains a case in launches of some steps each, on a device of so many blocks."""
-    built, layouts = {}, []
+    built = {}
 
     def train(case, optimizer, batch, *, steps=None, processors=7, threads=32, first_tag=1):
         slots = {"SGD": 0, "Adam": 2}.get(optimizer, 1)
@@ -42,7 +42,6 @@ def resident(tmp_path_factory):
             threads=threads,
         )
         assert layout is not None
-        layouts.append(layout)
         key = case.variant, layout
         if key not in built:
             folder = tmp_path_factory.mktemp(RESIDENT)
@@ -68,8 +67,15 @@ def resident(tmp_path_factory):
             losses[samples] = own
         return losses, params, buffers
 
-    yield train
-    # What is tested is split both ways, and has several blocks of the last layer.
+    return train
+
+
+def test_what_is_tested_is_split_both_ways_and_has_several_blocks_of_the_last_layer():
+    sizes = {"bias": True, "slots": 0, "processors": 7, "shared": 100_000, "threads": 32}
+    layouts = [
+        layout_of(BYTES, shape, batch, **sizes)
+        for shape, batch in (((31, 9, 10), 7), ((31, 9, 10), 45))
+    ]
     assert any(layout.rows > 1 and layout.columns > 1 for layout in layouts)
     assert any(layout.last > 1 for layout in layouts)
 
