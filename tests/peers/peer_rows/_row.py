@@ -60,7 +60,7 @@ class Row:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Derivative(Row):
-    """A function of one variable, elementwise; `right` holds the orders 1, 2, ... that are known."""
+    """A function of one variable, elementwise; `right` has the orders 1, 2, ... that are known."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -24,6 +24,8 @@ WEIGHTS = {"central": 1.0, "central4": 1.5, "forward": 2.0, "backward": 2.0}
 FRACTIONS = (1.0, 0.25, 1 / 16, 1 / 64, 1 / 256)
 # Where a step is no longer small beside the radius, no bound holds.
 FARTHEST = 0.5
+# The step that is taken differs from the one that was chosen by the rounding of x + h.
+ROUNDED_STEP = 1.01
 CIRCLE = np.exp(2j * np.pi * np.arange(16) / 16)
 
 
@@ -36,6 +38,7 @@ def epsilon_of(row):
 
 def cut_off(method, q):
     """Return what a formula for f' cuts off, in units of F / L, at a step of q L."""
+    q = ROUNDED_STEP * q
     share = {
         "central": q**2 / (1.0 - q**2),
         "central4": (2.0 * q) ** 4 / (1.0 - (2.0 * q) ** 2) / 3.0,
@@ -47,9 +50,12 @@ def cut_off(method, q):
 
 def bound(method, h, radius, size, noise):
     """Return the largest error of f' at a step of h; `noise` is that of one value."""
-    if method in ("complex", "richardson"):
-        factor = IMAGINARY if method == "complex" else EXTRAPOLATION
-        return np.where(np.isnan(noise), np.inf, factor * noise / radius)
+    if method == "richardson":
+        return np.where(np.isnan(noise), np.inf, EXTRAPOLATION * noise / radius)
+    if method == "complex":
+        # The default step is so short that its square vanishes.
+        found = size / radius * cut_off("central", h / radius) + IMAGINARY * noise / radius
+        return np.where(np.isnan(found), np.inf, found)
     found = size / radius * cut_off(method, h / radius) + WEIGHTS[method] * noise / h
     # Where f has a pole within the radius, nothing is known.
     return np.where(np.isnan(found), np.inf, found)
@@ -58,7 +64,7 @@ def bound(method, h, radius, size, noise):
 def steps(method, x, epsilon, options):
     """Return the steps of the contract."""
     size = np.abs(x)
-    default = epsilon ** POWERS.get(method, 1.0) * np.maximum(1.0, size)
+    default = epsilon ** POWERS[method] * np.maximum(1.0, size) if method in POWERS else 0.0 * size
     if options.get("step") is not None:
         return np.broadcast_to(np.asarray(options["step"], float), x.shape)
     if options.get("rel_step") is not None:
@@ -97,9 +103,7 @@ def _elementwise_sizes(row):
     if row.size is not None:
         return [(1.0, np.broadcast_to(np.asarray(row.size, float), x.shape))]
     radius = np.broadcast_to(np.asarray(row.radius, float), x.shape)
-    return [
-        (fraction, _largest_of_all(row, x, fraction * radius)) for fraction in FRACTIONS
-    ]
+    return [(fraction, _largest_of_all(row, x, fraction * radius)) for fraction in FRACTIONS]
 
 
 def _largest_of_all(row, x, radius):
@@ -163,8 +167,15 @@ def second_order(row, method):
     for i in range(n):
         for j in range(i, n):
             options = [
-                _second(method, epsilon, row.noise, size, h[[i, j]], fraction * radius[[i, j]],
-                        np.abs(flat[[i, j]]))
+                _second(
+                    method,
+                    epsilon,
+                    row.noise,
+                    size,
+                    h[[i, j]],
+                    fraction * radius[[i, j]],
+                    np.abs(flat[[i, j]]),
+                )
                 for fraction, size in _polydisks(row, i, j)
             ]
             result[i, j] = result[j, i] = np.nanmin([*options, np.inf])

@@ -1,5 +1,7 @@
 """Gradients to be checked: right ones that must pass, wrong ones that must be found."""
 
+# ruff: noqa: ARG005, FBT003, PLW0108 - rows have what users write
+
 import math
 
 import numpy as np
@@ -36,7 +38,9 @@ def textbook_gradient(scores):
 
 
 def _scipy():
-    yield Check("logistic", logistic, logistic_slope, np.array([1.5]), "right", sources.SCIPY_CHECK_GRAD)
+    yield Check(
+        "logistic", logistic, logistic_slope, np.array([1.5]), "right", sources.SCIPY_CHECK_GRAD
+    )
     yield Check(
         "vector-valued",
         vector_to_vector,
@@ -81,7 +85,12 @@ def _scipy():
 
 def _autograd():
     yield Check(
-        "2.001-for-2", lambda x: 2.0 * x[0], [2.001], np.array([1.0]), "WRONG", sources.AUTOGRAD_CHECKS
+        "2.001-for-2",
+        lambda x: 2.0 * x[0],
+        [2.001],
+        np.array([1.0]),
+        "WRONG",
+        sources.AUTOGRAD_CHECKS,
     )
     yield Check(
         "second-order-1.001",
@@ -92,7 +101,11 @@ def _autograd():
         sources.AUTOGRAD_CHECKS,
     )
     yield Check(
-        "x^2-custom", lambda x: np.sum(x**2), lambda x: 2 * x, np.array([3.0]), "right",
+        "x^2-custom",
+        lambda x: np.sum(x**2),
+        lambda x: 2 * x,
+        np.array([3.0]),
+        "right",
         sources.issue("HIPS/autograd", 550),
     )
 
@@ -323,7 +336,7 @@ def _edges():
     )
     for scale in (1e160, 1e250):
         yield Check(
-            f"squares-{scale:g}-wrong",
+            f"abs-{scale:g}-wrong",
             lambda x: np.sum(np.abs(x)),
             lambda x: 1.05 * np.sign(x),
             np.array([scale, -2 * scale]),
@@ -331,7 +344,7 @@ def _edges():
             sources.CALCULUS,
         )
         yield Check(
-            f"squares-{scale:g}-right",
+            f"abs-{scale:g}-right",
             lambda x: np.sum(np.abs(x)),
             lambda x: np.sign(x),
             np.array([scale, -2 * scale]),
@@ -390,7 +403,7 @@ def _textbook():
         textbook_loss,
         textbook_gradient,
         scores - np.array([[0.0, 9.0, 0.0], [0.0, 0.0, 0.0]]),
-        "WRONG",
+        "not right",
         sources.pull("deeplearning4j/deeplearning4j", 3827),
         says="eps",
     )

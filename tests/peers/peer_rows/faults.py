@@ -1,5 +1,7 @@
 """What users do: functions that keep, write, read elsewhere or return what they should not."""
 
+# ruff: noqa: ARG005, C901, FBT003, PLC3002, PLW0108, T201 - rows have what users write
+
 import functools
 import math
 import threading
@@ -48,7 +50,9 @@ class Model:
 
 
 def gradient(f, x=X, **options):
-    return lambda: accelnn.numerical_gradient(f, x.copy() if isinstance(x, np.ndarray) else x, **options)
+    return lambda: accelnn.numerical_gradient(
+        f, x.copy() if isinstance(x, np.ndarray) else x, **options
+    )
 
 
 def _keepers():
@@ -225,9 +229,7 @@ def _closures():
     yield Call("restored-after-an-error", raises_midway, Value(X), report)
     yield Call(
         "closure-with-workers",
-        lambda: (
-            lambda x: _with_threads(lambda _: float(np.sum(x**2)), x)
-        )(X.copy()),
+        lambda: (lambda x: _with_threads(lambda _: float(np.sum(x**2)), x))(X.copy()),
         Raises(ImpureFunctionError),
         report,
     )
@@ -291,14 +293,14 @@ def _threads():
         """Return how many calls deep 16 coordinates are for 64 threads."""
 
         def f(x):
-            time.sleep(0.1)
+            time.sleep(0.2)
             return np.sum(x**2)
 
         with ThreadPoolExecutor(64) as pool:
             start = time.perf_counter()
             accelnn.numerical_gradient(f, np.ones(16), workers=pool)
-            # Two in a row, and half of one for all that is not f.
-            return time.perf_counter() - start < 0.25
+            # Two in a row, and less than a third for all that is not f.
+            return time.perf_counter() - start < 0.55
 
     yield Call("two-evaluations-deep", depth, Value(True), sources.issue("scipy/scipy", 22119))
 
@@ -319,6 +321,13 @@ def _threads():
         Value(True),
         sources.issue("JuliaDiff/FiniteDiff.jl", 202),
     )
+
+    def processes():
+        x = np.sin(np.arange(12.0))
+        found = accelnn.numerical_gradient(rosenbrock, x, workers=2)
+        return found - accelnn.numerical_gradient(rosenbrock, x)
+
+    yield Call("two-processes", processes, Value(np.zeros(12)), sources.pull("scipy/scipy", 22141))
 
     def busy():
         lock = threading.Lock()
@@ -345,8 +354,15 @@ def _flat():
         Value([0.0, 0.0]),
         report,
     )
-    yield Call("constant-of-integers", gradient(lambda x: 5, np.array([1, 2])), Value([0.0, 0.0]), report)
-    yield Call("constant-of-an-array", gradient(lambda x: 1.0, np.array([1.0, 2.0, 3.0])), Value(np.zeros(3)), report)
+    yield Call(
+        "constant-of-integers", gradient(lambda x: 5, np.array([1, 2])), Value([0.0, 0.0]), report
+    )
+    yield Call(
+        "constant-of-an-array",
+        gradient(lambda x: 1.0, np.array([1.0, 2.0, 3.0])),
+        Value(np.zeros(3)),
+        report,
+    )
     yield Call(
         "integer-constant-diff",
         lambda: accelnn.numerical_diff(lambda x: 5, 0),
@@ -442,7 +458,9 @@ def _returns():
     )
     yield Call(
         "jacobian-of-changing-shape",
-        lambda: accelnn.numerical_jacobian(lambda x: np.ones(2 if x[0] > 3.0 else 3) * x[0], X.copy()),
+        lambda: accelnn.numerical_jacobian(
+            lambda x: np.ones(2 if x[0] > 3.0 else 3) * x[0], X.copy()
+        ),
         Raises(ANY_ERROR, "shape"),
         sources.SCIPY_NUMDIFF,
     )
@@ -454,10 +472,11 @@ def _returns():
         "list-of-one": lambda x: [np.sum(x**2)],
     }
     for name, f in numbers.items():
+        right = Value([6.0, 8.0], 1e-8)
         yield Call(
             f"returns-{name}",
             gradient(f, x),
-            Value([6.0, 8.0], 1e-8),
+            (right, Raises(ANY_ERROR)) if name == "object" else right,
             sources.pull("scipy/scipy", 10673),
         )
 
@@ -539,7 +558,10 @@ def _arguments():
 
 def _arrays():
     yield Call(
-        "empty-gradient", gradient(lambda x: np.sum(x), np.zeros(0)), Value(np.zeros(0)), sources.JACOBI
+        "empty-gradient",
+        gradient(lambda x: np.sum(x), np.zeros(0)),
+        Value(np.zeros(0)),
+        sources.JACOBI,
     )
     yield Call("empty-list", gradient(lambda x: np.sum(x), []), Value(np.zeros(0)), sources.JACOBI)
     yield Call(
@@ -647,9 +669,7 @@ def _trees():
     a = np.array([[0.1, 0.2], [0.3, 0.4]])
     yield Call(
         "tuple-of-an-array-and-a-number",
-        lambda: np.append(
-            *accelnn.numerical_gradient(lambda t: np.sum(t[0]) * t[1], (a, 2.0))
-        ),
+        lambda: np.append(*accelnn.numerical_gradient(lambda t: np.sum(t[0]) * t[1], (a, 2.0))),
         Value([2.0, 2.0, 2.0, 2.0, 1.0], 1e-9),
         sources.FINITE_DIFFERENCES_GRAD,
     )
@@ -799,9 +819,10 @@ def _products():
     v = np.sin(np.arange(1.0, n + 1))
     v /= np.linalg.norm(v)
     exact = cyclic_jacobian(x) @ v
+    # Values of 4e4 are rounded; a step that grows with x, as peers ask, leaves no more than this.
     for scale in (1e-4, 1.0, 1e2, 1e4):
         for method, tolerance in (
-            ("central", 1e-6),
+            ("central", 1e-5),
             ("central4", 1e-6),
             ("forward", 1e-4),
             ("backward", 1e-4),
@@ -899,10 +920,10 @@ def _options():
     )
     yield Call(
         "check-raises-false",
-        lambda: accelnn.check_gradient(
-            sum_of_squares, lambda x: 3 * x, X.copy(), raises=False
-        ).verdict
-        == "WRONG",
+        lambda: (
+            accelnn.check_gradient(sum_of_squares, lambda x: 3 * x, X.copy(), raises=False).verdict
+            == "WRONG"
+        ),
         Value(True),
         sources.issue("scipy/scipy", 7766),
     )

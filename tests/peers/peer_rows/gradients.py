@@ -101,9 +101,7 @@ def small_units_gradient(x):
 
 def beale(x):
     a, b = x
-    return (
-        (1.5 - a + a * b) ** 2 + (2.25 - a + a * b**2) ** 2 + (2.625 - a + a * b**3) ** 2
-    )
+    return (1.5 - a + a * b) ** 2 + (2.25 - a + a * b**2) ** 2 + (2.625 - a + a * b**3) ** 2
 
 
 TIMES = 0.1 * np.arange(1.0, 11.0)
@@ -387,9 +385,7 @@ def _numdifftools():
 
 def _julia():
     x = np.array([0.3, 0.8])
-    yield Gradient(
-        "2x+y^2", lambda x: 2 * x[0] + x[1] ** 2, x, [2.0, 1.6], sources.FINITE_DIFF
-    )
+    yield Gradient("2x+y^2", lambda x: 2 * x[0] + x[1] ** 2, x, [2.0, 1.6], sources.FINITE_DIFF)
     yield Gradient(
         "quadratic-at-minimum-100-50",
         lambda x: (100.0 - x[0]) ** 2 + (50.0 - x[1]) ** 2,
@@ -509,7 +505,11 @@ def _autograd():
     for dtype in ("float16", "float32"):
         y = np.array([[1.5, -0.5], [0.25, 2.0]], dtype)
         yield Gradient(
-            f"squares-{dtype}", sum_of_squares, y, 2 * y.astype(float), sources.AUTOGRAD_WRAPPERS,
+            f"squares-{dtype}",
+            sum_of_squares,
+            y,
+            2 * y.astype(float),
+            sources.AUTOGRAD_WRAPPERS,
             radius=4.0,
         )
     y = np.array([[1.5, -0.5], [0.25, 2.0]])
@@ -517,7 +517,8 @@ def _autograd():
         "product-of-sines",
         lambda x: np.prod(np.sin(x) + np.sin(x)),
         np.array([0.4, 1.1, -0.7]),
-        8 * np.array(
+        8
+        * np.array(
             [
                 math.cos(0.4) * math.sin(1.1) * math.sin(-0.7),
                 math.sin(0.4) * math.cos(1.1) * math.sin(-0.7),
@@ -529,17 +530,22 @@ def _autograd():
     yield Gradient("cubes-matrix", lambda x: np.sum(x**3), y, 3 * y**2, sources.AUTOGRAD_JACOBIAN)
 
 
+def counted(n):
+    slopes = np.arange(float(n))
+    return lambda x: slopes @ x
+
+
 def _many():
     """NumPy 2.3 and 2.4 lose count beyond 8,192 columns; nothing else does."""
     for n in MANY:
         yield Gradient(
             f"linear-{n}",
-            lambda x, c=np.arange(n, dtype=float): c @ x,
+            counted(n),
             np.zeros(n),
-            np.arange(n, dtype=float),
+            np.arange(float(n)),
             sources.issue("numpy/numpy", 31980),
+            # No coordinate adds more than n to the sum, which is 0 where all are.
             size=float(n),
-            radius=1.0,
         )
 
 
@@ -635,6 +641,7 @@ def _forms():
             3.0 * np.asarray(x).astype(float) ** 2,
             reports.get(name, sources.JACOBI),
             radius=np.maximum(1.0, np.abs(np.asarray(x).astype(float))),
+            noise=float(np.sum(np.abs(np.asarray(x).astype(float)) ** 3)),
         )
 
 

@@ -224,9 +224,7 @@ def _scipy():
         ),
     }
     for name, (f, x, right) in wikipedia.items():
-        yield Jacobian(
-            f"wikipedia-{name}", f, np.array(x), right(*x), sources.SCIPY_DIFFERENTIATE
-        )
+        yield Jacobian(f"wikipedia-{name}", f, np.array(x), right(*x), sources.SCIPY_DIFFERENTIATE)
     for n in (1, 2, 3):
         yield Jacobian(
             f"identity-{n}",
@@ -333,9 +331,13 @@ def _jacobi():
         ("cube+3", lambda x: x**3 + 3, np.diag(3 * x**2), 1.0),
     ):
         yield Jacobian(
-            f"jacobi-{name}", f, x, right, sources.JACOBI, radius=radius, pattern=np.ones((9, 3))
-            if name == "outer"
-            else np.eye(3),
+            f"jacobi-{name}",
+            f,
+            x,
+            right,
+            sources.JACOBI,
+            radius=radius,
+            pattern=np.ones((9, 3)) if name == "outer" else np.eye(3),
         )
     scale = np.array([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]])
     x = np.array([[1.0, 2.0, 3.0], [3.0, 4.0, 5.0]])
@@ -351,7 +353,9 @@ def _jacobi():
         smooth=lambda x: np.array([x[0], 2 * x[1], x[1] ** 2]),
     )
     x = np.linspace(1, 2, 200)
-    yield Jacobian("jacobi-exp-200", np.exp, x, np.diag(np.exp(x)), sources.JACOBI, size=math.exp(3))
+    yield Jacobian(
+        "jacobi-exp-200", np.exp, x, np.diag(np.exp(x)), sources.JACOBI, size=math.exp(3)
+    )
     x = np.array([1.0, 2.0])
     yield Jacobian("jacobi-one-cubed", lambda x: x**3, x, np.diag(3 * x**2), sources.JACOBI)
 
@@ -368,9 +372,7 @@ def _julia():
     wave = math.cos(1 - math.exp(x) * y)
     yield Jacobian(
         "two-by-two",
-        lambda x: np.array(
-            [(x[0] + 3) * (x[1] ** 3 - 7) + 18, np.sin(x[1] * np.exp(x[0]) - 1)]
-        ),
+        lambda x: np.array([(x[0] + 3) * (x[1] ** 3 - 7) + 18, np.sin(x[1] * np.exp(x[0]) - 1)]),
         np.array([x, y]),
         [[y**3 - 7, 3 * (3 + x) * y**2], [math.exp(x) * y * wave, math.exp(x) * wave]],
         sources.FINITE_DIFF,
@@ -385,9 +387,7 @@ def _julia():
         size=8.0,
     )
     x = np.concatenate([np.arange(1.0, 5.0) + 0.5, np.arange(1.0, 5.0) + 1.5])
-    yield Jacobian(
-        "not-square", halves, x, halves_jacobian(x), sources.FINITE_DIFF_COLORING
-    )
+    yield Jacobian("not-square", halves, x, halves_jacobian(x), sources.FINITE_DIFF_COLORING)
     x = 100.0 * (1 + np.arange(1.0, 41.0) / 40)
     yield Jacobian(
         "cyclic-large",
@@ -408,9 +408,7 @@ def _julia():
         pattern=np.ones((40, 40)),
     )
     x = np.array([0.3, -1.4, 0.9])
-    yield Jacobian(
-        "linear", lambda x: MIXED @ x, x, MIXED, sources.FINITE_DIFFERENCES_GRAD
-    )
+    yield Jacobian("linear", lambda x: MIXED @ x, x, MIXED, sources.FINITE_DIFFERENCES_GRAD)
     yield Jacobian(
         "sine-of-linear",
         lambda x: np.sin(MIXED @ x),

@@ -31,8 +31,7 @@ NUMDIFFTOOLS_HAMILTONIAN = (
     "/src/numdifftools/tests/hamiltonian.py"
 )
 JACOBI = (
-    f"{GITHUB}/HDembinski/jacobi/blob/03498713083e2b20ddc43aa4b48588647adbcacf"
-    "/tests/test_jacobi.py"
+    f"{GITHUB}/HDembinski/jacobi/blob/03498713083e2b20ddc43aa4b48588647adbcacf/tests/test_jacobi.py"
 )
 STATSMODELS = (
     f"{GITHUB}/statsmodels/statsmodels/blob/022bfcf99bb6808c661bace9a97b2f4e82405531"
