@@ -38,7 +38,9 @@ from accelnn.gradient import (
     numerical_diff,
     numerical_gradient,
     numerical_hessian,
+    numerical_hvp,
     numerical_jacobian,
+    numerical_jvp,
 )
 from accelnn.nets import MLP, Net, SimpleNet, TwoLayerNet
 from accelnn.optimizers import SGD, AdaGrad, Adam, Momentum, Nesterov, RMSprop
@@ -92,7 +94,9 @@ __all__ = [
     "numerical_diff",
     "numerical_gradient",
     "numerical_hessian",
+    "numerical_hvp",
     "numerical_jacobian",
+    "numerical_jvp",
     "plotting",
     "prepare",
     "register_backend",

@@ -12,9 +12,11 @@ import numpy as np
 from accelnn._typing import Array, ArrayLike
 from accelnn._validation import as_floating, as_number, as_scalar, check_finite, require_callable
 from accelnn.backends import Backend, BackendLike, resolve
-from accelnn.errors import DivergenceWarning, StagnationWarning
+from accelnn.errors import DivergenceWarning, ImpureFunctionError, StagnationWarning
 from accelnn.gradient import numerical_gradient
-from accelnn.gradient._purity import require_pure
+from accelnn.gradient._problem import pose
+from accelnn.gradient._purity import refuse_random
+from accelnn.gradient.evaluators import HasMap, Mapper
 
 __all__ = ["DescentResult", "gradient_descent"]
 
@@ -63,6 +65,7 @@ def gradient_descent(
     grad: Callable[[Array], Array] | None = ...,
     method: str = ...,
     step: float | None = ...,
+    workers: int | Mapper | HasMap | None = ...,
     batched: bool = ...,
     full_output: Literal[False] = ...,
     backend: BackendLike | None = ...,
@@ -77,6 +80,7 @@ def gradient_descent(
     grad: Callable[[Array], Array] | None = ...,
     method: str = ...,
     step: float | None = ...,
+    workers: int | Mapper | HasMap | None = ...,
     batched: bool = ...,
     full_output: Literal[True],
     backend: BackendLike | None = ...,
@@ -90,6 +94,7 @@ def gradient_descent(
     grad: Callable[[Array], Array] | None = None,
     method: str = "central",
     step: float | None = None,
+    workers: int | Mapper | HasMap | None = None,
     batched: bool = False,
     full_output: bool = False,
     backend: BackendLike | None = None,
@@ -109,7 +114,7 @@ def gradient_descent(
         Number of updates.
     grad : callable, optional
         The gradient of `f`; by default `numerical_gradient`.
-    method, step, batched
+    method, step, workers, batched
         Passed to `numerical_gradient`.
     full_output : bool, default False
         Return a `DescentResult` with the trajectory.
@@ -148,22 +153,23 @@ def gradient_descent(
         check_finite(backend, start, "init_x")
         _check_options(lr, step_num)
 
-        def numerical(x: ArrayLike) -> Array:
-            return numerical_gradient(
-                f, x, method=method, step=step, batched=batched, backend=backend
-            )
-
-        if grad is None and not require_pure(
-            backend,
-            f,
-            init_x,
-            backend.xp.asarray(start[None, ...] if batched else start, copy=True),
-        ):
-            # It refuses what cannot be proven, which only the caller's own x lets it see.
-            numerical(init_x)
+        if grad is None:
+            _require_argument(f, init_x, batched=batched, backend=backend)
 
         def gradient_at(x: Array) -> Array:
-            return numerical(x) if grad is None else _gradient_of(backend, grad, x)
+            if grad is not None:
+                return _gradient_of(backend, grad, x)
+            found: Array = numerical_gradient(
+                f,
+                x,
+                method=method,
+                step=step,
+                in_place=False,
+                workers=workers,
+                batched=batched,
+                backend=backend,
+            )
+            return found
 
         # Two, because the last one may turn out to lie outside the domain of f.
         kept = step_num + 1 if full_output else 2
@@ -200,6 +206,33 @@ def gradient_descent(
             return x
         trajectory = backend.xp.stack(list(iterates))
         return DescentResult(x, value, slope, trajectory, steps, diverged, stagnated)
+
+
+def _require_argument(
+    f: Callable[[Array], Any], x: ArrayLike, *, batched: bool, backend: Backend
+) -> None:
+    """Refuse a function of what it closes over: a descent moves arrays of its own.
+
+    Only the caller's x lets that be seen.
+    """
+    try:
+        with pose(f, x, backend=backend, method="central", batched=batched) as problem:
+            if not problem.start.evaluator.moves_x:
+                if not problem.start.finish(diagnose=True):
+                    refuse_random(problem.start.base, problem.start.evaluator.at_copy())
+                return
+    except ImpureFunctionError as error:
+        if "deterministic" in str(error):
+            raise
+        cause: Exception | None = error
+    else:
+        cause = None
+    msg = (
+        "f does not depend on its argument alone, and gradient_descent moves arrays of its own. "
+        "Write f as a function of its argument, as in gradient_descent(lambda W: loss(W, x, t), "
+        "W0); a net is trained with accelnn.fit(net, x, t)"
+    )
+    raise ImpureFunctionError(msg) from cause
 
 
 def _check_options(lr: float, step_num: int) -> None:
@@ -269,6 +302,8 @@ def _warn_of_divergence(what: str, stacklevel: int) -> None:
 
 
 def _value_at(backend: Backend, f: Callable[[Array], Any], x: Array, *, batched: bool) -> float:
+    # A copy, because f may write to its argument.
+    x = backend.xp.asarray(x, copy=True)
     value = f(x[None, ...])[0] if batched else f(x)
     return as_number(backend, as_scalar(backend, value))
 

@@ -7,6 +7,7 @@ where a caller may want to catch one case and not the others.
 from typing import Literal
 
 __all__ = [
+    "AmbiguousFunctionError",
     "BackendMismatchError",
     "BackendUnavailableError",
     "DatasetError",
@@ -55,6 +56,10 @@ class OutOfMemoryError(MemoryError):
 
 class ImpureFunctionError(ValueError):
     """A function that must depend on its argument alone does not."""
+
+
+class AmbiguousFunctionError(ImpureFunctionError):
+    """A function reads both its argument and the array it was given: it has two derivatives."""
 
 
 class GradientCheckError(AssertionError):

@@ -2,12 +2,16 @@
 
 Every function takes arrays of one backend, or Python numbers, and ``backend=`` to choose one.
 Integers are promoted to float64; a float dtype is kept, float16 too, and targets are cast to that
-of the outputs. bfloat16 and smaller floats are refused. Nothing is converted between backends.
+of the outputs. bfloat16 and smaller floats are refused. Complex arrays are continued analytically
+from the real axis, so that complex steps differentiate every function. Nothing is converted between
+backends.
 """
+
+from typing import Any
 
 from accelnn._typing import Array, ArrayLike
 from accelnn._validation import as_floating, as_targets
-from accelnn.backends import BackendLike, resolve
+from accelnn.backends import Backend, BackendLike, resolve
 
 __all__ = [
     "cross_entropy_error",
@@ -217,8 +221,8 @@ def sum_squared_error(y: ArrayLike, t: ArrayLike, *, backend: BackendLike | None
     """
     backend = resolve(backend, y, t)
     with backend.current():
-        y = as_floating(backend, y, "y")
-        t = as_floating(backend, t, "t", y.dtype)
+        y = _numbers(backend, y, "y")
+        t = as_floating(backend, t, "t", None if _is_complex(backend, y) else y.dtype)
         if tuple(y.shape) != tuple(t.shape):
             msg = (
                 f"y has shape {tuple(y.shape)} and t has shape {tuple(t.shape)}; they must be equal"
@@ -268,29 +272,61 @@ def cross_entropy_error(
         raise ValueError(msg)
     backend = resolve(backend, y, t)
     with backend.current():
-        y = as_floating(backend, y, "y")
+        y = _numbers(backend, y, "y")
         _check_classes(y, "y")
         if 0 in y.shape:
             msg = f"y has shape {tuple(y.shape)}: the mean over no samples is undefined"
             raise ValueError(msg)
-        t = as_targets(backend, t, y.shape, y.dtype)
+        dtype = "float64" if _is_complex(backend, y) else y.dtype
+        t = as_targets(backend, t, y.shape, dtype)
         if t.ndim < y.ndim:
-            t = backend.one_hot(t, y.shape[-1], y.dtype)
+            t = backend.one_hot(t, y.shape[-1], dtype)
         return backend.cross_entropy_error(y, t, eps)
 
 
 def _elementwise(op: str, x: ArrayLike, backend: BackendLike | None) -> Array:
     backend = resolve(backend, x)
     with backend.current():
-        return getattr(backend, op)(as_floating(backend, x))
+        x = _numbers(backend, x)
+        return _analytic(op, backend.xp, x) if _is_complex(backend, x) else getattr(backend, op)(x)
 
 
 def _along_classes(op: str, x: ArrayLike, backend: BackendLike | None) -> Array:
     backend = resolve(backend, x)
     with backend.current():
-        x = as_floating(backend, x)
+        x = _numbers(backend, x)
         _check_classes(x, "x")
-        return getattr(backend, op)(x)
+        return _analytic(op, backend.xp, x) if _is_complex(backend, x) else getattr(backend, op)(x)
+
+
+def _numbers(backend: Backend, x: ArrayLike, name: str = "x") -> Array:
+    """Return a floating array, or a complex one as it is: complex steps differentiate with them."""
+    return x if backend.owns(x) and _is_complex(backend, x) else as_floating(backend, x, name)
+
+
+def _is_complex(backend: Backend, x: Array) -> bool:
+    return bool(backend.xp.isdtype(x.dtype, "complex floating"))
+
+
+def _analytic(op: str, xp: Any, x: Array) -> Array:
+    """Return the analytic continuation of an op: which branch is that of the real part."""
+    up = xp.real(x) > 0
+    if op == "identity":
+        return x
+    if op in ("relu", "relu_grad"):
+        return xp.where(up, x if op == "relu" else xp.ones_like(x), xp.zeros_like(x))
+    if op == "tanh":
+        return xp.tanh(x)
+    if op == "tanh_grad":
+        return 1.0 - xp.tanh(x) ** 2
+    if op in ("softmax", "log_softmax"):
+        top = xp.max(xp.real(x), axis=-1, keepdims=True)
+        total = xp.sum(xp.exp(x - top), axis=-1, keepdims=True)
+        return xp.exp(x - top) / total if op == "softmax" else x - top - xp.log(total)
+    e = xp.exp(xp.where(up, -x, x))
+    return (
+        e / (1.0 + e) ** 2 if op == "sigmoid_grad" else xp.where(up, 1.0 + 0.0 * e, e) / (1.0 + e)
+    )
 
 
 def _check_classes(x: Array, name: str) -> None:

@@ -25,6 +25,11 @@ def pytest_addoption(parser):
         action="store_true",
         help="Fail, instead of skipping, where the CUDA kernels cannot be compiled.",
     )
+    parser.addoption(
+        "--require-workers",
+        action="store_true",
+        help="Fail, instead of skipping, where Dask, joblib or MPI is missing.",
+    )
 
 
 def pytest_configure(config):

@@ -1,6 +1,12 @@
 """Backends: whose arrays and whose kernels compute."""
 
-from accelnn.backends._base import Backend, dtype_name, is_floating
+from accelnn.backends._base import (
+    Backend,
+    dtype_name,
+    from_dlpack,
+    is_floating,
+    speaks_dlpack,
+)
 from accelnn.backends._engine import DIFFERENCES, Dataset, Engine, Optimizer, TrainingState
 from accelnn.backends._memory import Memory, MemoryFor, out_of_memory, pass_bytes
 from accelnn.backends._registry import BackendInfo, list_backends, register_backend
@@ -28,6 +34,7 @@ __all__ = [
     "Optimizer",
     "TrainingState",
     "dtype_name",
+    "from_dlpack",
     "get_backend",
     "is_floating",
     "list_backends",
@@ -36,5 +43,6 @@ __all__ = [
     "register_backend",
     "resolve",
     "set_backend",
+    "speaks_dlpack",
     "use_backend",
 ]

@@ -18,7 +18,7 @@ from accelnn.backends._memory import Memory
 from accelnn.backends._spec import NetSpec
 from accelnn.errors import BackendMismatchError
 
-__all__ = ["Backend", "dtype_name", "from_dlpack", "speaks_dlpack"]
+__all__ = ["Backend", "dtype_name", "from_dlpack", "is_floating", "speaks_dlpack"]
 
 # It holds nothing, so that all may share it.
 _NO_CHANGE = nullcontext()

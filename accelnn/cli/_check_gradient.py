@@ -1,27 +1,39 @@
 """``accelnn check-gradient``: anyone's gradient, or backpropagation on real images."""
 
-import importlib
+import json as json_text
+import math
+import os
 import sys
 import traceback
 import warnings
-from collections.abc import Callable
-from typing import Any, cast
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal, cast
 
 import click
 import numpy as np
 from rich.table import Table
 
 from accelnn._typing import Array
-from accelnn.backends import Backend, get_backend
-from accelnn.cli._options import console, friendly_errors, load_data, net_options
-from accelnn.errors import GradientCheckError, InconclusiveCheckWarning
-from accelnn.gradient import GradientReport
+from accelnn.backends import get_backend
+from accelnn.cli._functions import Source, UsersFunction, importable, raised_by_user
+from accelnn.cli._options import console, load_data, net_options
+from accelnn.errors import InconclusiveCheckWarning
+from accelnn.gradient import GradientFailure, GradientReport
 from accelnn.gradient import check_gradient as check
-from accelnn.gradient._check import Mode
 from accelnn.losses import LOSSES
 from accelnn.nets import MLP
 
 __all__ = ["check_gradient"]
+
+# The exit codes.
+RIGHT, WRONG, UNCHECKED = 0, 1, 2
+# Of a terminal that says nothing of its width.
+NARROW = 80
+# Wrong coordinates that are named below the table.
+NAMED = 10
 
 
 @click.command("check-gradient", short_help="Check a gradient against finite differences.")
@@ -29,9 +41,15 @@ __all__ = ["check_gradient"]
 @click.option(
     "--gradient",
     "gradient_name",
-    help="Its gradient, as MODULE:NAME or the name alone.  [default: the function's, with _grad]",
+    help="Its gradient or Jacobian: a name like FUNCTION, or one from the same module or file."
+    "  [default: the function's, with _grad]",
 )
-@click.option("--at", help="Where: numbers with commas between, as in 1,2.5,-3.")
+@click.option(
+    "--value-and-gradient",
+    is_flag=True,
+    help="FUNCTION returns both: a tuple of its value and its gradient.",
+)
+@click.option("--at", help="Where: numbers with commas between, as in 1,2.5,-3, or a .npy file.")
 @click.option("--shape", help="Where, at random: the shape of x, as in 784,50.")
 @net_options
 @click.option("--loss", type=click.Choice(list(LOSSES)), default="cross_entropy", show_default=True)
@@ -52,9 +70,21 @@ __all__ = ["check_gradient"]
     show_default=True,
     help="Random directions, 100 coordinates of each parameter, or all.",
 )
+@click.option(
+    "--rtol", type=float, help="Relative difference that is agreement.  [default: by dtype]"
+)
+@click.option("--atol", type=float, help="Absolute difference that is agreement.  [default: 0]")
+@click.option(
+    "--step", type=float, help="In units of max(1, abs(x)).  [default: the cube root of eps]"
+)
+@click.option(
+    "--workers", type=int, help="Processes that evaluate FUNCTION; -1 for one a processor."
+)
+@click.option("--json", is_flag=True, help="Print the reports as JSON, and nothing else.")
 def check_gradient(
     function: str | None,
     gradient_name: str | None,
+    value_and_gradient: bool,  # noqa: FBT001 - click passes all options by name
     at: str | None,
     shape: str | None,
     backend: str,
@@ -66,61 +96,113 @@ def check_gradient(
     dtype: str,
     images: int,
     mode: str,
+    rtol: float | None,
+    atol: float | None,
+    step: float | None,
+    workers: int | None,
+    json: bool,  # noqa: FBT001 - as above
 ) -> None:
-    """Check a gradient against finite differences; exit with 1 if it is wrong.
+    """Check a gradient against finite differences.
 
-    FUNCTION is MODULE:NAME of a function of one array that returns a number. Without it, the
-    backpropagation of a net is checked, on real images.
+    FUNCTION takes one array and returns a number, or an array if its Jacobian is to be checked. It
+    is module:f, path/file.py:f, or file.py:Class.method, of an instance made without arguments.
+    Without FUNCTION, the backpropagation of a net is checked, on real images.
+
+    Exit codes: 0 if the gradient is right, 1 if it is wrong, and 2 if it cannot be checked: where
+    the noise of f hides its slopes, where FUNCTION raises or ends the program, and where the
+    command is not understood.
     """
-    if function is not None:
-        with friendly_errors():
-            if ":" not in function:
-                msg = f"FUNCTION must be MODULE:NAME, got {function!r}"
-                raise ValueError(msg)
-            x = get_backend(backend).asarray(_point(at, shape, seed), dtype)
-            reports = {"x": _of_function(function, gradient_name, x, mode, get_backend(backend))}
+    options: dict[str, Any] = {"mode": mode, "rtol": rtol, "atol": atol, "step": step}
+    with _quiet() if json else nullcontext(), _or_unchecked():
+        if function is not None:
+            if value_and_gradient and gradient_name is not None:
+                msg = "--value-and-gradient and --gradient exclude each other"
+                raise click.UsageError(msg)
+            options |= {"workers": workers, "backend": get_backend(backend)}
+            gradient: str | Literal[True] | None = gradient_name
+            if value_and_gradient:
+                gradient = True
+            reports = {"x": _of_function(function, gradient, at, shape, seed, dtype, options)}
+        else:
+            if value_and_gradient or any(
+                v is not None for v in (gradient_name, at, shape, workers)
+            ):
+                msg = (
+                    "--gradient, --value-and-gradient, --at, --shape and --workers belong to a "
+                    "FUNCTION, and none is given"
+                )
+                raise click.UsageError(msg)
+            (x, t), _ = load_data(data)
+            net = MLP(
+                (x.shape[1], *hidden, 10),
+                activation=activation,
+                loss=loss,
+                dtype=dtype,
+                rng=seed,
+                backend=get_backend(backend),
+            )
+            x, t = net.backend.asarray(x[:images]), net.backend.asarray(t[:images])
+            click.echo(f"{net}, {len(x)} images")
+            reports = _of_net(net, x, t, options)
+    if json:
+        click.echo(_as_json(reports))
     else:
-        if any(option is not None for option in (gradient_name, at, shape)):
-            msg = "--gradient, --at and --shape belong to a FUNCTION, and none is given"
-            raise click.UsageError(msg)
-        reports = _of_net(backend, data, hidden, activation, seed, loss, dtype, images, mode)
-    console().print(_table(reports))
-    if not all(report.is_conclusive for report in reports.values()):
-        click.echo("Inconclusive: the noise of f hides its slopes. Try --dtype float64.")
-    if not all(report.passed for report in reports.values()):
-        sys.exit(1)
+        _show(reports, dtype)
+    sys.exit(_code(reports))
 
 
 def _of_function(
     function: str,
-    gradient_name: str | None,
-    x: Array,
-    mode: str,
-    backend: Backend,
+    gradient: str | Literal[True] | None,
+    at: str | None,
+    shape: str | None,
+    seed: int,
+    dtype: str,
+    options: Mapping[str, Any],
 ) -> GradientReport:
-    f = _load(function)
-    module, _, name = function.partition(":")
-    wanted = gradient_name or f"{name}_grad"
-    gradient = _load(wanted if ":" in wanted else f"{module}:{wanted}")
-    return _report(f, gradient, x, mode, backend)
-
-
-def _load(name: str) -> Any:
-    """Import a function from a module of the environment, or of the folder at hand."""
-    module_name, _, attribute = name.partition(":")
-    if "" not in sys.path:
-        sys.path.insert(0, "")
-    module = importlib.import_module(module_name)
-    if not hasattr(module, attribute):
-        msg = f"module {module_name!r} has no {attribute!r}"
+    # From the right: the path of a file may hold a colon.
+    where, _, name = function.rpartition(":")
+    if not (where and name):
+        msg = f"FUNCTION must be MODULE:NAME or FILE.py:NAME, got {function!r}"
         raise ValueError(msg)
-    return getattr(module, attribute)
+    x = options["backend"].asarray(_point(at, shape, seed), dtype)
+    source = Source(where)
+    with importable(source.folder):
+        f = UsersFunction(source, name)
+        if gradient is True:
+            return _report(f, gradient, x, "x", options)
+        if gradient is None:
+            return _report(f, _gradient_of(f, function), x, "x", options)
+        where, colon, name = gradient.rpartition(":")
+        other = Source(where) if colon else source
+        if other.path == source.path:
+            # What forward has kept in an object, backward needs.
+            other = source
+        with importable(other.folder):
+            return _report(f, UsersFunction(other, name), x, "x", options)
+
+
+def _gradient_of(f: UsersFunction, function: str) -> UsersFunction:
+    name = f"{f.name}_grad"
+    if not f.source.has(name):
+        msg = (
+            f"{f.source.where} has no {name!r}: name the gradient with --gradient, or say "
+            f"--value-and-gradient if {function} returns both"
+        )
+        raise ValueError(msg)
+    return UsersFunction(f.source, name)
 
 
 def _point(at: str | None, shape: str | None, seed: int) -> np.ndarray:
     if (at is None) == (shape is None):
-        msg = "say where to check: either --at 1,2.5,-3 or --shape 784,50"
+        msg = "say where to check: either --at 1,2.5,-3 or --at x.npy or --shape 784,50"
         raise ValueError(msg)
+    if at is not None and at.endswith(".npy"):
+        x = np.load(Path(at), allow_pickle=False)
+        if x.dtype.kind not in "fiu":
+            msg = f"{at} must hold real numbers, but holds {x.dtype}"
+            raise ValueError(msg)
+        return cast("np.ndarray", x)
     numbers = (at if at is not None else shape or "").split(",")
     try:
         if at is not None:
@@ -131,67 +213,169 @@ def _point(at: str | None, shape: str | None, seed: int) -> np.ndarray:
         raise ValueError(msg) from error
 
 
-def _of_net(
-    backend: str,
-    data: str,
-    hidden: tuple[int, ...],
-    activation: str,
-    seed: int,
-    loss: str,
-    dtype: str,
-    images: int,
-    mode: str,
-) -> dict[str, GradientReport]:
-    with friendly_errors():
-        (x, t), _ = load_data(data)
-        net = MLP(
-            (x.shape[1], *hidden, 10),
-            activation=activation,
-            loss=loss,
-            dtype=dtype,
-            rng=seed,
-            backend=get_backend(backend),
-        )
-        x, t = net.backend.asarray(x[:images]), net.backend.asarray(t[:images])
-        click.echo(f"{net}, {len(x)} images")
-        gradient = net.gradient(x, t)
-        return {
-            name: _report(
-                lambda _: net.loss(x, t), gradient[name], net.params[name], mode, net.backend
-            )
-            for name in net.params
-        }
+def _of_net(net: MLP, x: Array, t: Array, options: Mapping[str, Any]) -> dict[str, GradientReport]:
+    gradient = net.gradient(x, t)
+    options = {**options, "backend": net.backend}
+    return {
+        name: _report(lambda _: net.loss(x, t), gradient[name], net.params[name], name, options)
+        for name in net.params
+    }
 
 
 def _report(
-    f: Callable[[Array], float], gradient: Any, x: Array, mode: str, backend: Backend
+    f: Callable[[Array], Any], gradient: Any, x: Array, name: str, options: Mapping[str, Any]
 ) -> GradientReport:
     with warnings.catch_warnings():
-        # The table says it.
+        # The verdict says it.
         warnings.simplefilter("ignore", InconclusiveCheckWarning)
-        try:
-            return check(f, gradient, x, mode=cast("Mode", mode), backend=backend)
-        except GradientCheckError as error:
-            return cast("GradientReport", error.report)
-        except ArithmeticError as error:
-            place = traceback.extract_tb(error.__traceback__)[-1]
-            msg = f"{type(error).__name__}: {error} ({place.filename}, line {place.lineno})"
-            raise ValueError(msg) from error
+        report = check(f, gradient, x, raises=False, **options)
+    return replace(
+        report,
+        worst=replace(report.worst, name=name),
+        failures=tuple(replace(failure, name=name) for failure in report.failures),
+    )
 
 
-def _table(reports: dict[str, GradientReport]) -> Table:
-    table = Table("parameter", "verdict", "worst at")
-    for title in ("analytic", "numerical", "error", "tolerance", "compared"):
-        table.add_column(title, justify="right")
+class _Unchecked(click.ClickException):
+    """What is shown where nothing could be checked."""
+
+    exit_code = UNCHECKED
+
+
+@contextmanager
+def _or_unchecked() -> Iterator[None]:
+    """Show what a user can mend as a message, and exit with 2 in any case."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        # First, because a function of the user may raise anything, exceptions of click too.
+        message = raised_by_user(error)
+        if message is not None:
+            raise _Unchecked(message) from None
+        if isinstance(error, click.ClickException):
+            raise
+        if isinstance(error, ValueError | TypeError | ImportError | OSError | RuntimeError):
+            # As this command says it.
+            text = str(error).replace("with grad=True", "with --value-and-gradient")
+            raise _Unchecked(
+                text.replace("check_gradient(f, True, x) takes", "--value-and-gradient takes")
+            ) from error
+        if isinstance(error, MemoryError):
+            raise _Unchecked(str(error) or "out of memory") from error
+        # A fault of ours, of which a traceback tells more.
+        traceback.print_exception(error)
+        sys.exit(UNCHECKED)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Send what anybody prints meanwhile to stderr, so that stdout can be read by a program."""
+    sys.stdout.flush()
+    kept = None
+    with suppress(OSError):
+        # Other processes, and libraries in C, know only the number.
+        kept = os.dup(1)
+        os.dup2(2, 1)
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        if kept is not None:
+            os.dup2(kept, 1)
+            os.close(kept)
+
+
+def _verdict(reports: Mapping[str, GradientReport]) -> str:
+    verdicts = {report.verdict for report in reports.values()}
+    return next(word for word in ("WRONG", "inconclusive", "right") if word in verdicts)
+
+
+def _code(reports: Mapping[str, GradientReport]) -> int:
+    return {"right": RIGHT, "WRONG": WRONG, "inconclusive": UNCHECKED}[_verdict(reports)]
+
+
+def _show(reports: Mapping[str, GradientReport], dtype: str) -> None:
+    out = console(NARROW)
+    # In a terminal that is narrower still, it goes on in the next line: nothing is cut.
+    out.width = max(out.width, NARROW)
+    out.print(_table(reports))
+    hints = []
     for name, report in reports.items():
-        table.add_row(
+        if len(report.failures) > 1 and report.mode != "directional":
+            wrong = [str(list(failure.index or ())) for failure in report.failures]
+            more = f" and {len(wrong) - NAMED} more" if len(wrong) > NAMED else ""
+            click.echo(f"{name} is wrong at {', '.join(wrong[:NAMED])}{more}")
+        hints += [str(report).partition(". ")[2]]
+    for hint in dict.fromkeys(filter(None, hints)):
+        click.echo(f"{hint}.")
+    if any(not report.is_conclusive for report in reports.values()):
+        way_out = (
+            "Try --dtype float64"
+            if dtype == "float32"
+            else "Let it compute in a more precise dtype"
+        )
+        click.echo(f"Inconclusive: the noise of f hides its slopes. {way_out}.")
+
+
+def _table(reports: Mapping[str, GradientReport]) -> Table:
+    # What is compared stands one above the other, so that 80 columns hold all digits.
+    table = Table("parameter", "verdict", "worst at\ncompared", show_lines=True)
+    rows = [
+        (
             name,
             report.verdict,
-            "a direction" if report.index is None else str(list(report.index)),
-            f"{report.analytic:.8g}",
-            f"{report.numerical:.8g}",
-            f"{report.error:.2g}",
-            f"{report.tolerance:.2g}",
-            f"{report.comparisons:,}",
+            f"{_where(report.worst)}\nof {report.comparisons:,}",
+            f"{report.analytic:.10g}\n{report.numerical:.10g}",
+            f"{report.error:.3g}\n{report.tolerance:.3g}",
         )
+        for name, report in reports.items()
+    ]
+    for title in ("analytic\nnumerical", "error\ntolerance"):
+        table.add_column(title, justify="right", no_wrap=True)
+    # Names and indices go on in the next line where they are long, and nothing else does.
+    for column in table.columns[::2][:2]:
+        column.overflow = "fold"
+    for row in rows:
+        table.add_row(*row)
     return table
+
+
+def _where(failure: GradientFailure) -> str:
+    return "a direction" if failure.index is None else str(list(failure.index))
+
+
+def _as_json(reports: Mapping[str, GradientReport]) -> str:
+    verdict = _verdict(reports)
+    document = {
+        "verdict": verdict,
+        "passed": all(report.passed for report in reports.values()),
+        "reports": [
+            {
+                "name": name,
+                "verdict": report.verdict,
+                "passed": report.passed,
+                "mode": report.mode,
+                "comparisons": report.comparisons,
+                "worst": _failure(report.worst),
+                "failures": [_failure(failure) for failure in report.failures],
+            }
+            for name, report in reports.items()
+        ],
+    }
+    return json_text.dumps(document, indent=2, allow_nan=False)
+
+
+def _failure(failure: GradientFailure) -> dict[str, Any]:
+    numbers = (
+        *("analytic", "numerical", "error", "relative_error"),
+        *("tolerance", "noise_floor"),
+    )
+    values = {name: float(getattr(failure, name)) for name in numbers}
+    return {
+        "name": failure.name,
+        "index": None if failure.index is None else list(failure.index),
+        # JSON has no word for what is no number.
+        **{name: v if math.isfinite(v) else str(v) for name, v in values.items()},
+    }

@@ -102,10 +102,10 @@ def load_data(name: str) -> Data:
     return load_mnist(data_dir=name)
 
 
-def console() -> Console:
+def console(width_of_files: int = 120) -> Console:
     """Return where tables are printed: names and paths in them are no markup."""
-    # Wide enough for any of ours where there is no terminal to ask.
-    width = None if sys.stdout.isatty() else 120
+    # By default wide enough for any of ours where there is no terminal to ask.
+    width = None if sys.stdout.isatty() else width_of_files
     return Console(width=width, markup=False, emoji=False, highlight=False)
 
 

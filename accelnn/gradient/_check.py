@@ -3,32 +3,95 @@
 from __future__ import annotations
 
 import math
+import sys
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
-from accelnn._typing import Array, ArrayLike, Rng
-from accelnn._validation import as_floating, check_finite, generator, positive_int, require_callable
-from accelnn.backends import Backend, BackendLike, resolve
+from accelnn._typing import ArrayLike, Rng
+from accelnn._validation import as_floating, generator, positive_int, require_callable
+from accelnn.backends import Backend, BackendLike, get_backend, resolve, speaks_dlpack
 from accelnn.errors import GradientCheckError, InconclusiveCheckWarning
-from accelnn.gradient._far import is_hidden, look_further
-from accelnn.gradient._foreign import at_home
-from accelnn.gradient._probe import Comparison, Place, Probe, severity
+from accelnn.gradient._argument import is_tree, leaves_of, names_of
+from accelnn.gradient._compare import Comparer, Comparison, Place
+from accelnn.gradient._precision import machine_epsilon
+from accelnn.gradient._problem import Problem, pose, with_arguments
+from accelnn.gradient._purity import refuse_random
+from accelnn.gradient.evaluators import HasMap, Mapper, adopt
 
-__all__ = ["GradientReport", "check_gradient"]
+__all__ = ["GradientFailure", "GradientReport", "check_gradient"]
 
 Mode: TypeAlias = Literal["directional", "sampled", "full"]
+MODES = ("directional", "sampled", "full")
 
 # Coordinates that are looked at to name the worst one after a direction has failed.
 SEARCHED_COORDINATES = 500
+# Places that are looked at closely where many fail.
+LOOKED_AT = 100
+# A difference that is no larger a part of the gradient may come from a small number that f adds.
+SMALL_PART = 1e-2
+
+
+@dataclass(frozen=True)
+class GradientFailure:
+    """One place where a gradient and differences of f were compared.
+
+    Attributes
+    ----------
+    name : str
+        Of the array that holds it; "x" unless there are several.
+    index : tuple of int or None
+        The coordinate, of a Jacobian after the index of the value; None of a direction.
+    analytic, numerical : float
+        The two derivatives.
+    error : float
+        Their absolute difference.
+    tolerance : float
+        The largest difference that counts as agreement.
+    noise_floor : float
+        The part of `tolerance` that is rounding noise of f; a smaller error says nothing.
+    """
+
+    name: str
+    index: tuple[int, ...] | None
+    analytic: float
+    numerical: float
+    error: float
+    tolerance: float
+    noise_floor: float
+
+    @property
+    def relative_error(self) -> float:
+        """The error as a part of the larger derivative."""
+        largest = max(abs(self.analytic), abs(self.numerical))
+        return self.error / largest if largest > 0.0 else math.nan if self.error else 0.0
+
+    @property
+    def severity(self) -> float:
+        """How many tolerances the error is."""
+        if self.error == 0.0:
+            return 0.0
+        is_number = math.isfinite(self.error) and self.tolerance > 0.0
+        return self.error / self.tolerance if is_number else math.inf
+
+    def __str__(self) -> str:
+        if self.index is None:
+            where = "along a direction" + f" of {self.name}" * (self.name != "x")
+        else:
+            where = f"at {self.name}[{', '.join(map(str, self.index))}]"
+        return (
+            f"{where}: analytic {self.analytic:.10g}, numerical {self.numerical:.10g}, "
+            f"error {self.error:.3g}, relative {self.relative_error:.2g}, "
+            f"tolerance {self.tolerance:.3g}, noise floor {self.noise_floor:.3g}"
+        )
 
 
 @dataclass(frozen=True)
 class GradientReport:
-    """What `check_gradient` measured at its worst place.
+    """What `check_gradient` measured.
 
     Attributes
     ----------
@@ -36,36 +99,23 @@ class GradientReport:
         Whether every comparison stayed within its tolerance.
     mode : {"directional", "sampled", "full"}
         What was compared.
-    index : tuple of int or None
-        The worst coordinate; None where a direction through all coordinates was the worst.
-    analytic, numerical : float
-        The two derivatives there.
-    error : float
-        Their absolute difference.
-    tolerance : float
-        The largest difference that counts as agreement there.
-    noise_floor : float
-        The part of `tolerance` that is rounding noise of `f`; a smaller error says nothing.
+    worst : GradientFailure
+        The worst comparison, whether or not it failed.
     comparisons : int
         Number of directions or coordinates compared.
-    name : str
-        Of the array that holds the worst place; "x" unless there are several.
     is_conclusive : bool
-        False where nothing was found wrong, but the noise of `f` hides slopes everywhere that are
-        as large as those it has.
+        False where nothing was found wrong, but noise of `f` hides errors of a hundredth of the
+        gradient.
+    failures : tuple of GradientFailure
+        All comparisons that failed, the worst first; at most 100 of one array.
     """
 
     passed: bool
     mode: Mode
-    index: tuple[int, ...] | None
-    analytic: float
-    numerical: float
-    error: float
-    tolerance: float
-    noise_floor: float
+    worst: GradientFailure
     comparisons: int
-    name: str = "x"
     is_conclusive: bool = True
+    failures: tuple[GradientFailure, ...] = field(default=(), repr=False)
 
     @property
     def verdict(self) -> Literal["right", "WRONG", "inconclusive"]:
@@ -75,33 +125,74 @@ class GradientReport:
         return "right" if self.is_conclusive else "inconclusive"
 
     @property
+    def name(self) -> str:
+        """The array with the worst place."""
+        return self.worst.name
+
+    @property
+    def index(self) -> tuple[int, ...] | None:
+        """The worst coordinate; None where a direction through all of them was the worst."""
+        return self.worst.index
+
+    @property
+    def analytic(self) -> float:
+        """The derivative there, as it was given."""
+        return self.worst.analytic
+
+    @property
+    def numerical(self) -> float:
+        """The derivative there, by differences."""
+        return self.worst.numerical
+
+    @property
+    def error(self) -> float:
+        """Their absolute difference."""
+        return self.worst.error
+
+    @property
+    def tolerance(self) -> float:
+        """The largest difference that counts as agreement there."""
+        return self.worst.tolerance
+
+    @property
+    def noise_floor(self) -> float:
+        """The part of the tolerance that is rounding noise of f."""
+        return self.worst.noise_floor
+
+    @property
     def severity(self) -> float:
         """How many tolerances the worst comparison is off."""
-        return severity(self.error, self.tolerance)
+        return self.worst.severity
 
     def __str__(self) -> str:
-        where = (
-            f"at {self.name}[{_commas(self.index)}]"
-            if self.index is not None
-            else ("along a direction" + f" of {self.name}" * (self.name != "x"))
+        text = (
+            f"{self.verdict} gradient ({self.mode}, {self.comparisons} compared); "
+            f"worst {self.worst}"
         )
-        return (
-            f"{self.verdict} gradient ({self.mode}, {self.comparisons} "
-            f"compared); worst {where}: analytic {self.analytic:.10g}, numerical "
-            f"{self.numerical:.10g}, error {self.error:.3g}, tolerance {self.tolerance:.3g}, "
-            f"noise floor {self.noise_floor:.3g}"
-        )
+        if not self.passed and 0.0 < self.worst.relative_error < SMALL_PART:
+            text += (
+                ". A difference that small is what an eps in a logarithm makes: if f adds a small "
+                "number there or in a root, as log(y + 1e-7) does, the gradient must know of it"
+            )
+        return text
 
 
 def check_gradient(
-    f: Callable[[Any], Any],
-    grad: Callable[[Any], Any] | ArrayLike | Mapping[str, ArrayLike],
+    f: Callable[..., Any],
+    grad: Callable[..., Any] | ArrayLike | Mapping[str, ArrayLike] | Literal[True],
     x: ArrayLike | Mapping[str, ArrayLike],
     *,
     mode: Mode = "directional",
     directions: int = 8,
     samples: int = 100,
+    atol: float | None = None,
     rtol: float | None = None,
+    step: float | None = None,
+    args: Sequence[Any] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    in_place: bool | None = None,
+    workers: int | Mapper | HasMap | None = None,
+    raises: bool = True,
     rng: Rng = 0,
     backend: BackendLike | None = None,
 ) -> GradientReport:
@@ -110,25 +201,39 @@ def check_gradient(
     Parameters
     ----------
     f : callable
-        Takes what `x` is and returns a real scalar. As in `numerical_gradient`, a writable float
-        `x` is moved in place and restored.
-    grad : callable, array_like or mapping
-        The gradient to check: a function of `x`, or its value at `x`. It may come from any library
-        that speaks DLPack, and so may `x` and f(x): a torch or JAX function is checked as it is.
-    x : array_like, or mapping of str to array_like
+        Takes what `x` is and returns a real number, or an array of them. As in
+        `numerical_gradient`, a closure that reads `x` and not its argument is right too.
+    grad : callable, array_like, tree or True
+        The gradient to check, or the Jacobian of shape ``(*f(x).shape, *x.shape)``: a function of
+        `x`, or its value at `x`. It may come from any library that speaks DLPack, and so may `x`
+        and f(x): a torch or JAX function is checked as it is. So second derivatives are checked by
+        ``check_gradient(gradient, hessian, x)``. True where f returns (value, gradient).
+    x : array_like or tree
         Where to check. Of several arrays, such as a net's `params`, each is checked by itself, and
-        `grad` has the same keys.
+        `grad` has the same form.
     mode : {"directional", "sampled", "full"}, default "directional"
         Compare the derivative along `directions` random directions, at two evaluations each and
-        whatever the size of `x`; or along `samples` random coordinates; or along all coordinates.
+        whatever the size of `x`; or along `samples` random coordinates; or along all coordinates,
+        at two steps.
+        Along directions an error shows that is not small beside the whole gradient: one coordinate
+        whose derivative is a millionth of the others' may be anything. "full" sees that too.
     directions, samples : int
         How many of them; by default 8 and 100.
-    rtol : float, optional
-        Relative difference that counts as agreement, by default 10 √eps of the least precise
-        dtype among `x`, f(x) and the gradient. The rounding noise of `f` is allowed for on top. A
+    atol, rtol : float, optional
+        Absolute and relative difference that count as agreement, by default 0, and 10 √eps of the
+        least precise dtype among `x`, f(x) and the gradient, but 0.005 in half precision. The
+        rounding noise of `f` is allowed for on top. A
         difference that disagrees is taken again with ever smaller steps, for as long as noise does
         not drown the disagreement: neither curvature nor a kink close to `x` makes a right
         gradient wrong.
+    step : float, optional
+        In units of max(1, abs(x)), by default eps^(1/3).
+    args, kwargs : sequence and mapping, optional
+        Further arguments of `f` and of `grad`.
+    in_place, workers
+        As in `numerical_gradient`.
+    raises : bool, default True
+        Whether to raise if the gradient is wrong, or to return the report in any case.
     rng : int, Generator or None, default 0
         Where random directions and coordinates come from.
     backend : str, Backend or subclass, optional
@@ -137,16 +242,18 @@ def check_gradient(
     Returns
     -------
     GradientReport
-        The worst comparison.
+        The worst comparison, and all that failed.
 
     Raises
     ------
     accelnn.errors.GradientCheckError
-        If the gradient is wrong; names the worst coordinate, both values and the noise floor.
+        If the gradient is wrong; names the worst coordinate, both values, the absolute and the
+        relative error, and the noise floor.
     ValueError
-        If the gradient's shape or keys are not those of `x`.
+        If the gradient's shape or form are not those of `x`, or if f(x) is not finite.
     accelnn.errors.ImpureFunctionError
-        If a copy of `x` must be moved and `f` does not depend on its argument alone.
+        If a copy of `x` must be moved and `f` does not depend on its argument alone, or if f is
+        random.
 
     Warns
     -----
@@ -173,174 +280,342 @@ def check_gradient(
     (True, 16)
     """
     require_callable(f)
-    if rtol is not None and not (isinstance(rtol, int | float) and 0.0 <= rtol < math.inf):
-        msg = f"rtol must be a number from 0 on, or None, got {rtol!r}"
+    if isinstance(x, Mapping | list | tuple) and len(x) == 0:
+        msg = "x is empty: there is nothing to check"
         raise ValueError(msg)
-    options: dict[str, Any] = {
-        "mode": mode,
-        "directions": directions,
-        "samples": samples,
-        "rtol": rtol,
-        "rng": rng,
-    }
-    if isinstance(x, Mapping):
-        report = _check_each(backend, f, grad, x, options)
-    else:
-        report = _check_one(*at_home(backend, f, grad, x), **options)
-    if not report.passed:
+    for name, given in (("rtol", rtol), ("atol", atol)):
+        if given is not None and not (isinstance(given, int | float) and 0.0 <= given < math.inf):
+            msg = f"{name} must be a number from 0 on, or None, got {given!r}"
+            raise ValueError(msg)
+    if mode not in MODES:
+        msg = f"unknown mode {mode!r}; known modes are {', '.join(map(repr, MODES))}"
+        raise ValueError(msg)
+    f, grad = _separated(with_arguments(f, args, kwargs), grad, args, kwargs)
+    home, f, grad, x = _at_home(backend, f, grad, x)
+    with pose(
+        f, x, backend=home, method="central", scalar=None, in_place=in_place, workers=workers
+    ) as problem:
+        gradient, epsilon = _gradient_of(problem, grad)
+        comparer = Comparer(problem, gradient, epsilon, rtol, atol, step)
+        if not np.isfinite(problem.lines.base).all():
+            wrong = problem.lines.base[~np.isfinite(problem.lines.base)][0]
+            msg = f"f is {wrong} at x: there is no gradient to check"
+            raise ValueError(msg)
+        checks = [
+            _Check(comparer, part, mode, directions, samples, generator(rng))
+            for part in _parts(problem)
+        ]
+        report = _joined(mode, [check.report() for check in checks])
+        if not problem.start.finish(diagnose=True):
+            refuse_random(problem.start.base, problem.start.evaluator.at_copy())
+    if not report.passed and raises:
         raise GradientCheckError(str(report), report=report)
-    if not report.is_conclusive:
+    if report.verdict == "inconclusive":
         msg = f"{report}: the noise of f hides its slopes; compute f in a more precise dtype"
         warnings.warn(msg, InconclusiveCheckWarning, stacklevel=2)
     return report
 
 
-def _check_each(
-    backend: BackendLike | None,
-    f: Callable[[Any], Any],
-    grad: Any,
-    x: Mapping[str, ArrayLike],
-    options: dict[str, Any],
-) -> GradientReport:
-    """Check one array after the other, while the others stay; return the worst."""
-    gradients = _gradients(backend, grad, x) if callable(grad) else grad
-    keys = set(gradients) if isinstance(gradients, Mapping) else None
-    if keys != set(x):
-        found = "no mapping" if keys is None else f"the keys {sorted(keys, key=str)}"
-        msg = f"x has the keys {sorted(x, key=str)}, and the gradient has {found}"
-        raise ValueError(msg)
-    if not x:
-        msg = "x is empty: there is nothing to check"
-        raise ValueError(msg)
-    reports = []
-    for name, part in x.items():
+@dataclass(frozen=True)
+class _Part:
+    """One array of x: its name, its shape, and which coordinates it has."""
 
-        def of_part(moved: Any, name: str = name) -> Any:
-            return f({**x, name: moved})
+    name: str
+    shape: tuple[int, ...]
+    columns: np.ndarray
+    outputs: tuple[int, ...]
 
-        home = at_home(backend, of_part, gradients[name], part)
-        report = _check_one(*home, **options)
-        reports.append(replace(report, name=name))
-    worst = max(reports, key=lambda report: report.severity)
-    return replace(
-        worst,
+    def index(self, column: int, output: int) -> tuple[int, ...]:
+        places = (
+            *(np.unravel_index(output, self.outputs) if self.outputs else ()),
+            *(np.unravel_index(column - self.columns[0], self.shape) if self.shape else ()),
+        )
+        return tuple(int(i) for i in places)
+
+
+def _parts(problem: Problem) -> list[_Part]:
+    argument, start, parts = problem.argument, 0, []
+    names = names_of(argument.given) if argument.is_tree else ["x"]
+    for name, shape in zip(names, argument.shapes, strict=True):
+        stop = start + math.prod(shape)
+        if start < stop:
+            parts.append(_Part(name, shape, np.arange(start, stop), problem.shape))
+        start = stop
+    if not parts:
+        msg = (
+            "x is empty: there is nothing to check"
+            if argument.is_tree
+            else f"x has shape {argument.shape}: there is no coordinate to check"
+        )
+        raise ValueError(msg)
+    return parts
+
+
+class _Check:
+    """The comparisons of one array."""
+
+    def __init__(
+        self,
+        comparer: Comparer,
+        part: _Part,
+        mode: Mode,
+        directions: int,
+        samples: int,
+        draw: np.random.Generator,
+    ) -> None:
+        self.comparer, self.part, self.mode, self.draw = comparer, part, mode, draw
+        self.count = part.columns.size
+        if mode == "directional":
+            self.count = positive_int(directions, "directions")
+        elif mode == "sampled":
+            self.count = min(positive_int(samples, "samples"), self.count)
+
+    def report(self) -> GradientReport:
+        """Return what was found."""
+        with np.errstate(all="ignore"):
+            return self._report()
+
+    def _report(self) -> GradientReport:
+        found = self._compared(self._places())
+        if any(c.severity > 1.0 for c, _ in found) and self.comparer.adapt_to_noise():
+            found = self._compared(self._places())
+        report = self._verdict(found, most=1 if self.mode == "directional" else LOOKED_AT)
+        if self.mode != "directional" or (report.passed and math.isfinite(report.numerical)):
+            return report
+        return self._named(report)
+
+    def _places(self, *, relative: bool = False) -> list[Place]:
+        columns, comparer = self.part.columns, self.comparer
+        if self.mode == "directional":
+            return [
+                comparer.direction(columns, self.draw, relative=relative) for _ in range(self.count)
+            ]
+        if self.count < columns.size:
+            columns = np.sort(self.draw.choice(columns, self.count, replace=False))
+        return [comparer.coordinate(int(column)) for column in columns]
+
+    def _compared(self, places: Sequence[Place]) -> list[tuple[Comparison, Place]]:
+        # Truncation may be just what is wrong, at one step; then it is not at another.
+        closer = [Place(place.columns, 0.5 * place.move) for place in places]
+        both = self.mode == "full"
+        found = self.comparer.compare([*places, *closer] if both else places)
+        if both:
+            pairs = zip(found[: len(places)], found[len(places) :], strict=True)
+            found = [max(pair, key=_severity) for pair in pairs]
+        return list(zip(found, places, strict=True))
+
+    def _verdict(
+        self, found: list[tuple[Comparison, Place]], most: int = LOOKED_AT
+    ) -> GradientReport:
+        """Look closer where comparisons disagree, the worst place first, until `most` failed."""
+        comparer = self.comparer
+        found.sort(key=lambda pair: pair[0].severity, reverse=True)
+        failed: list[tuple[Comparison, Place]] = []
+        rest: list[tuple[Comparison, Place]] = []
+        for comparison, place in found:
+            if comparison.severity <= 1.0 or len(failed) >= most:
+                rest.append((comparison, place))
+                continue
+            closer = comparer.look_closer(place, comparison)
+            is_outside = closer.at_edge.any() or np.isnan(closer.numerical).any()
+            if is_outside and closer.severity > 1.0 and place.columns.size > 1:
+                # Small coordinates may have left the domain of f at any step that moves the others.
+                place = comparer.direction(place.columns, self.draw, relative=True)  # noqa: PLW2901
+                closer = comparer.look_closer(place, comparer.compare([place])[0])
+            is_wrong = closer.severity > 1.0 and not closer.is_unknown
+            (failed if is_wrong else rest).append((closer, place))
+        is_conclusive = not any(comparison.is_unknown for comparison, _ in rest)
+        # The length of the gradient, or what a random direction sees of it.
+        slopes = np.array([c.slope for c, _ in found])
+        slopes = np.where(np.isfinite(slopes), slopes, 0.0)
+        norm = float(np.sqrt(np.mean(slopes**2)))
+        if self.mode != "directional":
+            norm *= math.sqrt(self.part.columns.size)
+        hidden = [i for i, (c, _) in enumerate(rest) if comparer.is_hidden(c, norm)]
+        # A direction stands for all coordinates, and one of them for itself.
+        if not failed and len(hidden) > (len(rest) // 2 if self.mode == "directional" else 0):
+            for i in hidden:
+                sight, is_clear = comparer.look_further(rest[i][1], rest[i][0], norm)
+                rest[i] = sight, rest[i][1]
+                is_conclusive &= is_clear
+            failed = [p for p in rest if p[0].severity > 1.0 and not p[0].is_unknown]
+        failed.sort(key=lambda pair: pair[0].severity, reverse=True)
+        worst, place = failed[0] if failed else max(rest, key=lambda pair: pair[0].severity)
+        return GradientReport(
+            passed=not failed,
+            mode=self.mode,
+            worst=self._failure(worst, place),
+            comparisons=len(found),
+            is_conclusive=is_conclusive,
+            failures=tuple(self._failure(*pair) for pair in failed),
+        )
+
+    def _failure(self, found: Comparison, place: Place) -> GradientFailure:
+        part, k = self.part, int(np.argmax(found.severities))
+        index = part.index(int(place.columns[0]), k) if place.columns.size == 1 else None
+        if self.mode == "directional" and part.columns.size == 1 and index is not None:
+            index = index if self._names else None
+        numbers = (
+            float(a[k])
+            for a in (
+                found.analytic,
+                found.numerical,
+                found.error,
+                found.tolerance,
+                found.noise_floor,
+            )
+        )
+        return GradientFailure(part.name, index, *numbers)
+
+    _names = False
+
+    def _named(self, failed: GradientReport) -> GradientReport:
+        """Say which coordinate is wrong; the failed direction itself where none stands out."""
+        suspects, comparer = self.part.columns, self.comparer
+        while suspects.size > SEARCHED_COORDINATES:
+            halves = np.array_split(suspects, 2)
+            moves = [comparer.direction(half, self.draw, relative=False) for half in halves]
+            errors = [self._discrepancy(move) for move in moves]
+            suspects = halves[int(errors[1] > errors[0])]
+        self._names = True
+        places = [comparer.coordinate(int(column)) for column in suspects]
+        found = self._verdict(self._compared(places), most=1)
+        if found.passed and not failed.passed:
+            return failed
+        if failed.passed:
+            # No direction could be seen; of so many coordinates only if all were looked at.
+            all_seen = suspects.size == self.part.columns.size
+            return replace(found, comparisons=failed.comparisons) if all_seen else failed
+        return GradientReport(
+            passed=False,
+            mode=self.mode,
+            worst=found.worst,
+            comparisons=failed.comparisons,
+            failures=found.failures,
+        )
+
+    def _discrepancy(self, move: Place) -> float:
+        """Return by how much the change of f along a move was predicted wrongly."""
+        (found,) = self.comparer.compare([move])
+        error = float(np.max(found.error)) * float(np.linalg.norm(move.move))
+        return error if math.isfinite(error) else math.inf
+
+
+def _severity(found: Comparison) -> float:
+    return found.severity
+
+
+def _joined(mode: Mode, reports: list[GradientReport]) -> GradientReport:
+    """Return the report of several arrays."""
+    if len(reports) == 1:
+        return reports[0]
+    failures = sorted(
+        (failure for report in reports for failure in report.failures),
+        key=lambda failure: failure.severity,
+        reverse=True,
+    )
+    return GradientReport(
+        passed=all(report.passed for report in reports),
+        mode=mode,
+        worst=max(
+            failures[:1] or [report.worst for report in reports], key=lambda worst: worst.severity
+        ),
         comparisons=sum(report.comparisons for report in reports),
         is_conclusive=all(report.is_conclusive for report in reports),
+        failures=tuple(failures),
     )
 
 
-def _gradients(
-    backend: BackendLike | None, grad: Callable[[Any], Any], x: Mapping[str, ArrayLike]
-) -> Any:
-    # Where the first of them is, because no array is computed with another elsewhere.
-    with resolve(backend, *list(x.values())[:1]).current():
-        return grad(_copied(x))
+def _separated(f: Any, grad: Any, args: Any, kwargs: Any) -> tuple[Any, Any]:
+    """Return f and its gradient, of which each call of f may give both."""
+    if grad is not True:
+        return f, with_arguments(grad, args, kwargs) if callable(grad) else grad
+
+    def part(k: int, x: Any) -> Any:
+        both = f(x)
+        if not isinstance(both, tuple | list) or len(both) != 2:  # noqa: PLR2004 - as is said
+            msg = f"with grad=True f must return (value, gradient), but it returned {both!r:.80}"
+            raise TypeError(msg)
+        return both[k]
+
+    return (lambda x: part(0, x)), (lambda x: part(1, x))
 
 
-def _copied(x: Mapping[str, ArrayLike]) -> dict[str, ArrayLike]:
-    """Return what a gradient that writes to its argument may have."""
-    return {name: part.copy() if isinstance(part, np.ndarray) else part for name, part in x.items()}
-
-
-def _check_one(
-    backend: Backend,
-    f: Callable[[Array], Any],
-    grad: Callable[[Array], Array] | ArrayLike,
-    x: ArrayLike,
-    *,
-    mode: Mode,
-    directions: int,
-    samples: int,
-    rtol: float | None,
-    rng: Rng,
-) -> GradientReport:
-    if mode not in ("directional", "sampled", "full"):
-        msg = f"unknown mode {mode!r}; known modes are 'directional', 'sampled', 'full'"
-        raise ValueError(msg)
-    with backend.current():
-        given = x
-        x = as_floating(backend, x)
-        check_finite(backend, x, "x")
-        if math.prod(x.shape) == 0:
-            msg = f"x has shape {tuple(x.shape)}: there is no coordinate to check"
+def _gradient_of(problem: Problem, grad: Any) -> tuple[np.ndarray, float]:
+    """Return a gradient as an array of shape (q, n), and machine epsilon of all numbers."""
+    backend, argument = problem.backend, problem.argument
+    if callable(grad):
+        flat = backend.xp.asarray(argument.flat, copy=True)
+        with argument.moving():
+            grad = grad(argument.of(flat))
+    x_form = argument.given if argument.is_tree else None
+    if argument.is_tree:
+        _require_form(backend, x_form, grad)
+    leaves = list(leaves_of(grad)) if argument.is_tree else [grad]
+    found, epsilon = [], problem.epsilon
+    for leaf, shape in zip(leaves, argument.shapes, strict=True):
+        array = as_floating(backend, adopt(backend, leaf), "gradient")
+        wanted = (*problem.shape, *shape)
+        is_one = math.prod(problem.shape) == 1 and tuple(array.shape) == shape
+        if tuple(array.shape) != wanted and not is_one:
+            if problem.shape:
+                msg = (
+                    f"the gradient has shape {tuple(array.shape)}; f(x) has {problem.shape} and x "
+                    f"has {shape}, so that it must have shape {wanted}"
+                )
+            else:
+                msg = f"the gradient has shape {tuple(array.shape)}, x has {shape}"
             raise ValueError(msg)
-        probe = Probe(backend, f, grad, given, x, rtol)
-        draw = generator(rng)
-        if mode == "directional":
-            count = positive_int(directions, "directions")
-        else:
-            count = positive_int(samples, "samples") if mode == "sampled" else math.prod(x.shape)
-        found = _compared(probe, _places(probe, mode, count, draw))
-        if any(comparison.severity > 1.0 for comparison, _ in found) and probe.adapt_to_noise():
-            found = _compared(probe, _places(probe, mode, count, draw))
-        report = _verdict(mode, probe, found)
-        if mode == "directional" and not report.passed:
-            report = _name_coordinate(probe, report, draw)
-        return report
+        epsilon = max(epsilon, machine_epsilon(backend, array.dtype))
+        host = backend.to_numpy(array).astype(problem.x.dtype)
+        found.append(host.reshape(problem.lines.base.size, math.prod(shape)))
+    gradient = np.concatenate(found, axis=1) if found else np.zeros((1, 0))
+    return gradient, epsilon
 
 
-def _places(probe: Probe, mode: Mode, count: int, draw: np.random.Generator) -> Iterator[Place]:
-    everything = np.arange(math.prod(probe.x.shape))
-    if mode == "directional":
-        return (probe.direction(everything, draw) for _ in range(count))
-    if count < everything.size:
-        return probe.indices(np.sort(draw.choice(everything.size, count, replace=False)))
-    return probe.indices(everything)
+def _require_form(backend: Backend, x: Any, grad: Any) -> None:
+    """Refuse a gradient of another form than x."""
+    mine = names_of(x)
+    its = names_of(grad) if is_tree(backend, grad) else []
+    if mine != its:
+        found = f"the keys {sorted(its)}" if isinstance(grad, Mapping) else "no mapping"
+        kind = f"the keys {sorted(mine)}" if isinstance(x, Mapping) else f"{len(mine)} arrays"
+        if not isinstance(x, Mapping):
+            found = f"{len(its)}"
+        msg = f"x has {kind}, and the gradient has {found}"
+        raise ValueError(msg)
 
 
-def _compared(probe: Probe, places: Iterable[Place]) -> list[tuple[Comparison, Place]]:
-    return [(probe.compare(place), place) for place in places]
+def _at_home(
+    backend: BackendLike | None, f: Any, grad: Any, x: Any
+) -> tuple[BackendLike | None, Any, Any, Any]:
+    """Return the backend, and f, grad and x for it.
 
-
-def _verdict(mode: Mode, probe: Probe, found: list[tuple[Comparison, Place]]) -> GradientReport:
-    """Look closer where comparisons disagree, the worst place first."""
-    found.sort(key=lambda pair: pair[0].severity, reverse=True)
-    for i, (comparison, place) in enumerate(found):
-        if comparison.severity <= 1.0:
-            break
-        found[i] = probe.look_closer(place, comparison), place
-        if found[i][0].severity > 1.0:
-            # Certainly wrong; the places after it were not looked at closely.
-            found = [found[i]] * len(found)
-            break
-    is_conclusive = True
-    if all(comparison.severity <= 1.0 and is_hidden(comparison) for comparison, _ in found):
-        sights = [look_further(probe, place, comparison) for comparison, place in found]
-        is_conclusive = any(sight.is_clear for sight in sights)
-        found = [(sight.comparison, place) for sight, (_, place) in zip(sights, found, strict=True)]
-    worst, place = max(found, key=lambda pair: pair[0].severity)
-    return GradientReport(
-        passed=worst.severity <= 1.0,
-        mode=mode,
-        index=place if isinstance(place, tuple) else None,
-        analytic=worst.analytic,
-        numerical=worst.numerical,
-        error=worst.error,
-        tolerance=worst.tolerance,
-        noise_floor=worst.noise_floor,
-        comparisons=len(found),
-        is_conclusive=is_conclusive,
-    )
-
-
-def _name_coordinate(
-    probe: Probe, failed: GradientReport, draw: np.random.Generator
-) -> GradientReport:
-    """Say which coordinate is wrong; the failed direction itself where none stands out.
-
-    Where all coordinates were looked at and agree, the gradient is right: a direction may leave
-    the domain of f at any step, or cross a kink, where each coordinate alone does not.
+    An array of a library that is no backend becomes one of NumPy; f and grad go on being called
+    with arrays of that library.
     """
-    size = math.prod(probe.x.shape)
-    suspects = np.arange(size)
-    while suspects.size > SEARCHED_COORDINATES:
-        halves = np.array_split(suspects, 2)
-        suspects = max(halves, key=lambda half: probe.discrepancy(probe.direction(half, draw)))
-    found = _verdict(failed.mode, probe, _compared(probe, probe.indices(suspects)))
-    if found.passed and suspects.size < size:
-        return failed
-    return replace(found, comparisons=failed.comparisons)
+    if not speaks_dlpack(x):
+        return backend, f, grad, x
+    home = resolve(backend, x)
+    if home.owns(x):
+        return backend, f, grad, x
+    if backend is not None:
+        home.check_owned(x)
+    detached = x.detach() if hasattr(x, "detach") else x
+    try:
+        host = np.array(np.from_dlpack(detached))
+    except (BufferError, RuntimeError) as error:
+        msg = f"x, of dtype {getattr(x, 'dtype', '?')}, cannot be handed over to NumPy: {error}"
+        raise TypeError(msg) from error
+    # Moves of it are seen by nobody else.
+    host.flags.writeable = False
+    library = sys.modules[type(x).__module__.partition(".")[0]]
+    if hasattr(x, "__array_namespace__"):
+        library = x.__array_namespace__()
 
+    def abroad(function: Any) -> Any:
+        if not callable(function):
+            return function
+        return lambda point: function(library.from_dlpack(np.array(point)))
 
-def _commas(index: tuple[int, ...]) -> str:
-    return ", ".join(map(str, index))
+    return get_backend("numpy"), abroad(f), abroad(grad), host

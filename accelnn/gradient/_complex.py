@@ -2,76 +2,37 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
-from typing import NamedTuple
 
 import numpy as np
 
-from accelnn._typing import Array
-from accelnn._validation import on_host
-from accelnn.gradient._bounds import Bounds
-from accelnn.gradient._steps import machine_epsilon
-from accelnn.gradient.evaluators import Start
+from accelnn.gradient._lines import Lines
+from accelnn.gradient._steps import Bounds, sizes_beside
 
-__all__ = ["Change", "Slopes", "require_agreement", "require_complex_safe"]
+__all__ = ["require_complex_safe"]
 
 # Far above what rounding and bends do, far below what a lost imaginary part does.
 AGREEMENT = 1e-4
 NOISE_ULPS = 16.0
-# Steps in relation to x, as powers of machine epsilon: where f bends within one, the next is tried.
-STEPS = (1 / 3, 1 / 2, 2 / 3)
+# Measured noise, in standard deviations.
+NOISE = 8.0
+# Steps in relation to x, as powers of machine epsilon.
+STEPS = (1 / 3, 4 / 9, 5 / 9, 2 / 3)
+# A lost slope is the same at any step, to this factor, and so it must be twice in a row. What a
+# bend adds shrinks with the square of the step, as at a minimum, where complex steps rightly
+# predict nothing; noise grows.
+STEADY = 2.0
 
 
-class Change(NamedTuple):
-    """f on two sides of x, the change that complex steps predict, and the size of its summands."""
-
-    above: np.ndarray
-    below: np.ndarray
-    predicted: np.ndarray
-    size: np.ndarray
-
-
-class Slopes(NamedTuple):
-    """Derivatives of m values by n coordinates, of which `entries` may be other than zero.
-
-    Attributes
-    ----------
-    rows, columns : numpy.ndarray of int
-        Value and coordinate of each entry.
-    entries : numpy.ndarray
-        The derivatives.
-    values : int
-        m.
-    """
-
-    rows: np.ndarray
-    columns: np.ndarray
-    entries: np.ndarray
-    values: int
-
-    @classmethod
-    def dense(cls, derivatives: np.ndarray) -> Slopes:
-        """Return those of an array of shape (n, m)."""
-        columns, rows = (a.reshape(-1) for a in np.indices(derivatives.shape))
-        return cls(rows, columns, derivatives.reshape(-1), derivatives.shape[1])
-
-    def along(self, move: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the change of all values by a move, and the size of what it is a sum of."""
-        parts = self.entries * move[self.columns]
-        change, size = (
-            np.bincount(self.rows, weights, minlength=self.values)
-            for weights in (parts, np.abs(parts))
-        )
-        return change, size
-
-    def are_zero(self, n: int) -> np.ndarray:
-        """Return which of the coordinates move nothing."""
-        counts = np.bincount(self.columns, self.entries != 0.0, minlength=n)
-        zero: np.ndarray = counts == 0
-        return zero
-
-
-def require_complex_safe(start: Start, x: Array, slopes: Slopes, bounds: Bounds | None) -> None:
+def require_complex_safe(
+    lines: Lines,
+    bounds: Bounds | None,
+    predict: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]],
+    unmoved: np.ndarray,
+    epsilon: float,
+    direction: np.ndarray | None = None,
+) -> None:
     """Refuse complex steps through a function that loses imaginary parts, as abs does.
 
     Changes along two random moves are compared with those of f: of all coordinates, and of those
@@ -79,76 +40,99 @@ def require_complex_safe(start: Start, x: Array, slopes: Slopes, bounds: Bounds 
 
     Parameters
     ----------
-    start : Start
-        f at a complex point.
-    x : array of shape (n,)
-        The point, flat and real.
-    slopes : Slopes
-        What the complex steps gave.
+    lines : Lines
+        f at complex points.
     bounds : Bounds or None
         Which moves keep to.
+    predict : callable
+        What complex steps say of a move of x: by how much each value changes, and the size of what
+        that is a sum of.
+    unmoved : numpy.ndarray of bool of shape (n,)
+        Which coordinates seem to move nothing.
+    epsilon : float
+        Machine epsilon of f.
+    direction : numpy.ndarray of shape (n,), optional
+        The only move, where complex steps were taken along no other.
 
     Raises
     ------
     ValueError
         If they disagree.
     """
-    evaluator = start.evaluator
-    backend, n = evaluator.backend, x.shape[0]
-    if n == 0 or slopes.values == 0:
+    x, evaluator = lines.x, lines.evaluator
+    if not x.size or not lines.all_values.size:
         return
-    position = on_host(backend, x)
-    ends = None if bounds is None else [on_host(backend, end) for end in bounds]
-    draw = np.random.default_rng(0)
-    direction = draw.uniform(0.5, 1.0, n) * draw.choice([-1.0, 1.0], n)
-    direction *= np.where(position == 0.0, 1.0, np.abs(position))
-    for chosen in (np.ones(n, bool), slopes.are_zero(n)):
+    if direction is None:
+        draw = np.random.default_rng(0)
+        direction = draw.uniform(0.5, 1.0, x.size) * draw.choice([-1.0, 1.0], x.size)
+        direction = direction * sizes_beside(x)
+    for chosen in (np.ones(x.size, bool), unmoved):
         if not chosen.any():
             continue
-        move = np.where(chosen, direction, 0.0)
-
-        def change(step: float, move: np.ndarray = move) -> Change:
-            points = np.stack([position + step * move, position - step * move])
-            if ends is not None:
-                points = np.clip(points, *ends)
+        lost = []
+        for power in STEPS:
+            step = epsilon**power * np.where(chosen, direction, 0.0)
+            points = np.stack([x + step, x - step])
+            if bounds is not None:
+                points = np.clip(points, *bounds)
             # All coordinates move together, and have no imaginary part.
-            moved = backend.xp.astype(backend.asarray(points[None]), evaluator.x.dtype)
-            values = backend.to_numpy(evaluator(np.arange(n)[None, :], moved))
-            above, below = np.real(values).reshape(2, -1).astype(np.float64)
-            return Change(above, below, *slopes.along(points[0] - points[1]))
+            points = points.astype(lines.dtype).astype(x.dtype)
+            values = evaluator(np.arange(x.size)[None], points[None])[0]
+            # What is not real at a real point is beyond the domain of f.
+            values = np.where(np.imag(values) == 0.0, np.real(values), np.nan)
+            predicted, size = predict(points[0] - points[1])
+            lost.append(_Lost(values, lines.all_values, predicted, size, epsilon, epsilon**power))
+            if not lost[-1].is_seen.any():
+                break
+        else:
+            steady = [after.is_steady(before) for before, after in itertools.pairwise(lost)]
+            twice = (steady[0] & steady[1]) | (steady[1] & steady[2])
+            if twice.any():
+                # Terms that cancel inside f leave their rounding: it shows on a line through x.
+                noise = NOISE * lines.noise(bounds).max()
+                twice &= np.abs(lost[0].change - lost[0].predicted) > noise
+            if twice.any():
+                raise ValueError(lost[1].text(int(np.argmax(twice))))
 
-        require_agreement(change, machine_epsilon(backend, x.dtype))
 
+class _Lost:
+    """By how much f changed otherwise than complex steps predict, along one move."""
 
-def require_agreement(change: Callable[[float], Change], epsilon: float) -> None:
-    """Refuse complex steps that contradict f itself, however small the move.
-
-    Parameters
-    ----------
-    change : callable
-        ``change(step)`` returns what happens along a move of a size in relation to x.
-    epsilon : float
-        Machine epsilon of f.
-
-    Raises
-    ------
-    ValueError
-        If they do.
-    """
-    contradicted: np.ndarray = np.ones((), bool)
-    for power in STEPS:
-        above, below, predicted, size = change(epsilon**power)
+    def __init__(
+        self,
+        values: np.ndarray,
+        base: np.ndarray,
+        predicted: np.ndarray,
+        size: np.ndarray,
+        epsilon: float,
+        step: float,
+    ) -> None:
+        self.predicted = predicted
         with np.errstate(all="ignore"):
-            noise = NOISE_ULPS * epsilon * (np.abs(above) + np.abs(below))
-            limit = AGREEMENT * (size + np.abs(above - below) + np.abs(predicted)) + noise
-            contradicted = contradicted & (np.abs(above - below - predicted) > limit)
-        if not contradicted.any():
-            return
-    place = np.unravel_index(int(np.argmax(contradicted)), contradicted.shape)
-    msg = (
-        f"f does not compute with complex numbers as method='complex' needs it: complex steps "
-        f"predict a change of {predicted[place]:.6g} along a small move, and f changes by "
-        f"{(above - below)[place]:.6g}. abs, conj, real, max, comparisons and casts to float lose "
-        f"the imaginary part; use method='richardson' for such an f"
-    )
-    raise ValueError(msg)
+            self.change = values[0] - values[1]
+            noise = NOISE_ULPS * epsilon * np.abs(values).sum(axis=0)
+            # Where f curves, a unit in the last place of x moves its slope.
+            noise += NOISE_ULPS * epsilon * np.abs(values.sum(axis=0) - 2.0 * base) / step
+            limit = AGREEMENT * (size + np.abs(self.change) + np.abs(predicted)) + noise
+            error = self.change - predicted
+            # Where f does not move at all, its values are too coarse to say anything.
+            self.is_seen = (np.abs(error) > limit) & (self.change != 0.0)
+            self.slope = error / step
+
+    def is_steady(self, before: _Lost) -> np.ndarray:
+        """Return where a slope is missing that was missing at a larger step too."""
+        with np.errstate(all="ignore"):
+            ratio = self.slope / before.slope
+        steady: np.ndarray = (
+            self.is_seen & before.is_seen & (ratio < STEADY) & (ratio > 1.0 / STEADY)
+        )
+        return steady
+
+    def text(self, place: int) -> str:
+        """Return what to say of one value."""
+        return (
+            f"f does not compute with complex numbers as method='complex' needs it: complex steps "
+            f"predict a change of {self.predicted[place]:.6g} along a small move, and f changes by "
+            f"{self.change[place]:.6g}. abs, conj, real, max, comparisons and casts to float lose "
+            f"the imaginary part; use method='richardson' for such an f"
+        )

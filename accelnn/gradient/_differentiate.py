@@ -1,30 +1,25 @@
-"""Derivatives along single coordinates, by any method, and what is known of them."""
+"""Derivatives along lines by any method, of any order, and what is known of them."""
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import numpy as np
 
-from accelnn._typing import Array, ArrayLike
-from accelnn._validation import on_host
-from accelnn.gradient._bounds import Bounds
-from accelnn.gradient._diagnosis import (
-    SAFETY,
-    flag_kinks,
-    flag_not_finite,
-    flag_one_sided,
-    rounding,
-    side_jump,
-    truncation,
-)
-from accelnn.gradient._extrapolation import Estimate, extrapolate
-from accelnn.gradient._noise import measure_noise
+from accelnn.gradient._extrapolation import Estimate, Extrapolation, extrapolate
+from accelnn.gradient._lines import Lines
+from accelnn.gradient._methods import METHODS, Method, gain, slopes
+from accelnn.gradient._precision import SAFETY
 from accelnn.gradient._result import Flag
-from accelnn.gradient._schemes import Scheme, difference_scheme
-from accelnn.gradient._steps import machine_epsilon, step_sizes
-from accelnn.gradient.evaluators import Advance, Start, no_progress
+from accelnn.gradient._steps import (
+    Bounds,
+    check_moves,
+    imaginary_step,
+    second_beginning,
+    sides,
+    size_of,
+)
+from accelnn.gradient.evaluators import Advance, no_progress
 
 __all__ = ["Derivatives", "differentiate"]
 
@@ -33,197 +28,434 @@ LITTLE_ROOM = 1e-3
 # It ends with a move of this many units in the last place, which still has the length asked for.
 SHORTEST_MOVE_ULPS = 1024.0
 # Noise that was measured, in standard deviations: values differ by more now and then.
-NOISE = 3.0
+NOISE = 5.0
 # Rounding of an imaginary step, in units of the last place of the derivative.
 IMAGINARY_ULPS = 8.0
+# A larger part of f is no imaginary part that comes from the default step.
+LOST = 1e-25
+# The slopes of the two sides of a smooth curve part in proportion to the step, those at a kink by
+# as much at any step. This lies between one half and one.
+KINK = 0.75
+# Units of rounding below which slopes do not tell a kink.
+CERTAIN = 16.0
+# A step that is such a part of x in every coordinate may have missed what f does at the size of x.
+FAR_LARGER = 0.5
+# Differences at two steps that are so unlike tell no more than the size of the error.
+UNLIKE = 0.1
 
 
 class Derivatives(NamedTuple):
-    """Derivatives of f along n coordinates, on the first axis, and what is known of them.
+    """Derivatives of q values along m lines, of shape (m, q), and what is known of them.
 
-    `error` and `flags` are None where nobody asked.
+    `error` is None where nobody asked.
     """
 
-    value: Array
-    step: Array
-    error: np.ndarray | None = None
-    flags: np.ndarray | None = None
+    value: np.ndarray
+    step: np.ndarray
+    error: np.ndarray | None
+    flags: np.ndarray
+
+
+class _Difference(NamedTuple):
+    """One difference along each of k lines.
+
+    Attributes
+    ----------
+    value, noise, jump : numpy.ndarray of shape (k, q)
+        The derivative; what the last place of f, or its noise, is worth in it; and by how much the
+        slope above x is larger than that below, 0 where that was not seen.
+    step : numpy.ndarray of shape (k,)
+        The length of the step.
+    flags : numpy.ndarray of int of shape (k,)
+        Which of ONE_SIDED and NOT_FINITE.
+    open_side : numpy.ndarray of int of shape (k,)
+        Where f is finite on one side only, that side.
+    """
+
+    value: np.ndarray
+    noise: np.ndarray
+    jump: np.ndarray
+    step: np.ndarray
+    flags: np.ndarray
+    open_side: np.ndarray
 
 
 def differentiate(
-    start: Start,
-    x: Array,
+    lines: Lines,
+    method: Method,
+    order: int,
+    h: np.ndarray,
     *,
-    method: str,
-    step: float | ArrayLike | None,
-    bounds: Bounds | None,
-    diagnose: bool,
-    advance: Advance,
+    epsilon: float,
+    noise: np.ndarray | None = None,
+    diagnose: bool = False,
+    kinks: bool = True,
+    advance: Advance = no_progress,
 ) -> Derivatives:
-    """Move one coordinate of `x` after the other.
+    """Differentiate f along lines.
 
     Parameters
     ----------
-    start : Start
-        f, and how to evaluate it.
-    x : array of shape (n,)
-        The point, flat and floating; it shares no memory with what is moved.
-    method, step, bounds
-        As of `accelnn.numerical_gradient`; bounds of shape (n,), steps one or n.
-    diagnose : bool
-        Whether to estimate errors and look for flags, which takes more evaluations.
+    lines : Lines
+        Where.
+    method, order : Method, int
+        How, and how often.
+    h : numpy.ndarray of shape (m,)
+        Steps; of an extrapolation the first.
+    epsilon : float
+        Machine epsilon of f and x.
+    noise : numpy.ndarray of shape (q,) or (m, q), optional
+        The standard deviation of the noise of f, where that is known.
+    diagnose, kinks : bool
+        Whether to estimate errors, and then to look for kinks too, which takes more evaluations.
     advance : callable
-        Called with the number of coordinates that are done.
+        Called with the number of lines that are done.
     """
-    backend = start.evaluator.backend
-    epsilon = machine_epsilon(backend, x.dtype, getattr(start.base, "dtype", "float64"))
-    h = step_sizes(backend, x, method=method, step=step, epsilon=epsilon)
-    shape = (x.shape[0], *getattr(start.base, "shape", ()))
-    if 0 in shape:
-        nothing = np.zeros((x.shape[0], math.prod(shape[1:])))
-        flags = np.zeros(x.shape[0], int)
-        return Derivatives(backend.zeros(shape, x.dtype), h, nothing, flags)
-    if method == "richardson":
-        return _extrapolated(start, x, h, bounds, epsilon, advance)
-    scheme = difference_scheme(backend, x, h, method, bounds=bounds, step=step)
-    values = _evaluate(start, scheme, advance=advance)
-    value = scheme.derivatives(values, start.base, x.dtype)
-    if not diagnose:
-        return Derivatives(value, scheme.width)
-    if method == "complex":
-        found = on_host(backend, value).reshape(x.shape[0], -1)
-        error = IMAGINARY_ULPS * epsilon * np.abs(found)
-        return Derivatives(value, scheme.width, error, flag_not_finite(found))
-    return _diagnosed(start, x, h, bounds, epsilon, scheme, values, value)
+    m, q = len(lines), lines.base.shape[-1]
+    engine = _Engine(lines, method, order, epsilon, noise, looks=diagnose, kinks=kinks)
+    rows = np.arange(m)
+    if lines.bounds is None and m and q:
+        found = engine.derivatives(rows, h, advance)
+    else:
+        value, error = np.zeros((2, m, q), np.result_type(h, np.float64))
+        taken, flags = np.zeros(m, h.dtype), np.zeros(m, int)
+        if lines.bounds is not None:
+            is_fixed = lines.bounds.low == lines.bounds.high
+            flags[is_fixed] |= Flag.FIXED
+            rows = rows[~is_fixed]
+        if rows.size and q:
+            part = engine.derivatives(rows, h[rows], advance)
+            value[rows], taken[rows], flags[rows] = part.value, part.step, part.flags
+            error[rows] = np.inf if part.error is None else part.error
+        found = Derivatives(value, taken, error, flags)
+    is_finite = np.isfinite(found.value)
+    if not is_finite.all():
+        found.flags[~is_finite.all(axis=1)] |= Flag.NOT_FINITE
+        # Infinite is no derivative either.
+        found.value[~is_finite] = np.nan
+    if diagnose and not (method.is_extrapolated or method.is_imaginary):
+        moves = lines.position != 0.0
+        size = np.abs(lines.position[moves])
+        if size.size and (np.abs(h[moves]) / FAR_LARGER > size).all():
+            found.flags[:] |= Flag.LARGE_STEP
+    return found
 
 
-def _diagnosed(
-    start: Start,
-    x: Array,
-    h: Array,
-    bounds: Bounds | None,
-    epsilon: float,
-    scheme: Scheme,
-    values: Array,
-    value: Array,
-) -> Derivatives:
-    """Return derivatives with what differences say at twice the step, and on both sides."""
-    backend, method = scheme.backend, scheme.method
-    wide = difference_scheme(backend, x, 2.0 * h, method, bounds=bounds)
-    wide_values = _evaluate(start, wide)
-    sides = [(scheme, values), (wide, wide_values)]
-    if method != "central":
-        central = [
-            difference_scheme(backend, x, size, "central", bounds=bounds) for size in (h, 2.0 * h)
-        ]
-        sides = [(side, _evaluate(start, side)) for side in central]
-    seen = [_on_host(side, side_values) for side, side_values in sides]
-    base, position = on_host(backend, start.base).reshape(-1), on_host(backend, x)
-    jump, wide_jump = (
-        side_jump(side, position, side_seen, base)
-        for (side, _), side_seen in zip(sides, seen, strict=True)
-    )
-    scatter = NOISE * measure_noise(start, x, bounds)
-    noise = rounding(sides[0][0], seen[0], base, epsilon, scatter)
-    found = on_host(backend, value).reshape(x.shape[0], -1)
-    wide_found = on_host(backend, wide.derivatives(wide_values, start.base, x.dtype))
-    error = truncation(scheme, found, wide, wide_found.reshape(found.shape))
-    error = error + SAFETY * rounding(scheme, _on_host(scheme, values), base, epsilon, scatter)
-    flags = flag_kinks(jump, wide_jump, noise) | flag_not_finite(found, *seen)
-    return Derivatives(value, scheme.width, error, flags | flag_one_sided(scheme))
-
-
-def _evaluate(start: Start, scheme: Scheme, advance: Advance = no_progress) -> Array:
-    columns = np.arange(scheme.moved.shape[0])[:, None]
-    return start.evaluator(columns, scheme.moved[..., None], advance)
-
-
-def _on_host(scheme: Scheme, values: Array) -> np.ndarray:
-    """Return values of f as an array of shape (n, p, q)."""
-    rows, points = tuple(scheme.moved.shape)
-    return on_host(scheme.backend, values).reshape(rows, points, -1)
-
-
-def _extrapolated(
-    start: Start, x: Array, h: Array, bounds: Bounds | None, epsilon: float, advance: Advance
-) -> Derivatives:
-    """Extrapolate on the host, where it is decided how far to go."""
-    backend = start.evaluator.backend
-    first, position = on_host(backend, h), on_host(backend, x)
-    one_sided = np.zeros(len(first), bool)
-    if bounds is not None:
-        below, above = (on_host(backend, room) for room in bounds.room(x))
-        # Where there is some room on both sides, small differences across both are better.
-        one_sided = np.minimum(below, above) < LITTLE_ROOM * first
-        room = np.where(one_sided, np.maximum(below, above), np.minimum(below, above))
-        first = np.minimum(first, room)
-    shape = tuple(getattr(start.base, "shape", ()))
-    value, error = (np.full((len(first), math.prod(shape)), np.nan) for _ in range(2))
-    flags, taken = np.where(one_sided, Flag.ONE_SIDED, Flag.OK).astype(int), first.copy()
-    scatter = measure_noise(start, x, bounds)
-    for method, is_here in (("central", ~one_sided), ("forward", one_sided)):
-        rows = np.flatnonzero(is_here)
-        if rows.size == 0:
-            continue
-        side = _Side(start, x, rows, method, bounds, epsilon, scatter)
-        found = extrapolate(
-            side,
-            first[rows],
-            power=2 if method == "central" else 1,
-            position=position[rows],
-            least=SHORTEST_MOVE_ULPS * np.spacing(np.abs(backend.to_numpy(x)[rows])),
-            advance=advance,
-        )
-        value[rows], error[rows], taken[rows] = found
-        flags[rows] |= flag_kinks(side.jump, side.wide_jump, side.noise)
-    flags |= flag_not_finite(value)
-    result = backend.asarray(value.reshape(len(first), *shape), x.dtype)
-    return Derivatives(result, backend.asarray(taken, x.dtype), error, flags)
-
-
-class _Side:
-    """Differences of one method along some coordinates, for an extrapolation."""
+class _Engine:
+    """Takes differences, and makes derivatives of them."""
 
     def __init__(
         self,
-        start: Start,
-        x: Array,
-        rows: np.ndarray,
-        method: str,
-        bounds: Bounds | None,
+        lines: Lines,
+        method: Method,
+        order: int,
         epsilon: float,
-        scatter: np.ndarray,
+        noise: np.ndarray | None,
+        *,
+        looks: bool,
+        kinks: bool,
     ) -> None:
-        self.start, self.rows, self.method, self.epsilon = start, rows, method, epsilon
-        self.scatter = scatter
-        backend = start.evaluator.backend
-        self.x = backend.xp.take(x, backend.asarray(rows))
-        self.bounds = bounds and bounds.take(backend, rows)
-        self.position, self.base = (
-            on_host(backend, self.x),
-            on_host(backend, start.base).reshape(-1),
-        )
-        self.jump, self.wide_jump, self.noise = np.zeros((3, len(rows), self.base.size))
+        self.lines, self.method, self.order, self.epsilon = lines, method, order, epsilon
+        self.scatter = np.zeros(lines.base.shape[-1]) if noise is None else NOISE * noise
+        # Whether anybody asks what is known of differences.
+        self.looks, self.kinks = looks or method.is_extrapolated, kinks
 
-    def __call__(self, chosen: np.ndarray, h: np.ndarray) -> Estimate:
-        """Return differences along some of the rows."""
-        backend = self.start.evaluator.backend
-        x = backend.xp.take(self.x, backend.asarray(chosen))
-        bounds = self.bounds and self.bounds.take(backend, chosen)
-        scheme = difference_scheme(
-            backend, x, backend.asarray(h, x.dtype), self.method, bounds=bounds
+    def derivatives(self, rows: np.ndarray, h: np.ndarray, advance: Advance) -> Derivatives:
+        """Return the derivatives along some lines."""
+        if self.method.is_extrapolated:
+            return self._extrapolated(rows, h, advance)
+        first = self.take(rows, h, advance=advance)
+        if self.looks:
+            return self._diagnosed(rows, first)
+        return Derivatives(first.value, first.step, None, first.flags)
+
+    def _diagnosed(self, rows: np.ndarray, first: _Difference) -> Derivatives:
+        """Return derivatives by one difference each with what others say of them."""
+        if self.method.is_imaginary and self.order == 1:
+            error = IMAGINARY_ULPS * self.epsilon * np.abs(first.value)
+            return Derivatives(first.value, first.step, error, first.flags)
+        # At twice the step, or at half of it where bounds leave no room.
+        second = self.take(rows, 2.0 * first.step, refuse=False)
+        short = second.step < 2.0 * first.step
+        if short.any():
+            half = self.take(rows[short], 0.5 * first.step[short], refuse=False)
+            for whole, part in zip(second, half, strict=True):
+                whole[short] = part
+        ratio = (second.step / first.step)[:, None]
+        with np.errstate(all="ignore"):
+            truncation = np.abs(second.value - first.value)
+            truncation /= np.abs(ratio**self.method.accuracy - 1.0)
+            error = SAFETY * (truncation + first.noise)
+            apart = np.abs(second.value - first.value)
+            unlike = ~(apart <= UNLIKE * np.abs(first.value) + first.noise)
+            error += np.where(unlike, SAFETY * apart + np.abs(first.value), 0.0)
+        flags = first.flags | (second.flags & Flag.NOT_FINITE)
+        if self.order == 1 and self.kinks:
+            near, far = first, second
+            if self.method.side != 0:
+                both = METHODS["central"]
+                near = self.take(rows, first.step, both, refuse=False)
+                far = self.take(rows, 2.0 * first.step, both, refuse=False)
+            flags |= _kinks(near.jump, far.jump, near.noise)
+        return Derivatives(first.value, first.step, error, flags)
+
+    def _extrapolated(self, rows: np.ndarray, h: np.ndarray, advance: Advance) -> Derivatives:
+        """Return the limits of differences; also from the size of x on where all of x is small."""
+        lines = self.lines
+        found = self._limits(rows, h, advance)
+        again, start = second_beginning(lines.position[rows], h, found.step)
+        if not again.any():
+            return found
+        fine = self._limits(rows[again], start[again], no_progress)
+        assert found.error is not None  # noqa: S101 - extrapolations have one
+        assert fine.error is not None  # noqa: S101
+        coarse = Derivatives(
+            found.value[again], found.step[again], found.error[again], found.flags[again]
         )
-        # A step may leave the domain of f, which shows in the values.
+        with np.errstate(invalid="ignore"):
+            apart = np.abs(coarse.value - fine.value)
+            agree = apart <= found.error[again] + fine.error
+            # What f does at the size of x counts, where that can be told.
+            better = np.where(agree, fine.error < found.error[again], fine.error < apart)
+        unsure = (~agree & ~better).any(axis=1)
+        some, each = better.any(axis=1), better.all(axis=1)
+        mended = Derivatives(
+            np.where(better, fine.value, coarse.value),
+            np.where(some, fine.step, coarse.step),
+            np.where(better, fine.error, found.error[again]),
+            np.where(each, fine.flags, coarse.flags) | np.where(unsure, Flag.UNSETTLED, 0),
+        )
+        for whole, part in zip(found, mended, strict=True):
+            assert whole is not None and part is not None  # noqa: S101, PT018
+            whole[again] = part
+        return found
+
+    def _limits(self, rows: np.ndarray, h: np.ndarray, advance: Advance) -> Derivatives:
+        lines, position = self.lines, self.lines.position[rows]
+        first, one_sided = h.copy(), np.zeros(len(rows), int)
+        if lines.bounds is not None:
+            below, above = position - lines.bounds.low[rows], lines.bounds.high[rows] - position
+            # Where there is some room on both sides, small differences across both are better.
+            closed = np.minimum(below, above) < LITTLE_ROOM * first
+            one_sided = np.where(closed, np.where(above >= below, 1, -1), 0)
+            room = np.where(closed, np.maximum(below, above), np.minimum(below, above))
+            reach = np.where(closed, self.order, (self.order + 1) // 2)
+            first = np.minimum(first, room / reach)
+        shape = (len(rows), lines.base.shape[-1])
+        value, error = np.full((2, *shape), np.nan, np.result_type(h, np.float64))
+        flags, taken = np.zeros(len(rows), int), first.copy()
+        # Both sides first: it may turn out that f is finite on one of them only.
+        for side in (0, 1, -1):
+            here = np.flatnonzero((one_sided == side) & np.isnan(error).any(axis=1))
+            if here.size == 0:
+                continue
+            method = Method(side, 1) if side else Method(0, 2)
+            limit, jumps, opened = self._limit(rows[here], first[here], method, advance)
+            value[here], error[here], taken[here] = limit
+            flags[here] |= _kinks(*jumps) | np.where(side, Flag.ONE_SIDED, 0)
+            again = here[(opened != 0) & ~np.isfinite(limit.value).all(axis=1)]
+            if side == 0:
+                one_sided[again], error[again], flags[again] = (
+                    opened[np.isin(here, again)],
+                    np.nan,
+                    Flag.NOT_FINITE,
+                )
+        flags |= np.where(np.isinf(error).any(axis=1), Flag.UNSETTLED, 0)
+        return Derivatives(value, taken, error, flags)
+
+    def _limit(
+        self, rows: np.ndarray, first: np.ndarray, method: Method, advance: Advance
+    ) -> tuple[Extrapolation, tuple[np.ndarray, np.ndarray, np.ndarray], np.ndarray]:
+        """Return limits, what the last differences say of kinks, and which side alone is open."""
+        lines = self.lines
+        shape = (len(rows), lines.base.shape[-1])
+        jump, wide_jump, noise = np.zeros((3, *shape))
+        opened = np.zeros(len(rows), int)
+
+        def at(chosen: np.ndarray, h: np.ndarray) -> Estimate:
+            # A step may leave the domain of f, which shows in the values.
+            with np.errstate(all="ignore"):
+                found = self._on_side(rows[chosen], h, method, refuse=False)
+            wide_jump[chosen], jump[chosen] = jump[chosen], found.jump
+            noise[chosen], opened[chosen] = found.noise, found.open_side
+            return Estimate(found.value, found.noise)
+
+        limit = extrapolate(
+            at,
+            first,
+            power=method.accuracy,
+            order=self.order,
+            position=lines.position[rows],
+            least=SHORTEST_MOVE_ULPS * lines.resolution[rows],
+            advance=advance,
+        )
+        return limit, (jump, wide_jump, noise), opened
+
+    def take(
+        self,
+        rows: np.ndarray,
+        h: np.ndarray,
+        method: Method | None = None,
+        *,
+        advance: Advance = no_progress,
+        refuse: bool = True,
+    ) -> _Difference:
+        """Take one difference along each of some lines, within bounds and the domain of f."""
+        lines, method = self.lines, method or self.method
+        real_order = method.real_order(self.order)
+        if lines.bounds is None or not real_order:
+            part = self._on_side(rows, h, method, advance=advance, refuse=refuse)
+            return self._rescued(rows, h, part) if part.open_side.any() else part
+        bounds = Bounds(*(end[rows] for end in lines.bounds))
+        side, h = sides(lines.position[rows], bounds, h, method, real_order)
+        found: _Difference | None = None
+        for chosen in np.unique(side):
+            here = np.flatnonzero(side == chosen)
+            turned = method if chosen == method.side else method.turned(int(chosen))
+            part = self._on_side(rows[here], h[here], turned, advance=advance, refuse=refuse)
+            if method.side == 0 and chosen == 0:
+                part = self._rescued(rows[here], h[here], part)
+            elif method.side == 0:
+                part.flags[:] |= Flag.ONE_SIDED
+            if here.size == len(rows):
+                return part
+            found = found or _Difference(
+                *(np.empty((len(rows), *a.shape[1:]), a.dtype) for a in part)
+            )
+            for whole, piece in zip(found, part, strict=True):
+                whole[here] = piece
+        assert found is not None  # noqa: S101 - there are rows
+        return found
+
+    def _rescued(self, rows: np.ndarray, h: np.ndarray, found: _Difference) -> _Difference:
+        """Where f is finite on one side only, take a difference there instead.
+
+        Or one across both sides, as short as x is, if it is the step that went beyond 0.
+        """
+        position = np.abs(self.lines.position[rows])
+        short = h * position / size_of(position)
+        here = np.flatnonzero((found.open_side != 0) & (short > 0.0) & (short < h))
+        if here.size:
+            part = self._on_side(rows[here], short[here], self.method, refuse=False)
+            lost = ~np.isfinite(found.value[here]) & np.isfinite(part.value)
+            for whole, piece in zip(found[:3], part[:3], strict=True):
+                whole[here] = np.where(lost, piece, whole[here])
+            found.step[here] = short[here]
+            found.open_side[here] = np.where(part.open_side == 0, 0, found.open_side[here])
+        for side in (1, -1):
+            here = np.flatnonzero(found.open_side == side)
+            if here.size:
+                turned = self.method.turned(side)
+                size = self._fitting(rows[here], h[here], turned)
+                part = self._on_side(rows[here], size, turned, refuse=False)
+                lost = ~np.isfinite(found.value[here])
+                for whole, piece in zip(found[:3], part[:3], strict=True):
+                    whole[here] = np.where(lost, piece, whole[here])
+                found.flags[here] |= Flag.ONE_SIDED
+        return found
+
+    def _fitting(self, rows: np.ndarray, h: np.ndarray, method: Method) -> np.ndarray:
+        """Return steps that bounds have room for on the side of a method."""
+        lines = self.lines
+        if lines.bounds is None:
+            return h
+        end = lines.bounds.high if method.side > 0 else lines.bounds.low
+        room = np.abs(end[rows] - lines.position[rows])
+        reach = np.abs(method.points(method.real_order(self.order))).max()
+        fitting: np.ndarray = np.minimum(h, room / reach)
+        return fitting
+
+    def _on_side(
+        self,
+        rows: np.ndarray,
+        h: np.ndarray,
+        method: Method,
+        *,
+        advance: Advance = no_progress,
+        refuse: bool = True,
+    ) -> _Difference:
+        """Take one difference along each of some lines, wherever its points are."""
+        lines, order = self.lines, method.real_order(self.order)
+        points, base, has_base = method.points(order), lines.base_of(rows), method.takes_base(order)
+        t, imaginary = h[:, None] * points, np.zeros(len(rows))
+        if method.is_imaginary:
+            imaginary = h if order == 0 else imaginary_step(lines.position[rows])
+            if has_base and order:
+                t = np.concatenate([t, np.zeros((len(rows), 1))], axis=1)
+        taken, values = lines.at(rows, t, imaginary, advance)
+        if method.is_imaginary:
+            with np.errstate(all="ignore"):
+                there = np.imag(values) / imaginary[:, None, None]
+                is_sound = np.isfinite(values)
+                if order:
+                    # Beyond a branch point, as left of 0 for log, it is no derivative.
+                    is_sound &= np.abs(np.imag(values)) < LOST * (1.0 + np.abs(values))
+            values = np.where(is_sound, there, np.nan)
+            if has_base and order:
+                taken, values, base = taken[:, :-1], values[:, :-1], values[:, -1]
+        elif refuse:
+            check_moves(lines.position[rows], taken, h, lines.dtype)
+        value = slopes(values, base, taken, method, order)
+        noise, jump = np.zeros((2, *value.shape)) if self.looks else (value, value)
+        flags, open_side = np.zeros((2, len(rows)), int)
+        found = _Difference(value, noise, jump, np.abs(h), flags, open_side)
+        if order:
+            self._look(found, values, taken, method)
+            if self.looks:
+                self._measure(found, values, base, taken, method, order, rows)
+        return found
+
+    def _look(
+        self, found: _Difference, values: np.ndarray, taken: np.ndarray, method: Method
+    ) -> None:
+        """Note where f is not finite, and whether that is on one side only."""
+        is_finite = np.isfinite(values)
+        if is_finite.all():
+            return
+        found.flags[~is_finite.all(axis=(1, 2))] |= Flag.NOT_FINITE
+        if method.side == 0 and not method.is_imaginary:
+            up = (taken > 0.0)[..., None]
+            above, below = ((is_finite | ~part).all(axis=1) for part in (up, ~up))
+            found.open_side[(above & ~below).any(axis=1)] = 1
+            found.open_side[(below & ~above).any(axis=1)] = -1
+
+    def _measure(
+        self,
+        found: _Difference,
+        values: np.ndarray,
+        base: np.ndarray,
+        taken: np.ndarray,
+        method: Method,
+        order: int,
+        rows: np.ndarray,
+    ) -> None:
+        """See what values say of rounding, and of the two sides of x."""
         with np.errstate(all="ignore"):
-            moved = self.start.evaluator(self.rows[chosen][:, None], scheme.moved[..., None])
-        values = _on_host(scheme, moved)
-        with np.errstate(all="ignore"):
-            other = values[:, 1] if self.method == "central" else self.base
-            width = on_host(backend, scheme.width)[:, None]
-            slopes = (values[:, 0] - other) / width
-        noise = rounding(scheme, values, self.base, self.epsilon, self.scatter)
-        self.wide_jump[chosen], self.noise[chosen] = self.jump[chosen], noise
-        if self.method == "central":
-            position = self.position[chosen]
-            self.jump[chosen] = side_jump(scheme, position, values, self.base)
-        return Estimate(slopes, noise)
+            largest = np.maximum(np.abs(values).max(axis=1), np.abs(base))
+            scatter = self.scatter if self.scatter.ndim == 1 else self.scatter[rows]
+            worth = np.maximum(self.epsilon * largest, scatter)
+            found.noise[...] = worth * gain(taken, method, order)[:, None]
+            if order == 1 and method.side == 0 and not method.is_imaginary:
+                rises = [(values[:, k] - base) / taken[:, k, None] for k in (0, 1)]
+                found.jump[...] = rises[0] - rises[1]
+                # Where f curves, rounding of x inside it moves the slope.
+                curved = (
+                    np.abs(found.jump) * np.abs(self.lines.position[rows] / found.step)[:, None]
+                )
+                found.noise[...] += self.epsilon * np.where(np.isfinite(curved), curved, 0.0)
+
+
+def _kinks(jump: np.ndarray, wide_jump: np.ndarray, noise: np.ndarray) -> np.ndarray:
+    """Return flags of lines along which the slopes of the two sides do not come together.
+
+    Parameters
+    ----------
+    jump, wide_jump : numpy.ndarray of shape (k, q)
+        At a step, and at a larger one.
+    noise : numpy.ndarray of shape (k, q)
+        At the first.
+    """
+    with np.errstate(invalid="ignore"):
+        stays = np.abs(jump) > KINK * np.abs(wide_jump)
+        is_kink = stays & (np.abs(jump) > CERTAIN * noise)
+    return np.where(is_kink.any(axis=1), Flag.KINK, Flag.OK).astype(int)

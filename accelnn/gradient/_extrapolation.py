@@ -1,11 +1,12 @@
-"""Richardson's extrapolation of central differences, for each coordinate as far as it pays.
+"""Richardson's extrapolation of differences, for each coordinate and value as far as it pays.
 
 D(h) differs from the derivative by a series in h², of which each smaller step lets one more term be
 removed. Steps become smaller until rounding outweighs what is left of the series. On one side of a
 bound the series is in h.
 
 A table is believed only where D settles: where its changes shrink, or are rounding. Where they do
-not, f is not smooth on the scale of the step, and the next one is much smaller.
+not, f is not smooth on the scale of the step, and the next one is much smaller. Each value of f has
+a table of its own, and the steps of its coordinate in common with the others.
 
 References
 ----------
@@ -28,16 +29,24 @@ RATIO = 1.6
 # Columns of the table, and differences of one coordinate at most.
 COLUMNS = 8
 MOST_LEVELS = 22
+# So many differences in a row that are not finite: f is not defined on one side.
+MOST_OUTSIDE = 8
 # A change of D that is more than this part of the change before it does not settle.
 SETTLING = 0.75
-# Neither do two differences of which one is less than this part of the other.
+# Two differences of which one is less than this part of the other are unlike: they may tend to 0,
+# as those of x³ there, or be those of a wave; then the next column of the table must settle too.
 ALIKE = 0.5
-# How much smaller the next step is where D does not settle.
+STEADY = 0.25
+# Or their changes shrink so fast that the power of the step is a high one, as of x⁵.
+FAST = 0.25
+# How much smaller the next step is where D, of a first derivative, does not settle.
 LEAP = 4.0
 # Changes of so many units of rounding are rounding.
 ROUNDING = 4.0
-# How many times the smallest error so far ends the search: rounding has taken over.
+# How many times the smallest error so far ends the search, if no more than so many times the noise:
+# rounding has taken over.
 WORSE = 4.0
+DROWNED = 30.0
 # A result that is known to this part is kept where D no longer settles.
 ENOUGH = 1e-6
 # An estimated error of truncation counts that many times; rounding of a table's entry, in units of
@@ -58,7 +67,10 @@ class Estimate(NamedTuple):
 
 
 class Extrapolation(NamedTuple):
-    """Derivatives along n coordinates, of shape (n, q), an estimate of their errors, and steps."""
+    """Derivatives along n coordinates, of shape (n, q), an estimate of their errors, and steps.
+
+    The error is infinite where nothing has settled; the value is then the last difference.
+    """
 
     value: np.ndarray
     error: np.ndarray
@@ -70,6 +82,7 @@ def extrapolate(
     first: np.ndarray,
     *,
     power: int,
+    order: int,
     position: np.ndarray,
     least: np.ndarray,
     advance: Callable[[int], object],
@@ -84,6 +97,8 @@ def extrapolate(
         The first steps.
     power : {1, 2}
         Whether the error of a difference is a series in h or in h².
+    order : int
+        Which derivative. Rounding of a higher one grows so fast that no step may be missed.
     position : numpy.ndarray of shape (n,)
         x. Where f is not finite at the first steps, they may have crossed zero.
     least : numpy.ndarray of shape (n,)
@@ -91,102 +106,135 @@ def extrapolate(
     advance : callable
         Called with the number of coordinates that have come to their end.
     """
-    h, taken = first.copy(), first.copy()
+    h, taken, outside = first.copy(), first.copy(), np.zeros(len(first), int)
     active = np.arange(len(h))
-    table: _Table | None = None
-    for _ in range(MOST_LEVELS):
+    table: _Tables | None = None
+    leap = max(RATIO, LEAP ** (1.0 / order))
+    for _ in range(order * MOST_LEVELS):
         found = difference(active, h[active])
-        table = table or _Table(len(h), found.value.shape[1], power)
+        table = table or _Tables(len(h), found.value.shape[1], power)
         taken[active] = h[active]
-        ended, leaps = table.add(active, found)
-        outside = ~np.isfinite(found.value).all(axis=1) & (position[active] != 0.0)
-        h[active] /= np.where(leaps, LEAP, RATIO)
-        within = np.where(outside, 0.5 * np.abs(position[active]), np.inf)
+        is_finite = np.isfinite(found.value)
+        ended, leaps = table.add(active, h[active], found)
+        outside[active] = np.where(is_finite.any(axis=1), 0, outside[active] + 1)
+        h[active] /= np.where(leaps, leap, RATIO)
+        crosses = ~is_finite.all(axis=1) & (position[active] != 0.0)
+        within = np.where(crosses, 0.5 * np.abs(position[active]), np.inf)
         h[active] = np.minimum(h[active], within)
-        ended |= h[active] < least[active]
+        ended |= (h[active] < least[active]) | (outside[active] > MOST_OUTSIDE)
         advance(int(ended.sum()))
         active = active[~ended]
         if active.size == 0:
             break
     advance(active.size)
     assert table is not None  # noqa: S101 - the loop has run
-    return Extrapolation(table.best, table.error, taken)
+    unsettled = np.isnan(table.best)
+    return Extrapolation(np.where(unsettled, table.last[:, 0], table.best), table.error, taken)
 
 
-class _Table:
-    """The last rows of all tables, and the best entry of each so far."""
+class _Tables:
+    """The last row of each table, and the best entry of each so far."""
 
     def __init__(self, rows: int, outputs: int, power: int) -> None:
         self.power = power
-        # How many differences came before, since the last leap.
-        self.level = np.zeros(rows, int)
+        shape = (rows, outputs)
+        # How many differences came before, since the last that did not settle.
+        self.level = np.zeros(shape, int)
+        self.is_done = np.zeros(shape, bool)
         self.last = np.full((rows, COLUMNS, outputs), np.nan)
-        self.change = np.full((rows, outputs), np.nan)
-        self.shrinking = np.full((rows, outputs), np.nan)
-        self.limit = np.full((rows, outputs), np.nan)
-        self.best = np.full((rows, outputs), np.nan)
-        self.error = np.full((rows, outputs), np.inf)
+        # The steps of the differences before, the latest first.
+        self.steps = np.full((rows, COLUMNS), np.nan)
+        self.change, self.shrinking, self.limit, self.best = np.full((4, *shape), np.nan)
+        self.error = np.full(shape, np.inf)
 
-    def add(self, rows: np.ndarray, found: Estimate) -> tuple[np.ndarray, np.ndarray]:
+    def add(
+        self, rows: np.ndarray, h: np.ndarray, found: Estimate
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Add a difference to some tables; return which have ended, and which must leap."""
-        level, noise = self.level[rows][:, None], AMPLIFICATION * found.noise
+        level, noise = self.level[rows], AMPLIFICATION * found.noise
+        is_finite = np.isfinite(found.value)
         with np.errstate(all="ignore"):
-            before = self.last[rows, 0]
+            before, before_that = self.last[rows, 0], self.last[rows, 1]
             change = np.abs(found.value - before)
             is_rounding = change <= ROUNDING * noise
-            settles = (change < SETTLING * self.change[rows]) | is_rounding
             larger = np.maximum(np.abs(found.value), np.abs(before))
             unlike = (change > ALIKE * larger) & ~is_rounding
 
-            entry, apart = self._romberg(rows, found.value)
-            limit, apart_too = self._limit_of_power(rows, found.value, before)
+            entry, apart, second = self._romberg(rows, h, found.value, level)
+            steady = np.abs(second - before_that) <= STEADY * change
+            fast = change < FAST * self.change[rows]
+            settles = (change < SETTLING * self.change[rows]) & (~unlike | steady | fast)
+            settles |= is_rounding
+            limit, apart_too = self._limit_of_power(rows, h, found.value, before, level)
             is_power = apart_too < apart
             entry, apart = np.where(is_power, limit, entry), np.where(is_power, apart_too, apart)
             total = SAFETY * apart + noise
 
-            is_believed = (level > 1) & settles
+            is_believed = (level > 1) & settles & is_finite & ~self.is_done[rows]
             is_better = is_believed & (total < self.error[rows])
             self.best[rows] = np.where(is_better, entry, self.best[rows])
             self.error[rows] = np.where(is_better, total, self.error[rows])
-            rounded = is_believed & ((apart <= noise) | (total > WORSE * self.error[rows]))
+            worse = is_believed & (total > WORSE * self.error[rows])
+            rounded = is_believed & (apart <= noise) | worse & (total < DROWNED * noise)
+            has_result = self.error[rows] <= ENOUGH * np.abs(self.best[rows])
+        # What became worse with no rounding to blame had settled by accident.
+        lost = (level > 1) & is_finite & (~settles | worse & ~rounded)
+        self.error[rows] = np.where(lost & ~has_result, np.inf, self.error[rows])
         self.change[rows] = change
+        self.steps[rows, 1:], self.steps[rows, 0] = self.steps[rows, :-1], h
+        self.is_done[rows] |= rounded | (lost & has_result)
+        done = self.is_done[rows]
+        leaps = ((lost & ~has_result) | ~is_finite) & ~done
+        self.level[rows] = np.where(leaps, 0, level + 1)
+        # What is unlike may settle, but not soon.
+        leaps |= (level == 1) & unlike & ~done
+        return done.all(axis=1), leaps.any(axis=1)
 
-        is_finite = np.isfinite(found.value).all(axis=1)
-        has_result = self.error[rows] <= ENOUGH * np.abs(self.best[rows])
-        lost = (level > 1) & ~settles
-        ended = is_finite & (rounded | (lost & has_result)).all(axis=1)
-        leaps = (lost & ~has_result) | ((level == 1) & unlike)
-        leaps = (leaps.any(axis=1) & ~ended) | ~is_finite
-        self.level[rows] = np.where(leaps, 0, level[:, 0] + 1)
-        return ended, leaps
+    def _romberg(
+        self, rows: np.ndarray, h: np.ndarray, value: np.ndarray, level: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Write the next row of each table.
 
-    def _romberg(self, rows: np.ndarray, value: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Write the next row of each table; return its best entry and how well that is known."""
-        level, last = self.level[rows][:, None], self.last[rows]
+        Returns
+        -------
+        tuple of three arrays
+            Its best entry, how well that is known, and its second entry.
+        """
+        last = self.last[rows]
         new, error = np.full_like(last, np.nan), np.full_like(last, np.inf)
         new[:, 0] = value
         for j in range(1, COLUMNS):
-            is_known = level >= j
-            step = (new[:, j - 1] - last[:, j - 1]) / (RATIO ** (self.power * j) - 1.0)
+            ratio = (self.steps[rows, j - 1] / h)[:, None] ** self.power
+            step = (new[:, j - 1] - last[:, j - 1]) / (ratio - 1.0)
             entry = new[:, j - 1] + step
             apart = np.maximum(np.abs(step), np.abs(entry - last[:, j - 1]))
+            is_known = level >= j
             new[:, j] = np.where(is_known, entry, np.nan)
             error[:, j] = np.where(is_known & np.isfinite(apart), apart, np.inf)
-        self.last[rows] = new
+        # What is done keeps the row from which it was made.
+        self.last[rows] = np.where(self.is_done[rows][:, None], last, new)
         column = np.argmin(error, axis=1)[:, None]
         best, apart = (np.take_along_axis(a, column, axis=1)[:, 0] for a in (new, error))
-        return best, apart
+        return best, apart, new[:, 1]
 
     def _limit_of_power(
-        self, rows: np.ndarray, value: np.ndarray, before: np.ndarray
+        self,
+        rows: np.ndarray,
+        h: np.ndarray,
+        value: np.ndarray,
+        before: np.ndarray,
+        level: np.ndarray,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return the limit of ``a + b h**p`` (Aitken), if D is that for a p of no smooth f."""
         rise = value - before
         shrinking = np.abs(rise) / self.change[rows]
         slow = shrinking > SLOW * RATIO**-self.power
         is_even = slow & (np.abs(shrinking - self.shrinking[rows]) < EVEN * shrinking)
+        # Another value of f may have asked for a leap in between.
+        steps = np.stack([h, self.steps[rows, 0], self.steps[rows, 1]])
+        is_even &= np.isclose(steps[1] / steps[0], steps[2] / steps[1])[:, None]
         limit = value + rise * shrinking / (1.0 - shrinking)
         apart = np.abs(limit - self.limit[rows])
         self.shrinking[rows], self.limit[rows] = shrinking, limit
-        is_known = is_even & (self.level[rows][:, None] > 2) & np.isfinite(apart)  # noqa: PLR2004
+        is_known = is_even & (level > 2) & np.isfinite(apart)  # noqa: PLR2004
         return limit, np.where(is_known, apart, np.inf)

@@ -2,32 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from accelnn._optional import import_optional
-from accelnn._progress import progress_bar
-from accelnn._typing import Array, ArrayLike
+from accelnn._typing import ArrayLike
 from accelnn.backends import BackendLike
-from accelnn.gradient._complex import Slopes, require_complex_safe
-from accelnn.gradient._numerical import Problem, flat_steps, pose
-from accelnn.gradient._schemes import difference_scheme
-from accelnn.gradient._steps import machine_epsilon, step_sizes
+from accelnn.gradient._differentiate import differentiate
+from accelnn.gradient._precision import SAFETY
+from accelnn.gradient._problem import Problem, pose
+from accelnn.gradient._steps import imaginary_step
 from accelnn.gradient.evaluators import HasMap, Mapper
 
 __all__ = ["numerical_jacobian"]
 
+# What a pattern misses shows in one random direction, if it is more than this part of the change,
+# beyond what both derivatives may be off.
+MISSED = 1e-4
+# And this part of the largest change of any value is nothing.
+NOTHING = 1e-9
+# A derivative is good to so many units in the last place of the terms of f, as they are so far away
+# in units of the size of x.
+ROUNDING_ULPS, FAR = 16.0, 0.1
+# Measured noise of f, in standard deviations.
+NOISE = 8.0
+
 
 def numerical_jacobian(
-    f: Callable[[Array], Any],
+    f: Callable[..., Any],
     x: ArrayLike,
     *,
+    args: Sequence[Any] = (),
+    kwargs: Mapping[str, Any] | None = None,
     method: str = "central",
     step: float | ArrayLike | None = None,
-    bounds: tuple[ArrayLike | None, ArrayLike | None] | None = None,
+    rel_step: float | ArrayLike | None = None,
+    bounds: Any = None,
     sparsity: Any = None,
+    f0: Any = None,
+    in_place: bool | None = None,
     workers: int | Mapper | HasMap | None = None,
     batched: bool = False,
     chunk_size: int | None = None,
@@ -40,27 +55,30 @@ def numerical_jacobian(
     Parameters
     ----------
     f : callable
-        Takes an array like `x` and returns an array of any shape, always the same. With
+        Takes what `x` is and returns an array of any shape, always the same. With
         ``batched=True`` it takes ``(k, *x.shape)`` and returns ``(k, ...)``.
-    x : array_like
+    x : array_like or tree
         As in `numerical_gradient`.
-    method, step, bounds, workers, batched, chunk_size, full_output, progress, backend
+    args, kwargs, method, step, rel_step, bounds, f0, in_place, workers, batched, chunk_size, \
+full_output, progress, backend
         As in `numerical_gradient`.
     sparsity : array or scipy.sparse matrix of shape (m, n), optional
         Not zero where the derivative of value i by coordinate j may be other than zero; `x` and
         f(x) count as flat. Coordinates that share no value are moved together, which takes as many
-        evaluations as there are groups of them. Not with ``method="richardson"`` or `full_output`.
+        evaluations as there are groups of them, and a few more, which tell whether the pattern
+        leaves out what is not zero. Not with ``method="richardson"`` or `full_output`.
 
     Returns
     -------
-    array, scipy.sparse.csr_array or DerivativeResult
-        Of shape ``(*f(x).shape, *x.shape)`` and x's dtype; with `sparsity`, of its shape, and
-        sparse where it is.
+    array, tree, scipy.sparse.csr_array or DerivativeResult
+        Of shape ``(*f(x).shape, *x.shape)`` and x's dtype, of a tree a tree of such; with
+        `sparsity`, of its shape, and sparse where it is.
 
     Raises
     ------
     ValueError
-        As in `numerical_gradient`, and if `f` returns different shapes.
+        As in `numerical_gradient`, if `f` returns different shapes, and if `f` changes where
+        `sparsity` says that it does not.
     accelnn.errors.ImpureFunctionError
         As in `numerical_gradient`.
 
@@ -77,64 +95,120 @@ def numerical_jacobian(
     array([[2., 1.],
            [2., 0.]])
     """
+    if sparsity is not None and (method == "richardson" or full_output):
+        msg = "with sparsity, method='richardson' and full_output=True are not supported"
+        raise ValueError(msg)
     with pose(
         f,
         x,
-        method=method,
-        bounds=bounds,
         backend=backend,
+        args=args,
+        kwargs=kwargs,
+        method=method,
+        step=step,
+        rel_step=rel_step,
+        bounds=bounds,
         scalar=False,
+        f0=f0,
+        in_place=in_place,
         workers=workers,
         batched=batched,
         chunk_size=chunk_size,
     ) as problem:
         if sparsity is not None:
-            if method == "richardson" or full_output:
-                msg = "with sparsity, method='richardson' and full_output=True are not supported"
-                raise ValueError(msg)
-            return _sparse(problem, step, sparsity, progress=progress)
-        found = problem.solve("Numerical Jacobian", step, diagnose=full_output, progress=progress)
-        xp = problem.backend.xp
-        shape = tuple(found.value.shape)[1:]
-        jacobian = xp.reshape(xp.moveaxis(found.value, 0, -1), (*shape, *problem.shape))
-        problem.start.require_response(jacobian)
-        if not full_output:
-            return jacobian
-        error = None if found.error is None else found.error.T
-        return problem.result(jacobian, found._replace(error=error))
+            return _sparse(problem, sparsity, progress=progress)
+        found = problem.solve(
+            problem.lines,
+            problem.h,
+            title="Numerical Jacobian",
+            diagnose=full_output,
+            progress=progress,
+        )
+        problem.require_complex_safe(found.value)
+        jacobian, error = (
+            None if a is None else _shaped(problem, a) for a in (found.value, found.error)
+        )
+        return problem.result(jacobian, found, error, full_output=full_output)
 
 
-def _sparse(problem: Problem, step: Any, sparsity: Any, *, progress: bool) -> Any:
+def _shaped(problem: Problem, derivatives: np.ndarray) -> Any:
+    """Return derivatives of shape (n, q) as (*f(x).shape, *x.shape), of a tree one for each."""
+    argument, backend = problem.argument, problem.backend
+    whole = problem.array(derivatives.T.reshape(*problem.shape, problem.x.size))
+    if not argument.is_tree:
+        return backend.xp.reshape(whole, (*problem.shape, *argument.shape))
+    return argument.split(whole, problem.shape)
+
+
+def _sparse(problem: Problem, sparsity: Any, *, progress: bool) -> Any:
     """Move groups of coordinates together, and take the differences that the pattern names."""
-    backend, start, n = problem.backend, problem.start, problem.x.shape[0]
-    base = backend.to_numpy(start.base).reshape(-1)
-    rows, columns = _pattern(sparsity, (base.size, n))
+    q, n = problem.lines.base.size, problem.x.size
+    rows, columns = _pattern(sparsity, (q, n))
     groups = _grouped(rows, columns, n)
-    step = flat_steps(backend, step, problem.shape)
-    epsilon = machine_epsilon(backend, problem.x.dtype, start.base.dtype)
-    h = step_sizes(backend, problem.x, method=problem.method, step=step, epsilon=epsilon)
-    scheme = difference_scheme(
-        backend, problem.x, h, problem.method, bounds=problem.bounds, step=step
+    lines = problem.together(groups, columns, rows)
+    found = problem.solve(
+        lines,
+        problem.h[columns],
+        title="Numerical Jacobian",
+        unit="groups of coordinates",
+        progress=progress,
+        count=int(groups.max(initial=-1)) + 1,
     )
-    together = _members(groups)
-    moved = backend.xp.take(scheme.moved, backend.asarray(together.reshape(-1)), axis=0)
-    moved = backend.xp.reshape(moved, (*together.shape, -1))
-    title, unit = "Numerical Jacobian", "groups of coordinates"
-    with progress_bar(title, len(together), enabled=progress, unit=unit) as advance:
-        values = start.evaluator(together, backend.xp.permute_dims(moved, (0, 2, 1)), advance)
-    seen = backend.to_numpy(values).reshape(len(together), -1, base.size)
-    dtype = backend.to_numpy(problem.x).dtype
-    entries = scheme.on_host(columns).derivatives(seen[groups[columns], :, rows], base[rows], dtype)
-    if problem.method == "complex":
-        slopes = Slopes(rows, columns, entries, base.size)
-        require_complex_safe(start, problem.x, slopes, problem.bounds)
-    start.require_response(entries)
+    entries = found.value[:, 0]
+    _require_complete(problem, rows, columns, entries)
+    problem.require_complex_safe(entries, rows, columns)
+    problem.start.finish(diagnose=False)
+    dtype = problem.backend.to_numpy(problem.argument.flat[:0]).dtype
     if hasattr(sparsity, "tocoo"):
         scipy_sparse = import_optional("scipy.sparse", feature="A sparse Jacobian", extra="bench")
-        return scipy_sparse.csr_array((entries, (rows, columns)), shape=(base.size, n))
-    jacobian = np.zeros((base.size, n), dtype)
+        return scipy_sparse.csr_array((entries.astype(dtype), (rows, columns)), shape=(q, n))
+    jacobian = np.zeros((q, n), dtype)
     jacobian[rows, columns] = entries
-    return backend.asarray(jacobian)
+    return problem.backend.asarray(jacobian)
+
+
+def _require_complete(
+    problem: Problem, rows: np.ndarray, columns: np.ndarray, entries: np.ndarray
+) -> None:
+    """Refuse a pattern that leaves out what one random direction shows."""
+    n, q = problem.x.size, problem.lines.base.size
+    if n == 0 or q == 0:
+        return
+    draw = np.random.default_rng(0)
+    # As far as the steps that the entries come from, so that both know f as well.
+    size = problem.h if not problem.method.is_imaginary else np.maximum(np.abs(problem.x), 1.0)
+    move = size / size.max() * draw.uniform(0.5, 1.0, n) * draw.choice([-1.0, 1.0], n)
+    line = problem.along(np.arange(n)[None], move[None])
+    h = imaginary_step(line.position) if problem.method.is_imaginary else size.max(keepdims=True)
+    seen = differentiate(
+        line, problem.method, 1, h, epsilon=problem.epsilon, diagnose=True, kinks=False
+    )
+    parts = entries * move[columns]
+    expected, terms = (np.bincount(rows, w, minlength=q) for w in (parts, np.abs(parts)))
+    apart = np.abs(seen.value[0] - expected)
+    assert seen.error is not None  # noqa: S101 - it was asked for
+    allowed = MISSED * np.maximum(terms, np.abs(seen.value[0])) + 2.0 * SAFETY * seen.error[0]
+    allowed += NOTHING * np.max(terms, initial=0.0)
+    # Where terms of f cancel at x, all of it may be rounding of what they are further away.
+    far, values = line.at(np.zeros(1, int), np.array([[FAR]]), np.zeros(1))
+    with np.errstate(all="ignore"):
+        terms = np.abs(np.real(values[0, 0]) - problem.lines.base) / far[0, 0]
+    allowed += ROUNDING_ULPS * problem.epsilon * np.where(np.isfinite(terms), terms, 0.0)
+    with np.errstate(invalid="ignore"):
+        missed = apart > allowed
+    if missed.any() and not problem.method.is_imaginary:
+        # Terms that cancel inside f leave their rounding: it shows on a line through x.
+        noise = NOISE * problem.lines.noise(problem.bounds).max()
+        several = np.bincount(rows, np.abs(move / problem.h)[columns], minlength=q)
+        missed &= apart > allowed + noise * (several + 1.0 / h[0])
+    if missed.any():
+        i = int(np.argmax(missed))
+        msg = (
+            f"sparsity leaves out what is not zero: along a random direction value {i} of f "
+            f"changes by {seen.value[0, i]:.6g}, and the entries of its row make "
+            f"{expected[i]:.6g}. Add what is missing to row {i}, or leave out sparsity"
+        )
+        raise ValueError(msg)
 
 
 def _pattern(sparsity: Any, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
@@ -165,11 +239,3 @@ def _grouped(rows: np.ndarray, columns: np.ndarray, n: int) -> np.ndarray:
         groups[column] = free[0]
         taken[free[0], own] = True
     return groups
-
-
-def _members(groups: np.ndarray) -> np.ndarray:
-    """Return the columns of each group, of which short ones name their first again."""
-    members = [np.flatnonzero(groups == group) for group in range(groups.max(initial=-1) + 1)]
-    widest = max(map(len, members), default=0)
-    rows = [np.concatenate([m, np.full(widest - len(m), m[0])]) for m in members]
-    return np.array(rows, dtype=np.int64).reshape(len(members), widest)

@@ -2,41 +2,29 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
-import numpy as np
+from accelnn._typing import ArrayLike
+from accelnn.backends import BackendLike
+from accelnn.gradient._problem import pose
+from accelnn.gradient.evaluators import HasMap, Mapper
 
-from accelnn._progress import progress_bar
-from accelnn._typing import Array, ArrayLike
-from accelnn._validation import (
-    as_array,
-    as_floating,
-    as_number,
-    check_finite,
-    on_host,
-    require_callable,
-)
-from accelnn.backends import Backend, BackendLike, resolve
-from accelnn.gradient._bounds import Bounds, read_bounds
-from accelnn.gradient._complex import Slopes, require_complex_safe
-from accelnn.gradient._differentiate import Derivatives, differentiate
-from accelnn.gradient._result import DerivativeResult, Flag
-from accelnn.gradient._steps import check_method
-from accelnn.gradient.evaluators import HasMap, Mapper, Start, make_evaluator
-
-__all__ = ["Problem", "flat_steps", "numerical_gradient", "pose"]
+__all__ = ["numerical_gradient"]
 
 
 def numerical_gradient(
-    f: Callable[[Array], Any],
+    f: Callable[..., Any],
     x: ArrayLike,
     *,
+    args: Sequence[Any] = (),
+    kwargs: Mapping[str, Any] | None = None,
     method: str = "central",
     step: float | ArrayLike | None = None,
-    bounds: tuple[ArrayLike | None, ArrayLike | None] | None = None,
+    rel_step: float | ArrayLike | None = None,
+    bounds: Any = None,
+    f0: Any = None,
+    in_place: bool | None = None,
     workers: int | Mapper | HasMap | None = None,
     batched: bool = False,
     chunk_size: int | None = None,
@@ -49,35 +37,48 @@ def numerical_gradient(
     Parameters
     ----------
     f : callable
-        Takes an array like `x` and returns a real scalar. With ``batched=True`` it takes
+        Takes what `x` is, and returns a real number, or an array of one. It is called with a fresh
+        array each time, and lastly with `x` itself. With ``batched=True`` it takes
         ``(k, *x.shape)``, k points at once, and returns ``(k,)``. On the numba backend a function
         that Numba compiles is called in one compiled loop on all threads.
-    x : array_like
-        Where to differentiate. A writable float array is moved in place, one coordinate at a
-        time, and restored bit for bit even when `f` raises; so a closure over `x` that ignores its
-        argument, like ``lambda W: net.loss(x, t)``, gives the right answer. With `workers`,
-        ``batched=True``, a compiled `f` and ``method="complex"``, and of anything else, a copy is
-        moved, and `f` must depend on its argument alone.
-    method : {"central", "forward", "backward", "complex", "richardson"}, default "central"
-        (f(x+h) - f(x-h)) / 2h, (f(x+h) - f(x)) / h or (f(x) - f(x-h)) / h per coordinate, divided
-        by the distance really taken after rounding. ``"complex"`` is Im f(x+ih) / h, right to the
-        last digits where `f` computes with complex numbers, which is tried along one direction.
-        ``"richardson"`` extrapolates central differences to step 0, each coordinate until rounding
-        outweighs what is left: about thirteen digits for some 16 evaluations a coordinate.
+    x : array_like or tree
+        Where to differentiate: an array, a number, numbers nested in lists; or a tree, which is a
+        dict, or a list or tuple that holds arrays, with others within. It is left as it was, bit
+        for bit, even when `f` raises.
+    args, kwargs : sequence and mapping, optional
+        Further arguments: ``f(x, *args, **kwargs)``.
+    method : {"central", "central4", "forward", "backward", "complex", "richardson"}
+        (f(x+h) - f(x-h)) / 2h by default, of fourth order, (f(x+h) - f(x)) / h or
+        (f(x) - f(x-h)) / h per coordinate, divided by the distance really taken after rounding.
+        ``"complex"`` is Im f(x+ih) / h, right to the last digits where `f` computes with complex
+        numbers, which is tried along one direction. ``"richardson"`` extrapolates central
+        differences to step 0, each coordinate until rounding outweighs what is left: about thirteen
+        digits for some 16 evaluations a coordinate. Where `f` is finite on one side of x only,
+        the methods of both sides use that side.
     step : float or array_like, optional
-        h, one for all coordinates or one for each. By default eps^(1/3) (central) or eps^(1/2)
-        (one-sided) times max(1, abs(x)), with eps of the less precise of the dtypes of `x` and
-        f(x); 1e-30 (complex); max(1, abs(x)) / 2, where the extrapolation begins (richardson).
-    bounds : (low, high), optional
+        h, one for all coordinates or one for each. By default eps^(1/3) (central), eps^(1/5)
+        (central4) or eps^(1/2) (one-sided) times max(1, abs(x)), with eps of the less precise of
+        the dtypes of `x` and f(x); 1e-50 max(1, abs(x)) (complex); max(1, abs(x)) / 2, where the
+        extrapolation begins (richardson).
+    rel_step : float or array_like, optional
+        h in units of abs(x), for x in small units; where x is 0, the default step.
+    bounds : (low, high), list of pairs or scipy.optimize.Bounds, optional
         Numbers, arrays like `x`, or None. No coordinate leaves them: a central difference without
-        room becomes one of second order on the other side, a one-sided one turns round, and steps
-        that fit on neither side are made smaller.
+        room becomes one as accurate on the other side, a one-sided one turns round, and steps
+        that fit on neither side are made smaller. Where both are equal the derivative is 0.
+    f0 : float, optional
+        f(x), where it is known.
+    in_place : bool, optional
+        Whether to move `x` itself and not a copy. By default `f` is tried: where it does not change
+        with its argument but with `x`, like the closure ``lambda W: net.loss(x, t)``, x is moved in
+        place, one coordinate at a time, and put back after each call. An `f` that changes with
+        both is refused unless this says whether the total derivative is meant (True) or the
+        partial one by the argument (False).
     workers : int, callable or pool, optional
-        Evaluate in so many workers, -1 for one each usable processor: processes, or threads where
-        `f` cannot be pickled, which must then write to nothing that they share. Or a function like
+        Evaluate in so many workers, -1 for one each usable processor: processes; those of loky if
+        joblib is installed and `f` cannot be pickled; or else threads. Or a function like
         `map` that runs ``workers(function, iterable)``, or what has one: a `multiprocessing.Pool`,
-        an executor of `concurrent.futures` or mpi4py, a `joblib.Parallel`, a Dask client. It gets
-        chunks of coordinates.
+        an executor of `concurrent.futures` or mpi4py, a `joblib.Parallel`, a Dask client.
     batched : bool, default False
         Evaluate many points in one call of `f`.
     chunk_size : int, optional
@@ -86,8 +87,8 @@ def numerical_gradient(
         as many, again and again. With `workers`, coordinates per task.
     full_output : bool, default False
         Return a `DerivativeResult`: the gradient, an estimate of its error, steps, the number of
-        evaluations, and flags for kinks, values that are not finite and randomness. A central
-        difference then takes four evaluations a coordinate, a one-sided one six, and six once.
+        evaluations, and flags for kinks, values that are not finite, randomness and steps that are
+        far larger than x. A difference then takes two to three times as many evaluations.
     progress : bool, default False
         Show a progress bar over the coordinates.
     backend : str, Backend or subclass, optional
@@ -95,18 +96,22 @@ def numerical_gradient(
 
     Returns
     -------
-    array or DerivativeResult
-        Of the shape and dtype of `x`; float64 for integers.
+    array, tree or DerivativeResult
+        Of the form, shape and dtype of `x`; float64 for integers. NaN where `f` is finite on
+        neither side.
 
     Raises
     ------
     ValueError
-        If `f` returns anything but a scalar (batched: one value per point), if the step is too
+        If `f` returns anything but a number (batched: one value per point), if the step is too
         small to move x (the message names the smallest usable one), if x is not within its bounds,
         or if complex steps lose their imaginary part in `f`.
+    accelnn.errors.AmbiguousFunctionError
+        If `f` changes both with its argument and with `x`.
     accelnn.errors.ImpureFunctionError
-        If a copy is moved and `f` ignores its argument or is random, or if `f` writes to its
-        argument.
+        If `f` ignores its argument where only a copy can be moved (with `workers`,
+        ``batched=True``, a compiled `f`, ``method="complex"``, or where x is no writable float
+        array), or is random with `workers` or ``batched=True``.
     accelnn.errors.OutOfMemoryError
         If with ``batched=True`` there is no memory for even one coordinate.
 
@@ -126,134 +131,40 @@ def numerical_gradient(
     array([6., 8.])
     >>> accelnn.numerical_gradient(lambda x: np.sum(np.exp(x)), x, method="complex", step=1e-50)
     array([20.08553692, 54.59815003])
+    >>> accelnn.numerical_gradient(lambda p: p["a"] * p["b"], {"a": 2.0, "b": 5.0})
+    {'a': array(5.), 'b': array(2.)}
     >>> found = accelnn.numerical_gradient(
     ...     lambda x: abs(x[0]) + x[1] ** 3, np.array([0.0, 1.0]), full_output=True
     ... )
     >>> print(found)
-    2 coordinates, 16 evaluations, flags: 1 KINK
+    2 coordinates, 18 evaluations, flags: 1 KINK
     """
     with pose(
         f,
         x,
-        method=method,
-        bounds=bounds,
         backend=backend,
+        args=args,
+        kwargs=kwargs,
+        method=method,
+        step=step,
+        rel_step=rel_step,
+        bounds=bounds,
+        f0=f0,
+        in_place=in_place,
         workers=workers,
         batched=batched,
         chunk_size=chunk_size,
     ) as problem:
-        found = problem.solve("Numerical gradient", step, diagnose=full_output, progress=progress)
-        shape = problem.shape
-        gradient = problem.backend.xp.reshape(found.value, shape)
-        problem.start.require_response(gradient)
-        return problem.result(gradient, found) if full_output else gradient
-
-
-class Problem(NamedTuple):
-    """A function to differentiate at x, by which method, within which bounds.
-
-    Attributes
-    ----------
-    backend : Backend
-        Whose arrays.
-    method : str
-        One of `METHODS`.
-    shape : tuple of int
-        Of x.
-    x : array of shape (n,)
-        A flat, floating copy.
-    bounds : Bounds or None
-        Flat.
-    start : Start
-        f and f(x).
-    """
-
-    backend: Backend
-    method: str
-    shape: tuple[int, ...]
-    x: Array
-    bounds: Bounds | None
-    start: Start
-
-    def solve(
-        self, title: str, step: float | ArrayLike | None, *, diagnose: bool, progress: bool
-    ) -> Derivatives:
-        """Return the derivatives along all coordinates."""
-        step = flat_steps(self.backend, step, self.shape)
-        with progress_bar(title, self.x.shape[0], enabled=progress, unit="coordinates") as advance:
-            found = differentiate(
-                self.start,
-                self.x,
-                method=self.method,
-                step=step,
-                bounds=self.bounds,
-                diagnose=diagnose,
-                advance=advance,
-            )
-        if self.method == "complex":
-            n, values = self.x.shape[0], math.prod(tuple(found.value.shape)[1:])
-            slopes = Slopes.dense(on_host(self.backend, found.value).reshape(n, values))
-            require_complex_safe(self.start, self.x, slopes, self.bounds)
-        return found
-
-    def result(self, derivative: Array, found: Derivatives) -> DerivativeResult:
-        """Return a derivative with everything that is known of it."""
-        assert found.flags is not None  # noqa: S101 - it was asked for
-        backend, xp = self.backend, self.backend.xp
-        flags = found.flags | (Flag.OK if self.start.repeats() else Flag.RANDOM)
-        errors = backend.asarray(found.error, derivative.dtype)
-        return DerivativeResult(
-            derivative,
-            xp.reshape(errors, derivative.shape),
-            xp.reshape(xp.abs(found.step), self.shape),
-            self.start.evaluator.count,
-            flags.reshape(self.shape),
+        found = problem.solve(
+            problem.lines,
+            problem.h,
+            title="Numerical gradient",
+            diagnose=full_output,
+            progress=progress,
         )
-
-
-@contextmanager
-def pose(
-    f: Callable[[Array], Any],
-    x: ArrayLike,
-    *,
-    method: str,
-    bounds: Any,
-    backend: BackendLike | None,
-    scalar: bool = True,
-    **options: Any,
-) -> Iterator[Problem]:
-    """Check what the caller handed over, evaluate f at x, and let the backend compute meanwhile.
-
-    `options` are those of `make_evaluator`.
-    """
-    require_callable(f)
-    check_method(method)
-    backend = resolve(backend, x)
-    with backend.current():
-        given, x = x, as_array(backend, x)
-        check_finite(backend, x, "x")
-        floating = backend.xp.asarray(as_floating(backend, x), copy=True)
-        limits = read_bounds(backend, floating, bounds)
-        start = make_evaluator(
-            backend, f, given, x, is_complex=method == "complex", scalar=scalar, **options
+        problem.require_complex_safe(found.value)
+        gradient, error = (
+            None if a is None else problem.argument.of(problem.array(a[:, 0]))
+            for a in (found.value, found.error)
         )
-        shape, n = tuple(x.shape), math.prod(x.shape)
-        flat = backend.xp.reshape(floating, (n,))
-        if limits is not None:
-            limits = Bounds(*(backend.xp.reshape(end, (n,)) for end in limits))
-        yield Problem(backend, method, shape, flat, limits, start)
-
-
-def flat_steps(
-    backend: Backend, step: float | ArrayLike | None, shape: tuple[int, ...]
-) -> float | Array | None:
-    """Return one step as it is, and an array of steps without its shape, which must be x's."""
-    if step is None or isinstance(step, int | float | np.number):
-        return step
-    steps = as_array(backend, step, "step")
-    if not steps.shape:
-        return as_number(backend, steps)
-    if tuple(steps.shape) != shape:
-        msg = f"step has shape {tuple(steps.shape)}, but x has shape {shape}"
-        raise ValueError(msg)
-    return backend.xp.reshape(steps, (math.prod(shape),))
+        return problem.result(gradient, found, error, full_output=full_output)

@@ -1,103 +1,117 @@
-"""Whether a function depends on its argument alone.
+"""What a function reads: its argument, the array that the caller has, both or neither.
 
 A textbook closure such as ``lambda W: net.loss(x, t)`` ignores its argument and reads the array
 that the caller moved. Where a copy is moved instead, such a function would see no move at all, and
 its gradient would be answered with zeros.
 """
 
-import math
-from collections.abc import Callable
-from typing import Any
+from __future__ import annotations
+
+import dis
+import functools
+import inspect
+from collections.abc import Callable, Iterator
+from types import CodeType
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from accelnn._typing import Array
-from accelnn.backends import Backend, dtype_name, is_floating
-from accelnn.errors import ImpureFunctionError
+from accelnn.backends import Backend
+from accelnn.errors import AmbiguousFunctionError, ImpureFunctionError
+from accelnn.gradient._steps import Bounds
 
-__all__ = [
-    "can_be_moved",
-    "is_compiled",
-    "require_pure",
-    "require_pure_rows",
-    "require_response",
-    "require_untouched",
-]
+__all__ = ["Reads", "is_compiled", "points_beside", "refuse_random", "same", "what_is_read"]
 
-
-# Values that agree to this part may differ in the order of their sums.
-SAME_VALUE = 1e-4
 GOLDEN = (5.0**0.5 - 1.0) / 2.0
+# How far a probe goes, in units of max(1, abs(x)): at most, and where nothing is seen nearer.
+FAR = 0.02
+# And at least, in units of the last place of x.
+LEAST_ULPS, EPSILON = 8.0, 2.0**-52
 
 
-def can_be_moved(backend: Backend, x: object) -> bool:
-    """Return whether single coordinates of `x` can be set in place without losing digits."""
-    return _writable(backend, x) and is_floating(x.dtype) and not _overlaps(x)  # type: ignore[attr-defined]
+class Reads(NamedTuple):
+    """Whether f changes with its argument, and with the caller's x; None where x cannot change."""
+
+    argument: bool
+    x: bool | None
 
 
-def require_pure(
-    backend: Backend, f: Callable[[Array], Any], x: object, copy: Array, value: Any = None
-) -> bool:
-    """Refuse a function that reads the caller's array instead of its argument.
+def points_beside(
+    x: np.ndarray, h: np.ndarray, side: np.ndarray | int, bounds: Bounds | None
+) -> Iterator[np.ndarray]:
+    """Yield points where it shows what f reads: one within the steps, and two further away.
+
+    Every coordinate moves by its own amount, so that no combination of them stays the same. The
+    first of them is no further away than the differences themselves go.
+    """
+    # Multiples of the golden ratio: spread evenly, and no two the same.
+    spread = 0.5 + 0.5 * (np.arange(1, x.size + 1) * GOLDEN % 1.0)
+    size = np.abs(x)
+    far = FAR * np.maximum(size, 1.0)
+    near = np.maximum(np.minimum(h, far), LEAST_ULPS * EPSILON * size)
+    if bounds is None:
+        yield x + np.where(np.asarray(side) < 0, -near, near) * spread
+        yield from (x + far * spread, x - far * spread)
+        return
+    below, above = x - bounds.low, bounds.high - x
+    up = (side > 0) | ((side == 0) & (above >= below))
+    yield x + np.where(up, np.minimum(near, above), -np.minimum(near, below)) * spread
+    yield from (x + np.minimum(far, above) * spread, x - np.minimum(far, below) * spread)
+
+
+def same(backend: Backend, a: Any, b: Any) -> bool:
+    """Return whether two values of f are the same numbers, NaN included."""
+    first, second = (backend.to_numpy(v) if backend.owns(v) else np.asarray(v) for v in (a, b))
+    if first.shape != second.shape:
+        return False
+    if first.ndim == 0:
+        a, b = first.item(), second.item()
+        return bool(a == b or (a != a and b != b))  # noqa: PLR0124 - NaN
+    alike = first == second
+    if not alike.all():
+        alike |= (first != first) & (second != second)  # noqa: PLR0124 - NaN, of any kind of number
+    return bool(alike.all())
+
+
+def what_is_read(reads: Reads, f: Callable[..., Any], *, can_move: bool) -> bool:
+    """Return whether x itself must be moved, because f reads it and not its argument.
 
     Parameters
     ----------
-    backend : Backend
-        Where `x` is.
+    reads : Reads
+        What probes have shown.
     f : callable
-        Takes `copy` or an array like it; any values, scalar or array.
-    x : object
-        What the caller handed over; it is shifted, and restored bit for bit.
-    copy : array
-        An argument for `f` that holds the values of `x`.
-    value : array or number, optional
-        What `f` gave for it, if it was called already.
-
-    Returns
-    -------
-    bool
-        Whether purity is proven. False where `x` cannot be shifted: then the caller must refuse a
-        function that never responds.
+        Whose code is looked at where they have shown nothing.
+    can_move : bool
+        Whether moving x itself is possible here.
 
     Raises
     ------
+    accelnn.errors.AmbiguousFunctionError
+        If f reads both.
     accelnn.errors.ImpureFunctionError
-        If f is random, or changes when the caller's `x` does.
+        If f reads x where that cannot be moved, or if nobody can tell what it reads.
     """
-    if value is None:
-        original = backend.xp.asarray(copy, copy=True)
-        value = f(copy)
-        require_untouched(backend, copy, original)
-    before = _values(backend, value)
-    is_writable = _writable(backend, x)
-    if is_writable and _same(before, _values(backend, _while_shifted(backend, f, x, copy))):
-        # A random f would have changed as well.
-        return True
-    again = _values(backend, f(copy))
-    if not _same(before, again):
+    if reads.argument:
+        if reads.x:
+            msg = (
+                "f uses its argument, and it also changes with the array x that it was given: the "
+                "two derivatives differ. Pass in_place=True to move x itself, which gives the "
+                "total derivative, or in_place=False to move the argument alone, which gives the "
+                "partial one; or let f use its argument everywhere"
+            )
+            raise AmbiguousFunctionError(msg)
+        return False
+    if reads.x:
+        if can_move:
+            return True
         msg = (
-            f"f is not deterministic: two calls at the same x gave {_show(before)} and "
-            f"{_show(again)}. Fix its randomness, for instance with a seed inside f"
+            "f does not depend on its argument alone: it changed when x was shifted in place "
+            "while its argument was not. Write f so that it uses its argument, or pass a "
+            "writable float array in serial mode, which moves x itself"
         )
         raise ImpureFunctionError(msg)
-    if not is_writable:
-        return False
-    msg = (
-        "f does not depend on its argument alone: it changed when x was shifted in place "
-        "while its argument was not. Write f so that it uses its argument, or pass a "
-        "writable float array in serial mode, which moves x itself"
-    )
-    raise ImpureFunctionError(msg)
-
-
-def require_response(backend: Backend, f: Callable[[Array], Any], copy: Array) -> None:
-    """Refuse a function that gives the same value at `copy` and beside it.
-
-    Only for where `require_pure` proves nothing: a constant is refused too.
-    """
-    with np.errstate(all="ignore"):
-        moved = _values(backend, f(_shifted(backend, copy)))
-    if _same(moved, _values(backend, f(copy))):
+    if reads.x is None and _code_reads(f) is None:
         msg = (
             "f never responded to its argument. Either it is constant, or it ignores its argument "
             "and reads the array that it closes over; the two cannot be told apart where x cannot "
@@ -105,6 +119,20 @@ def require_response(backend: Backend, f: Callable[[Array], Any], copy: Array) -
             "argument, or pass x as a writable float array"
         )
         raise ImpureFunctionError(msg)
+    return False
+
+
+def refuse_random(before: Any, after: Any) -> None:
+    """Raise because two calls of f at one point differ."""
+    first, second = (np.asarray(v) for v in (before, after))
+    shown = [
+        repr(v.item()) if v.size == 1 else f"an array of shape {v.shape}" for v in (first, second)
+    ]
+    msg = (
+        f"f is not deterministic: two calls at the same x gave {shown[0]} and "
+        f"{shown[1]}. Fix its randomness, for instance with a seed inside f"
+    )
+    raise ImpureFunctionError(msg)
 
 
 def is_compiled(f: object) -> bool:
@@ -112,136 +140,37 @@ def is_compiled(f: object) -> bool:
     return hasattr(f, "py_func")
 
 
-def require_pure_rows(
-    backend: Backend, f: Callable[[Array], Any], x: object, row: Array, value: Array
-) -> bool:
-    """Do what `require_pure` does for a batched function, whose points must not meet either.
+def _code_reads(f: Any) -> bool | None:
+    """Return whether the code of `f` reads its first argument; False if it can read nothing.
 
-    Parameters
-    ----------
-    backend : Backend
-        Where the point is.
-    f : callable
-        Takes ``(k, *x.shape)``.
-    x : object
-        What the caller handed over.
-    row : array of shape (1, *x.shape)
-        A point.
-    value : array of shape (1, ...)
-        What `f` gave for it alone.
-
-    Returns
-    -------
-    bool
-        As `require_pure`.
-
-    Raises
-    ------
-    accelnn.errors.ImpureFunctionError
-        Where `require_pure` does, and if the value at one point depends on the others of its
-        batch.
+    None where the code is not there, or may read something else.
     """
-    # The point before and after another.
-    three = backend.xp.concat([row, _shifted(backend, row), row])
-    if _writable(backend, x):
-        # One call for all three faults; only if it finds one, others tell which.
-        shifted = three[1, ...] if x.dtype == three.dtype else None  # type: ignore[attr-defined]
-        together = _while_shifted(backend, f, x, three, shifted)
-        if _are_three(backend, together):
-            found, alone = _values(backend, together), _values(backend, value)
-            if _same(found[:1], alone) and _same(found[2:], alone):
-                return True
-    is_pure = require_pure(backend, f, x, row, value)
-    together = f(three)
-    if not _are_three(backend, together):
-        # Which the usual check has words for.
-        return is_pure
-    found, alone = (np.asarray(backend.to_numpy(a), dtype=complex) for a in (together, value))
-    with np.errstate(all="ignore"):
-        # A batch may be summed in another order than one row.
-        apart = np.abs(found[::2] - alone) > SAME_VALUE * np.abs(alone)
-    if apart.any():
-        msg = (
-            "f gives a point another value when other points are in its batch: with batched=True, "
-            "each value must depend on its own row alone, not on their number, mean or spread"
-        )
-        raise ImpureFunctionError(msg)
-    return is_pure
-
-
-def require_untouched(backend: Backend, x: Array, original: Array) -> None:
-    """Refuse a function that has written to its argument."""
-    if not bool(backend.to_numpy(backend.xp.all(x == original))):
-        msg = "f changes its argument in place; let it work on a copy"
-        raise ImpureFunctionError(msg)
-
-
-def _writable(backend: Backend, x: object) -> bool:
-    if not backend.owns(x):
-        return False
-    flags = getattr(x, "flags", None)
-    return bool(getattr(flags, "writeable", True))
-
-
-def _overlaps(x: Any) -> bool:
-    """Return whether elements may lie at the same place, as those of sliding windows do."""
-    if not hasattr(x, "strides") or 0 in x.shape:
-        return False
-    reach = 0
-    for stride, n in sorted((abs(s), n) for s, n in zip(x.strides, x.shape, strict=True) if n > 1):
-        # No step of one axis ends within what all finer ones cover.
-        if stride < reach + x.itemsize:
+    position = 0
+    while True:
+        if isinstance(f, functools.partial):
+            position, f = position + len(f.args), f.func
+        elif hasattr(f, "__func__"):
+            position, f = position + 1, f.__func__
+        elif hasattr(f, "__code__") or is_compiled(f) or not hasattr(type(f).__call__, "__code__"):
+            break
+        else:
+            position, f = position + 1, type(f).__call__
+    code = None if is_compiled(f) else getattr(f, "__code__", None)
+    if code is None:
+        return None
+    name = _argument_name(code, position)
+    steps = list(dis.get_instructions(code))
+    for s in steps:
+        # One instruction may load two names.
+        names = s.argval if isinstance(s.argval, tuple) else (s.argval,)
+        if "LOAD" in s.opname and name in names:
             return True
-        reach += (n - 1) * stride
-    return False
+    elsewhere = ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_DEREF", "LOAD_CLASSDEREF", "CALL")
+    return None if any(s.opname.startswith(elsewhere) for s in steps) else False
 
 
-def _while_shifted(
-    backend: Backend,
-    f: Callable[[Array], Any],
-    x: Any,
-    argument: Array,
-    shifted: Array | None = None,
-) -> Any:
-    saved = backend.xp.asarray(x, copy=True)
-    try:
-        x[...] = _shifted(backend, saved) if shifted is None else shifted
-        return f(argument)
-    finally:
-        x[...] = saved
-
-
-def _are_three(backend: Backend, result: Any) -> bool:
-    """Return whether a batched function gave one value for each of three points."""
-    return backend.owns(result) and tuple(result.shape)[:1] == (3,)
-
-
-def _shifted(backend: Backend, x: Array) -> Array:
-    """Move every coordinate by its own amount, so that no combination of them stays the same."""
-    xp = backend.xp
-    # Multiples of the golden ratio: spread evenly, and no two the same.
-    spread = 1.0 + np.arange(1, math.prod(x.shape) + 1) * GOLDEN % 1.0
-    amount = backend.asarray(spread.reshape(tuple(x.shape)))
-    name = dtype_name(x.dtype)
-    if name == "bool":
-        return ~x
-    if "int" in name:
-        return x + xp.astype(xp.round(10.0 * amount), x.dtype)
-    amount = xp.astype(amount, x.dtype)
-    size = xp.abs(x)
-    return x + 0.01 * amount * xp.maximum(size, xp.ones_like(size))
-
-
-def _values(backend: Backend, result: Any) -> np.ndarray:
-    return np.array(backend.to_numpy(result) if backend.owns(result) else result)
-
-
-def _same(a: np.ndarray, b: np.ndarray) -> bool:
-    if a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes():
-        # Nearly always, and many times faster to say than what follows.
-        return True
-    return np.array_equal(a, b, equal_nan=True)
-
-
-def _show(value: np.ndarray) -> str:
-    return repr(value.item()) if value.size == 1 else f"an array of shape {value.shape}"
+def _argument_name(code: CodeType, position: int) -> str:
+    if position < code.co_argcount:
+        return code.co_varnames[position]
+    takes_any = code.co_flags & inspect.CO_VARARGS
+    return code.co_varnames[code.co_argcount + code.co_kwonlyargcount] if takes_any else ""

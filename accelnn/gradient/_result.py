@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-
-from accelnn._typing import Array
 
 __all__ = ["DerivativeResult", "Flag"]
 
@@ -23,7 +22,13 @@ class Flag(enum.IntFlag):
     RANDOM = 4
     """Two calls of f at the same x gave different values."""
     ONE_SIDED = 8
-    """Bounds left no room on one side."""
+    """Bounds left no room on one side, or f is not finite there."""
+    FIXED = 16
+    """The bounds are equal: the coordinate cannot move, and its derivative is 0."""
+    LARGE_STEP = 32
+    """Steps are far larger than x in every coordinate; see ``rel_step``."""
+    UNSETTLED = 64
+    """Differences at two scales disagree by more than their errors allow: the finer one stands."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +38,7 @@ class DerivativeResult:
     Attributes
     ----------
     gradient : array
-        The derivatives. Of `accelnn.numerical_jacobian` and `accelnn.numerical_hessian`, theirs.
+        The derivatives; of every door its own.
     error : array
         An estimate of the absolute error of each: truncation and rounding.
     step : array of x's shape
@@ -42,13 +47,16 @@ class DerivativeResult:
         How often f was evaluated, one point each, in all.
     flags : numpy.ndarray of int, of x's shape
         For each coordinate, `accelnn.gradient.Flag` values added together; 0 where all is well.
+    how : str
+        Where f was evaluated: one call after the other, in so many processes or threads, ...
     """
 
-    gradient: Array
-    error: Array
-    step: Array
+    gradient: Any
+    error: Any
+    step: Any
     nfev: int
     flags: np.ndarray
+    how: str = ""
 
     def __str__(self) -> str:
         counts = {

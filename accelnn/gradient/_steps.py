@@ -1,152 +1,202 @@
-"""How far to move: the choice of finite-difference steps."""
+"""How far to move: steps, and the bounds that they keep to. All of it is on the host, and flat."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from accelnn._typing import Array, ArrayLike
-from accelnn.backends import DIFFERENCES, Backend, dtype_name
+from accelnn.backends import Backend
+from accelnn.gradient._methods import Method
 
 __all__ = [
-    "METHODS",
-    "Stencil",
-    "check_method",
+    "FIRST_STEP",
+    "Bounds",
     "check_moves",
-    "machine_epsilon",
+    "imaginary_step",
+    "read_bounds",
     "require_usable_step",
-    "stencil",
+    "second_beginning",
+    "sides",
+    "size_of",
+    "sizes_beside",
     "step_sizes",
+    "symmetric_points",
 ]
 
-METHODS = (*DIFFERENCES, "complex", "richardson")
-
-# The power of machine epsilon that balances truncation and rounding, of first derivatives.
-BALANCE = {"central": 1 / 3, "forward": 1 / 2, "backward": 1 / 2}
-# An imaginary step loses nothing to rounding, so that its square only has to vanish.
-IMAGINARY_STEP = {"float64": 1e-30, "float32": 1e-15, "float16": 1e-3}
+# An imaginary step loses nothing to rounding: its square only has to vanish, and its product with
+# a derivative has not to.
+IMAGINARY_STEP = 1e-50
 # Where an extrapolation begins, in units of max(1, abs(x)).
 FIRST_STEP = 0.5
+# Where x is no more than this part of the first step, it is in small units.
+SMALL_PART = 0.02
+PAIR = 2
 
 
-class Stencil(NamedTuple):
-    """The points of a difference quotient, coordinate by coordinate.
+class Bounds(NamedTuple):
+    """Between which values each coordinate may move, both ends included; infinite where any."""
 
-    Attributes
-    ----------
-    upper, lower : array
-        The moved coordinates; one of them is x itself in a one-sided difference.
-    width : array
-        ``upper - lower``, the distance that was really taken.
-    """
-
-    upper: Array
-    lower: Array
-    width: Array
+    low: np.ndarray
+    high: np.ndarray
 
 
-def check_method(method: str, known: Sequence[str] = METHODS) -> None:
-    """Raise ValueError unless `method` is a known difference."""
-    if method not in known:
-        msg = f"unknown method {method!r}; known methods are {', '.join(map(repr, known))}"
-        raise ValueError(msg)
+def size_of(x: np.ndarray) -> np.ndarray:
+    """Return max(1, abs(x)), the scale of which steps are a part unless the caller says another."""
+    size: np.ndarray = np.maximum(np.abs(x), 1.0)
+    return size
 
 
-def machine_epsilon(backend: Backend, *dtypes: Any) -> float:
-    """Return the machine epsilon of the least precise of the dtypes; integers count as exact."""
-    xp = backend.xp
-    names = [dtype_name(dtype) for dtype in dtypes]
-    floats = [getattr(xp, name) for name in names if name.startswith("float")]
-    return max((float(xp.finfo(dtype).eps) for dtype in floats), default=2.0**-52)
+def sizes_beside(x: np.ndarray) -> np.ndarray:
+    """Return the size of each coordinate, which at 0 is that of the largest other, or else 1."""
+    largest = np.abs(x).max(initial=0.0)
+    return np.where(x == 0.0, largest if largest > 0.0 else 1.0, np.abs(x))
 
 
 def step_sizes(
-    backend: Backend,
-    x: Array,
+    x: np.ndarray,
+    method: Method,
+    order: int,
     *,
-    method: str,
-    step: float | ArrayLike | None,
     epsilon: float,
-    balance: float | None = None,
-) -> Array:
-    """Return a positive step for each coordinate of floating `x`.
+    step: ArrayLike | None = None,
+    rel_step: ArrayLike | None = None,
+    dtype: np.dtype[Any] | None = None,
+) -> np.ndarray:
+    """Return a positive step for each coordinate of `x`, in x's wide dtype.
 
     Parameters
     ----------
-    backend : Backend
-        Where `x` is.
-    x : array
-        Floating numbers.
-    method : str
-        One of `METHODS`.
-    step : float, array_like or None
-        Absolute steps: one for all coordinates, or one for each. None chooses
-        ``epsilon**balance`` times max(1, abs(x)); for a complex step a constant whose square
-        vanishes, for an extrapolation one half.
+    x : numpy.ndarray of shape (n,)
+        The point.
+    method, order : Method, int
+        Which derivative.
     epsilon : float
-        Machine epsilon of the less precise of `x` and of the function's values.
-    balance : float, optional
-        By default a third (central) or a half (one-sided), which balance truncation and rounding.
+        Machine epsilon of the least precise number in the difference.
+    step, rel_step : array_like, optional
+        What the caller gave: a number, or as many as there are coordinates.
+    dtype : numpy.dtype, optional
+        That of x as the caller has it, in which steps must be finite; by default x's.
 
     Raises
     ------
     ValueError
         If a step is not positive and finite, or if there is not one for each coordinate.
     """
-    xp = backend.xp
-    if step is None:
-        if method == "complex":
-            return IMAGINARY_STEP[dtype_name(x.dtype)] * xp.ones_like(x)
-        relative = FIRST_STEP
-        if method in DIFFERENCES:
-            relative = epsilon ** (BALANCE[method] if balance is None else balance)
-        size = xp.abs(x)
-        return relative * xp.where(size > 1.0, size, xp.ones_like(size))
-    if isinstance(step, bool):
-        msg = f"step must be a number, or one for each coordinate, got {step!r}"
+    if step is not None and rel_step is not None:
+        msg = f"give step or rel_step, not both: got step={step!r} and rel_step={rel_step!r}"
+        raise ValueError(msg)
+    if method.is_imaginary and order == 1:
+        default = imaginary_step(x)
+    elif method.is_extrapolated:
+        default = FIRST_STEP * size_of(x)
+    else:
+        default = epsilon ** method.balance(order) * size_of(x)
+    if step is None and rel_step is None:
+        return default
+    given, name = (step, "step") if rel_step is None else (rel_step, "rel_step")
+    sizes = _numbers(given, name, x, dtype or x.dtype)
+    if rel_step is None:
+        return sizes
+    return np.where(x == 0.0, default, sizes * np.abs(x))
+
+
+def imaginary_step(x: np.ndarray) -> np.ndarray:
+    """Return imaginary steps by default."""
+    return IMAGINARY_STEP * size_of(x)
+
+
+def _numbers(given: Any, name: str, x: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
+    if isinstance(given, bool):
+        msg = f"{name} must be a number, or one for each coordinate, got {given!r}"
         raise TypeError(msg)
-    if isinstance(step, int | float | np.number):
-        if not 0.0 < float(step) < float(xp.finfo(x.dtype).max) / 4.0:
-            msg = f"step must be positive and finite in {dtype_name(x.dtype)}, got {step!r}"
-            raise ValueError(msg)
-        if method == "complex" and not bool(
-            backend.to_numpy(xp.all(float(step) * xp.ones_like(x) > 0))
-        ):
-            msg = f"step {step!r} is zero in {dtype_name(x.dtype)}"
-            raise ValueError(msg)
-        return float(step) * xp.ones_like(x)
-    sizes = step if backend.owns(step) else backend.asarray(np.asarray(step))
-    if tuple(sizes.shape) != tuple(x.shape):
-        msg = f"step has shape {tuple(sizes.shape)}, but x has shape {tuple(x.shape)}"
+    sizes = np.asarray(given)
+    if sizes.ndim and sizes.size != x.size:
+        msg = f"{name} has shape {sizes.shape}, but x has {x.size} coordinates"
         raise ValueError(msg)
-    sizes = xp.astype(sizes, x.dtype)
-    if not bool(backend.to_numpy(xp.all((sizes > 0) & xp.isfinite(sizes)))):
-        msg = f"all steps must be positive and finite in {dtype_name(x.dtype)}, got {step!r}"
+    if sizes.dtype.kind not in "iuf":
+        msg = f"{name} must be a number, or one for each coordinate, got {given!r}"
+        raise TypeError(msg)
+    sizes = sizes.astype(x.dtype).reshape(-1)
+    # Several steps are taken at once, in both directions.
+    if not ((sizes > 0.0) & (sizes < np.finfo(dtype).max / 16.0)).all():
+        one = name if sizes.size == 1 else f"all {name}s"
+        where = f" in {dtype}" if ((sizes > 0.0) & np.isfinite(sizes)).all() else ""
+        msg = f"{one} must be positive and finite{where}, got {_short(given)}"
         raise ValueError(msg)
-    return sizes
+    return np.broadcast_to(sizes, x.shape)
 
 
-def stencil(
-    backend: Backend, x: Array, h: Array, method: str, step: float | ArrayLike | None = None
-) -> Stencil:
-    """Return the points around floating `x` at steps `h`, for which the caller gave `step`.
+def second_beginning(
+    x: np.ndarray, first: np.ndarray, last: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return which extrapolations begin again where x is small, and at which steps.
 
-    Raises
-    ------
-    ValueError
-        If a step is too small to move its coordinate.
+    What f does at the size of x cannot be seen from steps near 1, unless those that followed, to
+    the last, came as near.
     """
-    upper = x if method == "backward" else x + h
-    lower = x if method == "forward" else x - h
-    check_moves(backend, x, upper, lower, h if step is None else step)
-    return Stencil(upper, lower, upper - lower)
+    size = sizes_beside(x)
+    # What is 0 tells of no size, unless all others are small.
+    is_small = np.where(x == 0.0, (size <= SMALL_PART * first).all(), size <= SMALL_PART * first)
+    return is_small & (last >= size) & x.any(), FIRST_STEP * size
 
 
-def require_usable_step(backend: Backend, x: Array, method: str, step: object) -> None:
+def sides(
+    x: np.ndarray, bounds: Bounds | None, h: np.ndarray, method: Method, order: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return on which side of x the points of each coordinate lie, and steps that fit there.
+
+    The side is 0 for both; a coordinate without any room, whose ends are equal, has step 0.
+    """
+    side = np.full(len(x), method.side)
+    if bounds is None:
+        return side, h
+    below, above = x - bounds.low, bounds.high - x
+    reach = np.abs(method.points(order)).max(initial=0.0)
+    wider = np.where(above >= below, 1, -1)
+    if method.side == 0:
+        side = np.where(np.minimum(below, above) < reach * h, wider, 0)
+    else:
+        side = np.where(np.where(side > 0, above, below) < reach * h, wider, side)
+    # The difference that takes the place of one on both sides has more points on one.
+    turned = np.abs(method.turned(1).points(order)).max(initial=1.0)
+    room = np.where(side > 0, above, below) / turned
+    return side, np.where(side == 0, h, np.minimum(h, room))
+
+
+def symmetric_points(
+    x: np.ndarray, move: np.ndarray, rounded: Callable[[np.ndarray], np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return x + move and x - move, rounded so that x is their middle.
+
+    Otherwise their difference would be the derivative somewhere beside x.
+    """
+    move = rounded(x + move) - x
+    move = x - rounded(x - move)
+    return rounded(x + move), rounded(x - move)
+
+
+def check_moves(x: np.ndarray, taken: np.ndarray, h: np.ndarray, dtype: np.dtype[Any]) -> None:
+    """Refuse a step that leaves a coordinate where it is: its difference would be zero."""
+    stuck = (taken == 0.0).any(axis=1)
+    if not stuck.any():
+        return
+    place = int(np.argmax(np.where(stuck, np.abs(x), -1.0)))
+    at, step = float(abs(x[place])), float(h[place])
+    # Half a unit in the last place would round to even; a whole one always moves.
+    smallest = float(np.spacing(np.abs(x).max().astype(dtype)))
+    msg = (
+        f"step {step!r} is too small: {at!r} + step == {at!r} in {dtype}, so "
+        f"the difference would be zero. The smallest usable step here is {smallest:.3g}; one near "
+        f"{np.finfo(dtype).eps ** (1 / 3):.0e} balances truncation and rounding."
+    )
+    raise ValueError(msg)
+
+
+def require_usable_step(backend: Backend, x: Array, method: Method, step: object) -> None:
     """Raise unless `step` is a number that moves every coordinate of float64 `x`."""
-    check_method(method, tuple(DIFFERENCES))
     if isinstance(step, bool) or not isinstance(step, int | float | np.number):
         msg = f"step must be a number, got {step!r}"
         raise TypeError(msg)
@@ -155,31 +205,113 @@ def require_usable_step(backend: Backend, x: Array, method: str, step: object) -
     if np.spacing(largest) < step < 1.0:
         # What moves the largest number, whose neighbours lie farthest apart, moves them all.
         return
-    h = step_sizes(backend, x, method=method, step=float(step), epsilon=2.0**-52)
-    stencil(backend, x, h, method, step)
+    host = np.asarray(backend.to_numpy(x), np.float64).reshape(-1)
+    h = step_sizes(host, method, 1, epsilon=2.0**-52, step=float(step))
+    taken = host[:, None] + h[:, None] * method.points(1) - host[:, None]
+    check_moves(host, taken, h, host.dtype)
 
 
-def check_moves(
-    backend: Backend, x: Array, upper: Array, lower: Array, step: float | ArrayLike
-) -> None:
-    """Refuse a step that leaves a coordinate where it is: its difference would be zero."""
-    stuck = upper == lower
-    if upper is not x and lower is not x:
-        stuck = (upper == x) | (lower == x)
-    if not bool(backend.to_numpy(backend.xp.any(stuck))):
-        return
-    values = backend.to_numpy(x)
-    sizes = np.where(backend.to_numpy(stuck), np.abs(values), -1.0)
-    place = np.unravel_index(int(np.argmax(sizes)), sizes.shape)
-    at = float(abs(values[place]))
-    taken = step
-    if not isinstance(step, int | float | np.number):
-        taken = float((backend.to_numpy(step) if backend.owns(step) else np.asarray(step))[place])
-    # Half a unit in the last place would round to even; a whole one always moves.
-    smallest = float(np.spacing(np.abs(values).max()))
-    msg = (
-        f"step {taken!r} is too small: {at!r} + step == {at!r} in {values.dtype}, so "
-        f"the difference would be zero. The smallest usable step here is {smallest:.3g}; one near "
-        f"{np.finfo(values.dtype).eps ** (1 / 3):.0e} balances truncation and rounding."
+def read_bounds(bounds: Any, x: np.ndarray, shape: tuple[int, ...]) -> Bounds | None:
+    """Return what a caller gave as bounds of flat `x`.
+
+    Parameters
+    ----------
+    bounds : tuple, list, scipy.optimize.Bounds or None
+        ``(low, high)``, each a number, numbers like x or None; or a pair for each coordinate; or
+        what has `lb` and `ub`.
+    x : numpy.ndarray of shape (n,)
+        The point.
+    shape : tuple of int
+        As the caller has it.
+
+    Raises
+    ------
+    ValueError
+        If they can be read in two ways or in none, or if x is not within them.
+    """
+    if bounds is None:
+        return None
+    low, high = _ends(bounds, x.size, shape)
+    if ((low == -np.inf) & (high == np.inf)).all():
+        return None
+    outside = ~((low <= x) & (x <= high))
+    if outside.any():
+        i = int(np.argmax(outside))
+        index = [int(k) for k in np.unravel_index(i, shape)] if shape else []
+        place = f"x[{', '.join(map(str, index))}]" if index else "x"
+        value, a, b = float(x[i]), float(low[i]), float(high[i])
+        msg = f"{place} is {value!r}, and its bounds {a!r} and {b!r} do not hold it"
+        raise ValueError(msg)
+    return Bounds(low.astype(x.dtype), high.astype(x.dtype))
+
+
+def _ends(bounds: Any, n: int, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    if hasattr(bounds, "lb") and hasattr(bounds, "ub"):
+        bounds = (bounds.lb, bounds.ub)
+    readings = [reading for reading in (_low_high(bounds, n, shape), _pairs(bounds, n)) if reading]
+    if not readings:
+        msg = (
+            f"bounds must be (low, high), each a number, None or like x of shape {shape}, or a "
+            f"list of {n} pairs, or a scipy.optimize.Bounds, got {_short(bounds)}"
+        )
+        raise ValueError(msg)
+    if len(readings) == PAIR and not np.array_equal(readings[0], readings[1]):
+        (a, b), (c, d) = ((low.tolist(), high.tolist()) for low, high in readings)
+        msg = (
+            f"bounds {_short(bounds)} can be read as (low, high) = ({a}, {b}) or as pairs, which "
+            f"is low = {c} and high = {d}: pass scipy.optimize.Bounds(low, high), or "
+            f"(numpy.array(low), numpy.array(high)), to say which"
+        )
+        raise ValueError(msg)
+    return readings[0]
+
+
+def _low_high(bounds: Any, n: int, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray] | None:
+    """Return the two ends, if that is what `bounds` are."""
+    if not isinstance(bounds, tuple | list) or len(bounds) != PAIR:
+        return None
+    low, high = (
+        _end(end, n, shape, default) for end, default in zip(bounds, (-np.inf, np.inf), strict=True)
     )
-    raise ValueError(msg)
+    return None if low is None or high is None else (low, high)
+
+
+def _end(end: Any, n: int, shape: tuple[int, ...], default: float) -> np.ndarray | None:
+    if end is None:
+        end = default
+    array = _floats(end, default)
+    if array is None or array.shape not in ((), (1,), (n,), shape):
+        return None
+    return np.broadcast_to(array.reshape(-1), (n,))
+
+
+def _pairs(bounds: Any, n: int) -> tuple[np.ndarray, np.ndarray] | None:
+    """Return the ends of one pair for each coordinate, if that is what `bounds` are."""
+    if isinstance(bounds, np.ndarray):
+        bounds = bounds.tolist()
+    if not isinstance(bounds, tuple | list) or len(bounds) != n:
+        return None
+    # Two arrays are two ends, whatever their length.
+    if not all(isinstance(pair, tuple | list) and len(pair) == PAIR for pair in bounds):
+        return None
+    low, high = (
+        _floats([pair[k] for pair in bounds], default)
+        for k, default in enumerate((-np.inf, np.inf))
+    )
+    if low is None or high is None or low.ndim != 1 or high.ndim != 1:
+        return None
+    return low, high
+
+
+def _floats(numbers: Any, default: float) -> np.ndarray | None:
+    if isinstance(numbers, tuple | list):
+        numbers = [default if number is None else number for number in numbers]
+    try:
+        return np.asarray(numbers, np.float64)
+    except (TypeError, ValueError):
+        return None
+
+
+def _short(value: object, most: int = 80) -> str:
+    text = repr(value)
+    return text if len(text) <= most else f"{text[:most]}..."

@@ -17,6 +17,7 @@ from accelnn._validation import (
     flatten_hint,
 )
 from accelnn.backends import (
+    DIFFERENCES,
     Backend,
     BackendLike,
     Dataset,
@@ -26,6 +27,7 @@ from accelnn.backends import (
     pass_bytes,
 )
 from accelnn.gradient import GradientReport, check_gradient, numerical_gradient
+from accelnn.gradient._methods import find_method
 from accelnn.gradient._steps import require_usable_step
 from accelnn.losses import LOSSES
 from accelnn.nets._parameters import Parameters
@@ -264,7 +266,7 @@ class Net:
         backend, xp = self.backend, self.backend.xp
         flat = xp.astype(self.flat, backend.dtype("float64"), copy=False)
         rows, t = self._batch(x, t, dtype="float64")
-        require_usable_step(backend, flat, method, step)
+        require_usable_step(backend, flat, find_method(method, DIFFERENCES), step)
         engine = backend.engine(self.spec, "float64")
         if structured:
             return engine.numerical_gradient(flat, rows, t, method=method, step=step)

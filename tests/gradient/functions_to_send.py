@@ -51,9 +51,25 @@ def end_the_process(x):
     return np.sum(x)
 
 
+def end_the_process_once(x, mark):
+    """Leave a mark, which tells those that come after."""
+    if multiprocessing.parent_process() is not None and x[4] > 0.5:
+        try:
+            os.close(os.open(mark, os.O_CREAT | os.O_EXCL))
+        except FileExistsError:
+            pass
+        else:
+            os._exit(3)
+    return np.sum(x**2)
+
+
 def zero_at_one(x):
     return SCALE * np.sum((x - 1.0) * np.arange(1.0, x.size + 1.0))
 
 
 def squares(x):
     return np.stack([x[0] * x[1], x[1] ** 2, x[2] * x[0]])
+
+
+def powers(x, weight, power=2):
+    return weight * np.sum(x**power, axis=-1)

@@ -44,7 +44,7 @@ def test_the_wrong_array_is_named(mode):
     assert (report.name, report.index) == ("b", (1, 0))
     assert report.numerical == pytest.approx(27.0)
     # As data, and nothing in it that JSON does not know.
-    assert json.loads(json.dumps(dataclasses.asdict(report)))["name"] == "b"
+    assert json.loads(json.dumps(dataclasses.asdict(report)))["worst"]["name"] == "b"
 
 
 @pytest.mark.parametrize(

@@ -141,7 +141,6 @@ OVERFLOWING = {
     "quartic": (lambda x: np.sum(x**4), 10.0),
     "log of a negative": (lambda x: np.sum(x - np.log(x)), 30.0),
     "nan at once": (lambda x: np.sum(np.where(x == 2.0, 4.0, np.nan)), 0.1),
-    "infinite at once": (lambda x: np.sum(np.where(x <= 2.0, x, np.inf)), 0.1),
 }
 
 
@@ -273,23 +272,37 @@ FROZEN.flags.writeable = False
 def test_a_closure_that_ignores_its_argument_is_refused(start, batched):
     """It would never see the iterates, which are copies."""
     before = start.copy()
-    with pytest.raises(ImpureFunctionError, match=r"on its argument alone|never responded"):
-        accelnn.gradient_descent(
-            lambda p: np.full(len(p), _squares(start)) if batched else _squares(start),
-            start,
-            batched=batched,
+    if batched and not start.flags.writeable:
+        pytest.skip(
+            "it reads how many points there are, and nobody can tell that from reading them"
         )
+    f = {
+        False: lambda _: _squares(start),
+        True: lambda p: np.full(len(p), _squares(start)),
+    }[batched]
+    with pytest.raises(ImpureFunctionError, match=r"on its argument alone|never responded"):
+        accelnn.gradient_descent(f, start, batched=batched)
     np.testing.assert_array_equal(start, before)
 
 
-def test_a_function_that_writes_to_its_argument_is_refused():
+def test_a_function_may_write_to_its_argument():
     def f(x):
-        x += 1.0
-        return np.sum(x)
+        x -= 3.0
+        return np.sum(x**2)
 
     for start in (np.ones(2), [1.0, 1.0]):
-        with pytest.raises(ImpureFunctionError, match="f changes its argument in place"):
-            accelnn.gradient_descent(f, start)
+        x = accelnn.gradient_descent(f, start, lr=0.1, step_num=100)
+        np.testing.assert_allclose(x, [3.0, 3.0], rtol=1e-8)
+        np.testing.assert_array_equal(start, [1.0, 1.0])
+
+
+def test_an_edge_beyond_which_f_is_infinite_is_left_on_the_side_that_is_there():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        x = accelnn.gradient_descent(
+            lambda x: np.sum(np.where(x <= 2.0, x, np.inf)), [2.0], lr=0.1, step_num=5
+        )
+    np.testing.assert_allclose(x, [1.5], rtol=1e-9)
 
 
 def test_a_step_too_small_is_noticed_from_the_origin_too():

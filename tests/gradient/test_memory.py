@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import accelnn
-from accelnn.errors import ImpureFunctionError, OutOfMemoryError
+from accelnn.errors import OutOfMemoryError
 
 N = 40
 X = np.linspace(-1.0, 2.0, N)
@@ -92,17 +92,18 @@ def test_nothing_of_a_chunk_that_did_not_fit_is_held():
     assert len(held) == 6
 
 
-def test_a_function_that_wrote_to_points_before_is_refused():
+def test_a_function_may_have_written_to_points_before_it_ran_out_of_memory():
     def f(points):
         value = np.sum(points**3, axis=1)
         if len(points) == 20:
-            if points[0, 0] == X[0]:
-                raise MemoryError
+            is_first = points[0, 1] == X[1] and points[0, 0] < X[0] + 1.0
             points[:] = 0.0
+            if is_first:
+                raise MemoryError
         return value
 
-    with pytest.raises(ImpureFunctionError, match="changes its argument in place"):
-        accelnn.numerical_gradient(f, X, batched=True, chunk_size=10)
+    found = accelnn.numerical_gradient(f, X, batched=True, chunk_size=10)
+    np.testing.assert_allclose(found, 3.0 * X**2, atol=1e-8)
 
 
 def test_the_error_says_what_is_needed_and_what_to_do():
@@ -119,7 +120,7 @@ def test_the_error_says_what_is_needed_and_what_to_do():
 def test_the_points_of_one_coordinate_are_the_least():
     message = "f is given 4 points at least, which take 64 bytes"
     with pytest.raises(OutOfMemoryError, match=message):
-        accelnn.numerical_hessian(Limited(most=3), X[:2], batched=True, method="richardson")
+        accelnn.numerical_hessian(Limited(most=3), X[:2], batched=True, method="central4")
 
 
 def test_progress_counts_every_coordinate_once(monkeypatch):

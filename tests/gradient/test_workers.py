@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 from functions_to_send import (
     end_the_process,
+    end_the_process_once,
     fail_above_two,
     fail_awkwardly,
     process_number,
@@ -62,10 +64,10 @@ def test_a_slow_function_is_cut_into_more_tasks(monkeypatch, pause, tasks):
 
     def recorded(_count, _f):
         def mapper(function, tasks):
-            counts.append(len(tasks))
+            counts.append(len([task for task in tasks if task[0] >= 0]))
             return map(function, tasks)
 
-        return mapper
+        return mapper, "recorded"
 
     def f(x):
         time.sleep(pause)
@@ -73,7 +75,51 @@ def test_a_slow_function_is_cut_into_more_tasks(monkeypatch, pause, tasks):
 
     monkeypatch.setattr(_pool, "worker_map", recorded)
     accelnn.numerical_gradient(f, np.ones(16), method="forward", workers=2)
-    assert counts == [tasks]
+    # First f(x) and f beside it.
+    assert counts == [2, tasks]
+
+
+class Depth:
+    """Counts how many evaluations came one after the other."""
+
+    def __init__(self, pause):
+        self.pause, self.ended, self.deepest, self.calls = pause, 0, 0, 0
+        self.lock = threading.Lock()
+
+    def __call__(self, x):
+        with self.lock:
+            depth = self.ended + 1
+            self.calls += 1
+        time.sleep(self.pause)
+        with self.lock:
+            self.ended = max(self.ended, depth)
+            self.deepest = max(self.deepest, depth)
+        return np.sum(x**2)
+
+
+@pytest.mark.parametrize(("method", "coordinates"), [("central", 16), ("forward", 32)])
+@pytest.mark.parametrize("kind", ["array", "list"])
+def test_with_enough_workers_the_wall_time_is_two_evaluations(method, coordinates, kind):
+    x = np.linspace(1.0, 2.0, coordinates)
+    f = Depth(0.4)
+    with ThreadPoolExecutor(32) as threads:
+        found = accelnn.numerical_gradient(
+            f, x if kind == "array" else x.tolist(), method=method, workers=threads
+        )
+    np.testing.assert_allclose(found, 2.0 * x, rtol=1e-6)
+    assert f.deepest == 2
+    # f(x), what it reads, and the differences.
+    assert 32 + 1 <= f.calls <= 32 + 4
+
+
+def test_with_enough_workers_a_check_is_as_deep_as_its_comparisons():
+    x = np.linspace(1.0, 2.0, 6)
+    f = Depth(0.2)
+    with ThreadPoolExecutor(16) as threads:
+        report = accelnn.check_gradient(f, lambda x: 2 * x, x, mode="sampled", workers=threads)
+    assert report.passed
+    # And f(x) once more, which tells whether f is random.
+    assert f.deepest <= 3
 
 
 def test_joblib():
@@ -115,7 +161,7 @@ def test_what_is_no_map_says_so(spawn):
 
 def test_workers_are_other_processes_and_stay():
     first, second = (
-        set(_pool.worker_map(2, rosenbrock)(process_number, range(20))) for _ in range(2)
+        set(_pool.worker_map(2, rosenbrock)[0](process_number, range(20))) for _ in range(2)
     )
     assert os.getpid() not in first | second
     assert 1 <= len(first | second) <= 2
@@ -129,12 +175,18 @@ def test_results_may_come_in_any_order():
     np.testing.assert_array_equal(divided, accelnn.numerical_gradient(rosenbrock, X.copy()))
 
 
-def test_a_map_that_loses_results_is_refused():
-    def lossy(function, tasks):
-        return [function(task) for task in list(tasks)[1:]]
+@pytest.mark.parametrize("call", [0, 1])
+@pytest.mark.parametrize("lost", [0, 1])
+def test_a_map_that_loses_results_is_refused(call, lost):
+    calls = []
 
-    with pytest.raises(ValueError, match="workers must be a function like map: of 12 tasks"):
-        accelnn.numerical_gradient(rosenbrock, X, workers=lossy)
+    def lossy(function, tasks):
+        calls.append(len(tasks))
+        is_lossy = len(calls) == call + 1
+        return [function(task) for i, task in enumerate(tasks) if not (is_lossy and i == lost)]
+
+    with pytest.raises(ValueError, match=r"workers must be a function like map: of \d+ tasks"):
+        accelnn.numerical_gradient(rosenbrock, X.copy(), workers=lossy)
 
 
 @pytest.mark.parametrize("f", [scaled, zero_at_one])
@@ -168,8 +220,11 @@ def test_an_error_that_cannot_travel_arrives_as_text():
 def test_what_cannot_be_sent_runs_in_threads():
     names = set()
 
+    lock = threading.Lock()
+
     def f(x):
-        names.add(threading.current_thread().name)
+        with lock:
+            names.add(threading.current_thread().name)
         return np.sum(x**2)
 
     x = np.arange(20.0)
@@ -177,28 +232,28 @@ def test_what_cannot_be_sent_runs_in_threads():
     assert len({name for name in names if name.startswith("accelnn")}) >= 1
 
 
-def test_chunks_are_tasks():
-    sizes = []
-
+def _recorded(tasks_seen):
     def mapper(function, tasks):
-        for task in tasks:
-            sizes.append(len(task[1]))
-            yield function(task)
+        tasks_seen.append(tasks)
+        return map(function, tasks)
 
-    accelnn.numerical_gradient(rosenbrock, np.zeros(10), workers=mapper, chunk_size=4)
-    assert sizes == [4, 4, 2]
+    return mapper
+
+
+def test_chunks_are_tasks():
+    seen = []
+    accelnn.numerical_gradient(rosenbrock, np.zeros(10), workers=_recorded(seen), chunk_size=4)
+    _, differences = seen
+    # Two points of each of four coordinates.
+    assert [len(task[1]) for task in differences if task[0] >= 0] == [8, 8, 4]
 
 
 def test_tasks_hold_indices_and_not_a_point_for_each():
-    numbers = []
-
-    def mapper(function, tasks):
-        for task in tasks:
-            numbers.append(sum(np.size(part) for part in task[1:]))
-            yield function(task)
-
-    accelnn.numerical_gradient(np.sum, np.zeros(1000), workers=mapper)
-    assert sum(numbers) == 3 * 1000
+    seen = []
+    accelnn.numerical_gradient(np.sum, np.zeros(1000), workers=_recorded(seen))
+    numbers = [sum(np.size(part) for part in task[1:]) for tasks in seen for task in tasks]
+    # An index and a number for each of 2,000 points; the point beside x is a whole one.
+    assert sum(numbers) == 2 * 2000 + 2 * 1000
 
 
 def test_jacobians_are_divided_too():
@@ -223,6 +278,52 @@ def test_a_worker_that_dies_is_explained_and_replaced():
     with pytest.raises(RuntimeError, match="a worker process ended before its work was done"):
         accelnn.numerical_gradient(end_the_process, np.array([0.0, 2.0]), workers=2)
     accelnn.numerical_gradient(rosenbrock, np.ones(3), workers=2)
+
+
+# Within a step of 2, and further away than f is tried beside x.
+ALMOST_FAR = 2.0 - 0.95 * 2.0 * 2.0 ** (-52 / 3)
+
+
+def test_a_worker_that_dies_once_is_replaced_and_what_it_had_is_done_again(tmp_path):
+    x = np.linspace(0.0, 1.0, 9)
+    found = accelnn.numerical_gradient(
+        end_the_process_once, x, args=(str(tmp_path / "died"),), workers=2
+    )
+    assert (tmp_path / "died").exists()
+    np.testing.assert_allclose(found, 2.0 * x, atol=1e-9)
+
+
+def test_the_error_of_a_worker_that_dies_twice_says_what_was_finished():
+    x = np.zeros(30)
+    x[-1] = ALMOST_FAR
+    with pytest.raises(RuntimeError, match=r"twice; \d+ of \d+ tasks were finished"):
+        accelnn.numerical_gradient(end_the_process, x, workers=2)
+
+
+@pytest.mark.parametrize("last", [ALMOST_FAR, 3.0], ids=["later", "first"])
+def test_the_error_of_a_dead_pool_says_what_was_finished(spawn, last):
+    """Only who made a pool can make it anew."""
+    with (
+        ProcessPoolExecutor(2, mp_context=spawn) as pool,
+        pytest.raises(RuntimeError, match=r"\d+ of \d+ tasks were finished\. Make a new pool"),
+    ):
+        accelnn.numerical_gradient(end_the_process, np.array([0.0, last]), workers=pool)
+
+
+def test_workers_say_what_they_are():
+    x = np.ones(3)
+
+    def how(f, workers):
+        return accelnn.numerical_gradient(f, x, workers=workers, full_output=True).how
+
+    assert how(rosenbrock, 2) == "2 processes"
+    assert re.fullmatch(r"2 (processes \(loky\)|threads)", how(lambda x: np.sum(x**2), 2))
+    lock = threading.Lock()
+    assert how(lambda x: np.sum(x**2) if lock else 0.0, 2) == "2 threads"
+    assert how(rosenbrock, map) == "the workers given"
+    assert how(rosenbrock, 1) == how(rosenbrock, None) == "one call after the other"
+    closure = accelnn.numerical_gradient(lambda _: np.sum(x**2), x, full_output=True)
+    assert closure.how == "one call after the other, x itself moved"
 
 
 def test_a_closure_is_refused():

@@ -309,7 +309,7 @@ def test_there_are_at_least_two_points(plot):
 
 @pytest.mark.parametrize("plot", OF_TWO)
 def test_the_function_returns_a_scalar(plot):
-    with pytest.raises(ValueError, match=r"f must return a scalar, but f\(x\) has shape \(2,\)"):
+    with pytest.raises(ValueError, match=r"f must return one number, but f\(x\) has shape \(2,\)"):
         plot(lambda x: x**2)
     assert not plt.get_fignums()
 

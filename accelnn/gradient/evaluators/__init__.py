@@ -1,9 +1,9 @@
 """How f is evaluated at points beside x: one by one, many at once, by workers, compiled."""
 
 from accelnn.gradient.evaluators._base import Advance, Evaluator, Function, no_progress
-from accelnn.gradient.evaluators._choice import Start, make_evaluator
-from accelnn.gradient.evaluators._mappers import HasMap, Mapper
-from accelnn.gradient.evaluators._values import Values
+from accelnn.gradient.evaluators._start import Start, start
+from accelnn.gradient.evaluators._values import adopt
+from accelnn.gradient.evaluators._workers import HasMap, Mapper
 
 __all__ = [
     "Advance",
@@ -12,7 +12,7 @@ __all__ = [
     "HasMap",
     "Mapper",
     "Start",
-    "Values",
-    "make_evaluator",
+    "adopt",
     "no_progress",
+    "start",
 ]

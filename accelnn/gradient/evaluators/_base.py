@@ -1,20 +1,23 @@
-"""What every way to evaluate has."""
+"""What every way to evaluate has, and the plain ones: call by call, on copies or on x itself."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from accelnn._typing import Array
 from accelnn.backends import Backend
+from accelnn.gradient._argument import Argument
 from accelnn.gradient.evaluators._values import Values
 
-__all__ = ["Advance", "Evaluator", "Function", "no_progress", "restored"]
+__all__ = ["Advance", "Evaluator", "Function", "InPlace", "Serial", "no_progress"]
 
-Function = Callable[[Array], Any]
+# Numbers that are written one by one.
+FEW = 8
+
+Function = Callable[[Any], Any]
 Advance = Callable[[int], object]
 
 
@@ -28,54 +31,127 @@ class Evaluator:
     Attributes
     ----------
     backend : Backend
-        Where `x` is.
+        Whose arrays.
     f : callable
         The function.
-    x : array
-        The point; floating, or complex.
+    argument : Argument
+        x, and what f takes.
+    point : array of shape (n,)
+        x; floating, or complex.
     values : Values
         What `f` returns.
     count : int
         How many points `f` was evaluated at.
+    how : str
+        Where f runs, in words.
+    moves_x : bool
+        Whether x itself is moved, and not a copy.
     """
 
-    def __init__(self, backend: Backend, f: Function, x: Array, values: Values) -> None:
-        self.backend, self.f, self.x, self.values = backend, f, x, values
+    how = "one call after the other"
+    moves_x = False
+
+    def __init__(self, f: Function, argument: Argument, point: Array, values: Values) -> None:
+        self.backend: Backend = argument.backend
+        self.f, self.argument, self.point, self.values = f, argument, point, values
         self.count = 0
 
-    def __call__(self, columns: np.ndarray, moved: Array, advance: Advance = no_progress) -> Array:
+    def at(self, flat: Array) -> Any:
+        """Return the value of f at a flat point, which f may keep."""
+        self.count += 1
+        return self.values.one(self.f(self.argument.of(flat)))
+
+    def at_copy(self, point: np.ndarray | None = None) -> Any:
+        """Return the value of f at a point on the host, by default at x."""
+        if point is None:
+            return self.at(self.backend.xp.asarray(self.point, copy=True))
+        return self.at(self.backend.asarray(np.array(point), self.point.dtype))
+
+    def __call__(
+        self, columns: np.ndarray, moved: np.ndarray, advance: Advance = no_progress
+    ) -> np.ndarray:
         """Evaluate f at ``m * p`` points.
 
         Parameters
         ----------
         columns : numpy.ndarray of shape (m, c)
-            Flat indices of the coordinates that move together. One that stands there twice must
-            have one value.
-        moved : array of shape (m, p, c)
+            Flat indices of the coordinates that move together.
+        moved : numpy.ndarray of shape (m, p, c)
             Where they go, at each of p points.
         advance : callable
             Called with the number of rows that are done.
 
         Returns
         -------
-        array of shape (m, p, *shape of f's values)
+        numpy.ndarray of shape (m, p, q)
+            The q numbers of f's values, on the host.
         """
-        rows, points = tuple(moved.shape)[:2]
+        rows, points = moved.shape[:2]
         if rows == 0:
-            return self.values.none(points)
-        self.count += rows * points
-        return self.evaluate(columns, moved, advance)
+            return np.zeros((0, points, int(np.prod(self.values.shape or ()))))
+        found = self.values.on_host(self.evaluate(columns, moved, advance))
+        return found.reshape(rows, points, -1)
 
-    def evaluate(self, columns: np.ndarray, moved: Array, advance: Advance) -> Array:
-        """Do what a call says; there is at least one row."""
+    def evaluate(self, columns: np.ndarray, moved: np.ndarray, advance: Advance) -> Any:
+        """Return m * p values; there is at least one row."""
         raise NotImplementedError
 
 
-@contextmanager
-def restored(backend: Backend, x: Array) -> Iterator[Array]:
-    """Put the values of `x` back at the end, whatever happened; yield a copy of them."""
-    saved = backend.xp.asarray(x, copy=True)
-    try:
-        yield saved
-    finally:
-        x[...] = saved
+class Serial(Evaluator):
+    """Calls f with one fresh copy after the other."""
+
+    def evaluate(self, columns: np.ndarray, moved: np.ndarray, advance: Advance) -> Any:
+        """See `Evaluator.evaluate`."""
+        backend, xp, found = self.backend, self.backend.xp, []
+        f, of, one, point = self.f, self.argument.of, self.values.one, self.point
+        together = columns.shape[1]
+        # Python numbers, which every library writes into single places, and without losing digits.
+        singles = columns[:, 0].tolist() if together == 1 else ()
+        for column, row in zip(singles, moved[..., 0].tolist() if singles else (), strict=True):
+            for number in row:
+                flat = xp.asarray(point, copy=True)
+                flat[column] = number
+                found.append(one(f(of(flat))))
+            advance(1)
+        for places, row in zip(columns if together != 1 else (), moved, strict=False):
+            for numbers in row:
+                flat = xp.asarray(point[None, :], copy=True)
+                if together:
+                    values = backend.asarray(numbers[None], point.dtype)
+                    backend.set_items(flat, places[None], values)
+                found.append(one(f(of(flat[0, :]))))
+            advance(1)
+        self.count += len(found)
+        return found
+
+
+class InPlace(Evaluator):
+    """Moves x itself, for an f that reads nothing else, and puts it back after every call."""
+
+    how = "one call after the other, x itself moved"
+    moves_x = True
+
+    def evaluate(self, columns: np.ndarray, moved: np.ndarray, advance: Advance) -> Any:
+        """See `Evaluator.evaluate`."""
+        argument, found = self.argument, []
+        together = columns.shape[1]
+        places = argument.places(columns.reshape(-1)) if together <= FEW else []
+        x = np.asarray(self.backend.to_numpy(self.point))
+        with argument.moving() as restore:
+            for i, row in enumerate(moved):
+                for point in row:
+                    if places:
+                        chosen = places[i * together : (i + 1) * together]
+                        for (leaf, index), number in zip(chosen, point.tolist(), strict=True):
+                            leaf[index] = number
+                    else:
+                        whole = x.copy()
+                        whole[columns[i]] = point
+                        argument.write(whole)
+                    try:
+                        found.append(self.values.one(self.f(argument.given)))
+                    finally:
+                        restore()
+                advance(1)
+        self.count += len(found)
+        return found

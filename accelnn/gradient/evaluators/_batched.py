@@ -1,18 +1,20 @@
-"""Many points in one call of the function."""
+"""Many points in one call of the function, from Python or in the backend's compiled loops."""
 
 from __future__ import annotations
 
-import math
+import sys
+import time
+from typing import Any
 
 import numpy as np
 
 from accelnn._typing import Array
-from accelnn.backends import Backend, MemoryFor, dtype_name
-from accelnn.gradient._purity import require_untouched
+from accelnn.backends import MemoryFor, dtype_name
+from accelnn.gradient._argument import Argument
 from accelnn.gradient.evaluators._base import Advance, Evaluator, Function
 from accelnn.gradient.evaluators._values import Values
 
-__all__ = ["Batched", "memory_for_points"]
+__all__ = ["Batched", "Compiled"]
 
 # Bytes of all points of one call, which a processor keeps in its cache; what f allocates for them
 # comes on top.
@@ -20,6 +22,11 @@ BATCH_BYTES = 1 << 20
 # On a device, which needs more to be busy for longer than the host takes to ask for the next; and
 # which part of its free memory they may be. Estimates: they have not been measured.
 DEVICE_BATCH_BYTES, MEMORY_PART = 1 << 28, 16
+# Seconds that one compiled loop should take: Ctrl-C is heard, and progress seen, after it.
+PIECE_SECONDS = 0.2
+FIRST_ROWS = 2
+# References to an array that only a local variable, and the question itself, refer to.
+UNSHARED = 2
 
 
 class Batched(Evaluator):
@@ -32,104 +39,117 @@ class Batched(Evaluator):
         within `DEVICE_BATCH_BYTES` and a part of its free memory.
     """
 
-    def __init__(
-        self, backend: Backend, f: Function, x: Array, values: Values, chunk_size: int | None
-    ) -> None:
-        super().__init__(backend, f, x, values)
-        self.chunk_size = chunk_size
+    how = "many points in a call"
 
-    def evaluate(self, columns: np.ndarray, moved: Array, advance: Advance) -> Array:
+    def __init__(
+        self,
+        f: Function,
+        argument: Argument,
+        point: Array,
+        values: Values,
+        chunk_size: int | None = None,
+    ) -> None:
+        super().__init__(f, argument, point, values)
+        self.chunk_size = chunk_size
+        self._spare: Array | None = None
+
+    def at(self, flat: Array) -> Any:
+        """Return the value of f at one flat point."""
+        return self.at_rows(flat[None, :])[0, ...]
+
+    def at_rows(self, rows: Array) -> Array:
+        """Return the values of f at points, which it may keep."""
+        count, argument = rows.shape[0], self.argument
+        self.count += count
+        if argument.is_tree:
+            return self.values.many(self.f(argument.split(rows, (count,))), rows)
+        points = self.backend.xp.reshape(rows, (count, *argument.shape))
+        return self.values.many(self.f(points), points)
+
+    def evaluate(self, columns: np.ndarray, moved: np.ndarray, advance: Advance) -> Any:
         """See `Evaluator.evaluate`."""
-        xp, (rows, points, _) = self.backend.xp, moved.shape
-        copies = _MovedCopies(self.backend, self.x, columns, moved)
+        rows, points = moved.shape[:2]
         found: list[Array] = []
         done, most = 0, self.chunk_size or self._default_size(points)
         while done < rows:
-            piece = slice(done, min(done + (self.chunk_size or most), rows))
-            values = self._values(copies, piece)
+            stop = min(done + (self.chunk_size or most), rows)
+            values = self._values(columns[done:stop], moved[done:stop])
             if values is None:
-                self.chunk_size = (piece.stop - done) // 2
+                self.chunk_size = (stop - done) // 2
                 self.backend.release_memory()
                 continue
             found.append(values)
-            advance(piece.stop - done)
-            done = piece.stop
-        copies.drop()
-        together = xp.concat(found)
-        return xp.reshape(together, (rows, points, *tuple(together.shape)[1:]))
+            advance(stop - done)
+            done = stop
+        return found[0] if len(found) == 1 else self.backend.xp.concat(found)
 
-    def _values(self, copies: _MovedCopies, piece: slice) -> Array | None:
+    def _values(self, columns: np.ndarray, moved: np.ndarray) -> Array | None:
         """Return f at the points of some rows, or None if they are too many for the memory."""
-        values = None
+        backend = self.backend
+        rows, points, together = moved.shape
         try:
-            batch = copies.move(piece)
-            values = self.values.many(self.f(batch), batch)
+            copies = self._copies(rows * points)
+            places = np.repeat(columns, points, axis=0)
+            numbers = backend.asarray(moved.reshape(-1, together), self.point.dtype)
+            backend.set_items(copies, places, numbers)
+            values = self.at_rows(copies)
         except MemoryError:
-            if piece.stop - piece.start == 1:
-                with memory_for_points(self.backend, self.x, copies.points):
+            if rows == 1:
+                with self.memory_for(points):
                     raise
-        # Not in the handler, where the error holds all arrays that f has made.
-        copies.put_back(piece)
-        if values is None:
-            copies.drop()
+            return None
+        if sys.getrefcount(copies) <= UNSHARED:
+            self._spare = copies
         return values
+
+    def _copies(self, count: int) -> Array:
+        """Return copies of x in memory that nobody else has: f may have kept what it was given."""
+        copies, self._spare = self._spare, None
+        if copies is None or copies.shape[0] != count:
+            copies = self.backend.zeros((count, self.point.shape[0]), self.point.dtype)
+        copies[...] = self.point
+        return copies
+
+    def memory_for(self, points: int) -> MemoryFor:
+        """Return the context in which f is called with so few points that fewer are no choice."""
+
+        def needs() -> str:
+            size = points * self.argument.size * np.dtype(dtype_name(self.point.dtype)).itemsize
+            return (
+                f"with batched=True f is given {points} points at least, which take {size:,} bytes"
+            )
+
+        remedy = (
+            "Let f allocate less for each point, or leave out batched=True, which needs but one"
+        )
+        return MemoryFor(self.backend, needs, remedy)
 
     def _default_size(self, points: int) -> int:
         memory, room = self.backend.memory(), BATCH_BYTES
         if memory is not None:
             room = min(DEVICE_BATCH_BYTES, memory.free // MEMORY_PART)
-        size: int = math.prod(self.x.shape)
-        return max(1, room // (8 * max(1, size) * points))
+        return max(1, room // (8 * max(1, self.argument.size) * points))
 
 
-class _MovedCopies:
-    """Copies of a point in memory that every call gets again, a few numbers moved in each."""
+class Compiled(Evaluator):
+    """Leaves the loop to `Backend.evaluate_compiled`, in pieces."""
 
-    def __init__(self, backend: Backend, x: Array, columns: np.ndarray, moved: Array) -> None:
-        xp = backend.xp
-        rows, self.points, together = moved.shape
-        self.backend, self.x = backend, x
-        self.flat = xp.reshape(x, (1, -1))
-        self.places = np.repeat(columns, self.points, axis=0)
-        shape = (rows * self.points, together)
-        self.moved = xp.reshape(moved, shape)
-        original = xp.take(self.flat[0, :], backend.asarray(self.places.ravel()))
-        self.original = xp.reshape(original, shape)
-        self.copies: Array | None = None
+    how = "a compiled loop"
 
-    def move(self, rows: slice) -> Array:
-        """Return the points of some rows, at most as many as the first time."""
-        piece = self._piece(rows)
-        k = piece.stop - piece.start
-        if self.copies is None:
-            copies = self.backend.zeros((k, self.flat.shape[1]), self.x.dtype)
-            copies[...] = self.flat
-            self.copies = copies
-        self.backend.set_items(self.copies, self.places[piece], self.moved[piece, :])
-        return self.backend.xp.reshape(self.copies[:k, :], (k, *self.x.shape))
-
-    def put_back(self, rows: slice) -> None:
-        """Make copies of x of the points of some rows."""
-        if self.copies is not None:
-            piece = self._piece(rows)
-            self.backend.set_items(self.copies, self.places[piece], self.original[piece, :])
-
-    def drop(self) -> None:
-        """Leave the memory to others, or refuse a function that has written to it."""
-        if self.copies is not None:
-            require_untouched(self.backend, self.copies, self.flat)
-        self.copies = None
-
-    def _piece(self, rows: slice) -> slice:
-        return slice(rows.start * self.points, rows.stop * self.points)
-
-
-def memory_for_points(backend: Backend, x: Array, points: int) -> MemoryFor:
-    """Return the context in which f is called with so few points that fewer are no choice."""
-
-    def needs() -> str:
-        size = points * math.prod(x.shape) * np.dtype(dtype_name(x.dtype)).itemsize
-        return f"with batched=True f is given {points} points at least, which take {size:,} bytes"
-
-    remedy = "Let f allocate less for each point, or leave out batched=True, which needs but one"
-    return MemoryFor(backend, needs, remedy)
+    def evaluate(self, columns: np.ndarray, moved: np.ndarray, advance: Advance) -> Any:
+        """See `Evaluator.evaluate`."""
+        backend, shape = self.backend, self.argument.shape
+        x = backend.xp.reshape(self.point, shape)
+        rows, start, size, found = len(columns), 0, FIRST_ROWS, []
+        while start < rows:
+            stop = min(start + size, rows)
+            since = time.perf_counter()
+            points = backend.asarray(moved[start:stop], self.point.dtype)
+            found.append(backend.evaluate_compiled(self.f, x, columns[start:stop], points))
+            seconds = time.perf_counter() - since
+            advance(stop - start)
+            # Not more than eight times as many as before: the first piece may not be typical.
+            size = max(1, min(8 * size, int(size * PIECE_SECONDS / max(seconds, 1e-9))))
+            start = stop
+        self.count += rows * moved.shape[1]
+        return backend.xp.reshape(backend.xp.concat(found), (-1,))

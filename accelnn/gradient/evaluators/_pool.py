@@ -8,86 +8,173 @@ import os
 import pickle
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import Any
+
+from accelnn.gradient.evaluators._workers import Mapper
 
 __all__ = ["worker_map"]
 
 # Processes take long to start, so that a pool stays for the next call.
-_pools: dict[int, ProcessPoolExecutor] = {}
+_pools: dict[tuple[Callable[[int], Executor], int], Executor] = {}
 _lock = threading.Lock()
 
 
-def worker_map(
-    count: int, f: object
-) -> Callable[[Callable[..., Any], Iterable[Any]], Iterator[Any]]:
-    """Return a function like `map` for `count` processes, or for threads if `f` cannot leave."""
-    return _processes(count) if _can_be_sent(f) else _threads(count)
+def worker_map(count: int, f: object) -> tuple[Mapper, str]:
+    """Return a function like `map` for so many workers, and what they are.
+
+    They are processes; those of loky, which takes lambdas, where f cannot be pickled and joblib is
+    installed; otherwise threads.
+    """
+    if _can_be_sent(f):
+        return _mapper(_processes, count), f"{count} processes"
+    if _loky_can_send(f):
+        return _mapper(_loky, count), f"{count} processes (loky)"
+
+    def threads(function: Callable[..., Any], tasks: Sequence[Any]) -> Iterator[Any]:
+        pool = ThreadPoolExecutor(count, thread_name_prefix="accelnn")
+        futures = _submitted(pool, function, tasks)
+
+        def results() -> Iterator[Any]:
+            with pool, _cancelled_after(futures):
+                for future in futures:
+                    yield future.result()
+
+        return results()
+
+    return threads, f"{count} threads"
 
 
-def _threads(count: int) -> Callable[..., Iterator[Any]]:
-    def mapped(function: Callable[..., Any], tasks: Iterable[Any]) -> Iterator[Any]:
-        with ThreadPoolExecutor(count, thread_name_prefix="accelnn") as pool:
-            yield from _in_order(pool, function, tasks)
-
-    return mapped
+def _submitted(
+    pool: Executor, function: Callable[..., Any], tasks: Sequence[Any]
+) -> list[Future[Any]]:
+    return [pool.submit(function, task) for task in tasks]
 
 
-def _processes(count: int) -> Callable[..., Iterator[Any]]:
-    def mapped(function: Callable[..., Any], tasks: Iterable[Any]) -> Iterator[Any]:
-        try:
-            yield from _in_order(_pool(count), function, tasks)
-        except BrokenProcessPool as error:
-            _forget(count)
-            msg = (
-                "a worker process ended before its work was done. Each worker imports the "
-                'script: it must start its work under `if __name__ == "__main__":`, and define '
-                "the function above that line, where a worker sees it. Otherwise the function "
-                "itself ended the process, or memory ran out. Threads need none of that: "
-                "workers=ThreadPoolExecutor(n)"
-            )
-            raise RuntimeError(msg) from error
-
-    return mapped
-
-
-def _in_order(pool: Executor, function: Callable[..., Any], tasks: Iterable[Any]) -> Iterator[Any]:
-    """Yield results in the order of tasks; what has not begun when one fails is not begun."""
-    futures = [pool.submit(function, task) for task in tasks]
+@contextmanager
+def _cancelled_after(futures: list[Future[Any]]) -> Iterator[None]:
+    """Begin nothing more once one has failed."""
     try:
-        for future in futures:
-            yield future.result()
+        yield
     finally:
         for future in futures:
             future.cancel()
 
 
-def _pool(count: int) -> ProcessPoolExecutor:
-    with _lock:
-        if count not in _pools:
-            # Never fork: a child of a process with threads, and with Numba's or BLAS's, may hang.
-            kinds = multiprocessing.get_all_start_methods()
-            kind = "forkserver" if "forkserver" in kinds else "spawn"
-            _pools[count] = ProcessPoolExecutor(
-                count, mp_context=multiprocessing.get_context(kind), initializer=_one_thread_each
-            )
-        return _pools[count]
+def _mapper(make: Callable[[int], Executor], count: int) -> Mapper:
+    """Return a map for processes, which are started again once if one of them dies.
+
+    What was finished by then is kept, and the rest is done again.
+    """
+
+    def submitted(function: Callable[..., Any], tasks: Sequence[Any]) -> list[Future[Any]]:
+        try:
+            return _submitted(_pool(make, count), function, tasks)
+        except BrokenProcessPool:
+            # One died since the last call.
+            _forget(make, count)
+            return _submitted(_pool(make, count), function, tasks)
+
+    def mapped(function: Callable[..., Any], tasks: Sequence[Any]) -> Iterator[Any]:
+        first = submitted(function, tasks)
+
+        def results() -> Iterator[Any]:
+            lost: list[Any] = []
+            error = yield from _finished(tasks, first, lost)
+            if error is None:
+                return
+            _forget(make, count)
+            again, lost = lost, []
+            error = yield from _finished(again, submitted(function, again), lost)
+            if error is not None:
+                _forget(make, count)
+                raise _died(len(tasks) - len(lost), len(tasks)) from error
+
+        return results()
+
+    return mapped
 
 
-def _forget(count: int) -> None:
+def _finished(
+    tasks: Sequence[Any], futures: list[Future[Any]], lost: list[Any]
+) -> Generator[Any, None, BrokenProcessPool | None]:
+    """Yield results; add the tasks that a dead process left to `lost`, and return its error."""
+    died = None
+    with _cancelled_after(futures):
+        for task, future in zip(tasks, futures, strict=True):
+            try:
+                result = future.result()
+            except BrokenProcessPool as error:
+                lost.append(task)
+                died = error
+            else:
+                yield result
+    return died
+
+
+def _died(done: int, count: int) -> RuntimeError:
+    return RuntimeError(
+        f"a worker process ended before its work was done, twice; {done} of {count} tasks were "
+        f"finished. Each worker imports the "
+        'script: it must start its work under `if __name__ == "__main__":`, and define '
+        "the function above that line, where a worker sees it. Otherwise the function "
+        "itself ended the process, or memory ran out. Threads need none of that: "
+        "workers=ThreadPoolExecutor(n)"
+    )
+
+
+def _loky_can_send(f: object) -> bool:
+    """Return whether joblib is installed, and its processes can be handed `f`."""
+    try:
+        # As loky itself will do it: newer versions of joblib hold no cloudpickle of their own.
+        from joblib.externals.loky.backend.reduction import dumps
+    except ImportError:
+        return False
+    try:
+        dumps(f)
+    except Exception:  # noqa: BLE001 - whatever a __reduce__ raises
+        return False
+    return True
+
+
+def _loky(count: int) -> Executor:
+    """Return an executor of our own: `joblib.Parallel` fails with a shared one of others."""
+    from joblib.externals import loky
+
+    executor: Executor = loky.ProcessPoolExecutor(count, initializer=_one_thread_each)
+    return executor
+
+
+def _processes(count: int) -> Executor:
+    # Never fork: a child of a process with threads, and with Numba's or BLAS's, may hang.
+    kinds = multiprocessing.get_all_start_methods()
+    kind = "forkserver" if "forkserver" in kinds else "spawn"
+    context = multiprocessing.get_context(kind)
+    return ProcessPoolExecutor(count, mp_context=context, initializer=_one_thread_each)
+
+
+def _pool(make: Callable[[int], Executor], count: int) -> Executor:
     with _lock:
-        pool = _pools.pop(count, None)
+        if (make, count) not in _pools:
+            _pools[make, count] = make(count)
+        return _pools[make, count]
+
+
+def _forget(make: Callable[[int], Executor], count: int) -> None:
+    with _lock:
+        pool = _pools.pop((make, count), None)
     if pool is not None:
-        pool.shutdown(wait=False, cancel_futures=True)
+        # What had not begun was cancelled by who submitted it.
+        pool.shutdown(wait=False)
 
 
 @atexit.register
 def _forget_all() -> None:
-    for count in list(_pools):
-        _forget(count)
+    for make, count in list(_pools):
+        _forget(make, count)
 
 
 def _forget_in_child() -> None:
@@ -112,6 +199,8 @@ def _can_be_sent(f: object) -> bool:
         pickle.dumps(f)
     except Exception:  # noqa: BLE001 - whatever a __reduce__ raises
         return False
+    # Of what adds arguments to f, f itself.
+    f = getattr(f, "__wrapped__", f)
     # What was typed at a prompt is in a module that a new process has not.
     module = sys.modules.get(getattr(f, "__module__", None) or type(f).__module__)
     is_typed = getattr(module, "__name__", "") == "__main__" and not hasattr(module, "__file__")

@@ -1,17 +1,23 @@
-"""What a function returned, as values of their own that can be subtracted."""
+"""What a function returned, as numbers of their own."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping
+from decimal import Decimal
+from numbers import Real
 from typing import Any
 
 import numpy as np
 
 from accelnn._typing import Array
-from accelnn._validation import as_floating, as_scalar
-from accelnn.backends import Backend, dtype_name
+from accelnn._validation import as_floating
+from accelnn.backends import Backend, from_dlpack, speaks_dlpack
 
-__all__ = ["Values"]
+__all__ = ["Values", "adopt"]
+
+DTYPE = np.dtype(np.float64)
+DOUBLE = float(np.finfo(DTYPE).eps)
 
 
 class Values:
@@ -23,36 +29,44 @@ class Values:
         Whose arrays.
     is_complex : bool
         Whether values may be complex, because the point is.
-    scalar : bool
-        Whether every value must be a scalar.
+    scalar : bool or None
+        Whether every value must be one number; None where it may be.
 
     Attributes
     ----------
     shape : tuple of int or None
         Of one value; None until the first value of an array function has told.
+    epsilon : float
+        Machine epsilon of the least precise value so far; 0 before the first.
     """
 
-    def __init__(self, backend: Backend, *, is_complex: bool, scalar: bool) -> None:
+    def __init__(self, backend: Backend, *, is_complex: bool, scalar: bool | None) -> None:
         self.backend = backend
         self.is_complex = is_complex
         self.scalar = scalar
         self.shape: tuple[int, ...] | None = () if scalar else None
+        self.epsilon = 0.0
 
     def one(self, value: Any) -> Any:
         """Return the value at one point; no later call of the function can change it."""
-        if not self.scalar:
-            array = self._array(value)
-            self._require(tuple(array.shape))
-            return self.backend.xp.asarray(array, copy=True)
-        if not self.is_complex:
-            return as_scalar(self.backend, value)
-        if isinstance(value, complex | float | int):
-            return complex(value)
+        kind = type(value)
+        if self.scalar and (kind is float or kind is np.float64):
+            self.epsilon = self.epsilon or DOUBLE
+            return value
         array = self._array(value)
-        if array.ndim:
-            # Says what a scalar is.
-            as_scalar(self.backend, self.backend.xp.real(array))
-        return self.backend.xp.asarray(array, copy=True)
+        shape = tuple(array.shape)
+        if self.scalar and math.prod(shape) != 1:
+            msg = (
+                f"f must return one number, but f(x) has shape {shape}: differentiate all of its "
+                f"values with numerical_jacobian, or return their .sum(). A function of many "
+                f"points at once, one value each, is differentiated with batched=True"
+            )
+            raise ValueError(msg)
+        if not self.scalar:
+            self.require(shape)
+        # A copy, because it may be a view of x, or a buffer that the next call writes to.
+        copy = self.backend.xp.asarray(array, copy=True)
+        return self.backend.xp.reshape(copy, ()) if self.scalar and shape else copy
 
     def many(self, value: Any, points: Array) -> Array:
         """Return the values at many points, along the first axis, as `one` does."""
@@ -70,35 +84,84 @@ class Values:
         # A copy, because they may lie in a buffer that the next call writes to.
         return self.backend.xp.asarray(array, copy=True)
 
-    def stack(self, values: Sequence[Any]) -> Array:
-        """Return what `one` has returned, many times, as one array."""
+    def on_host(self, values: Any) -> np.ndarray:
+        """Return values that `one` or `many` have returned as wide numbers of shape (m, q)."""
         backend = self.backend
-        if all(backend.owns(value) for value in values):
-            return backend.xp.stack(list(values))
-        kind = complex if self.is_complex else float
-        host = [backend.to_numpy(v) if backend.owns(v) else v for v in values]
-        return backend.asarray(np.array([kind(value) for value in host]))
-
-    def none(self, points: int) -> Array:
-        """Return the values of no row of that many points."""
-        return self.backend.asarray(np.zeros((0, points, *(self.shape or ()))))
+        count = values.shape[0] if backend.owns(values) else len(values)
+        if backend.owns(values):
+            found = backend.to_numpy(values)
+            if found.dtype == DTYPE and not self.is_complex:
+                return found.reshape(count, math.prod(self.shape or ()))
+        elif count and all(backend.owns(value) for value in values):
+            # One copy for all of them.
+            found = backend.to_numpy(backend.xp.stack(list(values)))
+        else:
+            found = np.array([backend.to_numpy(v) if backend.owns(v) else v for v in values])
+        wide = np.result_type(found.dtype, np.complex128 if self.is_complex else np.float64)
+        return found.astype(wide, copy=False).reshape(count, math.prod(self.shape or ()))
 
     def _array(self, value: Any) -> Array:
-        backend = self.backend
-        if not self.is_complex:
-            return as_floating(backend, value, "f(x)")
-        backend.check_owned(value, "f(x)")
-        array = value if backend.owns(value) else np.asarray(value)
-        if not backend.owns(array):
-            array = backend.asarray(array)
-        if backend.xp.isdtype(array.dtype, "complex floating"):
-            return array
-        wide = "complex64" if dtype_name(array.dtype) == "float32" else "complex128"
-        return backend.xp.astype(array, backend.dtype(wide))
+        backend, xp = self.backend, self.backend.xp
+        is_plain = type(value) is np.ndarray and value.dtype == DTYPE and not self.is_complex
+        if is_plain and backend.owns(value):
+            # What most functions return, which needs no questions.
+            self.epsilon = self.epsilon or DOUBLE
+            return value
+        value = self._number(adopt(backend, value))
+        if self.is_complex:
+            backend.check_owned(value, "f(x)")
+            array = value if backend.owns(value) else backend.asarray(np.asarray(value))
+            if not xp.isdtype(array.dtype, "complex floating"):
+                return xp.astype(array, backend.dtype("complex128"))
+        else:
+            array = as_floating(backend, value, "f(x)")
+        self.epsilon = max(self.epsilon, float(xp.finfo(array.dtype).eps))
+        return array
 
-    def _require(self, shape: tuple[int, ...]) -> None:
+    def _number(self, value: Any) -> Any:
+        """Return any number as NumPy knows it; say what is wrong with what is none."""
+        if isinstance(value, np.ndarray | np.generic | float | int | list):
+            return value
+        if value is None:
+            msg = "f returned nothing: is a return missing?"
+            raise TypeError(msg)
+        if isinstance(value, tuple) and not self.scalar and len({np.shape(v) for v in value}) < 2:  # noqa: PLR2004
+            return list(value)
+        if isinstance(value, tuple | Mapping):
+            msg = (
+                f"f must return {'one number' if self.scalar else 'an array of numbers'}, but "
+                f"returned a {type(value).__name__} of {len(value)}. "
+                f"If that is a value and its gradient, or what a backward pass needs, take the "
+                f"value alone, as in lambda x: f(x)[0]; check_gradient(f, True, x) takes a value "
+                f"and its gradient"
+            )
+            raise TypeError(msg)
+        # Decimal is a number, but no Real.
+        return float(value) if isinstance(value, Real | Decimal) else value
+
+    def require(self, shape: tuple[int, ...]) -> None:
+        """Refuse a value of another shape than those before."""
         if self.shape is None:
             self.shape = shape
         if shape != self.shape:
-            msg = f"f returned shape {self.shape} at one point and shape {shape} at another"
+            msg = (
+                f"f returned shape {self.shape} at one point (or it is that of f0) and shape "
+                f"{shape} at another"
+            )
             raise ValueError(msg)
+
+
+def adopt(backend: Backend, value: Any) -> Any:
+    """Return what a function gave as an array of `backend`, if it is one of another library.
+
+    Numbers, and what the backend owns, stay what they are; so does what cannot be handed over, for
+    which the usual checks have words.
+    """
+    if backend.owns(value) or not speaks_dlpack(value):
+        return value
+    # A torch tensor is not handed over with its history.
+    value = value.detach() if hasattr(value, "detach") else value
+    try:
+        return from_dlpack(backend.xp, value)
+    except (AttributeError, TypeError):
+        return value

@@ -2,31 +2,41 @@
 
 from __future__ import annotations
 
-import math
 import pickle
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
 from accelnn._typing import Array
-from accelnn.backends import Backend
 from accelnn.errors import ImpureFunctionError
-from accelnn.gradient.evaluators._base import Advance, Evaluator, Function, no_progress
-from accelnn.gradient.evaluators._mappers import Mapper
-from accelnn.gradient.evaluators._serial import Serial
+from accelnn.gradient._argument import Argument
+from accelnn.gradient._purity import Reads, is_compiled, refuse_random, same, what_is_read
+from accelnn.gradient.evaluators._base import Advance, Evaluator, Function, Serial, no_progress
 from accelnn.gradient.evaluators._values import Values
 
-__all__ = ["Workers"]
+__all__ = ["HasMap", "Mapper", "Workers", "as_mapper"]
 
-Task: TypeAlias = tuple[int, np.ndarray, Array]
-Result: TypeAlias = tuple[int, Any, Array]
+Mapper: TypeAlias = Callable[[Callable[[Any], Any], Sequence[Any]], Iterable[Any]]
+"""A function like `map`; its results may come in any order."""
+
+
+class HasMap(Protocol):
+    """A pool, an executor or a client: whatever has a method `map`."""
+
+    @property
+    def map(self) -> Callable[..., Any]:
+        """The method."""
+
+
+Task: TypeAlias = tuple[int, np.ndarray, np.ndarray]
+Result: TypeAlias = tuple[int, list[Any], float]
 # Values of f here and in a worker, which may sum in another order, agree to this part.
 SAME_VALUE = 1e-6
-
 # How many tasks for each worker: no fewer, so that one that is late gets less to do, and no more,
-# because each costs an evaluation of its own.
+# because each costs a message.
 FEWEST_EACH, MOST_EACH = 2, 8
 # Between these, what lasts so many seconds: a task is sent in a fraction of a millisecond.
 TASK_SECONDS = 0.1
@@ -35,7 +45,7 @@ TASKS = 32
 
 
 class Workers(Evaluator):
-    """Sends each worker the point and some rows, and gets their values.
+    """Sends each worker the point and some moves of it, and gets the values.
 
     Parameters
     ----------
@@ -44,83 +54,160 @@ class Workers(Evaluator):
     count : int or None
         How many workers, if that is known.
     chunk_size : int or None
-        Rows of one task; by default what makes some tasks for each worker.
-    seconds : float
-        What one evaluation takes.
+        Coordinates of one task; by default what makes some tasks for each worker.
+    how : str
+        What the workers are.
     """
 
     def __init__(
         self,
-        backend: Backend,
         f: Function,
-        x: Array,
+        argument: Argument,
+        point: Array,
         values: Values,
         *,
         mapper: Mapper,
         count: int | None,
         chunk_size: int | None,
-        seconds: float,
+        how: str,
     ) -> None:
-        super().__init__(backend, f, x, values)
-        self.mapper = mapper
-        self.workers, self.chunk_size, self.seconds = count, chunk_size, seconds
+        super().__init__(f, argument, point, values)
+        self.mapper, self.workers, self.chunk_size, self.how = mapper, count, chunk_size, how
+        self.seconds = 0.0
+        # A point beside x, and f there, which has yet to be seen with x where it is.
+        self.beside: tuple[np.ndarray, Any] | None = None
 
-    def evaluate(self, columns: np.ndarray, moved: Array, advance: Advance) -> Array:
+    def begin(self, beside: np.ndarray, base: Any = None, *, asks: bool) -> Any:
+        """Return f(x), and see meanwhile what f reads.
+
+        All of it is one evaluation deep: x is shifted while f is called at a copy of it and at a
+        point beside it, in workers and here. While the values that follow are computed elsewhere,
+        f is called here once more, with x where it is: that tells whether f reads it.
+        """
+        argument, backend = self.argument, self.backend
+        tasks = [self._whole(1, beside)]
+        if base is None:
+            tasks.insert(0, (0, np.zeros((1, 0), int), np.zeros((1, 1, 0))))
+        with argument.moving():
+            if asks and argument.can_shift:
+                argument.write(beside)
+            shifted = [backend.xp.asarray(leaf, copy=True) for leaf in argument.leaves]
+            found = self._mapped(tasks)
+            handed = backend.asarray(beside, self.point.dtype)
+            here = self._here(backend.xp.asarray(handed, copy=True), handed)
+            values = self._gathered(found, tasks, no_progress)
+            for leaf, before in zip(argument.leaves, shifted, strict=True):
+                self._require_untouched(leaf, before)
+        self.count += len(tasks)
+        base = values[0][0] if base is None else base
+        self._require_same(here, values[1][0])
+        if asks and same(backend, base, values[1][0]):
+            self._look_again(beside)
+        elif asks and argument.can_shift:
+            self.beside = beside, here
+        return base
+
+    def evaluate(self, columns: np.ndarray, moved: np.ndarray, advance: Advance) -> Any:
         """See `Evaluator.evaluate`."""
-        rows = len(columns)
-        size = self.chunk_size or self._rows_of_a_task(rows, points=moved.shape[1])
-        starts = range(0, rows, size)
-        tasks = [
-            (start, columns[start : start + size], moved[start : start + size, ...])
-            for start in starts
-        ]
-        beside = self._beside(columns, moved)
-        here = self.values.one(self.f(self.backend.xp.asarray(beside, copy=True)))
-        work = partial(evaluate_task, self.backend, self.f, self.x, beside, self.values)
-        found: dict[int, Array] = {}
-        for result in self._mapped(work, tasks):
-            if not isinstance(result, tuple) or len(result) != 3:  # noqa: PLR2004 - a `Result`
-                msg = f"workers must be a function like map, but a result is {result!r}"
-                raise TypeError(msg)
-            start, there, values = result
-            self._require_same(here, there)
-            found[start] = values
-            advance(values.shape[0])
-        if sorted(found) != list(starts):
+        rows, points = moved.shape[:2]
+        places, numbers = np.repeat(columns, points, axis=0), moved.reshape(rows * points, 1, -1)
+        size = self.chunk_size * points if self.chunk_size else self._size(len(places))
+        starts = range(0, len(places), size)
+        tasks = [(s, places[s : s + size], numbers[s : s + size]) for s in starts]
+        results = self._mapped(tasks)
+        if self.beside is not None:
+            (beside, before), self.beside = self.beside, None
+            after = self.at_copy(beside)
+            if not same(self.backend, before, after):
+                if not same(self.backend, after, self.at_copy(beside)):
+                    refuse_random(*self._two())
+                what_is_read(Reads(argument=True, x=True), self.f, can_move=False)
+        done = 0
+
+        def count(number: int) -> None:
+            nonlocal done
+            advance((done + number) // points - done // points)
+            done += number
+
+        found = self._gathered(results, tasks, count)
+        self.count += len(places)
+        return [value for start in starts for value in found[start]]
+
+    def _gathered(
+        self, results: Iterator[Result], tasks: list[Task], advance: Advance
+    ) -> dict[int, list[Any]]:
+        """Return the values of each task, or say what there is of them."""
+        found = []
+        for start, values, _ in results:
+            found.append((start, values))
+            advance(len(values))
+        # Neither less nor more: a `joblib.Parallel` may give what is left of a call that failed.
+        if sorted(start for start, _ in found) != sorted(task[0] for task in tasks):
             msg = (
-                f"workers must be a function like map: of {len(tasks)} tasks it gave results of "
-                f"{len(found)}"
+                f"workers must be a function like map: of {len(tasks)} tasks it gave {len(found)} "
+                f"results, or not one of each. If it is a pool whose last call failed, make it anew"
             )
             raise ValueError(msg)
-        self.count += 1 + len(tasks)
-        return self.backend.xp.concat([found[start] for start in starts])
+        return dict(found)
 
-    def _rows_of_a_task(self, rows: int, points: int) -> int:
+    def _whole(self, start: int, point: np.ndarray) -> Task:
+        """Return the task of evaluating f once, anywhere."""
+        return start, np.arange(point.size)[None], point[None, None]
+
+    def _here(self, flat: Array, handed: Array) -> Any:
+        since = time.perf_counter()
+        value = self.at(flat)
+        self.seconds = time.perf_counter() - since
+        self._require_untouched(flat, handed)
+        return value
+
+    def _require_untouched(self, x: Array, before: Array) -> None:
+        if not bool(self.backend.to_numpy(self.backend.xp.all(x == before))):
+            msg = "f changes its argument in place, and workers may share it; let it work on a copy"
+            raise ImpureFunctionError(msg)
+
+    def _look_again(self, beside: np.ndarray) -> None:
+        """Find out here why f did not respond: this is no time to hurry."""
+        with self.argument.moving():
+            reads: bool | None = None
+            if self.argument.can_shift and not is_compiled(self.f):
+                unmoved = self.at_copy()
+                self.argument.write(beside)
+                reads = not same(self.backend, unmoved, self.at_copy())
+        what_is_read(Reads(argument=False, x=reads), self.f, can_move=False)
+
+    def _size(self, points: int) -> int:
+        """Return how many points make a task."""
         if self.workers is None:
-            return -(-rows // TASKS)
-        least, most = (-(-rows // (each * self.workers)) for each in (MOST_EACH, FEWEST_EACH))
-        return min(max(int(TASK_SECONDS / (points * max(self.seconds, 1e-9))), least), most)
+            return -(-points // TASKS)
+        least, most = (-(-points // (each * self.workers)) for each in (MOST_EACH, FEWEST_EACH))
+        return min(max(int(TASK_SECONDS / max(self.seconds, 1e-9)), least), most)
 
-    def _beside(self, columns: np.ndarray, moved: Array) -> Array:
-        """Return a point where f must be the same here and there: at x itself it may vanish."""
-        backend, xp = self.backend, self.backend.xp
-        beside = backend.zeros((1, math.prod(self.x.shape)), self.x.dtype)
-        beside[...] = xp.reshape(self.x, (1, -1))
-        backend.set_items(beside, columns.reshape(1, -1), xp.reshape(moved[:, 0, :], (1, -1)))
-        return xp.reshape(beside, self.x.shape)
+    def _mapped(self, tasks: list[Task]) -> Iterator[Result]:
+        """Hand tasks over, and return their results, which say why there are none."""
+        work = partial(evaluate_task, Serial(self.f, self.argument, self.point, self.values))
+        context = _mapping(len(tasks))
+        with context:
+            results = self.mapper(work, tasks)
+        return self._checked(results, context)
 
-    def _mapped(self, work: Callable[[Task], Result], tasks: list[Task]) -> Iterator[Result]:
-        """Yield what the workers give, and say why they cannot."""
-        try:
-            yield from self.mapper(work, tasks)
-        except (AttributeError, TypeError, pickle.PicklingError) as error:
-            if "pickle" not in str(error):
-                raise
-            msg = (
-                f"these workers are processes, and f cannot be sent to one ({error}): define f at "
-                f"the top of a module, or pass workers=ThreadPoolExecutor(n)"
-            )
-            raise TypeError(msg) from error
+    def _checked(self, results: Iterable[Any], context: _mapping) -> Iterator[Result]:
+        with context:
+            for result in results:
+                if not isinstance(result, tuple) or len(result) != 3:  # noqa: PLR2004 - a `Result`
+                    msg = f"workers must be a function like map, but a result is {result!r}"
+                    raise TypeError(msg)
+                self.values.epsilon = max(self.values.epsilon, result[2])
+                self.values.require(tuple(getattr(result[1][0], "shape", ())))
+                context.finished += 1
+                yield result
+
+    def _two(self) -> tuple[Any, Any]:
+        first, second = (
+            self.backend.to_numpy(v) if self.backend.owns(v) else v
+            for v in (self.at_copy(), self.at_copy())
+        )
+        return first, second
 
     def _require_same(self, here: Any, there: Any) -> None:
         """Refuse a worker whose f is another, because its module is in another state there."""
@@ -130,27 +217,99 @@ class Workers(Evaluator):
         )
         with np.errstate(all="ignore"):
             is_same = np.isclose(there, here, rtol=SAME_VALUE, atol=0.0, equal_nan=True)
-        if not is_same.all():
+        if is_same.all():
+            return
+        first, second = self._two()
+        if not same(backend, first, second):
+            refuse_random(first, second)
+        shown = [
+            repr(v.item()) if v.size == 1 else f"an array of shape {v.shape}" for v in (there, here)
+        ]
+        msg = (
+            f"f is another function in a worker than here: at one point it gave "
+            f"{shown[0]} there and {shown[1]} here. A process imports f anew, without "
+            f"what was changed since: hand over what it depends on, as functools.partial does. "
+            f"Threads share what f writes to: let it write to nothing"
+        )
+        raise ImpureFunctionError(msg)
+
+
+# What executors raise when a worker died, by name: their packages are not imported for this.
+# The first is the base class of those in `concurrent.futures` and loky. The other is of Dask, which
+# gives up a task that several workers have died of.
+DIED = {"BrokenExecutor", "KilledWorker"}
+
+
+class _mapping:  # noqa: N801 - a context
+    """Say why f could not be sent to a process, or what was finished when a worker died."""
+
+    def __init__(self, count: int) -> None:
+        self.count, self.finished = count, 0
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if DIED.intersection(base.__name__ for base in type(error).__mro__):
             msg = (
-                f"f is another function in a worker than here: at one point it gave "
-                f"{_show(there)} there and {_show(here)} here. A process imports f anew, without "
-                f"what was changed since: hand over what it depends on, as functools.partial does. "
-                f"Threads share what f writes to: let it write to nothing"
+                f"a worker ended before its work was done: {self.finished} of {self.count} tasks "
+                f"were finished. Make a new pool, or pass workers=n, which starts processes again"
             )
-            raise ImpureFunctionError(msg)
+            raise RuntimeError(msg) from error
+        is_pickling = isinstance(error, AttributeError | TypeError | pickle.PicklingError)
+        # Python 3.13 says of a local function that it "can't get" it, and nothing of pickling.
+        if is_pickling and ("pickle" in str(error) or "Can't get local" in str(error)):
+            msg = (
+                f"these workers are processes, and f cannot be sent to one ({error}): define f at "
+                f"the top of a module, or pass workers=ThreadPoolExecutor(n)"
+            )
+            raise TypeError(msg) from error
 
 
-def evaluate_task(
-    backend: Backend, f: Function, x: Array, beside: Array, values: Values, task: Task
-) -> Result:
-    """Evaluate one after the other, on a copy of the point; this runs in a worker."""
+def as_mapper(workers: Any) -> Mapper:
+    """Return the map of a pool, an executor, a client or a `joblib.Parallel`; a function as it is.
+
+    Raises
+    ------
+    TypeError
+        If `workers` maps nothing.
+    """
+    if not isinstance(workers, type) and _is_joblib(workers):
+        return lambda function, tasks: workers((function, (task,), {}) for task in tasks)
+    mapper = getattr(workers, "map", workers)
+    if not callable(mapper):
+        msg = (
+            f"workers must be an integer, a function like map, or a pool or executor that has one, "
+            f"got {workers!r}"
+        )
+        raise TypeError(msg)
+    # What is to be mapped is handed over at once; only its results are waited for.
+    return lambda function, tasks: _results(mapper(function, tasks))
+
+
+def _is_joblib(workers: Any) -> bool:
+    return any(c.__module__.partition(".")[0] == "joblib" for c in type(workers).__mro__)
+
+
+def _results(mapped: Any) -> Iterator[Any]:
+    """Return results, of those that are still to come when they are there, as Dask's."""
+    if not isinstance(mapped, Iterable):
+        msg = (
+            f"workers must be a function like map, but it returned a {type(mapped).__name__}: pass "
+            f"one that returns results, as the map of a pool does, and not map_async or submit"
+        )
+        raise TypeError(msg)
+    return (result.result() if hasattr(result, "result") else result for result in mapped)
+
+
+def evaluate_task(evaluator: Serial, task: Task) -> Result:
+    """Evaluate one point after the other; this runs in a worker."""
+    start, columns, moved = task
     # Every thread and process has a current device of its own.
-    with backend.current():
-        own = backend.xp.asarray(x, copy=True)
-        start, columns, moved = task
+    with evaluator.backend.current():
+        own = Serial(evaluator.f, evaluator.argument, evaluator.point, evaluator.values)
         try:
-            there = values.one(f(backend.xp.asarray(beside, copy=True)))
-            return start, there, Serial(backend, f, own, values)(columns, moved, no_progress)
+            return start, own.evaluate(columns, moved, no_progress), own.values.epsilon
         except Exception as error:  # noqa: BLE001 - whatever f raises is sent on
             raise _sendable(error) from None
 
@@ -162,7 +321,3 @@ def _sendable(error: Exception) -> Exception:
     except Exception:  # noqa: BLE001 - whatever its own code raises
         return RuntimeError(f"f raised {type(error).__name__}: {error}")
     return error
-
-
-def _show(value: np.ndarray) -> str:
-    return repr(value.item()) if value.size == 1 else f"an array of shape {value.shape}"

@@ -71,10 +71,9 @@ def resident(tmp_path_factory):
 
 
 def test_what_is_tested_is_split_both_ways_and_has_several_blocks_of_the_last_layer():
-    sizes = {"bias": True, "slots": 0, "processors": 7, "shared": 100_000, "threads": 32}
     layouts = [
-        layout_of(BYTES, shape, batch, **sizes)
-        for shape, batch in (((31, 9, 10), 7), ((31, 9, 10), 45))
+        layout_of(BYTES, sizes, 16, bias=True, slots=0, processors=n, shared=100_000, threads=64)
+        for sizes, n in (((784, 50, 10), 11), ((31, 9, 10), 7))
     ]
     assert any(layout.rows > 1 and layout.columns > 1 for layout in layouts)
     assert any(layout.last > 1 for layout in layouts)

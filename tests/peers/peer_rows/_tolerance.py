@@ -144,7 +144,9 @@ def higher_order(row, order, method):
         radius = fraction * np.broadcast_to(np.asarray(row.radius, float), x.shape)
         noise = ULPS * epsilon * (np.maximum(size, row.noise) + np.abs(x) * size / radius)
         if method == "richardson":
-            found = EXTRAPOLATION * noise * factorial * 8.0 ** (order - 1) / radius**order
+            # Columns of the table add as much for each order again.
+            found = 2.0 ** (order - 1) * EXTRAPOLATION * noise
+            found = found * factorial * 8.0 ** (order - 1) / radius**order
         else:
             h = epsilon ** (1 / (order + 2)) * np.maximum(1.0, np.abs(x))
             share = 8.0 * cut_off("central", np.minimum(2.0 * h / radius, 1.0))

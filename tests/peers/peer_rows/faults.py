@@ -779,7 +779,8 @@ def _complex():
         )
     yield Call(
         "complex-step-through-math",
-        gradient(lambda x: math.exp(x[0]), np.array([1.0]), method="complex"),
+        # NumPy warns where Python's own complex numbers raise.
+        gradient(lambda x: math.exp(x[0].item()), np.array([1.0]), method="complex"),
         Raises(ANY_ERROR),
         sources.SCIPY_NUMDIFF,
     )

@@ -1,0 +1,310 @@
+"""What a function is called with: an array, or a tree of arrays, seen as one flat vector."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import os
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from accelnn._typing import Array
+from accelnn._validation import as_floating, check_finite
+from accelnn.backends import Backend, dtype_name, is_floating
+
+__all__ = ["Argument", "is_tree", "leaves_of", "names_of", "rebuilt"]
+
+# Snapshots of an array, and all that moves it in place, are taken under a lock of its own: several
+# threads may differentiate at one x. The lock of each is there only while somebody needs it.
+_turns: dict[int, _Turn] = {}
+_guard = threading.Lock()
+
+
+def _forget_turns() -> None:
+    """Leave a forked child no lock that a thread of its parent holds."""
+    global _guard  # noqa: PLW0603 - a lock that a fork has left locked is no lock
+    _turns.clear()
+    _guard = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_turns)
+
+
+class _Turn:
+    """The lock of one array, and how many threads hold it or wait for it."""
+
+    def __init__(self) -> None:
+        # Reentrant, because f may itself differentiate at x.
+        self.lock, self.users = threading.RLock(), 0
+
+
+@contextmanager
+def _alone_with(arrays: list[Any]) -> Iterator[None]:
+    """Let no other thread move these arrays, nor take snapshots of them."""
+    # In one order everywhere, so that no two threads wait for each other.
+    keys = sorted({id(_memory(array)) for array in arrays})
+    held: list[int] = []
+    try:
+        for key in keys:
+            with _guard:
+                turn = _turns.setdefault(key, _Turn())
+                turn.users += 1
+            held.append(key)
+            turn.lock.acquire()
+        yield
+    finally:
+        for key in reversed(held):
+            with _guard:
+                turn = _turns[key]
+                turn.users -= 1
+                if not turn.users:
+                    del _turns[key]
+            turn.lock.release()
+
+
+def _memory(array: Any) -> Any:
+    """Return the array whose memory a view shows."""
+    while isinstance(getattr(array, "base", None), type(array)):
+        array = array.base
+    return array
+
+
+class Argument:
+    """The point x, and how to make what f takes of a flat vector.
+
+    Parameters
+    ----------
+    backend : Backend
+        Whose arrays.
+    given : array_like or tree
+        What the caller handed over.
+    name : str
+        What errors call it.
+
+    Attributes
+    ----------
+    leaves : list of array
+        Of a tree its arrays, otherwise the one array, as the caller has them.
+    flat : array of shape (n,)
+        A floating copy of all of them.
+    shape : tuple of int
+        Of x; of a tree that of `flat`.
+    dtype : numpy.dtype
+        Of `flat`.
+    is_tree, is_mixed, can_move : bool
+        Whether x is a tree; whether its arrays are of several dtypes; whether single numbers of
+        them can be set without losing digits.
+    can_shift : bool
+        Whether the caller's own arrays can be written to at all.
+    """
+
+    def __init__(self, backend: Backend, given: Any, name: str = "x") -> None:
+        self.backend, self.given = backend, given
+        self.is_tree = is_tree(backend, given)
+        # What the caller has, of which only arrays of the backend can be shared with f.
+        own = list(leaves_of(given)) if self.is_tree else [given]
+        with _alone_with([leaf for leaf in own if _is_writable(backend, leaf)]):
+            floats = [as_floating(backend, leaf, name) for leaf in own]
+            self.leaves = [
+                leaf if backend.owns(leaf) else array
+                for leaf, array in zip(own, floats, strict=True)
+            ]
+            # What the net of a caller computes in is what its derivatives are rounded to.
+            self.dtypes = [a.dtype for a in floats]
+            self.is_mixed = len({dtype_name(dtype) for dtype in self.dtypes}) > 1
+            self.shapes = [tuple(a.shape) for a in floats]
+            self.flat = self._flattened(floats)
+        self.dtype: np.dtype[Any] = backend.to_numpy(self.flat[:0]).dtype
+        self.shape = tuple(self.flat.shape) if self.is_tree else self.shapes[0]
+        check_finite(backend, backend.xp.reshape(self.flat, self.shape), name)
+        writable = [_is_writable(backend, leaf) for leaf in own]
+        self.can_shift = any(writable)
+        self.can_move = bool(own) and all(
+            is_writable and is_floating(leaf.dtype) and not _overlaps(leaf)
+            for leaf, is_writable in zip(own, writable, strict=True)
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Who gets f in another process moves copies of `flat` alone.
+        form = rebuilt(self.given, itertools.repeat(0.0)) if self.is_tree else None
+        return {**self.__dict__, "given": form, "leaves": []}
+
+    def _flattened(self, floats: list[Array]) -> Array:
+        """Return a copy of all numbers, in the widest dtype of any."""
+        backend, xp = self.backend, self.backend.xp
+        if len(floats) == 1:
+            return xp.reshape(xp.asarray(floats[0], copy=True), (-1,))
+        if not floats:
+            return backend.zeros(0, "float64")
+        widest = max((a.dtype for a in floats), key=lambda dtype: xp.finfo(dtype).bits)
+        return xp.concat([xp.reshape(xp.astype(a, widest), (-1,)) for a in floats])
+
+    @property
+    def size(self) -> int:
+        """The number of coordinates."""
+        return int(self.flat.shape[0])
+
+    def is_handed_over(self) -> bool:
+        """Return whether f may be called with the caller's own x: it has what a copy has."""
+        own = leaves_of(self.given) if self.is_tree else [self.given]
+        return all(_is_writable(self.backend, leaf) and is_floating(leaf.dtype) for leaf in own)
+
+    def rounded(self, values: np.ndarray, columns: np.ndarray | None = None) -> np.ndarray:
+        """Return numbers on the host as the dtypes of their coordinates have them, but wide.
+
+        `columns` says whose numbers are along the last axis; by default those of all.
+        """
+        if not self.is_mixed:
+            return values.astype(self.dtype, copy=False)
+        ends = np.cumsum([math.prod(shape) for shape in self.shapes])
+        leaf = np.searchsorted(ends, np.arange(self.size) if columns is None else columns, "right")
+        out = values.copy()
+        for i, dtype in enumerate(self.dtypes):
+            narrow = values.astype(dtype_name(dtype)).astype(values.dtype)
+            out = np.where(leaf == i, narrow, out)
+        return out
+
+    def of(self, flat: Array) -> Any:
+        """Return `flat` in the form of x: what f takes, or its derivatives."""
+        if not self.is_tree:
+            return flat if len(self.shape) == 1 else self.backend.xp.reshape(flat, self.shape)
+        return self.split(flat, ())
+
+    def split(self, whole: Array, before: tuple[int, ...]) -> Any:
+        """Return a tree of parts of the last axis, in the shapes of x's arrays.
+
+        Parameters
+        ----------
+        whole : array of shape (*before, n)
+            Numbers that belong to the coordinates.
+        before : tuple of int
+            Axes that every part keeps.
+        """
+        xp, parts, start = self.backend.xp, [], 0
+        for shape, dtype in zip(self.shapes, self.dtypes, strict=True):
+            stop = start + math.prod(shape)
+            part = xp.reshape(whole[..., start:stop], (*before, *shape))
+            is_real = not xp.isdtype(part.dtype, "complex floating")
+            parts.append(xp.astype(part, dtype, copy=False) if is_real else part)
+            start = stop
+        return rebuilt(self.given, iter(parts))
+
+    @contextmanager
+    def moving(self) -> Iterator[Callable[[], None]]:
+        """Let x itself be moved by this thread alone; yield what puts it back, bit for bit."""
+        # What is nobody else's need not be saved.
+        shared = [leaf for leaf in self.leaves if _is_writable(self.backend, leaf)]
+        with _alone_with(shared):
+            saved = [self.backend.xp.asarray(leaf, copy=True) for leaf in shared]
+
+            def restore() -> None:
+                for leaf, values in zip(shared, saved, strict=True):
+                    leaf[...] = values
+
+            try:
+                yield restore
+            finally:
+                restore()
+
+    def write(self, flat: np.ndarray) -> None:
+        """Write to the caller's own arrays, as far as their dtypes hold the numbers."""
+        start = 0
+        for leaf, shape in zip(self.leaves, self.shapes, strict=True):
+            stop = start + math.prod(shape)
+            if _is_writable(self.backend, leaf):
+                leaf[...] = self._written(leaf, flat[start:stop].reshape(shape))
+            start = stop
+
+    def _written(self, leaf: Array, values: np.ndarray) -> Array:
+        """Return values in the dtype of a leaf, other integers where they are none."""
+        name = dtype_name(leaf.dtype)
+        if name == "bool":
+            return ~leaf
+        if "int" in name:
+            # No two by the same amount, so that no combination of them stays the same.
+            amounts = 10 + np.arange(values.size).reshape(values.shape) % 7
+            return leaf + self.backend.asarray(amounts, leaf.dtype)
+        return self.backend.asarray(values, leaf.dtype)
+
+    def places(self, columns: np.ndarray) -> list[tuple[Array, tuple[int, ...]]]:
+        """Return the array of each coordinate, and its index there."""
+        ends = np.cumsum([math.prod(shape) for shape in self.shapes])
+        leaf = np.searchsorted(ends, columns, side="right")
+        found = []
+        for i, column in zip(leaf.tolist(), columns.tolist(), strict=True):
+            start = int(ends[i - 1]) if i else 0
+            index = np.unravel_index(column - start, self.shapes[i]) if self.shapes[i] else ()
+            found.append((self.leaves[i], tuple(map(int, index))))
+        return found
+
+
+def is_tree(backend: Backend, x: Any) -> bool:
+    """Return whether `x` is a dict, or a list or tuple that holds any array."""
+    if isinstance(x, Mapping):
+        return True
+    return isinstance(x, list | tuple) and any(_holds_array(backend, part) for part in x)
+
+
+def _holds_array(backend: Backend, x: Any) -> bool:
+    if isinstance(x, list | tuple):
+        return any(_holds_array(backend, part) for part in x)
+    return isinstance(x, Mapping | np.ndarray) or backend.owns(x)
+
+
+def leaves_of(tree: Any) -> Iterator[Any]:
+    """Yield what a tree holds: its dicts in their own order, lists and tuples in theirs."""
+    if isinstance(tree, Mapping):
+        for part in tree.values():
+            yield from leaves_of(part)
+    elif isinstance(tree, list | tuple):
+        for part in tree:
+            yield from leaves_of(part)
+    else:
+        yield tree
+
+
+def names_of(tree: Any, name: str = "") -> list[str]:
+    """Return what the leaves of a tree are called: keys with dots between, numbers in brackets."""
+    if isinstance(tree, Mapping):
+        pairs = [(f"{name}.{key}" if name else str(key), part) for key, part in tree.items()]
+    elif isinstance(tree, list | tuple):
+        pairs = [(f"{name or 'x'}[{i}]", part) for i, part in enumerate(tree)]
+    else:
+        return [name or "x"]
+    return [found for label, part in pairs for found in names_of(part, label)]
+
+
+def rebuilt(tree: Any, leaves: Iterator[Any]) -> Any:
+    """Return a tree of the same form with other leaves."""
+    if isinstance(tree, Mapping):
+        return {key: rebuilt(part, leaves) for key, part in tree.items()}
+    if isinstance(tree, list | tuple):
+        parts = [rebuilt(part, leaves) for part in tree]
+        if hasattr(tree, "_fields"):
+            return type(tree)(*parts)
+        return tuple(parts) if isinstance(tree, tuple) else parts
+    return next(leaves)
+
+
+def _is_writable(backend: Backend, x: object) -> bool:
+    if not backend.owns(x):
+        return False
+    return bool(getattr(getattr(x, "flags", None), "writeable", True))
+
+
+def _overlaps(x: Any) -> bool:
+    """Return whether elements may lie at the same place, as those of sliding windows do."""
+    if not hasattr(x, "strides") or 0 in x.shape:
+        return False
+    reach = 0
+    for stride, n in sorted((abs(s), n) for s, n in zip(x.strides, x.shape, strict=True) if n > 1):
+        # No step of one axis ends within what all finer ones cover.
+        if stride < reach + x.itemsize:
+            return True
+        reach += (n - 1) * stride
+    return False

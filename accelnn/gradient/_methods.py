@@ -1,0 +1,154 @@
+"""The finite differences that there are: a row each, from which everything else follows."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+__all__ = ["HIGHEST_ORDER", "METHODS", "Method", "find_method", "gain", "slopes", "weights"]
+
+HIGHEST_ORDER = 4
+
+
+@dataclass(frozen=True)
+class Method:
+    """A finite difference of any order.
+
+    Attributes
+    ----------
+    side : {0, 1, -1}
+        Whether its points lie on both sides of x, above it or below it.
+    accuracy : int
+        The power of the step that its error shrinks with.
+    is_imaginary : bool
+        Whether one order comes from an imaginary step, and the others from its differences.
+    is_extrapolated : bool
+        Whether its differences are extrapolated to step 0.
+    """
+
+    side: int
+    accuracy: int
+    is_imaginary: bool = False
+    is_extrapolated: bool = False
+
+    @functools.cache  # noqa: B019 - there are a handful of methods and of orders
+    def points(self, order: int) -> np.ndarray:
+        """Return where the points of a derivative are, in steps from x; x itself is left out.
+
+        Of order 0 there is nothing else.
+        """
+        if order == 0:
+            return np.zeros(1)
+        if self.side:
+            return self.side * np.arange(1.0, order + self.accuracy)
+        half = (order + 1) // 2 + self.accuracy // 2 - 1
+        upward = np.arange(1.0, half + 1)
+        return np.stack([upward, -upward], axis=1).reshape(-1)
+
+    def takes_base(self, order: int) -> bool:
+        """Return whether f(x) enters a derivative of that order."""
+        return self.side != 0 or order % 2 == 0
+
+    def balance(self, order: int) -> float:
+        """Return the power of machine epsilon at which truncation and rounding are balanced."""
+        return 1.0 / (self.real_order(order) + self.accuracy)
+
+    def real_order(self, order: int) -> int:
+        """Return how often differences are taken."""
+        return order - 1 if self.is_imaginary else order
+
+    def turned(self, side: int) -> Method:
+        """Return the difference as accurate on one side, for where the other is closed."""
+        return Method(side, self.accuracy)
+
+
+METHODS = {
+    "central": Method(0, 2),
+    "central4": Method(0, 4),
+    "forward": Method(1, 1),
+    "backward": Method(-1, 1),
+    "complex": Method(0, 2, is_imaginary=True),
+    "richardson": Method(0, 2, is_extrapolated=True),
+}
+
+
+def find_method(name: str, known: Iterable[str] = METHODS) -> Method:
+    """Return a method by its name, or raise ValueError if it is not among those known."""
+    if name not in known:
+        msg = f"unknown method {name!r}; known methods are {', '.join(map(repr, known))}"
+        raise ValueError(msg)
+    return METHODS[name]
+
+
+def slopes(
+    values: np.ndarray, base: np.ndarray, taken: np.ndarray, method: Method, order: int
+) -> np.ndarray:
+    """Return derivatives of shape (k, q).
+
+    Parameters
+    ----------
+    values : numpy.ndarray of shape (k, p, q)
+        f at the points of the method.
+    base : numpy.ndarray of shape (q,) or (k, q)
+        f(x).
+    taken : numpy.ndarray of shape (k, p)
+        How far from x the points are, after rounding.
+    """
+    if order == 0:
+        return values[:, 0]
+    has_base = method.takes_base(order)
+    with np.errstate(all="ignore"):
+        if taken.shape[1] + has_base == 2:  # noqa: PLR2004 - a quotient rounds less than a sum
+            below, start = (base, 0.0) if has_base else (values[:, 1], taken[:, 1])
+            quotient: np.ndarray = (values[:, 0] - below) / (taken[:, 0] - start)[:, None]
+            return quotient
+        rises = values - base[..., None, :] if has_base else values
+        factors = weights(taken, order, has_base=has_base)[:, : taken.shape[1]]
+        total: np.ndarray = np.einsum("kp,kpq->kq", factors, rises)
+        return total
+
+
+def gain(taken: np.ndarray, method: Method, order: int) -> np.ndarray:
+    """Return how much an error of one in all values can make in each derivative, halved."""
+    has_base = method.takes_base(order)
+    if taken.shape[1] + has_base == 2:  # noqa: PLR2004 - as in `slopes`
+        width: np.ndarray = np.abs(taken[:, 0] - (0.0 if has_base else taken[:, 1]))
+        return 1.0 / width
+    half: np.ndarray = 0.5 * np.abs(weights(taken, order, has_base=has_base)).sum(axis=1)
+    return half
+
+
+def weights(taken: np.ndarray, order: int, *, has_base: bool) -> np.ndarray:
+    """Return the factors of the values in a derivative, x itself last.
+
+    References
+    ----------
+    B. Fornberg, "Generation of finite difference formulas on arbitrarily spaced grids",
+    Mathematics of Computation 51 (1988).
+    """
+    unit = np.abs(taken).max(axis=1, keepdims=True)
+    nodes = taken / unit
+    if has_base:
+        nodes = np.concatenate([nodes, np.zeros_like(unit)], axis=1)
+    count = nodes.shape[1]
+    found = np.zeros((len(nodes), count, order + 1), nodes.dtype)
+    found[:, 0, 0] = 1.0
+    before = np.ones(len(nodes), nodes.dtype)
+    for n in range(1, count):
+        product = np.ones(len(nodes), nodes.dtype)
+        last = found[:, n - 1].copy()
+        for i in range(n):
+            apart = nodes[:, n] - nodes[:, i]
+            product *= apart
+            for m in reversed(range(order + 1)):
+                lower = m * found[:, i, m - 1] if m else 0.0
+                found[:, i, m] = (nodes[:, n] * found[:, i, m] - lower) / apart
+        for m in range(order + 1):
+            lower = m * last[:, m - 1] if m else 0.0
+            found[:, n, m] = before / product * (lower - nodes[:, n - 1] * last[:, m])
+        before = product
+    scaled: np.ndarray = found[:, :, order] / unit**order
+    return scaled

@@ -1,0 +1,291 @@
+"""The way in for all doors: what the caller handed over is checked once, and f is met."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from accelnn._progress import progress_bar
+from accelnn._typing import Array, ArrayLike
+from accelnn._validation import positive_int, require_callable
+from accelnn.backends import Backend, BackendLike, resolve
+from accelnn.gradient._argument import Argument, leaves_of
+from accelnn.gradient._complex import require_complex_safe
+from accelnn.gradient._differentiate import Derivatives, differentiate
+from accelnn.gradient._lines import Coordinates, Directions, Entries, Lines
+from accelnn.gradient._methods import HIGHEST_ORDER, Method, find_method
+from accelnn.gradient._precision import machine_epsilon
+from accelnn.gradient._purity import points_beside
+from accelnn.gradient._result import DerivativeResult, Flag
+from accelnn.gradient._steps import imaginary_step, read_bounds, sides, step_sizes
+from accelnn.gradient.evaluators import start
+
+__all__ = ["Problem", "pose", "with_arguments"]
+
+
+WIDE = np.dtype(np.float64)
+
+
+class Problem:
+    """A function to differentiate at x, by which method, within which bounds.
+
+    Attributes
+    ----------
+    backend : Backend
+        Whose arrays.
+    method : Method
+        How.
+    order : int
+        How often.
+    argument : Argument
+        x, and what f takes.
+    x : numpy.ndarray of shape (n,)
+        x, wide, on the host.
+    h : numpy.ndarray of shape (n,)
+        Steps.
+    bounds : Bounds or None
+        Of x.
+    start : Start
+        f and f(x).
+    epsilon : float
+        Machine epsilon of x and f.
+    lines : Coordinates
+        All coordinates of x.
+    """
+
+    def __init__(
+        self,
+        f: Callable[..., Any],
+        given: Any,
+        *,
+        backend: Backend,
+        method: str,
+        order: int = 1,
+        step: Any = None,
+        rel_step: Any = None,
+        bounds: Any = None,
+        scalar: bool | None = True,
+        **options: Any,
+    ) -> None:
+        self.backend, self.method, self.order = backend, find_method(method), order
+        self.argument = argument = Argument(backend, given)
+        # Float64 is wide, and longdouble stays what it is.
+        wide = argument.dtype if argument.dtype.itemsize >= WIDE.itemsize else WIDE
+        self.x = backend.to_numpy(argument.flat).astype(wide)
+        self.bounds = read_bounds(_on_host(backend, bounds), self.x, argument.shape)
+        if self.bounds is not None and self.method.is_imaginary and order > 1:
+            msg = "complex steps of a second derivative know no bounds; use method='central'"
+            raise ValueError(msg)
+        self.asked = {
+            "step": self._shaped(step, "step"),
+            "rel_step": self._shaped(rel_step, "rel_step"),
+            "dtype": argument.dtype,
+        }
+        self.epsilon = machine_epsilon(backend, *argument.dtypes)
+        self.start = start(
+            f,
+            argument,
+            self._beside(),
+            is_complex=self.method.is_imaginary,
+            scalar=scalar,
+            **options,
+        )
+        values = self.start.evaluator.values
+        self.epsilon = max(self.epsilon, values.epsilon)
+        self.h = self.steps(self.method)
+        self.shape: tuple[int, ...] = values.shape or ()
+        base = np.real(values.on_host([self.start.base])[0])
+        self.lines: Lines = Coordinates(self.start.evaluator, self.x, base, self.bounds)
+
+    def steps(self, method: Method, order: int | None = None) -> np.ndarray:
+        """Return the steps that the caller asked for, or those that suit a method."""
+        order = self.order if order is None else order
+        return step_sizes(self.x, method, order, epsilon=self.epsilon, **self.asked)
+
+    def _shaped(self, given: Any, name: str) -> Any:
+        """Return steps on the host, which must be one or have x's shape."""
+        given = _on_host(self.backend, given)
+        shape = np.shape(given) if isinstance(given, np.ndarray | list | tuple) else ()
+        if shape not in ((), self.argument.shape):
+            msg = f"{name} has shape {shape}, but x has shape {self.argument.shape}"
+            raise ValueError(msg)
+        return given
+
+    def _beside(self) -> Iterator[np.ndarray]:
+        method, order = self.method, self.method.real_order(self.order)
+        if method.is_imaginary:
+            method, order = find_method("central"), 1
+        asked = {} if self.method.is_imaginary else self.asked
+        h = step_sizes(self.x, method, order, epsilon=self.epsilon, **asked)
+        side: Any = method.side
+        if self.bounds is not None:
+            side, _ = sides(self.x, self.bounds, h, method, order)
+        for point in points_beside(self.x, h, side, self.bounds):
+            yield self.argument.rounded(point)
+
+    def along(self, columns: np.ndarray, directions: np.ndarray) -> Lines:
+        """Return other lines through x."""
+        return Directions(
+            self.start.evaluator,
+            self.x,
+            self.lines.base,
+            self.bounds,
+            columns=columns,
+            directions=directions,
+        )
+
+    def together(self, groups: np.ndarray, columns: np.ndarray, outputs: np.ndarray) -> Lines:
+        """Return coordinates that move in groups."""
+        return Entries(
+            self.start.evaluator,
+            self.x,
+            self.lines.base,
+            self.bounds,
+            groups=groups,
+            columns=columns,
+            outputs=outputs,
+        )
+
+    def solve(
+        self,
+        lines: Lines,
+        h: np.ndarray,
+        *,
+        title: str,
+        unit: str = "coordinates",
+        diagnose: bool = False,
+        progress: bool = False,
+        count: int | None = None,
+    ) -> Derivatives:
+        """Return the derivatives along lines."""
+        measures = diagnose or self.method.is_extrapolated
+        noise = lines.noise(self.bounds) if measures and not self.method.is_imaginary else None
+        total = len(lines) if count is None else count
+        with progress_bar(title, total, enabled=progress, unit=unit) as advance:
+            return differentiate(
+                lines,
+                self.method,
+                self.order,
+                h,
+                epsilon=self.epsilon,
+                noise=noise,
+                diagnose=diagnose,
+                advance=advance,
+            )
+
+    def require_complex_safe(
+        self, value: np.ndarray, rows: np.ndarray | None = None, columns: np.ndarray | None = None
+    ) -> None:
+        """Refuse complex steps that f itself contradicts.
+
+        `value` are first derivatives of shape (n, q), or entries at `rows` and `columns` of the
+        Jacobian.
+        """
+        if not self.method.is_imaginary:
+            return
+        q = self.lines.base.size
+        if rows is None or columns is None:
+            columns, rows = (a.reshape(-1) for a in np.indices(value.shape))
+        entries = value.reshape(-1)
+
+        def predict(move: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            parts = entries * move[columns]
+            change, size = (np.bincount(rows, w, minlength=q) for w in (parts, np.abs(parts)))
+            return change, size
+
+        unmoved = np.bincount(columns, entries != 0.0, minlength=self.x.size) == 0
+        require_complex_safe(self.lines, self.bounds, predict, unmoved, self.epsilon)
+
+    def require_safe_gradient(self) -> None:
+        """Do that for a second derivative, whose first derivatives are not needed otherwise."""
+        if self.method.is_imaginary:
+            h = imaginary_step(self.x)
+            first = differentiate(self.lines, self.method, 1, h, epsilon=self.epsilon)
+            self.require_complex_safe(first.value)
+
+    def steps_along(self, step: float | None) -> np.ndarray:
+        """Return the step along a direction whose length is like that of x."""
+        return step_sizes(
+            np.zeros(1, self.x.dtype), self.method, self.order, epsilon=self.epsilon, step=step
+        )
+
+    def array(self, values: np.ndarray) -> Array:
+        """Return numbers as an array of the backend in x's dtype."""
+        return self.backend.asarray(values, self.argument.flat.dtype)
+
+    def result(
+        self,
+        derivative: Any,
+        found: Derivatives,
+        error: Any,
+        *,
+        full_output: bool,
+        is_along: bool = False,
+    ) -> Any:
+        """Call f for the last time, and return a derivative, with all that is known of it.
+
+        `is_along` says that steps and flags are of a direction, and not of the coordinates.
+        """
+        repeats = self.start.finish(diagnose=full_output)
+        if not full_output:
+            return derivative
+        argument, evaluator = self.argument, self.start.evaluator
+        flags, step = found.flags | (Flag.OK if repeats else Flag.RANDOM), self.array(found.step)
+        if not is_along:
+            flags, step = flags.reshape(argument.shape), argument.of(step)
+        return DerivativeResult(derivative, error, step, evaluator.count, flags, evaluator.how)
+
+
+@contextmanager
+def pose(
+    f: Callable[..., Any],
+    x: ArrayLike,
+    *,
+    backend: BackendLike | None,
+    args: Sequence[Any] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    order: int = 1,
+    **options: Any,
+) -> Iterator[Problem]:
+    """Check what the caller handed over, meet f, and let the backend compute meanwhile.
+
+    `options` are those of `Problem`, and of `accelnn.gradient.evaluators.start`.
+    """
+    require_callable(f)
+    if positive_int(order, "order") > HIGHEST_ORDER:
+        msg = f"order must be at most {HIGHEST_ORDER}, got {order}"
+        raise ValueError(msg)
+    # Of a tree, its arrays say whose they are.
+    own = leaves_of(x) if isinstance(x, Mapping | list | tuple) else (x,)
+    home = resolve(backend, *(part for part in own if not isinstance(part, int | float)))
+    with home.current():
+        yield Problem(with_arguments(f, args, kwargs), x, backend=home, order=order, **options)
+
+
+def with_arguments(
+    f: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+) -> Any:
+    """Return a function of x alone; f itself where there are no further arguments."""
+    # SciPy takes a single argument that is no tuple, and so must be everybody.
+    args = tuple(args) if isinstance(args, tuple | list) else (args,)
+    return _WithArguments(f, args, dict(kwargs or {})) if args or kwargs else f
+
+
+class _WithArguments:
+    """A function with further arguments, which another process can be sent."""
+
+    def __init__(self, f: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self.__wrapped__, self.args, self.kwargs = f, args, kwargs
+
+    def __call__(self, x: Any) -> Any:
+        return self.__wrapped__(x, *self.args, **self.kwargs)
+
+
+def _on_host(backend: Backend, given: Any) -> Any:
+    """Return a caller's numbers where steps and bounds are computed."""
+    if isinstance(given, tuple):
+        return tuple(_on_host(backend, part) for part in given)
+    return backend.to_numpy(given) if backend.owns(given) else given
