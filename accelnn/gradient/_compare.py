@@ -31,7 +31,7 @@ DROWNING = 0.1
 SHRUNK, SETTLING, SHRINKING = 0.5, 0.75, 4
 # Of the smallest steps, the ones that tell a kink, and how far above noise it must be.
 LAST_STEPS = 3
-KINK, KINK_NOISE = 0.75, 30.0
+KINK, KINK_NOISE = 0.6, 30.0
 # A move this many units in the last place long still has the direction that was asked for.
 SHORTEST_MOVE_ULPS = 64.0
 # Enough to get from the first step to the shortest move, but where x is 0 and nothing rounds.
@@ -237,6 +237,9 @@ class Comparer:
         steadiest = _steadiest(tried)
         found = tried[steadiest]
         limit = self.extrapolated(place, found)
+        if limit is not None and limit.severity > 1.0 and _differ(limit, found):
+            # Between kinks, long steps may settle at a slope that is none near x.
+            limit = None
         proves = limit is not None and _proves(limit)
         for first_of in (steadiest, len(tried) - LAST_STEPS):
             few = tried[max(0, first_of) : max(0, first_of) + LAST_STEPS]
@@ -252,9 +255,11 @@ class Comparer:
             rounded = found._replace(tolerance=found.tolerance + rounding)
             if rounded.severity <= 1.0:
                 return rounded
-        if limit is not None and limit.severity <= 1.0 and _is_known(limit, DROWNING):
-            return limit._replace(is_unknown=not _is_known(limit, HIDDEN))
-        if limit is None and (_shrinks(tried) or found.at_edge.any()):
+        if limit is not None and limit.severity <= 1.0:
+            known = _is_known(limit, DROWNING)
+            return (limit if known else found)._replace(is_unknown=not _is_known(limit, HIDDEN))
+        is_noise = bool((found.noise_floor > DROWNING * found.error).any())
+        if limit is None and (is_noise or _shrinks(tried) or found.at_edge.any()):
             # Truncation, which was not gone before noise took over, or slopes on one side, which
             # are no derivative where f is steep there: nothing is proven.
             return found._replace(is_unknown=True)
@@ -445,6 +450,12 @@ def _shrinks(tried: list[Comparison]) -> bool:
         shrink = errors[1:] < SETTLING * errors[:-1]
         is_known = last[-1].noise_floor < DROWNING * errors[-1]
     return len(errors) == SHRINKING and bool(shrink.all() and is_known.all())
+
+
+def _differ(one: Comparison, other: Comparison) -> bool:
+    """Return whether two numerical derivatives of one place exclude each other."""
+    apart = np.abs(one.numerical - other.numerical)
+    return bool((apart > one.tolerance + other.tolerance).any())
 
 
 def _proves(limit: Comparison) -> bool:
