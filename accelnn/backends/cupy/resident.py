@@ -35,6 +35,8 @@ MOST_PARTS = 8
 # Estimates of cycles, fitted to nine layouts on an H200: of a row and four samples of each thread
 # of a warp, and of each hidden unit of their tile; of a pass over all rows at the least; of a
 # sample to its owner, of a number that a block of the last layer waits for, and of any other.
+# What they choose for 784-50-10 at batch 100 takes 6.60 µs a step on an NVIDIA H200, and four
+# other layouts 6.60 to 6.97.
 ROW, UNIT, PASS, SAMPLE, LAST_NUMBER, NUMBER = 6.0, 2.0, 400.0, 600.0, 250.0, 100.0
 LAST_PRODUCTS = 32
 

@@ -219,6 +219,7 @@ def test_another_batch_size_is_another_graph(log, device, without_cooperative_la
 def test_steps_of_tiles_are_graphs_that_know_where_the_run_is(log, device, monkeypatch):
     """One of many steps, and one of a single step, for all epochs; the last batch is short."""
     monkeypatch.setattr(engine_module, "TILED", 0)
+    monkeypatch.setattr(engine_module, "TRAINED_IN_TILES", 0)
     net, history = _fit(device, sizes=(6, 5, 4, 3), samples=337, epochs=2)
     assert history.steps == 68
     forward = ["tile_values"] * 3
@@ -322,10 +323,12 @@ def test_all_samples_are_evaluated_in_one_launch(log, device):
     ("sizes", "batch", "way"),
     [
         ((784, 50, 10), 10, "one launch"),
-        ((784, 50, 10), 100, "tiles"),
+        ((784, 50, 10), 100, "graph"),
+        ((784, 50, 10), 1_000, "tiles"),
         ((784, 50, 10), 10_000, "tiles"),
         ((784, 256, 128, 10), 100, "tiles"),
-        ((784, 50, 300), 100, "one launch"),
+        ((784, 50, 300), 10, "one launch"),
+        ((784, 50, 300), 1_000, "graph"),
         ((784, 1_000, 1_000, 10), 100, "tiles"),
         ((784, 1_000, 1_000, 10), 1_000, "products"),
     ],
@@ -345,8 +348,8 @@ def test_the_way_is_chosen_by_size(log, device, sizes, batch, way):
         ((784, 50, 10), 100, 101_376, "resident"),
         ((784, 50, 10), 1_000, 232_448, "tiles"),
         # It would fit, but a block would have 19 samples.
-        ((32, 64, 10), 2_000, 232_448, "tiles"),
-        ((784, 50, 33), 100, 232_448, "tiles"),
+        ((32, 64, 10), 2_000, 232_448, "graph"),
+        ((784, 50, 33), 100, 232_448, "graph"),
         ((784, 256, 128, 10), 100, 232_448, "tiles"),
         ((784, 10), 100, 232_448, "one launch"),
     ],
