@@ -258,8 +258,9 @@ class Comparer:
         if limit is not None and limit.severity <= 1.0:
             known = _is_known(limit, DROWNING)
             return (limit if known else found)._replace(is_unknown=not _is_known(limit, HIDDEN))
-        is_noise = bool((found.noise_floor > DROWNING * found.error).any())
-        if limit is None and (is_noise or _shrinks(tried) or found.at_edge.any()):
+        change = np.abs(found.numerical - tried[max(steadiest - 1, 0)].numerical)
+        moves = bool((np.maximum(change, found.noise_floor) > DROWNING * found.error).any())
+        if limit is None and (moves or _shrinks(tried) or found.at_edge.any()):
             # Truncation, which was not gone before noise took over, or slopes on one side, which
             # are no derivative where f is steep there: nothing is proven.
             return found._replace(is_unknown=True)
@@ -434,12 +435,16 @@ def _steadiest(tried: list[Comparison]) -> int:
 
 
 def _scatters(tried: list[Comparison]) -> bool:
-    """Return whether differences change sign or size with every step, and are no derivative."""
+    """Return whether differences change sign or size with every step, and are no derivative.
+
+    Or whether all are 0, as those of an even function.
+    """
     numerical = np.array([comparison.numerical for comparison in tried[-SCATTERED:]])
     errors = np.array([comparison.error for comparison in tried[-SCATTERED:]])
     with np.errstate(invalid="ignore"):
         spread = numerical.max(axis=0) - numerical.min(axis=0)
-        return len(numerical) > 1 and bool((spread >= 0.5 * errors.max(axis=0)).all())
+        is_rounding = (spread >= 0.5 * errors.max(axis=0)) | (numerical == 0.0).all(axis=0)
+        return len(numerical) > 1 and bool(is_rounding.all())
 
 
 def _shrinks(tried: list[Comparison]) -> bool:
