@@ -50,9 +50,9 @@ def test_no_derivative_is_wrong_without_a_flag(method, seeds, record_property):
         assert counts["estimate held"] >= HOLDS * (counts["derivatives"] - counts["flagged"])
 
 
-# None is to be refused and none missed. Not there yet are some right gradients within 1e-8 of the edge
-# of a domain, and at minima where they are nothing but rounding; and errors of a millionth in one
-# coordinate of a function whose waves are as short as the steps.
+# None is to be refused and none missed. Not there yet are some right gradients within 1e-8 of the
+# edge of a domain, and at minima where they are nothing but rounding; and errors of a millionth in
+# one coordinate of a function whose waves are as short as the steps.
 REFUSED, MISSED = 0.02, 0.06
 
 
