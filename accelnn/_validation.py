@@ -89,14 +89,14 @@ def as_scalar(backend: Backend, value: Any, name: str = "f(x)") -> Any:
     if isinstance(value, float | int):
         return float(value)
     value = as_floating(backend, value, name)
-    if value.ndim:
+    if math.prod(value.shape) != 1:
         msg = (
-            f"f must return a scalar, but {name} has shape {tuple(value.shape)}; a function of "
+            f"f must return one number, but {name} has shape {tuple(value.shape)}; a function of "
             f"many points at once, one value each, is differentiated with batched=True"
         )
         raise ValueError(msg)
     # A copy, because the value may be a view of x, or a buffer that the next call writes to.
-    return backend.xp.asarray(value, copy=True)
+    return backend.xp.reshape(backend.xp.asarray(value, copy=True), ())
 
 
 def as_number(backend: Backend, value: Any) -> float:

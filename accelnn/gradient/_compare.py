@@ -41,6 +41,10 @@ MOST_HALVINGS = 60
 ROOTS, LARGEST_RTOL = 10.0, 5e-3
 # What may hide in the tolerance of a comparison, in relation to the slope there.
 HIDDEN = 0.01
+# Where one side is closer to the analytic slope than this part of the error, there may be a kink.
+LEANING = 0.5
+# Steps are as short as it takes where noise is no more than this part of the error.
+NEAR = 0.02
 # A slope of so many noise floors may be none.
 IN_NOISE = 4.0
 # A difference extrapolated from long steps that is so many tolerances off proves an error.
@@ -264,6 +268,12 @@ class Comparer:
             # Truncation, which was not gone before noise took over, or slopes on one side, which
             # are no derivative where f is steep there: nothing is proven.
             return found._replace(is_unknown=True)
+        if (
+            _may_be_kink(found, found.noise_floor)
+            and (found.noise_floor > NEAR * found.error).any()
+        ):
+            # No step is short enough to tell on which side x is.
+            return found._replace(is_unknown=True)
         # Along a direction, coordinates at different edges may leave no side.
         no_side = place.columns.size > 1 and not np.isfinite(found.numerical).all()
         return found._replace(is_unknown=no_side)
@@ -346,9 +356,9 @@ class Comparer:
         limit = self.extrapolated(place, usual)
         if limit is None:
             return usual, False
-        if limit.severity > CERTAIN or (
-            limit.severity <= 1.0 and not self.is_hidden(limit, steepest)
-        ):
+        if limit.severity > CERTAIN and not _may_be_kink(usual, limit.noise_floor):
+            return limit, True
+        if limit.severity <= 1.0 and not self.is_hidden(limit, steepest):
             return limit, True
         return usual, False
 
@@ -455,6 +465,16 @@ def _shrinks(tried: list[Comparison]) -> bool:
         shrink = errors[1:] < SETTLING * errors[:-1]
         is_known = last[-1].noise_floor < DROWNING * errors[-1]
     return len(errors) == SHRINKING and bool(shrink.all() and is_known.all())
+
+
+def _may_be_kink(found: Comparison, noise: np.ndarray) -> bool:
+    """Return whether the analytic slope may be that of one side of a kink close to x.
+
+    A difference is the mean of both.
+    """
+    sides = np.abs([found.left - found.analytic, found.right - found.analytic])
+    is_one_side = sides.min(axis=0) <= LEANING * found.error
+    return bool((is_one_side & (np.abs(found.right - found.left) > noise)).any())
 
 
 def _differ(one: Comparison, other: Comparison) -> bool:

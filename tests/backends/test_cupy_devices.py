@@ -141,7 +141,7 @@ def test_the_command_line_takes_a_device():
     assert done.exit_code == 0, done.output
     assert "on cupy:1>, 2 images" in done.output
     wrong = CliRunner().invoke(app, [*arguments, "cupy:7"])
-    assert wrong.exit_code == 1
+    assert wrong.exit_code == 2
     assert "unknown device '7' of the backend 'cupy'" in wrong.output
 
 

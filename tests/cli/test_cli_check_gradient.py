@@ -753,5 +753,6 @@ def test_a_small_difference_hints_at_an_eps(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     result = run("entropy.py:loss", "--at", "0.5,0.25")
     assert result.exit_code == 1
-    assert "A difference that small is what an eps makes" in result.output.replace("\n", " ")
+    text = result.output.replace("\n", " ")
+    assert "A difference that small is what an eps in a logarithm makes" in text
     assert result.output.endswith("must know of it.\n")

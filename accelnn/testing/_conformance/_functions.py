@@ -15,7 +15,6 @@ ALONG_CLASSES = ("softmax", "log_softmax")
 
 # function, arguments as NumPy or Python values, error, message
 WRONG = [
-    ("sigmoid", (np.array(["1.0"]),), TypeError, "x must hold real numbers, got dtype"),
     ("softmax", (np.float64(1.0),), ValueError, r"x has shape \(\); its last axis must hold"),
     ("softmax", (np.zeros((3, 0)),), ValueError, r"x has shape \(3, 0\)"),
     ("log_softmax", (np.zeros((3, 0)),), ValueError, r"x has shape \(3, 0\)"),
