@@ -356,7 +356,11 @@ class Comparer:
         limit = self.extrapolated(place, usual)
         if limit is None:
             return usual, False
-        if limit.severity > CERTAIN and not _may_be_kink(usual, limit.noise_floor):
+        # What long steps see must be hidden by the noise of short ones, and not excluded by them.
+        apart = np.abs(limit.numerical - usual.numerical)
+        is_excluded = bool((apart > usual.noise_floor).any())
+        may_be_kink = is_excluded or _may_be_kink(usual, limit.noise_floor)
+        if limit.severity > CERTAIN and not may_be_kink:
             return limit, True
         if limit.severity <= 1.0 and not self.is_hidden(limit, steepest):
             return limit, True
