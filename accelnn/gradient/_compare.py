@@ -360,7 +360,7 @@ class Comparer:
         apart = np.abs(limit.numerical - usual.numerical)
         is_excluded = bool((apart > usual.noise_floor).any())
         may_be_kink = is_excluded or _may_be_kink(usual, limit.noise_floor)
-        if limit.severity > CERTAIN and not may_be_kink:
+        if limit.severity > 2.0 * CERTAIN and not may_be_kink:
             return limit, True
         if limit.severity <= 1.0 and not self.is_hidden(limit, steepest):
             return limit, True
