@@ -54,6 +54,7 @@ def test_no_derivative_is_wrong_without_a_flag(method, seeds, record_property):
 # edge of a domain, and at minima where they are nothing but rounding; and errors of a millionth in
 # one coordinate of a function whose waves are as short as the steps.
 REFUSED, MISSED = 0.02, 0.06
+FIRST_ORDER = 8.0
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -79,8 +80,10 @@ def test_wrong_gradients_are_found(mode, seeds, record_property, pytestconfig):
 @hypothesis.given(strategies.randoms(use_true_random=False))
 def test_what_is_known_of_a_random_function_is_true(draw):
     function = random_function(draw)
-    # In float64 its value is off by no more than its rounding.
-    assert abs(function(function.x) - function.exact.value[0]) <= function.exact.rounding[0]
+    # In float64 its value is off by no more than its rounding, which is known to first order: where
+    # terms cancel, that is half of it or less.
+    off = abs(function(function.x) - function.exact.value[0])
+    assert off <= FIRST_ORDER * function.exact.rounding[0]
     # Its gradient is that of exact differences of tiny steps, but where it ends within them.
     if function.kind == "edge":
         return

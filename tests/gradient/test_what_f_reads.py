@@ -213,7 +213,7 @@ def _weighted(weight, _):
     ],
     ids=["call", "global", "partial", "builtin"],
 )
-@pytest.mark.parametrize("options", [{}, {"workers": 2}, {"workers": map}])
+@pytest.mark.parametrize("options", [{}, {"workers": map}])
 def test_what_may_read_something_else_is_refused_and_both_readings_are_named(f, x, options):
     with pytest.raises(ImpureFunctionError) as raised:
         accelnn.numerical_gradient(f, x, **options)
