@@ -292,6 +292,7 @@ def test_a_function_may_write_to_its_argument():
 
     for start in (np.ones(2), [1.0, 1.0]):
         x = accelnn.gradient_descent(f, start, lr=0.1, step_num=100)
+        # Each step leaves 1 - 2 lr = 0.8 of the distance: 2 * 0.8**100 = 4e-10 of it after all.
         np.testing.assert_allclose(x, [3.0, 3.0], rtol=1e-8)
         np.testing.assert_array_equal(start, [1.0, 1.0])
 
