@@ -2,6 +2,7 @@
 
 import functools
 import importlib
+import itertools
 import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple, TypeGuard
@@ -202,10 +203,12 @@ def is_backend(value: object) -> TypeGuard[Backend | type[Backend]]:
 
 def inferable() -> Iterator[Backend | type[Backend]]:
     """Yield what an array's type can select; entry points are not loaded for this."""
-    built_in = {name: _load(_BUILT_IN[name]) for name in ("numpy", "cupy")}
     # Copied at once, because another thread may add to them.
-    candidates = [*(built_in | _registered).values(), *(cls for cls, _ in list(_instances))]
-    yield from (candidate for candidate in candidates if candidate.inferred)
+    names = dict.fromkeys(["numpy", "cupy", *_registered])
+    found = (_registered.get(name) or _load(_BUILT_IN[name]) for name in names)
+    for candidate in itertools.chain(found, (cls for cls, _ in list(_instances))):
+        if candidate.inferred:
+            yield candidate
 
 
 @functools.cache

@@ -7,8 +7,9 @@ import math
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 
@@ -19,52 +20,36 @@ from accelnn.backends import Backend, dtype_name, is_floating
 __all__ = ["Argument", "is_tree", "leaves_of", "names_of", "rebuilt"]
 
 # Snapshots of an array, and all that moves it in place, are taken under a lock of its own: several
-# threads may differentiate at one x. The lock of each is there only while somebody needs it.
-_turns: dict[int, _Turn] = {}
+# threads may differentiate at one x. The lock of each is there only while somebody needs it; it is
+# reentrant, because f may itself differentiate at x.
+_locks: WeakValueDictionary[int, Any] = WeakValueDictionary()
 _guard = threading.Lock()
 
 
-def _forget_turns() -> None:
+def _forget_locks() -> None:
     """Leave a forked child no lock that a thread of its parent holds."""
     global _guard  # noqa: PLW0603 - a lock that a fork has left locked is no lock
-    _turns.clear()
+    _locks.clear()
     _guard = threading.Lock()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_turns)
+    os.register_at_fork(after_in_child=_forget_locks)
 
 
-class _Turn:
-    """The lock of one array, and how many threads hold it or wait for it."""
-
-    def __init__(self) -> None:
-        # Reentrant, because f may itself differentiate at x.
-        self.lock, self.users = threading.RLock(), 0
+def _locks_of(arrays: list[Any]) -> list[Any]:
+    """Return the locks of some arrays, in one order: so no two threads wait for each other."""
+    keys = sorted({id(_memory(array)) for array in arrays})
+    with _guard:
+        return [_locks.setdefault(key, threading.RLock()) for key in keys]
 
 
 @contextmanager
-def _alone_with(arrays: list[Any]) -> Iterator[None]:
-    """Let no other thread move these arrays, nor take snapshots of them."""
-    # In one order everywhere, so that no two threads wait for each other.
-    keys = sorted({id(_memory(array)) for array in arrays})
-    held: list[int] = []
-    try:
-        for key in keys:
-            with _guard:
-                turn = _turns.setdefault(key, _Turn())
-                turn.users += 1
-            held.append(key)
-            turn.lock.acquire()
+def _all_of(locks: list[Any]) -> Iterator[None]:
+    with ExitStack() as held:
+        for lock in locks:
+            held.enter_context(lock)
         yield
-    finally:
-        for key in reversed(held):
-            with _guard:
-                turn = _turns[key]
-                turn.users -= 1
-                if not turn.users:
-                    del _turns[key]
-            turn.lock.release()
 
 
 def _memory(array: Any) -> Any:
@@ -96,11 +81,13 @@ class Argument:
         Of x; of a tree that of `flat`.
     dtype : numpy.dtype
         Of `flat`.
-    is_tree, is_mixed, can_move : bool
-        Whether x is a tree; whether its arrays are of several dtypes; whether single numbers of
-        them can be set without losing digits.
-    can_shift : bool
-        Whether the caller's own arrays can be written to at all.
+    shared : list of array
+        Those of the caller's own arrays that can be written to, by f and here.
+    is_tree, is_mixed : bool
+        Whether x is a tree; whether its arrays are of several dtypes.
+    is_handed_over, can_move : bool
+        Whether f may be called with the caller's own x, which has what a copy has; whether single
+        numbers of it can be set without losing digits.
     """
 
     def __init__(self, backend: Backend, given: Any, name: str = "x") -> None:
@@ -108,7 +95,9 @@ class Argument:
         self.is_tree = is_tree(backend, given)
         # What the caller has, of which only arrays of the backend can be shared with f.
         own = list(leaves_of(given)) if self.is_tree else [given]
-        with _alone_with([leaf for leaf in own if _is_writable(backend, leaf)]):
+        self.shared = [leaf for leaf in own if _is_writable(backend, leaf)]
+        self._locks = _locks_of(self.shared)
+        with self._alone():
             floats = [as_floating(backend, leaf, name) for leaf in own]
             self.leaves = [
                 leaf if backend.owns(leaf) else array
@@ -122,17 +111,21 @@ class Argument:
         self.dtype: np.dtype[Any] = backend.to_numpy(self.flat[:0]).dtype
         self.shape = tuple(self.flat.shape) if self.is_tree else self.shapes[0]
         check_finite(backend, backend.xp.reshape(self.flat, self.shape), name)
-        writable = [_is_writable(backend, leaf) for leaf in own]
-        self.can_shift = any(writable)
-        self.can_move = bool(own) and all(
-            is_writable and is_floating(leaf.dtype) and not _overlaps(leaf)
-            for leaf, is_writable in zip(own, writable, strict=True)
+        self.is_handed_over = len(self.shared) == len(own) and all(
+            is_floating(leaf.dtype) for leaf in own
         )
+        self.can_move = bool(own) and self.is_handed_over and not any(map(_overlaps, own))
 
     def __getstate__(self) -> dict[str, Any]:
         # Who gets f in another process moves copies of `flat` alone.
         form = rebuilt(self.given, itertools.repeat(0.0)) if self.is_tree else None
-        return {**self.__dict__, "given": form, "leaves": []}
+        return {**self.__dict__, "given": form, "leaves": [], "shared": [], "_locks": []}
+
+    def _alone(self) -> AbstractContextManager[object]:
+        """Let no other thread move the caller's arrays, nor take snapshots of them."""
+        alone: AbstractContextManager[object]
+        alone = self._locks[0] if len(self._locks) == 1 else _all_of(self._locks)
+        return alone
 
     def _flattened(self, floats: list[Array]) -> Array:
         """Return a copy of all numbers, in the widest dtype of any."""
@@ -148,11 +141,6 @@ class Argument:
     def size(self) -> int:
         """The number of coordinates."""
         return int(self.flat.shape[0])
-
-    def is_handed_over(self) -> bool:
-        """Return whether f may be called with the caller's own x: it has what a copy has."""
-        own = leaves_of(self.given) if self.is_tree else [self.given]
-        return all(_is_writable(self.backend, leaf) and is_floating(leaf.dtype) for leaf in own)
 
     def rounded(self, values: np.ndarray, columns: np.ndarray | None = None) -> np.ndarray:
         """Return numbers on the host as the dtypes of their coordinates have them, but wide.
@@ -197,13 +185,11 @@ class Argument:
     @contextmanager
     def moving(self) -> Iterator[Callable[[], None]]:
         """Let x itself be moved by this thread alone; yield what puts it back, bit for bit."""
-        # What is nobody else's need not be saved.
-        shared = [leaf for leaf in self.leaves if _is_writable(self.backend, leaf)]
-        with _alone_with(shared):
-            saved = [self.backend.xp.asarray(leaf, copy=True) for leaf in shared]
+        with self._alone():
+            saved = [self.backend.xp.asarray(leaf, copy=True) for leaf in self.shared]
 
             def restore() -> None:
-                for leaf, values in zip(shared, saved, strict=True):
+                for leaf, values in zip(self.shared, saved, strict=True):
                     leaf[...] = values
 
             try:
@@ -216,7 +202,7 @@ class Argument:
         start = 0
         for leaf, shape in zip(self.leaves, self.shapes, strict=True):
             stop = start + math.prod(shape)
-            if _is_writable(self.backend, leaf):
+            if any(leaf is own for own in self.shared):
                 leaf[...] = self._written(leaf, flat[start:stop].reshape(shape))
             start = stop
 
@@ -245,6 +231,8 @@ class Argument:
 
 def is_tree(backend: Backend, x: Any) -> bool:
     """Return whether `x` is a dict, or a list or tuple that holds any array."""
+    if backend.owns(x):
+        return False
     if isinstance(x, Mapping):
         return True
     return isinstance(x, list | tuple) and any(_holds_array(backend, part) for part in x)

@@ -129,7 +129,7 @@ def differentiate(
             error[rows] = np.inf if part.error is None else part.error
         found = Derivatives(value, taken, error, flags)
     is_finite = np.isfinite(found.value)
-    if not is_finite.all():
+    if np.count_nonzero(is_finite) < is_finite.size:
         found.flags[~is_finite.all(axis=1)] |= Flag.NOT_FINITE
         # Infinite is no derivative either.
         found.value[~is_finite] = np.nan
@@ -286,7 +286,7 @@ class _Engine:
             power=method.accuracy,
             order=self.order,
             position=lines.position[rows],
-            least=SHORTEST_MOVE_ULPS * lines.resolution[rows],
+            least=SHORTEST_MOVE_ULPS * lines.resolution()[rows],
             advance=advance,
         )
         return limit, (jump, wide_jump, noise), opened
@@ -305,7 +305,7 @@ class _Engine:
         real_order = method.real_order(self.order)
         if lines.bounds is None or not real_order:
             part = self._on_side(rows, h, method, advance=advance, refuse=refuse)
-            return self._rescued(rows, h, part) if part.open_side.any() else part
+            return self._rescued(rows, h, part) if np.count_nonzero(part.open_side) else part
         bounds = Bounds(*(end[rows] for end in lines.bounds))
         side, h = sides(lines.position[rows], bounds, h, method, real_order)
         found: _Difference | None = None
@@ -377,13 +377,13 @@ class _Engine:
         """Take one difference along each of some lines, wherever its points are."""
         lines, order = self.lines, method.real_order(self.order)
         points, base, has_base = method.points(order), lines.base_of(rows), method.takes_base(order)
-        t, imaginary = h[:, None] * points, np.zeros(len(rows))
+        t, imaginary = h[:, None] * points, None
         if method.is_imaginary:
             imaginary = h if order == 0 else imaginary_step(lines.position[rows])
             if has_base and order:
                 t = np.concatenate([t, np.zeros((len(rows), 1))], axis=1)
         taken, values = lines.at(rows, t, imaginary, advance)
-        if method.is_imaginary:
+        if imaginary is not None:
             with np.errstate(all="ignore"):
                 there = np.imag(values) / imaginary[:, None, None]
                 is_sound = np.isfinite(values)
@@ -410,7 +410,7 @@ class _Engine:
     ) -> None:
         """Note where f is not finite, and whether that is on one side only."""
         is_finite = np.isfinite(values)
-        if is_finite.all():
+        if np.count_nonzero(is_finite) == is_finite.size:
             return
         found.flags[~is_finite.all(axis=(1, 2))] |= Flag.NOT_FINITE
         if method.side == 0 and not method.is_imaginary:

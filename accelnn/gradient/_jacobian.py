@@ -190,7 +190,7 @@ def _require_complete(
     allowed = MISSED * np.maximum(terms, np.abs(seen.value[0])) + 2.0 * SAFETY * seen.error[0]
     allowed += NOTHING * np.max(terms, initial=0.0)
     # Where terms of f cancel at x, all of it may be rounding of what they are further away.
-    far, values = line.at(np.zeros(1, int), np.array([[FAR]]), np.zeros(1))
+    far, values = line.at(np.zeros(1, int), np.array([[FAR]]))
     with np.errstate(all="ignore"):
         terms = np.abs(np.real(values[0, 0]) - problem.lines.base) / far[0, 0]
     allowed += ROUNDING_ULPS * problem.epsilon * np.where(np.isfinite(terms), terms, 0.0)

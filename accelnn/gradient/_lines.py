@@ -26,8 +26,6 @@ class Lines:
         f(x), as each line sees it.
     position : numpy.ndarray of shape (m,)
         Where x is: t itself along a coordinate, 0 along any other direction.
-    scale, resolution : numpy.ndarray of shape (m,)
-        How far is far, and how near is too near for rounding to leave the length that was asked.
     bounds : Bounds or None
         Of t.
     """
@@ -38,18 +36,27 @@ class Lines:
         self.dtype: np.dtype[Any] = evaluator.argument.dtype
         self.rounded = evaluator.argument.rounded
         self.position: np.ndarray
-        self.resolution: np.ndarray
         self.bounds: Bounds | None = None
 
     def __len__(self) -> int:
         return len(self.position)
+
+    def resolution(self) -> np.ndarray:
+        """Return how near is too near for rounding to leave the length that was asked."""
+        size = np.abs(self.position).astype(self.dtype)
+        found: np.ndarray = np.spacing(size).astype(self.position.dtype)
+        return found
 
     def base_of(self, rows: np.ndarray) -> np.ndarray:
         """Return f(x) as some lines see it."""
         return self.base if self.base.ndim == 1 else self.base[rows]
 
     def at(
-        self, rows: np.ndarray, t: np.ndarray, imaginary: np.ndarray, advance: Advance = no_progress
+        self,
+        rows: np.ndarray,
+        t: np.ndarray,
+        imaginary: np.ndarray | None = None,
+        advance: Advance = no_progress,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Evaluate f on some lines.
 
@@ -59,7 +66,7 @@ class Lines:
             Which lines.
         t : numpy.ndarray of shape (k, p)
             How far from x, at each of p points.
-        imaginary : numpy.ndarray of shape (k,)
+        imaginary : numpy.ndarray of shape (k,), optional
             How far into the imaginary.
 
         Returns
@@ -106,18 +113,20 @@ class Coordinates(Lines):
     ) -> None:
         super().__init__(evaluator, x, base)
         self.position, self.bounds = x, bounds
-        self.scale = np.maximum(np.abs(x), 1.0)
-        self.resolution = np.spacing(np.abs(x).astype(self.dtype)).astype(x.dtype)
 
     def at(
-        self, rows: np.ndarray, t: np.ndarray, imaginary: np.ndarray, advance: Advance = no_progress
+        self,
+        rows: np.ndarray,
+        t: np.ndarray,
+        imaginary: np.ndarray | None = None,
+        advance: Advance = no_progress,
     ) -> tuple[np.ndarray, np.ndarray]:
         """See `Lines.at`."""
         moved, taken = self._moved(rows, rows, t, imaginary)
         return taken, self.evaluator(rows[:, None], moved[..., None], advance)
 
     def _moved(
-        self, rows: np.ndarray, columns: np.ndarray, t: np.ndarray, imaginary: np.ndarray
+        self, rows: np.ndarray, columns: np.ndarray, t: np.ndarray, imaginary: np.ndarray | None
     ) -> tuple[np.ndarray, np.ndarray]:
         position = self.position[rows][:, None]
         moved = position + t
@@ -126,7 +135,7 @@ class Coordinates(Lines):
             moved = np.clip(moved, low, high)
         moved = self.rounded(moved.T, columns).T
         taken = moved - position
-        return (moved + 1j * imaginary[:, None] if imaginary.any() else moved), taken
+        return (moved if imaginary is None else moved + 1j * imaginary[:, None]), taken
 
 
 class Entries(Coordinates):
@@ -154,16 +163,18 @@ class Entries(Coordinates):
     ) -> None:
         super().__init__(evaluator, x, base, bounds)
         self.columns, self.outputs, self.groups = columns, outputs, groups
-        self.position, self.scale, self.resolution = (
-            a[columns] for a in (self.position, self.scale, self.resolution)
-        )
+        self.position = x[columns]
         if bounds is not None:
             self.bounds = Bounds(*(end[columns] for end in bounds))
         self.base = base[outputs][:, None]
         self.members = _members(groups)
 
     def at(
-        self, rows: np.ndarray, t: np.ndarray, imaginary: np.ndarray, advance: Advance = no_progress
+        self,
+        rows: np.ndarray,
+        t: np.ndarray,
+        imaginary: np.ndarray | None = None,
+        advance: Advance = no_progress,
     ) -> tuple[np.ndarray, np.ndarray]:
         """See `Lines.at`."""
         moved, taken = self._moved(rows, self.columns[rows], t, imaginary)
@@ -203,26 +214,33 @@ class Directions(Lines):
         super().__init__(evaluator, x, base)
         self.columns, self.directions, self.box = columns, directions, bounds
         self.position = np.zeros(len(columns), x.dtype)
-        self.scale = np.ones_like(self.position)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            ratio = np.abs(x[columns]) / np.abs(directions)
-        largest = np.where(directions == 0.0, 0.0, ratio).max(axis=1, initial=0.0)
-        self.resolution = float(np.finfo(self.dtype).eps) * np.minimum(largest, 1.0)
         if bounds is not None:
             self.bounds = _along(x, bounds, columns, directions)
 
+    def resolution(self) -> np.ndarray:
+        """See `Lines.resolution`."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            ratio = np.abs(self.x[self.columns]) / np.abs(self.directions)
+        largest = np.where(self.directions == 0.0, 0.0, ratio).max(axis=1, initial=0.0)
+        found: np.ndarray = float(np.finfo(self.dtype).eps) * np.minimum(largest, 1.0)
+        return found
+
     def at(
-        self, rows: np.ndarray, t: np.ndarray, imaginary: np.ndarray, advance: Advance = no_progress
+        self,
+        rows: np.ndarray,
+        t: np.ndarray,
+        imaginary: np.ndarray | None = None,
+        advance: Advance = no_progress,
     ) -> tuple[np.ndarray, np.ndarray]:
         """See `Lines.at`."""
         columns = self.columns[rows]
-        steps = t + 1j * imaginary[:, None] if imaginary.any() else t
+        steps = t if imaginary is None else t + 1j * imaginary[:, None]
         moved = self.x[columns][:, None, :] + steps[..., None] * self.directions[rows][:, None, :]
-        if not imaginary.any():
+        if imaginary is None:
             moved = self.rounded(moved, columns[:, None, :])
-        if self.box is not None and not imaginary.any():
-            # What rounding has put outside.
-            moved = np.clip(moved, *(end[columns][:, None, :] for end in self.box))
+            if self.box is not None:
+                # What rounding has put outside.
+                moved = np.clip(moved, *(end[columns][:, None, :] for end in self.box))
         return t, self.evaluator(columns, moved, advance)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,7 @@ from accelnn.gradient._precision import machine_epsilon
 from accelnn.gradient._purity import points_beside
 from accelnn.gradient._result import DerivativeResult, Flag
 from accelnn.gradient._steps import imaginary_step, read_bounds, sides, step_sizes
-from accelnn.gradient.evaluators import start
+from accelnn.gradient.evaluators import no_progress, start
 
 __all__ = ["Problem", "pose", "with_arguments"]
 
@@ -85,6 +85,7 @@ class Problem:
             "dtype": argument.dtype,
         }
         self.epsilon = machine_epsilon(backend, *argument.dtypes)
+        self.h = self.steps(self.method)
         self.start = start(
             f,
             argument,
@@ -94,8 +95,9 @@ class Problem:
             **options,
         )
         values = self.start.evaluator.values
-        self.epsilon = max(self.epsilon, values.epsilon)
-        self.h = self.steps(self.method)
+        if values.epsilon > self.epsilon:
+            self.epsilon = values.epsilon
+            self.h = self.steps(self.method)
         self.shape: tuple[int, ...] = values.shape or ()
         base = np.real(values.on_host([self.start.base])[0])
         self.lines: Lines = Coordinates(self.start.evaluator, self.x, base, self.bounds)
@@ -107,6 +109,8 @@ class Problem:
 
     def _shaped(self, given: Any, name: str) -> Any:
         """Return steps on the host, which must be one or have x's shape."""
+        if given is None:
+            return None
         given = _on_host(self.backend, given)
         shape = np.shape(given) if isinstance(given, np.ndarray | list | tuple) else ()
         if shape not in ((), self.argument.shape):
@@ -115,11 +119,10 @@ class Problem:
         return given
 
     def _beside(self) -> Iterator[np.ndarray]:
-        method, order = self.method, self.method.real_order(self.order)
+        method, order, h = self.method, self.order, self.h
         if method.is_imaginary:
             method, order = find_method("central"), 1
-        asked = {} if self.method.is_imaginary else self.asked
-        h = step_sizes(self.x, method, order, epsilon=self.epsilon, **asked)
+            h = step_sizes(self.x, method, order, epsilon=self.epsilon)
         side: Any = method.side
         if self.bounds is not None:
             side, _ = sides(self.x, self.bounds, h, method, order)
@@ -164,7 +167,8 @@ class Problem:
         measures = diagnose or self.method.is_extrapolated
         noise = lines.noise(self.bounds) if measures and not self.method.is_imaginary else None
         total = len(lines) if count is None else count
-        with progress_bar(title, total, enabled=progress, unit=unit) as advance:
+        bar = progress_bar(title, total, unit=unit) if progress else nullcontext(no_progress)
+        with bar as advance:
             return differentiate(
                 lines,
                 self.method,

@@ -20,7 +20,16 @@ from accelnn.backends import Backend
 from accelnn.errors import AmbiguousFunctionError, ImpureFunctionError
 from accelnn.gradient._steps import Bounds
 
-__all__ = ["Reads", "is_compiled", "points_beside", "refuse_random", "same", "what_is_read"]
+__all__ = [
+    "Reads",
+    "alike",
+    "is_compiled",
+    "on_host",
+    "points_beside",
+    "refuse_random",
+    "same",
+    "what_is_read",
+]
 
 GOLDEN = (5.0**0.5 - 1.0) / 2.0
 # How far a probe goes, in units of max(1, abs(x)): at most, and where nothing is seen nearer.
@@ -61,16 +70,23 @@ def points_beside(
 
 def same(backend: Backend, a: Any, b: Any) -> bool:
     """Return whether two values of f are the same numbers, NaN included."""
-    first, second = (backend.to_numpy(v) if backend.owns(v) else np.asarray(v) for v in (a, b))
-    if first.shape != second.shape:
-        return False
-    if first.ndim == 0:
-        a, b = first.item(), second.item()
-        return bool(a == b or (a != a and b != b))  # noqa: PLR0124 - NaN
-    alike = first == second
-    if not alike.all():
-        alike |= (first != first) & (second != second)  # noqa: PLR0124 - NaN, of any kind of number
-    return bool(alike.all())
+    first, second = on_host(backend, a), on_host(backend, b)
+    return first.shape == second.shape and alike(first, second)
+
+
+def on_host(backend: Backend, value: Any) -> np.ndarray:
+    """Return a value of f as an array on the host."""
+    return np.asarray(backend.to_numpy(value) if backend.owns(value) else value)
+
+
+def alike(first: np.ndarray, second: np.ndarray) -> bool:
+    """Return whether numbers on the host are the same, NaN included; one may be repeated."""
+    differ = first != second
+    if not np.count_nonzero(differ):
+        return True
+    # NaN, of any kind of number, is not even itself.
+    differ &= (first == first) | (second == second)  # noqa: PLR0124
+    return not np.count_nonzero(differ)
 
 
 def what_is_read(reads: Reads, f: Callable[..., Any], *, can_move: bool) -> bool:

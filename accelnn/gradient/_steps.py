@@ -180,9 +180,9 @@ def symmetric_points(
 
 def check_moves(x: np.ndarray, taken: np.ndarray, h: np.ndarray, dtype: np.dtype[Any]) -> None:
     """Refuse a step that leaves a coordinate where it is: its difference would be zero."""
-    stuck = (taken == 0.0).any(axis=1)
-    if not stuck.any():
+    if np.count_nonzero(taken) == taken.size:
         return
+    stuck = (taken == 0.0).any(axis=1)
     place = int(np.argmax(np.where(stuck, np.abs(x), -1.0)))
     at, step = float(abs(x[place])), float(h[place])
     # Half a unit in the last place would round to even; a whole one always moves.

@@ -11,7 +11,7 @@ import numpy as np
 from accelnn._typing import Array
 from accelnn.backends import MemoryFor, dtype_name
 from accelnn.gradient._argument import Argument
-from accelnn.gradient.evaluators._base import Advance, Evaluator, Function
+from accelnn.gradient.evaluators._base import Advance, Evaluator, Function, no_progress
 from accelnn.gradient.evaluators._values import Values
 
 __all__ = ["Batched", "Compiled"]
@@ -25,8 +25,20 @@ DEVICE_BATCH_BYTES, MEMORY_PART = 1 << 28, 16
 # Seconds that one compiled loop should take: Ctrl-C is heard, and progress seen, after it.
 PIECE_SECONDS = 0.2
 FIRST_ROWS = 2
-# References to an array that only a local variable, and the question itself, refer to.
-UNSHARED = 2
+
+
+def _references() -> int:
+    """Count those to an array in a local variable and an attribute, as `sys` does.
+
+    Newer versions of Python count one less, because a local variable is lent.
+    """
+    holder = Evaluator.__new__(Evaluator)
+    holder.point = point = np.zeros(0)
+    return sys.getrefcount(point)
+
+
+# References to an array that nobody but its evaluator has.
+UNSHARED = _references()
 
 
 class Batched(Evaluator):
@@ -51,7 +63,12 @@ class Batched(Evaluator):
     ) -> None:
         super().__init__(f, argument, point, values)
         self.chunk_size = chunk_size
-        self._spare: Array | None = None
+        # Whether f writes to what it is given, so that every call needs copies that are all new.
+        self.f_writes = False
+        # Copies of x that nobody else has, and where one of the points is moved while f is called.
+        self._copies: Array | None = None
+        self._places: np.ndarray | None = None
+        self._are_copies = False
 
     def at(self, flat: Array) -> Any:
         """Return the value of f at one flat point."""
@@ -63,52 +80,106 @@ class Batched(Evaluator):
         self.count += count
         if argument.is_tree:
             return self.values.many(self.f(argument.split(rows, (count,))), rows)
-        points = self.backend.xp.reshape(rows, (count, *argument.shape))
-        return self.values.many(self.f(points), points)
+        if len(argument.shape) != 1:
+            rows = self.backend.xp.reshape(rows, (count, *argument.shape))
+        return self.values.many(self.f(rows), rows)
 
     def evaluate(self, columns: np.ndarray, moved: np.ndarray, advance: Advance) -> Any:
         """See `Evaluator.evaluate`."""
         rows, points = moved.shape[:2]
+        most = self.chunk_size or self._default_size(points)
+        if rows > most and not self.f_writes:
+            try:
+                found = self._evaluate(columns, moved, most, advance)
+            except Exception:
+                if not self._wrote():
+                    raise
+            else:
+                if found is not None:
+                    return found
+            # What it wrote was in the points that came next.
+            self.f_writes, advance = True, no_progress
+        return self._evaluate(columns, moved, most, advance, refills=True)
+
+    def _evaluate(
+        self,
+        columns: np.ndarray,
+        moved: np.ndarray,
+        most: int,
+        advance: Advance,
+        *,
+        refills: bool = False,
+    ) -> Array | None:
+        """Return f at all points, or None if it has written to copies that were not refilled."""
+        rows, done = len(moved), 0
         found: list[Array] = []
-        done, most = 0, self.chunk_size or self._default_size(points)
         while done < rows:
             stop = min(done + (self.chunk_size or most), rows)
-            values = self._values(columns[done:stop], moved[done:stop])
+            values = self._values(columns[done:stop], moved[done:stop], refills=refills)
             if values is None:
                 self.chunk_size = (stop - done) // 2
                 self.backend.release_memory()
                 continue
             found.append(values)
             advance(stop - done)
+            is_looked_at = not refills and (done == 0 or stop == rows)
             done = stop
+            if is_looked_at and self._wrote():
+                return None
         return found[0] if len(found) == 1 else self.backend.xp.concat(found)
 
-    def _values(self, columns: np.ndarray, moved: np.ndarray) -> Array | None:
+    def _values(self, columns: np.ndarray, moved: np.ndarray, *, refills: bool) -> Array | None:
         """Return f at the points of some rows, or None if they are too many for the memory."""
         backend = self.backend
         rows, points, together = moved.shape
+        count = rows * points
+        self._places = np.repeat(columns, points, axis=0)
         try:
-            copies = self._copies(rows * points)
-            places = np.repeat(columns, points, axis=0)
-            numbers = backend.asarray(moved.reshape(-1, together), self.point.dtype)
-            backend.set_items(copies, places, numbers)
-            values = self.at_rows(copies)
+            copies = self._fresh(count, refills=refills)
+            numbers = backend.asarray(moved.reshape(count, together), self.point.dtype)
+            backend.set_items(copies, self._places, numbers)
+            values = self.at_rows(copies[:count, :])
         except MemoryError:
+            self._copies = None
             if rows == 1:
                 with self.memory_for(points):
                     raise
             return None
-        if sys.getrefcount(copies) <= UNSHARED:
-            self._spare = copies
+        if sys.getrefcount(copies) > UNSHARED:
+            # f has kept what it was given.
+            self._copies = None
+        elif not refills:
+            self._put_back(copies)
+        self._places = None
         return values
 
-    def _copies(self, count: int) -> Array:
-        """Return copies of x in memory that nobody else has: f may have kept what it was given."""
-        copies, self._spare = self._spare, None
-        if copies is None or copies.shape[0] != count:
-            copies = self.backend.zeros((count, self.point.shape[0]), self.point.dtype)
-        copies[...] = self.point
+    def _fresh(self, count: int, *, refills: bool) -> Array:
+        """Return copies of x, which stay ours if f does not keep what it is given."""
+        is_new = self._copies is None or self._copies.shape[0] < count
+        if is_new:
+            self._copies = self.backend.zeros((count, self.point.shape[0]), self.point.dtype)
+        copies: Array = self._copies
+        if is_new or refills or not self._are_copies:
+            copies[...] = self.point
+        self._are_copies = not refills
         return copies
+
+    def _put_back(self, copies: Array) -> None:
+        places, backend = self._places, self.backend
+        assert places is not None  # noqa: S101 - points were moved
+        there = backend.xp.take(self.point, backend.asarray(places.reshape(-1)))
+        backend.set_items(copies, places, backend.xp.reshape(there, places.shape))
+
+    def _wrote(self) -> bool:
+        """Return whether f has written to what it was given."""
+        xp, copies = self.backend.xp, self._copies
+        if copies is None:
+            return False
+        if self._places is not None:
+            # f has raised, and whoever looks for the reason may find what it was given.
+            copies = xp.asarray(copies, copy=True)
+            self._put_back(copies)
+        return not bool(self.backend.to_numpy(xp.all(copies == self.point)))
 
     def memory_for(self, points: int) -> MemoryFor:
         """Return the context in which f is called with so few points that fewer are no choice."""

@@ -13,7 +13,15 @@ from accelnn._typing import Array
 from accelnn._validation import positive_int
 from accelnn.errors import ImpureFunctionError
 from accelnn.gradient._argument import Argument
-from accelnn.gradient._purity import Reads, is_compiled, refuse_random, same, what_is_read
+from accelnn.gradient._purity import (
+    Reads,
+    alike,
+    is_compiled,
+    on_host,
+    refuse_random,
+    same,
+    what_is_read,
+)
 from accelnn.gradient.evaluators._base import Evaluator, Function, InPlace, Serial
 from accelnn.gradient.evaluators._batched import Batched, Compiled
 from accelnn.gradient.evaluators._values import Values
@@ -56,7 +64,7 @@ class Start(NamedTuple):
         if diagnose and is_complex:
             # Complex arithmetic rounds otherwise.
             again = evaluator.at_copy()
-        if is_serial and argument.is_handed_over():
+        if is_serial and argument.is_handed_over:
             with argument.moving():
                 evaluator.count += 1
                 value = evaluator.f(argument.given)
@@ -186,7 +194,7 @@ def _probe_at(evaluator: Evaluator, base: Any, point: np.ndarray, *, is_safe: bo
     with argument.moving() as restore:
         reads_argument, reads_x = responds(point), None
         restore()
-        if argument.can_shift and not is_compiled(evaluator.f):
+        if argument.shared and not is_compiled(evaluator.f):
             argument.write(point)
             reads_x = responds(None)
         return Reads(reads_argument, reads_x)
@@ -201,13 +209,13 @@ def _begin_batched(many: Batched, beside: Iterator[np.ndarray], base: Any, *, as
             restore()
         point, near = np.asarray(backend.to_numpy(many.point)), next(beside)
         three = backend.asarray(np.array([point, near, point]), many.point.dtype)
-        if asks and argument.can_shift:
+        if asks and argument.shared:
             argument.write(near)
-        found = many.at_rows(three)
+        found = backend.to_numpy(many.at_rows(three))
         restore()
-        values = [found[i, ...] for i in range(PROBES)]
-        if same(backend, base, values[0]) and same(backend, base, values[2]):
-            if asks and same(backend, base, values[1]):
+        alone = on_host(backend, base)[None]
+        if alike(found[::2], alone):
+            if asks and alike(found[1:2], alone):
                 what_is_read(_probe(many, base, [near, *beside]), many.f, can_move=False)
             return base
         if asks:
@@ -222,10 +230,8 @@ def _begin_batched(many: Batched, beside: Iterator[np.ndarray], base: Any, *, as
 def _require_rows(many: Batched, base: Any, batches: list[np.ndarray]) -> None:
     """Say which fault made a point's value change in a batch."""
     backend = many.backend
-    alone, again = (
-        np.asarray(backend.to_numpy(v) if backend.owns(v) else v) for v in (base, many.at_copy())
-    )
-    if not same(backend, alone, again):
+    alone, again = (on_host(backend, value) for value in (base, many.at_copy()))
+    if not alike(alone, again):
         refuse_random(alone, again)
     for points in batches:
         with np.errstate(all="ignore"):

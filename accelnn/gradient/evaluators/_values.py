@@ -94,7 +94,7 @@ class Values:
                 return found.reshape(count, math.prod(self.shape or ()))
         elif count and all(backend.owns(value) for value in values):
             # One copy for all of them.
-            found = backend.to_numpy(backend.xp.stack(list(values)))
+            found = backend.to_numpy(values[0] if count == 1 else backend.xp.stack(list(values)))
         else:
             found = np.array([backend.to_numpy(v) if backend.owns(v) else v for v in values])
         wide = np.result_type(found.dtype, np.complex128 if self.is_complex else np.float64)

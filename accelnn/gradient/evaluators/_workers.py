@@ -13,7 +13,7 @@ import numpy as np
 from accelnn._typing import Array
 from accelnn.errors import ImpureFunctionError
 from accelnn.gradient._argument import Argument
-from accelnn.gradient._purity import Reads, is_compiled, refuse_random, same, what_is_read
+from accelnn.gradient._purity import Reads, is_compiled, on_host, refuse_random, same, what_is_read
 from accelnn.gradient.evaluators._base import Advance, Evaluator, Function, Serial, no_progress
 from accelnn.gradient.evaluators._values import Values
 
@@ -89,7 +89,7 @@ class Workers(Evaluator):
         if base is None:
             tasks.insert(0, (0, np.zeros((1, 0), int), np.zeros((1, 1, 0))))
         with argument.moving():
-            if asks and argument.can_shift:
+            if asks and argument.shared:
                 argument.write(beside)
             shifted = [backend.xp.asarray(leaf, copy=True) for leaf in argument.leaves]
             found = self._mapped(tasks)
@@ -103,7 +103,7 @@ class Workers(Evaluator):
         self._require_same(here, values[1][0])
         if asks and same(backend, base, values[1][0]):
             self._look_again(beside)
-        elif asks and argument.can_shift:
+        elif asks and argument.shared:
             self.beside = beside, here
         return base
 
@@ -170,7 +170,7 @@ class Workers(Evaluator):
         """Find out here why f did not respond: this is no time to hurry."""
         with self.argument.moving():
             reads: bool | None = None
-            if self.argument.can_shift and not is_compiled(self.f):
+            if self.argument.shared and not is_compiled(self.f):
                 unmoved = self.at_copy()
                 self.argument.write(beside)
                 reads = not same(self.backend, unmoved, self.at_copy())
@@ -203,18 +203,13 @@ class Workers(Evaluator):
                 yield result
 
     def _two(self) -> tuple[Any, Any]:
-        first, second = (
-            self.backend.to_numpy(v) if self.backend.owns(v) else v
-            for v in (self.at_copy(), self.at_copy())
-        )
+        first, second = (on_host(self.backend, self.at_copy()) for _ in range(2))
         return first, second
 
     def _require_same(self, here: Any, there: Any) -> None:
         """Refuse a worker whose f is another, because its module is in another state there."""
         backend = self.backend
-        here, there = (
-            np.asarray(backend.to_numpy(v) if backend.owns(v) else v) for v in (here, there)
-        )
+        here, there = on_host(backend, here), on_host(backend, there)
         with np.errstate(all="ignore"):
             is_same = np.isclose(there, here, rtol=SAME_VALUE, atol=0.0, equal_nan=True)
         if is_same.all():
