@@ -221,3 +221,71 @@ def test_a_function_may_differentiate_in_workers_and_in_threads_of_its_own():
         [sys.executable, "-c", NESTED], capture_output=True, text=True, check=False, timeout=60
     )
     assert run.stdout == "[8.0, 16.0]\n[4.0, 4.0]\n", run.stderr
+
+
+WEIGHTS = np.arange(1.0, 41.0)
+
+
+class Writer:
+    """A linear function of many points that writes to some of them, when it has returned.
+
+    It keeps what it was given where that is asked, and refuses points that it wrote.
+    """
+
+    WRITTEN = 99.0
+
+    def __init__(self, when, *, refuses=False, kept=None):
+        self.when, self.refuses, self.kept, self.calls = when, refuses, kept, 0
+
+    def __call__(self, points):
+        if self.refuses and np.any(points == self.WRITTEN):
+            msg = "a point that nobody asked for"
+            raise ArithmeticError(msg)
+        if self.kept is not None:
+            self.kept.append((points, points.copy()))
+        self.calls += 1
+        values = points @ WEIGHTS
+        if self.when(self.calls, points):
+            points[:, 7] = self.WRITTEN
+        return values
+
+
+WRITES = {
+    "never": lambda _call, _points: False,
+    "always": lambda _call, _points: True,
+    "first": lambda call, _points: call == 3,
+    "once": lambda call, _points: call == 6,
+    "last": lambda call, _points: call == 12,
+    "where a point is": lambda _call, points: points[0, 20] > 0.0,
+}
+
+
+@pytest.mark.parametrize("chunk_size", [1, 4, 7, 39, None])
+@pytest.mark.parametrize("refuses", [False, True], ids=["", "refuses"])
+@pytest.mark.parametrize("when", WRITES)
+def test_what_a_function_of_many_points_writes_is_in_no_later_point(when, refuses, chunk_size):
+    f = Writer(WRITES[when], refuses=refuses)
+    found = accelnn.numerical_gradient(f, np.zeros(40), batched=True, chunk_size=chunk_size)
+    np.testing.assert_allclose(found, WEIGHTS, rtol=1e-12)
+
+
+def test_points_that_a_function_keeps_stay_what_they_were():
+    f = Writer(WRITES["never"], kept=[])
+    accelnn.numerical_gradient(f, np.zeros(40), batched=True, chunk_size=7)
+    assert len(f.kept) > 6
+    for points, before in f.kept:
+        np.testing.assert_array_equal(points, before)
+
+
+def test_an_error_of_a_function_of_many_points_is_raised_once():
+    f = Writer(WRITES["never"])
+
+    def fails(points):
+        if f.calls == 6:
+            msg = "its own"
+            raise ArithmeticError(msg)
+        return f(points)
+
+    with pytest.raises(ArithmeticError, match="its own"):
+        accelnn.numerical_gradient(fails, np.zeros(40), batched=True, chunk_size=7)
+    assert f.calls == 6

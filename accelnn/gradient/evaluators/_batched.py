@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from accelnn._typing import Array
-from accelnn.backends import MemoryFor, dtype_name
+from accelnn.backends import Backend, MemoryFor, dtype_name
 from accelnn.gradient._argument import Argument
 from accelnn.gradient.evaluators._base import Advance, Evaluator, Function, no_progress
 from accelnn.gradient.evaluators._values import Values
@@ -25,20 +25,57 @@ DEVICE_BATCH_BYTES, MEMORY_PART = 1 << 28, 16
 # Seconds that one compiled loop should take: Ctrl-C is heard, and progress seen, after it.
 PIECE_SECONDS = 0.2
 FIRST_ROWS = 2
+# References to an attribute that nobody else has: its own, and that of the question.
+UNSHARED = 2
 
 
-def _references() -> int:
-    """Count those to an array in a local variable and an attribute, as `sys` does.
+class _Copies:
+    """Copies of x in memory of our own, a few numbers of which are moved for each call of f.
 
-    Newer versions of Python count one less, because a local variable is lent.
+    They are put back after it, which is less than to write all of x again. So what f writes to
+    other places would be in the points that follow: it is noticed when those are moved themselves,
+    or at the end.
     """
-    holder = Evaluator.__new__(Evaluator)
-    holder.point = point = np.zeros(0)
-    return sys.getrefcount(point)
 
+    def __init__(self, backend: Backend, point: Array, count: int) -> None:
+        self.backend, self.point = backend, point
+        self.rows = backend.zeros((count, point.shape[0]), point.dtype)
+        self.rows[...] = point
+        self.calls, self.is_clean = 0, True
+        self.places, self.there = np.zeros((0, 0), int), point
 
-# References to an array that nobody but its evaluator has.
-UNSHARED = _references()
+    def move(self, places: np.ndarray, numbers: Array) -> Array:
+        """Return as many copies as there are rows of `places`, with `numbers` there."""
+        backend, xp = self.backend, self.backend.xp
+        flat = places + self.point.shape[0] * np.arange(len(places))[:, None]
+        now = xp.take(xp.reshape(self.rows, (-1,)), backend.asarray(flat.reshape(-1)))
+        there = xp.take(self.point, backend.asarray(places.reshape(-1)))
+        # No device is waited for.
+        self.is_clean = xp.all(now == there) & self.is_clean
+        self.calls += 1
+        self.places, self.there = places, xp.reshape(there, places.shape)
+        backend.set_items(self.rows, places, numbers)
+        return self.rows[: len(places), :]
+
+    def put_back(self) -> None:
+        """Make the rows that were moved copies of x again."""
+        self.backend.set_items(self.rows, self.places, self.there)
+
+    def refill(self) -> None:
+        """Make all rows copies of x again."""
+        self.rows[...] = self.point
+        self.calls, self.is_clean = 0, True
+
+    def is_kept(self) -> bool:
+        """Return whether f has kept what it was given, which must not change then."""
+        return sys.getrefcount(self.rows) > UNSHARED
+
+    def is_written(self) -> bool:
+        """Return whether f has written to other places than those that were moved."""
+        backend, xp = self.backend, self.backend.xp
+        rows = xp.asarray(self.rows, copy=True)
+        backend.set_items(rows, self.places, self.there)
+        return not bool(backend.to_numpy(xp.all(rows == self.point) & self.is_clean))
 
 
 class Batched(Evaluator):
@@ -63,12 +100,10 @@ class Batched(Evaluator):
     ) -> None:
         super().__init__(f, argument, point, values)
         self.chunk_size = chunk_size
-        # Whether f writes to what it is given, so that every call needs copies that are all new.
-        self.f_writes = False
-        # Copies of x that nobody else has, and where one of the points is moved while f is called.
-        self._copies: Array | None = None
-        self._places: np.ndarray | None = None
-        self._are_copies = False
+        # Whether f writes to what it is given, so that every call needs copies that are all new;
+        # and whether it did so before that was known.
+        self.f_writes, self.is_dubious = False, False
+        self._copies: _Copies | None = None
 
     def at(self, flat: Array) -> Any:
         """Return the value of f at one flat point."""
@@ -86,100 +121,67 @@ class Batched(Evaluator):
 
     def evaluate(self, columns: np.ndarray, moved: np.ndarray, advance: Advance) -> Any:
         """See `Evaluator.evaluate`."""
-        rows, points = moved.shape[:2]
-        most = self.chunk_size or self._default_size(points)
-        if rows > most and not self.f_writes:
-            try:
-                found = self._evaluate(columns, moved, most, advance)
-            except Exception:
-                if not self._wrote():
-                    raise
-            else:
-                if found is not None:
-                    return found
-            # What it wrote was in the points that came next.
-            self.f_writes, advance = True, no_progress
-        return self._evaluate(columns, moved, most, advance, refills=True)
+        if self._copies is not None:
+            self._copies.refill()
+        try:
+            found = self._evaluate(columns, moved, advance)
+        except Exception:
+            if not self._has_written():
+                raise
+        else:
+            if not self._has_written():
+                return found
+        # There is no telling what f was given: once more, with points that are all new.
+        self.f_writes, self.is_dubious = True, False
+        return self._evaluate(columns, moved, no_progress)
 
-    def _evaluate(
-        self,
-        columns: np.ndarray,
-        moved: np.ndarray,
-        most: int,
-        advance: Advance,
-        *,
-        refills: bool = False,
-    ) -> Array | None:
-        """Return f at all points, or None if it has written to copies that were not refilled."""
-        rows, done = len(moved), 0
+    def _evaluate(self, columns: np.ndarray, moved: np.ndarray, advance: Advance) -> Array:
+        rows, points = moved.shape[:2]
         found: list[Array] = []
+        done, most = 0, self.chunk_size or self._default_size(points)
         while done < rows:
             stop = min(done + (self.chunk_size or most), rows)
-            values = self._values(columns[done:stop], moved[done:stop], refills=refills)
+            values = self._values(columns[done:stop], moved[done:stop])
             if values is None:
                 self.chunk_size = (stop - done) // 2
                 self.backend.release_memory()
                 continue
             found.append(values)
             advance(stop - done)
-            is_looked_at = not refills and (done == 0 or stop == rows)
             done = stop
-            if is_looked_at and self._wrote():
-                return None
         return found[0] if len(found) == 1 else self.backend.xp.concat(found)
 
-    def _values(self, columns: np.ndarray, moved: np.ndarray, *, refills: bool) -> Array | None:
+    def _values(self, columns: np.ndarray, moved: np.ndarray) -> Array | None:
         """Return f at the points of some rows, or None if they are too many for the memory."""
-        backend = self.backend
         rows, points, together = moved.shape
-        count = rows * points
-        self._places = np.repeat(columns, points, axis=0)
+        places = np.repeat(columns, points, axis=0)
+        numbers = moved.reshape(rows * points, together)
         try:
-            copies = self._fresh(count, refills=refills)
-            numbers = backend.asarray(moved.reshape(count, together), self.point.dtype)
-            backend.set_items(copies, self._places, numbers)
-            values = self.at_rows(copies[:count, :])
+            copies = self._copies
+            if copies is None or copies.rows.shape[0] < len(places):
+                copies = self._copies = _Copies(self.backend, self.point, len(places))
+            elif self.f_writes or (copies.calls == 1 and copies.is_written()):
+                self.f_writes = True
+                copies.refill()
+            numbers = self.backend.asarray(numbers, self.point.dtype)
+            values = self.at_rows(copies.move(places, numbers))
         except MemoryError:
             self._copies = None
             if rows == 1:
                 with self.memory_for(points):
                     raise
             return None
-        if sys.getrefcount(copies) > UNSHARED:
-            # f has kept what it was given.
+        if copies.is_kept():
+            self.is_dubious = self._has_written()
             self._copies = None
-        elif not refills:
-            self._put_back(copies)
-        self._places = None
+        else:
+            copies.put_back()
         return values
 
-    def _fresh(self, count: int, *, refills: bool) -> Array:
-        """Return copies of x, which stay ours if f does not keep what it is given."""
-        is_new = self._copies is None or self._copies.shape[0] < count
-        if is_new:
-            self._copies = self.backend.zeros((count, self.point.shape[0]), self.point.dtype)
-        copies: Array = self._copies
-        if is_new or refills or not self._are_copies:
-            copies[...] = self.point
-        self._are_copies = not refills
-        return copies
-
-    def _put_back(self, copies: Array) -> None:
-        places, backend = self._places, self.backend
-        assert places is not None  # noqa: S101 - points were moved
-        there = backend.xp.take(self.point, backend.asarray(places.reshape(-1)))
-        backend.set_items(copies, places, backend.xp.reshape(there, places.shape))
-
-    def _wrote(self) -> bool:
-        """Return whether f has written to what it was given."""
-        xp, copies = self.backend.xp, self._copies
-        if copies is None:
-            return False
-        if self._places is not None:
-            # f has raised, and whoever looks for the reason may find what it was given.
-            copies = xp.asarray(copies, copy=True)
-            self._put_back(copies)
-        return not bool(self.backend.to_numpy(xp.all(copies == self.point)))
+    def _has_written(self) -> bool:
+        """Return whether f may have been given a point that an earlier call has written to."""
+        copies = self._copies
+        return self.is_dubious or (copies is not None and copies.calls > 1 and copies.is_written())
 
     def memory_for(self, points: int) -> MemoryFor:
         """Return the context in which f is called with so few points that fewer are no choice."""
