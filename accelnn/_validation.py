@@ -37,17 +37,19 @@ FEW_LABELS = 1 << 12
 
 def as_array(backend: Backend, x: ArrayLike, name: str = "x") -> Array:
     """Return `x` as an array of `backend`, refusing arrays of other libraries."""
-    backend.check_owned(x, name)
+    is_own = backend.owns(x)
+    if not is_own:
+        backend.check_owned(x, name)
     if isinstance(x, np.ndarray) and type(x) is not np.ndarray:
         x = _plain(x, name)
-    array = x if backend.owns(x) else _from_python(x, name)
+    array = x if is_own else _from_python(x, name)
     if not _holds_real_numbers(backend, array):
         got = dtype_name(array.dtype)
         msg = f"{name} must hold real numbers, got dtype {got}"
         # bfloat16, and floats of 8 bits and less.
         msg += f"; cast it to float32 first: {name}.astype('float32')" if "float" in got else ""
         raise TypeError(msg)
-    return array if backend.owns(array) else backend.asarray(array)
+    return array if is_own else backend.asarray(array)
 
 
 def _plain(x: np.ndarray, name: str) -> np.ndarray:

@@ -371,7 +371,8 @@ def _numpy_name(dtype: np.dtype[Any]) -> str:
 
 def is_floating(dtype: Any) -> bool:
     """Return whether a dtype of any array library is real and floating."""
-    return dtype_name(dtype).startswith("float")
+    name = _numpy_name(dtype) if isinstance(dtype, np.dtype) else dtype_name(dtype)
+    return name.startswith("float")
 
 
 def speaks_dlpack(x: object) -> bool:

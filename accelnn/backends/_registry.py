@@ -2,10 +2,8 @@
 
 import functools
 import importlib
-import itertools
 import threading
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, NamedTuple, TypeGuard
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeGuard
 
 from accelnn.backends._base import Backend
 from accelnn.errors import BackendUnavailableError
@@ -17,11 +15,11 @@ if TYPE_CHECKING:
 __all__ = [
     "BackendInfo",
     "backend_named",
-    "inferable",
     "instance_of",
     "is_backend",
     "known_names",
     "list_backends",
+    "owner_of",
     "register_backend",
 ]
 
@@ -201,14 +199,18 @@ def is_backend(value: object) -> TypeGuard[Backend | type[Backend]]:
     return isinstance(value, Backend) or (isinstance(value, type) and issubclass(value, Backend))
 
 
-def inferable() -> Iterator[Backend | type[Backend]]:
-    """Yield what an array's type can select; entry points are not loaded for this."""
+def owner_of(x: object) -> Backend | None:
+    """Return the backend that an array's type selects; entry points are not loaded for this."""
     # Copied at once, because another thread may add to them.
-    names = dict.fromkeys(["numpy", "cupy", *_registered])
-    found = (_registered.get(name) or _load(_BUILT_IN[name]) for name in names)
-    for candidate in itertools.chain(found, (cls for cls, _ in list(_instances))):
-        if candidate.inferred:
-            yield candidate
+    known: Any
+    for known in ("numpy", "cupy", *_registered, *_instances):
+        if isinstance(known, str):
+            candidate = _registered.get(known) or _load(_BUILT_IN[known])
+        else:
+            candidate, _ = known
+        if candidate.inferred and candidate.owns(x):
+            return instance_of(candidate, candidate.number_of(x))
+    return None
 
 
 @functools.cache

@@ -13,7 +13,7 @@ from contextvars import ContextVar
 from typing import TypeAlias
 
 from accelnn.backends._base import Backend
-from accelnn.backends._registry import backend_named, inferable, instance_of, is_backend
+from accelnn.backends._registry import backend_named, instance_of, is_backend, owner_of
 from accelnn.errors import BackendMismatchError, BackendUnavailableError
 
 __all__ = [
@@ -144,23 +144,20 @@ def _fastest() -> Backend:
 
 
 def _infer(arrays: tuple[object, ...]) -> Backend | None:
-    owners = {owner.address: owner for x in arrays if (owner := _owner(x)) is not None}
-    if len(owners) > 1:
-        names = " and ".join(repr(name) for name in owners)
+    found: Backend | None = None
+    for x in arrays:
+        owner = owner_of(x)
+        if found is None or owner is None or owner.address == found.address:
+            found = found or owner
+            continue
+        names = f"{found.address!r} and {owner.address!r}"
         msg = (
             f"the arrays belong to different backends ({names}) and nothing is converted "
             f"implicitly. Move them to one of them with accelnn.get_backend(name).asarray(...) "
             f"or .to_numpy(...)."
         )
         raise BackendMismatchError(msg)
-    return next(iter(owners.values()), None)
-
-
-def _owner(x: object) -> Backend | None:
-    for candidate in inferable():
-        if candidate.owns(x):
-            return instance_of(candidate, candidate.number_of(x))
-    return None
+    return found
 
 
 def reference(backend: Backend) -> BackendLike:

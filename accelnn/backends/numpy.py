@@ -24,7 +24,9 @@ class NumpyBackend(Backend):
 
     def asarray(self, x: ArrayLike, dtype: Any = None) -> Array:
         """Return `x` as a NumPy array; see `Backend.asarray`."""
-        return np.asarray(from_dlpack(np, x) if speaks_dlpack(x) else x, dtype=dtype)
+        if type(x) is not np.ndarray and speaks_dlpack(x):
+            x = from_dlpack(np, x)
+        return np.asarray(x, dtype=dtype)
 
     def set_items(self, x: Array, columns: np.ndarray, values: Array) -> None:
         """See `Backend.set_items`."""

@@ -8,6 +8,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from functools import partial
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -83,8 +84,8 @@ class Argument:
         Of `flat`.
     shared : list of array
         Those of the caller's own arrays that can be written to, by f and here.
-    is_tree, is_mixed : bool
-        Whether x is a tree; whether its arrays are of several dtypes.
+    is_tree, is_flat, is_mixed : bool
+        Whether x is a tree; whether it is one vector; whether its arrays are of several dtypes.
     is_handed_over, can_move : bool
         Whether f may be called with the caller's own x, which has what a copy has; whether single
         numbers of it can be set without losing digits.
@@ -95,22 +96,23 @@ class Argument:
         self.is_tree = is_tree(backend, given)
         # What the caller has, of which only arrays of the backend can be shared with f.
         own = list(leaves_of(given)) if self.is_tree else [given]
-        self.shared = [leaf for leaf in own if _is_writable(backend, leaf)]
+        self.shared = list(filter(partial(_is_writable, backend), own))
         self._locks = _locks_of(self.shared)
+        self.leaves, floats = [], []
         with self._alone():
-            floats = [as_floating(backend, leaf, name) for leaf in own]
-            self.leaves = [
-                leaf if backend.owns(leaf) else array
-                for leaf, array in zip(own, floats, strict=True)
-            ]
-            # What the net of a caller computes in is what its derivatives are rounded to.
-            self.dtypes = [a.dtype for a in floats]
-            self.is_mixed = len({dtype_name(dtype) for dtype in self.dtypes}) > 1
-            self.shapes = [tuple(a.shape) for a in floats]
+            for leaf in own:
+                array = as_floating(backend, leaf, name)
+                floats.append(array)
+                self.leaves.append(leaf if backend.owns(leaf) else array)
             self.flat = self._flattened(floats)
+        # What the net of a caller computes in is what its derivatives are rounded to.
+        self.dtypes = [a.dtype for a in floats]
+        self.shapes = [tuple(a.shape) for a in floats]
+        self.is_mixed = self.is_tree and any(a != self.dtypes[0] for a in self.dtypes)
         self.dtype: np.dtype[Any] = backend.to_numpy(self.flat[:0]).dtype
         self.shape = tuple(self.flat.shape) if self.is_tree else self.shapes[0]
-        check_finite(backend, backend.xp.reshape(self.flat, self.shape), name)
+        self.is_flat = not self.is_tree and len(self.shape) == 1
+        check_finite(backend, self.of(self.flat) if not self.is_tree else self.flat, name)
         self.is_handed_over = len(self.shared) == len(own) and all(
             is_floating(leaf.dtype) for leaf in own
         )
@@ -159,9 +161,11 @@ class Argument:
 
     def of(self, flat: Array) -> Any:
         """Return `flat` in the form of x: what f takes, or its derivatives."""
-        if not self.is_tree:
-            return flat if len(self.shape) == 1 else self.backend.xp.reshape(flat, self.shape)
-        return self.split(flat, ())
+        if self.is_flat:
+            return flat
+        if self.is_tree:
+            return self.split(flat, ())
+        return self.backend.xp.reshape(flat, self.shape)
 
     def split(self, whole: Array, before: tuple[int, ...]) -> Any:
         """Return a tree of parts of the last axis, in the shapes of x's arrays.
@@ -199,23 +203,22 @@ class Argument:
 
     def write(self, flat: np.ndarray) -> None:
         """Write to the caller's own arrays, as far as their dtypes hold the numbers."""
-        start = 0
+        start, shared = 0, set(map(id, self.shared))
         for leaf, shape in zip(self.leaves, self.shapes, strict=True):
             stop = start + math.prod(shape)
-            if any(leaf is own for own in self.shared):
+            if id(leaf) in shared:
                 leaf[...] = self._written(leaf, flat[start:stop].reshape(shape))
             start = stop
 
     def _written(self, leaf: Array, values: np.ndarray) -> Array:
         """Return values in the dtype of a leaf, other integers where they are none."""
-        name = dtype_name(leaf.dtype)
-        if name == "bool":
+        if is_floating(leaf.dtype):
+            return self.backend.asarray(values, leaf.dtype)
+        if dtype_name(leaf.dtype) == "bool":
             return ~leaf
-        if "int" in name:
-            # No two by the same amount, so that no combination of them stays the same.
-            amounts = 10 + np.arange(values.size).reshape(values.shape) % 7
-            return leaf + self.backend.asarray(amounts, leaf.dtype)
-        return self.backend.asarray(values, leaf.dtype)
+        # No two by the same amount, so that no combination of them stays the same.
+        amounts = 10 + np.arange(values.size).reshape(values.shape) % 7
+        return leaf + self.backend.asarray(amounts, leaf.dtype)
 
     def places(self, columns: np.ndarray) -> list[tuple[Array, tuple[int, ...]]]:
         """Return the array of each coordinate, and its index there."""
@@ -279,7 +282,7 @@ def rebuilt(tree: Any, leaves: Iterator[Any]) -> Any:
     return next(leaves)
 
 
-def _is_writable(backend: Backend, x: object) -> bool:
+def _is_writable(backend: Backend, x: Any) -> bool:
     if not backend.owns(x):
         return False
     return bool(getattr(getattr(x, "flags", None), "writeable", True))

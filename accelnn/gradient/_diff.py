@@ -98,8 +98,4 @@ def numerical_diff(
         found = problem.solve(lines, problem.h, title="Derivative", diagnose=full_output)
         if order == 1:
             problem.require_complex_safe(found.value[:, 0], every, every)
-        derivative, error = (
-            None if a is None else problem.argument.of(problem.array(a[:, 0]))
-            for a in (found.value, found.error)
-        )
-        return problem.result(derivative, found, error, full_output=full_output)
+        return problem.result(found, problem.like_x, full_output=full_output)

@@ -119,9 +119,7 @@ def numerical_hessian(
         )
         alone = solve(problem.lines, problem.h)
         if diagonal:
-            parts = [None if a is None else a[:, 0] for a in (alone.value, alone.error)]
-            hessian, error = (a if a is None else argument.of(problem.array(a)) for a in parts)
-            return problem.result(hessian, alone, error, full_output=full_output)
+            return problem.result(alone, problem.like_x, full_output=full_output)
         i, j = np.triu_indices(n, 1)
         sign, h = _moves(problem)
         columns = np.stack([i, j], axis=1)
@@ -139,8 +137,11 @@ def numerical_hessian(
             # A pair is on one side because one of its coordinates is.
             np.bitwise_or.at(alone.flags, k, pairs.flags & ~Flag.ONE_SIDED)
         shape = (*argument.shape, *argument.shape)
-        hessian, error = (problem.array(a.reshape(shape)) for a in (value, error))
-        return problem.result(hessian, alone, error, full_output=full_output)
+        return problem.result(
+            alone._replace(value=value, error=error),
+            lambda matrix: problem.array(matrix.reshape(shape)),
+            full_output=full_output,
+        )
 
 
 def _moves(problem: Problem) -> tuple[np.ndarray, np.ndarray]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -125,10 +126,7 @@ full_output, progress, backend
             progress=progress,
         )
         problem.require_complex_safe(found.value)
-        jacobian, error = (
-            None if a is None else _shaped(problem, a) for a in (found.value, found.error)
-        )
-        return problem.result(jacobian, found, error, full_output=full_output)
+        return problem.result(found, partial(_shaped, problem), full_output=full_output)
 
 
 def _shaped(problem: Problem, derivatives: np.ndarray) -> Any:

@@ -163,8 +163,4 @@ def numerical_gradient(
             progress=progress,
         )
         problem.require_complex_safe(found.value)
-        gradient, error = (
-            None if a is None else problem.argument.of(problem.array(a[:, 0]))
-            for a in (found.value, found.error)
-        )
-        return problem.result(gradient, found, error, full_output=full_output)
+        return problem.result(found, problem.like_x, full_output=full_output)

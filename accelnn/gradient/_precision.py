@@ -7,11 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from accelnn.backends import Backend, dtype_name
+from accelnn.backends import Backend, is_floating
 from accelnn.gradient._steps import sizes_beside
 
-__all__ = ["NOISE_STEPS", "SAFETY", "machine_epsilon", "measure_noise"]
+__all__ = ["DOUBLE", "NOISE_STEPS", "SAFETY", "machine_epsilon", "measure_noise"]
 
+# That of most numbers.
+DOUBLE = float(np.finfo(np.float64).eps)
 # How many times an estimate of truncation counts.
 SAFETY = 2.0
 
@@ -33,10 +35,11 @@ FURTHER = (2.0**3, 2.0**6)
 
 def machine_epsilon(backend: Backend, *dtypes: Any) -> float:
     """Return the machine epsilon of the least precise of the dtypes; integers count as exact."""
-    xp = backend.xp
-    names = [dtype_name(dtype) for dtype in dtypes]
-    floats = [getattr(xp, name) for name in names if name.startswith("float")]
-    return max((float(xp.finfo(dtype).eps) for dtype in floats), default=2.0**-52)
+    found = 0.0
+    for dtype in dtypes:
+        if is_floating(dtype):
+            found = max(found, float(backend.xp.finfo(dtype).eps))
+    return found or DOUBLE
 
 
 def measure_noise(

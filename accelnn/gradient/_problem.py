@@ -18,9 +18,9 @@ from accelnn.gradient._differentiate import Derivatives, differentiate
 from accelnn.gradient._lines import Coordinates, Directions, Entries, Lines
 from accelnn.gradient._methods import HIGHEST_ORDER, Method, find_method
 from accelnn.gradient._precision import machine_epsilon
-from accelnn.gradient._purity import points_beside
+from accelnn.gradient._purity import on_host, points_beside
 from accelnn.gradient._result import DerivativeResult, Flag
-from accelnn.gradient._steps import imaginary_step, read_bounds, sides, step_sizes
+from accelnn.gradient._steps import Bounds, imaginary_step, read_bounds, sides, step_sizes
 from accelnn.gradient.evaluators import no_progress, start
 
 __all__ = ["Problem", "pose", "with_arguments"]
@@ -75,15 +75,16 @@ class Problem:
         # Float64 is wide, and longdouble stays what it is.
         wide = argument.dtype if argument.dtype.itemsize >= WIDE.itemsize else WIDE
         self.x = backend.to_numpy(argument.flat).astype(wide)
-        self.bounds = read_bounds(_on_host(backend, bounds), self.x, argument.shape)
+        if bounds is not None:
+            bounds = read_bounds(_on_host(backend, bounds), self.x, argument.shape)
+        self.bounds: Bounds | None = bounds
         if self.bounds is not None and self.method.is_imaginary and order > 1:
             msg = "complex steps of a second derivative know no bounds; use method='central'"
             raise ValueError(msg)
-        self.asked = {
-            "step": self._shaped(step, "step"),
-            "rel_step": self._shaped(rel_step, "rel_step"),
-            "dtype": argument.dtype,
-        }
+        self.asked = {"dtype": argument.dtype}
+        for name, size in (("step", step), ("rel_step", rel_step)):
+            if size is not None:
+                self.asked[name] = self._shaped(size, name)
         self.epsilon = machine_epsilon(backend, *argument.dtypes)
         self.h = self.steps(self.method)
         self.start = start(
@@ -99,7 +100,8 @@ class Problem:
             self.epsilon = values.epsilon
             self.h = self.steps(self.method)
         self.shape: tuple[int, ...] = values.shape or ()
-        base = np.real(values.on_host([self.start.base])[0])
+        base = np.real(on_host(backend, self.start.base)).reshape(-1)
+        base = base.astype(np.result_type(base, WIDE))
         self.lines: Lines = Coordinates(self.start.evaluator, self.x, base, self.bounds)
 
     def steps(self, method: Method, order: int | None = None) -> np.ndarray:
@@ -109,8 +111,6 @@ class Problem:
 
     def _shaped(self, given: Any, name: str) -> Any:
         """Return steps on the host, which must be one or have x's shape."""
-        if given is None:
-            return None
         given = _on_host(self.backend, given)
         shape = np.shape(given) if isinstance(given, np.ndarray | list | tuple) else ()
         if shape not in ((), self.argument.shape):
@@ -220,22 +220,28 @@ class Problem:
         """Return numbers as an array of the backend in x's dtype."""
         return self.backend.asarray(values, self.argument.flat.dtype)
 
+    def like_x(self, values: np.ndarray) -> Any:
+        """Return numbers of shape (n, 1), one for each coordinate, in the form of x."""
+        return self.argument.of(self.array(values[:, 0]))
+
     def result(
         self,
-        derivative: Any,
         found: Derivatives,
-        error: Any,
+        form: Callable[[np.ndarray], Any],
         *,
         full_output: bool,
         is_along: bool = False,
     ) -> Any:
         """Call f for the last time, and return a derivative, with all that is known of it.
 
-        `is_along` says that steps and flags are of a direction, and not of the coordinates.
+        `form` makes what the caller gets of values and errors; `is_along` says that steps and flags
+        are of a direction, and not of the coordinates.
         """
         repeats = self.start.finish(diagnose=full_output)
+        derivative = form(found.value)
         if not full_output:
             return derivative
+        error = None if found.error is None else form(found.error)
         argument, evaluator = self.argument, self.start.evaluator
         flags, step = found.flags | (Flag.OK if repeats else Flag.RANDOM), self.array(found.step)
         if not is_along:
@@ -263,8 +269,7 @@ def pose(
         msg = f"order must be at most {HIGHEST_ORDER}, got {order}"
         raise ValueError(msg)
     # Of a tree, its arrays say whose they are.
-    own = leaves_of(x) if isinstance(x, Mapping | list | tuple) else (x,)
-    home = resolve(backend, *(part for part in own if not isinstance(part, int | float)))
+    home = resolve(backend, *(leaves_of(x) if isinstance(x, Mapping | list | tuple) else (x,)))
     with home.current():
         yield Problem(with_arguments(f, args, kwargs), x, backend=home, order=order, **options)
 

@@ -89,11 +89,12 @@ def numerical_jvp(
         batched=batched,
     ) as problem:
         found = _along(problem, v, step, diagnose=full_output)
-        product, error = (
-            None if a is None else problem.array(a.reshape(problem.shape))
-            for a in (found.value, found.error)
+        return problem.result(
+            found,
+            lambda a: problem.array(a.reshape(problem.shape)),
+            full_output=full_output,
+            is_along=True,
         )
-        return problem.result(product, found, error, full_output=full_output, is_along=True)
 
 
 def _along(problem: Problem, v: ArrayLike, step: float | None, *, diagnose: bool) -> Derivatives:
@@ -211,8 +212,9 @@ def numerical_hvp(
             if found.value.size != argument.size:
                 msg = f"grad(x) has shape {problem.shape}, and x has {argument.size} coordinates"
                 raise ValueError(msg)
-            product = argument.of(problem.array(found.value[0]))
-            return problem.result(product, found, None, full_output=False)
+            return problem.result(
+                found._replace(value=found.value.T), problem.like_x, full_output=False
+            )
     with pose(f, x, order=2, step=step, **options) as problem:
         problem.require_safe_gradient()
         product = problem.argument.of(problem.array(_second(problem, v)))

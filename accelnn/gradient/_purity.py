@@ -18,6 +18,7 @@ import numpy as np
 
 from accelnn.backends import Backend
 from accelnn.errors import AmbiguousFunctionError, ImpureFunctionError
+from accelnn.gradient._precision import DOUBLE
 from accelnn.gradient._steps import Bounds
 
 __all__ = [
@@ -35,7 +36,7 @@ GOLDEN = (5.0**0.5 - 1.0) / 2.0
 # How far a probe goes, in units of max(1, abs(x)): at most, and where nothing is seen nearer.
 FAR = 0.02
 # And at least, in units of the last place of x.
-LEAST_ULPS, EPSILON = 8.0, 2.0**-52
+LEAST_ULPS = 8.0
 
 
 class Reads(NamedTuple):
@@ -57,7 +58,7 @@ def points_beside(
     spread = 0.5 + 0.5 * (np.arange(1, x.size + 1) * GOLDEN % 1.0)
     size = np.abs(x)
     far = FAR * np.maximum(size, 1.0)
-    near = np.maximum(np.minimum(h, far), LEAST_ULPS * EPSILON * size)
+    near = np.maximum(np.minimum(h, far), LEAST_ULPS * DOUBLE * size)
     if bounds is None:
         yield x + np.where(np.asarray(side) < 0, -near, near) * spread
         yield from (x + far * spread, x - far * spread)

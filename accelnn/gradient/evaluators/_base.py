@@ -103,7 +103,8 @@ class Serial(Evaluator):
     def evaluate(self, columns: np.ndarray, moved: np.ndarray, advance: Advance) -> Any:
         """See `Evaluator.evaluate`."""
         backend, xp, found = self.backend, self.backend.xp, []
-        f, of, one, point = self.f, self.argument.of, self.values.one, self.point
+        one, point = self.values.one, self.point
+        f = self.f if self.argument.is_flat else self._at_flat
         together = columns.shape[1]
         # Python numbers, which every library writes into single places, and without losing digits.
         singles = columns[:, 0].tolist() if together == 1 else ()
@@ -111,7 +112,7 @@ class Serial(Evaluator):
             for number in row:
                 flat = xp.asarray(point, copy=True)
                 flat[column] = number
-                found.append(one(f(of(flat))))
+                found.append(one(f(flat)))
             advance(1)
         for places, row in zip(columns if together != 1 else (), moved, strict=False):
             for numbers in row:
@@ -119,10 +120,13 @@ class Serial(Evaluator):
                 if together:
                     values = backend.asarray(numbers[None], point.dtype)
                     backend.set_items(flat, places[None], values)
-                found.append(one(f(of(flat[0, :]))))
+                found.append(one(f(flat[0, :])))
             advance(1)
         self.count += len(found)
         return found
+
+    def _at_flat(self, flat: Array) -> Any:
+        return self.f(self.argument.of(flat))
 
 
 class InPlace(Evaluator):

@@ -32,9 +32,9 @@ UNSHARED = 2
 class _Copies:
     """Copies of x in memory of our own, a few numbers of which are moved for each call of f.
 
-    They are put back after it, which is less than to write all of x again. So what f writes to
-    other places would be in the points that follow: it is noticed when those are moved themselves,
-    or at the end.
+    They are put back before the next, which is less than to write all of x again. So what f writes
+    to other places would be in the points that follow: it is noticed when those are moved
+    themselves, or at the end.
     """
 
     def __init__(self, backend: Backend, point: Array, count: int) -> None:
@@ -42,24 +42,32 @@ class _Copies:
         self.rows = backend.zeros((count, point.shape[0]), point.dtype)
         self.rows[...] = point
         self.calls, self.is_clean = 0, True
-        self.places, self.there = np.zeros((0, 0), int), point
+        self.places = np.zeros((0, 0), int)
+        # Whether it shows that somebody has a part: it does not where a library wraps another's.
+        part = self.rows[:1, :]
+        self.tells = sys.getrefcount(self.rows) > UNSHARED
+        del part
 
     def move(self, places: np.ndarray, numbers: Array) -> Array:
         """Return as many copies as there are rows of `places`, with `numbers` there."""
         backend, xp = self.backend, self.backend.xp
-        flat = places + self.point.shape[0] * np.arange(len(places))[:, None]
-        now = xp.take(xp.reshape(self.rows, (-1,)), backend.asarray(flat.reshape(-1)))
-        there = xp.take(self.point, backend.asarray(places.reshape(-1)))
-        # No device is waited for.
-        self.is_clean = xp.all(now == there) & self.is_clean
+        if self.calls:
+            self._put_back(self.rows)
+            flat = places + self.point.shape[0] * np.arange(len(places))[:, None]
+            now = xp.take(xp.reshape(self.rows, (-1,)), backend.asarray(flat.reshape(-1)))
+            there = xp.take(self.point, backend.asarray(places.reshape(-1)))
+            # No device is waited for.
+            self.is_clean = xp.all(now == there) & self.is_clean
         self.calls += 1
-        self.places, self.there = places, xp.reshape(there, places.shape)
+        self.places = places
         backend.set_items(self.rows, places, numbers)
         return self.rows[: len(places), :]
 
-    def put_back(self) -> None:
-        """Make the rows that were moved copies of x again."""
-        self.backend.set_items(self.rows, self.places, self.there)
+    def _put_back(self, rows: Array) -> None:
+        """Make what was moved copies of x again."""
+        backend, xp = self.backend, self.backend.xp
+        there = xp.take(self.point, backend.asarray(self.places.reshape(-1)))
+        backend.set_items(rows, self.places, xp.reshape(there, self.places.shape))
 
     def refill(self) -> None:
         """Make all rows copies of x again."""
@@ -67,14 +75,14 @@ class _Copies:
         self.calls, self.is_clean = 0, True
 
     def is_kept(self) -> bool:
-        """Return whether f has kept what it was given, which must not change then."""
-        return sys.getrefcount(self.rows) > UNSHARED
+        """Return whether f may have kept what it was given, which must not change then."""
+        return not self.tells or sys.getrefcount(self.rows) > UNSHARED
 
     def is_written(self) -> bool:
         """Return whether f has written to other places than those that were moved."""
         backend, xp = self.backend, self.backend.xp
         rows = xp.asarray(self.rows, copy=True)
-        backend.set_items(rows, self.places, self.there)
+        self._put_back(rows)
         return not bool(backend.to_numpy(xp.all(rows == self.point) & self.is_clean))
 
 
@@ -115,7 +123,7 @@ class Batched(Evaluator):
         self.count += count
         if argument.is_tree:
             return self.values.many(self.f(argument.split(rows, (count,))), rows)
-        if len(argument.shape) != 1:
+        if not argument.is_flat:
             rows = self.backend.xp.reshape(rows, (count, *argument.shape))
         return self.values.many(self.f(rows), rows)
 
@@ -174,8 +182,6 @@ class Batched(Evaluator):
         if copies.is_kept():
             self.is_dubious = self._has_written()
             self._copies = None
-        else:
-            copies.put_back()
         return values
 
     def _has_written(self) -> bool:

@@ -124,7 +124,11 @@ def start(
         return Start(evaluator, evaluator.begin(next(beside), base, asks=asks))
     if batched:
         many = Batched(*parts, chunk_size)
-        return Start(many, _begin_batched(many, beside, base, asks=asks))
+        try:
+            return Start(many, _begin_batched(many, beside, base, asks=asks))
+        except MemoryError:
+            with many.memory_for(PROBES):
+                raise
     return _begin_serial(Serial(*parts), beside, base, in_place=in_place)
 
 
@@ -203,11 +207,11 @@ def _probe_at(evaluator: Evaluator, base: Any, point: np.ndarray, *, is_safe: bo
 def _begin_batched(many: Batched, beside: Iterator[np.ndarray], base: Any, *, asks: bool) -> Any:
     """Return f(x); one call more shows what f reads, and whether its points meet."""
     backend, argument = many.backend, many.argument
-    with many.memory_for(PROBES), argument.moving() as restore:
+    with argument.moving() as restore:
         if base is None:
             base = many.at_copy()
             restore()
-        point, near = np.asarray(backend.to_numpy(many.point)), next(beside)
+        point, near = backend.to_numpy(many.point), next(beside)
         three = backend.asarray(np.array([point, near, point]), many.point.dtype)
         if asks and argument.shared:
             argument.write(near)

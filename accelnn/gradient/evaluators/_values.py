@@ -13,11 +13,11 @@ import numpy as np
 from accelnn._typing import Array
 from accelnn._validation import as_floating
 from accelnn.backends import Backend, from_dlpack, speaks_dlpack
+from accelnn.gradient._precision import DOUBLE
 
 __all__ = ["Values", "adopt"]
 
 DTYPE = np.dtype(np.float64)
-DOUBLE = float(np.finfo(DTYPE).eps)
 
 
 class Values:
@@ -44,6 +44,8 @@ class Values:
         self.backend = backend
         self.is_complex = is_complex
         self.scalar = scalar
+        # Whether an array of NumPy's needs no questions.
+        self.takes_numpy = not is_complex and backend.owns(np.zeros(0))
         self.shape: tuple[int, ...] | None = () if scalar else None
         self.epsilon = 0.0
 
@@ -87,8 +89,9 @@ class Values:
     def on_host(self, values: Any) -> np.ndarray:
         """Return values that `one` or `many` have returned as wide numbers of shape (m, q)."""
         backend = self.backend
-        count = values.shape[0] if backend.owns(values) else len(values)
-        if backend.owns(values):
+        is_array = backend.owns(values)
+        count = values.shape[0] if is_array else len(values)
+        if is_array:
             found = backend.to_numpy(values)
             if found.dtype == DTYPE and not self.is_complex:
                 return found.reshape(count, math.prod(self.shape or ()))
@@ -96,15 +99,19 @@ class Values:
             # One copy for all of them.
             found = backend.to_numpy(values[0] if count == 1 else backend.xp.stack(list(values)))
         else:
-            found = np.array([backend.to_numpy(v) if backend.owns(v) else v for v in values])
+            found = np.array(
+                [
+                    v if isinstance(v, float) or not backend.owns(v) else backend.to_numpy(v)
+                    for v in values
+                ]
+            )
         wide = np.result_type(found.dtype, np.complex128 if self.is_complex else np.float64)
         return found.astype(wide, copy=False).reshape(count, math.prod(self.shape or ()))
 
     def _array(self, value: Any) -> Array:
         backend, xp = self.backend, self.backend.xp
-        is_plain = type(value) is np.ndarray and value.dtype == DTYPE and not self.is_complex
-        if is_plain and backend.owns(value):
-            # What most functions return, which needs no questions.
+        if self.takes_numpy and type(value) is np.ndarray and value.dtype == DTYPE:
+            # What most functions return.
             self.epsilon = self.epsilon or DOUBLE
             return value
         value = self._number(adopt(backend, value))
