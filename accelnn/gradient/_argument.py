@@ -76,8 +76,8 @@ class Argument:
     ----------
     leaves : list of array
         Of a tree its arrays, otherwise the one array, as the caller has them.
-    flat : array of shape (n,)
-        A floating copy of all of them.
+    flat, host : array of shape (n,)
+        A floating copy of all of them, and the same on the host.
     shape : tuple of int
         Of x; of a tree that of `flat`.
     dtype : numpy.dtype
@@ -109,10 +109,12 @@ class Argument:
         self.dtypes = [a.dtype for a in floats]
         self.shapes = [tuple(a.shape) for a in floats]
         self.is_mixed = self.is_tree and any(a != self.dtypes[0] for a in self.dtypes)
-        self.dtype: np.dtype[Any] = backend.to_numpy(self.flat[:0]).dtype
+        self.host = backend.to_numpy(self.flat)
+        self.dtype: np.dtype[Any] = self.host.dtype
         self.shape = tuple(self.flat.shape) if self.is_tree else self.shapes[0]
         self.is_flat = not self.is_tree and len(self.shape) == 1
-        check_finite(backend, self.of(self.flat) if not self.is_tree else self.flat, name)
+        if np.count_nonzero(np.isfinite(self.host)) < self.size:
+            check_finite(backend, self.flat if self.is_tree else self.of(self.flat), name)
         self.is_handed_over = len(self.shared) == len(own) and all(
             is_floating(leaf.dtype) for leaf in own
         )

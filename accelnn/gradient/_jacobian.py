@@ -156,7 +156,7 @@ def _sparse(problem: Problem, sparsity: Any, *, progress: bool) -> Any:
     _require_complete(problem, rows, columns, entries)
     problem.require_complex_safe(entries, rows, columns)
     problem.start.finish(diagnose=False)
-    dtype = problem.backend.to_numpy(problem.argument.flat[:0]).dtype
+    dtype = problem.argument.dtype
     if hasattr(sparsity, "tocoo"):
         scipy_sparse = import_optional("scipy.sparse", feature="A sparse Jacobian", extra="bench")
         return scipy_sparse.csr_array((entries.astype(dtype), (rows, columns)), shape=(q, n))

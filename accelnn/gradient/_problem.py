@@ -74,7 +74,7 @@ class Problem:
         self.argument = argument = Argument(backend, given)
         # Float64 is wide, and longdouble stays what it is.
         wide = argument.dtype if argument.dtype.itemsize >= WIDE.itemsize else WIDE
-        self.x = backend.to_numpy(argument.flat).astype(wide)
+        self.x = argument.host.astype(wide)
         if bounds is not None:
             bounds = read_bounds(_on_host(backend, bounds), self.x, argument.shape)
         self.bounds: Bounds | None = bounds

@@ -123,8 +123,7 @@ def _along(problem: Problem, v: ArrayLike, step: float | None, *, diagnose: bool
 
 def _direction(problem: Problem, v: ArrayLike) -> tuple[np.ndarray, float]:
     """Return v in a length like that of x, and by what it was multiplied; 0 where v is 0."""
-    backend = problem.backend
-    given = Argument(backend, v, "v")
+    given = Argument(problem.backend, v, "v")
     is_alike = names_of(v) == names_of(problem.argument.given) or not given.is_tree
     if (
         given.is_tree != problem.argument.is_tree
@@ -133,7 +132,7 @@ def _direction(problem: Problem, v: ArrayLike) -> tuple[np.ndarray, float]:
     ):
         msg = f"v must be like x: it has shape {given.shape}, and x has {problem.argument.shape}"
         raise ValueError(msg)
-    flat = backend.to_numpy(given.flat).astype(problem.x.dtype)
+    flat = given.host.astype(problem.x.dtype)
     if problem.bounds is not None:
         # What cannot move has derivatives of 0.
         flat = np.where(problem.bounds.low == problem.bounds.high, 0.0, flat)

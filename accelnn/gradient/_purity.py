@@ -54,19 +54,23 @@ def points_beside(
     Every coordinate moves by its own amount, so that no combination of them stays the same. The
     first of them is no further away than the differences themselves go.
     """
-    # Multiples of the golden ratio: spread evenly, and no two the same.
-    spread = 0.5 + 0.5 * (np.arange(1, x.size + 1) * GOLDEN % 1.0)
-    size = np.abs(x)
+    spread, size = _spread(x.size), np.abs(x)
     far = FAR * np.maximum(size, 1.0)
     near = np.maximum(np.minimum(h, far), LEAST_ULPS * DOUBLE * size)
     if bounds is None:
-        yield x + np.where(np.asarray(side) < 0, -near, near) * spread
+        yield x + (-near if int(side) < 0 else near) * spread
         yield from (x + far * spread, x - far * spread)
         return
     below, above = x - bounds.low, bounds.high - x
     up = (side > 0) | ((side == 0) & (above >= below))
     yield x + np.where(up, np.minimum(near, above), -np.minimum(near, below)) * spread
     yield from (x + np.minimum(far, above) * spread, x - np.minimum(far, below) * spread)
+
+
+@functools.lru_cache(maxsize=1)
+def _spread(count: int) -> np.ndarray:
+    """Return multiples of the golden ratio: numbers from 1/2 to 1, no two of them the same."""
+    return 0.5 + 0.5 * (np.arange(1, count + 1) * GOLDEN % 1.0)
 
 
 def same(backend: Backend, a: Any, b: Any) -> bool:

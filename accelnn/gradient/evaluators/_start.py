@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from typing import Any, NamedTuple
 
@@ -156,7 +156,7 @@ def _begin_serial(
             _note_single(serial, f)
         moves = bool(in_place)
         if in_place is None:
-            reads = _probe(serial, base, beside)
+            reads = _probe(serial, base, beside, restore)
             if reads.argument and reads.x and not same(serial.backend, base, serial.at_copy()):
                 # Random, which a serial difference survives, and a caller may want to know.
                 reads = Reads(argument=True, x=False)
@@ -171,19 +171,28 @@ def _begin_serial(
     return Start(evaluator, base)
 
 
-def _probe(evaluator: Evaluator, base: Any, beside: Iterable[np.ndarray]) -> Reads:
-    """Move the argument while x stays, and x while the argument stays."""
+def _probe(
+    evaluator: Evaluator, base: Any, beside: Iterable[np.ndarray], restore: Callable[[], None]
+) -> Reads:
+    """Move the argument while x stays, and x while the argument stays; `restore` puts x back."""
     reads = Reads(argument=False, x=None)
     for i, point in enumerate(beside):
         # The differences go as far as the first point. The others, for where it shows nothing,
         # may be out of the domain of f.
-        reads = _probe_at(evaluator, base, point, is_safe=i == 0)
+        reads = _probe_at(evaluator, base, point, restore, is_safe=i == 0)
         if reads.argument or reads.x or 0 in point.shape:
             break
     return reads
 
 
-def _probe_at(evaluator: Evaluator, base: Any, point: np.ndarray, *, is_safe: bool) -> Reads:
+def _probe_at(
+    evaluator: Evaluator,
+    base: Any,
+    point: np.ndarray,
+    restore: Callable[[], None],
+    *,
+    is_safe: bool,
+) -> Reads:
     backend, argument = evaluator.backend, evaluator.argument
 
     def responds(where: np.ndarray | None) -> bool:
@@ -195,13 +204,13 @@ def _probe_at(evaluator: Evaluator, base: Any, point: np.ndarray, *, is_safe: bo
                 raise
             return True
 
-    with argument.moving() as restore:
-        reads_argument, reads_x = responds(point), None
+    reads_argument, reads_x = responds(point), None
+    restore()
+    if argument.shared and not is_compiled(evaluator.f):
+        argument.write(point)
+        reads_x = responds(None)
         restore()
-        if argument.shared and not is_compiled(evaluator.f):
-            argument.write(point)
-            reads_x = responds(None)
-        return Reads(reads_argument, reads_x)
+    return Reads(reads_argument, reads_x)
 
 
 def _begin_batched(many: Batched, beside: Iterator[np.ndarray], base: Any, *, asks: bool) -> Any:
@@ -220,10 +229,10 @@ def _begin_batched(many: Batched, beside: Iterator[np.ndarray], base: Any, *, as
         alone = on_host(backend, base)[None]
         if alike(found[::2], alone):
             if asks and alike(found[1:2], alone):
-                what_is_read(_probe(many, base, [near, *beside]), many.f, can_move=False)
+                what_is_read(_probe(many, base, [near, *beside], restore), many.f, can_move=False)
             return base
         if asks:
-            reads = _probe_at(many, base, near, is_safe=True)
+            reads = _probe_at(many, base, near, restore, is_safe=True)
             if same(backend, base, many.at_copy()):
                 what_is_read(reads, many.f, can_move=False)
         far = [point.astype(near.dtype) for point in beside]
