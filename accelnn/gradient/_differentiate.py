@@ -49,6 +49,8 @@ SHORTEST = 1e-8
 CANCELLED = 200.0
 # In units of noise, what is little beside it.
 FAINT = 10.0
+# One difference is compared with another at this part of its step, and of x where that is small.
+PART = 0.03
 # Differences at two steps that are so unlike tell no more than the size of the error.
 UNLIKE = 0.1
 
@@ -210,7 +212,14 @@ class _Engine:
             apart = np.abs(second.value - first.value)
             unlike = ~(apart <= UNLIKE * np.abs(first.value) + first.noise)
             error += np.where(unlike, SAFETY * apart + np.abs(first.value), 0.0)
+            # A wave that both have missed shows at a much shorter step.
+            part = PART ** (1.0 / self.order) * np.minimum(self.size[rows], 1.0)
+            third = self.take(rows, part * first.step, refuse=False)
+            apart = np.abs(third.value - first.value)
+            missed = apart > error + self._floor(rows, third)
+            error = np.where(missed, SAFETY * apart, error)
         flags = first.flags | (second.flags & Flag.NOT_FINITE)
+        flags |= np.where(missed.any(axis=1), Flag.UNSETTLED, 0)
         if self.order == 1 and self.kinks:
             near, far = first, second
             if self.method.side != 0:
