@@ -87,6 +87,8 @@ def require_complex_safe(
         else:
             steady = [after.is_steady(before) for before, after in itertools.pairwise(lost)]
             twice = (steady[0] & steady[1]) | (steady[1] & steady[2])
+            # Of a wave that is shorter than the other moves, the last may see that all is well.
+            twice &= STEADY * lost[-1].most > np.abs(lost[-2].slope)
             if twice.any():
                 # Terms that cancel inside f leave their rounding: it shows on a line through x.
                 noise = NOISE * lines.noise(bounds).max()
@@ -112,21 +114,22 @@ class _Lost:
             self.change = values[0] - values[1]
             noise = NOISE_ULPS * epsilon * np.abs(values).sum(axis=0)
             # Where f curves, a unit in the last place of x moves its slope.
-            noise += NOISE_ULPS * epsilon * np.abs(values.sum(axis=0) - 2.0 * base) / step
+            bend = np.abs(values.sum(axis=0) - 2.0 * base)
+            noise += NOISE_ULPS * epsilon * bend / step
             limit = AGREEMENT * (size + np.abs(self.change) + np.abs(predicted)) + noise
             error = self.change - predicted
             # Where f does not move at all, its values are too coarse to say anything.
             self.is_seen = (np.abs(error) > limit) & (self.change != 0.0)
-            self.slope = error / step
+            # At a minimum, rounding within what is squared makes slopes that curvature hides.
+            self.is_straight = np.abs(error) > bend
+            self.slope, self.most = error / step, (np.abs(error) + noise) / step
 
     def is_steady(self, before: _Lost) -> np.ndarray:
         """Return where a slope is missing that was missing at a larger step too."""
         with np.errstate(all="ignore"):
             ratio = self.slope / before.slope
-        steady: np.ndarray = (
-            self.is_seen & before.is_seen & (ratio < STEADY) & (ratio > 1.0 / STEADY)
-        )
-        return steady
+        seen = self.is_seen & before.is_seen & self.is_straight
+        return np.asarray(seen & (ratio < STEADY) & (ratio > 1.0 / STEADY))
 
     def text(self, place: int) -> str:
         """Return what to say of one value."""

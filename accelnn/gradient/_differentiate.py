@@ -9,7 +9,7 @@ import numpy as np
 from accelnn.gradient._extrapolation import Estimate, Extrapolation, extrapolate
 from accelnn.gradient._lines import Lines
 from accelnn.gradient._methods import METHODS, Method, gain, slopes
-from accelnn.gradient._precision import SAFETY
+from accelnn.gradient._precision import SAFETY, WILD
 from accelnn.gradient._result import Flag
 from accelnn.gradient._steps import (
     Bounds,
@@ -18,6 +18,7 @@ from accelnn.gradient._steps import (
     second_beginning,
     sides,
     size_of,
+    sizes_beside,
 )
 from accelnn.gradient.evaluators import Advance, no_progress
 
@@ -40,6 +41,16 @@ KINK = 0.75
 CERTAIN = 16.0
 # A step that is such a part of x in every coordinate may have missed what f does at the size of x.
 FAR_LARGER = 0.5
+# A limit is compared with a difference at this part of its last step, if that is a larger part of
+# x: rounding would hide what is to be seen there.
+SHORT = 1e-3
+SHORTEST = 1e-8
+# Rounding of f where terms cancel inside it, in units of that of its value.
+CANCELLED = 200.0
+# In units of noise, what is little beside it.
+FAINT = 10.0
+# One difference is compared with another at this part of its step, and of x where that is small.
+PART = 0.03
 # Differences at two steps that are so unlike tell no more than the size of the error.
 UNLIKE = 0.1
 
@@ -53,6 +64,16 @@ class Derivatives(NamedTuple):
     value: np.ndarray
     step: np.ndarray
     error: np.ndarray | None
+    flags: np.ndarray
+
+
+class _Limits(NamedTuple):
+    """Derivatives, and by how much the last differences differ from them."""
+
+    value: np.ndarray
+    error: np.ndarray
+    rest: np.ndarray
+    step: np.ndarray
     flags: np.ndarray
 
 
@@ -157,13 +178,15 @@ class _Engine:
     ) -> None:
         self.lines, self.method, self.order, self.epsilon = lines, method, order, epsilon
         self.scatter = np.zeros(lines.base.shape[-1]) if noise is None else NOISE * noise
+        self.size = sizes_beside(lines.position)
         # Whether anybody asks what is known of differences.
         self.looks, self.kinks = looks or method.is_extrapolated, kinks
 
     def derivatives(self, rows: np.ndarray, h: np.ndarray, advance: Advance) -> Derivatives:
         """Return the derivatives along some lines."""
         if self.method.is_extrapolated:
-            return self._extrapolated(rows, h, advance)
+            limits = self._extrapolated(rows, h, advance)
+            return Derivatives(limits.value, limits.step, limits.error, limits.flags)
         first = self.take(rows, h, advance=advance)
         if self.looks:
             return self._diagnosed(rows, first)
@@ -189,7 +212,14 @@ class _Engine:
             apart = np.abs(second.value - first.value)
             unlike = ~(apart <= UNLIKE * np.abs(first.value) + first.noise)
             error += np.where(unlike, SAFETY * apart + np.abs(first.value), 0.0)
+            # A wave that both have missed shows at a much shorter step.
+            part = PART ** (1.0 / self.order) * np.minimum(self.size[rows], 1.0)
+            third = self.take(rows, part * first.step, refuse=False)
+            apart = np.abs(third.value - first.value)
+            missed = apart > error + self._floor(rows, third)
+            error = np.where(missed, SAFETY * apart, error)
         flags = first.flags | (second.flags & Flag.NOT_FINITE)
+        flags |= np.where(missed.any(axis=1), Flag.UNSETTLED, 0)
         if self.order == 1 and self.kinks:
             near, far = first, second
             if self.method.side != 0:
@@ -199,38 +229,70 @@ class _Engine:
             flags |= _kinks(near.jump, far.jump, near.noise)
         return Derivatives(first.value, first.step, error, flags)
 
-    def _extrapolated(self, rows: np.ndarray, h: np.ndarray, advance: Advance) -> Derivatives:
-        """Return the limits of differences; also from the size of x on where all of x is small."""
-        lines = self.lines
-        found = self._limits(rows, h, advance)
-        again, start = second_beginning(lines.position[rows], h, found.step)
-        if not again.any():
-            return found
-        fine = self._limits(rows[again], start[again], no_progress)
-        assert found.error is not None  # noqa: S101 - extrapolations have one
-        assert fine.error is not None  # noqa: S101
-        coarse = Derivatives(
-            found.value[again], found.step[again], found.error[again], found.flags[again]
-        )
-        with np.errstate(invalid="ignore"):
-            apart = np.abs(coarse.value - fine.value)
-            agree = apart <= found.error[again] + fine.error
-            # What f does at the size of x counts, where that can be told.
-            better = np.where(agree, fine.error < found.error[again], fine.error < apart)
-        unsure = (~agree & ~better).any(axis=1)
-        some, each = better.any(axis=1), better.all(axis=1)
-        mended = Derivatives(
-            np.where(better, fine.value, coarse.value),
-            np.where(some, fine.step, coarse.step),
-            np.where(better, fine.error, found.error[again]),
-            np.where(each, fine.flags, coarse.flags) | np.where(unsure, Flag.UNSETTLED, 0),
-        )
-        for whole, part in zip(found, mended, strict=True):
-            assert whole is not None and part is not None  # noqa: S101, PT018
-            whole[again] = part
+    def _extrapolated(self, rows: np.ndarray, h: np.ndarray, advance: Advance) -> _Limits:
+        """Return limits; where x is in small units, what f does at the size of x counts too."""
+        found = self._confirmed(rows, h, advance)
+        is_small, start = second_beginning(self.lines.position[rows], h, found.step)
+        self._confirm(rows, found, start, is_small, improve=True)
         return found
 
-    def _limits(self, rows: np.ndarray, h: np.ndarray, advance: Advance) -> Derivatives:
+    def _confirmed(self, rows: np.ndarray, h: np.ndarray, advance: Advance) -> _Limits:
+        """Return limits, each of which a difference at a much shorter step has confirmed."""
+        found = self._limits(rows, h, advance)
+        short = SHORT ** (1.0 / self.order) * found.step
+        is_known = np.isfinite(found.error).any(axis=1)
+        is_long = short > SHORTEST * self.size[rows]
+        self._confirm(rows, found, short, is_known & is_long, improve=False)
+        return found
+
+    def _confirm(
+        self, rows: np.ndarray, found: _Limits, h: np.ndarray, chosen: np.ndarray, *, improve: bool
+    ) -> None:
+        """Compare limits with differences at short steps, and begin again there if they disagree.
+
+        With `improve` also where there is less rounding.
+        """
+        here = np.flatnonzero(chosen)
+        if here.size == 0:
+            return
+        short = self.take(rows[here], h[here], METHODS["central"], refuse=False)
+        with np.errstate(all="ignore"):
+            value, error = found.value[here], found.error[here]
+            # Where f moves nowhere, rounding may hide a slope that is small beside f / x.
+            still = (value == 0.0) & (short.value == 0.0)
+            error = np.maximum(error, np.where(still, short.noise, 0.0))
+            apart = np.abs(short.value - value)
+            left = found.rest[here] * (short.step / found.step[here])[:, None] ** 2
+            doubt = apart > error + SAFETY * left + self._floor(rows[here], short)
+            again = (doubt | (improve & (short.noise < error))).any(axis=1)
+        found.error[here] = error
+        if not again.any():
+            return
+        here, value, error, doubt, apart = (a[again] for a in (here, value, error, doubt, apart))
+        fine = self._confirmed(rows[here], short.step[again], no_progress)
+        with np.errstate(invalid="ignore"):
+            between = np.abs(value - fine.value)
+            agree = between <= error + fine.error
+            # What f does at short steps counts, where that can be told: waves that are shorter yet
+            # are noise, and a slope of exactly 0 is that of one step of a staircase.
+            better = fine.error < np.where(agree, error, between)
+            better &= (fine.step > SHORTEST * self.size[rows[here]])[:, None]
+            better &= agree | (fine.value != 0.0)
+        unsure = ((doubt | ~agree) & ~better).any(axis=1)
+        found.error[here] = np.where(doubt, np.maximum(error, apart), error)
+        for whole, part in zip(found[:3], fine[:3], strict=True):
+            whole[here] = np.where(better, part, whole[here])
+        found.step[here] = np.where(better.any(axis=1), fine.step, found.step[here])
+        found.flags[here] = np.where(better.all(axis=1), fine.flags, found.flags[here])
+        found.flags[here] |= np.where(unsure, Flag.UNSETTLED, 0)
+
+    def _floor(self, rows: np.ndarray, found: _Difference) -> np.ndarray:
+        """Return what differences may be off by for noise, and where terms cancel inside f."""
+        gain = 1.0 / found.step[:, None] ** self.order
+        rounding = CANCELLED * self.epsilon * np.abs(self.lines.base_of(rows)) * gain
+        return np.asarray(CERTAIN * found.noise + rounding)
+
+    def _limits(self, rows: np.ndarray, h: np.ndarray, advance: Advance) -> _Limits:
         lines, position = self.lines, self.lines.position[rows]
         first, one_sided = h.copy(), np.zeros(len(rows), int)
         if lines.bounds is not None:
@@ -242,7 +304,7 @@ class _Engine:
             reach = np.where(closed, self.order, (self.order + 1) // 2)
             first = np.minimum(first, room / reach)
         shape = (len(rows), lines.base.shape[-1])
-        value, error = np.full((2, *shape), np.nan, np.result_type(h, np.float64))
+        value, error, rest = np.full((3, *shape), np.nan, np.result_type(h, np.float64))
         flags, taken = np.zeros(len(rows), int), first.copy()
         # Both sides first: it may turn out that f is finite on one of them only.
         for side in (0, 1, -1):
@@ -250,33 +312,37 @@ class _Engine:
             if here.size == 0:
                 continue
             method = Method(side, 1) if side else Method(0, 2)
-            limit, jumps, opened = self._limit(rows[here], first[here], method, advance)
-            value[here], error[here], taken[here] = limit
-            flags[here] |= _kinks(*jumps) | np.where(side, Flag.ONE_SIDED, 0)
-            again = here[(opened != 0) & ~np.isfinite(limit.value).all(axis=1)]
+            limit, seen, opened = self._limit(rows[here], first[here], method, advance)
+            value[here], error[here], taken[here], rest[here] = limit
+            flags[here] |= seen | np.where(side, Flag.ONE_SIDED, 0)
             if side == 0:
-                one_sided[again], error[again], flags[again] = (
-                    opened[np.isin(here, again)],
-                    np.nan,
-                    Flag.NOT_FINITE,
-                )
+                is_open = (opened != 0) & ~np.isfinite(limit.value).all(axis=1)
+                again = here[is_open]
+                one_sided[again] = opened[is_open]
+                error[again], flags[again] = np.nan, Flag.NOT_FINITE
         flags |= np.where(np.isinf(error).any(axis=1), Flag.UNSETTLED, 0)
-        return Derivatives(value, taken, error, flags)
+        return _Limits(value, error, rest, taken, flags)
 
     def _limit(
         self, rows: np.ndarray, first: np.ndarray, method: Method, advance: Advance
-    ) -> tuple[Extrapolation, tuple[np.ndarray, np.ndarray, np.ndarray], np.ndarray]:
-        """Return limits, what the last differences say of kinks, and which side alone is open."""
+    ) -> tuple[Extrapolation, np.ndarray, np.ndarray]:
+        """Return limits, flags of kinks and of nothing but noise, and which side alone is open."""
         lines = self.lines
         shape = (len(rows), lines.base.shape[-1])
         jump, wide_jump, noise = np.zeros((3, *shape))
         opened = np.zeros(len(rows), int)
+        scatter = self.scatter if self.scatter.ndim == 1 else self.scatter[rows]
+        # What never moves by more than noise may be a wave between the points where that was found.
+        drowned = scatter > WILD * self.epsilon * np.abs(lines.base_of(rows)) + np.zeros(shape)
+        drowned &= self.order == 1
 
         def at(chosen: np.ndarray, h: np.ndarray) -> Estimate:
             # A step may leave the domain of f, which shows in the values.
             with np.errstate(all="ignore"):
                 found = self._on_side(rows[chosen], h, method, refuse=False)
             wide_jump[chosen], jump[chosen] = jump[chosen], found.jump
+            rise = np.maximum(np.abs(found.value), np.abs(found.jump))
+            drowned[chosen] &= (rise > 0.0) & (rise <= FAINT * found.noise)
             noise[chosen], opened[chosen] = found.noise, found.open_side
             return Estimate(found.value, found.noise)
 
@@ -289,7 +355,8 @@ class _Engine:
             least=SHORTEST_MOVE_ULPS * lines.resolution()[rows],
             advance=advance,
         )
-        return limit, (jump, wide_jump, noise), opened
+        flags = _kinks(jump, wide_jump, noise)
+        return limit, flags | np.where(drowned.any(axis=1), Flag.UNSETTLED, 0), opened
 
     def take(
         self,

@@ -69,12 +69,14 @@ class Estimate(NamedTuple):
 class Extrapolation(NamedTuple):
     """Derivatives along n coordinates, of shape (n, q), an estimate of their errors, and steps.
 
-    The error is infinite where nothing has settled; the value is then the last difference.
+    The error is infinite where nothing has settled; the value is then the last difference. `rest`
+    is by how much the last difference differs from the value.
     """
 
     value: np.ndarray
     error: np.ndarray
     step: np.ndarray
+    rest: np.ndarray
 
 
 def extrapolate(
@@ -128,8 +130,10 @@ def extrapolate(
             break
     advance(active.size)
     assert table is not None  # noqa: S101 - the loop has run
-    unsettled = np.isnan(table.best)
-    return Extrapolation(np.where(unsettled, table.last[:, 0], table.best), table.error, taken)
+    last = table.last[:, 0]
+    value = np.where(np.isnan(table.best), last, table.best)
+    with np.errstate(invalid="ignore"):
+        return Extrapolation(value, table.error, taken, np.abs(last - value))
 
 
 class _Tables:

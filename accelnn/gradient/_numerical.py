@@ -53,7 +53,7 @@ def numerical_gradient(
         ``"complex"`` is Im f(x+ih) / h, right to the last digits where `f` computes with complex
         numbers, which is tried along one direction. ``"richardson"`` extrapolates central
         differences to step 0, each coordinate until rounding outweighs what is left: about thirteen
-        digits for some 16 evaluations a coordinate. Where `f` is finite on one side of x only,
+        digits for some 18 evaluations a coordinate. Where `f` is finite on one side of x only,
         the methods of both sides use that side.
     step : float or array_like, optional
         h, one for all coordinates or one for each. By default eps^(1/3) (central), eps^(1/5)

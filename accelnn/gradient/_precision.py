@@ -10,7 +10,7 @@ import numpy as np
 from accelnn.backends import Backend, is_floating
 from accelnn.gradient._steps import sizes_beside
 
-__all__ = ["DOUBLE", "NOISE_STEPS", "SAFETY", "machine_epsilon", "measure_noise"]
+__all__ = ["DOUBLE", "NOISE_STEPS", "SAFETY", "WILD", "machine_epsilon", "measure_noise"]
 
 # That of most numbers.
 DOUBLE = float(np.finfo(np.float64).eps)
@@ -29,6 +29,9 @@ WIDER = 2.0**6
 # Orders of differences that must tell of the same noise, and by which factor they may differ.
 ORDERS = 3
 CONSISTENT = 4.0
+# Noise of so many times the rounding is measured once more, so much nearer.
+WILD = 1e3
+NEARER = 2.0**-10
 # How many times further away noise is measured twice more.
 FURTHER = (2.0**3, 2.0**6)
 
@@ -81,7 +84,14 @@ def measure_noise(
             if np.count_nonzero(np.diff(values, axis=0)) > values.size / 2:
                 break
     if not insist:
-        return noise
+        wild = noise > WILD * epsilon * np.abs(values).max(axis=0)
+        if not wild.any():
+            return noise
+        # Noise is the same nearby, and waves are calm there. Rounded values do not move at all.
+        nearer = along(max(NEARER * spacing, LEAST_ULPS * epsilon) * move)
+        wild &= np.count_nonzero(np.diff(nearer, axis=0), axis=0) > len(nearer) / 2
+        wild &= np.ptp(nearer, axis=0) < noise / CONSISTENT
+        return np.where(wild, _scatter(nearer), noise)
     further = [_scatter(along(factor * spacing * move)) for factor in FURTHER]
     # Noise is the same wherever it is measured; what a wave leaves of itself is not.
     least, most = np.min(further, axis=0), np.max(further, axis=0)

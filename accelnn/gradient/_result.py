@@ -28,7 +28,7 @@ class Flag(enum.IntFlag):
     LARGE_STEP = 32
     """Steps are far larger than x in every coordinate; see ``rel_step``."""
     UNSETTLED = 64
-    """Differences at two scales disagree by more than their errors allow: the finer one stands."""
+    """Differences at two scales disagree by more than their errors allow."""
 
 
 @dataclass(frozen=True)

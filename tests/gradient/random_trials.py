@@ -41,8 +41,8 @@ LARGE = 0.01
 class Trial(NamedTuple):
     """What came out, by name, and the stories of what should not have.
 
-    `hidden` are truncations that the estimate does not cover. A difference that sees f at a few
-    points cannot know of a wave between them, so that there are some.
+    `hidden` are truncations that the estimate does not cover, as that of a wave between the points
+    of a difference.
     """
 
     counts: Counter[str]

@@ -91,10 +91,10 @@ def test_a_random_function_is_flagged():
 
 
 def test_a_table_is_as_long_as_its_function_needs():
-    """Two of the evaluations tell what f reads, and six measure its noise."""
+    """Two evaluations tell what f reads, six measure its noise, and two confirm the limit."""
     smooth, wild = (
         accelnn.numerical_gradient(f, np.array([0.7]), method="richardson", full_output=True)
         for f in (lambda x: x[0] ** 2, lambda x: np.sin(1e3 * x[0]))
     )
-    assert smooth.nfev == 1 + 2 + 6 + 2 * 3 + 1
-    assert smooth.nfev < wild.nfev <= 52
+    assert smooth.nfev == 1 + 2 + 6 + 2 * 3 + 2 + 1
+    assert smooth.nfev < wild.nfev <= 54

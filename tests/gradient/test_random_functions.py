@@ -14,9 +14,8 @@ from random_functions import EXTENDED, random_function
 from random_trials import METHODS, MODES, Trial, check_trial, method_trial, wrong_trial
 
 FUNCTIONS = 300
-# Parts of estimates that must hold, and of functions whose truncation may show at no point of a
-# difference of one step, as that of a wave between them does not.
-HOLDS, HIDES = 0.99, 0.01
+# Part of estimates that must hold. Those that do not are mostly of waves, to a few times the error.
+HOLDS = 0.99
 
 pytestmark = pytest.mark.skipif(
     np.finfo(EXTENDED).eps > 2.0**-60, reason="longdouble is no more precise than float64 here"
@@ -43,9 +42,7 @@ def test_no_derivative_is_wrong_without_a_flag(method, seeds, record_property):
     counts = total.counts
     record_property(("Derivatives of random functions", method), dict(counts))
     assert not total.faults, "\n".join(total.faults)
-    # An extrapolation sees f at many scales.
-    most = 0 if method in {"complex", "richardson"} else HIDES * len(seeds)
-    assert len(total.hidden) <= most, "\n".join(total.hidden)
+    assert not total.hidden, "\n".join(total.hidden)
     if method in {"central", "richardson"}:
         assert counts["estimate held"] >= HOLDS * (counts["derivatives"] - counts["flagged"])
 
