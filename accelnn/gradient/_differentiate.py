@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -178,9 +179,13 @@ class _Engine:
     ) -> None:
         self.lines, self.method, self.order, self.epsilon = lines, method, order, epsilon
         self.scatter = np.zeros(lines.base.shape[-1]) if noise is None else NOISE * noise
-        self.size = sizes_beside(lines.position)
         # Whether anybody asks what is known of differences.
         self.looks, self.kinks = looks or method.is_extrapolated, kinks
+
+    @cached_property
+    def size(self) -> np.ndarray:
+        """The size of x along each line."""
+        return sizes_beside(self.lines.position)
 
     def derivatives(self, rows: np.ndarray, h: np.ndarray, advance: Advance) -> Derivatives:
         """Return the derivatives along some lines."""
