@@ -4,9 +4,9 @@
 // each block's, as large as the launch says and filled with NaN, which a sanitizer watches.
 //
 // The threads of a launch take turns on one processor, each until it waits, in an order that is
-// drawn anew for every turn: what is read before a barrier should have let it be written is then
-// wrong in about half of the runs, on any machine, and no time goes into waking threads that
-// processors are too few for. With THREADS_OF_THE_PROCESSOR they are its own, which sanitizers know.
+// drawn anew for every turn, so that no thread is always ahead of another: what lacks a barrier is
+// wrong as it is with threads of the processor, and no time goes into waking many more of those
+// than there are processors. With THREADS_OF_THE_PROCESSOR they are its own, which sanitizers know.
 
 #pragma once
 
