@@ -34,7 +34,8 @@ def build(tmp_path_factory):
         folder = tmp_path_factory.mktemp(sanitizer)
         text = f'#include "cuda_on_cpu.h"\n{source or kernel_source()}\n#include "{main}"\n'
         (folder / "watched.cpp").write_text(text)
-        command = ["g++", "-O1", "-g", "-pthread", f"-I{FOLDER}", "-Wno-unknown-pragmas"]
+        command = ["g++", "-O1", "-g1", "-pthread", f"-I{FOLDER}", "-Wno-unknown-pragmas"]
+        command += ["-DTHREADS_OF_THE_PROCESSOR"]
         command += [*VARIANT.options, *options, "-std=c++20", *FLAGS[sanitizer]]
         program = folder / "watched"
         subprocess.run([*command, str(folder / "watched.cpp"), "-o", str(program)], check=True)

@@ -11,6 +11,9 @@ __device__ inline double* block_memory() {
     extern __shared__ __align__(16) double memory[];
     return memory;
 }
+
+// What a thread does while it waits for other blocks.
+__device__ inline void let_others_run() {}
 #endif
 
 #ifndef GRID_BARRIER_ELSEWHERE
@@ -23,6 +26,7 @@ __device__ inline void grid_barrier(unsigned int* arrived) {
         const unsigned int ticket = atomicAdd(arrived, 1u);
         const unsigned int goal = (ticket / gridDim.x + 1u) * gridDim.x;
         while ((int)(*(volatile unsigned int*)arrived - goal) < 0) {
+            let_others_run();
         }
         __threadfence();
     }
