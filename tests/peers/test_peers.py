@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 from peer_rows import _tolerance as tolerances
-from peer_rows import checks, domains, faults, gradients, hessians, jacobians, scalar
+from peer_rows import checks, domains, faults, forms, gradients, hessians, jacobians, scalar
 from peer_rows._row import Raises, Value
 from peer_rows.known import KNOWN
 from scipy import sparse
@@ -485,7 +485,7 @@ def check(row, mode):
     assert row.says in str(report)
 
 
-@each([*domains.ROWS, *faults.ROWS])
+@each([*domains.ROWS, *faults.ROWS, *forms.ROWS])
 def test_call(row):
     if row.needs and importlib.util.find_spec(row.needs) is None:
         pytest.skip(f"needs {row.needs}")
@@ -539,6 +539,7 @@ def test_there_are_rows_enough():
         *checks.ROWS,
         *domains.ROWS,
         *faults.ROWS,
+        *forms.ROWS,
     ]
     assert len({(type(row), row.name) for row in rows}) == len(rows) >= 300
     assert all(row.source.startswith("https://github.com/") for row in rows)

@@ -9,7 +9,7 @@ import numpy as np
 from accelnn import functions
 from peer_rows import sources
 from peer_rows._row import Check, quiet
-from peer_rows.gradients import rosenbrock, rosenbrock_gradient
+from peer_rows.functions_of_many import rosenbrock, rosenbrock_gradient
 from peer_rows.jacobians import vector_to_vector, vector_to_vector_jacobian
 
 LABELS = np.array([[0.0, 1.0, 0.0], [1.0, 0.0, 0.0]])

@@ -6,7 +6,7 @@ import numpy as np
 
 from peer_rows import sources
 from peer_rows._row import Hessian
-from peer_rows.gradients import (
+from peer_rows.functions_of_many import (
     COULOMB,
     REGRESSORS,
     RESPONSES,

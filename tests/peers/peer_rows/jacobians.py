@@ -6,7 +6,7 @@ import numpy as np
 
 from peer_rows import sources
 from peer_rows._row import Jacobian
-from peer_rows.gradients import REGRESSORS, RESPONSES
+from peer_rows.functions_of_many import REGRESSORS, RESPONSES
 
 MIXED = np.array([[0.5, -1.2, 0.3], [1.1, 0.4, -0.8]])
 
