@@ -131,11 +131,8 @@ full_output, progress, backend
 
 def _shaped(problem: Problem, derivatives: np.ndarray) -> Any:
     """Return derivatives of shape (n, q) as (*f(x).shape, *x.shape), of a tree one for each."""
-    argument, backend = problem.argument, problem.backend
-    whole = problem.array(derivatives.T.reshape(*problem.shape, problem.x.size))
-    if not argument.is_tree:
-        return backend.xp.reshape(whole, (*problem.shape, *argument.shape))
-    return argument.split(whole, problem.shape)
+    numbers = derivatives.T.reshape(*problem.shape, problem.x.size)
+    return problem.argument.of(problem.array(numbers))
 
 
 def _sparse(problem: Problem, sparsity: Any, *, progress: bool) -> Any:

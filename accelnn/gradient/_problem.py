@@ -18,10 +18,9 @@ from accelnn.gradient._differentiate import Derivatives, differentiate
 from accelnn.gradient._lines import Coordinates, Directions, Entries, Lines
 from accelnn.gradient._methods import HIGHEST_ORDER, Method, find_method
 from accelnn.gradient._precision import machine_epsilon
-from accelnn.gradient._purity import on_host, points_beside
 from accelnn.gradient._result import DerivativeResult, Flag
 from accelnn.gradient._steps import Bounds, imaginary_step, read_bounds, sides, step_sizes
-from accelnn.gradient.evaluators import no_progress, start
+from accelnn.gradient.evaluators import no_progress, points_beside, start
 
 __all__ = ["Problem", "pose", "with_arguments"]
 
@@ -100,7 +99,7 @@ class Problem:
             self.epsilon = values.epsilon
             self.h = self.steps(self.method)
         self.shape: tuple[int, ...] = values.shape or ()
-        base = np.real(on_host(backend, self.start.base)).reshape(-1)
+        base = np.real(self.start.base).reshape(-1)
         base = base.astype(np.result_type(base, WIDE))
         self.lines: Lines = Coordinates(self.start.evaluator, self.x, base, self.bounds)
 

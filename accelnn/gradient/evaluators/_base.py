@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -61,11 +61,13 @@ class Evaluator:
         self.count += 1
         return self.values.one(self.f(self.argument.of(flat)))
 
-    def at_copy(self, point: np.ndarray | None = None) -> Any:
-        """Return the value of f at a point on the host, by default at x."""
+    def at_copy(self, point: np.ndarray | None = None) -> np.ndarray:
+        """Return the value of f at a point, by default at x; both are on the host."""
         if point is None:
-            return self.at(self.backend.xp.asarray(self.point, copy=True))
-        return self.at(self.backend.asarray(np.array(point), self.point.dtype))
+            flat = self.backend.xp.asarray(self.point, copy=True)
+        else:
+            flat = self.backend.asarray(np.array(point), self.point.dtype)
+        return self.values.on_host(self.at(flat))
 
     def __call__(
         self, columns: np.ndarray, moved: np.ndarray, advance: Advance = no_progress
@@ -89,7 +91,7 @@ class Evaluator:
         rows, points = moved.shape[:2]
         if rows == 0:
             return np.zeros((0, points, int(np.prod(self.values.shape or ()))))
-        found = self.values.on_host(self.evaluate(columns, moved, advance))
+        found = self.values.all_on_host(self.evaluate(columns, moved, advance))
         return found.reshape(rows, points, -1)
 
     def evaluate(self, columns: np.ndarray, moved: np.ndarray, advance: Advance) -> Any:
@@ -102,34 +104,36 @@ class Serial(Evaluator):
 
     def evaluate(self, columns: np.ndarray, moved: np.ndarray, advance: Advance) -> Any:
         """See `Evaluator.evaluate`."""
-        backend, xp, found = self.backend, self.backend.xp, []
-        one, point = self.values.one, self.point
-        f = self.f if self.argument.is_flat else self._at_flat
-        together = columns.shape[1]
-        # Python numbers, which every library writes into single places, and without losing digits.
-        singles = columns[:, 0].tolist() if together == 1 else ()
-        for column, row in zip(singles, moved[..., 0].tolist() if singles else (), strict=True):
-            for number in row:
-                flat = xp.asarray(point, copy=True)
-                flat[column] = number
-                found.append(one(f(flat)))
-            advance(1)
-        for places, row in zip(columns if together != 1 else (), moved, strict=False):
-            for numbers in row:
-                flat = xp.asarray(point[None, :], copy=True)
-                if together:
-                    values = backend.asarray(numbers[None], point.dtype)
-                    backend.set_items(flat, places[None], values)
-                found.append(one(f(flat[0, :])))
-            advance(1)
+        f, one, points = self.f, self.values.one, moved.shape[1]
+        found: list[Any] = []
+        for point in self.points(columns, moved):
+            found.append(one(f(point)))
+            if len(found) % points == 0:
+                advance(1)
         self.count += len(found)
         return found
 
-    def _at_flat(self, flat: Array) -> Any:
-        return self.f(self.argument.of(flat))
+    def points(self, columns: np.ndarray, moved: np.ndarray) -> Iterator[Any]:
+        """Yield what f takes at one point after the other."""
+        xp, point, argument = self.backend.xp, self.point, self.argument
+        if columns.shape[1] == 1:
+            # Python numbers, which every library writes into single places, and without losing
+            # digits.
+            for column, row in zip(columns[:, 0].tolist(), moved[..., 0].tolist(), strict=True):
+                for number in row:
+                    flat = xp.asarray(point, copy=True)
+                    flat[column] = number
+                    yield flat if argument.is_flat else argument.of(flat)
+            return
+        for places, row in zip(columns, moved, strict=True):
+            for numbers in row:
+                flat = xp.asarray(point[None, :], copy=True)
+                values = self.backend.asarray(numbers[None], point.dtype)
+                self.backend.set_items(flat, places[None], values)
+                yield argument.of(flat[0, :])
 
 
-class InPlace(Evaluator):
+class InPlace(Serial):
     """Moves x itself, for an f that reads nothing else, and puts it back after every call."""
 
     how = "one call after the other, x itself moved"
@@ -137,25 +141,24 @@ class InPlace(Evaluator):
 
     def evaluate(self, columns: np.ndarray, moved: np.ndarray, advance: Advance) -> Any:
         """See `Evaluator.evaluate`."""
-        argument, found = self.argument, []
-        together = columns.shape[1]
+        # Here, so that x is where it was before an error of f is seen by anybody.
+        with self.argument.moving() as self.restore:
+            return super().evaluate(columns, moved, advance)
+
+    def points(self, columns: np.ndarray, moved: np.ndarray) -> Iterator[Any]:
+        """Yield x itself, moved to one point after the other."""
+        argument, together = self.argument, columns.shape[1]
         places = argument.places(columns.reshape(-1)) if together <= FEW else []
-        x = np.asarray(self.backend.to_numpy(self.point))
-        with argument.moving() as restore:
-            for i, row in enumerate(moved):
-                for point in row:
-                    if places:
-                        chosen = places[i * together : (i + 1) * together]
-                        for (leaf, index), number in zip(chosen, point.tolist(), strict=True):
-                            leaf[index] = number
-                    else:
-                        whole = x.copy()
-                        whole[columns[i]] = point
-                        argument.write(whole)
-                    try:
-                        found.append(self.values.one(self.f(argument.given)))
-                    finally:
-                        restore()
-                advance(1)
-        self.count += len(found)
-        return found
+        x = self.backend.to_numpy(self.point)
+        for i, row in enumerate(moved):
+            for point in row:
+                if places:
+                    chosen = places[i * together : (i + 1) * together]
+                    for (leaf, index), number in zip(chosen, point.tolist(), strict=True):
+                        leaf[index] = number
+                else:
+                    whole = x.copy()
+                    whole[columns[i]] = point
+                    argument.write(whole)
+                yield argument.given
+                self.restore()

@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
 from accelnn._typing import Array
 from accelnn.backends import Backend, MemoryFor, dtype_name
+from accelnn.errors import ImpureFunctionError
 from accelnn.gradient._argument import Argument
 from accelnn.gradient.evaluators._base import Advance, Evaluator, Function, no_progress
+from accelnn.gradient.evaluators._reads import alike, probe, refuse_random, what_is_read
 from accelnn.gradient.evaluators._values import Values
 
 __all__ = ["Batched", "Compiled"]
 
+# Points of the call that shows whether they meet.
+PROBES = 3
+# A batch may be summed in another order than one row.
+SAME_ROW = 1e-4
 # Bytes of all points of one call, which a processor keeps in its cache; what f allocates for them
 # comes on top.
 BATCH_BYTES = 1 << 20
@@ -119,13 +126,72 @@ class Batched(Evaluator):
 
     def at_rows(self, rows: Array) -> Array:
         """Return the values of f at points, which it may keep."""
-        count, argument = rows.shape[0], self.argument
-        self.count += count
-        if argument.is_tree:
-            return self.values.many(self.f(argument.split(rows, (count,))), rows)
-        if not argument.is_flat:
-            rows = self.backend.xp.reshape(rows, (count, *argument.shape))
-        return self.values.many(self.f(rows), rows)
+        self.count += rows.shape[0]
+        points = self.argument.of(rows)
+        return self.values.many(self.f(points), rows if self.argument.is_tree else points)
+
+    def begin(
+        self, beside: Iterator[np.ndarray], base: np.ndarray | None, *, asks: bool
+    ) -> np.ndarray:
+        """Return f(x); one call more shows what f reads, and whether its points meet."""
+        try:
+            with self.argument.moving() as restore:
+                return self._begin(beside, base, restore, asks=asks)
+        except MemoryError:
+            with self.memory_for(PROBES):
+                raise
+
+    def _begin(
+        self,
+        beside: Iterator[np.ndarray],
+        base: np.ndarray | None,
+        restore: Callable[[], None],
+        *,
+        asks: bool,
+    ) -> np.ndarray:
+        if base is None:
+            base = self.at_copy()
+            restore()
+        near = next(beside)
+        if asks and self.argument.shared:
+            self.argument.write(near)
+        found, alone = self._together(near), base[None]
+        restore()
+        if alike(found[::2], alone):
+            if asks and alike(found[1:2], alone):
+                reads = probe(self, base, [near, *beside], restore)
+                what_is_read(reads, self.f, can_move=False)
+            return base
+        if asks:
+            reads = probe(self, base, [near], restore)
+            if alike(base, self.at_copy()):
+                what_is_read(reads, self.f, can_move=False)
+        self._require_rows(base, beside)
+        return base
+
+    def _together(self, other: np.ndarray) -> np.ndarray:
+        """Return the values at x, at another point and at x again, in one call."""
+        point = self.backend.to_numpy(self.point)
+        three = np.array([point, other, point])
+        return self.values.on_host(self.at_rows(self.backend.asarray(three, self.point.dtype)))
+
+    def _require_rows(self, base: np.ndarray, beside: Iterator[np.ndarray]) -> None:
+        """Say which fault made a point's value change in a batch."""
+        again = self.at_copy()
+        if not alike(base, again):
+            refuse_random(base, again)
+        for other in beside:
+            with np.errstate(all="ignore"):
+                found = self._together(other)
+                # A batch may be summed in another order than one row.
+                apart = np.abs(found[::2] - base) > SAME_ROW * np.abs(base)
+            if apart.any():
+                msg = (
+                    "f gives a point another value when other points are in its batch: with "
+                    "batched=True, each value must depend on its own row alone, not on their "
+                    "number, mean or spread"
+                )
+                raise ImpureFunctionError(msg)
 
     def evaluate(self, columns: np.ndarray, moved: np.ndarray, advance: Advance) -> Any:
         """See `Evaluator.evaluate`."""

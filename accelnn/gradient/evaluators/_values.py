@@ -86,27 +86,21 @@ class Values:
         # A copy, because they may lie in a buffer that the next call writes to.
         return self.backend.xp.asarray(array, copy=True)
 
-    def on_host(self, values: Any) -> np.ndarray:
-        """Return values that `one` or `many` have returned as wide numbers of shape (m, q)."""
+    def on_host(self, value: Any) -> np.ndarray:
+        """Return one value, or many in one array, on the host."""
+        return np.asarray(self.backend.to_numpy(value) if self.backend.owns(value) else value)
+
+    def all_on_host(self, values: Any) -> np.ndarray:
+        """Return many values, in one array or a list, as wide numbers."""
         backend = self.backend
-        is_array = backend.owns(values)
-        count = values.shape[0] if is_array else len(values)
-        if is_array:
-            found = backend.to_numpy(values)
-            if found.dtype == DTYPE and not self.is_complex:
-                return found.reshape(count, math.prod(self.shape or ()))
-        elif count and all(backend.owns(value) for value in values):
+        if isinstance(values, list) and all(backend.owns(value) for value in values):
             # One copy for all of them.
-            found = backend.to_numpy(values[0] if count == 1 else backend.xp.stack(list(values)))
-        else:
-            found = np.array(
-                [
-                    v if isinstance(v, float) or not backend.owns(v) else backend.to_numpy(v)
-                    for v in values
-                ]
-            )
+            values = backend.xp.stack(values)
+        elif isinstance(values, list):
+            values = [v if isinstance(v, float) else self.on_host(v) for v in values]
+        found = self.on_host(values)
         wide = np.result_type(found.dtype, np.complex128 if self.is_complex else np.float64)
-        return found.astype(wide, copy=False).reshape(count, math.prod(self.shape or ()))
+        return found.astype(wide, copy=False)
 
     def _array(self, value: Any) -> Array:
         backend, xp = self.backend, self.backend.xp

@@ -10,25 +10,26 @@ from __future__ import annotations
 import dis
 import functools
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
 from types import CodeType
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from accelnn.backends import Backend
 from accelnn.errors import AmbiguousFunctionError, ImpureFunctionError
 from accelnn.gradient._precision import DOUBLE
 from accelnn.gradient._steps import Bounds
+from accelnn.gradient.evaluators._base import Evaluator
 
 __all__ = [
     "Reads",
     "alike",
     "is_compiled",
-    "on_host",
     "points_beside",
+    "probe",
     "refuse_random",
-    "same",
+    "shown",
     "what_is_read",
 ]
 
@@ -73,19 +74,52 @@ def _spread(count: int) -> np.ndarray:
     return 0.5 + 0.5 * (np.arange(1, count + 1) * GOLDEN % 1.0)
 
 
-def same(backend: Backend, a: Any, b: Any) -> bool:
-    """Return whether two values of f are the same numbers, NaN included."""
-    first, second = on_host(backend, a), on_host(backend, b)
-    return first.shape == second.shape and alike(first, second)
+def probe(
+    evaluator: Evaluator, base: Any, beside: Iterable[np.ndarray], restore: Callable[[], None]
+) -> Reads:
+    """Move the argument while x stays, and x while the argument stays, until f responds.
+
+    Parameters
+    ----------
+    evaluator : Evaluator
+        f.
+    base : numpy.ndarray
+        f(x).
+    beside : iterable of numpy.ndarray
+        Points as of `points_beside`.
+    restore : callable
+        Puts x back.
+    """
+    argument, reads = evaluator.argument, Reads(argument=False, x=None)
+    can_shift = argument.shared and not is_compiled(evaluator.f)
+    for i, point in enumerate(beside):
+        # The differences go as far as the first point. The others, for where it shows nothing,
+        # may be out of the domain of f.
+        responds = functools.partial(_responds, evaluator, base, is_safe=i == 0)
+        to_argument, to_x = responds(point), None
+        restore()
+        if can_shift:
+            argument.write(point)
+            to_x = responds(None)
+            restore()
+        reads = Reads(to_argument, to_x)
+        if to_argument or to_x or not point.size:
+            break
+    return reads
 
 
-def on_host(backend: Backend, value: Any) -> np.ndarray:
-    """Return a value of f as an array on the host."""
-    return np.asarray(backend.to_numpy(value) if backend.owns(value) else value)
+def _responds(evaluator: Evaluator, base: Any, point: np.ndarray | None, *, is_safe: bool) -> bool:
+    try:
+        with nullcontext() if is_safe else np.errstate(all="ignore"):
+            return not alike(base, evaluator.at_copy(point))
+    except Exception:
+        if is_safe:
+            raise
+        return True
 
 
 def alike(first: np.ndarray, second: np.ndarray) -> bool:
-    """Return whether numbers on the host are the same, NaN included; one may be repeated."""
+    """Return whether values of f are the same, NaN included; one may be repeated."""
     differ = first != second
     if not np.count_nonzero(differ):
         return True
@@ -145,15 +179,17 @@ def what_is_read(reads: Reads, f: Callable[..., Any], *, can_move: bool) -> bool
 
 def refuse_random(before: Any, after: Any) -> None:
     """Raise because two calls of f at one point differ."""
-    first, second = (np.asarray(v) for v in (before, after))
-    shown = [
-        repr(v.item()) if v.size == 1 else f"an array of shape {v.shape}" for v in (first, second)
-    ]
     msg = (
-        f"f is not deterministic: two calls at the same x gave {shown[0]} and "
-        f"{shown[1]}. Fix its randomness, for instance with a seed inside f"
+        f"f is not deterministic: two calls at the same x gave {shown(before)} and "
+        f"{shown(after)}. Fix its randomness, for instance with a seed inside f"
     )
     raise ImpureFunctionError(msg)
+
+
+def shown(value: Any) -> str:
+    """Return how an error shows a value of f."""
+    array = np.asarray(value)
+    return repr(array.item()) if array.size == 1 else f"an array of shape {array.shape}"
 
 
 def is_compiled(f: object) -> bool:
