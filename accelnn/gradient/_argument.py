@@ -224,8 +224,8 @@ class Argument:
         found = []
         for i, column in zip(self._leaf(columns).tolist(), columns.tolist(), strict=True):
             shape, start = self.shapes[i], int(self.ends[i - 1]) if i else 0
-            index = np.unravel_index(column - start, shape) if shape else ()
-            found.append((self.leaves[i], tuple(map(int, index))))
+            index = tuple(map(int, np.unravel_index(column - start, shape)))
+            found.append((self.leaves[i], index))
         return found
 
     def _leaf(self, columns: np.ndarray) -> np.ndarray:

@@ -15,17 +15,14 @@ from accelnn.backends import Backend, BackendLike, resolve
 from accelnn.gradient._argument import Argument, leaves_of
 from accelnn.gradient._complex import require_complex_safe
 from accelnn.gradient._differentiate import Derivatives, differentiate
-from accelnn.gradient._lines import Coordinates, Directions, Entries, Lines
-from accelnn.gradient._methods import HIGHEST_ORDER, Method, find_method
+from accelnn.gradient._lines import Coordinates, Directions, Lines
+from accelnn.gradient._methods import HIGHEST_ORDER, find_method
 from accelnn.gradient._precision import machine_epsilon
 from accelnn.gradient._result import DerivativeResult, Flag
 from accelnn.gradient._steps import Bounds, imaginary_step, read_bounds, sides, step_sizes
 from accelnn.gradient.evaluators import no_progress, points_beside, start
 
 __all__ = ["Problem", "pose", "with_arguments"]
-
-
-WIDE = np.dtype(np.float64)
 
 
 class Problem:
@@ -72,20 +69,19 @@ class Problem:
         self.backend, self.method, self.order = backend, find_method(method), order
         self.argument = argument = Argument(backend, given)
         # Float64 is wide, and longdouble stays what it is.
-        wide = argument.dtype if argument.dtype.itemsize >= WIDE.itemsize else WIDE
-        self.x = argument.host.astype(wide)
+        self.x = argument.host.astype(np.result_type(argument.dtype, np.float64))
+        self.bounds: Bounds | None = None
         if bounds is not None:
-            bounds = read_bounds(_on_host(backend, bounds), self.x, argument.shape)
-        self.bounds: Bounds | None = bounds
+            self.bounds = read_bounds(_on_host(backend, bounds), self.x, argument.shape)
         if self.bounds is not None and self.method.is_imaginary and order > 1:
             msg = "complex steps of a second derivative know no bounds; use method='central'"
             raise ValueError(msg)
-        self.asked = {"dtype": argument.dtype}
+        self._asked: dict[str, Any] = {"shape": argument.shape, "dtype": argument.dtype}
         for name, size in (("step", step), ("rel_step", rel_step)):
             if size is not None:
-                self.asked[name] = self._shaped(size, name)
+                self._asked[name] = _on_host(backend, size)
         self.epsilon = machine_epsilon(backend, *argument.dtypes)
-        self.h = self.steps(self.method)
+        self.h = self._steps()
         self.start = start(
             f,
             argument,
@@ -97,25 +93,15 @@ class Problem:
         values = self.start.evaluator.values
         if values.epsilon > self.epsilon:
             self.epsilon = values.epsilon
-            self.h = self.steps(self.method)
+            self.h = self._steps()
         self.shape: tuple[int, ...] = values.shape or ()
         base = np.real(self.start.base).reshape(-1)
-        base = base.astype(np.result_type(base, WIDE))
+        base = base.astype(np.result_type(base, np.float64))
         self.lines: Lines = Coordinates(self.start.evaluator, self.x, base, self.bounds)
 
-    def steps(self, method: Method, order: int | None = None) -> np.ndarray:
-        """Return the steps that the caller asked for, or those that suit a method."""
-        order = self.order if order is None else order
-        return step_sizes(self.x, method, order, epsilon=self.epsilon, **self.asked)
-
-    def _shaped(self, given: Any, name: str) -> Any:
-        """Return steps on the host, which must be one or have x's shape."""
-        given = _on_host(self.backend, given)
-        shape = np.shape(given) if isinstance(given, np.ndarray | list | tuple) else ()
-        if shape not in ((), self.argument.shape):
-            msg = f"{name} has shape {shape}, but x has shape {self.argument.shape}"
-            raise ValueError(msg)
-        return given
+    def _steps(self) -> np.ndarray:
+        """Return the steps that the caller asked for, or those that suit the method."""
+        return step_sizes(self.x, self.method, self.order, epsilon=self.epsilon, **self._asked)
 
     def _beside(self) -> Iterator[np.ndarray]:
         method, order, h = self.method, self.order, self.h
@@ -130,39 +116,22 @@ class Problem:
 
     def along(self, columns: np.ndarray, directions: np.ndarray) -> Lines:
         """Return other lines through x."""
-        return Directions(
-            self.start.evaluator,
-            self.x,
-            self.lines.base,
-            self.bounds,
-            columns=columns,
-            directions=directions,
-        )
-
-    def together(self, groups: np.ndarray, columns: np.ndarray, outputs: np.ndarray) -> Lines:
-        """Return coordinates that move in groups."""
-        return Entries(
-            self.start.evaluator,
-            self.x,
-            self.lines.base,
-            self.bounds,
-            groups=groups,
-            columns=columns,
-            outputs=outputs,
-        )
+        return Directions(self.lines, columns, directions)
 
     def solve(
         self,
-        lines: Lines,
-        h: np.ndarray,
+        title: str = "",
+        lines: Lines | None = None,
+        h: np.ndarray | None = None,
         *,
-        title: str,
         unit: str = "coordinates",
         diagnose: bool = False,
         progress: bool = False,
         count: int | None = None,
     ) -> Derivatives:
-        """Return the derivatives along lines."""
+        """Return the derivatives along lines, by default of all coordinates at their steps."""
+        lines = self.lines if lines is None else lines
+        h = self.h if h is None else h
         measures = diagnose or self.method.is_extrapolated
         noise = lines.noise(self.bounds) if measures and not self.method.is_imaginary else None
         total = len(lines) if count is None else count
@@ -226,16 +195,17 @@ class Problem:
     def result(
         self,
         found: Derivatives,
-        form: Callable[[np.ndarray], Any],
+        form: Callable[[np.ndarray], Any] | None = None,
         *,
-        full_output: bool,
+        full_output: bool = False,
         is_along: bool = False,
     ) -> Any:
         """Call f for the last time, and return a derivative, with all that is known of it.
 
-        `form` makes what the caller gets of values and errors; `is_along` says that steps and flags
-        are of a direction, and not of the coordinates.
+        `form` makes what the caller gets of values and errors, by default what is like x;
+        `is_along` says that steps and flags are of a direction, and not of the coordinates.
         """
+        form = form or self.like_x
         repeats = self.start.finish(diagnose=full_output)
         derivative = form(found.value)
         if not full_output:

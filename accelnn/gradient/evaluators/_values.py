@@ -88,7 +88,9 @@ class Values:
 
     def on_host(self, value: Any) -> np.ndarray:
         """Return one value, or many in one array, on the host."""
-        return np.asarray(self.backend.to_numpy(value) if self.backend.owns(value) else value)
+        if isinstance(value, np.ndarray | float) or not self.backend.owns(value):
+            return np.asarray(value)
+        return self.backend.to_numpy(value)
 
     def all_on_host(self, values: Any) -> np.ndarray:
         """Return many values, in one array or a list, as wide numbers."""
