@@ -87,9 +87,8 @@ class Argument:
         Those of the caller's own arrays that can be written to, by f and here.
     is_tree, is_flat, is_mixed : bool
         Whether x is a tree; whether it is one vector; whether its arrays are of several dtypes.
-    is_handed_over, can_move : bool
-        Whether f may be called with the caller's own x, which has what a copy has; whether single
-        numbers of it can be set without losing digits.
+    is_handed_over : bool
+        Whether f may be called with the caller's own x, which has what a copy has.
     """
 
     def __init__(self, backend: Backend, given: Any, name: str = "x") -> None:
@@ -119,7 +118,6 @@ class Argument:
         self.is_handed_over = len(self.shared) == len(own) and all(
             is_floating(leaf.dtype) for leaf in own
         )
-        self.can_move = bool(own) and self.is_handed_over and not any(map(_overlaps, own))
 
     def __getstate__(self) -> dict[str, Any]:
         # Who gets f in another process moves copies of `flat` alone.
@@ -132,18 +130,23 @@ class Argument:
 
     def _flattened(self, floats: list[Array]) -> Array:
         """Return a copy of all numbers, in the widest dtype of any."""
-        backend, xp = self.backend, self.backend.xp
+        xp = self.backend.xp
         if len(floats) == 1:
             return xp.reshape(xp.asarray(floats[0], copy=True), (-1,))
         if not floats:
-            return backend.zeros(0, "float64")
-        widest = max((a.dtype for a in floats), key=lambda dtype: xp.finfo(dtype).bits)
+            return self.backend.zeros(0, "float64")
+        widest = xp.result_type(*floats)
         return xp.concat([xp.reshape(xp.astype(a, widest), (-1,)) for a in floats])
 
     @property
     def size(self) -> int:
         """The number of coordinates."""
         return int(self.flat.shape[0])
+
+    @property
+    def can_move(self) -> bool:
+        """Whether single numbers of the caller's own x can be set without losing digits."""
+        return bool(self.leaves) and self.is_handed_over and not any(map(_overlaps, self.leaves))
 
     @cached_property
     def ends(self) -> np.ndarray:

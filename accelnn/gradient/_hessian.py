@@ -131,14 +131,13 @@ def numerical_hessian(
         is_free = (h[i] > 0.0) & (h[j] > 0.0)
         lines = problem.along(columns[is_free], (sign * h)[columns[is_free]])
         pairs = solve(lines, np.ones(len(lines)), unit="entries")
-        value, error = (
-            _square(problem, i[is_free], j[is_free], sign, h, a, b, is_error=is_error)
-            for a, b, is_error in (
-                (alone.value, pairs.value, False),
-                (alone.error, pairs.error, True),
-            )
-        )
-        for k in (i[is_free], j[is_free]):
+        i, j, move = i[is_free], j[is_free], sign * h
+        value = _matrix(i, j, alone.value, pairs.value, move)
+        error = alone.error
+        if alone.error is not None and pairs.error is not None:
+            # Errors add up, whatever is taken from what.
+            error = np.abs(_matrix(i, j, -alone.error, pairs.error, h))
+        for k in (i, j):
             # A pair is on one side because one of its coordinates is.
             np.bitwise_or.at(alone.flags, k, pairs.flags & ~Flag.ONE_SIDED)
         shape = (*argument.shape, *argument.shape)
@@ -159,45 +158,28 @@ def _moves(problem: Problem) -> tuple[np.ndarray, np.ndarray]:
     return np.where(side == 0, 1, side), h
 
 
-def _square(
-    problem: Problem,
-    i: np.ndarray,
-    j: np.ndarray,
-    sign: np.ndarray,
-    h: np.ndarray,
-    alone: np.ndarray | None,
-    pairs: np.ndarray | None,
-    *,
-    is_error: bool,
+def _matrix(
+    i: np.ndarray, j: np.ndarray, alone: np.ndarray, pairs: np.ndarray, move: np.ndarray
 ) -> np.ndarray:
-    """Return second derivatives, or their errors, as a matrix."""
-    n = problem.x.size
-    if alone is None or pairs is None:
-        return np.full((n, n), np.inf)
-    full = np.zeros((n, n), alone.dtype)
-    full[np.arange(n), np.arange(n)] = alone[:, 0]
-    full[i, j] = _cross_derivatives(
-        pairs[:, 0], alone[i, 0], alone[j, 0], sign[i] * h[i], sign[j] * h[j], is_error=is_error
+    """Return the matrix with `alone` on its diagonal, and what pairs of coordinates make of it."""
+    full = np.diag(alone[:, 0])
+    full[i, j] = full[j, i] = _cross_derivatives(
+        pairs[:, 0], alone[i, 0], alone[j, 0], move[i], move[j]
     )
-    full[j, i] = full[i, j]
     return full
 
 
-def _cross_derivatives(
-    both: np.ndarray, first: Any, second: Any, a: Any, b: Any, *, is_error: bool = False
-) -> np.ndarray:
+def _cross_derivatives(both: np.ndarray, first: Any, second: Any, a: Any, b: Any) -> np.ndarray:
     """Return H(u, v), by polarization: H(au + bv, au + bv) = a² H(u, u) + b² H(v, v) + 2ab H(u, v).
 
     Parameters
     ----------
     both, first, second : array_like
-        H(au + bv, au + bv), H(u, u) and H(v, v), or the errors of all.
+        H(au + bv, au + bv), H(u, u) and H(v, v).
     a, b : array_like
         Factors.
     """
-    sign = 1.0 if is_error else -1.0
-    area = 2.0 * np.abs(a * b) if is_error else 2.0 * a * b
-    found: np.ndarray = (both + sign * (a**2 * first + b**2 * second)) / area
+    found: np.ndarray = (both - (a**2 * first + b**2 * second)) / (2.0 * a * b)
     return found
 
 

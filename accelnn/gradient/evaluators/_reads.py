@@ -12,7 +12,6 @@ import functools
 import inspect
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
-from types import CodeType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -202,32 +201,22 @@ def _code_reads(f: Any) -> bool | None:
 
     None where the code is not there, or may read something else.
     """
-    position = 0
-    while True:
-        if isinstance(f, functools.partial):
-            position, f = position + len(f.args), f.func
-        elif hasattr(f, "__func__"):
-            position, f = position + 1, f.__func__
-        elif hasattr(f, "__code__") or is_compiled(f) or not hasattr(type(f).__call__, "__code__"):
-            break
+    inner = f
+    while not hasattr(inner, "__code__"):
+        if isinstance(inner, functools.partial):
+            inner = inner.func
+        elif is_compiled(inner) or not hasattr(type(inner).__call__, "__code__"):
+            return None
         else:
-            position, f = position + 1, type(f).__call__
-    code = None if is_compiled(f) else getattr(f, "__code__", None)
-    if code is None:
+            inner = type(inner).__call__
+    if is_compiled(inner):
         return None
-    name = _argument_name(code, position)
-    steps = list(dis.get_instructions(code))
+    argument = next(iter(inspect.signature(f, follow_wrapped=False).parameters), None)
+    steps = list(dis.get_instructions(inner.__code__))
     for s in steps:
         # One instruction may load two names.
         names = s.argval if isinstance(s.argval, tuple) else (s.argval,)
-        if "LOAD" in s.opname and name in names:
+        if "LOAD" in s.opname and argument in names:
             return True
     elsewhere = ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_DEREF", "LOAD_CLASSDEREF", "CALL")
     return None if any(s.opname.startswith(elsewhere) for s in steps) else False
-
-
-def _argument_name(code: CodeType, position: int) -> str:
-    if position < code.co_argcount:
-        return code.co_varnames[position]
-    takes_any = code.co_flags & inspect.CO_VARARGS
-    return code.co_varnames[code.co_argcount + code.co_kwonlyargcount] if takes_any else ""

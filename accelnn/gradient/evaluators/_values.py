@@ -101,8 +101,8 @@ class Values:
         elif isinstance(values, list):
             values = [v if isinstance(v, float) else self.on_host(v) for v in values]
         found = self.on_host(values)
-        wide = np.result_type(found.dtype, np.complex128 if self.is_complex else np.float64)
-        return found.astype(wide, copy=False)
+        wide = np.complex128 if self.is_complex else np.float64
+        return found if found.dtype == wide else found.astype(np.result_type(found, wide))
 
     def _array(self, value: Any) -> Array:
         backend, xp = self.backend, self.backend.xp
