@@ -1,10 +1,13 @@
-"""The way in for all doors: what the caller handed over is checked once, and f is met."""
+"""The way in for all doors: what the caller handed over is checked once, and f is met.
+
+How f is evaluated from then on is chosen here too.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -20,9 +23,59 @@ from accelnn.gradient._methods import HIGHEST_ORDER, find_method
 from accelnn.gradient._precision import machine_epsilon
 from accelnn.gradient._result import DerivativeResult, Flag
 from accelnn.gradient._steps import Bounds, imaginary_step, read_bounds, sides, step_sizes
-from accelnn.gradient.evaluators import no_progress, points_beside, start
+from accelnn.gradient.evaluators import (
+    Batched,
+    Compiled,
+    Evaluator,
+    Function,
+    HasMap,
+    Mapper,
+    Serial,
+    Values,
+    Workers,
+    alike,
+    no_progress,
+    points_beside,
+    workers_for,
+)
 
 __all__ = ["Problem", "pose", "with_arguments"]
+
+
+class Start(NamedTuple):
+    """A function at its point, ready to be evaluated beside it.
+
+    Attributes
+    ----------
+    evaluator : Evaluator
+        How.
+    base : numpy.ndarray
+        f(x), as the evaluator gives it.
+    """
+
+    evaluator: Evaluator
+    base: np.ndarray
+
+    def finish(self, *, diagnose: bool) -> bool:
+        """Call f at x once more, and return whether it gives the same value.
+
+        In serial mode this is always the last call, and on x itself: an f that keeps its argument
+        holds x then, and nothing that was beside it.
+        """
+        evaluator, argument = self.evaluator, self.evaluator.argument
+        is_serial = isinstance(evaluator, Serial)
+        is_on_x = is_serial and argument.is_handed_over
+        # Complex arithmetic rounds otherwise than that of f at x itself.
+        tells = is_on_x and not evaluator.values.is_complex
+        again = self.base
+        if (diagnose and not tells) or (is_serial and not is_on_x):
+            again = evaluator.at_copy()
+        if is_on_x:
+            with argument.moving():
+                evaluator.count += 1
+                value = evaluator.values.one(evaluator.f(argument.given))
+            again = evaluator.values.on_host(value) if tells else again
+        return alike(self.base, again)
 
 
 class Problem:
@@ -63,7 +116,9 @@ class Problem:
         step: Any = None,
         rel_step: Any = None,
         bounds: Any = None,
-        scalar: bool | None = True,
+        scalar: bool = True,
+        f0: Any = None,
+        in_place: bool | None = None,
         **options: Any,
     ) -> None:
         self.backend, self.method, self.order = backend, find_method(method), order
@@ -82,22 +137,55 @@ class Problem:
                 self._asked[name] = _on_host(backend, size)
         self.epsilon = machine_epsilon(backend, *argument.dtypes)
         self.h = self._steps()
-        self.start = start(
-            f,
-            argument,
-            self._beside(),
-            is_complex=self.method.is_imaginary,
-            scalar=scalar,
-            **options,
-        )
-        values = self.start.evaluator.values
+        evaluator = self._evaluator(f, scalar=scalar, in_place=in_place, **options)
+        base = None if f0 is None else _given(evaluator.values, f0)
+        self.start = Start(evaluator, evaluator.begin(self._beside(), base, in_place=in_place))
+        values = evaluator.values
         if values.epsilon > self.epsilon:
             self.epsilon = values.epsilon
             self.h = self._steps()
         self.shape: tuple[int, ...] = values.shape or ()
         base = np.real(self.start.base).reshape(-1)
         base = base.astype(np.result_type(base, np.float64))
-        self.lines: Lines = Coordinates(self.start.evaluator, self.x, base, self.bounds)
+        self.lines: Lines = Coordinates(evaluator, self.x, base, self.bounds)
+
+    def _evaluator(
+        self,
+        f: Function,
+        *,
+        scalar: bool,
+        in_place: bool | None,
+        workers: int | Mapper | HasMap | None = None,
+        batched: bool = False,
+        chunk_size: int | None = None,
+    ) -> Evaluator:
+        """Return how to evaluate f."""
+        if chunk_size is not None:
+            positive_int(chunk_size, "chunk_size")
+        if batched and workers is not None:
+            msg = "batched=True evaluates in this process: leave out workers, or batched"
+            raise ValueError(msg)
+        argument, is_complex = self.argument, self.method.is_imaginary
+        values = Values(self.backend, is_complex=is_complex, scalar=scalar)
+        parts = (f, argument, _lifted(argument) if is_complex else argument.flat, values)
+        crew = None if workers is None else workers_for(workers, f)
+        can_loop = scalar and not is_complex and not argument.is_tree and not in_place
+        evaluator: Evaluator
+        if batched:
+            evaluator = Batched(*parts, chunk_size)
+        elif crew is not None:
+            evaluator = Workers(*parts, crew, chunk_size)
+        elif can_loop and self.backend.can_compile(f):
+            evaluator = Compiled(*parts)
+        else:
+            evaluator = Serial(*parts)
+        if in_place and not evaluator.can_move_x:
+            msg = (
+                "in_place=True moves x itself, one call of f after the other: leave out workers, "
+                "batched and method='complex', and pass x as a writable float array"
+            )
+            raise ValueError(msg)
+        return evaluator
 
     def _steps(self) -> np.ndarray:
         """Return the steps that the caller asked for, or those that suit the method."""
@@ -231,7 +319,7 @@ def pose(
 ) -> Iterator[Problem]:
     """Check what the caller handed over, meet f, and let the backend compute meanwhile.
 
-    `options` are those of `Problem`, and of `accelnn.gradient.evaluators.start`.
+    `options` are those of `Problem`.
     """
     require_callable(f)
     if positive_int(order, "order") > HIGHEST_ORDER:
@@ -241,6 +329,23 @@ def pose(
     home = resolve(backend, *(leaves_of(x) if isinstance(x, Mapping | list | tuple) else (x,)))
     with home.current():
         yield Problem(with_arguments(f, args, kwargs), x, backend=home, order=order, **options)
+
+
+def _given(values: Values, f0: Any) -> np.ndarray:
+    """Return f(x) as the caller knows it."""
+    try:
+        return values.on_host(values.one(f0))
+    except (TypeError, ValueError) as error:
+        msg = f"f0 is no value of f: {error}"
+        raise type(error)(msg) from error
+
+
+def _lifted(argument: Argument) -> Array:
+    """Return x as complex numbers, in double precision at least, where tiny steps are not 0."""
+    backend, flat = argument.backend, argument.flat
+    if backend.xp.finfo(flat.dtype).bits > np.finfo(np.float64).bits:
+        return flat + 0j
+    return backend.xp.astype(flat, backend.dtype("complex128"))
 
 
 def with_arguments(

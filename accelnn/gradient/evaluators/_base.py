@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,9 +12,10 @@ import numpy as np
 from accelnn._typing import Array
 from accelnn.backends import Backend
 from accelnn.gradient._argument import Argument
+from accelnn.gradient.evaluators._reads import Reads, alike, is_compiled, what_is_read
 from accelnn.gradient.evaluators._values import Values
 
-__all__ = ["Advance", "Evaluator", "Function", "InPlace", "Serial", "no_progress"]
+__all__ = ["Advance", "Evaluator", "Function", "Serial", "no_progress"]
 
 # Numbers that are written one by one.
 FEW = 8
@@ -45,7 +48,7 @@ class Evaluator:
     how : str
         Where f runs, in words.
     moves_x : bool
-        Whether x itself is moved, and not a copy.
+        Whether x itself is moved, and not a copy: f reads it, and not its argument.
     """
 
     how = "one call after the other"
@@ -69,6 +72,74 @@ class Evaluator:
             flat = self.backend.asarray(np.array(point), self.point.dtype)
         return self.values.on_host(self.at(flat))
 
+    @property
+    def can_move_x(self) -> bool:
+        """Whether x itself could be moved here."""
+        return False
+
+    def begin(
+        self, beside: Iterator[np.ndarray], base: np.ndarray | None, *, in_place: bool | None
+    ) -> np.ndarray:
+        """Return f(x), and find out what f reads.
+
+        Parameters
+        ----------
+        beside : iterator of numpy.ndarray
+            Points as of `points_beside`.
+        base : numpy.ndarray or None
+            f(x), where it is known.
+        in_place : bool or None
+            Whether x itself is to be moved. Only None asks what f reads.
+        """
+        with self.argument.moving() as restore:
+            if base is None:
+                base = self.at_copy()
+                restore()
+            self.values.note_single(self.f)
+            self.moves_x = bool(in_place)
+            if in_place is None:
+                reads = self.probe(base, beside, restore)
+                if reads.argument and reads.x and not alike(base, self.at_copy()):
+                    # Random, which a serial difference survives, and a caller may want to know.
+                    reads = Reads(argument=True, x=False)
+                self.moves_x = what_is_read(reads, self.f, can_move=self.can_move_x)
+        if self.moves_x:
+            self.how += ", x itself moved"
+        return base
+
+    def probe(
+        self, base: np.ndarray, beside: Iterable[np.ndarray], restore: Callable[[], None]
+    ) -> Reads:
+        """Move the argument while x stays, and x while the argument stays, until f responds.
+
+        `restore` puts x back.
+        """
+        argument, reads = self.argument, Reads(argument=False, x=None)
+        can_shift = argument.shared and not is_compiled(self.f)
+        for i, point in enumerate(beside):
+            # The differences go as far as the first point. The others, for where it shows nothing,
+            # may be out of the domain of f.
+            responds = partial(self._responds, base, is_safe=i == 0)
+            to_argument, to_x = responds(point), None
+            restore()
+            if can_shift:
+                argument.write(point)
+                to_x = responds(None)
+                restore()
+            reads = Reads(to_argument, to_x)
+            if to_argument or to_x or not point.size:
+                break
+        return reads
+
+    def _responds(self, base: np.ndarray, point: np.ndarray | None, *, is_safe: bool) -> bool:
+        try:
+            with nullcontext() if is_safe else np.errstate(all="ignore"):
+                return not alike(base, self.at_copy(point))
+        except Exception:
+            if is_safe:
+                raise
+            return True
+
     def __call__(
         self, columns: np.ndarray, moved: np.ndarray, advance: Advance = no_progress
     ) -> np.ndarray:
@@ -89,8 +160,6 @@ class Evaluator:
             The q numbers of f's values, on the host.
         """
         rows, points = moved.shape[:2]
-        if rows == 0:
-            return np.zeros((0, points, int(np.prod(self.values.shape or ()))))
         found = self.values.all_on_host(self.evaluate(columns, moved, advance))
         return found.reshape(rows, points, -1)
 
@@ -100,20 +169,33 @@ class Evaluator:
 
 
 class Serial(Evaluator):
-    """Calls f with one fresh copy after the other."""
+    """Calls f with one fresh copy after the other.
+
+    Or with x itself, for an f that reads nothing else; it is put back after every call.
+    """
+
+    @property
+    def can_move_x(self) -> bool:
+        """See `Evaluator.can_move_x`."""
+        return self.argument.can_move and not self.values.is_complex
 
     def evaluate(self, columns: np.ndarray, moved: np.ndarray, advance: Advance) -> Any:
         """See `Evaluator.evaluate`."""
-        f, one, points = self.f, self.values.one, moved.shape[1]
+        f, one, count = self.f, self.values.one, moved.shape[1]
         found: list[Any] = []
-        for point in self.points(columns, moved):
-            found.append(one(f(point)))
-            if len(found) % points == 0:
-                advance(1)
+        # Here, so that x is where it was before anybody sees an error of f.
+        with self.argument.moving() if self.moves_x else nullcontext() as restore:
+            points = (
+                self._moves(columns, moved, restore) if restore else self._copies(columns, moved)
+            )
+            for point in points:
+                found.append(one(f(point)))
+                if len(found) % count == 0:
+                    advance(1)
         self.count += len(found)
         return found
 
-    def points(self, columns: np.ndarray, moved: np.ndarray) -> Iterator[Any]:
+    def _copies(self, columns: np.ndarray, moved: np.ndarray) -> Iterator[Any]:
         """Yield what f takes at one point after the other."""
         xp, point, argument = self.backend.xp, self.point, self.argument
         if columns.shape[1] == 1:
@@ -132,20 +214,9 @@ class Serial(Evaluator):
                 self.backend.set_items(flat, places[None], values)
                 yield argument.of(flat[0, :])
 
-
-class InPlace(Serial):
-    """Moves x itself, for an f that reads nothing else, and puts it back after every call."""
-
-    how = "one call after the other, x itself moved"
-    moves_x = True
-
-    def evaluate(self, columns: np.ndarray, moved: np.ndarray, advance: Advance) -> Any:
-        """See `Evaluator.evaluate`."""
-        # Here, so that x is where it was before an error of f is seen by anybody.
-        with self.argument.moving() as self.restore:
-            return super().evaluate(columns, moved, advance)
-
-    def points(self, columns: np.ndarray, moved: np.ndarray) -> Iterator[Any]:
+    def _moves(
+        self, columns: np.ndarray, moved: np.ndarray, restore: Callable[[], None]
+    ) -> Iterator[Any]:
         """Yield x itself, moved to one point after the other."""
         argument, together = self.argument, columns.shape[1]
         places = argument.places(columns.reshape(-1)) if together <= FEW else []
@@ -161,4 +232,4 @@ class InPlace(Serial):
                     whole[columns[i]] = point
                     argument.write(whole)
                 yield argument.given
-                self.restore()
+                restore()

@@ -14,7 +14,7 @@ from accelnn.backends import Backend, MemoryFor, dtype_name
 from accelnn.errors import ImpureFunctionError
 from accelnn.gradient._argument import Argument
 from accelnn.gradient.evaluators._base import Advance, Evaluator, Function, no_progress
-from accelnn.gradient.evaluators._reads import alike, probe, refuse_random, what_is_read
+from accelnn.gradient.evaluators._reads import alike, refuse_random, what_is_read
 from accelnn.gradient.evaluators._values import Values
 
 __all__ = ["Batched", "Compiled"]
@@ -131,12 +131,12 @@ class Batched(Evaluator):
         return self.values.many(self.f(points), rows if self.argument.is_tree else points)
 
     def begin(
-        self, beside: Iterator[np.ndarray], base: np.ndarray | None, *, asks: bool
+        self, beside: Iterator[np.ndarray], base: np.ndarray | None, *, in_place: bool | None
     ) -> np.ndarray:
-        """Return f(x); one call more shows what f reads, and whether its points meet."""
+        """See `Evaluator.begin`; one call shows what f reads, and whether its points meet."""
         try:
             with self.argument.moving() as restore:
-                return self._begin(beside, base, restore, asks=asks)
+                return self._begin(beside, base, restore, asks=in_place is None)
         except MemoryError:
             with self.memory_for(PROBES):
                 raise
@@ -159,11 +159,11 @@ class Batched(Evaluator):
         restore()
         if alike(found[::2], alone):
             if asks and alike(found[1:2], alone):
-                reads = probe(self, base, [near, *beside], restore)
+                reads = self.probe(base, [near, *beside], restore)
                 what_is_read(reads, self.f, can_move=False)
             return base
         if asks:
-            reads = probe(self, base, [near], restore)
+            reads = self.probe(base, [near], restore)
             if alike(base, self.at_copy()):
                 what_is_read(reads, self.f, can_move=False)
         self._require_rows(base, beside)

@@ -10,8 +10,7 @@ from __future__ import annotations
 import dis
 import functools
 import inspect
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,14 +18,12 @@ import numpy as np
 from accelnn.errors import AmbiguousFunctionError, ImpureFunctionError
 from accelnn.gradient._precision import DOUBLE
 from accelnn.gradient._steps import Bounds
-from accelnn.gradient.evaluators._base import Evaluator
 
 __all__ = [
     "Reads",
     "alike",
     "is_compiled",
     "points_beside",
-    "probe",
     "refuse_random",
     "shown",
     "what_is_read",
@@ -71,50 +68,6 @@ def points_beside(
 def _spread(count: int) -> np.ndarray:
     """Return multiples of the golden ratio: numbers from 1/2 to 1, no two of them the same."""
     return 0.5 + 0.5 * (np.arange(1, count + 1) * GOLDEN % 1.0)
-
-
-def probe(
-    evaluator: Evaluator, base: Any, beside: Iterable[np.ndarray], restore: Callable[[], None]
-) -> Reads:
-    """Move the argument while x stays, and x while the argument stays, until f responds.
-
-    Parameters
-    ----------
-    evaluator : Evaluator
-        f.
-    base : numpy.ndarray
-        f(x).
-    beside : iterable of numpy.ndarray
-        Points as of `points_beside`.
-    restore : callable
-        Puts x back.
-    """
-    argument, reads = evaluator.argument, Reads(argument=False, x=None)
-    can_shift = argument.shared and not is_compiled(evaluator.f)
-    for i, point in enumerate(beside):
-        # The differences go as far as the first point. The others, for where it shows nothing,
-        # may be out of the domain of f.
-        responds = functools.partial(_responds, evaluator, base, is_safe=i == 0)
-        to_argument, to_x = responds(point), None
-        restore()
-        if can_shift:
-            argument.write(point)
-            to_x = responds(None)
-            restore()
-        reads = Reads(to_argument, to_x)
-        if to_argument or to_x or not point.size:
-            break
-    return reads
-
-
-def _responds(evaluator: Evaluator, base: Any, point: np.ndarray | None, *, is_safe: bool) -> bool:
-    try:
-        with nullcontext() if is_safe else np.errstate(all="ignore"):
-            return not alike(base, evaluator.at_copy(point))
-    except Exception:
-        if is_safe:
-            raise
-        return True
 
 
 def alike(first: np.ndarray, second: np.ndarray) -> bool:

@@ -86,6 +86,12 @@ class Values:
         # A copy, because they may lie in a buffer that the next call writes to.
         return self.backend.xp.asarray(array, copy=True)
 
+    def note_single(self, f: Any) -> None:
+        """Note that Numba computes f in float32, which a Python number does not show."""
+        signatures = getattr(f, "nopython_signatures", None)
+        if signatures and str(signatures[-1].return_type) == "float32":
+            self.epsilon = float(np.finfo(np.float32).eps)
+
     def on_host(self, value: Any) -> np.ndarray:
         """Return one value, or many in one array, on the host."""
         if isinstance(value, np.ndarray | float) or not self.backend.owns(value):

@@ -20,7 +20,6 @@ from accelnn.gradient.evaluators._base import Advance, Evaluator, Function, Seri
 from accelnn.gradient.evaluators._reads import (
     Reads,
     alike,
-    probe,
     refuse_random,
     shown,
     what_is_read,
@@ -81,24 +80,24 @@ class Workers(Evaluator):
         self.beside: tuple[np.ndarray, np.ndarray] | None = None
 
     def begin(
-        self, points: Iterator[np.ndarray], base: np.ndarray | None, *, asks: bool
+        self, beside: Iterator[np.ndarray], base: np.ndarray | None, *, in_place: bool | None
     ) -> np.ndarray:
-        """Return f(x), and see meanwhile what f reads.
+        """See `Evaluator.begin`.
 
         All of it is one evaluation deep: x is shifted while f is called at a copy of it and at a
         point beside it, in workers and here. While the values that follow are computed elsewhere,
         f is called here once more, with x where it is: that tells whether f reads it.
         """
-        argument, beside = self.argument, next(points)
-        tasks = [(1, np.arange(beside.size)[None], beside[None, None])]
+        argument, near, asks = self.argument, next(beside), in_place is None
+        tasks = [(1, np.arange(near.size)[None], near[None, None])]
         if base is None:
             tasks.insert(0, (0, np.zeros((1, 0), int), np.zeros((1, 1, 0))))
         with argument.moving() as restore:
             if asks and argument.shared:
-                argument.write(beside)
+                argument.write(near)
             shifted = [self.backend.xp.asarray(leaf, copy=True) for leaf in argument.leaves]
             results = self._handed_over(tasks)
-            handed = self.backend.asarray(beside, self.point.dtype)
+            handed = self.backend.asarray(near, self.point.dtype)
             here = self._here(self.backend.xp.asarray(handed, copy=True), handed)
             found = self._gathered(results, tasks, no_progress)
             for leaf, before in zip(argument.leaves, shifted, strict=True):
@@ -110,10 +109,10 @@ class Workers(Evaluator):
             self._require_same(here, there)
             if asks and alike(base, there):
                 # Here, and in no hurry.
-                reads = probe(self, self.at_copy(), [beside], restore)
+                reads = self.probe(self.at_copy(), [near], restore)
                 what_is_read(reads, self.f, can_move=False)
             elif asks and argument.shared:
-                self.beside = beside, here
+                self.beside = near, here
         return base
 
     def evaluate(self, columns: np.ndarray, moved: np.ndarray, advance: Advance) -> Any:
