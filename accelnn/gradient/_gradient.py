@@ -159,7 +159,7 @@ def numerical_gradient(
         batched=batched,
         chunk_size=chunk_size,
     ) as problem:
-        found = problem.solve("Numerical gradient", diagnose=full_output, progress=progress)
+        found = problem.solve(title="Numerical gradient", diagnose=full_output, progress=progress)
         problem.require_complex_safe(found.value)
         return problem.result(found, full_output=full_output)
 
@@ -244,7 +244,7 @@ def numerical_diff(
         every = np.arange(n)
         # All coordinates move at once, and each is seen in its own value.
         lines = Entries(problem.lines, np.zeros(n, int), every, every)
-        found = problem.solve("Derivative", lines, diagnose=full_output)
+        found = problem.solve(lines, title="Derivative", diagnose=full_output)
         if order == 1:
             problem.require_complex_safe(found.value[:, 0], every, every)
         return problem.result(found, full_output=full_output)

@@ -120,7 +120,7 @@ def numerical_hessian(
             raise ValueError(msg)
         problem.require_safe_gradient()
         solve = functools.partial(
-            problem.solve, "Numerical Hessian", diagnose=full_output, progress=progress
+            problem.solve, title="Numerical Hessian", diagnose=full_output, progress=progress
         )
         alone = solve()
         if diagonal:
@@ -270,7 +270,7 @@ def _second(problem: Problem, v: ArrayLike) -> np.ndarray:
     every = np.arange(n)
     alone = problem.solve().value[:, 0]
     line = problem.along(every[None], direction[None])
-    straight = problem.solve("", line, np.array([t])).value[0, 0]
+    straight = problem.solve(line, np.array([t])).value[0, 0]
     both = np.empty(n)
     size = max(1, BLOCK // n)
     for start in range(0, n, size):
@@ -278,7 +278,7 @@ def _second(problem: Problem, v: ArrayLike) -> np.ndarray:
         directions = np.repeat(t * direction[None], len(rows), axis=0)
         directions[np.arange(len(rows)), rows] += h[rows]
         lines = problem.along(np.repeat(every[None], len(rows), axis=0), directions)
-        both[rows] = problem.solve("", lines, np.ones(len(rows))).value[:, 0]
+        both[rows] = problem.solve(lines, np.ones(len(rows))).value[:, 0]
     product = _cross_derivatives(both, alone, straight, h, t) / unit
     if problem.bounds is not None:
         product[problem.bounds.low == problem.bounds.high] = 0.0

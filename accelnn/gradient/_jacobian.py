@@ -17,7 +17,7 @@ from accelnn.gradient._differentiate import Derivatives, differentiate
 from accelnn.gradient._lines import Entries
 from accelnn.gradient._precision import SAFETY
 from accelnn.gradient._problem import Problem, pose
-from accelnn.gradient._steps import imaginary_step, size_of
+from accelnn.gradient._steps import imaginary_step, size_of, step_sizes
 from accelnn.gradient.evaluators import HasMap, Mapper
 
 __all__ = ["direction_of", "numerical_jacobian", "numerical_jvp", "solve_along"]
@@ -121,7 +121,7 @@ full_output, progress, backend
     ) as problem:
         if sparsity is not None:
             return _sparse(problem, sparsity, progress=progress)
-        found = problem.solve("Numerical Jacobian", diagnose=full_output, progress=progress)
+        found = problem.solve(title="Numerical Jacobian", diagnose=full_output, progress=progress)
         problem.require_complex_safe(found.value)
         return problem.result(found, partial(_shaped, problem), full_output=full_output)
 
@@ -138,9 +138,9 @@ def _sparse(problem: Problem, sparsity: Any, *, progress: bool) -> Any:
     rows, columns = _pattern(sparsity, (q, n))
     groups = _grouped(rows, columns, n)
     found = problem.solve(
-        "Numerical Jacobian",
         Entries(problem.lines, groups, columns, rows),
         problem.h[columns],
+        title="Numerical Jacobian",
         unit="groups of coordinates",
         progress=progress,
         count=int(groups.max(initial=-1)) + 1,
@@ -317,8 +317,9 @@ def solve_along(
         return Derivatives(np.zeros((1, q)), np.zeros(1), np.zeros((1, q)), np.zeros(1, int))
     lines = problem.along(np.arange(problem.x.size)[None], direction[None])
     # t = 1 moves by v times `unit`.
-    h = problem.steps_along(None if step is None else step / unit)
-    found = problem.solve("", lines, h, diagnose=diagnose)
+    step = None if step is None else step / unit
+    h = step_sizes(lines.position, problem.method, 1, epsilon=problem.epsilon, step=step)
+    found = problem.solve(lines, h, diagnose=diagnose)
     if problem.method.is_imaginary:
         length = float(np.sum(direction**2))
 
@@ -336,13 +337,10 @@ def solve_along(
 def direction_of(problem: Problem, v: ArrayLike) -> tuple[np.ndarray, float]:
     """Return v in a length like that of x, and by what it was multiplied; 0 where v is 0."""
     given = Argument(problem.backend, v, "v")
-    is_alike = names_of(v) == names_of(problem.argument.given) or not given.is_tree
-    if (
-        given.is_tree != problem.argument.is_tree
-        or not is_alike
-        or (given.shapes != problem.argument.shapes)
-    ):
-        msg = f"v must be like x: it has shape {given.shape}, and x has {problem.argument.shape}"
+    its = problem.argument
+    is_alike = given.is_tree == its.is_tree and given.shapes == its.shapes
+    if not is_alike or (given.is_tree and names_of(v) != names_of(its.given)):
+        msg = f"v must be like x: it has shape {given.shape}, and x has {its.shape}"
         raise ValueError(msg)
     flat = given.host.astype(problem.x.dtype)
     if problem.bounds is not None:

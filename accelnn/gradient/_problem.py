@@ -208,10 +208,10 @@ class Problem:
 
     def solve(
         self,
-        title: str = "",
         lines: Lines | None = None,
         h: np.ndarray | None = None,
         *,
+        title: str = "",
         unit: str = "coordinates",
         diagnose: bool = False,
         progress: bool = False,
@@ -265,12 +265,6 @@ class Problem:
             h = imaginary_step(self.x)
             first = differentiate(self.lines, self.method, 1, h, epsilon=self.epsilon)
             self.require_complex_safe(first.value)
-
-    def steps_along(self, step: float | None) -> np.ndarray:
-        """Return the step along a direction whose length is like that of x."""
-        return step_sizes(
-            np.zeros(1, self.x.dtype), self.method, self.order, epsilon=self.epsilon, step=step
-        )
 
     def array(self, values: np.ndarray) -> Array:
         """Return numbers as an array of the backend in x's dtype."""

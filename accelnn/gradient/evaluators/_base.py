@@ -95,25 +95,33 @@ class Evaluator:
             if base is None:
                 base = self.at_copy()
                 restore()
-            self.values.note_single(self.f)
             self.moves_x = bool(in_place)
-            if in_place is None:
-                reads = self.probe(base, beside, restore)
-                if reads.argument and reads.x and not alike(base, self.at_copy()):
-                    # Random, which a serial difference survives, and a caller may want to know.
-                    reads = Reads(argument=True, x=False)
-                self.moves_x = what_is_read(reads, self.f, can_move=self.can_move_x)
+            self.look(base, beside, restore, asks=in_place is None)
         if self.moves_x:
             self.how += ", x itself moved"
         return base
 
+    def look(
+        self,
+        base: np.ndarray,
+        beside: Iterator[np.ndarray],
+        restore: Callable[[], None],
+        *,
+        asks: bool,
+    ) -> None:
+        """Find out what f reads, if that is asked; `restore` puts x back."""
+        self.values.note_single(self.f)
+        if asks:
+            reads = self.probe(base, beside, restore)
+            if reads.argument and reads.x and not alike(base, self.at_copy()):
+                # Random, which a serial difference survives, and a caller may want to know.
+                reads = Reads(argument=True, x=False)
+            self.moves_x = what_is_read(reads, self.f, can_move=self.can_move_x)
+
     def probe(
         self, base: np.ndarray, beside: Iterable[np.ndarray], restore: Callable[[], None]
     ) -> Reads:
-        """Move the argument while x stays, and x while the argument stays, until f responds.
-
-        `restore` puts x back.
-        """
+        """Move the argument while x stays, and x while the argument stays, until f responds."""
         argument, reads = self.argument, Reads(argument=False, x=None)
         can_shift = argument.shared and not is_compiled(self.f)
         for i, point in enumerate(beside):

@@ -133,25 +133,22 @@ class Batched(Evaluator):
     def begin(
         self, beside: Iterator[np.ndarray], base: np.ndarray | None, *, in_place: bool | None
     ) -> np.ndarray:
-        """See `Evaluator.begin`; one call shows what f reads, and whether its points meet."""
+        """See `Evaluator.begin`."""
         try:
-            with self.argument.moving() as restore:
-                return self._begin(beside, base, restore, asks=in_place is None)
+            return super().begin(beside, base, in_place=in_place)
         except MemoryError:
             with self.memory_for(PROBES):
                 raise
 
-    def _begin(
+    def look(
         self,
+        base: np.ndarray,
         beside: Iterator[np.ndarray],
-        base: np.ndarray | None,
         restore: Callable[[], None],
         *,
         asks: bool,
-    ) -> np.ndarray:
-        if base is None:
-            base = self.at_copy()
-            restore()
+    ) -> None:
+        """See `Evaluator.look`; one call tells, and also whether its points meet."""
         near = next(beside)
         if asks and self.argument.shared:
             self.argument.write(near)
@@ -161,13 +158,12 @@ class Batched(Evaluator):
             if asks and alike(found[1:2], alone):
                 reads = self.probe(base, [near, *beside], restore)
                 what_is_read(reads, self.f, can_move=False)
-            return base
+            return
         if asks:
             reads = self.probe(base, [near], restore)
             if alike(base, self.at_copy()):
                 what_is_read(reads, self.f, can_move=False)
         self._require_rows(base, beside)
-        return base
 
     def _together(self, other: np.ndarray) -> np.ndarray:
         """Return the values at x, at another point and at x again, in one call."""

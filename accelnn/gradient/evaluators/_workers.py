@@ -95,16 +95,18 @@ class Workers(Evaluator):
         with argument.moving() as restore:
             if asks and argument.shared:
                 argument.write(near)
-            shifted = [self.backend.xp.asarray(leaf, copy=True) for leaf in argument.leaves]
+            flat = self.backend.asarray(near.copy(), self.point.dtype)
+            handed = [*argument.leaves, flat]
+            before = [self.backend.xp.asarray(array, copy=True) for array in handed]
             results = self._handed_over(tasks)
-            handed = self.backend.asarray(near, self.point.dtype)
-            here = self._here(self.backend.xp.asarray(handed, copy=True), handed)
+            since = time.perf_counter()
+            value = self.at(flat)
+            self.seconds = time.perf_counter() - since
             found = self._gathered(results, tasks, no_progress)
-            for leaf, before in zip(argument.leaves, shifted, strict=True):
-                self._require_untouched(leaf, before)
+            self._require_untouched(handed, before)
             restore()
             self.count += len(tasks)
-            there = self.values.on_host(found[1][0])
+            here, there = self.values.on_host(value), self.values.on_host(found[1][0])
             base = self.values.on_host(found[0][0]) if base is None else base
             self._require_same(here, there)
             if asks and alike(base, there):
@@ -177,15 +179,9 @@ class Workers(Evaluator):
             raise ValueError(msg)
         return dict(found)
 
-    def _here(self, flat: Array, handed: Array) -> np.ndarray:
-        since = time.perf_counter()
-        value = self.at(flat)
-        self.seconds = time.perf_counter() - since
-        self._require_untouched(flat, handed)
-        return self.values.on_host(value)
-
-    def _require_untouched(self, x: Array, before: Array) -> None:
-        if not bool(self.backend.to_numpy(self.backend.xp.all(x == before))):
+    def _require_untouched(self, handed: list[Array], before: list[Array]) -> None:
+        pairs = zip(handed, before, strict=True)
+        if not all(self.backend.to_numpy(self.backend.xp.all(a == b)) for a, b in pairs):
             msg = "f changes its argument in place, and workers may share it; let it work on a copy"
             raise ImpureFunctionError(msg)
 
@@ -285,11 +281,11 @@ def evaluate_task(evaluator: Serial, task: Task) -> Result:
     start, columns, moved = task
     # Every thread and process has a current device of its own.
     with evaluator.backend.current():
-        own = Serial(evaluator.f, evaluator.argument, evaluator.point, evaluator.values)
         try:
-            return start, own.evaluate(columns, moved, no_progress), own.values.epsilon
+            values = evaluator.evaluate(columns, moved, no_progress)
         except Exception as error:  # noqa: BLE001 - whatever f raises is sent on
             raise _sendable(error) from None
+    return start, values, evaluator.values.epsilon
 
 
 def _sendable(error: Exception) -> Exception:
