@@ -110,8 +110,10 @@ class Workers(Evaluator):
             base = self.values.on_host(found[0][0]) if base is None else base
             self._require_same(here, there)
             if asks and alike(base, there):
-                # Here, and in no hurry.
-                reads = self.probe(self.at_copy(), [near], restore)
+                reads = Reads(argument=False, x=None)
+                if argument.shared:
+                    # Here, and in no hurry.
+                    reads = self.probe(self.at_copy(), [near], restore)
                 what_is_read(reads, self.f, can_move=False)
             elif asks and argument.shared:
                 self.beside = near, here
