@@ -189,23 +189,21 @@ class Serial(Evaluator):
 
     def evaluate(self, columns: np.ndarray, moved: np.ndarray, advance: Advance) -> Any:
         """See `Evaluator.evaluate`."""
-        f, one, count = self.f, self.values.one, moved.shape[1]
-        found: list[Any] = []
+        f, one = self.f, self.values.one
         # Here, so that x is where it was before anybody sees an error of f.
         with self.argument.moving() if self.moves_x else nullcontext() as restore:
-            points = (
-                self._moves(columns, moved, restore) if restore else self._copies(columns, moved)
-            )
-            for point in points:
-                found.append(one(f(point)))
-                if len(found) % count == 0:
-                    advance(1)
+            if restore:
+                points = self._moves(columns, moved, advance, restore)
+            else:
+                points = self._copies(columns, moved, advance)
+            found = [one(f(point)) for point in points]
         self.count += len(found)
         return found
 
-    def _copies(self, columns: np.ndarray, moved: np.ndarray) -> Iterator[Any]:
-        """Yield what f takes at one point after the other."""
+    def _copies(self, columns: np.ndarray, moved: np.ndarray, advance: Advance) -> Iterator[Any]:
+        """Yield what f takes at one point after the other, and tell of each row that is done."""
         xp, point, argument = self.backend.xp, self.point, self.argument
+        is_flat = argument.is_flat
         if columns.shape[1] == 1:
             # Python numbers, which every library writes into single places, and without losing
             # digits.
@@ -213,7 +211,8 @@ class Serial(Evaluator):
                 for number in row:
                     flat = xp.asarray(point, copy=True)
                     flat[column] = number
-                    yield flat if argument.is_flat else argument.of(flat)
+                    yield flat if is_flat else argument.of(flat)
+                advance(1)
             return
         for places, row in zip(columns, moved, strict=True):
             for numbers in row:
@@ -221,11 +220,16 @@ class Serial(Evaluator):
                 values = self.backend.asarray(numbers[None], point.dtype)
                 self.backend.set_items(flat, places[None], values)
                 yield argument.of(flat[0, :])
+            advance(1)
 
     def _moves(
-        self, columns: np.ndarray, moved: np.ndarray, restore: Callable[[], None]
+        self,
+        columns: np.ndarray,
+        moved: np.ndarray,
+        advance: Advance,
+        restore: Callable[[], None],
     ) -> Iterator[Any]:
-        """Yield x itself, moved to one point after the other."""
+        """Yield x itself, moved to one point after the other, and tell of each row as well."""
         argument, together = self.argument, columns.shape[1]
         places = argument.places(columns.reshape(-1)) if together <= FEW else []
         x = self.backend.to_numpy(self.point)
@@ -241,3 +245,4 @@ class Serial(Evaluator):
                     argument.write(whole)
                 yield argument.given
                 restore()
+            advance(1)
