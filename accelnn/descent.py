@@ -15,8 +15,7 @@ from accelnn.backends import Backend, BackendLike, resolve
 from accelnn.errors import DivergenceWarning, ImpureFunctionError, StagnationWarning
 from accelnn.gradient import numerical_gradient
 from accelnn.gradient._problem import pose
-from accelnn.gradient._purity import refuse_random
-from accelnn.gradient.evaluators import HasMap, Mapper
+from accelnn.gradient.evaluators import HasMap, Mapper, refuse_random
 
 __all__ = ["DescentResult", "gradient_descent"]
 

@@ -8,7 +8,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -38,7 +38,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_locks)
 
 
-def _locks_of(arrays: list[Any]) -> list[Any]:
+def _locks_of(arrays: list[Any]) -> list[AbstractContextManager[object]]:
     """Return the locks of some arrays, in one order: so no two threads wait for each other."""
     keys = sorted({id(_memory(array)) for array in arrays})
     with _guard:
@@ -46,7 +46,8 @@ def _locks_of(arrays: list[Any]) -> list[Any]:
 
 
 @contextmanager
-def _all_of(locks: list[Any]) -> Iterator[None]:
+def _all_of(locks: list[AbstractContextManager[object]]) -> Iterator[None]:
+    """Let no other thread move some arrays, nor take snapshots of them."""
     with ExitStack() as held:
         for lock in locks:
             held.enter_context(lock)
@@ -86,9 +87,8 @@ class Argument:
         Those of the caller's own arrays that can be written to, by f and here.
     is_tree, is_flat, is_mixed : bool
         Whether x is a tree; whether it is one vector; whether its arrays are of several dtypes.
-    is_handed_over, can_move : bool
-        Whether f may be called with the caller's own x, which has what a copy has; whether single
-        numbers of it can be set without losing digits.
+    is_handed_over : bool
+        Whether f may be called with the caller's own x, which has what a copy has.
     """
 
     def __init__(self, backend: Backend, given: Any, name: str = "x") -> None:
@@ -118,7 +118,6 @@ class Argument:
         self.is_handed_over = len(self.shared) == len(own) and all(
             is_floating(leaf.dtype) for leaf in own
         )
-        self.can_move = bool(own) and self.is_handed_over and not any(map(_overlaps, own))
 
     def __getstate__(self) -> dict[str, Any]:
         # Who gets f in another process moves copies of `flat` alone.
@@ -127,24 +126,32 @@ class Argument:
 
     def _alone(self) -> AbstractContextManager[object]:
         """Let no other thread move the caller's arrays, nor take snapshots of them."""
-        alone: AbstractContextManager[object]
-        alone = self._locks[0] if len(self._locks) == 1 else _all_of(self._locks)
-        return alone
+        return self._locks[0] if len(self._locks) == 1 else _all_of(self._locks)
 
     def _flattened(self, floats: list[Array]) -> Array:
         """Return a copy of all numbers, in the widest dtype of any."""
-        backend, xp = self.backend, self.backend.xp
+        xp = self.backend.xp
         if len(floats) == 1:
             return xp.reshape(xp.asarray(floats[0], copy=True), (-1,))
         if not floats:
-            return backend.zeros(0, "float64")
-        widest = max((a.dtype for a in floats), key=lambda dtype: xp.finfo(dtype).bits)
+            return self.backend.zeros(0, "float64")
+        widest = xp.result_type(*floats)
         return xp.concat([xp.reshape(xp.astype(a, widest), (-1,)) for a in floats])
 
     @property
     def size(self) -> int:
         """The number of coordinates."""
         return int(self.flat.shape[0])
+
+    @property
+    def can_move(self) -> bool:
+        """Whether single numbers of the caller's own x can be set without losing digits."""
+        return bool(self.leaves) and self.is_handed_over and not any(map(_overlaps, self.leaves))
+
+    @cached_property
+    def ends(self) -> np.ndarray:
+        """Where the numbers of each array end in `flat`."""
+        return np.cumsum([math.prod(shape) for shape in self.shapes])
 
     def rounded(self, values: np.ndarray, columns: np.ndarray | None = None) -> np.ndarray:
         """Return numbers on the host as the dtypes of their coordinates have them, but wide.
@@ -153,36 +160,29 @@ class Argument:
         """
         if not self.is_mixed:
             return values.astype(self.dtype, copy=False)
-        ends = np.cumsum([math.prod(shape) for shape in self.shapes])
-        leaf = np.searchsorted(ends, np.arange(self.size) if columns is None else columns, "right")
+        leaf = self._leaf(np.arange(self.size) if columns is None else columns)
         out = values.copy()
         for i, dtype in enumerate(self.dtypes):
             narrow = values.astype(dtype_name(dtype)).astype(values.dtype)
             out = np.where(leaf == i, narrow, out)
         return out
 
-    def of(self, flat: Array) -> Any:
-        """Return `flat` in the form of x: what f takes, or its derivatives."""
-        if self.is_flat:
-            return flat
-        if self.is_tree:
-            return self.split(flat, ())
-        return self.backend.xp.reshape(flat, self.shape)
-
-    def split(self, whole: Array, before: tuple[int, ...]) -> Any:
-        """Return a tree of parts of the last axis, in the shapes of x's arrays.
+    def of(self, numbers: Array) -> Any:
+        """Return numbers in the form of x: what f takes, or its derivatives.
 
         Parameters
         ----------
-        whole : array of shape (*before, n)
-            Numbers that belong to the coordinates.
-        before : tuple of int
-            Axes that every part keeps.
+        numbers : array of shape (..., n)
+            Those of the coordinates; axes before, as those of many points, stay.
         """
-        xp, parts, start = self.backend.xp, [], 0
-        for shape, dtype in zip(self.shapes, self.dtypes, strict=True):
-            stop = start + math.prod(shape)
-            part = xp.reshape(whole[..., start:stop], (*before, *shape))
+        if self.is_flat:
+            return numbers
+        xp, before = self.backend.xp, tuple(numbers.shape[:-1])
+        if not self.is_tree:
+            return xp.reshape(numbers, (*before, *self.shape))
+        parts, start = [], 0
+        for stop, shape, dtype in zip(self.ends.tolist(), self.shapes, self.dtypes, strict=True):
+            part = xp.reshape(numbers[..., start:stop], (*before, *shape))
             is_real = not xp.isdtype(part.dtype, "complex floating")
             parts.append(xp.astype(part, dtype, copy=False) if is_real else part)
             start = stop
@@ -224,14 +224,16 @@ class Argument:
 
     def places(self, columns: np.ndarray) -> list[tuple[Array, tuple[int, ...]]]:
         """Return the array of each coordinate, and its index there."""
-        ends = np.cumsum([math.prod(shape) for shape in self.shapes])
-        leaf = np.searchsorted(ends, columns, side="right")
         found = []
-        for i, column in zip(leaf.tolist(), columns.tolist(), strict=True):
-            start = int(ends[i - 1]) if i else 0
-            index = np.unravel_index(column - start, self.shapes[i]) if self.shapes[i] else ()
-            found.append((self.leaves[i], tuple(map(int, index))))
+        for i, column in zip(self._leaf(columns).tolist(), columns.tolist(), strict=True):
+            shape, start = self.shapes[i], int(self.ends[i - 1]) if i else 0
+            index = tuple(map(int, np.unravel_index(column - start, shape)))
+            found.append((self.leaves[i], index))
         return found
+
+    def _leaf(self, columns: np.ndarray) -> np.ndarray:
+        """Return the place in `leaves` of each coordinate's array."""
+        return np.searchsorted(self.ends, columns, side="right")
 
 
 def is_tree(backend: Backend, x: Any) -> bool:

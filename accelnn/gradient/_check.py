@@ -19,8 +19,7 @@ from accelnn.gradient._argument import is_tree, leaves_of, names_of
 from accelnn.gradient._compare import Comparer, Comparison, Place
 from accelnn.gradient._precision import machine_epsilon
 from accelnn.gradient._problem import Problem, pose, with_arguments
-from accelnn.gradient._purity import refuse_random
-from accelnn.gradient.evaluators import HasMap, Mapper, adopt
+from accelnn.gradient.evaluators import HasMap, Mapper, adopt, refuse_random
 
 __all__ = ["GradientFailure", "GradientReport", "check_gradient"]
 

@@ -1,4 +1,4 @@
-"""The derivatives of a function with many values."""
+"""The derivatives of a function with many values: all of them, or along one direction."""
 
 from __future__ import annotations
 
@@ -11,13 +11,16 @@ import numpy as np
 from accelnn._optional import import_optional
 from accelnn._typing import ArrayLike
 from accelnn.backends import BackendLike
-from accelnn.gradient._differentiate import differentiate
+from accelnn.gradient._argument import Argument, names_of
+from accelnn.gradient._complex import require_complex_safe
+from accelnn.gradient._differentiate import Derivatives, differentiate
+from accelnn.gradient._lines import Entries
 from accelnn.gradient._precision import SAFETY
 from accelnn.gradient._problem import Problem, pose
-from accelnn.gradient._steps import imaginary_step
+from accelnn.gradient._steps import imaginary_step, size_of, step_sizes
 from accelnn.gradient.evaluators import HasMap, Mapper
 
-__all__ = ["numerical_jacobian"]
+__all__ = ["direction_of", "numerical_jacobian", "numerical_jvp", "solve_along"]
 
 # What a pattern misses shows in one random direction, if it is more than this part of the change,
 # beyond what both derivatives may be off.
@@ -118,24 +121,15 @@ full_output, progress, backend
     ) as problem:
         if sparsity is not None:
             return _sparse(problem, sparsity, progress=progress)
-        found = problem.solve(
-            problem.lines,
-            problem.h,
-            title="Numerical Jacobian",
-            diagnose=full_output,
-            progress=progress,
-        )
+        found = problem.solve(title="Numerical Jacobian", diagnose=full_output, progress=progress)
         problem.require_complex_safe(found.value)
         return problem.result(found, partial(_shaped, problem), full_output=full_output)
 
 
 def _shaped(problem: Problem, derivatives: np.ndarray) -> Any:
     """Return derivatives of shape (n, q) as (*f(x).shape, *x.shape), of a tree one for each."""
-    argument, backend = problem.argument, problem.backend
-    whole = problem.array(derivatives.T.reshape(*problem.shape, problem.x.size))
-    if not argument.is_tree:
-        return backend.xp.reshape(whole, (*problem.shape, *argument.shape))
-    return argument.split(whole, problem.shape)
+    numbers = derivatives.T.reshape(*problem.shape, problem.x.size)
+    return problem.argument.of(problem.array(numbers))
 
 
 def _sparse(problem: Problem, sparsity: Any, *, progress: bool) -> Any:
@@ -143,9 +137,8 @@ def _sparse(problem: Problem, sparsity: Any, *, progress: bool) -> Any:
     q, n = problem.lines.base.size, problem.x.size
     rows, columns = _pattern(sparsity, (q, n))
     groups = _grouped(rows, columns, n)
-    lines = problem.together(groups, columns, rows)
     found = problem.solve(
-        lines,
+        Entries(problem.lines, groups, columns, rows),
         problem.h[columns],
         title="Numerical Jacobian",
         unit="groups of coordinates",
@@ -174,7 +167,7 @@ def _require_complete(
         return
     draw = np.random.default_rng(0)
     # As far as the steps that the entries come from, so that both know f as well.
-    size = problem.h if not problem.method.is_imaginary else np.maximum(np.abs(problem.x), 1.0)
+    size = problem.h if not problem.method.is_imaginary else size_of(problem.x)
     move = size / size.max() * draw.uniform(0.5, 1.0, n) * draw.choice([-1.0, 1.0], n)
     line = problem.along(np.arange(n)[None], move[None])
     h = imaginary_step(line.position) if problem.method.is_imaginary else size.max(keepdims=True)
@@ -237,3 +230,123 @@ def _grouped(rows: np.ndarray, columns: np.ndarray, n: int) -> np.ndarray:
         groups[column] = free[0]
         taken[free[0], own] = True
     return groups
+
+
+def numerical_jvp(
+    f: Callable[..., Any],
+    x: ArrayLike,
+    v: ArrayLike,
+    *,
+    args: Sequence[Any] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    method: str = "central",
+    step: float | None = None,
+    bounds: Any = None,
+    f0: Any = None,
+    in_place: bool | None = None,
+    workers: int | Mapper | HasMap | None = None,
+    batched: bool = False,
+    full_output: bool = False,
+    backend: BackendLike | None = None,
+) -> Any:
+    """Return the derivative of f along v, the product of its Jacobian with v.
+
+    Whatever the size of `x`, it takes two evaluations by central differences.
+
+    Parameters
+    ----------
+    f : callable
+        As in `numerical_jacobian`.
+    x : array_like or tree
+        As in `numerical_gradient`.
+    v : array_like or tree
+        The direction, in the form of `x`; of any length.
+    args, kwargs, method, bounds, f0, in_place, workers, batched, full_output, backend
+        As in `numerical_gradient`.
+    step : float, optional
+        h of f(x + hv). By default that of `numerical_gradient` for the coordinate of which v
+        moves the largest part of max(1, abs(x)).
+
+    Returns
+    -------
+    array or DerivativeResult
+        Of the shape of f(x) and x's dtype. Of a result, steps and flags are along v.
+
+    Raises
+    ------
+    ValueError
+        If v is not like x; and as in `numerical_gradient`.
+
+    Examples
+    --------
+    >>> import numpy as np, accelnn
+    >>> x = np.array([1.0, 2.0])
+    >>> accelnn.numerical_jvp(lambda x: np.array([x[0] * x[1], x[0] ** 2]), x, [1.0, 1.0]).round(6)
+    array([3., 2.])
+    """
+    with pose(
+        f,
+        x,
+        backend=backend,
+        args=args,
+        kwargs=kwargs,
+        method=method,
+        bounds=bounds,
+        scalar=False,
+        f0=f0,
+        in_place=in_place,
+        workers=workers,
+        batched=batched,
+    ) as problem:
+        found = solve_along(problem, v, step, diagnose=full_output)
+        return problem.result(
+            found,
+            lambda a: problem.array(a.reshape(problem.shape)),
+            full_output=full_output,
+            is_along=True,
+        )
+
+
+def solve_along(
+    problem: Problem, v: ArrayLike, step: float | None, *, diagnose: bool = False
+) -> Derivatives:
+    """Return the first derivative along v."""
+    direction, unit = direction_of(problem, v)
+    q = problem.lines.base.size
+    if unit == 0.0:
+        return Derivatives(np.zeros((1, q)), np.zeros(1), np.zeros((1, q)), np.zeros(1, int))
+    lines = problem.along(np.arange(problem.x.size)[None], direction[None])
+    # t = 1 moves by v times `unit`.
+    step = None if step is None else step / unit
+    h = step_sizes(lines.position, problem.method, 1, epsilon=problem.epsilon, step=step)
+    found = problem.solve(lines, h, diagnose=diagnose)
+    if problem.method.is_imaginary:
+        length = float(np.sum(direction**2))
+
+        def predict(move: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            change = found.value[0] * float(np.sum(move * direction)) / length
+            return change, np.abs(change)
+
+        require_complex_safe(
+            problem.lines, problem.bounds, predict, np.zeros(0, bool), problem.epsilon, direction
+        )
+    error = None if found.error is None else found.error / unit
+    return found._replace(value=found.value / unit, step=found.step * unit, error=error)
+
+
+def direction_of(problem: Problem, v: ArrayLike) -> tuple[np.ndarray, float]:
+    """Return v in a length like that of x, and by what it was multiplied; 0 where v is 0."""
+    given = Argument(problem.backend, v, "v")
+    its = problem.argument
+    is_alike = given.is_tree == its.is_tree and given.shapes == its.shapes
+    if not is_alike or (given.is_tree and names_of(v) != names_of(its.given)):
+        msg = f"v must be like x: it has shape {given.shape}, and x has {its.shape}"
+        raise ValueError(msg)
+    flat = given.host.astype(problem.x.dtype)
+    if problem.bounds is not None:
+        # What cannot move has derivatives of 0.
+        flat = np.where(problem.bounds.low == problem.bounds.high, 0.0, flat)
+    largest = np.max(np.abs(flat) / size_of(problem.x), initial=0.0)
+    if largest == 0.0:
+        return flat, 0.0
+    return flat / largest, float(1.0 / largest)

@@ -24,19 +24,27 @@ class Lines:
         The point, wide, on the host.
     base : numpy.ndarray of shape (q,) or (m, q)
         f(x), as each line sees it.
+    all_values : numpy.ndarray of shape (q,)
+        f(x).
+    box, bounds : Bounds or None
+        Of x, and of t.
+    columns : numpy.ndarray of shape (m, c)
+        Which coordinates move.
     position : numpy.ndarray of shape (m,)
         Where x is: t itself along a coordinate, 0 along any other direction.
-    bounds : Bounds or None
-        Of t.
     """
 
-    def __init__(self, evaluator: Evaluator, x: np.ndarray, base: np.ndarray) -> None:
-        self.evaluator, self.x, self.base = evaluator, x, base
+    columns: np.ndarray
+    position: np.ndarray
+    bounds: Bounds | None = None
+
+    def __init__(
+        self, evaluator: Evaluator, x: np.ndarray, base: np.ndarray, box: Bounds | None
+    ) -> None:
+        self.evaluator, self.x, self.base, self.box = evaluator, x, base, box
         self.all_values = base
         self.dtype: np.dtype[Any] = evaluator.argument.dtype
         self.rounded = evaluator.argument.rounded
-        self.position: np.ndarray
-        self.bounds: Bounds | None = None
 
     def __len__(self) -> int:
         return len(self.position)
@@ -76,7 +84,17 @@ class Lines:
         values : numpy.ndarray of shape (k, p, q)
             What f gave.
         """
+        moved, taken = self._moved(rows, t, imaginary)
+        return taken, self._values(rows, moved, advance)
+
+    def _moved(
+        self, rows: np.ndarray, t: np.ndarray, imaginary: np.ndarray | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return where the coordinates go, of shape (k, p, c), and how far that is."""
         raise NotImplementedError
+
+    def _values(self, rows: np.ndarray, moved: np.ndarray, advance: Advance) -> np.ndarray:
+        return self.evaluator(self.columns[rows], moved, advance)
 
     def noise(self, bounds: Bounds | None, *, insist: bool = False) -> np.ndarray:
         """Return the standard deviation of the noise of f's values, of shape (q,) or (m, q)."""
@@ -109,33 +127,24 @@ class Coordinates(Lines):
     """Every coordinate by itself."""
 
     def __init__(
-        self, evaluator: Evaluator, x: np.ndarray, base: np.ndarray, bounds: Bounds | None
+        self, evaluator: Evaluator, x: np.ndarray, base: np.ndarray, box: Bounds | None
     ) -> None:
-        super().__init__(evaluator, x, base)
-        self.position, self.bounds = x, bounds
-
-    def at(
-        self,
-        rows: np.ndarray,
-        t: np.ndarray,
-        imaginary: np.ndarray | None = None,
-        advance: Advance = no_progress,
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """See `Lines.at`."""
-        moved, taken = self._moved(rows, rows, t, imaginary)
-        return taken, self.evaluator(rows[:, None], moved[..., None], advance)
+        super().__init__(evaluator, x, base, box)
+        self.columns = np.arange(x.size)[:, None]
+        self.position, self.bounds = x, box
 
     def _moved(
-        self, rows: np.ndarray, columns: np.ndarray, t: np.ndarray, imaginary: np.ndarray | None
+        self, rows: np.ndarray, t: np.ndarray, imaginary: np.ndarray | None
     ) -> tuple[np.ndarray, np.ndarray]:
         position = self.position[rows][:, None]
         moved = position + t
         if self.bounds is not None:
-            low, high = (end[rows][:, None] for end in self.bounds)
-            moved = np.clip(moved, low, high)
-        moved = self.rounded(moved.T, columns).T
+            moved = np.clip(moved, *(end[:, None] for end in self.bounds.of(rows)))
+        moved = self.rounded(moved, self.columns[rows])
         taken = moved - position
-        return (moved if imaginary is None else moved + 1j * imaginary[:, None]), taken
+        if imaginary is not None:
+            moved = moved + 1j * imaginary[:, None]
+        return moved[..., None], taken
 
 
 class Entries(Coordinates):
@@ -143,6 +152,8 @@ class Entries(Coordinates):
 
     Parameters
     ----------
+    every : Lines
+        All coordinates.
     groups : numpy.ndarray of shape (n,)
         The group of each coordinate.
     columns, outputs : numpy.ndarray of shape (m,)
@@ -151,39 +162,22 @@ class Entries(Coordinates):
     """
 
     def __init__(
-        self,
-        evaluator: Evaluator,
-        x: np.ndarray,
-        base: np.ndarray,
-        bounds: Bounds | None,
-        *,
-        groups: np.ndarray,
-        columns: np.ndarray,
-        outputs: np.ndarray,
+        self, every: Lines, groups: np.ndarray, columns: np.ndarray, outputs: np.ndarray
     ) -> None:
-        super().__init__(evaluator, x, base, bounds)
-        self.columns, self.outputs, self.groups = columns, outputs, groups
-        self.position = x[columns]
-        if bounds is not None:
-            self.bounds = Bounds(*(end[columns] for end in bounds))
-        self.base = base[outputs][:, None]
+        super().__init__(every.evaluator, every.x, every.base, every.box)
+        self.columns, self.outputs, self.groups = columns[:, None], outputs, groups
+        self.position = self.x[columns]
+        self.bounds = None if self.box is None else self.box.of(columns)
+        self.base = self._seen(every.base)
         self.members = _members(groups)
 
-    def at(
-        self,
-        rows: np.ndarray,
-        t: np.ndarray,
-        imaginary: np.ndarray | None = None,
-        advance: Advance = no_progress,
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """See `Lines.at`."""
-        moved, taken = self._moved(rows, self.columns[rows], t, imaginary)
-        everywhere = np.repeat(self.x[:, None], t.shape[1], axis=1).astype(moved.dtype)
-        everywhere[self.columns[rows]] = moved
+    def _values(self, rows: np.ndarray, moved: np.ndarray, advance: Advance) -> np.ndarray:
+        columns = self.columns[rows, 0]
+        everywhere = np.repeat(self.x[:, None], moved.shape[1], axis=1).astype(moved.dtype)
+        everywhere[columns] = moved[..., 0]
         points = everywhere[self.members].transpose(0, 2, 1)
         found = self.evaluator(self.members, points, advance)
-        columns, outputs = self.columns[rows], self.outputs[rows]
-        return taken, found[self.groups[columns], :, outputs][..., None]
+        return found[self.groups[columns], :, self.outputs[rows]][..., None]
 
     def _seen(self, values: np.ndarray) -> np.ndarray:
         seen: np.ndarray = values[self.outputs][:, None]
@@ -195,27 +189,20 @@ class Directions(Lines):
 
     Parameters
     ----------
+    every : Lines
+        All coordinates.
     columns : numpy.ndarray of shape (m, c)
         Which coordinates move.
     directions : numpy.ndarray of shape (m, c)
         By how much at t = 1.
     """
 
-    def __init__(
-        self,
-        evaluator: Evaluator,
-        x: np.ndarray,
-        base: np.ndarray,
-        bounds: Bounds | None,
-        *,
-        columns: np.ndarray,
-        directions: np.ndarray,
-    ) -> None:
-        super().__init__(evaluator, x, base)
-        self.columns, self.directions, self.box = columns, directions, bounds
-        self.position = np.zeros(len(columns), x.dtype)
-        if bounds is not None:
-            self.bounds = _along(x, bounds, columns, directions)
+    def __init__(self, every: Lines, columns: np.ndarray, directions: np.ndarray) -> None:
+        super().__init__(every.evaluator, every.x, every.base, every.box)
+        self.columns, self.directions = columns, directions
+        self.position = np.zeros(len(columns), self.x.dtype)
+        if self.box is not None:
+            self.bounds = _along(self.x, self.box, columns, directions)
 
     def resolution(self) -> np.ndarray:
         """See `Lines.resolution`."""
@@ -225,37 +212,30 @@ class Directions(Lines):
         found: np.ndarray = float(np.finfo(self.dtype).eps) * np.minimum(largest, 1.0)
         return found
 
-    def at(
-        self,
-        rows: np.ndarray,
-        t: np.ndarray,
-        imaginary: np.ndarray | None = None,
-        advance: Advance = no_progress,
+    def _moved(
+        self, rows: np.ndarray, t: np.ndarray, imaginary: np.ndarray | None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """See `Lines.at`."""
-        columns = self.columns[rows]
+        columns = self.columns[rows][:, None, :]
         steps = t if imaginary is None else t + 1j * imaginary[:, None]
-        moved = self.x[columns][:, None, :] + steps[..., None] * self.directions[rows][:, None, :]
+        moved = self.x[columns] + steps[..., None] * self.directions[rows][:, None, :]
         if imaginary is None:
-            moved = self.rounded(moved, columns[:, None, :])
+            moved = self.rounded(moved, columns)
             if self.box is not None:
                 # What rounding has put outside.
-                moved = np.clip(moved, *(end[columns][:, None, :] for end in self.box))
-        return t, self.evaluator(columns, moved, advance)
+                moved = np.clip(moved, *self.box.of(columns))
+        return moved, t
 
 
 def _along(x: np.ndarray, bounds: Bounds, columns: np.ndarray, directions: np.ndarray) -> Bounds:
     """Return between which t no coordinate leaves its bounds."""
+    low, high = bounds.of(columns)
     up = directions > 0.0
     with np.errstate(divide="ignore", invalid="ignore"):
-        ends = [
-            np.where(directions == 0.0, np.inf, (toward - x[columns]) / directions)
-            for toward in (
-                np.where(up, bounds.high[columns], bounds.low[columns]),
-                np.where(up, bounds.low[columns], bounds.high[columns]),
-            )
-        ]
-    return Bounds(-np.abs(ends[1]).min(axis=1), ends[0].min(axis=1))
+        backward, forward = (
+            np.where(directions == 0.0, np.inf, np.abs((end - x[columns]) / directions))
+            for end in (np.where(up, low, high), np.where(up, high, low))
+        )
+    return Bounds(-backward.min(axis=1), forward.min(axis=1))
 
 
 def _members(groups: np.ndarray) -> np.ndarray:

@@ -133,22 +133,21 @@ def weights(taken: np.ndarray, order: int, *, has_base: bool) -> np.ndarray:
     nodes = taken / unit
     if has_base:
         nodes = np.concatenate([nodes, np.zeros_like(unit)], axis=1)
-    count = nodes.shape[1]
-    found = np.zeros((len(nodes), count, order + 1), nodes.dtype)
+    # Along the last axis are derivatives of order 0 and up; each follows from the one below.
+    orders = np.arange(order + 1)
+    found = np.zeros((*nodes.shape, order + 1), nodes.dtype)
     found[:, 0, 0] = 1.0
-    before = np.ones(len(nodes), nodes.dtype)
-    for n in range(1, count):
-        product = np.ones(len(nodes), nodes.dtype)
-        last = found[:, n - 1].copy()
+    before = np.ones_like(unit)
+    for n in range(1, nodes.shape[1]):
+        node, product = nodes[:, n, None], np.ones_like(unit)
+        last, last_node = found[:, n - 1].copy(), nodes[:, n - 1, None]
         for i in range(n):
-            apart = nodes[:, n] - nodes[:, i]
+            apart = node - nodes[:, i, None]
             product *= apart
-            for m in reversed(range(order + 1)):
-                lower = m * found[:, i, m - 1] if m else 0.0
-                found[:, i, m] = (nodes[:, n] * found[:, i, m] - lower) / apart
-        for m in range(order + 1):
-            lower = m * last[:, m - 1] if m else 0.0
-            found[:, n, m] = before / product * (lower - nodes[:, n - 1] * last[:, m])
+            lower = orders * np.roll(found[:, i], 1, axis=1)
+            found[:, i] = (node * found[:, i] - lower) / apart
+        lower = orders * np.roll(last, 1, axis=1)
+        found[:, n] = before / product * (lower - last_node * last)
         before = product
     scaled: np.ndarray = found[:, :, order] / unit**order
     return scaled

@@ -1,10 +1,13 @@
-"""The way in for all doors: what the caller handed over is checked once, and f is met."""
+"""The way in for all doors: what the caller handed over is checked once, and f is met.
+
+How f is evaluated from then on is chosen here too.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,18 +18,64 @@ from accelnn.backends import Backend, BackendLike, resolve
 from accelnn.gradient._argument import Argument, leaves_of
 from accelnn.gradient._complex import require_complex_safe
 from accelnn.gradient._differentiate import Derivatives, differentiate
-from accelnn.gradient._lines import Coordinates, Directions, Entries, Lines
-from accelnn.gradient._methods import HIGHEST_ORDER, Method, find_method
+from accelnn.gradient._lines import Coordinates, Directions, Lines
+from accelnn.gradient._methods import HIGHEST_ORDER, find_method
 from accelnn.gradient._precision import machine_epsilon
-from accelnn.gradient._purity import on_host, points_beside
 from accelnn.gradient._result import DerivativeResult, Flag
 from accelnn.gradient._steps import Bounds, imaginary_step, read_bounds, sides, step_sizes
-from accelnn.gradient.evaluators import no_progress, start
+from accelnn.gradient.evaluators import (
+    Batched,
+    Compiled,
+    Evaluator,
+    Function,
+    HasMap,
+    Mapper,
+    Serial,
+    Values,
+    Workers,
+    alike,
+    no_progress,
+    points_beside,
+    workers_for,
+)
 
 __all__ = ["Problem", "pose", "with_arguments"]
 
 
-WIDE = np.dtype(np.float64)
+class Start(NamedTuple):
+    """A function at its point, ready to be evaluated beside it.
+
+    Attributes
+    ----------
+    evaluator : Evaluator
+        How.
+    base : numpy.ndarray
+        f(x), as the evaluator gives it.
+    """
+
+    evaluator: Evaluator
+    base: np.ndarray
+
+    def finish(self, *, diagnose: bool) -> bool:
+        """Call f at x once more, and return whether it gives the same value.
+
+        In serial mode this is always the last call, and on x itself: an f that keeps its argument
+        holds x then, and nothing that was beside it.
+        """
+        evaluator, argument = self.evaluator, self.evaluator.argument
+        is_serial = isinstance(evaluator, Serial)
+        is_on_x = is_serial and argument.is_handed_over
+        # Complex arithmetic rounds otherwise than that of f at x itself.
+        tells = is_on_x and not evaluator.values.is_complex
+        again = self.base
+        if (diagnose and not tells) or (is_serial and not is_on_x):
+            again = evaluator.at_copy()
+        if is_on_x:
+            with argument.moving():
+                evaluator.count += 1
+                value = evaluator.values.one(evaluator.f(argument.given))
+            again = evaluator.values.on_host(value) if tells else again
+        return alike(self.base, again)
 
 
 class Problem:
@@ -68,55 +117,79 @@ class Problem:
         rel_step: Any = None,
         bounds: Any = None,
         scalar: bool | None = True,
+        f0: Any = None,
+        in_place: bool | None = None,
         **options: Any,
     ) -> None:
         self.backend, self.method, self.order = backend, find_method(method), order
         self.argument = argument = Argument(backend, given)
         # Float64 is wide, and longdouble stays what it is.
-        wide = argument.dtype if argument.dtype.itemsize >= WIDE.itemsize else WIDE
-        self.x = argument.host.astype(wide)
+        self.x = argument.host.astype(np.result_type(argument.dtype, np.float64))
+        self.bounds: Bounds | None = None
         if bounds is not None:
-            bounds = read_bounds(_on_host(backend, bounds), self.x, argument.shape)
-        self.bounds: Bounds | None = bounds
+            self.bounds = read_bounds(_on_host(backend, bounds), self.x, argument.shape)
         if self.bounds is not None and self.method.is_imaginary and order > 1:
             msg = "complex steps of a second derivative know no bounds; use method='central'"
             raise ValueError(msg)
-        self.asked = {"dtype": argument.dtype}
+        self._asked: dict[str, Any] = {"shape": argument.shape, "dtype": argument.dtype}
         for name, size in (("step", step), ("rel_step", rel_step)):
             if size is not None:
-                self.asked[name] = self._shaped(size, name)
+                self._asked[name] = _on_host(backend, size)
         self.epsilon = machine_epsilon(backend, *argument.dtypes)
-        self.h = self.steps(self.method)
-        self.start = start(
-            f,
-            argument,
-            self._beside(),
-            is_complex=self.method.is_imaginary,
-            scalar=scalar,
-            **options,
-        )
-        values = self.start.evaluator.values
+        self.h = self._steps()
+        evaluator = self._evaluator(f, scalar=scalar, in_place=in_place, **options)
+        base = None if f0 is None else _given(evaluator.values, f0)
+        self.start = Start(evaluator, evaluator.begin(self._beside(), base, in_place=in_place))
+        values = evaluator.values
         if values.epsilon > self.epsilon:
             self.epsilon = values.epsilon
-            self.h = self.steps(self.method)
+            self.h = self._steps()
         self.shape: tuple[int, ...] = values.shape or ()
-        base = np.real(on_host(backend, self.start.base)).reshape(-1)
-        base = base.astype(np.result_type(base, WIDE))
-        self.lines: Lines = Coordinates(self.start.evaluator, self.x, base, self.bounds)
+        base = np.real(self.start.base).reshape(-1)
+        base = base.astype(np.result_type(base, np.float64))
+        self.lines: Lines = Coordinates(evaluator, self.x, base, self.bounds)
 
-    def steps(self, method: Method, order: int | None = None) -> np.ndarray:
-        """Return the steps that the caller asked for, or those that suit a method."""
-        order = self.order if order is None else order
-        return step_sizes(self.x, method, order, epsilon=self.epsilon, **self.asked)
-
-    def _shaped(self, given: Any, name: str) -> Any:
-        """Return steps on the host, which must be one or have x's shape."""
-        given = _on_host(self.backend, given)
-        shape = np.shape(given) if isinstance(given, np.ndarray | list | tuple) else ()
-        if shape not in ((), self.argument.shape):
-            msg = f"{name} has shape {shape}, but x has shape {self.argument.shape}"
+    def _evaluator(
+        self,
+        f: Function,
+        *,
+        scalar: bool | None,
+        in_place: bool | None,
+        workers: int | Mapper | HasMap | None = None,
+        batched: bool = False,
+        chunk_size: int | None = None,
+    ) -> Evaluator:
+        """Return how to evaluate f."""
+        if chunk_size is not None:
+            positive_int(chunk_size, "chunk_size")
+        if batched and workers is not None:
+            msg = "batched=True evaluates in this process: leave out workers, or batched"
             raise ValueError(msg)
-        return given
+        argument, is_complex = self.argument, self.method.is_imaginary
+        values = Values(self.backend, is_complex=is_complex, scalar=scalar)
+        parts = (f, argument, _lifted(argument) if is_complex else argument.flat, values)
+        crew = None if workers is None else workers_for(workers, f)
+        can_loop = scalar and not is_complex and not argument.is_tree and not in_place
+        evaluator: Evaluator
+        if batched:
+            evaluator = Batched(*parts, chunk_size)
+        elif crew is not None:
+            evaluator = Workers(*parts, crew, chunk_size)
+        elif can_loop and self.backend.can_compile(f):
+            evaluator = Compiled(*parts)
+        else:
+            evaluator = Serial(*parts)
+        if in_place and not evaluator.can_move_x:
+            msg = (
+                "in_place=True moves x itself, one call of f after the other: leave out workers, "
+                "batched and method='complex', and pass x as a writable float array"
+            )
+            raise ValueError(msg)
+        return evaluator
+
+    def _steps(self) -> np.ndarray:
+        """Return the steps that the caller asked for, or those that suit the method."""
+        return step_sizes(self.x, self.method, self.order, epsilon=self.epsilon, **self._asked)
 
     def _beside(self) -> Iterator[np.ndarray]:
         method, order, h = self.method, self.order, self.h
@@ -131,39 +204,22 @@ class Problem:
 
     def along(self, columns: np.ndarray, directions: np.ndarray) -> Lines:
         """Return other lines through x."""
-        return Directions(
-            self.start.evaluator,
-            self.x,
-            self.lines.base,
-            self.bounds,
-            columns=columns,
-            directions=directions,
-        )
-
-    def together(self, groups: np.ndarray, columns: np.ndarray, outputs: np.ndarray) -> Lines:
-        """Return coordinates that move in groups."""
-        return Entries(
-            self.start.evaluator,
-            self.x,
-            self.lines.base,
-            self.bounds,
-            groups=groups,
-            columns=columns,
-            outputs=outputs,
-        )
+        return Directions(self.lines, columns, directions)
 
     def solve(
         self,
-        lines: Lines,
-        h: np.ndarray,
+        lines: Lines | None = None,
+        h: np.ndarray | None = None,
         *,
-        title: str,
+        title: str = "",
         unit: str = "coordinates",
         diagnose: bool = False,
         progress: bool = False,
         count: int | None = None,
     ) -> Derivatives:
-        """Return the derivatives along lines."""
+        """Return the derivatives along lines, by default of all coordinates at their steps."""
+        lines = self.lines if lines is None else lines
+        h = self.h if h is None else h
         measures = diagnose or self.method.is_extrapolated
         noise = lines.noise(self.bounds) if measures and not self.method.is_imaginary else None
         total = len(lines) if count is None else count
@@ -210,12 +266,6 @@ class Problem:
             first = differentiate(self.lines, self.method, 1, h, epsilon=self.epsilon)
             self.require_complex_safe(first.value)
 
-    def steps_along(self, step: float | None) -> np.ndarray:
-        """Return the step along a direction whose length is like that of x."""
-        return step_sizes(
-            np.zeros(1, self.x.dtype), self.method, self.order, epsilon=self.epsilon, step=step
-        )
-
     def array(self, values: np.ndarray) -> Array:
         """Return numbers as an array of the backend in x's dtype."""
         return self.backend.asarray(values, self.argument.flat.dtype)
@@ -227,16 +277,17 @@ class Problem:
     def result(
         self,
         found: Derivatives,
-        form: Callable[[np.ndarray], Any],
+        form: Callable[[np.ndarray], Any] | None = None,
         *,
-        full_output: bool,
+        full_output: bool = False,
         is_along: bool = False,
     ) -> Any:
         """Call f for the last time, and return a derivative, with all that is known of it.
 
-        `form` makes what the caller gets of values and errors; `is_along` says that steps and flags
-        are of a direction, and not of the coordinates.
+        `form` makes what the caller gets of values and errors, by default what is like x;
+        `is_along` says that steps and flags are of a direction, and not of the coordinates.
         """
+        form = form or self.like_x
         repeats = self.start.finish(diagnose=full_output)
         derivative = form(found.value)
         if not full_output:
@@ -262,7 +313,7 @@ def pose(
 ) -> Iterator[Problem]:
     """Check what the caller handed over, meet f, and let the backend compute meanwhile.
 
-    `options` are those of `Problem`, and of `accelnn.gradient.evaluators.start`.
+    `options` are those of `Problem`.
     """
     require_callable(f)
     if positive_int(order, "order") > HIGHEST_ORDER:
@@ -272,6 +323,23 @@ def pose(
     home = resolve(backend, *(leaves_of(x) if isinstance(x, Mapping | list | tuple) else (x,)))
     with home.current():
         yield Problem(with_arguments(f, args, kwargs), x, backend=home, order=order, **options)
+
+
+def _given(values: Values, f0: Any) -> np.ndarray:
+    """Return f(x) as the caller knows it."""
+    try:
+        return values.on_host(values.one(f0))
+    except (TypeError, ValueError) as error:
+        msg = f"f0 is no value of f: {error}"
+        raise type(error)(msg) from error
+
+
+def _lifted(argument: Argument) -> Array:
+    """Return x as complex numbers, in double precision at least, where tiny steps are not 0."""
+    backend, flat = argument.backend, argument.flat
+    if backend.xp.finfo(flat.dtype).bits > np.finfo(np.float64).bits:
+        return flat + 0j
+    return backend.xp.astype(flat, backend.dtype("complex128"))
 
 
 def with_arguments(

@@ -34,6 +34,10 @@ FIRST_STEP = 0.5
 # Where x is no more than this part of the first step, it is in small units.
 SMALL_PART = 0.02
 PAIR = 2
+# Characters of what a caller gave that an error shows.
+MOST_SHOWN = 80
+# The ends where there is none.
+UNBOUNDED = (-np.inf, np.inf)
 
 
 class Bounds(NamedTuple):
@@ -41,6 +45,10 @@ class Bounds(NamedTuple):
 
     low: np.ndarray
     high: np.ndarray
+
+    def of(self, rows: np.ndarray) -> Bounds:
+        """Return those of some coordinates."""
+        return Bounds(self.low[rows], self.high[rows])
 
 
 def size_of(x: np.ndarray) -> np.ndarray:
@@ -63,6 +71,7 @@ def step_sizes(
     epsilon: float,
     step: ArrayLike | None = None,
     rel_step: ArrayLike | None = None,
+    shape: tuple[int, ...] = (),
     dtype: np.dtype[Any] | None = None,
 ) -> np.ndarray:
     """Return a positive step for each coordinate of `x`, in x's wide dtype.
@@ -76,9 +85,10 @@ def step_sizes(
     epsilon : float
         Machine epsilon of the least precise number in the difference.
     step, rel_step : array_like, optional
-        What the caller gave: a number, or as many as there are coordinates.
-    dtype : numpy.dtype, optional
-        That of x as the caller has it, in which steps must be finite; by default x's.
+        What the caller gave: a number, or one for each coordinate.
+    shape, dtype : tuple of int, numpy.dtype, optional
+        Those of x as the caller has it: steps must have that shape, and be finite in that dtype,
+        which by default is that of `x`.
 
     Raises
     ------
@@ -97,7 +107,7 @@ def step_sizes(
     if step is None and rel_step is None:
         return default
     given, name = (step, "step") if rel_step is None else (rel_step, "rel_step")
-    sizes = _numbers(given, name, x, dtype or x.dtype)
+    sizes = _numbers(given, name, x, shape, dtype or x.dtype)
     if rel_step is None:
         return sizes
     return np.where(x == 0.0, default, sizes * np.abs(x))
@@ -108,15 +118,15 @@ def imaginary_step(x: np.ndarray) -> np.ndarray:
     return IMAGINARY_STEP * size_of(x)
 
 
-def _numbers(given: Any, name: str, x: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
-    if isinstance(given, bool):
-        msg = f"{name} must be a number, or one for each coordinate, got {given!r}"
-        raise TypeError(msg)
+def _numbers(
+    given: Any, name: str, x: np.ndarray, shape: tuple[int, ...], dtype: np.dtype[Any]
+) -> np.ndarray:
+    """Return what a caller gave as positive numbers, one for each coordinate."""
     sizes = np.asarray(given)
-    if sizes.ndim and sizes.size != x.size:
-        msg = f"{name} has shape {sizes.shape}, but x has {x.size} coordinates"
+    if sizes.shape not in ((), shape):
+        msg = f"{name} has shape {sizes.shape}, but x has shape {shape}"
         raise ValueError(msg)
-    if sizes.dtype.kind not in "iuf":
+    if isinstance(given, bool) or sizes.dtype.kind not in "iuf":
         msg = f"{name} must be a number, or one for each coordinate, got {given!r}"
         raise TypeError(msg)
     sizes = sizes.astype(x.dtype).reshape(-1)
@@ -216,7 +226,7 @@ def read_bounds(bounds: Any, x: np.ndarray, shape: tuple[int, ...]) -> Bounds | 
 
     Parameters
     ----------
-    bounds : tuple, list, scipy.optimize.Bounds or None
+    bounds : tuple, list or scipy.optimize.Bounds
         ``(low, high)``, each a number, numbers like x or None; or a pair for each coordinate; or
         what has `lb` and `ub`.
     x : numpy.ndarray of shape (n,)
@@ -229,23 +239,21 @@ def read_bounds(bounds: Any, x: np.ndarray, shape: tuple[int, ...]) -> Bounds | 
     ValueError
         If they can be read in two ways or in none, or if x is not within them.
     """
-    if bounds is None:
-        return None
     low, high = _ends(bounds, x.size, shape)
     if ((low == -np.inf) & (high == np.inf)).all():
         return None
     outside = ~((low <= x) & (x <= high))
     if outside.any():
         i = int(np.argmax(outside))
-        index = [int(k) for k in np.unravel_index(i, shape)] if shape else []
-        place = f"x[{', '.join(map(str, index))}]" if index else "x"
+        index = ", ".join(str(int(k)) for k in np.unravel_index(i, shape))
+        place = f"x[{index}]" if index else "x"
         value, a, b = float(x[i]), float(low[i]), float(high[i])
         msg = f"{place} is {value!r}, and its bounds {a!r} and {b!r} do not hold it"
         raise ValueError(msg)
     return Bounds(low.astype(x.dtype), high.astype(x.dtype))
 
 
-def _ends(bounds: Any, n: int, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+def _ends(bounds: Any, n: int, shape: tuple[int, ...]) -> Bounds:
     if hasattr(bounds, "lb") and hasattr(bounds, "ub"):
         bounds = (bounds.lb, bounds.ub)
     readings = [reading for reading in (_low_high(bounds, n, shape), _pairs(bounds, n)) if reading]
@@ -266,26 +274,17 @@ def _ends(bounds: Any, n: int, shape: tuple[int, ...]) -> tuple[np.ndarray, np.n
     return readings[0]
 
 
-def _low_high(bounds: Any, n: int, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray] | None:
+def _low_high(bounds: Any, n: int, shape: tuple[int, ...]) -> Bounds | None:
     """Return the two ends, if that is what `bounds` are."""
     if not isinstance(bounds, tuple | list) or len(bounds) != PAIR:
         return None
-    low, high = (
-        _end(end, n, shape, default) for end, default in zip(bounds, (-np.inf, np.inf), strict=True)
-    )
-    return None if low is None or high is None else (low, high)
-
-
-def _end(end: Any, n: int, shape: tuple[int, ...], default: float) -> np.ndarray | None:
-    if end is None:
-        end = default
-    array = _floats(end, default)
-    if array is None or array.shape not in ((), (1,), (n,), shape):
+    ends = [_floats(end, default) for end, default in zip(bounds, UNBOUNDED, strict=True)]
+    if any(end is None or end.shape not in ((), (1,), (n,), shape) for end in ends):
         return None
-    return np.broadcast_to(array.reshape(-1), (n,))
+    return Bounds(*(np.broadcast_to(np.reshape(end, -1), (n,)) for end in ends))
 
 
-def _pairs(bounds: Any, n: int) -> tuple[np.ndarray, np.ndarray] | None:
+def _pairs(bounds: Any, n: int) -> Bounds | None:
     """Return the ends of one pair for each coordinate, if that is what `bounds` are."""
     if isinstance(bounds, np.ndarray):
         bounds = bounds.tolist()
@@ -294,24 +293,20 @@ def _pairs(bounds: Any, n: int) -> tuple[np.ndarray, np.ndarray] | None:
     # Two arrays are two ends, whatever their length.
     if not all(isinstance(pair, tuple | list) and len(pair) == PAIR for pair in bounds):
         return None
-    low, high = (
-        _floats([pair[k] for pair in bounds], default)
-        for k, default in enumerate((-np.inf, np.inf))
-    )
-    if low is None or high is None or low.ndim != 1 or high.ndim != 1:
-        return None
-    return low, high
+    ends = [_floats([pair[k] for pair in bounds], end) for k, end in enumerate(UNBOUNDED)]
+    return None if any(end is None or end.ndim != 1 for end in ends) else Bounds(*ends)
 
 
-def _floats(numbers: Any, default: float) -> np.ndarray | None:
+def _floats(numbers: Any, default: float) -> Any:
+    """Return numbers as an array, with a default for None; None for what are no numbers."""
     if isinstance(numbers, tuple | list):
         numbers = [default if number is None else number for number in numbers]
     try:
-        return np.asarray(numbers, np.float64)
+        return np.asarray(default if numbers is None else numbers, np.float64)
     except (TypeError, ValueError):
         return None
 
 
-def _short(value: object, most: int = 80) -> str:
+def _short(value: object) -> str:
     text = repr(value)
-    return text if len(text) <= most else f"{text[:most]}..."
+    return text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}..."

@@ -84,7 +84,7 @@ def test_nothing_of_a_chunk_that_did_not_fit_is_held():
         assert not [reference for reference in held if reference() is not None]
         if len(points) > 12:
             own = points * 1.0
-            held.extend([weakref.ref(own), weakref.ref(points.base)])
+            held.extend([weakref.ref(own), weakref.ref(points)])
             raise MemoryError
         return np.sum(points**3, axis=1)
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import accelnn
-from accelnn.gradient import Flag, _products
+from accelnn.gradient import Flag, _hessian
 from accelnn.gradient.evaluators import _batched
 
 EPS = 2.0**-52
@@ -247,7 +247,7 @@ def test_blocks_of_any_length_give_the_same_bits(monkeypatch, size, method):
 
     whole = every()
     monkeypatch.setattr(_batched, "BATCH_BYTES", size * 8 * 50 * 2)
-    monkeypatch.setattr(_products, "BLOCK", size * 50)
+    monkeypatch.setattr(_hessian, "BLOCK", size * 50)
     for a, b in zip(whole, every(), strict=True):
         np.testing.assert_array_equal(a, b)
 

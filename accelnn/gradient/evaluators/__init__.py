@@ -1,18 +1,26 @@
 """How f is evaluated at points beside x: one by one, many at once, by workers, compiled."""
 
-from accelnn.gradient.evaluators._base import Advance, Evaluator, Function, no_progress
-from accelnn.gradient.evaluators._start import Start, start
-from accelnn.gradient.evaluators._values import adopt
-from accelnn.gradient.evaluators._workers import HasMap, Mapper
+from accelnn.gradient.evaluators._base import Advance, Evaluator, Function, Serial, no_progress
+from accelnn.gradient.evaluators._batched import Batched, Compiled
+from accelnn.gradient.evaluators._reads import alike, points_beside, refuse_random
+from accelnn.gradient.evaluators._values import Values, adopt
+from accelnn.gradient.evaluators._workers import HasMap, Mapper, Workers, workers_for
 
 __all__ = [
     "Advance",
+    "Batched",
+    "Compiled",
     "Evaluator",
     "Function",
     "HasMap",
     "Mapper",
-    "Start",
+    "Serial",
+    "Values",
+    "Workers",
     "adopt",
+    "alike",
     "no_progress",
-    "start",
+    "points_beside",
+    "refuse_random",
+    "workers_for",
 ]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,9 +12,10 @@ import numpy as np
 from accelnn._typing import Array
 from accelnn.backends import Backend
 from accelnn.gradient._argument import Argument
+from accelnn.gradient.evaluators._reads import Reads, alike, is_compiled, what_is_read
 from accelnn.gradient.evaluators._values import Values
 
-__all__ = ["Advance", "Evaluator", "Function", "InPlace", "Serial", "no_progress"]
+__all__ = ["Advance", "Evaluator", "Function", "Serial", "no_progress"]
 
 # Numbers that are written one by one.
 FEW = 8
@@ -45,7 +48,7 @@ class Evaluator:
     how : str
         Where f runs, in words.
     moves_x : bool
-        Whether x itself is moved, and not a copy.
+        Whether x itself is moved, and not a copy: f reads it, and not its argument.
     """
 
     how = "one call after the other"
@@ -61,11 +64,89 @@ class Evaluator:
         self.count += 1
         return self.values.one(self.f(self.argument.of(flat)))
 
-    def at_copy(self, point: np.ndarray | None = None) -> Any:
-        """Return the value of f at a point on the host, by default at x."""
+    def at_copy(self, point: np.ndarray | None = None) -> np.ndarray:
+        """Return the value of f at a point, by default at x; both are on the host."""
         if point is None:
-            return self.at(self.backend.xp.asarray(self.point, copy=True))
-        return self.at(self.backend.asarray(np.array(point), self.point.dtype))
+            flat = self.backend.xp.asarray(self.point, copy=True)
+        else:
+            flat = self.backend.asarray(np.array(point), self.point.dtype)
+        return self.values.on_host(self.at(flat))
+
+    @property
+    def can_move_x(self) -> bool:
+        """Whether x itself could be moved here."""
+        return False
+
+    def begin(
+        self, beside: Iterator[np.ndarray], base: np.ndarray | None, *, in_place: bool | None
+    ) -> np.ndarray:
+        """Return f(x), and find out what f reads.
+
+        Parameters
+        ----------
+        beside : iterator of numpy.ndarray
+            Points as of `points_beside`.
+        base : numpy.ndarray or None
+            f(x), where it is known.
+        in_place : bool or None
+            Whether x itself is to be moved. Only None asks what f reads.
+        """
+        with self.argument.moving() as restore:
+            if base is None:
+                base = self.at_copy()
+                restore()
+            self.moves_x = bool(in_place)
+            self.look(base, beside, restore, asks=in_place is None)
+        if self.moves_x:
+            self.how += ", x itself moved"
+        return base
+
+    def look(
+        self,
+        base: np.ndarray,
+        beside: Iterator[np.ndarray],
+        restore: Callable[[], None],
+        *,
+        asks: bool,
+    ) -> None:
+        """Find out what f reads, if that is asked; `restore` puts x back."""
+        self.values.note_single(self.f)
+        if asks:
+            reads = self.probe(base, beside, restore)
+            if reads.argument and reads.x and not alike(base, self.at_copy()):
+                # Random, which a serial difference survives, and a caller may want to know.
+                reads = Reads(argument=True, x=False)
+            self.moves_x = what_is_read(reads, self.f, can_move=self.can_move_x)
+
+    def probe(
+        self, base: np.ndarray, beside: Iterable[np.ndarray], restore: Callable[[], None]
+    ) -> Reads:
+        """Move the argument while x stays, and x while the argument stays, until f responds."""
+        argument, reads = self.argument, Reads(argument=False, x=None)
+        can_shift = argument.shared and not is_compiled(self.f)
+        for i, point in enumerate(beside):
+            # The differences go as far as the first point. The others, for where it shows nothing,
+            # may be out of the domain of f.
+            responds = partial(self._responds, base, is_safe=i == 0)
+            to_argument, to_x = responds(point), None
+            restore()
+            if can_shift:
+                argument.write(point)
+                to_x = responds(None)
+                restore()
+            reads = Reads(to_argument, to_x)
+            if to_argument or to_x or not point.size:
+                break
+        return reads
+
+    def _responds(self, base: np.ndarray, point: np.ndarray | None, *, is_safe: bool) -> bool:
+        try:
+            with nullcontext() if is_safe else np.errstate(all="ignore"):
+                return not alike(base, self.at_copy(point))
+        except Exception:
+            if is_safe:
+                raise
+            return True
 
     def __call__(
         self, columns: np.ndarray, moved: np.ndarray, advance: Advance = no_progress
@@ -87,9 +168,7 @@ class Evaluator:
             The q numbers of f's values, on the host.
         """
         rows, points = moved.shape[:2]
-        if rows == 0:
-            return np.zeros((0, points, int(np.prod(self.values.shape or ()))))
-        found = self.values.on_host(self.evaluate(columns, moved, advance))
+        found = self.values.all_on_host(self.evaluate(columns, moved, advance))
         return found.reshape(rows, points, -1)
 
     def evaluate(self, columns: np.ndarray, moved: np.ndarray, advance: Advance) -> Any:
@@ -98,64 +177,72 @@ class Evaluator:
 
 
 class Serial(Evaluator):
-    """Calls f with one fresh copy after the other."""
+    """Calls f with one fresh copy after the other.
+
+    Or with x itself, for an f that reads nothing else; it is put back after every call.
+    """
+
+    @property
+    def can_move_x(self) -> bool:
+        """See `Evaluator.can_move_x`."""
+        return self.argument.can_move and not self.values.is_complex
 
     def evaluate(self, columns: np.ndarray, moved: np.ndarray, advance: Advance) -> Any:
         """See `Evaluator.evaluate`."""
-        backend, xp, found = self.backend, self.backend.xp, []
-        one, point = self.values.one, self.point
-        f = self.f if self.argument.is_flat else self._at_flat
-        together = columns.shape[1]
-        # Python numbers, which every library writes into single places, and without losing digits.
-        singles = columns[:, 0].tolist() if together == 1 else ()
-        for column, row in zip(singles, moved[..., 0].tolist() if singles else (), strict=True):
-            for number in row:
-                flat = xp.asarray(point, copy=True)
-                flat[column] = number
-                found.append(one(f(flat)))
-            advance(1)
-        for places, row in zip(columns if together != 1 else (), moved, strict=False):
+        f, one = self.f, self.values.one
+        # Here, so that x is where it was before anybody sees an error of f.
+        with self.argument.moving() if self.moves_x else nullcontext() as restore:
+            if restore:
+                points = self._moves(columns, moved, advance, restore)
+            else:
+                points = self._copies(columns, moved, advance)
+            found = [one(f(point)) for point in points]
+        self.count += len(found)
+        return found
+
+    def _copies(self, columns: np.ndarray, moved: np.ndarray, advance: Advance) -> Iterator[Any]:
+        """Yield what f takes at one point after the other, and tell of each row that is done."""
+        xp, point, argument = self.backend.xp, self.point, self.argument
+        is_flat = argument.is_flat
+        if columns.shape[1] == 1:
+            # Python numbers, which every library writes into single places, and without losing
+            # digits.
+            for column, row in zip(columns[:, 0].tolist(), moved[..., 0].tolist(), strict=True):
+                for number in row:
+                    flat = xp.asarray(point, copy=True)
+                    flat[column] = number
+                    yield flat if is_flat else argument.of(flat)
+                advance(1)
+            return
+        for places, row in zip(columns, moved, strict=True):
             for numbers in row:
                 flat = xp.asarray(point[None, :], copy=True)
-                if together:
-                    values = backend.asarray(numbers[None], point.dtype)
-                    backend.set_items(flat, places[None], values)
-                found.append(one(f(flat[0, :])))
+                values = self.backend.asarray(numbers[None], point.dtype)
+                self.backend.set_items(flat, places[None], values)
+                yield argument.of(flat[0, :])
             advance(1)
-        self.count += len(found)
-        return found
 
-    def _at_flat(self, flat: Array) -> Any:
-        return self.f(self.argument.of(flat))
-
-
-class InPlace(Evaluator):
-    """Moves x itself, for an f that reads nothing else, and puts it back after every call."""
-
-    how = "one call after the other, x itself moved"
-    moves_x = True
-
-    def evaluate(self, columns: np.ndarray, moved: np.ndarray, advance: Advance) -> Any:
-        """See `Evaluator.evaluate`."""
-        argument, found = self.argument, []
-        together = columns.shape[1]
+    def _moves(
+        self,
+        columns: np.ndarray,
+        moved: np.ndarray,
+        advance: Advance,
+        restore: Callable[[], None],
+    ) -> Iterator[Any]:
+        """Yield x itself, moved to one point after the other, and tell of each row as well."""
+        argument, together = self.argument, columns.shape[1]
         places = argument.places(columns.reshape(-1)) if together <= FEW else []
-        x = np.asarray(self.backend.to_numpy(self.point))
-        with argument.moving() as restore:
-            for i, row in enumerate(moved):
-                for point in row:
-                    if places:
-                        chosen = places[i * together : (i + 1) * together]
-                        for (leaf, index), number in zip(chosen, point.tolist(), strict=True):
-                            leaf[index] = number
-                    else:
-                        whole = x.copy()
-                        whole[columns[i]] = point
-                        argument.write(whole)
-                    try:
-                        found.append(self.values.one(self.f(argument.given)))
-                    finally:
-                        restore()
-                advance(1)
-        self.count += len(found)
-        return found
+        x = self.backend.to_numpy(self.point)
+        for i, row in enumerate(moved):
+            for point in row:
+                if places:
+                    chosen = places[i * together : (i + 1) * together]
+                    for (leaf, index), number in zip(chosen, point.tolist(), strict=True):
+                        leaf[index] = number
+                else:
+                    whole = x.copy()
+                    whole[columns[i]] = point
+                    argument.write(whole)
+                yield argument.given
+                restore()
+            advance(1)

@@ -8,10 +8,11 @@ import os
 import pickle
 import sys
 import threading
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager, suppress
+from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from accelnn.gradient.evaluators._workers import Mapper
@@ -30,80 +31,74 @@ def worker_map(count: int, f: object) -> tuple[Mapper, str]:
     installed; otherwise threads.
     """
     if _can_be_sent(f):
-        return _mapper(_processes, count), f"{count} processes"
+        return partial(_in_processes, _processes, count), f"{count} processes"
     if _loky_can_send(f):
-        return _mapper(_loky, count), f"{count} processes (loky)"
-
-    def threads(function: Callable[..., Any], tasks: Sequence[Any]) -> Iterator[Any]:
-        pool = ThreadPoolExecutor(count, thread_name_prefix="accelnn")
-        futures = _submitted(pool, function, tasks)
-
-        def results() -> Iterator[Any]:
-            with pool, _cancelled_after(futures):
-                for future in futures:
-                    yield future.result()
-
-        return results()
-
-    return threads, f"{count} threads"
+        return partial(_in_processes, _loky, count), f"{count} processes (loky)"
+    return partial(_in_threads, count), f"{count} threads"
 
 
-def _submitted(
-    pool: Executor, function: Callable[..., Any], tasks: Sequence[Any]
-) -> list[Future[Any]]:
-    return [pool.submit(function, task) for task in tasks]
+def _in_threads(
+    count: int, function: Callable[..., Any], tasks: Sequence[Any]
+) -> Generator[Any, None, None]:
+    pool = ThreadPoolExecutor(count, thread_name_prefix="accelnn")
+    # All of them are handed over now, and none is begun once one has failed.
+    mapped = pool.map(function, tasks)
+
+    def results() -> Generator[Any, None, None]:
+        with pool:
+            yield from mapped
+
+    return results()
 
 
-@contextmanager
-def _cancelled_after(futures: list[Future[Any]]) -> Iterator[None]:
-    """Begin nothing more once one has failed."""
-    try:
-        yield
-    finally:
-        for future in futures:
-            future.cancel()
-
-
-def _mapper(make: Callable[[int], Executor], count: int) -> Mapper:
-    """Return a map for processes, which are started again once if one of them dies.
+def _in_processes(
+    make: Callable[[int], Executor],
+    count: int,
+    function: Callable[..., Any],
+    tasks: Sequence[Any],
+) -> Generator[Any, None, None]:
+    """Map in processes, which are started again once if one of them dies.
 
     What was finished by then is kept, and the rest is done again.
     """
 
-    def submitted(function: Callable[..., Any], tasks: Sequence[Any]) -> list[Future[Any]]:
-        try:
-            return _submitted(_pool(make, count), function, tasks)
-        except BrokenProcessPool:
-            # One died since the last call.
+    def submitted(tasks: Sequence[Any]) -> list[Future[Any]]:
+        pool = _pool(make, count)
+        return [pool.submit(function, task) for task in tasks]
+
+    try:
+        first = submitted(tasks)
+    except BrokenProcessPool:
+        # One died since the last call.
+        _forget(make, count)
+        first = submitted(tasks)
+
+    def results() -> Generator[Any, None, None]:
+        lost, error = yield from _finished(tasks, first)
+        if lost:
             _forget(make, count)
-            return _submitted(_pool(make, count), function, tasks)
-
-    def mapped(function: Callable[..., Any], tasks: Sequence[Any]) -> Iterator[Any]:
-        first = submitted(function, tasks)
-
-        def results() -> Iterator[Any]:
-            lost: list[Any] = []
-            error = yield from _finished(tasks, first, lost)
-            if error is None:
-                return
+            lost, error = yield from _finished(lost, submitted(lost))
+        if lost:
             _forget(make, count)
-            again, lost = lost, []
-            error = yield from _finished(again, submitted(function, again), lost)
-            if error is not None:
-                _forget(make, count)
-                raise _died(len(tasks) - len(lost), len(tasks)) from error
+            msg = (
+                f"a worker process ended before its work was done, twice; "
+                f"{len(tasks) - len(lost)} of {len(tasks)} tasks were finished. Each worker "
+                f"imports the script: it must start its work under "
+                f'`if __name__ == "__main__":`, and define the function above that line, where a '
+                f"worker sees it. Otherwise the function itself ended the process, or memory ran "
+                f"out. Threads need none of that: workers=ThreadPoolExecutor(n)"
+            )
+            raise RuntimeError(msg) from error
 
-        return results()
-
-    return mapped
+    return results()
 
 
 def _finished(
-    tasks: Sequence[Any], futures: list[Future[Any]], lost: list[Any]
-) -> Generator[Any, None, BrokenProcessPool | None]:
-    """Yield results; add the tasks that a dead process left to `lost`, and return its error."""
-    died = None
-    with _cancelled_after(futures):
+    tasks: Sequence[Any], futures: list[Future[Any]]
+) -> Generator[Any, None, tuple[list[Any], BrokenProcessPool | None]]:
+    """Yield results; return the tasks that a dead process has left, and its error."""
+    lost, died = [], None
+    try:
         for task, future in zip(tasks, futures, strict=True):
             try:
                 result = future.result()
@@ -112,18 +107,11 @@ def _finished(
                 died = error
             else:
                 yield result
-    return died
-
-
-def _died(done: int, count: int) -> RuntimeError:
-    return RuntimeError(
-        f"a worker process ended before its work was done, twice; {done} of {count} tasks were "
-        f"finished. Each worker imports the "
-        'script: it must start its work under `if __name__ == "__main__":`, and define '
-        "the function above that line, where a worker sees it. Otherwise the function "
-        "itself ended the process, or memory ran out. Threads need none of that: "
-        "workers=ThreadPoolExecutor(n)"
-    )
+    finally:
+        # Nothing more is begun once one has failed.
+        for future in futures:
+            future.cancel()
+    return lost, died
 
 
 def _loky_can_send(f: object) -> bool:
@@ -177,12 +165,8 @@ def _forget_all() -> None:
         _forget(make, count)
 
 
-def _forget_in_child() -> None:
-    _pools.clear()
-
-
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_in_child)
+    os.register_at_fork(after_in_child=_pools.clear)
 
 
 def _one_thread_each() -> None:

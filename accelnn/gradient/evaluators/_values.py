@@ -86,27 +86,29 @@ class Values:
         # A copy, because they may lie in a buffer that the next call writes to.
         return self.backend.xp.asarray(array, copy=True)
 
-    def on_host(self, values: Any) -> np.ndarray:
-        """Return values that `one` or `many` have returned as wide numbers of shape (m, q)."""
+    def note_single(self, f: Any) -> None:
+        """Note that Numba computes f in float32, which a Python number does not show."""
+        signatures = getattr(f, "nopython_signatures", None)
+        if signatures and str(signatures[-1].return_type) == "float32":
+            self.epsilon = float(np.finfo(np.float32).eps)
+
+    def on_host(self, value: Any) -> np.ndarray:
+        """Return one value, or many in one array, on the host."""
+        if isinstance(value, np.ndarray | float) or not self.backend.owns(value):
+            return np.asarray(value)
+        return self.backend.to_numpy(value)
+
+    def all_on_host(self, values: Any) -> np.ndarray:
+        """Return many values, in one array or a list, as wide numbers."""
         backend = self.backend
-        is_array = backend.owns(values)
-        count = values.shape[0] if is_array else len(values)
-        if is_array:
-            found = backend.to_numpy(values)
-            if found.dtype == DTYPE and not self.is_complex:
-                return found.reshape(count, math.prod(self.shape or ()))
-        elif count and all(backend.owns(value) for value in values):
+        if isinstance(values, list) and all(backend.owns(value) for value in values):
             # One copy for all of them.
-            found = backend.to_numpy(values[0] if count == 1 else backend.xp.stack(list(values)))
-        else:
-            found = np.array(
-                [
-                    v if isinstance(v, float) or not backend.owns(v) else backend.to_numpy(v)
-                    for v in values
-                ]
-            )
-        wide = np.result_type(found.dtype, np.complex128 if self.is_complex else np.float64)
-        return found.astype(wide, copy=False).reshape(count, math.prod(self.shape or ()))
+            values = backend.xp.stack(values)
+        elif isinstance(values, list):
+            values = [v if isinstance(v, float) else self.on_host(v) for v in values]
+        found = self.on_host(values)
+        wide = np.complex128 if self.is_complex else np.float64
+        return found if found.dtype == wide else found.astype(np.result_type(found, wide))
 
     def _array(self, value: Any) -> Array:
         backend, xp = self.backend, self.backend.xp

@@ -4,20 +4,29 @@ from __future__ import annotations
 
 import pickle
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
+from accelnn._processors import usable_processors
 from accelnn._typing import Array
+from accelnn._validation import positive_int
 from accelnn.errors import ImpureFunctionError
 from accelnn.gradient._argument import Argument
-from accelnn.gradient._purity import Reads, is_compiled, on_host, refuse_random, same, what_is_read
 from accelnn.gradient.evaluators._base import Advance, Evaluator, Function, Serial, no_progress
+from accelnn.gradient.evaluators._reads import (
+    Reads,
+    alike,
+    refuse_random,
+    shown,
+    what_is_read,
+)
 from accelnn.gradient.evaluators._values import Values
 
-__all__ = ["HasMap", "Mapper", "Workers", "as_mapper"]
+__all__ = ["HasMap", "Mapper", "Workers", "workers_for"]
 
 Mapper: TypeAlias = Callable[[Callable[[Any], Any], Sequence[Any]], Iterable[Any]]
 """A function like `map`; its results may come in any order."""
@@ -49,14 +58,10 @@ class Workers(Evaluator):
 
     Parameters
     ----------
-    mapper : callable
-        Like `map`.
-    count : int or None
-        How many workers, if that is known.
+    crew : tuple
+        As of `workers_for`.
     chunk_size : int or None
         Coordinates of one task; by default what makes some tasks for each worker.
-    how : str
-        What the workers are.
     """
 
     def __init__(
@@ -65,46 +70,53 @@ class Workers(Evaluator):
         argument: Argument,
         point: Array,
         values: Values,
-        *,
-        mapper: Mapper,
-        count: int | None,
+        crew: tuple[Mapper, str, int | None],
         chunk_size: int | None,
-        how: str,
     ) -> None:
         super().__init__(f, argument, point, values)
-        self.mapper, self.workers, self.chunk_size, self.how = mapper, count, chunk_size, how
-        self.seconds = 0.0
+        self.mapper, self.how, self.workers = crew
+        self.chunk_size, self.seconds = chunk_size, 0.0
         # A point beside x, and f there, which has yet to be seen with x where it is.
-        self.beside: tuple[np.ndarray, Any] | None = None
+        self.beside: tuple[np.ndarray, np.ndarray] | None = None
 
-    def begin(self, beside: np.ndarray, base: Any = None, *, asks: bool) -> Any:
-        """Return f(x), and see meanwhile what f reads.
+    def begin(
+        self, beside: Iterator[np.ndarray], base: np.ndarray | None, *, in_place: bool | None
+    ) -> np.ndarray:
+        """See `Evaluator.begin`.
 
         All of it is one evaluation deep: x is shifted while f is called at a copy of it and at a
         point beside it, in workers and here. While the values that follow are computed elsewhere,
         f is called here once more, with x where it is: that tells whether f reads it.
         """
-        argument, backend = self.argument, self.backend
-        tasks = [self._whole(1, beside)]
+        argument, near, asks = self.argument, next(beside), in_place is None
+        tasks = [(1, np.arange(near.size)[None], near[None, None])]
         if base is None:
             tasks.insert(0, (0, np.zeros((1, 0), int), np.zeros((1, 1, 0))))
-        with argument.moving():
+        with argument.moving() as restore:
             if asks and argument.shared:
-                argument.write(beside)
-            shifted = [backend.xp.asarray(leaf, copy=True) for leaf in argument.leaves]
-            found = self._mapped(tasks)
-            handed = backend.asarray(beside, self.point.dtype)
-            here = self._here(backend.xp.asarray(handed, copy=True), handed)
-            values = self._gathered(found, tasks, no_progress)
-            for leaf, before in zip(argument.leaves, shifted, strict=True):
-                self._require_untouched(leaf, before)
-        self.count += len(tasks)
-        base = values[0][0] if base is None else base
-        self._require_same(here, values[1][0])
-        if asks and same(backend, base, values[1][0]):
-            self._look_again(beside)
-        elif asks and argument.shared:
-            self.beside = beside, here
+                argument.write(near)
+            flat = self.backend.asarray(near.copy(), self.point.dtype)
+            handed = [*argument.leaves, flat]
+            before = [self.backend.xp.asarray(array, copy=True) for array in handed]
+            results = self._handed_over(tasks)
+            since = time.perf_counter()
+            value = self.at(flat)
+            self.seconds = time.perf_counter() - since
+            found = self._gathered(results, tasks, no_progress)
+            self._require_untouched(handed, before)
+            restore()
+            self.count += len(tasks)
+            here, there = self.values.on_host(value), self.values.on_host(found[1][0])
+            base = self.values.on_host(found[0][0]) if base is None else base
+            self._require_same(here, there)
+            if asks and alike(base, there):
+                reads = Reads(argument=False, x=None)
+                if argument.shared:
+                    # Here, and in no hurry.
+                    reads = self.probe(self.at_copy(), [near], restore)
+                what_is_read(reads, self.f, can_move=False)
+            elif asks and argument.shared:
+                self.beside = near, here
         return base
 
     def evaluate(self, columns: np.ndarray, moved: np.ndarray, advance: Advance) -> Any:
@@ -114,13 +126,13 @@ class Workers(Evaluator):
         size = self.chunk_size * points if self.chunk_size else self._size(len(places))
         starts = range(0, len(places), size)
         tasks = [(s, places[s : s + size], numbers[s : s + size]) for s in starts]
-        results = self._mapped(tasks)
+        results = self._handed_over(tasks)
         if self.beside is not None:
             (beside, before), self.beside = self.beside, None
             after = self.at_copy(beside)
-            if not same(self.backend, before, after):
-                if not same(self.backend, after, self.at_copy(beside)):
-                    refuse_random(*self._two())
+            if not alike(before, after):
+                if not alike(after, self.at_copy(beside)):
+                    refuse_random(self.at_copy(), self.at_copy())
                 what_is_read(Reads(argument=True, x=True), self.f, can_move=False)
         done = 0
 
@@ -133,14 +145,33 @@ class Workers(Evaluator):
         self.count += len(places)
         return [value for start in starts for value in found[start]]
 
+    def _size(self, points: int) -> int:
+        """Return how many points make a task."""
+        if self.workers is None:
+            return -(-points // TASKS)
+        least, most = (-(-points // (each * self.workers)) for each in (MOST_EACH, FEWEST_EACH))
+        return min(max(int(TASK_SECONDS / max(self.seconds, 1e-9)), least), most)
+
+    def _handed_over(self, tasks: list[Task]) -> Iterable[Result]:
+        work = partial(evaluate_task, Serial(self.f, self.argument, self.point, self.values))
+        with _explained(len(tasks), ()):
+            return self.mapper(work, tasks)
+
     def _gathered(
-        self, results: Iterator[Result], tasks: list[Task], advance: Advance
+        self, results: Iterable[Result], tasks: list[Task], advance: Advance
     ) -> dict[int, list[Any]]:
-        """Return the values of each task, or say what there is of them."""
-        found = []
-        for start, values, _ in results:
-            found.append((start, values))
-            advance(len(values))
+        """Return the values of each task, or say what there is of them, and why no more."""
+        found: list[tuple[int, list[Any]]] = []
+        with _explained(len(tasks), found):
+            for result in results:
+                if not isinstance(result, tuple) or len(result) != 3:  # noqa: PLR2004 - a `Result`
+                    msg = f"workers must be a function like map, but a result is {result!r}"
+                    raise TypeError(msg)
+                start, values, epsilon = result
+                self.values.epsilon = max(self.values.epsilon, epsilon)
+                self.values.require(tuple(getattr(values[0], "shape", ())))
+                found.append((start, values))
+                advance(len(values))
         # Neither less nor more: a `joblib.Parallel` may give what is left of a call that failed.
         if sorted(start for start, _ in found) != sorted(task[0] for task in tasks):
             msg = (
@@ -150,79 +181,24 @@ class Workers(Evaluator):
             raise ValueError(msg)
         return dict(found)
 
-    def _whole(self, start: int, point: np.ndarray) -> Task:
-        """Return the task of evaluating f once, anywhere."""
-        return start, np.arange(point.size)[None], point[None, None]
-
-    def _here(self, flat: Array, handed: Array) -> Any:
-        since = time.perf_counter()
-        value = self.at(flat)
-        self.seconds = time.perf_counter() - since
-        self._require_untouched(flat, handed)
-        return value
-
-    def _require_untouched(self, x: Array, before: Array) -> None:
-        if not bool(self.backend.to_numpy(self.backend.xp.all(x == before))):
+    def _require_untouched(self, handed: list[Array], before: list[Array]) -> None:
+        pairs = zip(handed, before, strict=True)
+        if not all(self.backend.to_numpy(self.backend.xp.all(a == b)) for a, b in pairs):
             msg = "f changes its argument in place, and workers may share it; let it work on a copy"
             raise ImpureFunctionError(msg)
 
-    def _look_again(self, beside: np.ndarray) -> None:
-        """Find out here why f did not respond: this is no time to hurry."""
-        with self.argument.moving():
-            reads: bool | None = None
-            if self.argument.shared and not is_compiled(self.f):
-                unmoved = self.at_copy()
-                self.argument.write(beside)
-                reads = not same(self.backend, unmoved, self.at_copy())
-        what_is_read(Reads(argument=False, x=reads), self.f, can_move=False)
-
-    def _size(self, points: int) -> int:
-        """Return how many points make a task."""
-        if self.workers is None:
-            return -(-points // TASKS)
-        least, most = (-(-points // (each * self.workers)) for each in (MOST_EACH, FEWEST_EACH))
-        return min(max(int(TASK_SECONDS / max(self.seconds, 1e-9)), least), most)
-
-    def _mapped(self, tasks: list[Task]) -> Iterator[Result]:
-        """Hand tasks over, and return their results, which say why there are none."""
-        work = partial(evaluate_task, Serial(self.f, self.argument, self.point, self.values))
-        context = _mapping(len(tasks))
-        with context:
-            results = self.mapper(work, tasks)
-        return self._checked(results, context)
-
-    def _checked(self, results: Iterable[Any], context: _mapping) -> Iterator[Result]:
-        with context:
-            for result in results:
-                if not isinstance(result, tuple) or len(result) != 3:  # noqa: PLR2004 - a `Result`
-                    msg = f"workers must be a function like map, but a result is {result!r}"
-                    raise TypeError(msg)
-                self.values.epsilon = max(self.values.epsilon, result[2])
-                self.values.require(tuple(getattr(result[1][0], "shape", ())))
-                context.finished += 1
-                yield result
-
-    def _two(self) -> tuple[Any, Any]:
-        first, second = (on_host(self.backend, self.at_copy()) for _ in range(2))
-        return first, second
-
-    def _require_same(self, here: Any, there: Any) -> None:
+    def _require_same(self, here: np.ndarray, there: np.ndarray) -> None:
         """Refuse a worker whose f is another, because its module is in another state there."""
-        backend = self.backend
-        here, there = on_host(backend, here), on_host(backend, there)
         with np.errstate(all="ignore"):
             is_same = np.isclose(there, here, rtol=SAME_VALUE, atol=0.0, equal_nan=True)
         if is_same.all():
             return
-        first, second = self._two()
-        if not same(backend, first, second):
+        first, second = self.at_copy(), self.at_copy()
+        if not alike(first, second):
             refuse_random(first, second)
-        shown = [
-            repr(v.item()) if v.size == 1 else f"an array of shape {v.shape}" for v in (there, here)
-        ]
         msg = (
             f"f is another function in a worker than here: at one point it gave "
-            f"{shown[0]} there and {shown[1]} here. A process imports f anew, without "
+            f"{shown(there)} there and {shown(here)} here. A process imports f anew, without "
             f"what was changed since: hand over what it depends on, as functools.partial does. "
             f"Threads share what f writes to: let it write to nothing"
         )
@@ -235,19 +211,15 @@ class Workers(Evaluator):
 DIED = {"BrokenExecutor", "KilledWorker"}
 
 
-class _mapping:  # noqa: N801 - a context
+@contextmanager
+def _explained(count: int, finished: Sized) -> Iterator[None]:
     """Say why f could not be sent to a process, or what was finished when a worker died."""
-
-    def __init__(self, count: int) -> None:
-        self.count, self.finished = count, 0
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+    try:
+        yield
+    except Exception as error:
         if DIED.intersection(base.__name__ for base in type(error).__mro__):
             msg = (
-                f"a worker ended before its work was done: {self.finished} of {self.count} tasks "
+                f"a worker ended before its work was done: {len(finished)} of {count} tasks "
                 f"were finished. Make a new pool, or pass workers=n, which starts processes again"
             )
             raise RuntimeError(msg) from error
@@ -259,16 +231,25 @@ class _mapping:  # noqa: N801 - a context
                 f"the top of a module, or pass workers=ThreadPoolExecutor(n)"
             )
             raise TypeError(msg) from error
+        raise
 
 
-def as_mapper(workers: Any) -> Mapper:
-    """Return the map of a pool, an executor, a client or a `joblib.Parallel`; a function as it is.
+def workers_for(
+    workers: int | Mapper | HasMap, f: Function
+) -> tuple[Mapper, str, int | None] | None:
+    """Return what maps, what that is, and how many workers it has; None for f in this thread."""
+    if not isinstance(workers, int | np.integer | float):
+        return _as_mapper(workers), "the workers given", None
+    count = usable_processors() if workers == -1 else positive_int(workers, "workers")
+    if count == 1:
+        return None
+    from accelnn.gradient.evaluators._pool import worker_map
 
-    Raises
-    ------
-    TypeError
-        If `workers` maps nothing.
-    """
+    return *worker_map(count, f), count
+
+
+def _as_mapper(workers: Any) -> Mapper:
+    """Return the map of a pool, an executor, a client or a `joblib.Parallel`, or a function."""
     if not isinstance(workers, type) and _is_joblib(workers):
         return lambda function, tasks: workers((function, (task,), {}) for task in tasks)
     mapper = getattr(workers, "map", workers)
@@ -302,11 +283,11 @@ def evaluate_task(evaluator: Serial, task: Task) -> Result:
     start, columns, moved = task
     # Every thread and process has a current device of its own.
     with evaluator.backend.current():
-        own = Serial(evaluator.f, evaluator.argument, evaluator.point, evaluator.values)
         try:
-            return start, own.evaluate(columns, moved, no_progress), own.values.epsilon
+            values = evaluator.evaluate(columns, moved, no_progress)
         except Exception as error:  # noqa: BLE001 - whatever f raises is sent on
             raise _sendable(error) from None
+    return start, values, evaluator.values.epsilon
 
 
 def _sendable(error: Exception) -> Exception:

@@ -11,12 +11,10 @@ import dis
 import functools
 import inspect
 from collections.abc import Callable, Iterator
-from types import CodeType
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from accelnn.backends import Backend
 from accelnn.errors import AmbiguousFunctionError, ImpureFunctionError
 from accelnn.gradient._precision import DOUBLE
 from accelnn.gradient._steps import Bounds
@@ -25,10 +23,9 @@ __all__ = [
     "Reads",
     "alike",
     "is_compiled",
-    "on_host",
     "points_beside",
     "refuse_random",
-    "same",
+    "shown",
     "what_is_read",
 ]
 
@@ -73,19 +70,8 @@ def _spread(count: int) -> np.ndarray:
     return 0.5 + 0.5 * (np.arange(1, count + 1) * GOLDEN % 1.0)
 
 
-def same(backend: Backend, a: Any, b: Any) -> bool:
-    """Return whether two values of f are the same numbers, NaN included."""
-    first, second = on_host(backend, a), on_host(backend, b)
-    return first.shape == second.shape and alike(first, second)
-
-
-def on_host(backend: Backend, value: Any) -> np.ndarray:
-    """Return a value of f as an array on the host."""
-    return np.asarray(backend.to_numpy(value) if backend.owns(value) else value)
-
-
 def alike(first: np.ndarray, second: np.ndarray) -> bool:
-    """Return whether numbers on the host are the same, NaN included; one may be repeated."""
+    """Return whether values of f are the same, NaN included; one may be repeated."""
     differ = first != second
     if not np.count_nonzero(differ):
         return True
@@ -145,15 +131,17 @@ def what_is_read(reads: Reads, f: Callable[..., Any], *, can_move: bool) -> bool
 
 def refuse_random(before: Any, after: Any) -> None:
     """Raise because two calls of f at one point differ."""
-    first, second = (np.asarray(v) for v in (before, after))
-    shown = [
-        repr(v.item()) if v.size == 1 else f"an array of shape {v.shape}" for v in (first, second)
-    ]
     msg = (
-        f"f is not deterministic: two calls at the same x gave {shown[0]} and "
-        f"{shown[1]}. Fix its randomness, for instance with a seed inside f"
+        f"f is not deterministic: two calls at the same x gave {shown(before)} and "
+        f"{shown(after)}. Fix its randomness, for instance with a seed inside f"
     )
     raise ImpureFunctionError(msg)
+
+
+def shown(value: Any) -> str:
+    """Return how an error shows a value of f."""
+    array = np.asarray(value)
+    return repr(array.item()) if array.size == 1 else f"an array of shape {array.shape}"
 
 
 def is_compiled(f: object) -> bool:
@@ -166,32 +154,22 @@ def _code_reads(f: Any) -> bool | None:
 
     None where the code is not there, or may read something else.
     """
-    position = 0
-    while True:
-        if isinstance(f, functools.partial):
-            position, f = position + len(f.args), f.func
-        elif hasattr(f, "__func__"):
-            position, f = position + 1, f.__func__
-        elif hasattr(f, "__code__") or is_compiled(f) or not hasattr(type(f).__call__, "__code__"):
-            break
+    inner = f
+    while not hasattr(inner, "__code__"):
+        if isinstance(inner, functools.partial):
+            inner = inner.func
+        elif is_compiled(inner) or not hasattr(type(inner).__call__, "__code__"):
+            return None
         else:
-            position, f = position + 1, type(f).__call__
-    code = None if is_compiled(f) else getattr(f, "__code__", None)
-    if code is None:
+            inner = type(inner).__call__
+    if is_compiled(inner):
         return None
-    name = _argument_name(code, position)
-    steps = list(dis.get_instructions(code))
+    argument = next(iter(inspect.signature(f, follow_wrapped=False).parameters), None)
+    steps = list(dis.get_instructions(inner.__code__))
     for s in steps:
         # One instruction may load two names.
         names = s.argval if isinstance(s.argval, tuple) else (s.argval,)
-        if "LOAD" in s.opname and name in names:
+        if "LOAD" in s.opname and argument in names:
             return True
     elsewhere = ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_DEREF", "LOAD_CLASSDEREF", "CALL")
     return None if any(s.opname.startswith(elsewhere) for s in steps) else False
-
-
-def _argument_name(code: CodeType, position: int) -> str:
-    if position < code.co_argcount:
-        return code.co_varnames[position]
-    takes_any = code.co_flags & inspect.CO_VARARGS
-    return code.co_varnames[code.co_argcount + code.co_kwonlyargcount] if takes_any else ""
