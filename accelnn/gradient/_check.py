@@ -103,8 +103,8 @@ class GradientReport:
     comparisons : int
         Number of directions or coordinates compared.
     is_conclusive : bool
-        False where nothing was found wrong, but noise of `f` hides errors of a hundredth of the
-        gradient.
+        False where nothing was proven wrong, but errors of a hundredth of the gradient may hide
+        in noise of `f`, or where it is not smooth.
     failures : tuple of GradientFailure
         All comparisons that failed, the worst first; at most 100 of one array.
     """
@@ -221,10 +221,10 @@ def check_gradient(
     atol, rtol : float, optional
         Absolute and relative difference that count as agreement, by default 0, and 10 √eps of the
         least precise dtype among `x`, f(x) and the gradient, but 0.005 in half precision. The
-        rounding noise of `f` is allowed for on top. A
-        difference that disagrees is taken again with ever smaller steps, for as long as noise does
-        not drown the disagreement: neither curvature nor a kink close to `x` makes a right
-        gradient wrong.
+        rounding noise of `f` is allowed for on top. Where a difference disagrees, or noise hides
+        what it shows, `f` is seen at all scales, from the size of `x` down to where noise drowns
+        everything: neither curvature nor a kink close to `x` makes a right gradient wrong. What
+        the differences do not prove is inconclusive.
     step : float, optional
         In units of max(1, abs(x)), by default eps^(1/3).
     args, kwargs : sequence and mapping, optional
@@ -375,77 +375,70 @@ class _Check:
             return self._report()
 
     def _report(self) -> GradientReport:
-        found = self._compared(self._places())
-        if any(c.severity > 1.0 for c, _ in found) and self.comparer.adapt_to_noise():
-            found = self._compared(self._places())
-        report = self._verdict(found, most=1 if self.mode == "directional" else LOOKED_AT)
-        if self.mode != "directional" or (report.passed and math.isfinite(report.numerical)):
-            return report
-        return self._named(report)
+        by_direction = self.mode == "directional"
+        report = self._verdict(
+            self._places(), by_direction=by_direction, most=1 if by_direction else LOOKED_AT
+        )
+        return self._named(report) if by_direction and report.verdict != "right" else report
 
-    def _places(self, *, relative: bool = False) -> list[Place]:
-        columns, comparer = self.part.columns, self.comparer
+    def _places(self) -> list[Place]:
+        columns = self.part.columns
         if self.mode == "directional":
-            return [
-                comparer.direction(columns, self.draw, relative=relative) for _ in range(self.count)
-            ]
+            return [self.comparer.direction(columns, self.draw) for _ in range(self.count)]
         if self.count < columns.size:
             columns = np.sort(self.draw.choice(columns, self.count, replace=False))
-        return [comparer.coordinate(int(column)) for column in columns]
+        return [self.comparer.coordinate(int(column)) for column in columns]
 
-    def _compared(self, places: Sequence[Place]) -> list[tuple[Comparison, Place]]:
+    def _compared(self, places: list[Place]) -> list[Comparison]:
         # Truncation may be just what is wrong, at one step; then it is not at another.
-        closer = [Place(place.columns, 0.5 * place.move) for place in places]
+        closer = [place.times(0.5) for place in places]
         both = self.mode == "full"
         found = self.comparer.compare([*places, *closer] if both else places)
         if both:
             pairs = zip(found[: len(places)], found[len(places) :], strict=True)
-            found = [max(pair, key=_severity) for pair in pairs]
-        return list(zip(found, places, strict=True))
+            found = [max(pair, key=lambda comparison: comparison.severity) for pair in pairs]
+        return found
 
     def _verdict(
-        self, found: list[tuple[Comparison, Place]], most: int = LOOKED_AT
+        self, places: list[Place], *, by_direction: bool, most: int, ends: bool = False
     ) -> GradientReport:
-        """Look closer where comparisons disagree, the worst place first, until `most` failed."""
+        """Look closely where differences disagree, the worst place first, until `most` failed.
+
+        `ends` says that nobody needs more once it is inconclusive.
+        """
         comparer = self.comparer
-        found.sort(key=lambda pair: pair[0].severity, reverse=True)
+        first, step = self._compared(places), comparer.step
+        if any(found.severity > 1.0 for found in first) and comparer.adapt_to_noise():
+            places = [place.times(comparer.step / step) for place in places]
+            first = self._compared(places)
+        # The length of the gradient, or what a random direction sees of it.
+        slopes = np.array([found.analytic for found in first])
+        norm = float(np.sqrt(np.mean(np.where(np.isfinite(slopes), slopes, 0.0) ** 2)))
+        if not by_direction:
+            norm *= math.sqrt(self.part.columns.size)
+        is_noisy = [found.is_hidden(norm) for found in first]
+        # A direction stands for all coordinates, and one of them for itself.
+        looks = sum(is_noisy) > (len(places) // 2 if by_direction else 0)
         failed: list[tuple[Comparison, Place]] = []
         rest: list[tuple[Comparison, Place]] = []
-        for comparison, place in found:
-            if comparison.severity <= 1.0 or len(failed) >= most:
-                rest.append((comparison, place))
-                continue
-            closer = comparer.look_closer(place, comparison)
-            is_outside = closer.at_edge.any() or np.isnan(closer.numerical).any()
-            if is_outside and closer.severity > 1.0 and place.columns.size > 1:
-                # Small coordinates may have left the domain of f at any step that moves the others.
-                place = comparer.direction(place.columns, self.draw, relative=True)  # noqa: PLW2901
-                closer = comparer.look_closer(place, comparer.compare([place])[0])
-            is_wrong = closer.severity > 1.0 and not closer.is_unknown
-            (failed if is_wrong else rest).append((closer, place))
-        is_conclusive = not any(comparison.is_unknown for comparison, _ in rest)
-        # The length of the gradient, or what a random direction sees of it.
-        slopes = np.array([c.slope for c, _ in found])
-        slopes = np.where(np.isfinite(slopes), slopes, 0.0)
-        norm = float(np.sqrt(np.mean(slopes**2)))
-        if self.mode != "directional":
-            norm *= math.sqrt(self.part.columns.size)
-        hidden = [i for i, (c, _) in enumerate(rest) if comparer.is_hidden(c, norm)]
-        # A direction stands for all coordinates, and one of them for itself.
-        if not failed and len(hidden) > (len(rest) // 2 if self.mode == "directional" else 0):
-            for i in hidden:
-                sight, is_clear = comparer.look_further(rest[i][1], rest[i][0], norm)
-                rest[i] = sight, rest[i][1]
-                is_conclusive &= is_clear
-            failed = [p for p in rest if p[0].severity > 1.0 and not p[0].is_unknown]
+        for i in sorted(range(len(places)), key=lambda i: -first[i].severity):
+            found, place = first[i], places[i]
+            differs = found.severity > 1.0
+            if len(failed) < most and (differs or (looks and is_noisy[i] and not failed)):
+                found = comparer.settle(place, norm, is_noisy=is_noisy[i])
+            is_wrong = found.severity > 1.0 and not found.is_unknown
+            is_wrong &= len(failed) < most
+            (failed if is_wrong else rest).append((found, place))
+            if found.is_unknown and ends:
+                break
         failed.sort(key=lambda pair: pair[0].severity, reverse=True)
         worst, place = failed[0] if failed else max(rest, key=lambda pair: pair[0].severity)
         return GradientReport(
             passed=not failed,
             mode=self.mode,
             worst=self._failure(worst, place),
-            comparisons=len(found),
-            is_conclusive=is_conclusive,
+            comparisons=len(places),
+            is_conclusive=not any(found.is_unknown for found, _ in rest),
             failures=tuple(self._failure(*pair) for pair in failed),
         )
 
@@ -468,40 +461,31 @@ class _Check:
 
     _names = False
 
-    def _named(self, failed: GradientReport) -> GradientReport:
-        """Say which coordinate is wrong; the failed direction itself where none stands out."""
+    def _named(self, found: GradientReport) -> GradientReport:
+        """Say which coordinate is wrong; the failed direction itself where none stands out.
+
+        Where directions tell nothing, as where f ends in some, coordinates may.
+        """
         suspects, comparer = self.part.columns, self.comparer
+        if found.passed and suspects.size > SEARCHED_COORDINATES:
+            return found
         while suspects.size > SEARCHED_COORDINATES:
             halves = np.array_split(suspects, 2)
-            moves = [comparer.direction(half, self.draw, relative=False) for half in halves]
-            errors = [self._discrepancy(move) for move in moves]
+            errors = [self._discrepancy(comparer.direction(half, self.draw)) for half in halves]
             suspects = halves[int(errors[1] > errors[0])]
         self._names = True
         places = [comparer.coordinate(int(column)) for column in suspects]
-        found = self._verdict(self._compared(places), most=1)
-        if found.passed and not failed.passed:
-            return failed
-        if failed.passed:
-            # No direction could be seen; of so many coordinates only if all were looked at.
-            all_seen = suspects.size == self.part.columns.size
-            return replace(found, comparisons=failed.comparisons) if all_seen else failed
-        return GradientReport(
-            passed=False,
-            mode=self.mode,
-            worst=found.worst,
-            comparisons=failed.comparisons,
-            failures=found.failures,
-        )
+        named = self._verdict(places, by_direction=False, most=1, ends=found.passed)
+        # What a direction has proven no coordinate overrules.
+        if named.verdict == "inconclusive" or (named.passed and not found.passed):
+            return found
+        return replace(named, comparisons=found.comparisons)
 
     def _discrepancy(self, move: Place) -> float:
         """Return by how much the change of f along a move was predicted wrongly."""
         (found,) = self.comparer.compare([move])
         error = float(np.max(found.error)) * float(np.linalg.norm(move.move))
         return error if math.isfinite(error) else math.inf
-
-
-def _severity(found: Comparison) -> float:
-    return found.severity
 
 
 def _joined(mode: Mode, reports: list[GradientReport]) -> GradientReport:

@@ -1,20 +1,24 @@
-"""Comparing a gradient with differences at single places, as closely as rounding allows."""
+"""Comparing a gradient with differences at single places, as closely as rounding allows.
+
+One central difference settles most places: it agrees, and its noise is small. Everywhere else f is
+seen at all scales, from the size of x down to where rounding drowns everything. A difference is
+then off by no more than its own noise, and by what lies between it and all differences at smaller
+steps as far as noise lets those be seen; around a kink the slopes on both sides leave it open too.
+A gradient inside that interval of the closest difference is right, one that is far outside the
+interval of any difference is wrong, and nothing is proven of any other.
+"""
 
 from __future__ import annotations
 
 import functools
-import itertools
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from accelnn.gradient._differentiate import differentiate
-from accelnn.gradient._methods import METHODS
 from accelnn.gradient._problem import Problem
-from accelnn.gradient._result import Flag
-from accelnn.gradient._steps import FIRST_STEP, symmetric_points
+from accelnn.gradient._steps import FIRST_STEP, sizes_beside, symmetric_points
 
 __all__ = ["Comparer", "Comparison", "Place"]
 
@@ -22,38 +26,41 @@ __all__ = ["Comparer", "Comparison", "Place"]
 NOISE_ULPS = 8.0
 # Where the noise of f was measured, its standard deviation times √2 for a difference, four times.
 NOISE_SPREADS = 6.0
+# So many units in the last place of x is what f may see of it.
+BEND_ULPS = 8.0
 # So many times the rounding of its dtype, the noise of f is that of a less precise one.
 COARSE = 100.0
-# Noise that is this part of an error may not double.
-DROWNING = 0.1
-# A difference that agrees at smaller steps has become smaller by this factor, and one that is
-# truncation becomes so much smaller with each halving, at least.
-SHRUNK, SETTLING, SHRINKING = 0.5, 0.75, 4
-# Of the smallest steps, the ones that tell a kink, and how far above noise it must be.
-LAST_STEPS = 3
-KINK, KINK_NOISE = 0.6, 30.0
-# A move this many units in the last place long still has the direction that was asked for.
-SHORTEST_MOVE_ULPS = 64.0
-# Enough to get from the first step to the shortest move, but where x is 0 and nothing rounds.
-MOST_HALVINGS = 60
 # By default a relative difference of so many roots of machine epsilon counts as agreement, and in
 # half precision no more than this, so that an error of a hundredth does not.
 ROOTS, LARGEST_RTOL = 10.0, 5e-3
-# What may hide in the tolerance of a comparison, in relation to the slope there.
+# The largest part of the slope, or of the gradient, that may hide in what counts as agreement.
 HIDDEN = 0.01
-# Where one side is closer to the analytic slope than this part of the error, there may be a kink.
-LEANING = 0.5
-# Steps are as short as it takes where noise is no more than this part of the error.
-NEAR = 0.02
-# A slope of so many noise floors may be none.
-IN_NOISE = 4.0
-# A difference extrapolated from long steps that is so many tolerances off proves an error.
-CERTAIN = 1.5
-# A gradient is good to so many units in the last place of its terms; differences of so many of the
-# smallest steps tell that they are nothing but rounding.
-ROUNDING_ULPS, SCATTERED = 16.0, 6
-# And in the last place of x, times the curvature of f.
-BEND_ULPS = 8.0
+# A move this many units in the last place long still has the direction that was asked for.
+SHORTEST_MOVE_ULPS = 64.0
+# Halvings of the usual step at most, so many of which come before x's own size where that is so
+# small that they do not suffice, and how many are taken at a time.
+MOST_HALVINGS, FIRST_HALVINGS, BLOCK = 64, 8, 8
+# They end with three that noise drowns, which is so large a part of what is found wrong there.
+DROWNING = 0.25
+# Differences differ by more than so many times their noise only if f makes them.
+SEEN = 2.0
+# To prove an error, the interval of a difference counts so many times: in it may hide what vanishes
+# as slowly as a root of the step.
+PROOF = 4.0
+# A gradient is good to so many units in the last place of the largest terms that it is a sum of,
+# which may cancel at x.
+ROUNDING_ULPS, ROUNDING_PART = 256.0, 0.01
+# Differences at so many steps tell of noise; and how many times their typical change it may be.
+SCATTERED, SCATTER = 6, 4.0
+# What is infinite is off by more than anything.
+LARGE = 1e150
+# Slopes of the two sides that shrink by less with each halving are those of a kink.
+KINK = 0.6
+# By how much changes of differences shrink with each halving where f is smooth, and where they
+# still lead to a limit.
+SMOOTH, SLOWEST = 0.25, 0.9
+# What is close to x, as a part of it: slopes there tell how well one of nearly 0 is known.
+NEAR = 0.25
 
 
 class Place(NamedTuple):
@@ -70,21 +77,21 @@ class Place(NamedTuple):
     columns: np.ndarray
     move: np.ndarray
 
+    def times(self, factor: float) -> Place:
+        """Return it with a longer or a shorter move."""
+        return Place(self.columns, factor * self.move)
+
 
 class Comparison(NamedTuple):
     """Derivatives of q values at one place, and how far apart they may be; arrays of shape (q,).
 
-    `left` and `right` are the slopes on the two sides of x; `at_edge` says where f is finite on one
-    of them only, whose slope is then the numerical one. `is_unknown` says that no step told.
+    `is_unknown` says that nothing is proven.
     """
 
     analytic: np.ndarray
     numerical: np.ndarray
     tolerance: np.ndarray
     noise_floor: np.ndarray
-    left: np.ndarray
-    right: np.ndarray
-    at_edge: np.ndarray
     is_unknown: bool = False
 
     @property
@@ -112,6 +119,32 @@ class Comparison(NamedTuple):
     def slope(self) -> np.ndarray:
         """The larger of the two derivatives."""
         found: np.ndarray = np.maximum(np.abs(self.analytic), np.abs(self.numerical))
+        return found
+
+    def is_hidden(self, norm: float) -> bool:
+        """Return whether noise allows for an error as large as a part of the gradient."""
+        return bool((self.noise_floor > HIDDEN * np.maximum(self.slope, norm)).any())
+
+
+class _Differences(NamedTuple):
+    """Differences at k places or steps, arrays of shape (k, q); `length` has the shape (k, 1).
+
+    `left` and `right` are the slopes on the two sides of x. Where f is finite on one of them only,
+    that is the numerical one.
+    """
+
+    length: np.ndarray
+    analytic: np.ndarray
+    numerical: np.ndarray
+    noise: np.ndarray
+    left: np.ndarray
+    right: np.ndarray
+
+    @property
+    def off(self) -> np.ndarray:
+        """How far from what is analytic; from 0 where that is not finite."""
+        known = np.where(np.isfinite(self.analytic), self.analytic, 0.0)
+        found: np.ndarray = self.numerical - known
         return found
 
 
@@ -143,8 +176,9 @@ class Comparer:
     ) -> None:
         self.problem, self.gradient = problem, gradient
         self.x, self.base = problem.x, problem.lines.base
-        self.dtype = problem.lines.dtype
+        self.resolution = float(np.finfo(problem.lines.dtype).eps)
         self.given_rtol, self.atol, self.given_step = rtol, atol or 0.0, step
+        self.rounding = epsilon
         self._set_epsilon(epsilon)
 
     def coordinate(self, column: int) -> Place:
@@ -152,226 +186,229 @@ class Comparer:
         step = self.step * max(1.0, float(abs(self.x[column])))
         return Place(np.array([column]), np.array([step]))
 
-    def direction(self, flat: np.ndarray, draw: np.random.Generator, *, relative: bool) -> Place:
+    def direction(self, flat: np.ndarray, draw: np.random.Generator) -> Place:
         """Return a random move of these coordinates, each in proportion to its size.
 
-        What is close to 0 moves like the rest, unless moves are to be relative.
+        What is close to 0 moves like the rest.
         """
-        x = np.abs(self.x[flat])
-        least = np.max(x, initial=0.0) if relative else 1.0 / math.sqrt(self.x.size)
-        size = np.where(x == 0.0, least, x) if relative else np.maximum(x, least)
+        size = np.maximum(np.abs(self.x[flat]), 1.0 / math.sqrt(self.x.size))
         return Place(flat, self.step * size * draw.standard_normal(flat.size))
 
-    def compare(
-        self, places: Sequence[Place], fraction: float = 1.0, spread: np.ndarray | None = None
-    ) -> list[Comparison]:
-        """Compare with one central difference each, over a fraction of the usual step.
-
-        `spread` is the standard deviation of the noise of f, where that was measured. All places
-        move as many coordinates.
-        """
+    def compare(self, places: Sequence[Place]) -> list[Comparison]:
+        """Compare with one central difference each. All places move as many coordinates."""
         if not places:
             return []
-        columns = np.stack([place.columns for place in places])
-        moves = fraction * np.stack([place.move for place in places])
+        found = self._differences(
+            np.stack([place.columns for place in places]),
+            np.stack([place.move for place in places]),
+            None,
+        )
+        tolerance = self._allowed(found.analytic, found.numerical) + found.noise
+        parts = zip(found.analytic, found.numerical, tolerance, found.noise, strict=True)
+        return [Comparison(*part) for part in parts]
+
+    def _allowed(self, analytic: np.ndarray, numerical: np.ndarray) -> np.ndarray:
+        allowed: np.ndarray = self.atol + self.rtol * np.maximum(
+            np.abs(analytic), np.abs(numerical)
+        )
+        return allowed
+
+    def _differences(
+        self, columns: np.ndarray, moves: np.ndarray, spread: np.ndarray | None
+    ) -> _Differences:
+        """Take differences over moves of some columns, each of shape (k, c).
+
+        `spread` is the standard deviation of the noise of f, where that was measured.
+        """
         rounded = functools.partial(self.problem.argument.rounded, columns=columns)
         with np.errstate(all="ignore"):
             upper, lower = symmetric_points(self.x[columns], moves, rounded)
             moved = np.stack([upper, lower], axis=1)
             # A step may leave the domain of f, and a gradient be infinite: the values show that.
             values = self.problem.start.evaluator(columns, moved)
-            widths = upper.astype(self.x.dtype) - lower
-            return [
-                self._compared(*parts, spread)
-                for parts in zip(columns, widths, values[:, 0], values[:, 1], strict=True)
-            ]
+            width = upper.astype(self.x.dtype) - lower
+            length = _lengths(width)
+            above, below = values[:, 0], values[:, 1]
+            # Divided first, so that neither overflows where x is huge.
+            width = width / length
+            # Only coordinates that move count: 0 * inf would be NaN.
+            analytic = np.stack(
+                [
+                    self.gradient[:, flat[w != 0.0]] @ w[w != 0.0]
+                    for flat, w in zip(columns, width, strict=True)
+                ]
+            )
+            left, right = (2.0 * d / length for d in (self.base - below, above - self.base))
+            is_above, is_below = np.isfinite(above), np.isfinite(below)
+            on_one = np.where(is_above, right, left)
+            at_edge = is_above != is_below
+            numerical = np.where(at_edge, on_one, (above - below) / length)
+            sizes = [np.where(np.isfinite(v), np.abs(v), 0.0) for v in (above, below)]
+            unit = self.epsilon * np.maximum(*sizes)
+            unit = np.where(at_edge, 2.0 * np.maximum(unit, self.epsilon * np.abs(self.base)), unit)
+            noise = NOISE_ULPS * unit
+            if spread is not None:
+                noise = np.where(spread > 0.0, np.maximum(unit, NOISE_SPREADS * spread), noise)
+            # Rounding of x inside f moves its values, and where it curves both derivatives.
+            bend = BEND_ULPS * np.abs(right - left)
+            inside = np.where(np.isfinite(bend), bend, 0.0) + np.abs(numerical)
+            noise += self.epsilon * _lengths(self.x[columns]) * inside
+            return _Differences(length, analytic, numerical, noise / length, left, right)
 
-    def _compared(
-        self,
-        columns: np.ndarray,
-        width: np.ndarray,
-        above: np.ndarray,
-        below: np.ndarray,
-        spread: np.ndarray | None,
+    def settle(self, place: Place, norm: float, *, is_noisy: bool = False) -> Comparison:
+        """Look at f at all scales, and return what they say of the gradient along a move.
+
+        `norm` is the length of the gradient as one move sees it; `is_noisy` says that the usual
+        step is too short to see it, so that longer ones are taken first.
+        """
+        if self.spread.any():
+            # What was measured may be no noise, but what f does close to an edge.
+            measured, step = self.epsilon, self.step
+            self._set_epsilon(self.rounding)
+            found = self._settled(place.times(self.step / step), norm, None, is_noisy=False)
+            self._set_epsilon(measured)
+            if found.severity <= 1.0 and not found.is_unknown:
+                return found
+        return self._settled(place, norm, self.spread, is_noisy=is_noisy)
+
+    def _settled(
+        self, place: Place, norm: float, spread: np.ndarray | None, *, is_noisy: bool
     ) -> Comparison:
-        # Only coordinates that move count: 0 * inf would be NaN.
-        moves = width != 0.0
-        length = _length(width)
-        # Divided first, so that neither overflows where x is huge.
-        analytic = self.gradient[:, columns[moves]] @ (width[moves] / length)
-        numerical = (above - below) / length
-        left, right = (2.0 * d / length for d in (self.base - below, above - self.base))
-        # At the edge of the domain of f there is a slope on one side.
-        at_edge = np.isfinite(above) != np.isfinite(below)
-        numerical = np.where(at_edge, np.where(np.isfinite(above), right, left), numerical)
-        above, below = (np.where(np.isfinite(v), v, self.base) for v in (above, below))
-        unit = self.epsilon * np.maximum(np.abs(above), np.abs(below))
-        noise = NOISE_ULPS * unit if spread is None else np.maximum(unit, NOISE_SPREADS * spread)
-        noise = noise / length
-        tolerance = self.rtol * np.maximum(np.abs(analytic), np.abs(numerical)) + noise + self.atol
-        # Where f curves, a unit in the last place of x moves both derivatives.
-        bend = np.where(at_edge, 0.0, np.abs(right - left)) * _length(self.x[columns]) / length
-        tolerance = tolerance + BEND_ULPS * self.epsilon * np.where(np.isfinite(bend), bend, 0.0)
-        return Comparison(analytic, numerical, tolerance, noise, left, right, at_edge)
-
-    def look_closer(self, place: Place, first: Comparison) -> Comparison:
-        """Return a comparison that agrees at some smaller step, or else one that shows the error.
-
-        A wrong gradient stays wrong however small the step. Truncation does not, nor the error
-        from a step out of the domain of f. Truncation may make a wrong gradient agree by accident
-        at one step; that passes with the next.
-        """
-        spread = NOISE_SPREADS * self.spread / (2.0 * _length(place.move))
-        noise = np.maximum(first.noise_floor, spread)
-        first = first._replace(
-            tolerance=first.tolerance + noise - first.noise_floor, noise_floor=noise
-        )
-        if first.severity <= 1.0:
-            return first
-        # What noise covers at a small step is still an error: it must have become smaller.
-        most = np.where(first.severities > 1.0, SHRUNK * first.error, np.inf)
-        most = np.where(np.isnan(most), np.inf, most)
-        tried, agrees = self._at_smaller_steps(place, first, most)
-        if agrees:
-            return tried[-1]
-        return self._explained(place, tried)
-
-    def _explained(self, place: Place, tried: list[Comparison]) -> Comparison:
-        """Return what explains that no step agrees: a kink, rounding, truncation, or an error."""
-        steadiest = _steadiest(tried)
-        found = tried[steadiest]
-        limit = self.extrapolated(place, found)
-        if limit is not None and limit.severity > 1.0 and _differ(limit, found):
-            # Between kinks, long steps may settle at a slope that is none near x.
-            limit = None
-        proves = limit is not None and _proves(limit)
-        for first_of in (steadiest, len(tried) - LAST_STEPS):
-            few = tried[max(0, first_of) : max(0, first_of) + LAST_STEPS]
-            kinked = _between_the_sides(few)
-            # Noise parts the sides as well as a kink does.
-            is_clear = (kinked.noise_floor == few[-1].noise_floor).all()
-            is_last = few[-1] is tried[-1]
-            if kinked.severity <= 1.0 and (is_clear or (is_last and not proves)):
-                return kinked
-        if _scatters(tried):
-            # A gradient is rounded like the terms that it is a sum of, which may cancel at x.
-            rounding = ROUNDING_ULPS * self.epsilon * self._steepest(place)
-            rounded = found._replace(tolerance=found.tolerance + rounding)
-            if rounded.severity <= 1.0:
-                return rounded
-        if limit is not None and limit.severity <= 1.0:
-            known = _is_known(limit, DROWNING)
-            return (limit if known else found)._replace(is_unknown=not _is_known(limit, HIDDEN))
-        change = np.abs(found.numerical - tried[max(steadiest - 1, 0)].numerical)
-        moves = bool((np.maximum(change, found.noise_floor) > DROWNING * found.error).any())
-        if limit is None and (moves or _shrinks(tried) or found.at_edge.any()):
-            # Truncation, which was not gone before noise took over, or slopes on one side, which
-            # are no derivative where f is steep there: nothing is proven.
-            return found._replace(is_unknown=True)
-        if (
-            _may_be_kink(found, found.noise_floor)
-            and (found.noise_floor > NEAR * found.error).any()
-        ):
-            # No step is short enough to tell on which side x is.
-            return found._replace(is_unknown=True)
-        # Along a direction, coordinates at different edges may leave no side.
-        no_side = place.columns.size > 1 and not np.isfinite(found.numerical).all()
-        return found._replace(is_unknown=no_side)
-
-    def _at_smaller_steps(
-        self, place: Place, first: Comparison, most: np.ndarray
-    ) -> tuple[list[Comparison], bool]:
-        """Return comparisons at ever smaller steps, and whether the last two agree.
-
-        What agrees has an error of `most` at most.
-        """
-        tried, agreed, fraction = [first], False, 1.0
-        for _ in range(MOST_HALVINGS):
-            fraction *= 0.5
-            outside = tried[-1].at_edge | ~np.isfinite(tried[-1].numerical)
-            if outside.any() and place.columns.size == 1:
-                # Beyond x it may be that f is not defined.
-                reach = float(abs(self.x[place.columns[0]] / place.move[0]))
-                fraction = min(fraction, reach or fraction)
-            if not np.isfinite(first.analytic).all() or self._too_short(place, fraction):
+        longer = self._longer(place)
+        seen = self._at(place, np.ones(1), spread)
+        if is_noisy and longer.size:
+            seen = _merged(seen, self._at(place, longer, spread))
+            found = self._judged(seen, place, norm)
+            if not found.is_unknown:
+                return found
+        for fractions in self._shorter(place):
+            seen = _merged(seen, self._at(place, fractions, spread))
+            if (end := _drowned(seen)) < len(seen.length):
+                seen = _Differences(*(array[:end] for array in seen))
                 break
-            (fine,) = self.compare([place], fraction, self.spread)
-            tried.append(fine)
-            if fine.severity <= 1.0 and (fine.error <= most).all():
-                if agreed:
-                    return tried, True
-                agreed = True
-                continue
-            agreed = False
-            # A still smaller step would drown the error instead of showing where it comes from.
-            wrong = fine.severities > 1.0
-            if (fine.noise_floor > DROWNING * fine.error)[wrong].all():
-                break
-        return tried, agreed
+        found = self._judged(seen, place, norm)
+        # Only long steps tell of how large numbers a gradient is the rounding.
+        if (found.is_unknown or found.severity > 1.0) and longer.size and not is_noisy:
+            found = self._judged(_merged(seen, self._at(place, longer, spread)), place, norm)
+        return found
 
-    def extrapolated(self, place: Place, found: Comparison) -> Comparison | None:
-        """Return a comparison with differences extrapolated from long steps, or None.
+    def _near(self, place: Place) -> float:
+        """Return how many usual steps are near x; 0 where all of it is 0 and tells of no size.
 
-        None where f is not smooth enough to have a derivative.
+        What is 0 is taken to be as small as the smallest other coordinate.
         """
-        lines = self.problem.along(place.columns[None], place.move[None] / self.step)
-        unit = _length(place.move) / self.step
-        if not np.isfinite(found.analytic).all() or unit == 0.0:
-            return None
-        limit = differentiate(
-            lines,
-            METHODS["richardson"],
-            1,
-            np.array([FIRST_STEP]),
-            epsilon=self.epsilon,
-            noise=self.spread,
+        moves = place.move != 0.0
+        sizes, size = np.abs(self.x), np.abs(self.x[place.columns][moves])
+        least = float(sizes.min(initial=np.inf, where=sizes > 0.0))
+        times = NEAR * np.where(size > 0.0, size, least) / np.abs(place.move[moves])
+        return float(times.min()) if times.size and math.isfinite(least) else 0.0
+
+    def _longer(self, place: Place) -> np.ndarray:
+        """Return multiples of the usual step, up to the size of x."""
+        times = max(1.0, FIRST_STEP / self.step, self._near(place))
+        return 2.0 ** np.arange(1, 1 + math.floor(math.log2(times)))
+
+    def _shorter(self, place: Place) -> list[np.ndarray]:
+        """Return parts of the usual step, in blocks."""
+        size = _length(self.x[place.columns][place.move != 0.0])
+        length = _length(place.move)
+        if not 0.0 < length < math.inf:
+            return []
+        least = SHORTEST_MOVE_ULPS * self.resolution * size / length
+        count = MOST_HALVINGS if least == 0.0 else max(0, math.floor(-math.log2(least)))
+        fractions = 0.5 ** np.arange(1, count + 1)
+        if count > MOST_HALVINGS:
+            # In between f is that of no point of interest.
+            rest = MOST_HALVINGS - FIRST_HALVINGS
+            fractions = np.concatenate([fractions[:FIRST_HALVINGS], fractions[-rest:]])
+        return [fractions[i : i + BLOCK] for i in range(0, fractions.size, BLOCK)]
+
+    def _at(self, place: Place, fractions: np.ndarray, spread: np.ndarray | None) -> _Differences:
+        columns = np.broadcast_to(place.columns, (fractions.size, place.columns.size))
+        return self._differences(columns, fractions[:, None] * place.move, spread)
+
+    def _with_noise(self, seen: _Differences, place: Place) -> tuple[_Differences, np.ndarray]:
+        """Return differences with the noise that they show, and whether f moves nowhere."""
+        usual, moved = 2.0 * _length(place.move), np.abs(seen.left) + np.abs(seen.right)
+        is_still, is_short = moved == 0.0, seen.length < 0.75 * usual
+        # Noise that was measured beside x is not along what f does not depend on.
+        is_flat = is_still.all(axis=0) & (seen.length[0] > 1.5 * usual)
+        unit = NOISE_ULPS * self.epsilon * np.abs(self.base)
+        noise = np.where(is_flat, unit, seen.noise * seen.length)
+        # Where only short steps leave f where it is, its values are rounded.
+        is_coarse = (is_still & is_short).any(axis=0) & ~(is_still & ~is_short).any(axis=0)
+        quantum = np.where(is_still, np.inf, moved * seen.length).min(axis=0)
+        noise = np.where(is_coarse & is_still, np.fmax(noise, quantum), noise)
+        # Where differences scatter at many steps far shorter than x, and the shortest, f does.
+        part = seen.length / _length(self.x[place.columns])
+        noise = np.fmax(
+            noise, _scatter(seen, part <= self.step, part <= self.resolution ** (2 / 3))
         )
-        assert limit.error is not None  # noqa: S101 - extrapolations have one
-        if limit.flags[0] & ~(Flag.ONE_SIDED | Flag.NOT_FINITE):
-            return None
-        value, error = limit.value[0] / unit, limit.error[0] / unit
-        tolerance = self.rtol * np.maximum(np.abs(found.analytic), np.abs(value)) + error
-        return found._replace(numerical=value, tolerance=tolerance + self.atol, noise_floor=error)
+        return seen._replace(noise=noise / seen.length), is_flat
 
-    def is_hidden(self, found: Comparison, norm: float | np.ndarray) -> bool:
-        """Return whether noise allows for an error as large as a part of the gradient."""
-        return bool((found.noise_floor > HIDDEN * np.maximum(found.slope, norm)).any())
+    def _judged(self, seen: _Differences, place: Place, norm: float) -> Comparison:
+        """Return what differences at all scales, the longest step first, say of the gradient."""
+        with np.errstate(all="ignore"):
+            seen, is_flat = self._with_noise(seen, place)
+            off, noise, outputs = seen.off, seen.noise, np.arange(seen.off.shape[1])
+            step, drift = _between(off, noise)
+            interval = noise + step + drift
+            opening, kink = _openings(seen, drift)
+            sides = np.fmax(np.abs(seen.left), np.abs(seen.right))
+            is_near = seen.length <= 2.0 * self._near(place) * _length(place.move)
+            # A slope on one side is twice as noisy as a difference.
+            sides = np.where(np.isfinite(sides) & (sides > 2.0 * SEEN * noise), sides, 0.0)
+            steepest = np.where(is_near, sides, 0.0).max(axis=0)
+            ulps = min(ROUNDING_ULPS * self.epsilon, ROUNDING_PART * self.usual_rtol)
+            rounding = ulps * steepest
 
-    def look_further(self, place: Place, usual: Comparison, norm: float) -> tuple[Comparison, bool]:
-        """Take longer steps where noise hides the slope at the usual ones.
+            # Any difference may prove an error.
+            is_finite = np.isfinite(seen.analytic)
+            error = np.where(is_finite, np.abs(off), LARGE)
+            limit = self._allowed(np.where(is_finite, seen.analytic, 0.0), seen.numerical)
+            # Where f ends, slopes of a root may turn late.
+            one_sided = ~np.isfinite(seen.left + seen.right)
+            limit += np.where(one_sided, PROOF**2, PROOF) * interval + opening
+            limit += PROOF**2 * rounding
+            # What is infinite is wrong where a difference is known at all.
+            known = limit <= np.fmax(norm, 0.5 * np.fmax.reduce(np.abs(seen.numerical)))
+            excess = np.where(is_finite | known, error / limit, np.nan)
+            worst = np.argmax(np.where(np.isnan(excess), -1.0, excess), axis=0), outputs
+            # A derivative needs points beside x.
+            is_alone = ~np.isfinite(off).any(axis=0) & (place.columns.size == 1)
+            is_wrong = (excess[worst] > 1.0) | is_alone
 
-        Returns
-        -------
-        comparison : Comparison
-            At the usual step, or with what longer steps show.
-        is_clear : bool
-            False where noise hides errors of a hundredth of the gradient.
-        """
-        # A slope that is nothing but noise, as at a minimum, is known as well as those are large
-        # that f has further away.
-        is_noise = usual.slope <= IN_NOISE * usual.noise_floor
-        steepest = np.where(is_noise, np.maximum(norm, self._steepest(place)), norm)
-        if ((steepest == 0.0) & (usual.error == 0.0)).all() or not self.is_hidden(usual, steepest):
-            return usual, True
-        limit = self.extrapolated(place, usual)
-        if limit is None:
-            return usual, False
-        # What long steps see must be hidden by the noise of short ones, and not excluded by them.
-        apart = np.abs(limit.numerical - usual.numerical)
-        is_excluded = bool((apart > usual.noise_floor).any())
-        may_be_kink = is_excluded or _may_be_kink(usual, limit.noise_floor)
-        if limit.severity > 2.0 * CERTAIN and not may_be_kink:
-            return limit, True
-        if limit.severity <= 1.0 and not self.is_hidden(limit, steepest):
-            return limit, True
-        return usual, False
+            # The closest says what is right, or what those on one side lead to.
+            led, led_noise = _limits(seen)
+            led_noise = np.where(one_sided, led_noise, np.inf)
+            off, noise = np.concatenate([off, led]), np.concatenate([noise, led_noise])
+            led_step, led_drift = _between(led, led_noise)
+            interval = np.concatenate([interval, led_noise + led_step + led_drift])
+            step = np.concatenate([step, led_step])
+            best = np.argmin(np.where(np.isnan(interval), np.inf, interval), axis=0), outputs
+            off, noise, interval, step = off[best], noise[best], interval[best], step[best]
+            analytic = seen.analytic[best[0] % len(seen.length), outputs]
+            numerical = np.where(np.isfinite(analytic), analytic, 0.0) + off
+            slope = np.fmax(np.abs(analytic), np.abs(numerical))
+            is_rounding = PROOF * interval <= self.usual_rtol * steepest
+            unsure = rounding + np.where(is_rounding, PROOF * interval, noise + step)
+            tolerance = self._allowed(analytic, numerical) + unsure + kink
+            is_tiny = slope <= PROOF * interval + rounding
+            farther = steepest if is_near.any() else sides.max(axis=0)
+            scale = np.fmax(np.where(is_tiny, farther, slope), norm)
+            is_right = (np.abs(off) <= tolerance) & (interval + unsure <= HIDDEN * scale)
+            is_right &= np.isfinite(analytic)
+            is_right |= is_flat & (analytic == 0.0)
 
-    def _steepest(self, place: Place) -> np.ndarray:
-        """Return the largest slopes between x and points far away."""
-        far = [self.compare([place], FIRST_STEP**k / self.step)[0] for k in (1, 3)]
-        sides = np.abs([side for c in far for side in (c.left, c.right)])
-        largest: np.ndarray = np.where(np.isfinite(sides), sides, 0.0).max(axis=0)
-        return largest
+            is_wrong &= ~is_right
+            unproven = np.where(is_right, tolerance, np.fmax(tolerance, np.abs(off)))
+            return Comparison(
+                np.where(is_wrong, seen.analytic[worst], analytic),
+                np.where(is_wrong, seen.numerical[worst], numerical),
+                np.where(is_wrong, limit[worst], unproven),
+                np.where(is_wrong, seen.noise[worst], noise),
+                is_unknown=not is_wrong.any() and not is_right.all(),
+            )
 
     @functools.cached_property
     def spread(self) -> np.ndarray:
@@ -381,10 +418,13 @@ class Comparer:
 
     def adapt_to_noise(self) -> bool:
         """Take longer steps if f is computed less precisely than its values are stored."""
-        # The terms of f may cancel.
         with np.errstate(all="ignore"):
+            # The terms of f may cancel, and f be 0 at x alone.
             terms = np.sum(np.abs(self.x * self.gradient), axis=1)
-            size = np.maximum(np.abs(self.base), terms)
+            move = NEAR * sizes_beside(self.x)
+            beside = self.problem.argument.rounded(np.stack([self.x - move, self.x + move]))
+            values = self.problem.start.evaluator(np.arange(self.x.size)[None], beside[None])[0]
+            size = np.fmax(np.fmax(np.abs(self.base), terms), np.abs(values).min(axis=0))
             seen = float(np.max(np.where(size > 0.0, self.spread / size, 0.0), initial=0.0))
         if not COARSE * self.epsilon < seen < 1.0:
             return False
@@ -394,107 +434,118 @@ class Comparer:
     def _set_epsilon(self, epsilon: float) -> None:
         self.epsilon = epsilon
         self.step = epsilon ** (1 / 3) if self.given_step is None else self.given_step
-        default = min(ROOTS * math.sqrt(epsilon), LARGEST_RTOL)
-        self.rtol = default if self.given_rtol is None else self.given_rtol
+        self.usual_rtol = min(ROOTS * math.sqrt(epsilon), LARGEST_RTOL)
+        self.rtol = self.usual_rtol if self.given_rtol is None else self.given_rtol
 
-    def _too_short(self, place: Place, fraction: float) -> bool:
-        position = _length(np.where(place.move != 0.0, self.x[place.columns], 0.0))
-        epsilon = float(np.finfo(self.dtype).eps)
-        return fraction * _length(place.move) < SHORTEST_MOVE_ULPS * epsilon * position
+
+def _merged(one: _Differences, other: _Differences) -> _Differences:
+    """Return differences at all steps of both, the longest first."""
+    both = [np.concatenate(pair) for pair in zip(one, other, strict=True)]
+    order = np.argsort(-both[0][:, 0], kind="stable")
+    return _Differences(*(array[order] for array in both))
+
+
+def _drowned(seen: _Differences) -> int:
+    """Return how many differences are left where noise has drowned the last of them."""
+    with np.errstate(invalid="ignore"):
+        is_noise = (seen.noise >= DROWNING * np.abs(seen.off)).all(axis=1)
+        # Noise of large numbers far away becomes less.
+        is_noise[1:] &= (np.diff(seen.noise, axis=0) >= 0.0).all(axis=1)
+    # One may be so by accident, and the first beyond a kink tells not yet that it is past.
+    ends = np.flatnonzero(is_noise[2:] & is_noise[1:-1] & is_noise[:-2]) + 3
+    return int(ends[0]) if ends.size else len(is_noise) + 1
+
+
+def _scatter(seen: _Differences, is_short: np.ndarray, is_shortest: np.ndarray) -> np.ndarray:
+    """Return the noise of f that shows in differences that scatter the more the shorter a step."""
+    change = np.diff(seen.off, axis=0, prepend=np.nan)
+    before = np.roll(change, 1, axis=0)
+    turns = (change * before < 0.0) & (np.abs(change) > SEEN * seen.noise) & is_short
+    turns &= np.abs(change) > SLOWEST * np.abs(before)
+    spread = np.where(turns, np.abs(change) * seen.length, np.nan)
+    typical, is_many = np.zeros(change.shape[1]), turns.sum(axis=0) >= SCATTERED
+    is_many &= (turns & is_shortest).any(axis=0)
+    typical[is_many] = np.nanmedian(spread[:, is_many], axis=0)
+    return SCATTER * typical
+
+
+def _between(off: np.ndarray, noise: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return what lies between each and those before, and those after it, beyond their noise.
+
+    Where changes shrink slowly, what is left is more than the last of them, also after noise has
+    taken over. Those that do not shrink lead nowhere.
+    """
+    change = np.abs(np.diff(off, axis=0, prepend=np.nan))
+    step, drift = np.full_like(off, np.inf), np.zeros_like(off)
+    ratio = np.full(off.shape[1], np.inf)
+    for i in range(1, len(off)):
+        is_clear = change[i] > SEEN * noise[i]
+        # Noise hides only changes that would be no larger.
+        is_hidden = np.fmin(ratio, SLOWEST) * change[i - 1] <= SEEN * noise[i]
+        ratio = np.where(is_clear, change[i] / change[i - 1], np.where(is_hidden, ratio, 0.0))
+        ratio = np.where(np.isnan(ratio), np.inf, ratio)
+        times = np.where(ratio < SLOWEST, np.maximum(ratio / (1.0 - ratio), 1.0), np.inf)
+        # One may be small by accident.
+        last = np.fmax(change[i], SMOOTH * change[i - 1])
+        step[i] = last * np.where(is_clear | (ratio < SLOWEST), times, 1.0)
+    for i in range(len(off) - 1):
+        apart = np.abs(off[i + 1 :] - off[i]) - SEEN * (noise[i + 1 :] + noise[i])
+        drift[i] = np.fmax(np.fmax.reduce(apart), 0.0)
+    return step, drift
+
+
+def _limits(seen: _Differences) -> tuple[np.ndarray, np.ndarray]:
+    """Return where each three differences in a row lead to, and the noise of that.
+
+    Aitken's process needs to know of no power of the step. Where changes are noise, differences
+    stay what they are, and what is left may be more than their noise.
+    """
+    change = np.diff(seen.off, axis=0, prepend=np.nan)
+    is_clear = np.abs(change) > SEEN * seen.noise
+    ratio = change / np.roll(change, 1, axis=0)
+    leads = is_clear & np.roll(is_clear, 1, axis=0) & (ratio > 0.0) & (ratio < SLOWEST)
+    rest = np.where(leads, ratio / (1.0 - ratio), 0.0)
+    times = np.where(leads, 1.0 + 2.0 * rest * (1.0 + (1.0 + ratio) / (1.0 - ratio)), SEEN)
+    return seen.off + np.where(leads, change * rest, 0.0), seen.noise * times
+
+
+def _openings(seen: _Differences, drift: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return how far the slopes on both sides leave each difference open, and that of a kink.
+
+    Curvature parts them in proportion to the step, so that it is extrapolated away. Around a kink
+    they stay apart at all steps, and the derivative may be any of them.
+    """
+    jump = np.abs(seen.right - seen.left)
+    straight = np.full_like(jump, np.inf)
+    ratio = seen.length[:-1] / seen.length[1:]
+    straight[1:] = np.maximum(
+        *(
+            np.abs((ratio * side[1:] - side[:-1]) / (ratio - 1.0) - seen.numerical[1:])
+            for side in (seen.left, seen.right)
+        )
+    )
+    opening = np.fmin(straight, 0.5 * jump) + seen.noise
+    opening = np.where(np.isfinite(opening), opening, np.inf)
+    # Smaller steps see more.
+    least = np.minimum.accumulate(opening[::-1], axis=0)[::-1]
+    row = np.argmin(opening, axis=0), np.arange(opening.shape[1])
+    last = np.minimum(np.maximum(row[0], 2), len(jump) - 1)
+    stays = jump[last, row[1]] >= KINK**2 * jump[np.maximum(last - 2, 0), row[1]]
+    is_kink = stays & (last > 1) & (opening[row] > 2.0 * SEEN * seen.noise[row])
+    # Between the slopes of a kink differences stay, and do not scatter.
+    is_kink &= drift[row] <= opening[row]
+    return np.where(np.isfinite(least), least, 0.0), np.where(is_kink, opening[row], 0.0)
 
 
 def _length(move: np.ndarray) -> float:
-    """Return the Euclidean length, without squares that overflow."""
-    largest = float(np.abs(move).max(initial=0.0))
-    if largest == 0.0 or not math.isfinite(largest):
-        return largest
-    return largest * float(np.linalg.norm((move / largest).astype(np.float64)))
+    """Return the Euclidean length."""
+    return float(_lengths(move[None])[0, 0])
 
 
-def _between_the_sides(tried: list[Comparison]) -> Comparison:
-    """Widen the last tolerance by what the slopes on the two sides of x leave open.
-
-    Curvature parts them in proportion to the step, so that it is extrapolated away. Around a kink
-    they stay apart, and the derivative may be any of them.
-    """
-    last = tried[-1]
-    sides = np.array([(comparison.left, comparison.right) for comparison in tried])
-    with np.errstate(over="ignore", invalid="ignore"):
-        straight = 2.0 * sides[1:] - sides[:-1]
-        openings = [
-            np.abs(s - last.numerical).max(axis=(0, 1)) for s in (sides, straight) if len(s)
-        ]
-    # A slope on one side is twice as noisy as one across both, one extrapolated three times that.
-    opening = np.min(openings, axis=0) + last.noise_floor
-    jumps = np.abs([comparison.right - comparison.left for comparison in tried])
-    # Those of a smooth f come together by a half each time.
-    stays = jumps[-1] >= KINK ** (len(tried) - 1) * jumps[0]
-    opening = np.where(np.isfinite(opening) & stays, opening, 0.0)
-    is_noise = opening < KINK_NOISE * last.noise_floor
-    return last._replace(
-        tolerance=last.tolerance + opening,
-        noise_floor=last.noise_floor + np.where(is_noise, opening, 0.0),
-    )
-
-
-def _steadiest(tried: list[Comparison]) -> int:
-    """Return which comparison changed least when its step was halved."""
-    changes = []
-    for i, (coarse, fine) in enumerate(itertools.pairwise(tried), start=1):
-        with np.errstate(invalid="ignore"):
-            change = float(np.sum(np.abs(fine.numerical - coarse.numerical) + fine.noise_floor))
-        if math.isfinite(change):
-            changes.append((change, i))
-    return min(changes)[1] if changes else len(tried) - 1
-
-
-def _scatters(tried: list[Comparison]) -> bool:
-    """Return whether differences change sign or size with every step, and are no derivative.
-
-    Or whether all are 0, as those of an even function.
-    """
-    numerical = np.array([comparison.numerical for comparison in tried[-SCATTERED:]])
-    errors = np.array([comparison.error for comparison in tried[-SCATTERED:]])
-    with np.errstate(invalid="ignore"):
-        spread = numerical.max(axis=0) - numerical.min(axis=0)
-        is_rounding = (spread >= 0.5 * errors.max(axis=0)) | (numerical == 0.0).all(axis=0)
-        return len(numerical) > 1 and bool(is_rounding.all())
-
-
-def _shrinks(tried: list[Comparison]) -> bool:
-    """Return whether errors became smaller with each of the last steps."""
-    last = tried[-SHRINKING:]
-    errors = np.array([comparison.error for comparison in last])
-    with np.errstate(invalid="ignore"):
-        shrink = errors[1:] < SETTLING * errors[:-1]
-        is_known = last[-1].noise_floor < DROWNING * errors[-1]
-    return len(errors) == SHRINKING and bool(shrink.all() and is_known.all())
-
-
-def _may_be_kink(found: Comparison, noise: np.ndarray) -> bool:
-    """Return whether the analytic slope may be that of one side of a kink close to x.
-
-    A difference is the mean of both.
-    """
-    sides = np.abs([found.left - found.analytic, found.right - found.analytic])
-    is_one_side = sides.min(axis=0) <= LEANING * found.error
-    return bool((is_one_side & (np.abs(found.right - found.left) > noise)).any())
-
-
-def _differ(one: Comparison, other: Comparison) -> bool:
-    """Return whether two numerical derivatives of one place exclude each other."""
-    apart = np.abs(one.numerical - other.numerical)
-    return bool((apart > one.tolerance + other.tolerance).any())
-
-
-def _proves(limit: Comparison) -> bool:
-    """Return whether an extrapolated difference leaves no doubt that the gradient is wrong."""
-    wrong = limit.severities > 1.0
-    if (wrong & (limit.noise_floor <= DROWNING * limit.error)).any():
-        return True
-    return limit.severity > CERTAIN and _is_known(limit, DROWNING)
-
-
-def _is_known(found: Comparison, part: float) -> bool:
-    """Return whether a numerical derivative is known to a part of itself, or of an error."""
-    return bool((found.noise_floor <= part * np.maximum(found.error, found.slope)).all())
+def _lengths(moves: np.ndarray) -> np.ndarray:
+    """Return the Euclidean length of each row, in a column, without squares that overflow."""
+    largest = np.abs(moves).max(axis=1, keepdims=True, initial=0.0)
+    part = np.where((largest > 0.0) & np.isfinite(largest), largest, 1.0)
+    scaled = np.linalg.norm((moves / part).astype(np.float64), axis=1, keepdims=True)
+    found: np.ndarray = part * scaled
+    return found

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from accelnn.backends import Backend, is_floating
-from accelnn.gradient._steps import sizes_beside
 
 __all__ = ["DOUBLE", "NOISE_STEPS", "SAFETY", "WILD", "machine_epsilon", "measure_noise"]
 
@@ -75,7 +74,11 @@ def measure_noise(
     J. J. Moré and S. M. Wild, "Estimating computational noise", SIAM Journal on Scientific
     Computing 33 (2011).
     """
-    move = sizes_beside(position) * np.random.default_rng(0).uniform(0.5, 1.0, len(position))
+    # What is 0 tells of no size, and the smallest beside it is none that misses waves.
+    size = np.abs(position)
+    least = float(size.min(initial=np.inf, where=size > 0.0))
+    size = np.where(size > 0.0, size, least if np.isfinite(least) else 1.0)
+    move = size * np.random.default_rng(0).uniform(0.5, 1.0, len(position))
     noise, spacing = np.zeros(0), SPACING
     for spacing in max(SPACING, LEAST_ULPS * epsilon) * WIDER ** np.arange(WIDENINGS + 1):
         values = along(spacing * move)

@@ -47,10 +47,10 @@ def test_no_derivative_is_wrong_without_a_flag(method, seeds, record_property):
         assert counts["estimate held"] >= HOLDS * (counts["derivatives"] - counts["flagged"])
 
 
-# None is to be refused and none missed. Not there yet are some right gradients within 1e-8 of the
-# edge of a domain, and at minima where they are nothing but rounding; and errors of a millionth in
-# one coordinate of a function whose waves are as short as the steps.
-REFUSED, MISSED = 0.02, 0.06
+# None is to be refused and no error of 1 % missed. Left is f whose waves look like noise: one of
+# 1,500 right gradients is refused, and errors of a millionth in one coordinate are missed in 3 of
+# 1,000. What cannot be known, within 1e-8 of the edge of a domain, is inconclusive.
+REFUSED, MISSED, INCONCLUSIVE = 0.004, 0.01, 0.05
 FIRST_ORDER = 8.0
 
 
@@ -59,6 +59,7 @@ def test_no_right_gradient_is_refused(mode, seeds, record_property):
     total = sum((check_trial(function_of(seed), mode) for seed in seeds), Trial.empty())
     record_property(("Checks of right gradients", mode), dict(total.counts))
     assert len(total.faults) <= REFUSED * len(seeds), "\n".join(total.faults)
+    assert total.counts["right: inconclusive"] <= INCONCLUSIVE * len(seeds)
 
 
 @pytest.mark.parametrize("mode", MODES)
