@@ -216,9 +216,9 @@ def _require_argument(
     """
     try:
         with pose(f, x, backend=backend, method="central", batched=batched) as problem:
-            if not problem.start.evaluator.moves_x:
-                if not problem.start.finish(diagnose=True):
-                    refuse_random(problem.start.base, problem.start.evaluator.at_copy())
+            if not problem.evaluator.moves_x:
+                if not problem.evaluator.finish(diagnose=True):
+                    refuse_random(problem.evaluator.base, problem.evaluator.at_copy())
                 return
     except ImpureFunctionError as error:
         if "deterministic" in str(error):

@@ -305,8 +305,8 @@ def check_gradient(
             for part in _parts(problem)
         ]
         report = _joined(mode, [check.report() for check in checks])
-        if not problem.start.finish(diagnose=True):
-            refuse_random(problem.start.base, problem.start.evaluator.at_copy())
+        if not problem.evaluator.finish(diagnose=True):
+            refuse_random(problem.evaluator.base, problem.evaluator.at_copy())
     if not report.passed and raises:
         raise GradientCheckError(str(report), report=report)
     if report.verdict == "inconclusive":

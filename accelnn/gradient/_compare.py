@@ -225,7 +225,7 @@ class Comparer:
             upper, lower = symmetric_points(self.x[columns], moves, rounded)
             moved = np.stack([upper, lower], axis=1)
             # A step may leave the domain of f, and a gradient be infinite: the values show that.
-            values = self.problem.start.evaluator(columns, moved)
+            values = self.problem.evaluator(columns, moved)
             width = upper.astype(self.x.dtype) - lower
             length = _lengths(width)
             above, below = values[:, 0], values[:, 1]
@@ -423,7 +423,7 @@ class Comparer:
             terms = np.sum(np.abs(self.x * self.gradient), axis=1)
             move = NEAR * sizes_beside(self.x)
             beside = self.problem.argument.rounded(np.stack([self.x - move, self.x + move]))
-            values = self.problem.start.evaluator(np.arange(self.x.size)[None], beside[None])[0]
+            values = self.problem.evaluator(np.arange(self.x.size)[None], beside[None])[0]
             size = np.fmax(np.fmax(np.abs(self.base), terms), np.abs(values).min(axis=0))
             seen = float(np.max(np.where(size > 0.0, self.spread / size, 0.0), initial=0.0))
         if not COARSE * self.epsilon < seen < 1.0:

@@ -256,7 +256,7 @@ def numerical_hvp(
     with pose(f, x, order=2, step=step, **options) as problem:
         problem.require_safe_gradient()
         product = problem.like_x(_second(problem, v)[:, None])
-        problem.start.finish(diagnose=False)
+        problem.evaluator.finish(diagnose=False)
         return product
 
 

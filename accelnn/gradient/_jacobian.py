@@ -148,7 +148,7 @@ def _sparse(problem: Problem, sparsity: Any, *, progress: bool) -> Any:
     entries = found.value[:, 0]
     _require_complete(problem, rows, columns, entries)
     problem.require_complex_safe(entries, rows, columns)
-    problem.start.finish(diagnose=False)
+    problem.evaluator.finish(diagnose=False)
     dtype = problem.argument.dtype
     if hasattr(sparsity, "tocoo"):
         scipy_sparse = import_optional("scipy.sparse", feature="A sparse Jacobian", extra="bench")

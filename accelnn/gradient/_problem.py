@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -33,49 +33,12 @@ from accelnn.gradient.evaluators import (
     Serial,
     Values,
     Workers,
-    alike,
     no_progress,
     points_beside,
     workers_for,
 )
 
 __all__ = ["Problem", "pose", "with_arguments"]
-
-
-class Start(NamedTuple):
-    """A function at its point, ready to be evaluated beside it.
-
-    Attributes
-    ----------
-    evaluator : Evaluator
-        How.
-    base : numpy.ndarray
-        f(x), as the evaluator gives it.
-    """
-
-    evaluator: Evaluator
-    base: np.ndarray
-
-    def finish(self, *, diagnose: bool) -> bool:
-        """Call f at x once more, and return whether it gives the same value.
-
-        In serial mode this is always the last call, and on x itself: an f that keeps its argument
-        holds x then, and nothing that was beside it.
-        """
-        evaluator, argument = self.evaluator, self.evaluator.argument
-        is_serial = isinstance(evaluator, Serial)
-        is_on_x = is_serial and argument.is_handed_over
-        # Complex arithmetic rounds otherwise than that of f at x itself.
-        tells = is_on_x and not evaluator.values.is_complex
-        again = self.base
-        if (diagnose and not tells) or (is_serial and not is_on_x):
-            again = evaluator.at_copy()
-        if is_on_x:
-            with argument.moving():
-                evaluator.count += 1
-                value = evaluator.values.one(evaluator.f(argument.given))
-            again = evaluator.values.on_host(value) if tells else again
-        return alike(self.base, again)
 
 
 class Problem:
@@ -97,8 +60,8 @@ class Problem:
         Steps.
     bounds : Bounds or None
         Of x.
-    start : Start
-        f and f(x).
+    evaluator : Evaluator
+        f.
     epsilon : float
         Machine epsilon of x and f.
     lines : Coordinates
@@ -137,15 +100,15 @@ class Problem:
                 self._asked[name] = _on_host(backend, size)
         self.epsilon = machine_epsilon(backend, *argument.dtypes)
         self.h = self._steps()
-        evaluator = self._evaluator(f, scalar=scalar, in_place=in_place, **options)
+        self.evaluator = evaluator = self._evaluator(f, scalar=scalar, in_place=in_place, **options)
         base = None if f0 is None else _given(evaluator.values, f0)
-        self.start = Start(evaluator, evaluator.begin(self._beside(), base, in_place=in_place))
+        evaluator.base = evaluator.begin(self._beside(), base, in_place=in_place)
         values = evaluator.values
         if values.epsilon > self.epsilon:
             self.epsilon = values.epsilon
             self.h = self._steps()
         self.shape: tuple[int, ...] = values.shape or ()
-        base = np.real(self.start.base).reshape(-1)
+        base = np.real(evaluator.base).reshape(-1)
         base = base.astype(np.result_type(base, np.float64))
         self.lines: Lines = Coordinates(evaluator, self.x, base, self.bounds)
 
@@ -288,12 +251,12 @@ class Problem:
         `is_along` says that steps and flags are of a direction, and not of the coordinates.
         """
         form = form or self.like_x
-        repeats = self.start.finish(diagnose=full_output)
+        repeats = self.evaluator.finish(diagnose=full_output)
         derivative = form(found.value)
         if not full_output:
             return derivative
         error = None if found.error is None else form(found.error)
-        argument, evaluator = self.argument, self.start.evaluator
+        argument, evaluator = self.argument, self.evaluator
         flags, step = found.flags | (Flag.OK if repeats else Flag.RANDOM), self.array(found.step)
         if not is_along:
             flags, step = flags.reshape(argument.shape), argument.of(step)

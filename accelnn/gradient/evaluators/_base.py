@@ -47,12 +47,15 @@ class Evaluator:
         How many points `f` was evaluated at.
     how : str
         Where f runs, in words.
+    base : numpy.ndarray
+        f(x), once `begin` has returned it.
     moves_x : bool
         Whether x itself is moved, and not a copy: f reads it, and not its argument.
     """
 
     how = "one call after the other"
     moves_x = False
+    base: np.ndarray
 
     def __init__(self, f: Function, argument: Argument, point: Array, values: Values) -> None:
         self.backend: Backend = argument.backend
@@ -175,6 +178,10 @@ class Evaluator:
         """Return m * p values; there is at least one row."""
         raise NotImplementedError
 
+    def finish(self, *, diagnose: bool) -> bool:
+        """Return whether f at x still has the same value, if that is asked."""
+        return not diagnose or alike(self.base, self.at_copy())
+
 
 class Serial(Evaluator):
     """Calls f with one fresh copy after the other.
@@ -199,6 +206,23 @@ class Serial(Evaluator):
             found = [one(f(point)) for point in points]
         self.count += len(found)
         return found
+
+    def finish(self, *, diagnose: bool) -> bool:
+        """See `Evaluator.finish`; this is always the last call, and on x itself.
+
+        So an f that keeps its argument holds x then, and nothing that was beside it.
+        """
+        argument, again = self.argument, self.base
+        # Complex arithmetic rounds otherwise than that of f at x itself.
+        tells = argument.is_handed_over and not self.values.is_complex
+        if not argument.is_handed_over or (diagnose and not tells):
+            again = self.at_copy()
+        if argument.is_handed_over:
+            with argument.moving():
+                self.count += 1
+                value = self.values.one(self.f(argument.given))
+            again = self.values.on_host(value) if tells else again
+        return alike(self.base, again)
 
     def _copies(self, columns: np.ndarray, moved: np.ndarray, advance: Advance) -> Iterator[Any]:
         """Yield what f takes at one point after the other, and tell of each row that is done."""
