@@ -350,44 +350,26 @@ class Comparer:
         """Return what differences at all scales, the longest step first, say of the gradient."""
         with np.errstate(all="ignore"):
             seen, is_flat = self._with_noise(seen, place)
-            off, noise, outputs = seen.off, seen.noise, np.arange(seen.off.shape[1])
-            step, drift = _between(off, noise)
-            interval = noise + step + drift
+            outputs = np.arange(seen.off.shape[1])
+            step, drift = _between(seen.off, seen.noise)
+            interval = seen.noise + step + drift
             opening, kink = _openings(seen, drift)
-            sides = np.fmax(np.abs(seen.left), np.abs(seen.right))
             is_near = seen.length <= 2.0 * self._near(place) * _length(place.move)
+            sides = np.fmax(np.abs(seen.left), np.abs(seen.right))
             # A slope on one side is twice as noisy as a difference.
-            sides = np.where(np.isfinite(sides) & (sides > 2.0 * SEEN * noise), sides, 0.0)
+            sides = np.where(np.isfinite(sides) & (sides > 2.0 * SEEN * seen.noise), sides, 0.0)
             steepest = np.where(is_near, sides, 0.0).max(axis=0)
             ulps = min(ROUNDING_ULPS * self.epsilon, ROUNDING_PART * self.usual_rtol)
             rounding = ulps * steepest
 
-            # Any difference may prove an error.
-            is_finite = np.isfinite(seen.analytic)
-            error = np.where(is_finite, np.abs(off), LARGE)
-            limit = self._allowed(np.where(is_finite, seen.analytic, 0.0), seen.numerical)
-            # Where f ends, slopes of a root may turn late.
-            one_sided = ~np.isfinite(seen.left + seen.right)
-            limit += np.where(one_sided, PROOF**2, PROOF) * interval + opening
-            limit += PROOF**2 * rounding
-            # What is infinite is wrong where a difference is known at all.
-            known = limit <= np.fmax(norm, 0.5 * np.fmax.reduce(np.abs(seen.numerical)))
-            excess = np.where(is_finite | known, error / limit, np.nan)
+            limit, excess = self._excess(seen, interval, opening + PROOF**2 * rounding, norm)
             worst = np.argmax(np.where(np.isnan(excess), -1.0, excess), axis=0), outputs
             # A derivative needs points beside x.
-            is_alone = ~np.isfinite(off).any(axis=0) & (place.columns.size == 1)
+            is_alone = ~np.isfinite(seen.off).any(axis=0) & (place.columns.size == 1)
             is_wrong = (excess[worst] > 1.0) | is_alone
 
-            # The closest says what is right, or what those on one side lead to.
-            led, led_noise = _limits(seen)
-            led_noise = np.where(one_sided, led_noise, np.inf)
-            off, noise = np.concatenate([off, led]), np.concatenate([noise, led_noise])
-            led_step, led_drift = _between(led, led_noise)
-            interval = np.concatenate([interval, led_noise + led_step + led_drift])
-            step = np.concatenate([step, led_step])
-            best = np.argmin(np.where(np.isnan(interval), np.inf, interval), axis=0), outputs
-            off, noise, interval, step = off[best], noise[best], interval[best], step[best]
-            analytic = seen.analytic[best[0] % len(seen.length), outputs]
+            off, noise, interval, step, row = _closest(seen, interval, step)
+            analytic = seen.analytic[row, outputs]
             numerical = np.where(np.isfinite(analytic), analytic, 0.0) + off
             slope = np.fmax(np.abs(analytic), np.abs(numerical))
             is_rounding = PROOF * interval <= self.usual_rtol * steepest
@@ -409,6 +391,23 @@ class Comparer:
                 np.where(is_wrong, seen.noise[worst], noise),
                 is_unknown=not is_wrong.any() and not is_right.all(),
             )
+
+    def _excess(
+        self, seen: _Differences, interval: np.ndarray, open_by: np.ndarray, norm: float
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return by how much each difference may be off, and how many times as much it is.
+
+        More than once proves an error. `open_by` is what is left open besides their intervals.
+        """
+        is_finite = np.isfinite(seen.analytic)
+        error = np.where(is_finite, np.abs(seen.off), LARGE)
+        limit = self._allowed(np.where(is_finite, seen.analytic, 0.0), seen.numerical)
+        # Where f ends, slopes of a root may turn late.
+        one_sided = ~np.isfinite(seen.left + seen.right)
+        limit += np.where(one_sided, PROOF**2, PROOF) * interval + open_by
+        # What is infinite is wrong where a difference is known at all.
+        known = limit <= np.fmax(norm, 0.5 * np.fmax.reduce(np.abs(seen.numerical)))
+        return limit, np.where(is_finite | known, error / limit, np.nan)
 
     @functools.cached_property
     def spread(self) -> np.ndarray:
@@ -492,6 +491,34 @@ def _between(off: np.ndarray, noise: np.ndarray) -> tuple[np.ndarray, np.ndarray
         apart = np.abs(off[i + 1 :] - off[i]) - SEEN * (noise[i + 1 :] + noise[i])
         drift[i] = np.fmax(np.fmax.reduce(apart), 0.0)
     return step, drift
+
+
+def _closest(
+    seen: _Differences, interval: np.ndarray, step: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Return the difference that is known best, or what those on one side of x lead to.
+
+    Returns
+    -------
+    off, noise, interval, step, row : numpy.ndarray of shape (q,)
+        Of each value of f its own.
+    """
+    led, led_noise = _limits(seen)
+    one_sided = ~np.isfinite(seen.left + seen.right)
+    led_noise = np.where(one_sided, led_noise, np.inf)
+    led_step, led_drift = _between(led, led_noise)
+    both = [
+        np.concatenate(pair)
+        for pair in (
+            (seen.off, led),
+            (seen.noise, led_noise),
+            (interval, led_noise + led_step + led_drift),
+            (step, led_step),
+        )
+    ]
+    best = np.argmin(np.where(np.isnan(both[2]), np.inf, both[2]), axis=0)
+    off, noise, least, last = (array[best, np.arange(best.size)] for array in both)
+    return off, noise, least, last, best % len(seen.length)
 
 
 def _limits(seen: _Differences) -> tuple[np.ndarray, np.ndarray]:
