@@ -37,9 +37,8 @@ FEW_LABELS = 1 << 12
 
 def as_array(backend: Backend, x: ArrayLike, name: str = "x") -> Array:
     """Return `x` as an array of `backend`, refusing arrays of other libraries."""
+    backend.check_owned(x, name)
     is_own = backend.owns(x)
-    if not is_own:
-        backend.check_owned(x, name)
     if isinstance(x, np.ndarray) and type(x) is not np.ndarray:
         x = _plain(x, name)
     array = x if is_own else _from_python(x, name)

@@ -141,7 +141,7 @@ def numerical_gradient(
     ...     lambda x: abs(x[0]) + x[1] ** 3, np.array([0.0, 1.0]), full_output=True
     ... )
     >>> print(found)
-    2 coordinates, 18 evaluations, flags: 1 KINK
+    2 coordinates, 22 evaluations, flags: 1 KINK
     """
     with pose(
         f,

@@ -148,7 +148,8 @@ class Batched(Evaluator):
         try:
             # New ones for every call: f may keep or change them, and it costs as little as to put
             # back what was moved, and to look whether f has written elsewhere.
-            flat = backend.xp.repeat(self.point[None, :], rows * points, axis=0)
+            flat = backend.zeros((rows * points, self.argument.size), self.point.dtype)
+            flat[...] = self.point
             numbers = backend.asarray(moved.reshape(rows * points, together), self.point.dtype)
             backend.set_items(flat, np.repeat(columns, points, axis=0), numbers)
             return self.at_rows(flat)
