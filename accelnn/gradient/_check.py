@@ -257,7 +257,8 @@ def check_gradient(
     Warns
     -----
     accelnn.errors.InconclusiveCheckWarning
-        If nothing was found wrong because `f` is too noisy, as 1e9 + x² is in float32.
+        If nothing was proven, because `f` is too noisy, as 1e9 + x² is in float32, or because x is
+        too close to where it ends.
 
     Examples
     --------
@@ -310,7 +311,10 @@ def check_gradient(
     if not report.passed and raises:
         raise GradientCheckError(str(report), report=report)
     if report.verdict == "inconclusive":
-        msg = f"{report}: the noise of f hides its slopes; compute f in a more precise dtype"
+        msg = (
+            f"{report}: the noise of f hides its slopes, or f ends too close to x; compute f in a "
+            f"more precise dtype, or check at another x"
+        )
         warnings.warn(msg, InconclusiveCheckWarning, stacklevel=2)
     return report
 
