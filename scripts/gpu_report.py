@@ -430,6 +430,8 @@ def main() -> None:
     )
     parser.add_argument("--dry-run", action="store_true", help="start all stages without a device")
     options = parser.parse_args()
+    # What a shell starts in the background ignores interrupts, and so would every stage.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     folder = options.folder.resolve()
     title = card_title(is_dry=options.dry_run)
     data, wheels = (path.resolve() if path else None for path in (options.data, options.wheels))

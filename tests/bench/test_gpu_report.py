@@ -114,7 +114,9 @@ def test_stages_tell_what_they_print_line_by_line(script, carry_out):
 
 def test_a_stage_is_interrupted_before_it_is_ended(script, carry_out):
     code = """
-import subprocess, sys, time
+import signal, subprocess, sys, time
+# Tests in the background of a shell ignore interrupts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
 print("b", flush=True)
 try:
