@@ -147,6 +147,7 @@ class Evaluator:
             with nullcontext() if is_safe else np.errstate(all="ignore"):
                 return not alike(base, self.at_copy(point))
         except Exception:
+            # What raises at a point far away, and not at x, has read that point.
             if is_safe:
                 raise
             return True
