@@ -27,6 +27,21 @@ def process_number(_):
     return os.getpid()
 
 
+def scramble(x):
+    x[...] = np.sort(x.ravel()).reshape(x.shape)
+    return np.sum(x)
+
+
+def double(x):
+    x *= 2.0
+    return np.sum(x)
+
+
+def sort(x):
+    x.sort()
+    return x[0] + 10.0 * x[1] + 100.0 * x[2]
+
+
 class AwkwardError(Exception):
     def __init__(self, one, two):
         super().__init__(f"{one} {two}")

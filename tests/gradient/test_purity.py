@@ -1,5 +1,6 @@
 """What the caller owns is left as it was, and a function that ignores its argument is found out."""
 
+import functions_to_send
 import numpy as np
 import pytest
 
@@ -79,17 +80,9 @@ def test_a_view_is_moved_through_and_restored(view):
     assert base.tobytes() == before.tobytes()
 
 
-def _scramble(x):
-    x[...] = np.sort(x.ravel()).reshape(x.shape)
-    return np.sum(x)
-
-
-def _double(x):
-    x *= 2.0
-    return np.sum(x)
-
-
-@pytest.mark.parametrize(("f", "slope"), [(_scramble, 1.0), (_double, 2.0)])
+@pytest.mark.parametrize(
+    ("f", "slope"), [(functions_to_send.scramble, 1.0), (functions_to_send.double, 2.0)]
+)
 @pytest.mark.parametrize("kind", ["array", "list", "read-only"])
 def test_a_function_may_write_to_its_argument_call_by_call(f, slope, kind):
     """Each call has an array of its own."""
@@ -99,7 +92,7 @@ def test_a_function_may_write_to_its_argument_call_by_call(f, slope, kind):
     assert _same_bits(np.array(x))
 
 
-@pytest.mark.parametrize("f", [_scramble, _double])
+@pytest.mark.parametrize("f", [functions_to_send.scramble, functions_to_send.double])
 @pytest.mark.parametrize("workers", [map, 2])
 def test_a_function_that_writes_to_its_argument_is_refused_with_workers(f, workers):
     x = ORIGINAL.copy()
@@ -109,24 +102,19 @@ def test_a_function_that_writes_to_its_argument_is_refused_with_workers(f, worke
     assert _same_bits(x)
 
 
-def _sort(x):
-    x.sort()
-    return x[0] + 10.0 * x[1] + 100.0 * x[2]
-
-
 def test_a_function_that_writes_to_its_argument_only_when_it_moves():
     """At a tie, where a sort does nothing, it has a derivative to each side."""
     x = np.array([1.0, 1.0, 2.0])
     for options in ({}, {"method": "richardson"}):
-        found = accelnn.numerical_gradient(_sort, x, **options)
+        found = accelnn.numerical_gradient(functions_to_send.sort, x, **options)
         np.testing.assert_allclose(found, [5.5, 5.5, 100.0], rtol=1e-8)
     found = accelnn.numerical_gradient(
-        lambda p: [_sort(row) for row in p], x, batched=True, chunk_size=1
+        lambda p: [functions_to_send.sort(row) for row in p], x, batched=True, chunk_size=1
     )
     np.testing.assert_allclose(found, [5.5, 5.5, 100.0], rtol=1e-8)
     for workers in (map, 2):
         with pytest.raises(ImpureFunctionError, match="f changes its argument in place"):
-            accelnn.numerical_gradient(_sort, x, workers=workers)
+            accelnn.numerical_gradient(functions_to_send.sort, x, workers=workers)
     np.testing.assert_array_equal(x, [1.0, 1.0, 2.0])
 
 
