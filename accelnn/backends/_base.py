@@ -149,7 +149,13 @@ class Backend:
         return False
 
     def evaluate_compiled(
-        self, f: Callable[[Array], Any], x: Array, columns: np.ndarray, moved: Array
+        self,
+        f: Callable[[Array], Any],
+        x: Array,
+        columns: np.ndarray,
+        moved: Array,
+        *,
+        threads: int | None = None,
     ) -> Array:
         """Return f at points that differ from `x` in a few coordinates, in compiled loops.
 
@@ -161,6 +167,8 @@ class Backend:
             The point.
         columns, moved : array
             As of `accelnn.gradient.evaluators.Evaluator`.
+        threads : int, optional
+            How many to use at most, by default all.
 
         Returns
         -------

@@ -26,9 +26,9 @@ def loops(monkeypatch):
     calls = []
     original = type(backend).evaluate_compiled
 
-    def counted(self, f, x, columns, moved):
+    def counted(self, f, x, columns, moved, **options):
         calls.append(len(columns))
-        return original(self, f, x, columns, moved)
+        return original(self, f, x, columns, moved, **options)
 
     monkeypatch.setattr(type(backend), "evaluate_compiled", counted)
     return calls

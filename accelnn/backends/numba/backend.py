@@ -93,7 +93,13 @@ class NumbaBackend(NumpyBackend):
         return self._compiles and isinstance(f, CPUDispatcher)
 
     def evaluate_compiled(
-        self, f: Callable[[Array], Any], x: Array, columns: np.ndarray, moved: Array
+        self,
+        f: Callable[[Array], Any],
+        x: Array,
+        columns: np.ndarray,
+        moved: Array,
+        *,
+        threads: int | None = None,
     ) -> Array:
         """See `Backend.evaluate_compiled`; the team's threads have rows of their own."""
         from accelnn.backends.numba.kernels.points import evaluate_points
@@ -104,7 +110,7 @@ class NumbaBackend(NumpyBackend):
         def evaluate(member: Any) -> None:
             untouched[member.number] = evaluate_points(member, f, x, columns, moved, out)
 
-        self.team.run(evaluate)
+        self.team.run(evaluate, threads)
         if not untouched.all():
             msg = "f changes its argument in place; let it work on a copy"
             raise ImpureFunctionError(msg)

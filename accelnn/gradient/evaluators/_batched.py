@@ -30,7 +30,10 @@ BATCH_BYTES = 1 << 20
 DEVICE_BATCH_BYTES, MEMORY_PART = 1 << 28, 16
 # Seconds that one compiled loop should take: Ctrl-C is heard, and progress seen, after it.
 PIECE_SECONDS = 0.2
-FIRST_ROWS = 2
+# What seems to take less, with what a call costs in itself, one thread does before others come.
+BRIEF_SECONDS = 5e-4
+# How many times as many rows as the piece before a piece has at most: that may not be typical.
+GROWTH = 8
 
 
 class Batched(Evaluator):
@@ -148,10 +151,9 @@ class Batched(Evaluator):
         try:
             # New ones for every call: f may keep or change them, and it costs as little as to put
             # back what was moved, and to look whether f has written elsewhere.
-            flat = backend.zeros((rows * points, self.argument.size), self.point.dtype)
-            flat[...] = self.point
+            flat = backend.xp.repeat(self.point[None, :], rows * points, axis=0)
             numbers = backend.asarray(moved.reshape(rows * points, together), self.point.dtype)
-            backend.set_items(flat, np.repeat(columns, points, axis=0), numbers)
+            backend.set_items(flat, columns.repeat(points, axis=0), numbers)
             return self.at_rows(flat)
         except MemoryError:
             if rows == 1:
@@ -189,16 +191,21 @@ class Compiled(Evaluator):
         """See `Evaluator.evaluate`."""
         backend, shape = self.backend, self.argument.shape
         x = backend.xp.reshape(self.point, shape)
-        rows, start, size, found = len(columns), 0, FIRST_ROWS, []
+        points = backend.asarray(moved, self.point.dtype)
+        rows, start, size, found = len(columns), 0, 1, []
+        # The first shows how long one takes.
+        threads: int | None = 1
         while start < rows:
-            stop = min(start + size, rows)
+            piece = slice(start, min(start + size, rows))
             since = time.perf_counter()
-            points = backend.asarray(moved[start:stop], self.point.dtype)
-            found.append(backend.evaluate_compiled(self.f, x, columns[start:stop], points))
-            seconds = time.perf_counter() - since
-            advance(stop - start)
-            # Not more than eight times as many as before: the first piece may not be typical.
-            size = max(1, min(8 * size, int(size * PIECE_SECONDS / max(seconds, 1e-9))))
-            start = stop
+            values = backend.evaluate_compiled(
+                self.f, x, columns[piece], points[piece], threads=threads
+            )
+            seconds = (time.perf_counter() - since) / size
+            found.append(values)
+            advance(len(values))
+            start += size
+            size = max(1, min(GROWTH * size, int(PIECE_SECONDS / max(seconds, 1e-9))))
+            threads = 1 if size * seconds < BRIEF_SECONDS else None
         self.count += rows * moved.shape[1]
         return backend.xp.reshape(backend.xp.concat(found), (-1,))
