@@ -9,7 +9,7 @@ import numpy as np
 
 from accelnn.backends import Backend, is_floating
 
-__all__ = ["DOUBLE", "NOISE_STEPS", "SAFETY", "WILD", "machine_epsilon", "measure_noise"]
+__all__ = ["DOUBLE", "NOISE_STEPS", "SAFETY", "WILD", "machine_epsilon", "measure_noise", "wide"]
 
 # That of most numbers.
 DOUBLE = float(np.finfo(np.float64).eps)
@@ -33,6 +33,13 @@ WILD = 1e3
 NEARER = 2.0**-10
 # How many times further away noise is measured twice more.
 FURTHER = (2.0**3, 2.0**6)
+
+
+def wide(numbers: np.ndarray) -> np.ndarray:
+    """Return numbers in double precision; longdouble and complex stay what they are."""
+    if numbers.dtype == np.float64:
+        return numbers
+    return numbers.astype(np.result_type(numbers, np.float64), copy=False)
 
 
 def machine_epsilon(backend: Backend, *dtypes: Any) -> float:

@@ -20,7 +20,7 @@ from accelnn.gradient._complex import require_complex_safe
 from accelnn.gradient._differentiate import Derivatives, differentiate
 from accelnn.gradient._lines import Coordinates, Directions, Lines
 from accelnn.gradient._methods import HIGHEST_ORDER, find_method
-from accelnn.gradient._precision import machine_epsilon
+from accelnn.gradient._precision import machine_epsilon, wide
 from accelnn.gradient._result import DerivativeResult, Flag
 from accelnn.gradient._steps import Bounds, imaginary_step, read_bounds, sides, step_sizes
 from accelnn.gradient.evaluators import (
@@ -86,8 +86,7 @@ class Problem:
     ) -> None:
         self.backend, self.method, self.order = backend, find_method(method), order
         self.argument = argument = Argument(backend, given)
-        # Float64 is wide, and longdouble stays what it is.
-        self.x = argument.host.astype(np.result_type(argument.dtype, np.float64))
+        self.x = wide(argument.host)
         self.bounds: Bounds | None = None
         if bounds is not None:
             self.bounds = read_bounds(_on_host(backend, bounds), self.x, argument.shape)
@@ -108,8 +107,7 @@ class Problem:
             self.epsilon = values.epsilon
             self.h = self._steps()
         self.shape: tuple[int, ...] = values.shape or ()
-        base = np.real(evaluator.base).reshape(-1)
-        base = base.astype(np.result_type(base, np.float64))
+        base = wide(evaluator.base.real.reshape(-1))
         self.lines: Lines = Coordinates(evaluator, self.x, base, self.bounds)
 
     def _evaluator(

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import accelnn
+from accelnn.errors import ImpureFunctionError
 
 METHODS = ("central", "forward", "backward")
 _every_method = pytest.mark.parametrize("method", METHODS)
@@ -284,18 +285,41 @@ def test_chunks_have_the_size_asked_for():
         return x.sum(axis=1)
 
     accelnn.numerical_gradient(f, np.arange(7.0), batched=True, chunk_size=3)
-    # After three that tell whether points of a batch meet.
-    assert [size for size in sizes if size > 1] == [3, 6, 6, 2]
+    # After three that tell what f reads; x is one of the first batch, to tell whether points meet.
+    assert sizes == [3, 7, 6, 2]
 
 
 @pytest.mark.parametrize(
     ("returned", "shape"),
-    [(lambda x: x.sum(), r"\(\)"), (lambda x: x, r"\(1, 3\)"), (lambda x: x[0], r"\(3,\)")],
+    [(lambda x: x.sum(), r"\(\)"), (lambda x: x, r"\(3, 4\)"), (lambda x: x[0], r"\(4,\)")],
 )
 def test_batched_functions_must_return_one_value_per_point(returned, shape):
-    message = rf"given points of shape \(1, 3\) and returned shape {shape}, not \(1,\)"
+    message = rf"given points of shape \(3, 4\) and returned shape {shape}, not \(3,\)"
     with pytest.raises(ValueError, match=message):
-        accelnn.numerical_gradient(returned, np.arange(3.0), batched=True)
+        accelnn.numerical_gradient(returned, np.arange(4.0), batched=True)
+
+
+@pytest.mark.parametrize("f", [lambda x: x[0], lambda x: x.sum(axis=0), lambda x: x.max(axis=0)])
+def test_as_many_numbers_as_points_by_accident_are_no_values(f):
+    message = r"own row alone|points of shape \(7, 3\) and returned shape \(3,\)"
+    for x in (np.arange(3.0), np.ones(3)):
+        with pytest.raises((ImpureFunctionError, ValueError), match=message):
+            accelnn.numerical_gradient(f, x, batched=True)
+
+
+@pytest.mark.parametrize("method", ["central", "forward", "complex", "richardson"])
+@pytest.mark.parametrize("n", [1, 2, 3])
+def test_x_is_seen_in_batches_of_two_sizes(method, n):
+    """However few coordinates there are, and points of each."""
+    sizes = []
+
+    def f(p):
+        sizes.append(len(p))
+        return (p**2).sum(axis=1) * len(p)
+
+    with pytest.raises(ImpureFunctionError, match="when other points are in its batch"):
+        accelnn.numerical_gradient(f, np.arange(1.0, 1.0 + n), batched=True, method=method)
+    assert sizes[1] != sizes[0]
 
 
 def test_a_function_that_fits_one_point_only_is_refused_in_the_batch():
@@ -365,7 +389,8 @@ def test_batched_one_sided_differences_evaluate_each_point_once(method):
         return np.sum(p**2, axis=1)
 
     accelnn.numerical_gradient(f, np.arange(5.0), batched=True, chunk_size=2, method=method)
-    assert points[-3:] == [2, 2, 1]
+    # x is one of the first batch, to tell whether points meet, which is of another size than 3.
+    assert points == [3, 4, 2, 1]
 
 
 @pytest.mark.parametrize("method", ["central", "forward", "backward"])

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -58,10 +59,12 @@ class Batched(Evaluator):
     ) -> None:
         super().__init__(f, argument, point, values)
         self.chunk_size = chunk_size
+        # Whether the first batch has shown that points do not meet.
+        self._are_apart = False
 
     def at(self, flat: Array) -> Any:
-        """Return the value of f at one flat point."""
-        return self.at_rows(flat[None, :])[0, ...]
+        """Return the value of f at one flat point, among as many as x was among."""
+        return self.at_rows(self.backend.xp.repeat(flat[None, :], PROBES, axis=0))[0, ...]
 
     def at_rows(self, rows: Array) -> Array:
         """Return the values of f at points, which it may keep."""
@@ -72,37 +75,20 @@ class Batched(Evaluator):
     def begin(
         self, beside: Iterator[np.ndarray], base: np.ndarray | None, *, in_place: bool | None
     ) -> np.ndarray:
-        """See `Evaluator.begin`."""
-        try:
-            return super().begin(beside, base, in_place=in_place)
-        except MemoryError:
-            with self.memory_for(PROBES):
-                raise
-
-    def look(
-        self,
-        base: np.ndarray,
-        beside: Iterator[np.ndarray],
-        restore: Callable[[], None],
-        *,
-        asks: bool,
-    ) -> None:
-        """See `Evaluator.look`; one call tells, and also whether its points meet."""
-        near = next(beside)
-        if asks and self.argument.shared:
-            self.argument.write(near)
-        found, alone = self._together(near), base[None]
-        restore()
-        if alike(found[::2], alone):
-            if asks and alike(found[1:2], alone):
-                reads = self.probe(base, [near, *beside], restore)
+        """See `Evaluator.begin`; one call tells f(x), and mostly also what f reads."""
+        self._asks, self._near, self._beside = in_place is None, next(beside), beside
+        with self.memory_for(PROBES), self.argument.moving() as restore:
+            if self._asks and self.argument.shared:
+                self.argument.write(self._near)
+            found = self._together(self._near)
+            restore()
+            self._alone = found[:1]
+            if not alike(found[2:], self._alone):
+                self._require_rows(found)
+            elif self._asks and alike(found[1:2], self._alone):
+                reads = self.probe(self.at_copy(), [self._near, *beside], restore)
                 what_is_read(reads, self.f, can_move=False)
-            return
-        if asks:
-            reads = self.probe(base, [near], restore)
-            if alike(base, self.at_copy()):
-                what_is_read(reads, self.f, can_move=False)
-        self._require_rows(base, beside)
+        return found[0] if base is None else base
 
     def _together(self, other: np.ndarray) -> np.ndarray:
         """Return the values at x, at another point and at x again, in one call."""
@@ -110,16 +96,19 @@ class Batched(Evaluator):
         three = np.array([point, other, point])
         return self.values.on_host(self.at_rows(self.backend.asarray(three, self.point.dtype)))
 
-    def _require_rows(self, base: np.ndarray, beside: Iterator[np.ndarray]) -> None:
-        """Say which fault made a point's value change in a batch."""
-        again = self.at_copy()
+    def _require_rows(self, found: np.ndarray) -> None:
+        """Say why f gave x such values in a batch, unless that is rounding."""
+        base, again = self.at_copy(), self.at_copy()
         if not alike(base, again):
             refuse_random(base, again)
-        for other in beside:
+        if self._asks:
+            with self.argument.moving() as restore:
+                reads = self.probe(base, [self._near], restore)
+            what_is_read(reads, self.f, can_move=False)
+        for values in itertools.chain([found], map(self._together, self._beside)):
             with np.errstate(all="ignore"):
-                found = self._together(other)
-                # A batch may be summed in another order than one row.
-                apart = np.abs(found[::2] - base) > SAME_ROW * np.abs(base)
+                # A batch may be summed in another order than three rows.
+                apart = np.abs(values[::2] - base) > SAME_ROW * np.abs(base)
             if apart.any():
                 msg = (
                     "f gives a point another value when other points are in its batch: with "
@@ -148,18 +137,25 @@ class Batched(Evaluator):
     def _values(self, columns: np.ndarray, moved: np.ndarray) -> Array | None:
         """Return f at the points of some rows, or None if they are too many for the memory."""
         backend, (rows, points, together) = self.backend, moved.shape
+        count, extra = rows * points, 0
+        if not self._are_apart:
+            # The first batch shows whether points meet: x is one of it, and it is of another size.
+            extra = 2 if count + 1 == PROBES else 1
         try:
-            # New ones for every call: f may keep or change them, and it costs as little as to put
-            # back what was moved, and to look whether f has written elsewhere.
-            flat = backend.xp.repeat(self.point[None, :], rows * points, axis=0)
-            numbers = backend.asarray(moved.reshape(rows * points, together), self.point.dtype)
+            # New ones for every call, because f may keep or change them.
+            flat = backend.xp.repeat(self.point[None, :], count + extra, axis=0)
+            numbers = backend.asarray(moved.reshape(count, together), self.point.dtype)
             backend.set_items(flat, columns.repeat(points, axis=0), numbers)
-            return self.at_rows(flat)
+            values = self.at_rows(flat)
+            if extra and not alike(x_values := self.values.on_host(values[count:]), self._alone):
+                self._require_rows(x_values)
         except MemoryError:
             if rows == 1:
                 with self.memory_for(points):
                     raise
             return None
+        self._are_apart = True
+        return values[:count]
 
     def memory_for(self, points: int) -> MemoryFor:
         """Return the context in which f is called with so few points that fewer are no choice."""
