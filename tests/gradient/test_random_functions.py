@@ -34,6 +34,7 @@ def function_of(seed):
     return random_function(Random(seed))  # noqa: S311 - a test must be repeatable
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_no_derivative_is_wrong_without_a_flag(method, seeds, record_property):
     total = Trial.empty()
@@ -54,6 +55,7 @@ REFUSED, MISSED, INCONCLUSIVE = 0.004, 0.01, 0.05
 FIRST_ORDER = 8.0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", MODES)
 def test_no_right_gradient_is_refused(mode, seeds, record_property):
     total = sum((check_trial(function_of(seed), mode) for seed in seeds), Trial.empty())
@@ -62,6 +64,7 @@ def test_no_right_gradient_is_refused(mode, seeds, record_property):
     assert total.counts["right: inconclusive"] <= INCONCLUSIVE * len(seeds)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", MODES)
 def test_wrong_gradients_are_found(mode, seeds, record_property, pytestconfig):
     # It takes many evaluations to be sure: in a short run each mode takes its third of them.
