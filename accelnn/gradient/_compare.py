@@ -50,6 +50,8 @@ PROOF = 4.0
 # A gradient is good to so many units in the last place of the largest terms that it is a sum of,
 # which may cancel at x.
 ROUNDING_ULPS, ROUNDING_PART = 256.0, 0.01
+# Derivatives that agree to this part of them are no rounding of larger terms.
+SLIGHT = 0.03
 # Differences at so many steps tell of noise; and how many times their typical change it may be.
 SCATTERED, SCATTER = 6, 4.0
 # What is infinite is off by more than anything.
@@ -380,6 +382,9 @@ class Comparer:
             scale = np.fmax(np.where(is_tiny, farther, slope), norm)
             is_right = (np.abs(off) <= tolerance) & (interval + unsure <= HIDDEN * scale)
             is_right &= np.isfinite(analytic)
+            # What is rounding on both sides does not agree as far as that.
+            is_slight = (PROOF * interval < np.abs(off)) & (np.abs(off) <= SLIGHT * slope)
+            is_right &= ~is_slight | (np.abs(off) <= self._allowed(analytic, numerical))
             is_right |= is_flat & (analytic == 0.0)
 
             is_wrong &= ~is_right
