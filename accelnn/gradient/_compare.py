@@ -281,7 +281,8 @@ class Comparer:
         if is_noisy and longer.size:
             seen = _merged(seen, self._at(place, longer, spread))
             found = self._judged(seen, place, norm)
-            if not found.is_unknown:
+            # Where x is 0, f may be that of another scale altogether.
+            if not found.is_unknown and self._near(place) > 0.0:
                 return found
         for fractions in self._shorter(place):
             seen = _merged(seen, self._at(place, fractions, spread))
@@ -357,7 +358,8 @@ class Comparer:
             interval = seen.noise + step + drift
             opening, kink = _openings(seen, drift)
             is_near = seen.length <= 2.0 * self._near(place) * _length(place.move)
-            sides = np.fmax(np.abs(seen.left), np.abs(seen.right))
+            # Where f ends, slopes grow towards its end, and tell nothing of those at x.
+            sides = np.maximum(np.abs(seen.left), np.abs(seen.right))
             # A slope on one side is twice as noisy as a difference.
             sides = np.where(np.isfinite(sides) & (sides > 2.0 * SEEN * seen.noise), sides, 0.0)
             steepest = np.where(is_near, sides, 0.0).max(axis=0)

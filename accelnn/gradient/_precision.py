@@ -30,7 +30,9 @@ ORDERS = 3
 CONSISTENT = 4.0
 # Noise of so many times the rounding is measured once more, so much nearer.
 WILD = 1e3
-NEARER = 2.0**-10
+NEARER = 2.0**-16
+# In units of rounding, what is no more than that; and how many times as large as f(x) is far larger.
+ROUNDED, FAR_LARGER = 16.0, 1e3
 # How many times further away noise is measured twice more.
 FURTHER = (2.0**3, 2.0**6)
 
@@ -93,19 +95,25 @@ def measure_noise(
         with np.errstate(all="ignore"):
             if np.count_nonzero(np.diff(values, axis=0)) > values.size / 2:
                 break
-    if not insist:
-        wild = noise > WILD * epsilon * np.abs(values).max(axis=0)
-        if not wild.any():
-            return noise
+    largest = np.abs(values).max(axis=0)
+    calm = noise > WILD * epsilon * largest
+    if calm.any():
         # Noise is the same nearby, and waves are calm there. Rounded values do not move at all.
         nearer = along(max(NEARER * spacing, LEAST_ULPS * epsilon) * move)
-        wild &= np.count_nonzero(np.diff(nearer, axis=0), axis=0) > len(nearer) / 2
-        wild &= np.ptp(nearer, axis=0) < noise / CONSISTENT
-        return np.where(wild, _scatter(nearer), noise)
+        calm &= np.count_nonzero(np.diff(nearer, axis=0), axis=0) > len(nearer) / 2
+        calm &= np.ptp(nearer, axis=0) < noise / CONSISTENT
+        noise = np.where(calm, _scatter(nearer), noise)
+    # What values far larger than f(x) are rounded by is no noise of f at x.
+    is_rounding = (noise <= ROUNDED * epsilon * largest) & (
+        largest > FAR_LARGER * np.abs(values[0])
+    )
+    noise, calm = np.where(is_rounding, 0.0, noise), calm | is_rounding
+    if not insist:
+        return noise
     further = [_scatter(along(factor * spacing * move)) for factor in FURTHER]
     # Noise is the same wherever it is measured; what a wave leaves of itself is not.
     least, most = np.min(further, axis=0), np.max(further, axis=0)
-    return np.where((most > noise) & (most <= CONSISTENT * least), most, noise)
+    return np.where(~calm & (most > noise) & (most <= CONSISTENT * least), most, noise)
 
 
 def _scatter(values: np.ndarray) -> np.ndarray:

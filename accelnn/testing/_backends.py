@@ -16,6 +16,9 @@ from accelnn.testing._ops import OP_CASES
 
 __all__ = ["ReadOnlyBackend", "StrictBackend"]
 
+# Functions of `xp` that are asked for a copy in order to write to it.
+COPIES = ("asarray", "repeat")
+
 
 class StrictBackend(Backend):
     """array-api-strict on its second device: what a GPU would refuse, this refuses.
@@ -46,7 +49,7 @@ class StrictBackend(Backend):
 class ReadOnlyBackend(NumpyBackend):
     """NumPy whose arrays cannot be written to, so that an op that changes its input fails.
 
-    Only `zeros`, where an engine gets its workspace, returns a writable array.
+    Only `zeros`, where an engine gets its workspace, and `COPIES` return writable arrays.
     """
 
     name = "readonly"
@@ -75,8 +78,7 @@ class _FrozenNamespace:
 
     def __getattr__(self, name: str) -> Any:
         attribute = getattr(self._namespace, name)
-        # A copy is asked for in order to write to it.
-        if name == "asarray" or isinstance(attribute, type) or not callable(attribute):
+        if name in COPIES or isinstance(attribute, type) or not callable(attribute):
             return attribute
         return _freezing(attribute)
 
