@@ -31,7 +31,7 @@ CONSISTENT = 4.0
 # Noise of so many times the rounding is measured once more, so much nearer.
 WILD = 1e3
 NEARER = 2.0**-16
-# In units of rounding, what is no more than that; and how many times as large as f(x) is far larger.
+# Noise of so many times the rounding of values that are so many times as large as f(x) is theirs.
 ROUNDED, FAR_LARGER = 16.0, 1e3
 # How many times further away noise is measured twice more.
 FURTHER = (2.0**3, 2.0**6)
