@@ -30,7 +30,7 @@ ORDERS = 3
 CONSISTENT = 4.0
 # Noise of so many times the rounding is measured once more, so much nearer.
 WILD = 1e3
-NEARER = 2.0**-16
+NEARER = 2.0**-10
 # Noise of so many times the rounding of values that are so many times as large as f(x) is theirs.
 ROUNDED, FAR_LARGER = 16.0, 1e3
 # How many times further away noise is measured twice more.
@@ -95,25 +95,25 @@ def measure_noise(
         with np.errstate(all="ignore"):
             if np.count_nonzero(np.diff(values, axis=0)) > values.size / 2:
                 break
-    largest = np.abs(values).max(axis=0)
-    calm = noise > WILD * epsilon * largest
-    if calm.any():
+    if not insist:
+        wild = noise > WILD * epsilon * np.abs(values).max(axis=0)
+        if not wild.any():
+            return noise
         # Noise is the same nearby, and waves are calm there. Rounded values do not move at all.
         nearer = along(max(NEARER * spacing, LEAST_ULPS * epsilon) * move)
-        calm &= np.count_nonzero(np.diff(nearer, axis=0), axis=0) > len(nearer) / 2
-        calm &= np.ptp(nearer, axis=0) < noise / CONSISTENT
-        noise = np.where(calm, _scatter(nearer), noise)
+        wild &= np.count_nonzero(np.diff(nearer, axis=0), axis=0) > len(nearer) / 2
+        wild &= np.ptp(nearer, axis=0) < noise / CONSISTENT
+        return np.where(wild, _scatter(nearer), noise)
     # What values far larger than f(x) are rounded by is no noise of f at x.
+    largest = np.abs(values).max(axis=0)
     is_rounding = (noise <= ROUNDED * epsilon * largest) & (
         largest > FAR_LARGER * np.abs(values[0])
     )
-    noise, calm = np.where(is_rounding, 0.0, noise), calm | is_rounding
-    if not insist:
-        return noise
     further = [_scatter(along(factor * spacing * move)) for factor in FURTHER]
     # Noise is the same wherever it is measured; what a wave leaves of itself is not.
     least, most = np.min(further, axis=0), np.max(further, axis=0)
-    return np.where(~calm & (most > noise) & (most <= CONSISTENT * least), most, noise)
+    noise = np.where((most > noise) & (most <= CONSISTENT * least), most, noise)
+    return np.where(is_rounding, 0.0, noise)
 
 
 def _scatter(values: np.ndarray) -> np.ndarray:

@@ -320,6 +320,15 @@ def test_orders_of_any_integer_type(training_backend, dtype):
     _assert_calls_agree(training_backend, [(_samples(), np.arange(40, dtype=dtype)[::-2], 3)])
 
 
+def test_an_order_of_fractions_is_refused(training_backend):
+    x, t = _samples()
+    backend = accelnn.get_backend(training_backend)
+    engine, state = _engine_state(backend, accelnn.SGD(0.1), lambda a: a)
+    data = accelnn.prepare(x, t, backend=backend, dtype="float64")
+    with pytest.raises((TypeError, IndexError)):
+        engine.train(state, data, np.arange(40) + 0.5, 3)
+
+
 def test_other_data_and_batches_in_the_next_call(training_backend):
     calls = [
         (_samples(), np.arange(40), 3),

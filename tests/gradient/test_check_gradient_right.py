@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import accelnn
+from accelnn.errors import GradientCheckError
 from accelnn.gradient._steps import symmetric_points
 
 MODES = ("directional", "sampled", "full")
@@ -267,3 +268,22 @@ def test_the_points_compared_lie_evenly_about_x(x, dtype):
         upper, lower = (Fraction(float(p[0])) for p in ends)
         assert upper + lower == 2 * Fraction(float(point[0]))
         assert upper - lower == pytest.approx(2.0 * float(move[0]), rel=1e-3)
+
+
+@pytest.mark.parametrize("mode", ["directional", "sampled", "full"])
+@pytest.mark.parametrize("seed", range(4))
+def test_a_function_that_is_partly_float32(mode, seed):
+    """A net in float32 and its weight decay in float64, which goes on where the first stands."""
+    draw = np.random.default_rng(seed)
+    x, weights = draw.normal(size=5), draw.normal(size=(5, 7))
+
+    def f(x):
+        scores = np.tanh(np.float32(x) @ np.float32(weights))
+        return float(scores.sum()) + 1e-3 * float(np.sum(x**2))
+
+    def gradient(x):
+        return weights @ (1.0 - np.tanh(x @ weights) ** 2) + 2e-3 * x
+
+    assert accelnn.check_gradient(f, gradient, x, mode=mode).verdict == "right"
+    with pytest.raises(GradientCheckError):
+        accelnn.check_gradient(f, lambda x: 0.9 * gradient(x), x, mode=mode)

@@ -71,6 +71,15 @@ def test_jacobians_and_hessians_take_smaller_chunks_too():
     np.testing.assert_allclose(jacobian, np.diag(3.0 * X**2), atol=1e-8)
 
 
+@pytest.mark.parametrize(("method", "most"), [("central", 3), ("central4", 4), ("forward", 3)])
+def test_room_for_the_points_of_one_coordinate_is_enough(method, most):
+    """Also where x does not fit in beside them, which the first batch has otherwise."""
+    f = Limited(most=most)
+    for chunk_size in (None, 1):
+        found = accelnn.numerical_gradient(f, X, batched=True, chunk_size=chunk_size, method=method)
+        np.testing.assert_allclose(found, 3.0 * X**2, atol=1e-5)
+
+
 def test_a_size_that_fits_is_kept():
     f = Limited(most=12)
     accelnn.numerical_gradient(f, X, batched=True, full_output=True)

@@ -311,3 +311,52 @@ def test_elements_that_share_memory_are_moved_one_by_one():
 def test_what_is_no_function_is_refused(call):
     with pytest.raises(TypeError, match=r"f must be a function of x, got 3\.0"):
         call(3.0, np.ones(2))
+
+
+@pytest.mark.parametrize("n", [2, 3, 5])
+@pytest.mark.parametrize("method", ["central", "forward", "complex"])
+@pytest.mark.parametrize("row", [0, -1], ids=["first", "last"])
+def test_values_of_a_batch_may_not_depend_on_one_of_its_rows(n, method, row):
+    x = np.arange(1.0, 1.0 + n)
+    with pytest.raises(ImpureFunctionError, match="when other points are in its batch"):
+        accelnn.numerical_gradient(
+            lambda p: (p * p[row]).sum(axis=1), x, batched=True, method=method
+        )
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.int64])
+def test_what_a_batched_function_reads_from_x_once_is_read_from_x(dtype):
+    """However it is found out what it reads, its first call sees x as it is."""
+    x = np.array([1, 2, 3], dtype)
+    kept = {}
+
+    def f(p):
+        largest = kept.setdefault("largest", float(np.abs(x).max()))
+        return (p**2).sum(axis=1) / largest
+
+    found = accelnn.numerical_gradient(f, x, batched=True)
+    np.testing.assert_allclose(found, x * (2.0 / 3.0), rtol=1e-7 if dtype != np.float32 else 1e-2)
+    np.testing.assert_array_equal(x, [1, 2, 3])
+
+
+def test_rows_that_round_each_other_are_not_random():
+    """As those of a softmax do that subtracts the largest number of all rows."""
+
+    def f(p):
+        exponents = np.exp(p - p.max())
+        return (exponents / exponents.sum(axis=1, keepdims=True))[:, 0]
+
+    for seed in range(8):
+        x = np.random.default_rng(seed).normal(size=5)
+        found = accelnn.numerical_gradient(f, x, batched=True, full_output=True)
+        assert not (found.flags & Flag.RANDOM).any()
+
+
+def test_a_wrong_value_at_x_is_refused_where_it_costs_nothing():
+    x = np.array([1.0, 2.0])
+    options = {"batched": True, "method": "forward"}
+    f = lambda p: (p**2).sum(axis=1)  # noqa: E731 - short
+    found = accelnn.numerical_gradient(f, x, f0=5.0 * (1.0 + 1e-12), **options)
+    np.testing.assert_allclose(found, [2.0, 4.0], rtol=1e-7)
+    with pytest.raises(ValueError, match=r"f0 is 4\.0, but f\(x\) is 5\.0"):
+        accelnn.numerical_gradient(f, x, f0=4.0, **options)

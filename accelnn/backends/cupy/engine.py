@@ -148,7 +148,8 @@ class CupyEngine(Engine):
         if order.size == 0:
             return np.zeros(0)
         way = self._way_of(state, data, batch, min(batch, order.size), rule)
-        on_device, losses = self.backend.asarray(order, np.int64), [np.zeros(0)]
+        order = order.astype(np.int64, casting="same_kind")
+        on_device, losses = self.backend.asarray(order), [np.zeros(0)]
         steps = min(CALL_STEPS, max(1, CALL_WORK // (batch * self.spec.size)))
         for start in range(0, order.size, steps * batch):
             found = self._train(way, state, on_device[start : start + steps * batch])

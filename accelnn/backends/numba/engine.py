@@ -136,7 +136,7 @@ class NumbaEngine(Engine):
             self._pack(slot, part)
         losses = [np.zeros(0)]
         # One kind of array, for which there is compiled code.
-        order = np.array(order, np.int64)
+        order = order.astype(np.int64, casting="same_kind")
         steps = max(1, CALL_WORK // (batch * self.spec.size))
         for start in range(0, order.size, steps * batch):
             piece, readable = order[start : start + steps * batch], self._readable(net.params, data)

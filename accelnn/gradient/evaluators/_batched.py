@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from accelnn.backends import MemoryFor, dtype_name
 from accelnn.errors import ImpureFunctionError
 from accelnn.gradient._argument import Argument
 from accelnn.gradient.evaluators._base import Advance, Evaluator, Function
-from accelnn.gradient.evaluators._reads import alike, refuse_random, what_is_read
+from accelnn.gradient.evaluators._reads import alike, refuse_random, shown, what_is_read
 from accelnn.gradient.evaluators._values import Values
 
 __all__ = ["Batched", "Compiled"]
@@ -59,12 +60,21 @@ class Batched(Evaluator):
     ) -> None:
         super().__init__(f, argument, point, values)
         self.chunk_size = chunk_size
+        # How many rows the calls have that ask what f reads: not as many as x, which would let what
+        # is summed along the wrong axis pass for one value a row.
+        self.few = PROBES + (argument.shape[:1] == (PROBES,))
         # Whether the first batch has shown that points do not meet.
-        self._are_apart = False
+        self.are_apart = False
 
     def at(self, flat: Array) -> Any:
-        """Return the value of f at one flat point, among as many as x was among."""
-        return self.at_rows(self.backend.xp.repeat(flat[None, :], PROBES, axis=0))[0, ...]
+        """Return the value of f at one flat point, beside the one that x was beside."""
+        return self.at_few(flat)[1, ...]
+
+    def at_few(self, flat: Array) -> Array:
+        """Return the values of f near x, and at one point often."""
+        rows = self.backend.xp.repeat(flat[None, :], self.few, axis=0)
+        rows[0, ...] = self.near
+        return self.at_rows(rows)
 
     def at_rows(self, rows: Array) -> Array:
         """Return the values of f at points, which it may keep."""
@@ -75,40 +85,43 @@ class Batched(Evaluator):
     def begin(
         self, beside: Iterator[np.ndarray], base: np.ndarray | None, *, in_place: bool | None
     ) -> np.ndarray:
-        """See `Evaluator.begin`; one call tells f(x), and mostly also what f reads."""
-        self._asks, self._near, self._beside = in_place is None, next(beside), beside
-        with self.memory_for(PROBES), self.argument.moving() as restore:
-            if self._asks and self.argument.shared:
-                self.argument.write(self._near)
-            found = self._together(self._near)
-            restore()
-            self._alone = found[:1]
-            if not alike(found[2:], self._alone):
-                self._require_rows(found)
-            elif self._asks and alike(found[1:2], self._alone):
-                reads = self.probe(self.at_copy(), [self._near, *beside], restore)
-                what_is_read(reads, self.f, can_move=False)
-        return found[0] if base is None else base
+        """See `Evaluator.begin`; one call tells f(x), and the first batch the rest.
 
-    def _together(self, other: np.ndarray) -> np.ndarray:
-        """Return the values at x, at another point and at x again, in one call."""
-        point = self.backend.to_numpy(self.point)
-        three = np.array([point, other, point])
-        return self.values.on_host(self.at_rows(self.backend.asarray(three, self.point.dtype)))
+        The first batch is of another size, and x is in another place of it; and the caller's x is
+        moved meanwhile. So f(x) is the same there if points do not meet and f does not read x.
+        """
+        self.asks, self.beside, self.points = in_place is None, beside, [next(beside)]
+        self.near = self.backend.asarray(self.points[0], self.point.dtype)
+        with self.memory_for(self.few):
+            found = self.values.on_host(self.at_few(self.point))
+        self.alone = found[1:2]
+        if not alike(found[2:], self.alone):
+            self._require_rows(found[1:])
+        elif self.asks and alike(found[:1], self.alone):
+            self._require_reading(found[1], self._points_beside())
+        if base is not None and (np.abs(base - found[1]) > SAME_ROW * np.abs(found[1])).any():
+            msg = f"f0 is {shown(base)}, but f(x) is {shown(found[1])}"
+            raise ValueError(msg)
+        f_of_x: np.ndarray = found[1]
+        return f_of_x
+
+    def _require_reading(self, base: np.ndarray, beside: list[np.ndarray]) -> None:
+        """Refuse f if it does not read its argument alone."""
+        with self.argument.moving() as restore:
+            reads = self.probe(base, beside, restore)
+        what_is_read(reads, self.f, can_move=False)
 
     def _require_rows(self, found: np.ndarray) -> None:
         """Say why f gave x such values in a batch, unless that is rounding."""
         base, again = self.at_copy(), self.at_copy()
         if not alike(base, again):
             refuse_random(base, again)
-        if self._asks:
-            with self.argument.moving() as restore:
-                reads = self.probe(base, [self._near], restore)
-            what_is_read(reads, self.f, can_move=False)
-        for values in itertools.chain([found], map(self._together, self._beside)):
+        if self.asks:
+            self._require_reading(base, self.points[:1])
+        for values in itertools.chain([found], map(self._between, self._points_beside()[1:])):
             with np.errstate(all="ignore"):
-                # A batch may be summed in another order than three rows.
-                apart = np.abs(values[::2] - base) > SAME_ROW * np.abs(base)
+                # Batches may be summed in another order.
+                apart = np.abs(values - base) > SAME_ROW * np.abs(base)
             if apart.any():
                 msg = (
                     "f gives a point another value when other points are in its batch: with "
@@ -116,6 +129,17 @@ class Batched(Evaluator):
                     "number, mean or spread"
                 )
                 raise ImpureFunctionError(msg)
+
+    def _between(self, other: np.ndarray) -> np.ndarray:
+        """Return the values at x, twice, in one call with another point before and after."""
+        point = self.backend.to_numpy(self.point)
+        rows = self.backend.asarray(np.array([other, point, point, other]), self.point.dtype)
+        found: np.ndarray = self.values.on_host(self.at_rows(rows))[1:3]
+        return found
+
+    def _points_beside(self) -> list[np.ndarray]:
+        self.points += self.beside
+        return self.points
 
     def evaluate(self, columns: np.ndarray, moved: np.ndarray, advance: Advance) -> Any:
         """See `Evaluator.evaluate`."""
@@ -138,24 +162,37 @@ class Batched(Evaluator):
         """Return f at the points of some rows, or None if they are too many for the memory."""
         backend, (rows, points, together) = self.backend, moved.shape
         count, extra = rows * points, 0
-        if not self._are_apart:
-            # The first batch shows whether points meet: x is one of it, and it is of another size.
-            extra = 2 if count + 1 == PROBES else 1
+        if not self.are_apart:
+            extra = 2 if count + 1 == self.few else 1
         try:
             # New ones for every call, because f may keep or change them.
-            flat = backend.xp.repeat(self.point[None, :], count + extra, axis=0)
+            flat = backend.xp.repeat(self.point[None, :], extra + count, axis=0)
             numbers = backend.asarray(moved.reshape(count, together), self.point.dtype)
-            backend.set_items(flat, columns.repeat(points, axis=0), numbers)
-            values = self.at_rows(flat)
-            if extra and not alike(x_values := self.values.on_host(values[count:]), self._alone):
-                self._require_rows(x_values)
+            backend.set_items(flat[extra:, ...], columns.repeat(points, axis=0), numbers)
+            if extra:
+                return self._first_values(flat, extra)
+            return self.at_rows(flat)
         except MemoryError:
-            if rows == 1:
-                with self.memory_for(points):
+            if rows > 1:
+                return None
+            with self.memory_for(points):
+                if not extra:
                     raise
-            return None
-        self._are_apart = True
-        return values[:count]
+                # There is room for what must be, but not for x.
+                self.are_apart = True
+                return self._values(columns, moved)
+
+    def _first_values(self, flat: Array, extra: int) -> Array:
+        """Return f at the points of the first batch, without those of x at its beginning."""
+        with self.argument.moving() if self.asks else nullcontext():
+            if self.asks and self.argument.shared:
+                self.argument.write(self.points[0])
+            values = self.at_rows(flat)
+        at_x = self.values.on_host(values[:extra, ...])
+        if not alike(at_x, self.alone):
+            self._require_rows(at_x)
+        self.are_apart = True
+        return values[extra:, ...]
 
     def memory_for(self, points: int) -> MemoryFor:
         """Return the context in which f is called with so few points that fewer are no choice."""
