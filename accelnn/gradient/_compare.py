@@ -342,6 +342,10 @@ class Comparer:
         is_coarse = (is_still & is_short).any(axis=0) & ~(is_still & ~is_short).any(axis=0)
         quantum = np.where(is_still, np.inf, moved * seen.length).min(axis=0)
         noise = np.where(is_coarse & is_still, np.fmax(noise, quantum), noise)
+        # What does not move at all may be rounded as a sum of numbers near 1 is: the loss of a net
+        # that is sure of itself.
+        least = NOISE_ULPS * self.epsilon * np.fmax(np.abs(self.base), 1.0)
+        noise = np.where(is_still, np.fmax(noise, least), noise)
         # Where differences scatter at many steps far shorter than x, and the shortest, f does.
         part = seen.length / _length(self.x[place.columns])
         noise = np.fmax(

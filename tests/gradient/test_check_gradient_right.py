@@ -287,3 +287,30 @@ def test_a_function_that_is_partly_float32(mode, seed):
     assert accelnn.check_gradient(f, gradient, x, mode=mode).verdict == "right"
     with pytest.raises(GradientCheckError):
         accelnn.check_gradient(f, lambda x: 0.9 * gradient(x), x, mode=mode)
+
+
+@pytest.mark.parametrize("mode", ["directional", "sampled", "full"])
+@pytest.mark.parametrize("score", [5.0, 20.0, 30.0, 34.0, 37.0, 50.0, 300.0])
+@pytest.mark.filterwarnings("ignore::accelnn.errors.InconclusiveCheckWarning")
+def test_the_loss_of_a_net_that_is_sure_of_itself(score, mode):
+    """It is 0 to rounding, and does not move: that proves nothing of a gradient of 1e-16."""
+
+    def probabilities(x):
+        exponents = np.exp(x - np.max(x))
+        return exponents / np.sum(exponents)
+
+    def gradient(x):
+        return probabilities(x) - [1.0, 0.0, 0.0]
+
+    losses = [
+        lambda x: -np.log(probabilities(x)[0]),
+        lambda x: np.max(x) + np.log(np.sum(np.exp(x - np.max(x)))) - x[0],
+    ]
+    x = np.array([score, 0.3, -0.5])
+    for loss in losses:
+        report = accelnn.check_gradient(loss, gradient, x, mode=mode)
+        assert report.verdict == ("right" if score < 30.0 else "inconclusive")
+        with pytest.raises(GradientCheckError):
+            accelnn.check_gradient(
+                loss, lambda x: gradient(x) + np.array([0.0, 0.0, 0.1]), x, mode=mode
+            )
