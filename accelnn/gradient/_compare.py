@@ -341,7 +341,7 @@ class Comparer:
         # Where only short steps leave f where it is, its values are rounded.
         is_coarse = (is_still & is_short).any(axis=0) & ~(is_still & ~is_short).any(axis=0)
         quantum = np.where(is_still, np.inf, moved * seen.length).min(axis=0)
-        noise = np.where(is_coarse & is_still, np.fmax(noise, quantum), noise)
+        noise = np.where(is_coarse, np.fmax(noise, quantum), noise)
         # What does not move at all may be rounded as a sum of numbers near 1 is: the loss of a net
         # that is sure of itself.
         least = NOISE_ULPS * self.epsilon * np.fmax(np.abs(self.base), 1.0)

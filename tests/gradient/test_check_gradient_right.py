@@ -314,3 +314,16 @@ def test_the_loss_of_a_net_that_is_sure_of_itself(score, mode):
             accelnn.check_gradient(
                 loss, lambda x: gradient(x) + np.array([0.0, 0.0, 0.1]), x, mode=mode
             )
+
+
+@pytest.mark.parametrize("mode", ["directional", "full"])
+@pytest.mark.parametrize("decimals", [4, 6, 8, 10])
+def test_a_function_that_is_rounded_to_decimals(decimals, mode):
+    def f(x):
+        return round(float(np.sum(np.sin(x))), decimals)
+
+    for seed in range(20):
+        x = np.random.default_rng(seed).normal(size=6)
+        assert accelnn.check_gradient(f, np.cos, x, mode=mode).verdict == "right"
+        with pytest.raises(GradientCheckError):
+            accelnn.check_gradient(f, lambda x: 1.5 * np.cos(x), x, mode=mode)
