@@ -371,6 +371,10 @@ class Comparer:
             rounding = ulps * steepest
 
             limit, excess = self._excess(seen, interval, opening + PROOF**2 * rounding, norm)
+            if self._near(place) > 0.0:
+                # Next to where f ends, steps longer than x tell of elsewhere.
+                has_end = ~np.isfinite(seen.left + seen.right)
+                excess = np.where(has_end & ~is_near, np.nan, excess)
             worst = np.argmax(np.where(np.isnan(excess), -1.0, excess), axis=0), outputs
             # A derivative needs points beside x.
             is_alone = ~np.isfinite(seen.off).any(axis=0) & (place.columns.size == 1)
