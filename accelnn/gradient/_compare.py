@@ -341,11 +341,7 @@ class Comparer:
         # Where only short steps leave f where it is, its values are rounded.
         is_coarse = (is_still & is_short).any(axis=0) & ~(is_still & ~is_short).any(axis=0)
         quantum = np.where(is_still, np.inf, moved * seen.length).min(axis=0)
-        noise = np.where(is_coarse, np.fmax(noise, quantum), noise)
-        # What does not move at all may be rounded as a sum of numbers near 1 is: the loss of a net
-        # that is sure of itself.
-        least = NOISE_ULPS * self.epsilon * np.fmax(np.abs(self.base), 1.0)
-        noise = np.where(is_still, np.fmax(noise, least), noise)
+        noise = np.where(is_coarse & is_still, np.fmax(noise, quantum), noise)
         # Where differences scatter at many steps far shorter than x, and the shortest, f does.
         part = seen.length / _length(self.x[place.columns])
         noise = np.fmax(
@@ -423,6 +419,11 @@ class Comparer:
         # Where f ends, slopes of a root may turn late.
         one_sided = ~np.isfinite(seen.left + seen.right)
         limit += np.where(one_sided, PROOF**2, PROOF) * interval + open_by
+        # What is 0 to rounding, and does not move at all, may be rounded as a sum of numbers near 1
+        # is: the loss of a net that is sure of itself.
+        is_still = (seen.left == 0.0) & (seen.right == 0.0)
+        is_nothing = is_still & (np.abs(self.base) <= COARSE * self.epsilon)
+        limit += np.where(is_nothing, NOISE_ULPS * self.epsilon / seen.length, 0.0)
         # What is infinite is wrong where a difference is known at all.
         known = limit <= np.fmax(norm, 0.5 * np.fmax.reduce(np.abs(seen.numerical)))
         return limit, np.where(is_finite | known, error / limit, np.nan)
