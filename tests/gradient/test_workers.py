@@ -107,7 +107,8 @@ def test_with_enough_workers_the_wall_time_is_two_evaluations(method, coordinate
             f, x if kind == "array" else x.tolist(), method=method, workers=threads
         )
     np.testing.assert_allclose(found, 2.0 * x, rtol=1e-6)
-    assert f.deepest == 2
+    # Two, or three where a thread waited that long for a processor; five if + and - took turns.
+    assert f.deepest <= 3
     # f(x), what it reads, and the differences.
     assert 32 + 1 <= f.calls <= 32 + 4
 
