@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,13 @@ sys.path.insert(0, str(Path(__file__).parent / "cuda"))
 def registry_as_it_was(monkeypatch):
     for name in ("_registered", "_announced", "_instances"):
         monkeypatch.setattr(_registry, name, dict(getattr(_registry, name)))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def numba_for_all_tests():
+    """Make the backend before any test has registries of its own, which would end with it."""
+    with suppress(BackendUnavailableError):
+        accelnn.get_backend("numba")
 
 
 @pytest.fixture(scope="session")
