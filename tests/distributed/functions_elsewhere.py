@@ -53,6 +53,8 @@ class Deadly:
             except FileExistsError:
                 continue
             os.close(mark)
+            # Until what was finished has been told.
+            time.sleep(0.5)
             os.kill(os.getpid(), signal.SIGKILL)
 
     def found(self, name):

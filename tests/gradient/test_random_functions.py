@@ -49,9 +49,9 @@ def test_no_derivative_is_wrong_without_a_flag(method, seeds, record_property):
 
 
 # None is to be refused, and no error of 1 % missed. Left is f whose waves look like noise. Missed
-# are some errors of a millionth in one coordinate, and of 1 % of a gradient that is itself no more
-# than 1e-8 of the slopes nearby: each in less than 1 of 200. What cannot be known, within 1e-8 of
-# the edge of a domain, is inconclusive.
+# are errors of a millionth in one coordinate, in 1 of 200; and of 10,000 functions 1 % of slopes
+# nearby, in a few that have a scale of 1e-9 at x = 0. What cannot be known, within 1e-8 of the edge
+# of a domain, is inconclusive.
 REFUSED, MISSED, INCONCLUSIVE = 0.004, 0.01, 0.05
 FIRST_ORDER = 8.0
 
@@ -73,7 +73,7 @@ def test_wrong_gradients_are_found(mode, seeds, record_property, pytestconfig):
         seeds = seeds[MODES.index(mode) :: len(MODES)]
     total = sum((wrong_trial(function_of(seed), mode) for seed in seeds), Trial.empty())
     record_property(("Checks of wrong gradients", mode), dict(total.counts))
-    missed = [fault for fault in total.faults if ": 1 % missed" in fault]
+    missed = [fault for fault in total.faults if "one coordinate" not in fault]
     assert not missed, "\n".join(missed)
     assert len(total.faults) <= MISSED * len(seeds), "\n".join(total.faults)
 

@@ -60,8 +60,8 @@ class Batched(Evaluator):
     ) -> None:
         super().__init__(f, argument, point, values)
         self.chunk_size = chunk_size
-        # How many rows the calls have that ask what f reads: not as many as x, which would let what
-        # is summed along the wrong axis pass for one value a row.
+        # Rows of a call that asks what f reads. Not as many as x has coordinates: a sum along the
+        # wrong axis would pass for one value for each point.
         self.few = PROBES + (argument.shape[:1] == (PROBES,))
         # Whether the first batch has shown that points do not meet.
         self.are_apart = False
