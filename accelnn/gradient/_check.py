@@ -380,6 +380,7 @@ class _Check:
 
     def _report(self) -> GradientReport:
         by_direction = self.mode == "directional"
+        self.comparer.trust_f()
         report = self._verdict(
             self._places(), by_direction=by_direction, most=1 if by_direction else LOOKED_AT
         )
@@ -412,7 +413,9 @@ class _Check:
         """
         comparer = self.comparer
         first, step = self._compared(places), comparer.step
-        if any(found.severity > 1.0 for found in first) and comparer.adapt_to_noise():
+        worst_first = sorted(range(len(places)), key=lambda i: -first[i].severity)
+        differing = [i for i in worst_first[:LOOKED_AT] if first[i].severity > 1.0]
+        if differing and comparer.adapt_to_noise():
             places = [place.times(comparer.step / step) for place in places]
             first = self._compared(places)
         # The length of the gradient, or what a random direction sees of it.
@@ -427,7 +430,8 @@ class _Check:
         rest: list[tuple[Comparison, Place]] = []
         for i in sorted(range(len(places)), key=lambda i: -first[i].severity):
             found, place = first[i], places[i]
-            differs = found.severity > 1.0
+            # The noise of f need not be there where a gradient differs without it.
+            differs = found.severity > 1.0 or i in differing
             if len(failed) < most and (differs or (looks and is_noisy[i] and not failed)):
                 found = comparer.settle(place, norm, is_noisy=is_noisy[i])
             is_wrong = found.severity > 1.0 and not found.is_unknown
@@ -471,6 +475,7 @@ class _Check:
         Where directions tell nothing, as where f ends in some, coordinates may.
         """
         suspects, comparer = self.part.columns, self.comparer
+        comparer.trust_f()
         if found.passed and suspects.size > SEARCHED_COORDINATES:
             return found
         while suspects.size > SEARCHED_COORDINATES:

@@ -181,7 +181,7 @@ class Comparer:
         self.resolution = float(np.finfo(problem.lines.dtype).eps)
         self.given_rtol, self.atol, self.given_step = rtol, atol or 0.0, step
         self.rounding = epsilon
-        self._set_epsilon(epsilon)
+        self.trust_f()
 
     def coordinate(self, column: int) -> Place:
         """Return the place of one coordinate."""
@@ -263,19 +263,29 @@ class Comparer:
         `norm` is the length of the gradient as one move sees it; `is_noisy` says that the usual
         step is too short to see it, so that longer ones are taken first.
         """
-        if self.spread.any():
-            # What was measured may be no noise, but what f does close to an edge.
-            measured, step = self.epsilon, self.step
-            self._set_epsilon(self.rounding)
-            found = self._settled(place.times(self.step / step), norm, None, is_noisy=False)
-            self._set_epsilon(measured)
-            if found.severity <= 1.0 and not found.is_unknown:
-                return found
-        return self._settled(place, norm, self.spread, is_noisy=is_noisy)
+        if not self.spread.any():
+            return self._settled(place, norm, None, is_noisy=is_noisy)[0]
+        # What was measured may be no noise, but what f does close to an edge.
+        measured, step = self.epsilon, self.step
+        self.trust_f()
+        usual = place.times(self.step / step)
+        found, seen = self._settled(usual, norm, None, is_noisy=False)
+        self._set_epsilon(measured)
+        if found.severity <= 1.0 and not found.is_unknown:
+            return found
+        noisy, _ = self._settled(place, norm, self.spread, is_noisy=is_noisy)
+        # What is wrong without noise is not right because of the noise that f has elsewhere, nor is
+        # what is not 0 where f never moves.
+        jitter = _jitter(seen, 2.0 * _length(usual.move))
+        is_doubtful = (found.severities > 1.0) | ((jitter == 0.0) & (found.slope > 0.0))
+        is_doubtful &= jitter < COARSE
+        if noisy.severity <= 1.0 and is_doubtful.any():
+            return noisy._replace(is_unknown=True)
+        return noisy
 
     def _settled(
         self, place: Place, norm: float, spread: np.ndarray | None, *, is_noisy: bool
-    ) -> Comparison:
+    ) -> tuple[Comparison, _Differences]:
         longer = self._longer(place)
         seen = self._at(place, np.ones(1), spread)
         if is_noisy and longer.size:
@@ -283,7 +293,7 @@ class Comparer:
             found = self._judged(seen, place, norm)
             # Where x is 0, f may be that of another scale altogether.
             if not found.is_unknown and self._near(place) > 0.0:
-                return found
+                return found, seen
         for fractions in self._shorter(place):
             seen = _merged(seen, self._at(place, fractions, spread))
             if (end := _drowned(seen)) < len(seen.length):
@@ -292,8 +302,9 @@ class Comparer:
         found = self._judged(seen, place, norm)
         # Only long steps tell of how large numbers a gradient is the rounding.
         if (found.is_unknown or found.severity > 1.0) and longer.size and not is_noisy:
-            found = self._judged(_merged(seen, self._at(place, longer, spread)), place, norm)
-        return found
+            seen = _merged(seen, self._at(place, longer, spread))
+            found = self._judged(seen, place, norm)
+        return found, seen
 
     def _near(self, place: Place) -> float:
         """Return how many usual steps are near x; 0 where all of it is 0 and tells of no size.
@@ -336,7 +347,7 @@ class Comparer:
         is_still, is_short = moved == 0.0, seen.length < 0.75 * usual
         # Noise that was measured beside x is not along what f does not depend on.
         is_flat = is_still.all(axis=0) & (seen.length[0] > 1.5 * usual)
-        unit = NOISE_ULPS * self.epsilon * np.abs(self.base)
+        unit = NOISE_ULPS * self.rounding * np.abs(self.base)
         noise = np.where(is_flat, unit, seen.noise * seen.length)
         # Where only short steps leave f where it is, its values are rounded.
         is_coarse = (is_still & is_short).any(axis=0) & ~(is_still & ~is_short).any(axis=0)
@@ -381,7 +392,10 @@ class Comparer:
             numerical = np.where(np.isfinite(analytic), analytic, 0.0) + off
             slope = np.fmax(np.abs(analytic), np.abs(numerical))
             is_rounding = PROOF * interval <= self.usual_rtol * steepest
-            unsure = rounding + np.where(is_rounding, PROOF * interval, noise + step)
+            # What is 0 tells of no size: slopes far from it excuse, and make nothing right.
+            is_guess = not self.x[place.columns[place.move != 0.0]].all()
+            unsure = 0.0 if is_guess else rounding
+            unsure += np.where(is_rounding & ~is_guess, PROOF * interval, noise + step)
             tolerance = self._allowed(analytic, numerical) + unsure + kink
             is_tiny = slope <= PROOF * interval + rounding
             farther = steepest if is_near.any() else sides.max(axis=0)
@@ -434,6 +448,10 @@ class Comparer:
         with np.errstate(all="ignore"):
             return self.problem.lines.noise(None, insist=True)
 
+    def trust_f(self) -> None:
+        """Expect no noise of f but the rounding of its dtype."""
+        self._set_epsilon(self.rounding)
+
     def adapt_to_noise(self) -> bool:
         """Take longer steps if f is computed less precisely than its values are stored."""
         with np.errstate(all="ignore"):
@@ -485,6 +503,24 @@ def _scatter(seen: _Differences, is_short: np.ndarray, is_shortest: np.ndarray) 
     is_many &= (turns & is_shortest).any(axis=0)
     typical[is_many] = np.nanmedian(spread[:, is_many], axis=0)
     return SCATTER * typical
+
+
+def _jitter(seen: _Differences, usual: float) -> np.ndarray:
+    """Return how many times its rounding f moves beside its slope, and 0 if it never does.
+
+    That is the most at the usual step and shorter ones, and the shorter half of those at which it
+    moves.
+    """
+    moves = np.abs(seen.left) + np.abs(seen.right) > 0.0
+    is_next = moves[1:] | moves[:-1]
+    is_short = np.cumsum(is_next, axis=0) > is_next.sum(axis=0) // 2
+    is_short = is_next & (is_short | (seen.length[1:] <= usual))
+    change = np.abs(np.diff(seen.off, axis=0))
+    # What is curved shrinks with each halving.
+    before = np.concatenate([np.zeros_like(change[:1]), change[:-1]])
+    is_short &= change > KINK * before
+    found: np.ndarray = np.max(change / seen.noise[1:], axis=0, where=is_short, initial=0.0)
+    return found
 
 
 def _between(off: np.ndarray, noise: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

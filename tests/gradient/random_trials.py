@@ -36,6 +36,8 @@ SLACK = 2.0
 FAR_OFF = 10.0
 # An error that is a larger part of the gradient is not rounding or truncation that one lives with.
 LARGE = 0.01
+# From the usual step down to one that rounding drowns, and x of 1e-12 is large beside.
+HALVINGS = 40
 
 
 class Trial(NamedTuple):
@@ -194,7 +196,7 @@ def _right(function: RandomFunction) -> np.ndarray:
 
 def _wrong(function: RandomFunction, right: np.ndarray, mode: str) -> dict[str, np.ndarray]:
     """Return wrong gradients, by what is wrong."""
-    x, n, draw = function.x, right.size, _draw(function)
+    n, draw = right.size, _draw(function)
     found = {}
     direction = draw.standard_normal(n)
     direction /= np.linalg.norm(direction)
@@ -208,22 +210,31 @@ def _wrong(function: RandomFunction, right: np.ndarray, mode: str) -> dict[str, 
         found["1 % of near"] = right + LARGE * function.scale * direction
     if mode == "full":
         i = int(draw.integers(n))
-        step = EPS ** (1 / 3) * np.maximum(1.0, np.abs(x))
-        with np.errstate(all="ignore"):
-            difference, rounding = right_difference(function, "central", step)
-            near = np.array([function(x + k * step[i] * (np.arange(n) == i)) for k in (-1, 1, 0)])
-            # The noise floor of the check; where truncation is larger, that of smaller steps at
-            # which they are equal; and its tolerance. No slope of nearly 0 is known better than
-            # those nearby.
-            floor = 8.0 * EPS * np.nanmax(np.abs(near)) / (2.0 * step[i]) + rounding[i]
-            truncation = abs(difference[i] - right[i])
-            floor = max(floor, floor ** (2 / 3) * truncation ** (1 / 3))
-            error = 10.0 * (float(floor) + 10.0 * EPS**0.5 * function.slopes[i])
+        # No slope of nearly 0 is known better than those nearby, nor than the check's tolerance.
+        error = 10.0 * (_noise_floor(function, i) + 10.0 * EPS**0.5 * function.slopes[i])
         if np.isfinite(error) and error > 0.0:
             wrong = right.copy()
             wrong[i] += error
             found["one coordinate"] = wrong
     return found
+
+
+def _noise_floor(function: RandomFunction, i: int) -> float:
+    """Return what a central difference in coordinate i may be off by, at the best of its steps.
+
+    Rounding grows as steps become shorter, and truncation as they become longer.
+    """
+    x, least = function.x, np.inf
+    step = EPS ** (1 / 3) * np.maximum(1.0, np.abs(x))
+    for _ in range(HALVINGS):
+        with np.errstate(all="ignore"):
+            difference, rounding = right_difference(function, "central", step)
+            beside = [function(x + k * step[i] * (np.arange(len(x)) == i)) for k in (-1, 1)]
+            noise = 8.0 * EPS * np.max(np.abs(beside)) / (2.0 * step[i]) + rounding[i]
+            off = float(noise + abs(difference[i] - function.gradient[i]))
+        least = min(least, off) if np.isfinite(off) else least
+        step = step / 2.0
+    return least
 
 
 def _story(function: RandomFunction, what: str, text: str) -> str:
