@@ -7,8 +7,9 @@ on first use.
 import importlib
 from typing import TYPE_CHECKING
 
-from accelnn import errors
+from accelnn import activations, errors, losses, optimizers
 from accelnn._version import __version__
+from accelnn.activations import ELU, LeakyReLU
 from accelnn.backends import (
     Backend,
     get_backend,
@@ -42,8 +43,9 @@ from accelnn.gradient import (
     numerical_jacobian,
     numerical_jvp,
 )
+from accelnn.losses import Huber
 from accelnn.nets import MLP, Net, SimpleNet, TwoLayerNet
-from accelnn.optimizers import SGD, AdaGrad, Adam, Momentum, Nesterov, RMSprop
+from accelnn.optimizers import SGD, AdaGrad, Adam, AdamW, Momentum, Nesterov, RMSprop
 from accelnn.training import History, fit, prepare, warmup
 
 if TYPE_CHECKING:
@@ -63,15 +65,19 @@ _ON_FIRST_USE = {
 }
 
 __all__ = [
+    "ELU",
     "MLP",
     "SGD",
     "AdaGrad",
     "Adam",
+    "AdamW",
     "Backend",
     "DerivativeResult",
     "DescentResult",
     "GradientReport",
     "History",
+    "Huber",
+    "LeakyReLU",
     "Momentum",
     "Nesterov",
     "Net",
@@ -79,6 +85,7 @@ __all__ = [
     "SimpleNet",
     "TwoLayerNet",
     "__version__",
+    "activations",
     "check_gradient",
     "cross_entropy_error",
     "datasets",
@@ -91,12 +98,14 @@ __all__ = [
     "load",
     "load_mnist",
     "log_softmax",
+    "losses",
     "numerical_diff",
     "numerical_gradient",
     "numerical_hessian",
     "numerical_hvp",
     "numerical_jacobian",
     "numerical_jvp",
+    "optimizers",
     "plotting",
     "prepare",
     "register_backend",

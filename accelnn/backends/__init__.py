@@ -17,11 +17,11 @@ from accelnn.backends._resolve import (
     set_backend,
     use_backend,
 )
-from accelnn.backends._spec import ACTIVATIONS, Loss, NetSpec
+from accelnn.backends._spec import ActivationLike, Loss, NetSpec, get_activation
 
 __all__ = [
-    "ACTIVATIONS",
     "DIFFERENCES",
+    "ActivationLike",
     "Backend",
     "BackendInfo",
     "BackendLike",
@@ -35,6 +35,7 @@ __all__ = [
     "TrainingState",
     "dtype_name",
     "from_dlpack",
+    "get_activation",
     "get_backend",
     "is_floating",
     "list_backends",

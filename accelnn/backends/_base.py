@@ -8,7 +8,7 @@ import functools
 import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -17,11 +17,23 @@ from accelnn.backends._engine import Dataset, Engine
 from accelnn.backends._memory import Memory
 from accelnn.backends._spec import NetSpec
 from accelnn.errors import BackendMismatchError
+from accelnn.formulas._activation import ActivationFormula
+from accelnn.formulas._table import ACTIVATIONS
 
-__all__ = ["Backend", "dtype_name", "from_dlpack", "is_floating", "speaks_dlpack"]
+__all__ = ["ActivationOps", "Backend", "dtype_name", "from_dlpack", "is_floating", "speaks_dlpack"]
 
+# The ops of each activation of the table: `gelu`, `gelu_grad` and `gelu_delta`.
+SUFFIXES = ("", "_grad", "_delta")
 # It holds nothing, so that all may share it.
 _NO_CHANGE = nullcontext()
+
+
+class ActivationOps(NamedTuple):
+    """An activation between layers: ``value(x)``, ``slope(x)`` and ``change(x, d)``."""
+
+    value: Callable[[Array], Array]
+    slope: Callable[[Array], Array]
+    change: Callable[[Array, Array], Array]
 
 
 class Backend:
@@ -247,78 +259,6 @@ class Backend:
         """
         return Dataset(self.xp.asarray(x, copy=True) if copy else x, t, self, dtype)
 
-    # Activations ----------------------------------------------------------------------------
-    #
-    # `*_grad` takes the pre-activation. `*_delta(x, d)` is f(x + d) - f(x), computed so that
-    # nothing cancels when d is small: a finite difference is made of such differences.
-
-    def sigmoid(self, x: Array) -> Array:
-        """1 / (1 + exp(-x))."""
-        xp = self.xp
-        e = xp.exp(-xp.abs(x))
-        return xp.where(x >= 0, xp.ones_like(e), e) / (1.0 + e)
-
-    def sigmoid_grad(self, x: Array) -> Array:
-        """s(x) * s(-x)."""
-        xp = self.xp
-        e = xp.exp(-xp.abs(x))
-        return e / (1.0 + e) ** 2
-
-    def sigmoid_delta(self, x: Array, d: Array) -> Array:
-        """s(x + d) - s(x) = s(x) s(-x - d) expm1(d).
-
-        Taken at d <= 0, where expm1 cannot overflow; a positive d is mirrored through
-        s(x) = 1 - s(-x).
-        """
-        xp = self.xp
-        up = d > 0
-        down = -xp.abs(d)
-        # x is often one row for many rows of d: what depends on it alone is computed first.
-        before = xp.where(up, self.sigmoid(-x), self.sigmoid(x))
-        after = self.sigmoid(-(xp.where(up, -x, x) + down))
-        change = before * after * xp.expm1(down)
-        return xp.where(up, -change, change)
-
-    def relu(self, x: Array) -> Array:
-        """max(x, 0)."""
-        return self.xp.maximum(x, self.xp.zeros_like(x))
-
-    def relu_grad(self, x: Array) -> Array:
-        """1 where x > 0, else 0; NaN stays NaN."""
-        xp = self.xp
-        return xp.where(x > 0, xp.ones_like(x), xp.where(x <= 0, xp.zeros_like(x), x))
-
-    def relu_delta(self, x: Array, d: Array) -> Array:
-        """max(x + d, 0) - max(x, 0), exact on either side of the kink."""
-        xp = self.xp
-        return xp.where(x > 0, xp.maximum(d, -x), self.relu(x + d))
-
-    def tanh(self, x: Array) -> Array:
-        """Hyperbolic tangent."""
-        return self.xp.tanh(x)
-
-    def tanh_grad(self, x: Array) -> Array:
-        """1 / cosh(x)**2, written without overflow."""
-        xp = self.xp
-        e = xp.exp(-2.0 * xp.abs(x))
-        return 4.0 * e / (1.0 + e) ** 2
-
-    def tanh_delta(self, x: Array, d: Array) -> Array:
-        """tanh(x + d) - tanh(x), through tanh(x) = 2 s(2x) - 1."""
-        return 2.0 * self.sigmoid_delta(2.0 * x, 2.0 * d)
-
-    def identity(self, x: Array) -> Array:
-        """Return x."""
-        return x
-
-    def identity_grad(self, x: Array) -> Array:
-        """Return 1 everywhere."""
-        return self.xp.ones_like(x)
-
-    def identity_delta(self, x: Array, d: Array) -> Array:  # noqa: ARG002 - one signature for all
-        """(x + d) - x."""
-        return d
-
     # Along the last axis --------------------------------------------------------------------
 
     def softmax(self, x: Array) -> Array:
@@ -328,7 +268,7 @@ class Backend:
         return e / xp.sum(e, axis=-1, keepdims=True)
 
     def log_softmax(self, x: Array) -> Array:
-        """X - log(sum(exp(x)))."""
+        """x - log(sum(exp(x)))."""  # noqa: D403 - a formula
         xp = self.xp
         shifted = x - xp.max(x, axis=-1, keepdims=True)
         return shifted - xp.log(xp.sum(xp.exp(shifted), axis=-1, keepdims=True))
@@ -357,6 +297,46 @@ class Backend:
         """-Σ t log(y + eps) / N over rows of probabilities y and of targets t."""
         n = math.prod(y.shape[:-1])
         return -self.xp.sum(t * self.xp.log(y + eps)) / n
+
+    # Activations ----------------------------------------------------------------------------
+
+    def activation_ops(self, formula: ActivationFormula) -> ActivationOps:
+        """Return value, slope and exact change of an activation, as this backend computes them.
+
+        A backend may have ops of its own for what is in the table with default parameters.
+        """
+        if ACTIVATIONS.get(formula.name) != formula:
+            return ActivationOps(
+                *(
+                    functools.partial(part, backend=self)
+                    for part in (formula.value, formula.slope, formula.change)
+                )
+            )
+        return ActivationOps(*(getattr(self, formula.name + suffix) for suffix in SUFFIXES))
+
+
+def _add_ops(formula: ActivationFormula) -> None:
+    """Give `Backend` the ops of an activation, which a subclass may have faster ones of."""
+
+    def value(self: Backend, x: Array) -> Array:
+        return formula.value(x, backend=self)
+
+    def slope(self: Backend, x: Array) -> Array:
+        return formula.slope(x, backend=self)
+
+    def change(self: Backend, x: Array, d: Array) -> Array:
+        return formula.change(x, d, backend=self)
+
+    told = ("f(x)", "f'(x)", "f(x + d) - f(x), without cancellation")
+    for suffix, op, what in zip(SUFFIXES, (value, slope, change), told, strict=True):
+        op.__name__ = formula.name + suffix
+        op.__qualname__ = f"Backend.{op.__name__}"
+        op.__doc__ = f"{what}, f being {formula.name}; x is the pre-activation."
+        setattr(Backend, op.__name__, op)
+
+
+for _formula in ACTIVATIONS.values():
+    _add_ops(_formula)
 
 
 def dtype_name(dtype: Any) -> str:

@@ -6,15 +6,17 @@ speak to it alone, so that a backend with fused kernels replaces it whole, metho
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast
 
 import numpy as np
 
 from accelnn._typing import Array
 from accelnn.backends._spec import NetSpec
+from accelnn.formulas._rule import UpdateRule
 
 if TYPE_CHECKING:
     from accelnn.backends._base import Backend
@@ -34,8 +36,8 @@ CHUNK_ELEMENTS = 1 << 18
 EVALUATION_ROWS = 10_000
 
 
-class Optimizer(Protocol):
-    """A frozen configuration that updates a flat parameter buffer; see `accelnn.optimizers`."""
+class OwnOptimizer(Protocol):
+    """A frozen configuration of a user's own that updates a flat parameter buffer."""
 
     @property
     def slots(self) -> int:
@@ -43,6 +45,9 @@ class Optimizer(Protocol):
 
     def update(self, params: Array, grads: Array, slots: list[Array], step: int, xp: Any) -> None:
         """Apply step number `step` (from 1) in place."""
+
+
+Optimizer: TypeAlias = UpdateRule | OwnOptimizer
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,9 +146,7 @@ class Engine:
         self.backend = backend
         self.spec = spec
         self.dtype = dtype
-        self._activation = getattr(backend, spec.activation)
-        self._activation_grad = getattr(backend, f"{spec.activation}_grad")
-        self._activation_delta = getattr(backend, f"{spec.activation}_delta")
+        self._activations = [backend.activation_ops(formula) for formula in spec.activations]
         self._output = getattr(backend, spec.loss.output)
 
     def describe(self, batch: int = 100) -> str:  # noqa: ARG002 - others choose by it
@@ -160,19 +163,17 @@ class Engine:
 
     def loss(self, params: Array, x: Array, t: Array) -> Array:
         """Return the mean loss as a 0-d array."""
-        scores = self.scores(params, x)
-        return self.spec.loss.value(scores, self._targets(t), backend=self.backend)
+        return self._mean_loss(self.scores(params, x), self._targets(t))
 
     def evaluate(self, params: Array, data: Dataset) -> tuple[float, float | None]:
         """Return the mean loss and the accuracy, or None where the loss does not classify."""
-        total_loss, correct = 0.0, 0
+        total_loss, correct = 0.0, 0.0
         for rows in _slices(data.size, EVALUATION_ROWS):
             x, t = data.piece(rows)
             scores = self.scores(params, x)
-            loss = self.spec.loss.value(scores, self._targets(t), backend=self.backend)
-            total_loss += self._number(loss) * x.shape[0]
+            total_loss += self._number(self._mean_loss(scores, self._targets(t))) * x.shape[0]
             if self.spec.loss.classifies:
-                correct += int(self._number(self._count_correct(scores, t)))
+                correct += self._number(self._count_correct(scores, t))
         accuracy = correct / data.size if self.spec.loss.classifies else None
         return total_loss / data.size, accuracy
 
@@ -182,15 +183,15 @@ class Engine:
         layers, grads = self._layers(params), self._layers(out)
         inputs, pre = self._forward(layers, x)
         t = self._targets(t)
-        error = loss.grad(pre[-1], t, backend=self.backend)
+        error = loss.grad(pre[-1], t, backend=self.backend) / x.shape[0]
         for i in reversed(range(len(layers))):
             grad_w, grad_b = grads[i]
             grad_w[...] = inputs[i].T @ error
             if grad_b is not None:
                 grad_b[...] = xp.sum(error, axis=0)
             if i > 0:
-                error = (error @ layers[i][0].T) * self._activation_grad(pre[i - 1])
-        return loss.value(pre[-1], t, backend=self.backend)
+                error = (error @ layers[i][0].T) * self._activations[i - 1].slope(pre[i - 1])
+        return self._mean_loss(pre[-1], t)
 
     def numerical_gradient(
         self, params: Array, x: Array, t: Array, *, method: str, step: float
@@ -245,7 +246,6 @@ class Engine:
         numpy.ndarray of float64
             One loss per batch.
         """
-        xp = self.backend.xp
         on_device = self.backend.asarray(order)
         losses: list[float] = []
         for rows in _slices(order.shape[0], batch):
@@ -254,10 +254,44 @@ class Engine:
             if not math.isfinite(losses[-1]):
                 break
             state.step += 1
-            state.optimizer.update(state.params, state.grads, state.slots, state.step, xp)
+            self._update(state)
         return np.array(losses)
 
     # Pieces ---------------------------------------------------------------------------------
+
+    def _update(self, state: TrainingState) -> None:
+        xp, rule = self.backend.xp, state.optimizer
+        if not isinstance(rule, UpdateRule) or type(rule).update is not UpdateRule.update:
+            # A user's own, which knows nothing of weights and biases.
+            own = cast("OwnOptimizer", rule)
+            own.update(state.params, state.grads, state.slots, state.step, xp)
+            return
+        decayed = 1.0 if rule.weight_decay == 0.0 or rule.decay_biases else self._weights
+        rule.apply(state.params, state.grads, state.slots, state.step, xp, decayed=decayed)
+
+    @functools.cached_property
+    def _weights(self) -> Array:
+        """1 for each weight in the flat buffer, and 0 for each bias."""
+        found = np.zeros(self.spec.size, self.dtype)
+        for parameter in self.spec.parameters:
+            if len(parameter.shape) > 1:
+                found[parameter.start : parameter.stop] = 1.0
+        return self.backend.asarray(found)
+
+    def _mean_loss(self, scores: Array, t: Array) -> Array:
+        """Return the mean of the samples' losses as a 0-d array."""
+        losses = self.spec.loss.value(scores, t, backend=self.backend)
+        return self._mean(losses)
+
+    def _mean(self, per_sample: Array) -> Array:
+        """Average over the last axis, that of samples."""
+        if per_sample.ndim == 0:
+            msg = (
+                f"the loss {self.spec.loss.name!r} returned one number; it must return that of "
+                f"each sample, of shape (..., n), whose mean the net takes"
+            )
+            raise TypeError(msg)
+        return self.backend.xp.sum(per_sample, axis=-1) / per_sample.shape[-1]
 
     def _gradient_of(self, state: TrainingState, x: Array, t: Array) -> Array:
         if state.gradient == "analytic":
@@ -292,13 +326,17 @@ class Engine:
         inputs: list[Array] = []
         pre: list[Array] = []
         for i, (w, b) in enumerate(layers):
-            inputs.append(x if i == 0 else self._activation(pre[-1]))
+            inputs.append(x if i == 0 else self._activations[i - 1].value(pre[-1]))
             z = inputs[-1] @ w
             pre.append(z if b is None else z + b)
         return inputs, pre
 
     def _count_correct(self, scores: Array, t: Array) -> Array:
+        """Return how many samples are classified rightly; parts of one where labels are several."""
         xp = self.backend.xp
+        hits = getattr(self.spec.loss, "hits", None)
+        if hits is not None:
+            return xp.sum(hits(scores, self._targets(t), backend=self.backend))
         labels = t if xp.isdtype(t.dtype, "integral") else xp.argmax(t, axis=-1)
         # In int64, because a narrow label type may not hold every class.
         hit = xp.argmax(scores, axis=-1) == xp.astype(labels, self.backend.dtype("int64"))
@@ -334,20 +372,21 @@ class Engine:
             index = self.backend.asarray(np.asarray(unit))
             column = self.backend.one_hot(index, pre[-1].shape[1], self.dtype)
             return self._change_along(pre[-1], move, column, t)
-        moved = self._activation_delta(pre[layer][:, unit], move)
+        moved = self._activations[layer].change(pre[layer][:, unit], move)
         if layer == last - 1:
             return self._change_along(pre[-1], moved, layers[last][0][unit, :], t)
         change = moved[..., None] * layers[layer + 1][0][unit, :]
         for i in range(layer + 1, last):
-            change = self._activation_delta(pre[i], change) @ layers[i + 1][0]
-        return self.spec.loss.delta(pre[-1], change, t, backend=self.backend)
+            change = self._activations[i].change(pre[i], change) @ layers[i + 1][0]
+        return self._mean(self.spec.loss.delta(pre[-1], change, t, backend=self.backend))
 
     def _change_along(self, scores: Array, moves: Array, direction: Array, t: Array) -> Array:
         """Return the change of the loss for scores moved along one direction."""
         loss: Any = self.spec.loss
         if _tells_along(loss):
-            return loss.delta_along(scores, moves, direction, t, backend=self.backend)
-        return loss.delta(scores, moves[..., None] * direction, t, backend=self.backend)
+            return self._mean(loss.delta_along(scores, moves, direction, t, backend=self.backend))
+        change = moves[..., None] * direction
+        return self._mean(loss.delta(scores, change, t, backend=self.backend))
 
 
 def _tells_along(loss: Any) -> bool:
@@ -356,8 +395,8 @@ def _tells_along(loss: Any) -> bool:
     A class that extends another may have changed only one of them.
     """
     for cls in type(loss).__mro__:
-        if "delta" in vars(cls) or "delta_along" in vars(cls):
-            return "delta_along" in vars(cls)
+        if vars(cls).keys() & {"delta", "_delta", "delta_along", "_delta_along"}:
+            return bool(vars(cls).keys() & {"delta_along", "_delta_along"})
     return False
 
 

@@ -15,6 +15,7 @@ from typing import TypeAlias
 from accelnn.backends._base import Backend
 from accelnn.backends._registry import backend_named, instance_of, is_backend, owner_of
 from accelnn.errors import BackendMismatchError, BackendUnavailableError
+from accelnn.formulas._ops import find_ops_with
 
 __all__ = [
     "BackendLike",
@@ -109,6 +110,9 @@ def resolve(backend: BackendLike | None, *arrays: object) -> Backend:
     if backend is not None:
         return get_backend(backend)
     return _selected() or _infer(arrays) or backend_named("numpy")
+
+
+find_ops_with(resolve)
 
 
 def _selected() -> Backend | None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
-from accelnn import optimizers
 from accelnn.backends._engine import Optimizer
+from accelnn.formulas import _table
 
 __all__ = ["RULES", "rule_numbers"]
 
@@ -17,15 +18,16 @@ RULES = ("SGD", "Momentum", "Nesterov", "AdaGrad", "RMSprop", "Adam")
 
 def rule_numbers(optimizer: Optimizer, dtype: np.dtype) -> np.ndarray | None:
     """Return learning rate, up to two fractions and eps, or None if there is no code for it."""
-    if type(optimizer) not in (getattr(optimizers, name) for name in RULES):
+    rule: Any = optimizer
+    if type(rule) not in (_table.RULES[name] for name in RULES):
         return None
-    fractions = [
-        getattr(optimizer, name) for name in ("momentum", "alpha") if hasattr(optimizer, name)
-    ]
-    first, second = getattr(optimizer, "betas", (*fractions, 0.0, 0.0)[:2])
-    eps = getattr(optimizer, "eps", 1.0)
+    if rule.weight_decay > 0.0:
+        return None
+    fractions = [getattr(rule, name) for name in ("momentum", "alpha") if hasattr(rule, name)]
+    first, second = getattr(rule, "betas", (*fractions, 0.0, 0.0)[:2])
+    eps = getattr(rule, "eps", 1.0)
     # Fused code takes what is no normal number for zero, squares of gradients among them; and where
     # a gradient is zero, as in the filling of panels, eps = 0 divides zero by zero.
     if eps < math.sqrt(np.finfo(dtype).tiny):
         return None
-    return np.array([optimizer.lr, first, second, eps])  # type: ignore[attr-defined]
+    return np.array([rule.lr, first, second, eps])

@@ -1,23 +1,25 @@
 """The architecture of a net, and where its parameters lie in one flat buffer."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from accelnn._typing import Array
+from accelnn.formulas._activation import ActivationFormula
+from accelnn.formulas._table import ACTIVATIONS, LOSSES
 
-__all__ = ["ACTIVATIONS", "Loss", "NetSpec", "Parameter"]
+__all__ = ["ActivationLike", "Loss", "NetSpec", "Parameter", "get_activation"]
 
-# Each names three ops of a backend: itself, its `_grad` and its `_delta`.
-ACTIVATIONS = ("sigmoid", "relu", "tanh")
+ActivationLike: TypeAlias = str | ActivationFormula
 
 
 class Loss(Protocol):
-    """A loss of the last layer's output `a`; see `accelnn.losses` for the formulas.
+    """A loss of each sample, on the last layer's output `a`; see `accelnn.losses`.
 
-    One that can tell the changes by many moves along one direction faster than by moves of all
+    None of its formulas is divided by the number of samples: the engine takes the mean. One that
+    can tell the changes by many moves along one direction faster than by moves of all
     outputs may also have ``delta_along(a, c, w, t, backend=)``, which is ``delta(a, c w, t)``.
     """
 
@@ -31,13 +33,13 @@ class Loss(Protocol):
 
     @property
     def classifies(self) -> bool:
-        """Whether the largest output names a class."""
+        """Whether an accuracy belongs to it."""
 
     def value(self, a: Array, t: Array, *, backend: Any = None) -> Array:
-        """Return the loss."""
+        """Return each sample's loss, of shape (..., n)."""
 
     def grad(self, a: Array, t: Array, *, backend: Any = None) -> Array:
-        """Return the derivative of the loss with respect to `a`."""
+        """Return the derivative of each sample's loss with respect to `a`."""
 
     def delta(self, a: Array, d: Array, t: Array, *, backend: Any = None) -> Array:
         """Return ``value(a + d, t) - value(a, t)`` without cancellation."""
@@ -56,7 +58,7 @@ class Parameter(NamedTuple):
         return self.start + math.prod(self.shape)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class NetSpec:
     """Everything an engine needs to know about a net, except its numbers.
 
@@ -64,9 +66,8 @@ class NetSpec:
     ----------
     sizes : tuple of int
         Widths of all layers, the input first.
-    activation : str
-        Name of the backend op between layers; the ops ``<name>_grad`` and ``<name>_delta`` are
-        its derivative and its exact difference.
+    activations : str or formula, or sequence of them
+        One for all hidden layers, or one for each; kept as a tuple of one formula a hidden layer.
     loss : Loss
         The loss object.
     bias : bool, default True
@@ -74,9 +75,53 @@ class NetSpec:
     """
 
     sizes: tuple[int, ...]
-    activation: str
+    activations: tuple[ActivationFormula, ...]
     loss: Loss
     bias: bool = True
+
+    def __init__(
+        self,
+        sizes: tuple[int, ...],
+        activations: ActivationLike | Sequence[ActivationLike],
+        loss: Loss,
+        bias: bool = True,  # noqa: FBT001, FBT002 - a field
+    ) -> None:
+        hidden = max(0, len(sizes) - 2)
+        if isinstance(activations, str) or not isinstance(activations, Sequence):
+            # Checked where there is no hidden layer, too.
+            found = (get_activation(activations),) * hidden
+        elif len(activations) == hidden:
+            found = tuple(map(get_activation, activations))
+        else:
+            msg = (
+                f"activation has {len(activations)} entries, and sizes {list(sizes)} have {hidden} "
+                f"hidden layers: pass one for each, or one for all"
+            )
+            raise ValueError(msg)
+        fields = {"sizes": sizes, "activations": found, "loss": loss, "bias": bias}
+        for name, value in fields.items():
+            object.__setattr__(self, name, value)
+
+    @property
+    def activation(self) -> str:
+        """The name of what is between layers, or of each where they differ."""
+        names = [formula.name for formula in self.activations] or ["identity"]
+        return "-".join(names[:1] if len(set(self.activations)) <= 1 else names)
+
+    def is_made_of(self, activations: Collection[str], losses: Collection[str]) -> bool:
+        """Return whether it has only formulas of these names, with the parameters of the table.
+
+        So far no fused engine takes several activations.
+        """
+        return (
+            self.loss.name in losses
+            and LOSSES.get(self.loss.name) == self.loss
+            and len(set(self.activations)) <= 1
+            and all(
+                formula.name in activations and ACTIVATIONS[formula.name] == formula
+                for formula in self.activations
+            )
+        )
 
     @cached_property
     def parameters(self) -> tuple[Parameter, ...]:
@@ -108,3 +153,28 @@ class NetSpec:
                 parameter = Parameter(letter if only_layer else f"{letter}{i}", shape, start)
                 yield parameter
                 start = parameter.stop
+
+
+def get_activation(activation: ActivationLike) -> ActivationFormula:
+    """Return the activation of that name, or an activation itself.
+
+    Raises
+    ------
+    ValueError
+        If the name is unknown.
+    TypeError
+        If it is neither a name nor an activation.
+    """
+    if isinstance(activation, ActivationFormula):
+        return activation
+    known = ", ".join(map(repr, ACTIVATIONS))
+    if not isinstance(activation, str):
+        msg = (
+            f"an activation is {known} or an object such as accelnn.LeakyReLU(0.2), "
+            f"got {activation!r}"
+        )
+        raise TypeError(msg)
+    if activation not in ACTIVATIONS:
+        msg = f"unknown activation {activation!r}; known activations are {known}"
+        raise ValueError(msg)
+    return ACTIVATIONS[activation]

@@ -11,9 +11,9 @@ import click
 import numpy as np
 from rich.console import Console
 
-from accelnn.backends import ACTIVATIONS
 from accelnn.datasets import load_mnist
 from accelnn.errors import DivergenceWarning
+from accelnn.formulas._table import ACTIVATIONS
 
 __all__ = ["check_folder", "console", "friendly_errors", "load_data", "net_options"]
 
@@ -71,7 +71,7 @@ _NET_OPTIONS = (
         help="Widths of the hidden layers, e.g. 256,128; '' for none.",
     ),
     click.option(
-        "--activation", type=click.Choice(ACTIVATIONS), default="sigmoid", show_default=True
+        "--activation", type=click.Choice(list(ACTIVATIONS)), default="sigmoid", show_default=True
     ),
     click.option(
         "--seed",

@@ -14,16 +14,16 @@ __all__ = ["draw_parameters", "standard_deviation"]
 Init = str | float | None
 
 
-def standard_deviation(init: Init, activation: str, n_in: int, n_out: int) -> float:
+def standard_deviation(init: Init, default: str, n_in: int, n_out: int) -> float:
     """Return the standard deviation of a layer's weights.
 
     Parameters
     ----------
     init : {"xavier", "he"}, float or None
         Glorot and Bengio's √(2 / (n_in + n_out)), He et al.'s √(2 / n_in), or the number itself.
-        None takes He for relu and Xavier otherwise.
-    activation : str
-        The activation between the layers.
+        None takes the default.
+    default : {"xavier", "he"}
+        That of the activation which follows.
     n_in, n_out : int
         The layer's widths.
 
@@ -33,7 +33,7 @@ def standard_deviation(init: Init, activation: str, n_in: int, n_out: int) -> fl
     AISTATS (2010). He, Zhang, Ren and Sun, "Delving Deep into Rectifiers", ICCV (2015).
     """
     if init is None:
-        init = "he" if activation == "relu" else "xavier"
+        init = default
     if init == "xavier":
         return math.sqrt(2.0 / (n_in + n_out))
     if init == "he":
@@ -50,10 +50,14 @@ def standard_deviation(init: Init, activation: str, n_in: int, n_out: int) -> fl
 def draw_parameters(spec: NetSpec, init: Init, rng: Rng) -> np.ndarray:
     """Return a flat float64 buffer of normal weights and zero biases, drawn layer by layer."""
     draw = generator(rng)
-    flat = np.zeros(spec.size)
+    flat, layers = np.zeros(spec.size), 0
     for parameter in spec.parameters:
         if parameter.name.startswith("W"):
-            std = standard_deviation(init, spec.activation, *parameter.shape)
+            # What makes outputs takes the initialisation of the layers before it.
+            layer = min(layers, max(0, len(spec.activations) - 1))
+            follows = spec.activations[layer].initializer if spec.activations else "xavier"
+            std = standard_deviation(init, follows, *parameter.shape)
+            layers += 1
             weights = std * draw.standard_normal(parameter.shape)
             flat[parameter.start : parameter.stop] = weights.ravel()
     return flat

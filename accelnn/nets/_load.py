@@ -8,6 +8,7 @@ import numpy as np
 from accelnn import checkpoint
 from accelnn._validation import check_dtype
 from accelnn.backends import BackendLike, NetSpec, get_backend
+from accelnn.formulas._table import ACTIVATIONS, LOSSES, described
 from accelnn.nets._mlp import MLP, TwoLayerNet, mlp_spec
 from accelnn.nets._net import FORMAT, KEY, SAVED, Net, rebuild
 from accelnn.nets._simple import SimpleNet, simple_spec
@@ -92,5 +93,9 @@ def _described(architecture: dict[str, Any]) -> tuple[type[Net], NetSpec, str]:
     if layers is not None and len(sizes) != layers:
         msg = f"a {kind} has {layers} sizes, got {sizes}"
         raise ValueError(msg)
-    spec = simple_spec(*sizes) if cls is SimpleNet else mlp_spec(sizes, activation, loss)
+    if cls is SimpleNet:
+        return cls, simple_spec(*sizes), check_dtype(architecture["dtype"])
+    if isinstance(activation, list):
+        activation = [described(one, ACTIVATIONS) for one in activation]
+    spec = mlp_spec(sizes, activation, described(loss, LOSSES))
     return cls, spec, check_dtype(architecture["dtype"])

@@ -5,8 +5,8 @@ from typing import Any
 
 from accelnn._typing import Rng
 from accelnn._validation import positive_int
-from accelnn.backends import ACTIVATIONS, BackendLike, Loss, NetSpec, get_backend
-from accelnn.losses import get_loss
+from accelnn.backends import ActivationLike, BackendLike, Loss, NetSpec, get_activation, get_backend
+from accelnn.losses import LossFormula, get_loss
 from accelnn.nets._initializers import Init, draw_parameters
 from accelnn.nets._net import Net
 
@@ -20,13 +20,16 @@ class MLP(Net):
     ----------
     sizes : sequence of int
         Widths of all layers: inputs, hidden layers, outputs.
-    activation : {"sigmoid", "relu", "tanh"}, default "sigmoid"
-        Between the layers.
-    loss : {"cross_entropy", "sum_squared_error"} or loss object, default "cross_entropy"
-        Decides the output function too: softmax, or the identity. See `accelnn.losses`.
+    activation : str or activation object, or a sequence of them, default "sigmoid"
+        Between the layers: one for all, or one for each hidden layer. The names are "sigmoid",
+        "tanh", "relu", "leaky_relu", "elu", "gelu", "silu", "softplus" and "identity"; objects such
+        as ``accelnn.LeakyReLU(0.2)`` have parameters.
+    loss : str or loss object, default "cross_entropy"
+        "cross_entropy" (of softmax), "binary_cross_entropy" (of a sigmoid for each output),
+        "sum_squared_error" or "huber" (of the output itself). See `accelnn.losses`.
     init : {"xavier", "he"}, float or None
-        Standard deviation of the normal weights; by default He for relu, else Xavier. Biases
-        start at zero.
+        Standard deviation of the normal weights; by default Xavier where sigmoid, tanh or the
+        identity follows, and He elsewhere. Biases start at zero.
     dtype : {"float32", "float64"}, default "float32"
         Of parameters and computations.
     rng : int, Generator or None
@@ -53,7 +56,7 @@ class MLP(Net):
         self,
         sizes: Sequence[int],
         *,
-        activation: str = "sigmoid",
+        activation: ActivationLike | Sequence[ActivationLike] = "sigmoid",
         loss: str | Loss = "cross_entropy",
         init: Init = None,
         dtype: Any = "float32",
@@ -61,6 +64,9 @@ class MLP(Net):
         backend: BackendLike | None = None,
     ) -> None:
         spec = mlp_spec(sizes, activation, loss)
+        if init is None and not spec.activations and isinstance(activation, ActivationLike):
+            # Of a net without hidden layers, as of all others.
+            init = get_activation(activation).initializer
         super().__init__(spec, draw_parameters(spec, init, rng), dtype, get_backend(backend))
 
 
@@ -91,7 +97,7 @@ class TwoLayerNet(MLP):
         output_size: int,
         weight_init_std: float = 0.01,
         *,
-        activation: str = "sigmoid",
+        activation: ActivationLike | Sequence[ActivationLike] = "sigmoid",
         loss: str | Loss = "cross_entropy",
         dtype: Any = "float32",
         rng: Rng = None,
@@ -108,12 +114,10 @@ class TwoLayerNet(MLP):
         )
 
 
-def mlp_spec(sizes: Sequence[int], activation: str, loss: str | Loss) -> NetSpec:
+def mlp_spec(
+    sizes: Sequence[int], activation: ActivationLike | Sequence[ActivationLike], loss: str | Loss
+) -> NetSpec:
     """Return the architecture of an MLP, or raise ValueError if it is none."""
-    if activation not in ACTIVATIONS:
-        known = ", ".join(map(repr, ACTIVATIONS))
-        msg = f"unknown activation {activation!r}; known activations are {known}"
-        raise ValueError(msg)
     if not isinstance(sizes, Iterable):
         msg = f"sizes must be a sequence of integers such as [784, 50, 10], got {sizes!r}"
         raise TypeError(msg)
@@ -121,4 +125,7 @@ def mlp_spec(sizes: Sequence[int], activation: str, loss: str | Loss) -> NetSpec
     if len(widths) < 2:  # noqa: PLR2004 - inputs and outputs
         msg = f"sizes must hold at least inputs and outputs, got {list(widths)}"
         raise ValueError(msg)
-    return NetSpec(widths, activation, get_loss(loss))
+    found = get_loss(loss)
+    if isinstance(found, LossFormula):
+        found.check_sizes(widths[-1])
+    return NetSpec(widths, activation, found)

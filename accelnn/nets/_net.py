@@ -21,15 +21,17 @@ from accelnn.backends import (
     Backend,
     BackendLike,
     Dataset,
+    Loss,
     MemoryFor,
     NetSpec,
     get_backend,
     pass_bytes,
 )
+from accelnn.formulas._loss import LossFormula
+from accelnn.formulas._table import ACTIVATIONS, LOSSES, describe
 from accelnn.gradient import GradientReport, check_gradient, numerical_gradient
 from accelnn.gradient._methods import find_method
 from accelnn.gradient._steps import require_usable_step
-from accelnn.losses import LOSSES
 from accelnn.nets._parameters import Parameters
 
 __all__ = ["FORMAT", "KEY", "SAVED", "Net", "rebuild"]
@@ -354,7 +356,10 @@ class Net:
         n_outputs = self.spec.sizes[-1]
         shape = (n_outputs,) if n is None else (n, n_outputs)
         # A single output has no classes: integers of shape (n,) are a forgotten column axis.
-        labels = self.spec.loss.classifies or n_outputs > 1
+        loss = self.spec.loss
+        labels = n_outputs > 1 or (loss.classifies and not takes_bits(loss))
+        if n_outputs == 1 and takes_bits(loss):
+            t = as_column(self.backend, t, shape)
         return as_targets(self.backend, t, shape, dtype or self.dtype, name=name, labels=labels)
 
     def _extras(self) -> dict[str, Any]:
@@ -363,19 +368,18 @@ class Net:
         return {name: value for name, value in vars(self).items() if name not in own}
 
     def _architecture(self) -> dict[str, Any]:
-        kind, loss = type(self).__name__, self.spec.loss.name
-        if kind not in SAVED or LOSSES.get(loss) != self.spec.loss:
-            msg = (
-                f"only the nets {', '.join(SAVED)} with the losses {', '.join(LOSSES)} can be "
-                f"saved; this is a {kind} with the loss {loss!r}"
-            )
+        kind = type(self).__name__
+        if kind not in SAVED:
+            msg = f"only the nets {', '.join(SAVED)} can be saved; this is a {kind}"
             raise TypeError(msg)
+        described = [describe(formula, ACTIVATIONS) for formula in self.spec.activations]
+        is_plain = all(a == described[0] and isinstance(a, str) for a in described)
         return {
             "format": FORMAT,
             "net": kind,
             "sizes": list(self.spec.sizes),
-            "activation": self.spec.activation,
-            "loss": loss,
+            "activation": self.spec.activation if is_plain else described,
+            "loss": describe(self.spec.loss, LOSSES),
             "dtype": self.dtype,
         }
 
@@ -429,3 +433,14 @@ def rebuild(
     net = object.__new__(cls)
     Net.__init__(net, spec, flat, dtype, get_backend(backend))
     return net
+
+
+def takes_bits(loss: Loss) -> bool:
+    """Return whether targets of a single output may be of shape (n,)."""
+    return isinstance(loss, LossFormula) and loss.takes_bits
+
+
+def as_column(backend: Backend, t: ArrayLike, shape: tuple[int, ...]) -> ArrayLike:
+    """Return targets of shape (n,), or one number, as those of a single output."""
+    array = as_array(backend, t, "t")
+    return array[..., None] if tuple(array.shape) == tuple(shape[:-1]) else t

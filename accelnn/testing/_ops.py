@@ -3,12 +3,14 @@
 References are float64 or longer, and written differently from the ops they check.
 """
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import Any
 
 import numpy as np
+
+from accelnn.testing._formulas import ACTIVATION_ROWS, ActivationRow
 
 __all__ = ["OP_CASES", "SHAPES", "OpCase"]
 
@@ -40,6 +42,8 @@ class OpCase:
         Relative error allowed, in units in the last place of each value.
     floor : float
         Absolute error allowed on top, in units in the last place of 1.
+    size : callable, optional
+        Of the arguments: what `ulps` is relative to on top of each value, where that may cancel.
     """
 
     op: str
@@ -49,6 +53,7 @@ class OpCase:
     options: tuple[Any, ...] = ()
     ulps: float = 16.0
     floor: float = 0.0
+    size: Callable[..., Any] | None = None
 
     def __str__(self) -> str:
         return self.op
@@ -74,50 +79,20 @@ def _pair(draw: np.random.Generator, shape: tuple[int, ...]) -> Arrays:
     return draw.normal(size=shape), draw.normal(size=shape)
 
 
-def _logistic(x: np.ndarray) -> np.ndarray:
-    return np.asarray(1.0 / (1.0 + np.exp(-x)))
-
-
-def _relu(x: np.ndarray) -> np.ndarray:
-    return np.asarray(x * (x > 0))
-
-
 def _softmax(x: np.ndarray) -> np.ndarray:
     e = np.exp(x)
     return np.asarray(e / e.sum(axis=-1, keepdims=True))
 
 
-def _sigmoid_delta(x: np.ndarray, d: np.ndarray) -> np.ndarray:
-    return np.asarray(np.sinh(d / 2) / (2 * np.cosh(x / 2) * np.cosh((x + d) / 2)))
-
-
-def _tanh_delta(x: np.ndarray, d: np.ndarray) -> np.ndarray:
-    return np.asarray(np.sinh(d) / (np.cosh(x) * np.cosh(x + d)))
-
-
-def _relu_delta(x: np.ndarray, d: np.ndarray) -> np.ndarray:
-    """Return the difference in exact rational arithmetic."""
-    zero = Fraction(0)
-    exact = [
-        max(Fraction(float(a)) + Fraction(float(b)), zero) - max(Fraction(float(a)), zero)
-        for a, b in zip(x.ravel(), d.ravel(), strict=True)
-    ]
-    return np.array([float(value) for value in exact]).reshape(x.shape)
+def _activation_cases(name: str, row: ActivationRow) -> Iterator[OpCase]:
+    """Yield the cases of the three ops of an activation."""
+    yield OpCase(name, _wide, row.value)
+    yield OpCase(f"{name}_grad", _wide, row.slope, size=row.size_of_slope)
+    yield OpCase(f"{name}_delta", _with_small_move, row.change_of, size=row.size_of_change)
 
 
 OP_CASES = (
-    OpCase("sigmoid", _wide, _logistic),
-    OpCase("sigmoid_grad", _wide, lambda x: _logistic(x) * _logistic(-x)),
-    OpCase("sigmoid_delta", _with_small_move, _sigmoid_delta),
-    OpCase("relu", _wide, _relu),
-    OpCase("relu_grad", _wide, lambda x: (x > 0).astype(x.dtype)),
-    OpCase("relu_delta", _with_small_move, _relu_delta),
-    OpCase("tanh", _wide, lambda x: np.sinh(x) / np.cosh(x)),
-    OpCase("tanh_grad", _wide, lambda x: np.cosh(x) ** -2.0),
-    OpCase("tanh_delta", _with_small_move, _tanh_delta),
-    OpCase("identity", _wide, lambda x: x),
-    OpCase("identity_grad", _wide, np.ones_like),
-    OpCase("identity_delta", _with_small_move, lambda _x, d: d),
+    *itertools.chain.from_iterable(_activation_cases(*row) for row in ACTIVATION_ROWS.items()),
     OpCase("softmax", _wide, _softmax, ROW_SHAPES, ulps=32.0),
     OpCase("log_softmax", _wide, lambda x: np.log(_softmax(x)), ROW_SHAPES, floor=16.0),
     OpCase("logsumexp", _wide, lambda x: np.log(np.exp(x).sum(axis=-1)), ROW_SHAPES, floor=16.0),

@@ -9,10 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import accelnn
-from accelnn.losses import LOSSES, CrossEntropy, SumSquaredError, get_loss
+from accelnn.losses import LOSSES, CrossEntropy, Huber, SumSquaredError, get_loss
 from accelnn.testing import StrictBackend
 
-BOTH = pytest.mark.parametrize("loss", [CrossEntropy(), SumSquaredError()], ids=lambda x: x.name)
+ALL = pytest.mark.parametrize(
+    "loss", [*LOSSES.values(), Huber(0.25), Huber(40.0)], ids=lambda x: f"{x.name}-{x!r}"[:30]
+)
 BACKENDS = ["numpy", "numba", StrictBackend]
 
 
@@ -26,10 +28,31 @@ def _row_squares(a, t):
     return sum((x - y) ** 2 for x, y in zip(a, t, strict=True)) / 2
 
 
+def _row_bits(a, t):
+    return sum(
+        (1 - y) * (1 + x.exp()).ln() + y * (1 + (-x).exp()).ln() for x, y in zip(a, t, strict=True)
+    )
+
+
+def _row_huber(threshold):
+    d = Decimal(threshold)
+
+    def row(a, t):
+        sizes = [abs(x - y) for x, y in zip(a, t, strict=True)]
+        return sum(r * r / 2 if r <= d else d * (r - d / 2) for r in sizes)
+
+    return row
+
+
 def _exact(loss, a, t):
-    """Return the loss of rows of Decimals."""
-    row = _row_cross_entropy if loss.name == "cross_entropy" else _row_squares
-    return sum(row(x, y) for x, y in zip(a, t, strict=True)) / len(a)
+    """Return the losses of rows of Decimals."""
+    row = {
+        "cross_entropy": _row_cross_entropy,
+        "sum_squared_error": _row_squares,
+        "binary_cross_entropy": _row_bits,
+        "huber": _row_huber(getattr(loss, "threshold", 1.0)),
+    }[loss.name]
+    return [row(x, y) for x, y in zip(a, t, strict=True)]
 
 
 def _decimals(x):
@@ -38,14 +61,27 @@ def _decimals(x):
 
 def _exact_value(loss, a, t):
     with decimal.localcontext(prec=60, Emin=-(10**6)):
-        return float(_exact(loss, _decimals(a), _decimals(t)))
+        return np.array(list(map(float, _exact(loss, _decimals(a), _decimals(t)))))
 
 
 def _exact_delta(loss, a, d, t):
-    with decimal.localcontext(prec=60, Emin=-(10**6)):
+    with decimal.localcontext(prec=60, Emin=-(10**6), Emax=10**6):
         a, d, t = map(_decimals, (a, d, t))
         moved = [[x + y for x, y in zip(*rows, strict=True)] for rows in zip(a, d, strict=True)]
-        return float(_exact(loss, moved, t) - _exact(loss, a, t))
+        pairs = zip(_exact(loss, moved, t), _exact(loss, a, t), strict=True)
+        return np.array([float(after - before) for after, before in pairs])
+
+
+def _assert_exact_delta(loss, a, d, t, *, eps=2.0**-52, digits=1e-10):
+    """Assert that changes are right to ten digits, or to rounding of the terms they are sums of."""
+    expected = _exact_delta(loss, a, d, t)
+    actual = np.asarray(loss.delta(a, d, t), dtype=float)
+    slopes = 1.0 + np.abs(t)
+    if loss.name in ("sum_squared_error", "huber"):
+        slopes = slopes + np.abs(a) + np.abs(d)
+    terms = np.atleast_2d(np.abs(d) * slopes).sum(axis=-1)
+    off = np.abs(np.atleast_1d(actual) - expected)
+    assert (off <= digits * np.abs(expected) + 64.0 * eps * terms).all(), (off, expected, terms)
 
 
 def _outputs(n=5, classes=4, seed=0):
@@ -58,50 +94,69 @@ def _outputs(n=5, classes=4, seed=0):
     )
 
 
-@BOTH
+@ALL
 def test_value_of_soft_targets(loss):
     a, t, _ = _outputs()
-    assert float(loss.value(a, t)) == pytest.approx(_exact_value(loss, a, t), rel=1e-14)
-    assert float(loss.value(a[0], t[0])) == pytest.approx(_exact_value(loss, a[0], t[0]), rel=1e-14)
+    t = t / 2.0
+    np.testing.assert_allclose(loss.value(a, t), _exact_value(loss, a, t), rtol=1e-14)
+    np.testing.assert_allclose(loss.value(a[0], t[0]), _exact_value(loss, a, t)[0], rtol=1e-14)
+    assert loss.value(a, t).shape == (5,)
 
 
 def test_cross_entropy_has_no_eps_and_does_not_overflow():
     one_hot = np.array([[0.0, 1.0]])
-    assert float(CrossEntropy().value(np.array([[1000.0, 0.0]]), one_hot)) == 1000.0
+    assert CrossEntropy().value(np.array([[1000.0, 0.0]]), one_hot).tolist() == [1000.0]
     a, t, _ = _outputs()
     t /= t.sum(axis=1, keepdims=True)
-    off = float(accelnn.cross_entropy_error(accelnn.softmax(a), t)) - float(
-        CrossEntropy().value(a, t)
-    )
-    assert -1e-3 < off < 0.0
+    mean = CrossEntropy().value(a, t).mean()
+    assert -1e-3 < float(accelnn.cross_entropy_error(accelnn.softmax(a), t)) - mean < 0.0
 
 
-@BOTH
+@ALL
+def test_no_loss_overflows_before_it_must(loss):
+    a, t = np.array([[1000.0, -1000.0]]), np.array([[0.0, 1.0]])
+    np.testing.assert_allclose(loss.value(a, t), _exact_value(loss, a, t), rtol=1e-14)
+    assert np.isfinite(loss.grad(a, t)).all()
+
+
+@ALL
 def test_grad_is_the_derivative_of_value(loss):
     a, t, _ = _outputs()
-    accelnn.check_gradient(lambda a: loss.value(a, t), lambda a: loss.grad(a, t), a, mode="full")
+    accelnn.check_gradient(
+        lambda a: loss.value(a, t).sum(), lambda a: loss.grad(a, t), a, mode="full"
+    )
     accelnn.check_gradient(
         lambda a: loss.value(a, t[0]), lambda a: loss.grad(a, t[0]), a[0], mode="full"
     )
 
 
-@BOTH
+@pytest.mark.parametrize("loss", [CrossEntropy(), SumSquaredError()], ids=lambda x: x.name)
 def test_grad_by_hand(loss):
     a, t, _ = _outputs(n=3)
     for i in range(3):
         p = np.exp(a[i]) / np.exp(a[i]).sum() if loss.classifies else a[i]
         total = t[i].sum() if loss.classifies else 1.0
-        np.testing.assert_allclose(loss.grad(a, t)[i], (total * p - t[i]) / 3, rtol=1e-13)
+        np.testing.assert_allclose(loss.grad(a, t)[i], total * p - t[i], rtol=1e-13)
 
 
-@BOTH
+@ALL
 @pytest.mark.parametrize("size", [1e-12, 1e-8, 1e-4, 1e-2, 0.3, 1.0, 3.0, 50.0, 800.0])
 def test_delta_keeps_ten_digits_at_every_size(loss, size):
     for seed in range(8):
         a, t, direction = _outputs(seed=seed)
-        d = size * direction / np.abs(direction).max()
-        expected = _exact_delta(loss, a, d, t)
-        assert float(loss.delta(a, d, t)) == pytest.approx(expected, rel=1e-10, abs=0.0)
+        _assert_exact_delta(loss, a, size * direction / np.abs(direction).max(), t / 2.0)
+
+
+@ALL
+def test_delta_along_a_direction_is_delta(loss):
+    for seed in range(4):
+        a, t, direction = _outputs(seed=seed)
+        for size in (1e-9, 1e-3, 0.09, 2.0):
+            c = size * np.linspace(-1.0, 1.0, 15).reshape(3, 5)
+            along = loss.delta_along(a, c, direction[0], t)
+            plain = loss.delta(a, c[..., None] * direction[0], t)
+            terms = np.abs(c[..., None] * direction[0] * (2.0 + np.abs(a) + np.abs(t))).sum(axis=-1)
+            assert (np.abs(along - plain) <= 1e-14 * terms).all()
 
 
 SINGLE = [800.0, -800.0, 60.0, -60.0, 11.0, 9.0, 2.0, -2.0]
@@ -114,18 +169,16 @@ def test_delta_of_one_huge_entry_among_small_ones(entry, others, a):
     a, d = np.array([a]), np.full((1, 3), others)
     d[0, 2] = entry
     for t in ([[0.0, 1.0, 0.0]], [[0.0, 0.0, 1.0]], [[0.5, 0.7, 0.1]]):
-        expected = _exact_delta(CrossEntropy(), a, d, t)
-        terms = np.abs(np.array(t) * d).sum()
-        actual = float(CrossEntropy().delta(a, d, np.array(t)))
-        assert actual == pytest.approx(expected, rel=1e-10, abs=1e-15 * terms)
+        for loss in LOSSES.values():
+            _assert_exact_delta(loss, a, d, np.array(t))
 
 
 @pytest.mark.parametrize("move", [-800.0, -1.5, -1.0, -0.5, 0.7, 800.0])
 def test_delta_of_a_common_shift_is_nothing_where_targets_sum_to_one(move):
     a, t, _ = _outputs()
     t /= t.sum(axis=1, keepdims=True)
-    delta = float(CrossEntropy().delta(a, np.full_like(a, move), t))
-    assert abs(delta) <= 1e-13 * max(1.0, abs(move))
+    delta = CrossEntropy().delta(a, np.full_like(a, move), t)
+    assert (np.abs(delta) <= 1e-13 * max(1.0, abs(move))).all()
 
 
 @settings(deadline=None, max_examples=100)
@@ -135,14 +188,11 @@ def test_delta_of_a_common_shift_is_nothing_where_targets_sum_to_one(move):
 )
 def test_delta_of_entries_of_any_sizes(seed, exponents):
     a, t, direction = _outputs(n=2, seed=seed)
-    d = np.sign(direction) * 10.0 ** np.array(exponents)
-    expected = _exact_delta(CrossEntropy(), a, d, t)
-    terms = np.abs(t * d).sum()
-    actual = float(CrossEntropy().delta(a, d, t))
-    assert actual == pytest.approx(expected, rel=1e-10, abs=1e-14 * terms)
+    for loss in LOSSES.values():
+        _assert_exact_delta(loss, a, np.sign(direction) * 10.0 ** np.array(exponents), t / 2.0)
 
 
-@BOTH
+@ALL
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_delta_takes_many_moves_of_the_same_outputs(loss, backend):
     b = accelnn.get_backend(backend)
@@ -151,12 +201,13 @@ def test_delta_takes_many_moves_of_the_same_outputs(loss, backend):
         3, 2, 1, 1
     )
     together = b.to_numpy(loss.delta(b.asarray(a), b.asarray(d), b.asarray(t)))
-    assert together.shape == (3, 2)
+    assert together.shape == (3, 2, 5)
     for index in np.ndindex(3, 2):
-        assert together[index] == pytest.approx(_exact_delta(loss, a, d[index], t), rel=1e-10)
+        expected = _exact_delta(loss, a, d[index], t)
+        np.testing.assert_allclose(together[index], expected, rtol=1e-10)
 
 
-@BOTH
+@ALL
 def test_value_and_grad_take_leading_axes(loss):
     a, t, _ = _outputs()
     many = np.stack([a, 2.0 * a])
@@ -164,25 +215,24 @@ def test_value_and_grad_take_leading_axes(loss):
     np.testing.assert_allclose(loss.grad(many, t)[1], loss.grad(2.0 * a, t))
 
 
-@BOTH
+@ALL
 def test_one_sample_without_its_axis(loss):
     a, t, d = (x[0] for x in _outputs())
-    assert float(loss.delta(a, d, t)) == pytest.approx(_exact_delta(loss, a, d, t), rel=1e-12)
-    assert loss.delta(a, np.stack([d, d]), t[None]).shape == ()
+    np.testing.assert_allclose(loss.delta(a, d, t), _exact_delta(loss, a, d, t)[0], rtol=1e-12)
+    assert loss.delta(a, np.stack([d, d]), t[None]).shape == (2,)
     assert loss.grad(a, t).shape == a.shape
 
 
-@BOTH
+@ALL
 def test_single_precision_stays_single_and_does_not_overflow(loss):
     a, t, direction = (x.astype(np.float32) for x in _outputs())
     for size in (1e-5, 0.5, 20.0, 800.0):
         d = np.float32(size) * direction
-        actual = loss.delta(a, d, t)
-        assert actual.dtype == np.float32
-        assert float(actual) == pytest.approx(_exact_delta(loss, a, d, t), rel=1e-4)
+        assert loss.delta(a, d, t).dtype == np.float32
+        _assert_exact_delta(loss, a, d, t, eps=2.0**-23, digits=1e-4)
 
 
-@BOTH
+@ALL
 def test_arguments_are_left_alone(loss):
     arrays = _outputs()
     kept = [x.copy() for x in arrays]

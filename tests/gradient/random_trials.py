@@ -211,7 +211,8 @@ def _wrong(function: RandomFunction, right: np.ndarray, mode: str) -> dict[str, 
     if mode == "full":
         i = int(draw.integers(n))
         # No slope of nearly 0 is known better than those nearby, nor than the check's tolerance.
-        error = 10.0 * (_noise_floor(function, i) + 10.0 * EPS**0.5 * function.slopes[i])
+        floor = max(_noise_floor(function, i), _stated_floor(function, right, i))
+        error = 10.0 * (floor + 10.0 * EPS**0.5 * function.slopes[i])
         if np.isfinite(error) and error > 0.0:
             wrong = right.copy()
             wrong[i] += error
@@ -235,6 +236,18 @@ def _noise_floor(function: RandomFunction, i: int) -> float:
         least = min(least, off) if np.isfinite(off) else least
         step = step / 2.0
     return least
+
+
+def _stated_floor(function: RandomFunction, right: np.ndarray, i: int) -> float:
+    """Return the noise floor that a check states for coordinate i, where that is far off.
+
+    It is at most a hundredth of the gradient, or the check is inconclusive.
+    """
+    far_off = right.copy()
+    far_off[i] += max(function.scale, np.abs(right[i]))
+    report = _check(function, far_off, "full")
+    stated = [failure.noise_floor for failure in report.failures if failure.index == (i,)]
+    return min(stated[0], LARGE * function.scale) if stated else 0.0
 
 
 def _story(function: RandomFunction, what: str, text: str) -> str:

@@ -48,9 +48,10 @@ def test_no_derivative_is_wrong_without_a_flag(method, seeds, record_property):
         assert counts["estimate held"] >= HOLDS * (counts["derivatives"] - counts["flagged"])
 
 
-# None is to be refused, and no error of 1 % missed. Left is f whose waves look like noise. What
+# None is to be refused, and no error of 1 % missed. Left is f whose waves look like noise, and of
+# 10,000 errors of one coordinate 4, where powers of x / 1e-12 look like it at x = 0. What
 # cannot be known, within 1e-8 of the edge of a domain, is inconclusive.
-REFUSED, MISSED, INCONCLUSIVE = 0.004, 0.01, 0.05
+REFUSED, MISSED, INCONCLUSIVE = 0.004, 0.004, 0.05
 FIRST_ORDER = 8.0
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import accelnn
-from accelnn.backends import ACTIVATIONS
+from accelnn.formulas._table import ACTIVATIONS
 from accelnn.losses import CrossEntropy
 
 

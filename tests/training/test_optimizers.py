@@ -1,4 +1,4 @@
-"""The six optimisers: formulas by hand, and what they accept."""
+"""The optimisers: formulas by hand, and what they accept."""
 
 import dataclasses
 import math
@@ -9,11 +9,11 @@ import pytest
 import accelnn
 from accelnn import optimizers
 
-NAMES = ("SGD", "Momentum", "Nesterov", "AdaGrad", "RMSprop", "Adam")
+NAMES = ("SGD", "Momentum", "Nesterov", "AdaGrad", "RMSprop", "Adam", "AdamW")
 
 
 def test_these_are_all():
-    assert sorted(optimizers.__all__) == sorted(NAMES)
+    assert sorted(optimizers.__all__) == sorted((*NAMES, "UpdateRule"))
 
 
 def three_steps(rule, start=1.0, dtype=np.float64):
@@ -52,6 +52,8 @@ BY_HAND = {
         accelnn.Adam(0.1, betas=(0.5, 0.75), eps=0.0),
         [0.9, 0.9 - 0.1 * (1.4 / 0.75) / math.sqrt(1.56 / 0.4375), None],
     ),
+    # A number is a bias, or what has no axes: nothing decays.
+    "AdamW": (accelnn.AdamW(0.1, betas=(0.5, 0.75), eps=0.0, weight_decay=0.5), [0.9, None, None]),
 }
 
 
@@ -107,6 +109,7 @@ def test_against_torch(name):
         "AdaGrad": lambda p: torch.optim.Adagrad(p, lr=0.05),
         "RMSprop": lambda p: torch.optim.RMSprop(p, lr=0.05),
         "Adam": lambda p: torch.optim.Adam(p, lr=0.05),
+        "AdamW": lambda p: torch.optim.AdamW(p, lr=0.05, weight_decay=0.0),
     }[name]
     theirs = torch.tensor([1.0, -3.0], dtype=torch.float64, requires_grad=True)
     optimizer = made([theirs])
@@ -126,6 +129,9 @@ def test_defaults():
     assert repr(accelnn.Nesterov()) == "Nesterov(lr=0.001, momentum=0.9)"
     assert repr(accelnn.AdaGrad()) == "AdaGrad(lr=0.01, eps=1e-10)"
     assert repr(accelnn.RMSprop()) == "RMSprop(lr=0.01, alpha=0.99, eps=1e-08)"
+    assert repr(accelnn.AdamW(weight_decay=0.1)) == (
+        "AdamW(lr=0.001, betas=(0.9, 0.999), eps=1e-08, weight_decay=0.1)"
+    )
     assert repr(accelnn.Adam()) == "Adam(lr=0.001, betas=(0.9, 0.999), eps=1e-08)"
 
 
@@ -206,3 +212,96 @@ def test_state_is_in_the_slots_alone(name):
     assert three_steps(rule, dtype=np.float32) == pytest.approx(
         three_steps(rule), rel=1e-5, abs=1e-7
     )
+
+
+def _torch_rule(torch, name, params, decay):
+    """Return torch's optimiser of the same numbers, with λ for all arrays."""
+    made = {
+        "SGD": (torch.optim.SGD, {}),
+        "Momentum": (torch.optim.SGD, {"momentum": 0.8}),
+        "Nesterov": (torch.optim.SGD, {"momentum": 0.8, "nesterov": True}),
+        "AdaGrad": (torch.optim.Adagrad, {"eps": 1e-6}),
+        "RMSprop": (torch.optim.RMSprop, {"alpha": 0.9, "eps": 1e-6}),
+        "Adam": (torch.optim.Adam, {"betas": (0.8, 0.95), "eps": 1e-6}),
+        "AdamW": (torch.optim.AdamW, {"betas": (0.8, 0.95), "eps": 1e-6}),
+    }
+    kind, options = made[name]
+    ours = {key: value for key, value in options.items() if key != "nesterov"}
+    rule = getattr(accelnn, name)(0.02, weight_decay=decay, decay_biases=True, **ours)
+    return kind(params, lr=0.02, weight_decay=decay, **options), rule
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("decay", [0.0, 0.03])
+def test_three_hundred_updates_as_torch_does_them(name, decay):
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    draw = np.random.default_rng(0)
+    start = {"W": draw.normal(size=(4, 3)), "b": draw.normal(size=3)}
+    theirs = {k: torch.tensor(v, requires_grad=True) for k, v in start.items()}
+    optimizer, rule = _torch_rule(torch, name, list(theirs.values()), decay)
+    ours = {k: v.copy() for k, v in start.items()}
+    state = rule.init(ours)
+    x = draw.normal(size=(20, 4))
+    for _ in range(300):
+        optimizer.zero_grad()
+        (torch.tanh(torch.tensor(x) @ theirs["W"] + theirs["b"]) ** 2).sum().backward()
+        # Of the same numbers, so that only updates differ, and by rounding alone.
+        grads = {k: v.grad.numpy() for k, v in theirs.items()}
+        rule.update(ours, grads, state)
+        optimizer.step()
+    for key, value in theirs.items():
+        np.testing.assert_allclose(ours[key], value.detach().numpy(), rtol=1e-11, atol=1e-13)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_loop_of_ones_own_is_that_of_fit(name):
+    draw = np.random.default_rng(0)
+    x, t = draw.normal(size=(40, 4)), draw.integers(0, 3, 40)
+    rule = getattr(accelnn, name)(0.05, weight_decay=0.1)
+    nets = [accelnn.MLP([4, 5, 3], rng=0, dtype="float64") for _ in range(2)]
+    accelnn.fit(nets[0], x, t, optimizer=rule, batch_size=40, iters=5, rng=0)
+    order = np.random.default_rng(0)
+    state = rule.init(nets[1].params)
+    for _ in range(5):
+        index = order.permutation(40)
+        rule.update(nets[1].params, nets[1].gradient(x[index], t[index]), state)
+    np.testing.assert_allclose(nets[0].flat, nets[1].flat, rtol=1e-12)
+    assert state["updates"] == 5
+
+
+def test_weights_decay_and_biases_do_not_unless_told():
+    for decay_biases in (False, True):
+        rule = accelnn.SGD(0.1, weight_decay=0.5, decay_biases=decay_biases)
+        params = {"W": np.ones((2, 2)), "b": np.ones(2)}
+        rule.update(params, {"W": np.zeros((2, 2)), "b": np.zeros(2)}, rule.init(params))
+        np.testing.assert_allclose(params["W"], 0.95)
+        np.testing.assert_allclose(params["b"], 0.95 if decay_biases else 1.0)
+
+
+def test_states_take_the_form_of_the_parameters():
+    rule = accelnn.Adam(0.1)
+    for params in (np.ones(3), [np.ones(3), np.ones((2, 2))], {"a": np.ones(3)}):
+        state = rule.init(params)
+        grads = state["first"]
+        rule.update(params, grads, state)
+        assert type(state["second"]) is type(params)
+
+
+def test_a_state_or_gradients_that_do_not_fit():
+    rule, params = accelnn.Adam(0.1), {"W": np.ones(2), "b": np.ones(1)}
+    with pytest.raises(
+        TypeError, match=r"state must be what Adam.init\(params\) returned, got dict"
+    ):
+        rule.update(params, params, accelnn.SGD(0.1).init(params))
+    with pytest.raises(ValueError, match=r"gradients or state lack \['b'\]"):
+        rule.update(params, {"W": np.ones(2)}, rule.init(params))
+    with pytest.raises(ValueError, match="params are 1 arrays"):
+        rule.update([np.ones(2)], [], rule.init([np.ones(2)]))
+
+
+@pytest.mark.parametrize("options", [{"weight_decay": -0.1}, {"weight_decay": math.nan}])
+def test_a_decay_out_of_range(options):
+    with pytest.raises(ValueError, match="weight_decay must be non-negative and finite"):
+        accelnn.SGD(0.1, **options)
+    with pytest.raises(TypeError, match="decay_biases must be True or False, got 1"):
+        accelnn.SGD(0.1, decay_biases=1)

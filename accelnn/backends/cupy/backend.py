@@ -155,17 +155,9 @@ class CupyBackend(Backend):
 
     def make_engine(self, spec: NetSpec, dtype: str) -> Engine:
         """Return a fused engine, or the portable one where a net has parts that are not ours."""
-        from accelnn.backends.cupy.engine import ACTIVATIONS, MOST_PARAMETERS, CupyEngine
-        from accelnn.backends.cupy.source import MOST_LAYERS
-        from accelnn.losses import LOSSES
+        from accelnn.backends.cupy.engine import CupyEngine
 
-        has_activation = len(spec.sizes) > 2  # noqa: PLR2004 - input and output
-        if (
-            LOSSES.get(spec.loss.name) != spec.loss
-            or (has_activation and spec.activation not in ACTIVATIONS)
-            or spec.size > MOST_PARAMETERS
-            or len(spec.sizes) - 1 > MOST_LAYERS
-        ):
+        if not CupyEngine.supports(spec):
             return super().make_engine(spec, dtype)
         return CupyEngine(self, spec, dtype)
 

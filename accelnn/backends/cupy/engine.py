@@ -15,7 +15,7 @@ from accelnn.backends._spec import NetSpec
 from accelnn.backends.cupy.dataset import NULL, Rows
 from accelnn.backends.cupy.launch import FLAGS, Kernels, device_attributes, kernels_of
 from accelnn.backends.cupy.resident import THREADS, Layout, layout_of
-from accelnn.backends.cupy.source import Variant
+from accelnn.backends.cupy.source import MOST_LAYERS, Variant
 from accelnn.backends.cupy.tiles import Tiled, tiled_evaluation
 from accelnn.backends.cupy.training import OneLaunch, Products, Replayed, Resident, Training
 
@@ -66,14 +66,19 @@ class CupyEngine(Engine):
 
     def __init__(self, backend: CupyBackend, spec: NetSpec, dtype: str) -> None:
         super().__init__(backend, spec, dtype)
-        # Without a hidden layer there is no activation, whatever it is called.
-        is_deep = len(spec.sizes) > 2  # noqa: PLR2004 - input and output
-        self.activation_number = np.int32(ACTIVATIONS.index(spec.activation) if is_deep else 0)
+        number = ACTIVATIONS.index(spec.activation) if spec.activations else 0
+        self.activation_number = np.int32(number)
         self.identity_number = np.int32(ACTIVATIONS.index("identity"))
         self.loss_number = np.int32(LOSSES.index(spec.loss.name))
         self._units = sum(spec.sizes[1:])
         self._sizes = backend.asarray(np.array(spec.sizes, np.int32))
         self._ways: WeakKeyDictionary[TrainingState, Any] = WeakKeyDictionary()
+
+    @staticmethod
+    def supports(spec: NetSpec) -> bool:
+        """Return whether there are kernels for a net's formulas and its size."""
+        fits = spec.size <= MOST_PARAMETERS and len(spec.sizes) - 1 <= MOST_LAYERS
+        return fits and spec.is_made_of(ACTIVATIONS, LOSSES)
 
     def describe(self, batch: int = 100) -> str:
         """See `Engine.describe`."""

@@ -60,7 +60,7 @@ class Training:
         self.engine, self.data, self.batch, self.most = engine, data, batch, most
         self.rows = Rows.of(data)
         self.kernels = engine.kernels(self.rows)
-        self.optimizer = state.optimizer
+        self.optimizer: Any = state.optimizer
         self.params, self.grads, self.slots = state.params, state.grads, state.slots
         # What a rule has no state for is never touched, but has an address.
         slots = [*state.slots, state.params, state.params][:2]
@@ -88,7 +88,7 @@ class Training:
             return backend.zeros((steps, 2), np.float64)
         k = np.arange(first, first + steps)[:, None]
         remaining = 1.0 - np.array(betas) ** k
-        rate = self.optimizer.lr  # type: ignore[attr-defined]
+        rate = self.optimizer.lr
         numbers = np.stack([rate / remaining[:, 0], np.sqrt(remaining[:, 1])], axis=1)
         return backend.asarray(numbers)
 

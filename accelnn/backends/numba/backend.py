@@ -10,9 +10,10 @@ import numpy as np
 from accelnn._optional import install_command
 from accelnn._typing import Array
 from accelnn.backends._engine import Dataset, Engine
-from accelnn.backends._spec import ACTIVATIONS, NetSpec
+from accelnn.backends._spec import NetSpec
 from accelnn.backends.numpy import NumpyBackend
 from accelnn.errors import BackendUnavailableError, ImpureFunctionError
+from accelnn.formulas._table import ACTIVATIONS
 
 __all__ = ["NumbaBackend"]
 
@@ -65,17 +66,12 @@ class NumbaBackend(NumpyBackend):
 
     def make_engine(self, spec: NetSpec, dtype: str) -> Engine:
         """Return a fused engine, or the portable one where a net has parts that are not ours."""
-        from accelnn.losses import LOSSES
-
-        has_activation = len(spec.sizes) > 2  # noqa: PLR2004 - input and output
-        if (
-            not self._compiles
-            or LOSSES.get(spec.loss.name) != spec.loss
-            or (has_activation and spec.activation not in ACTIVATIONS)
-        ):
+        if not self._compiles:
             return super().make_engine(spec, dtype)
         from accelnn.backends.numba.engine import NumbaEngine
 
+        if not NumbaEngine.supports(spec):
+            return super().make_engine(spec, dtype)
         return NumbaEngine(self, spec, dtype)
 
     def prepare(self, x: Array, t: Array, dtype: str, *, copy: bool) -> Dataset:
@@ -119,7 +115,7 @@ class NumbaBackend(NumpyBackend):
     def sigmoid_delta(self, x: Array, d: Array) -> Array:
         """See `Backend.sigmoid_delta`."""
         if not _compiled(x) or x.dtype != d.dtype:
-            return super().sigmoid_delta(x, d)
+            return ACTIVATIONS["sigmoid"].change(x, d, backend=self)
         x, d = np.broadcast_arrays(x, d)
         out = np.empty(x.shape, x.dtype)
         self._ops.sigmoid_delta(x.ravel(), d.ravel(), out.reshape(-1))

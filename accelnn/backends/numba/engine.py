@@ -61,10 +61,13 @@ class NumbaEngine(Engine):
         self._dtype = np.dtype(dtype)
         self._lanes = LANES[self._dtype.type]
         self._layout = Layout.of(spec, self._dtype)
-        # Without a hidden layer there is no activation, whatever it is called.
-        is_deep = len(spec.sizes) > 2  # noqa: PLR2004 - input and output
-        self._activation_number = ACTIVATIONS.index(spec.activation) if is_deep else 0
+        self._activation_number = ACTIVATIONS.index(spec.activation) if spec.activations else 0
         self._run = backend.team.run
+
+    @staticmethod
+    def supports(spec: NetSpec) -> bool:
+        """Return whether there is code for all formulas of a net."""
+        return spec.is_made_of(ACTIVATIONS, LOSSES)
 
     def describe(self, batch: int = 100) -> str:  # noqa: ARG002 - the same for all
         """See `Engine.describe`."""

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 import accelnn
-from accelnn.backends import ACTIVATIONS, Backend, dtype_name
+from accelnn.backends import Backend, dtype_name
 from accelnn.errors import BackendMismatchError
-from accelnn.losses import LOSSES
+from accelnn.formulas._table import ACTIVATIONS, LOSSES
 from accelnn.testing._assertions import assert_close
+from accelnn.testing._formulas import LOSS_ROWS
 from accelnn.testing._reference import ReferenceNet
 from accelnn.testing._rounding import Move, assert_equal_but_for_rounding
 
@@ -19,6 +20,11 @@ KINDS = list(itertools.product(ACTIVATIONS, LOSSES))
 
 _every_kind = pytest.mark.parametrize(("activation", "loss"), KINDS)
 _both_dtypes = pytest.mark.parametrize("dtype", ["float32", "float64"])
+
+
+def _sizes_for(loss: str) -> list[tuple[int, ...]]:
+    """Return the sizes of nets that can have a loss."""
+    return [sizes for sizes in SIZES if sizes[-1] >= LOSS_ROWS[loss].least_outputs]
 
 
 def _data(sizes: tuple[int, ...], samples: int = 7) -> tuple[np.ndarray, np.ndarray]:
@@ -46,7 +52,7 @@ class NetConformance:
     def test_agrees_with_the_reference(
         self, b: Backend, activation: str, loss: str, dtype: str
     ) -> None:
-        for sizes in SIZES:
+        for sizes in _sizes_for(loss):
             net, plain = _net(b, sizes, activation=activation, loss=loss, dtype=dtype)
             x, t = (a.astype(dtype) for a in _data(sizes))
 
@@ -65,14 +71,13 @@ class NetConformance:
                 assert dtype_name(array.dtype) == dtype
             found = [b.to_numpy(outputs), net.loss(*on_device)]
             found += map(b.to_numpy, gradient.values())
-            # With one output, probabilities of size one cancel exactly.
             assert_equal_but_for_rounding(found, reference, dtype=dtype, terms=1.0)
 
     @_every_kind
     def test_structured_difference_is_the_black_box_difference(
         self, b: Backend, activation: str, loss: str
     ) -> None:
-        for sizes in SIZES:
+        for sizes in _sizes_for(loss):
             net, _ = _net(b, sizes, activation=activation, loss=loss, dtype="float64")
             x, t = (b.asarray(a) for a in _data(sizes, samples=3))
             backpropagated = net.gradient(x, t)
@@ -88,8 +93,7 @@ class NetConformance:
                 float(np.abs(b.to_numpy(structured[k]) - b.to_numpy(backpropagated[k])).max())
                 for k in structured
             )
-            certain = loss == "cross_entropy" and sizes[-1] == 1  # one class has gradient zero
-            assert certain or truncation > 1e-3, "a difference with a step of 0.5 is no derivative"
+            assert truncation > 1e-3, "a difference with a step of 0.5 is no derivative"
 
     @_every_kind
     @_both_dtypes
@@ -100,8 +104,12 @@ class NetConformance:
         x, t = _data((7, 5, 4))
         x, t = x.astype(dtype), t.astype(dtype)
         gradient = net.numerical_gradient(b.asarray(x), b.asarray(t))
+        # Where the slope bends by 1 within a step h, it is off by h x² / 2 at most.
+        bent = 0.0 if LOSS_ROWS[loss].is_smooth else 0.5e-4 * float((x**2).max())
         for key, expected in reference.gradient(x, t).items():
-            assert_close(gradient[key], expected, backend=b, dtype="float64", rtol=1e-6, atol=1e-7)
+            assert_close(
+                gradient[key], expected, backend=b, dtype="float64", rtol=1e-6, atol=1e-7 + bent
+            )
 
     def test_labels_are_one_hot_targets(self, b: Backend) -> None:
         for loss in LOSSES:

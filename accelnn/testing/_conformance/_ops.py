@@ -1,25 +1,23 @@
 """Every op of the table, over odd shapes and layouts, in both dtypes."""
 
+import functools
 import warnings
 
 import numpy as np
 import pytest
 
+import accelnn
 from accelnn._typing import Array
 from accelnn.backends import Backend
+from accelnn.formulas._table import ACTIVATIONS
 from accelnn.testing._assertions import assert_close
+from accelnn.testing._formulas import ACTIVATION_ROWS
 from accelnn.testing._ops import OP_CASES, OpCase
 
-SPECIAL = np.array([-np.inf, -1000.0, -1e-30, -0.0, 0.0, 1e-30, 1000.0, np.inf, np.nan])
-AT_SPECIAL = {
-    "sigmoid": [0.0, 0.0, 0.5, 0.5, 0.5, 0.5, 1.0, 1.0, np.nan],
-    "sigmoid_grad": [0.0, 0.0, 0.25, 0.25, 0.25, 0.25, 0.0, 0.0, np.nan],
-    "relu": [0.0, 0.0, 0.0, 0.0, 0.0, 1e-30, 1000.0, np.inf, np.nan],
-    "relu_grad": [0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 1.0, 1.0, np.nan],
-    "tanh": [-1.0, -1.0, -1e-30, -0.0, 0.0, 1e-30, 1.0, 1.0, np.nan],
-    "tanh_grad": [0.0, 0.0, 1.0, 1.0, 1.0, 1.0, 0.0, 0.0, np.nan],
-    "identity": SPECIAL,
-}
+SPECIAL = np.array([-np.inf, -1e30, -1e-30, -0.0, 0.0, 1e-30, 1e30, np.inf, np.nan])
+
+# Of the smallest numbers, whose digits are few.
+DENORMALS = 16.0
 
 _all_cases = pytest.mark.parametrize("case", OP_CASES, ids=str)
 _both_dtypes = pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -33,15 +31,25 @@ def _arguments(case: OpCase, shape: tuple[int, ...], dtype: str) -> list[np.ndar
 def _check(b: Backend, case: OpCase, arguments: list[np.ndarray], on_device: list[Array]) -> None:
     dtype = arguments[0].dtype
     actual = getattr(b, case.op)(*on_device, *case.options)
-    expected = np.asarray(case.reference(*(a.astype(np.longdouble) for a in arguments)))
+    wide = [a.astype(np.longdouble) for a in arguments]
+    expected = np.asarray(case.reference(*wide))
     eps = float(np.finfo(dtype).eps)
+    if case.size is not None:
+        # In units of what rounding is relative to.
+        size = np.asarray(case.size(*wide), np.float64)
+        off = np.abs(b.to_numpy(actual) - expected)
+        allowed = case.ulps * eps * (np.abs(expected) + size)
+        allowed += DENORMALS * float(np.finfo(dtype).smallest_subnormal)
+        wrong = ~(off <= allowed)
+        assert not wrong.any(), [a[wrong] for a in (*arguments, off, allowed)]
+        return
     assert_close(
         actual,
         expected.astype(np.float64),
         backend=b,
         dtype=dtype,
         rtol=case.ulps * eps,
-        atol=case.floor * eps,
+        atol=case.floor * eps + DENORMALS * float(np.finfo(dtype).smallest_subnormal),
     )
 
 
@@ -68,21 +76,37 @@ class OpConformance:
         tall = [np.ascontiguousarray(a.T) for a in _arguments(case, (5, 7), dtype)]
         _check(b, case, [a.T for a in tall], [b.asarray(a).T for a in tall])
 
-    @pytest.mark.parametrize("op", AT_SPECIAL)
+    @pytest.mark.parametrize("name", ACTIVATION_ROWS)
     @_both_dtypes
-    def test_op_at_the_ends_of_the_number_line(self, b: Backend, op: str, dtype: str) -> None:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            actual = getattr(b, op)(b.asarray(SPECIAL, dtype))
-        assert_close(actual, np.asarray(AT_SPECIAL[op], dtype), backend=b, rtol=1e-6)
+    def test_activations_at_the_ends_of_the_number_line(
+        self, b: Backend, name: str, dtype: str
+    ) -> None:
+        row = ACTIVATION_ROWS[name]
+        x = b.asarray(SPECIAL, dtype)
+        near_0 = np.asarray(SPECIAL[2:6], dtype)
+        for part, (op, reference) in enumerate(((name, row.value), (f"{name}_grad", row.slope))):
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")
+                actual = b.to_numpy(getattr(b, op)(x))
+            low, high = row.at_ends[0][part], row.at_ends[1][part]
+            on_host = accelnn.get_backend("numpy")
+            close = functools.partial(assert_close, backend=on_host, dtype=dtype, rtol=1e-6)
+            close(actual[[0, 7]], [low, high])
+            is_linear = [np.isinf(end) for end in (low, high)]
+            expected = [-1e30 * row.slope(SPECIAL[:1])[0] if is_linear[0] else low]
+            expected += [1e30 if is_linear[1] else high]
+            close(actual[[1, 6]], expected)
+            close(actual[2:6], reference(near_0))
+            assert np.isnan(actual[8]) or name == "identity"
 
     @_both_dtypes
     def test_differences_far_from_the_middle(self, b: Backend, dtype: str) -> None:
         x = b.asarray([1000.0, -1000.0, 1000.0, 0.0], dtype)
         d = b.asarray([-1000.0, 1000.0, -2000.0, 2000.0], dtype)
         expected = np.asarray([-0.5, 0.5, -1.0, 0.5], dtype)
-        assert_close(b.sigmoid_delta(x, d), expected, backend=b)
-        assert_close(b.tanh_delta(x, d), 2.0 * expected, backend=b)
+        sigmoid, tanh = (b.activation_ops(ACTIVATIONS[name]) for name in ("sigmoid", "tanh"))
+        assert_close(sigmoid.change(x, d), expected, backend=b)
+        assert_close(tanh.change(x, d), 2.0 * expected, backend=b)
 
     @pytest.mark.parametrize("op", ["softmax", "log_softmax", "logsumexp"])
     @_both_dtypes

@@ -7,16 +7,15 @@ import numpy as np
 import pytest
 
 import accelnn
-from accelnn.backends import ACTIVATIONS, Backend
+from accelnn.backends import Backend
 from accelnn.errors import DivergenceWarning
-from accelnn.losses import LOSSES
+from accelnn.formulas._table import ACTIVATIONS, LOSSES, RULES
 from accelnn.testing._reference import COEFFICIENTS, ReferenceNet, batches, reference_update
 from accelnn.testing._rounding import Move, assert_equal_but_for_rounding
 
 SIZES = (9, 6, 4)
 SAMPLES = 53
 BATCH = 10
-OPTIMIZERS = ("SGD", "Momentum", "Nesterov", "AdaGrad", "RMSprop", "Adam")
 
 
 def _blobs(samples: int = SAMPLES) -> tuple[np.ndarray, np.ndarray]:
@@ -60,7 +59,7 @@ def _reference_run(
 class TrainingConformance:
     """`fit` and what is around it."""
 
-    @pytest.mark.parametrize("optimizer", OPTIMIZERS)
+    @pytest.mark.parametrize("optimizer", RULES)
     @pytest.mark.parametrize("dtype", ["float32", "float64"])
     def test_follows_the_reference_loop(self, b: Backend, optimizer: str, dtype: str) -> None:
         net = _net(b, dtype=dtype)

@@ -1,0 +1,62 @@
+"""What an activation is made of."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+from accelnn._typing import Array
+from accelnn.formulas._ops import ops_of
+
+__all__ = ["ActivationFormula", "capped"]
+
+# Far beyond where sigmoids and normal distributions end.
+HUGE = 1e30
+
+Initializer = Literal["xavier", "he"]
+
+
+class ActivationFormula:
+    """An elementwise function between layers: its value, its slope and its exact change.
+
+    Every formula takes ``backend=``; by default it is that of the arrays. A subclass is a frozen
+    dataclass whose fields are the parameters of the function, and gives `_value` and `_slope` in
+    terms of ``ops``, a backend, whose array-API namespace is ``ops.xp``.
+
+    Attributes
+    ----------
+    name : str
+        What nets, files and errors call it.
+    initializer : {"xavier", "he"}
+        How the weights are drawn whose outputs it takes.
+    """
+
+    name: ClassVar[str]
+    initializer: ClassVar[Initializer] = "xavier"
+
+    def value(self, x: Array, *, backend: Any = None) -> Array:
+        """Return f(x), of the shape of `x`."""
+        return self._value(ops_of(backend, x), x)
+
+    def slope(self, x: Array, *, backend: Any = None) -> Array:
+        """Return f'(x) at the pre-activation `x`."""
+        return self._slope(ops_of(backend, x), x)
+
+    def change(self, x: Array, d: Array, *, backend: Any = None) -> Array:
+        """Return f(x + d) - f(x), of the broadcast shape, without cancellation where d is small."""
+        return self._change(ops_of(backend, x, d), x, d)
+
+    def _value(self, ops: Any, x: Array) -> Array:
+        raise NotImplementedError
+
+    def _slope(self, ops: Any, x: Array) -> Array:
+        raise NotImplementedError
+
+    def _change(self, ops: Any, x: Array, d: Array) -> Array:
+        # For a function without a form of its own: it loses the digits that both values share.
+        return self._value(ops, x + d) - self._value(ops, x)
+
+
+def capped(xp: Any, x: Array) -> Array:
+    """Return x without infinities, which times 0 would be NaN; NaN stays NaN."""
+    most = HUGE * xp.ones_like(x)
+    return xp.minimum(xp.maximum(x, -most), most)

@@ -1,0 +1,83 @@
+"""Checks of the numbers that formulas are configured with."""
+
+import math
+import numbers
+from collections.abc import Callable
+from typing import Any
+
+__all__ = [
+    "boolean",
+    "check_parameters",
+    "finite",
+    "fraction",
+    "not_negative",
+    "positive",
+    "two_fractions",
+]
+
+
+def check_parameters(formula: Any, **checks: Callable[[object, str], Any]) -> None:
+    """Check the named fields of a frozen dataclass, and make them plain numbers."""
+    for name, check in checks.items():
+        object.__setattr__(formula, name, check(getattr(formula, name), name))
+
+
+def number(value: object, name: str) -> float:
+    """Return a real number as a float, or raise TypeError."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        msg = f"{name} must be a number, got {value!r}"
+        raise TypeError(msg)
+    # A plain float takes the dtype of the array it meets; NumPy's own would promote float32.
+    return float(value)
+
+
+def finite(value: object, name: str) -> float:
+    """Return a finite number."""
+    found = number(value, name)
+    if not math.isfinite(found):
+        msg = f"{name} must be finite, got {value!r}"
+        raise ValueError(msg)
+    return found
+
+
+def positive(value: object, name: str) -> float:
+    """Return a finite number above 0."""
+    found = number(value, name)
+    if not 0.0 < found < math.inf:
+        msg = f"{name} must be positive and finite, got {value!r}"
+        raise ValueError(msg)
+    return found
+
+
+def not_negative(value: object, name: str) -> float:
+    """Return a finite number from 0 on."""
+    found = number(value, name)
+    if not 0.0 <= found < math.inf:
+        msg = f"{name} must be non-negative and finite, got {value!r}"
+        raise ValueError(msg)
+    return found
+
+
+def fraction(value: object, name: str) -> float:
+    """Return a number in [0, 1)."""
+    found = number(value, name)
+    if not 0.0 <= found < 1.0:
+        msg = f"{name} must be in [0, 1), got {value!r}"
+        raise ValueError(msg)
+    return found
+
+
+def two_fractions(value: object, name: str) -> tuple[float, float]:
+    """Return two numbers in [0, 1)."""
+    if not isinstance(value, tuple | list) or len(value) != 2:  # noqa: PLR2004 - two of them
+        msg = f"{name} must be two numbers, got {value!r}"
+        raise TypeError(msg)
+    return fraction(value[0], f"{name}[0]"), fraction(value[1], f"{name}[1]")
+
+
+def boolean(value: object, name: str) -> bool:
+    """Return True or False."""
+    if not isinstance(value, bool):
+        msg = f"{name} must be True or False, got {value!r}"
+        raise TypeError(msg)
+    return value

@@ -1,0 +1,72 @@
+"""What a loss is made of."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from accelnn._typing import Array
+from accelnn.formulas._ops import ops_of
+
+__all__ = ["LossFormula"]
+
+
+class LossFormula:
+    """A loss of each sample: its value, its gradient and its exact change.
+
+    `a` has shape (..., n, outputs), the last layer's output, and `t` holds targets of shape
+    (n, outputs), one-hot or soft; one sample may drop the axis of samples. Nothing is divided by n,
+    the number of samples: that is for whoever takes the mean. Every formula takes ``backend=``; by
+    default it is that of the arrays. A subclass is a frozen dataclass whose fields are the
+    parameters of the loss, and gives `_value`, `_grad` and `_delta` in terms of ``ops``, a backend,
+    whose array-API namespace is ``ops.xp``.
+
+    Attributes
+    ----------
+    name : str
+        What nets, files and errors call it.
+    output : str
+        The backend's op that makes outputs of `a`.
+    classifies : bool
+        Whether an accuracy belongs to it: by default how often the largest output is that of the
+        largest target; a loss for which it is another one has ``hits(a, t, backend=)``, by how much
+        of 1 each sample is classified rightly.
+    takes_bits : bool
+        Whether targets of a single output may be of shape (n,).
+    """
+
+    name: ClassVar[str]
+    output: ClassVar[str] = "identity"
+    classifies: ClassVar[bool] = False
+    takes_bits: ClassVar[bool] = False
+
+    def value(self, a: Array, t: Array, *, backend: Any = None) -> Array:
+        """Return each sample's loss, of shape ``a.shape[:-1]``."""
+        return self._value(ops_of(backend, a, t), a, t)
+
+    def grad(self, a: Array, t: Array, *, backend: Any = None) -> Array:
+        """Return the derivative of each sample's loss with respect to `a`, of the shape of `a`."""
+        return self._grad(ops_of(backend, a, t), a, t)
+
+    def delta(self, a: Array, d: Array, t: Array, *, backend: Any = None) -> Array:
+        """Return ``value(a + d, t) - value(a, t)``, without cancellation where d is small."""
+        return self._delta(ops_of(backend, a, d, t), a, d, t)
+
+    def delta_along(self, a: Array, c: Array, w: Array, t: Array, *, backend: Any = None) -> Array:
+        """Return ``delta(a, c w, t)`` for numbers `c` of shape (..., n) and one direction `w`."""
+        return self._delta_along(ops_of(backend, a, c, w, t), a, c, w, t)
+
+    def check_sizes(self, outputs: int) -> None:
+        """Raise ValueError if a net with so many outputs cannot have this loss."""
+
+    def _value(self, ops: Any, a: Array, t: Array) -> Array:
+        raise NotImplementedError
+
+    def _grad(self, ops: Any, a: Array, t: Array) -> Array:
+        raise NotImplementedError
+
+    def _delta(self, ops: Any, a: Array, d: Array, t: Array) -> Array:
+        # For a loss without a form of its own: it loses the digits that both values share.
+        return self._value(ops, a + d, t) - self._value(ops, a, t)
+
+    def _delta_along(self, ops: Any, a: Array, c: Array, w: Array, t: Array) -> Array:
+        return self._delta(ops, a, c[..., None] * w, t)

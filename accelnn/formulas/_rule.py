@@ -1,0 +1,199 @@
+"""What an update rule is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar
+
+from accelnn._typing import Array
+from accelnn.formulas._checks import boolean, check_parameters, not_negative
+from accelnn.formulas._ops import ops_of
+
+__all__ = ["UpdateRule"]
+
+# Axes of a bias.
+BIAS_AXES = 1
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class UpdateRule:
+    """A frozen configuration of how parameters follow their gradients; it holds no state.
+
+    A subclass is a frozen dataclass whose fields are the rule's numbers, `lr` first; it names the
+    arrays of its state, which start at zero and are as large as the parameters, and gives `_apply`.
+
+    Parameters
+    ----------
+    weight_decay : float, default 0.0
+        λ: λ θ is added to the gradient of weights, as the derivative of ½ λ Σ θ² would be.
+    decay_biases : bool, default False
+        Whether λ is for biases too, arrays of one axis, as in torch.
+
+    Attributes
+    ----------
+    state_names : tuple of str
+        The arrays of its state.
+    """
+
+    weight_decay: float = 0.0
+    decay_biases: bool = False
+
+    state_names: ClassVar[tuple[str, ...]] = ()
+
+    def __post_init__(self) -> None:
+        check_parameters(self, weight_decay=not_negative, decay_biases=boolean)
+
+    def __repr__(self) -> str:
+        """Return the call that makes it, without what is the default of all rules."""
+        common = {f.name: f.default for f in fields(type(self)) if f.name in COMMON}
+        shown = [f.name for f in fields(self) if f.name not in COMMON]
+        shown += [name for name in COMMON if getattr(self, name) != common[name]]
+        return f"{type(self).__name__}({', '.join(f'{n}={getattr(self, n)!r}' for n in shown)})"
+
+    @property
+    def slots(self) -> int:
+        """Number of arrays of its state."""
+        return len(self.state_names)
+
+    def init(self, params: Any) -> dict[str, Any]:
+        """Return the state of a loop of one's own, for `update` to change.
+
+        Parameters
+        ----------
+        params : array, or mapping or sequence of arrays
+            What is trained, such as a net's `params`.
+
+        Returns
+        -------
+        dict
+            ``"updates"``, how many were done, and for each of `state_names` what has the form of
+            `params`, filled with zeros.
+        """
+
+        def zeros(like: Array) -> Array:
+            return _namespace(like).zeros_like(like)
+
+        def fresh() -> Any:
+            if isinstance(params, Mapping):
+                return {name: zeros(array) for name, array in params.items()}
+            return [zeros(array) for array in params] if _is_sequence(params) else zeros(params)
+
+        return {"updates": 0, **{name: fresh() for name in self.state_names}}
+
+    def update(
+        self, params: Any, grads: Any, state: Any, step: int | None = None, xp: Any = None
+    ) -> None:
+        """Do one update of parameters and state, in place.
+
+        Parameters
+        ----------
+        params, grads : array, or mapping or sequence of arrays
+            What is trained, and its gradient in the same form.
+        state : dict
+            What `init` returned for these parameters.
+        step, xp
+            For subclasses that engines call with a sequence of state arrays in the place of
+            `state`, the number of the update, and the array library: there is no decay then.
+
+        Raises
+        ------
+        TypeError
+            If `state` is none of this rule's.
+        ValueError
+            If the gradients have another form than the parameters.
+
+        Examples
+        --------
+        >>> import numpy as np, accelnn
+        >>> params, rule = {"W": np.array([[1.0]])}, accelnn.Momentum(0.1)
+        >>> state = rule.init(params)
+        >>> for _ in range(2):
+        ...     rule.update(params, {"W": 2.0 * params["W"]}, state)
+        >>> params
+        {'W': array([[0.46]])}
+        """
+        if step is not None:
+            self._apply(params, grads, state, step, xp)
+            return
+        if not isinstance(state, dict) or not {"updates", *self.state_names} <= state.keys():
+            msg = (
+                f"state must be what {type(self).__name__}.init(params) returned, got "
+                f"{type(state).__name__}: {state!r:.80}"
+            )
+            raise TypeError(msg)
+        state["updates"] += 1
+        for p, g, *slots in _matched(params, grads, *(state[name] for name in self.state_names)):
+            decays = self.decay_biases or p.ndim > BIAS_AXES
+            self.apply(p, g, slots, state["updates"], _namespace(p), decayed=1.0 if decays else 0.0)
+
+    def apply(
+        self,
+        params: Array,
+        grads: Array,
+        slots: Sequence[Array],
+        k: int,
+        xp: Any,
+        *,
+        decayed: Any = 1.0,
+    ) -> None:
+        """Do update number `k`, from 1, of one array in place, for an engine.
+
+        Parameters
+        ----------
+        params, grads : array
+            Of one shape.
+        slots : sequence of array
+            The state, in the order of `state_names`.
+        k : int
+            The number of the update.
+        xp : namespace
+            The array library.
+        decayed : float or array
+            1 where weights decay, and 0 where they do not.
+        """
+        if self.weight_decay > 0.0:
+            grads = self._decay(params, grads, self.weight_decay * decayed)
+        self._apply(params, grads, slots, k, xp)
+
+    def _decay(self, params: Array, grads: Array, decay: Any) -> Array:
+        """Return the gradient with which weights decay."""
+        return grads + decay * params
+
+    def _apply(self, params: Array, grads: Array, slots: Sequence[Array], k: int, xp: Any) -> None:
+        raise NotImplementedError
+
+
+# What all rules have.
+COMMON = ("weight_decay", "decay_biases")
+
+
+def _namespace(array: Array) -> Any:
+    """Return the library of an array, whichever backend is active."""
+    if hasattr(array, "__array_namespace__"):
+        return array.__array_namespace__()
+    return ops_of(None, array).xp
+
+
+def _is_sequence(params: Any) -> bool:
+    return isinstance(params, list | tuple)
+
+
+def _matched(params: Any, *others: Any) -> Iterator[tuple[Array, ...]]:
+    """Yield each parameter with what has its place in mappings or sequences of the same form."""
+    if isinstance(params, Mapping):
+        for other in others:
+            if not isinstance(other, Mapping) or not params.keys() <= other.keys():
+                missing = sorted(params.keys() - getattr(other, "keys", set)())
+                msg = f"params has {sorted(params)}; gradients or state lack {missing}"
+                raise ValueError(msg)
+        for name in params:
+            yield params[name], *(other[name] for other in others)
+    elif _is_sequence(params):
+        for other in others:
+            if not _is_sequence(other) or len(other) != len(params):
+                msg = f"params are {len(params)} arrays; gradients or state are {other!r:.80}"
+                raise ValueError(msg)
+        yield from zip(params, *others, strict=True)
+    else:
+        yield params, *others

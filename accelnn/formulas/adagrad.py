@@ -1,0 +1,45 @@
+"""Steps that shrink with all gradients so far."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from accelnn._typing import Array
+from accelnn.formulas._checks import check_parameters, not_negative, positive
+from accelnn.formulas._rule import UpdateRule
+
+__all__ = ["AdaGrad"]
+
+
+@dataclass(frozen=True, repr=False)
+class AdaGrad(UpdateRule):
+    """AdaGrad: s ← s + g²; θ ← θ - η g / (√s + eps).
+
+    Parameters
+    ----------
+    lr : float, default 0.01
+        Learning rate.
+    eps : float, default 1e-10
+        Added to the denominator.
+    weight_decay, decay_biases
+        As of `UpdateRule`.
+
+    References
+    ----------
+    Duchi, Hazan and Singer, "Adaptive Subgradient Methods for Online Learning and Stochastic
+    Optimization", JMLR 12 (2011).
+    """
+
+    lr: float = 0.01
+    eps: float = 1e-10
+
+    state_names = ("total",)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_parameters(self, lr=positive, eps=not_negative)
+
+    def _apply(self, params: Array, grads: Array, slots: Sequence[Array], k: int, xp: Any) -> None:
+        (total,) = slots
+        total += grads * grads
+        params -= self.lr * grads / (xp.sqrt(total) + self.eps)

@@ -1,0 +1,55 @@
+"""Momentum in units of recent gradients."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from accelnn._typing import Array
+from accelnn.formulas._checks import check_parameters, not_negative, positive, two_fractions
+from accelnn.formulas._rule import UpdateRule
+
+__all__ = ["Adam"]
+
+
+@dataclass(frozen=True, repr=False)
+class Adam(UpdateRule):
+    """Adam: m ← β₁ m + (1 - β₁) g; s ← β₂ s + (1 - β₂) g²; θ ← θ - η m̂ / (√ŝ + eps).
+
+    m̂ = m / (1 - β₁ᵏ) and ŝ = s / (1 - β₂ᵏ) correct the bias of the zero start.
+
+    Parameters
+    ----------
+    lr : float, default 0.001
+        Learning rate.
+    betas : tuple of float, default (0.9, 0.999)
+        β₁ and β₂, each in [0, 1).
+    eps : float, default 1e-8
+        Added to the denominator.
+    weight_decay, decay_biases
+        As of `UpdateRule`.
+
+    References
+    ----------
+    Kingma and Ba, "Adam: A Method for Stochastic Optimization", ICLR (2015).
+    """
+
+    lr: float = 0.001
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
+
+    state_names = ("first", "second")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_parameters(self, lr=positive, betas=two_fractions, eps=not_negative)
+
+    def _apply(self, params: Array, grads: Array, slots: Sequence[Array], k: int, xp: Any) -> None:
+        first, second = slots
+        beta1, beta2 = self.betas
+        first *= beta1
+        first += (1.0 - beta1) * grads
+        second *= beta2
+        second += (1.0 - beta2) * grads * grads
+        scale = math.sqrt(1.0 - beta2**k)
+        params -= (self.lr / (1.0 - beta1**k)) * first / (xp.sqrt(second) / scale + self.eps)

@@ -1,0 +1,34 @@
+"""Adam whose weights decay apart from the gradient."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from accelnn._typing import Array
+from accelnn.formulas.adam import Adam
+
+__all__ = ["AdamW"]
+
+
+@dataclass(frozen=True, repr=False)
+class AdamW(Adam):
+    """Adam with θ ← θ - η λ θ before each update, in the place of λ θ in the gradient.
+
+    Parameters
+    ----------
+    lr, betas, eps
+        As of `Adam`.
+    weight_decay : float, default 0.01
+        λ.
+    decay_biases : bool, default False
+        Whether λ is for biases too, as in torch.
+
+    References
+    ----------
+    Loshchilov and Hutter, "Decoupled Weight Decay Regularization", ICLR (2019).
+    """
+
+    weight_decay: float = field(default=0.01, kw_only=True)
+
+    def _decay(self, params: Array, grads: Array, decay: Any) -> Array:
+        params *= 1.0 - self.lr * decay
+        return grads

@@ -1,0 +1,54 @@
+"""A sigmoid for each output followed by cross entropy: one class, or several labels at once."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from accelnn._typing import Array
+from accelnn.formulas._loss import LossFormula
+from accelnn.formulas._ops import ops_of
+from accelnn.formulas.softplus import softplus, softplus_change
+
+__all__ = ["BinaryCrossEntropy"]
+
+# What is more probable than not.
+EVEN = 0.5
+
+
+@dataclass(frozen=True)
+class BinaryCrossEntropy(LossFormula):
+    """Σ (log(1 + exp(a)) - t a) of each sample, over its outputs; t is in [0, 1].
+
+    The accuracy is that of single labels: a sample of which three labels in four are right counts
+    three quarters.
+
+    Examples
+    --------
+    >>> import numpy as np, accelnn
+    >>> accelnn.losses.BinaryCrossEntropy().value(np.array([[0.0]]), np.array([[1.0]]))
+    array([0.69314718])
+    """
+
+    name = "binary_cross_entropy"
+    output = "sigmoid"
+    classifies = True
+    takes_bits = True
+
+    def _value(self, ops: Any, a: Array, t: Array) -> Array:
+        # Where t is 1, the two terms would cancel for large a: log(1 + exp(a)) - a is that of -a.
+        xp = ops.xp
+        return xp.sum((1.0 - t) * softplus(xp, a) + t * softplus(xp, -a), axis=-1)
+
+    def _grad(self, ops: Any, a: Array, t: Array) -> Array:
+        return ops.sigmoid(a) - t
+
+    def _delta(self, ops: Any, a: Array, d: Array, t: Array) -> Array:
+        xp = ops.xp
+        rising, falling = softplus_change(ops, a, d), softplus_change(ops, -a, -d)
+        return xp.sum((1.0 - t) * rising + t * falling, axis=-1)
+
+    def hits(self, a: Array, t: Array, *, backend: Any = None) -> Array:
+        """Return which part of each sample's labels is right, of shape ``a.shape[:-1]``."""
+        xp = ops_of(backend, a, t).xp
+        # The largest of scores with a NaN is NaN: a sample that has one is not classified at all.
+        is_hit = ((a > 0) == (t > EVEN)) & ~xp.isnan(xp.max(a, axis=-1, keepdims=True))
+        return xp.sum(xp.astype(is_hit, a.dtype), axis=-1) / a.shape[-1]

@@ -1,0 +1,25 @@
+"""No activation at all: a layer that stays linear."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from accelnn._typing import Array
+from accelnn.formulas._activation import ActivationFormula
+
+__all__ = ["Identity"]
+
+
+@dataclass(frozen=True)
+class Identity(ActivationFormula):
+    """f(x) = x."""
+
+    name = "identity"
+
+    def _value(self, ops: Any, x: Array) -> Array:
+        return x
+
+    def _slope(self, ops: Any, x: Array) -> Array:
+        return ops.xp.ones_like(x)
+
+    def _change(self, ops: Any, x: Array, d: Array) -> Array:
+        return d

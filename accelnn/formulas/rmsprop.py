@@ -1,0 +1,48 @@
+"""Steps in units of recent gradients."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from accelnn._typing import Array
+from accelnn.formulas._checks import check_parameters, fraction, not_negative, positive
+from accelnn.formulas._rule import UpdateRule
+
+__all__ = ["RMSprop"]
+
+
+@dataclass(frozen=True, repr=False)
+class RMSprop(UpdateRule):
+    """RMSprop: s ← α s + (1 - α) g²; θ ← θ - η g / (√s + eps).
+
+    Parameters
+    ----------
+    lr : float, default 0.01
+        Learning rate.
+    alpha : float, default 0.99
+        α, in [0, 1).
+    eps : float, default 1e-8
+        Added to the denominator.
+    weight_decay, decay_biases
+        As of `UpdateRule`.
+
+    References
+    ----------
+    Tieleman and Hinton, "Neural Networks for Machine Learning", lecture 6.5 (2012).
+    """
+
+    lr: float = 0.01
+    alpha: float = 0.99
+    eps: float = 1e-8
+
+    state_names = ("average",)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_parameters(self, lr=positive, alpha=fraction, eps=not_negative)
+
+    def _apply(self, params: Array, grads: Array, slots: Sequence[Array], k: int, xp: Any) -> None:
+        (average,) = slots
+        average *= self.alpha
+        average += (1.0 - self.alpha) * grads * grads
+        params -= self.lr * grads / (xp.sqrt(average) + self.eps)

@@ -1,0 +1,39 @@
+"""Stochastic gradient descent."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from accelnn._typing import Array
+from accelnn.formulas._checks import check_parameters, positive
+from accelnn.formulas._rule import UpdateRule
+
+__all__ = ["SGD"]
+
+
+@dataclass(frozen=True, repr=False)
+class SGD(UpdateRule):
+    """Stochastic gradient descent: θ ← θ - η g.
+
+    Parameters
+    ----------
+    lr : float, default 0.001
+        Learning rate.
+    weight_decay, decay_biases
+        As of `UpdateRule`.
+
+    Examples
+    --------
+    >>> import accelnn
+    >>> accelnn.SGD(0.1)
+    SGD(lr=0.1)
+    """
+
+    lr: float = 0.001
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_parameters(self, lr=positive)
+
+    def _apply(self, params: Array, grads: Array, slots: Sequence[Array], k: int, xp: Any) -> None:
+        params -= self.lr * grads

@@ -1,0 +1,39 @@
+"""The logistic function."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from accelnn._typing import Array
+from accelnn.formulas._activation import ActivationFormula
+
+__all__ = ["Sigmoid"]
+
+
+@dataclass(frozen=True)
+class Sigmoid(ActivationFormula):
+    """s(x) = 1 / (1 + exp(-x))."""
+
+    name = "sigmoid"
+
+    def _value(self, ops: Any, x: Array) -> Array:
+        xp = ops.xp
+        e = xp.exp(-xp.abs(x))
+        return xp.where(x >= 0, xp.ones_like(e), e) / (1.0 + e)
+
+    def _slope(self, ops: Any, x: Array) -> Array:
+        # s(x) s(-x), in which neither factor cancels.
+        xp = ops.xp
+        e = xp.exp(-xp.abs(x))
+        return e / (1.0 + e) ** 2
+
+    def _change(self, ops: Any, x: Array, d: Array) -> Array:
+        # s(x + d) - s(x) = s(x) s(-x - d) expm1(d), taken at d <= 0, where expm1 cannot overflow; a
+        # positive d is mirrored through s(x) = 1 - s(-x).
+        xp = ops.xp
+        up = d > 0
+        down = -xp.abs(d)
+        # x is often one row for many rows of d: what depends on it alone is computed first.
+        before = xp.where(up, ops.sigmoid(-x), ops.sigmoid(x))
+        after = ops.sigmoid(-(xp.where(up, -x, x) + down))
+        change = before * after * xp.expm1(down)
+        return xp.where(up, -change, change)

@@ -1,0 +1,286 @@
+"""Reference rows: what each formula is, in float64 or longer, and written another way.
+
+Conformance, engine and CUDA tests draw from here, one row for each formula of
+`accelnn.formulas._table`.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+__all__ = ["ACTIVATION_ROWS", "LOSS_ROWS", "RULE_ROWS", "ActivationRow", "LossRow"]
+
+Array = np.ndarray
+Numbers = tuple[float, float, float, float]
+
+POINTS = 64
+
+
+def _gauss_legendre() -> tuple[Array, Array]:
+    """Return nodes and weights of an integral over [0, 1], as precise as the longest float."""
+    x = np.polynomial.legendre.leggauss(POINTS)[0].astype(np.longdouble)
+    for _ in range(2):
+        before, value = np.ones_like(x), x
+        for k in range(2, POINTS + 1):
+            before, value = value, ((2 * k - 1) * x * value - (k - 1) * before) / k
+        slope = POINTS * (before - x * value) / (1 - x * x)
+        x, weights = x - value / slope, 1 / ((1 - x * x) * slope**2)
+    return (x + 1) / 2, weights
+
+
+NODES, WEIGHTS = _gauss_legendre()
+
+
+@dataclass(frozen=True)
+class ActivationRow:
+    """An activation: value and slope, and its change where that is not the slope's integral.
+
+    Attributes
+    ----------
+    value, slope : callable
+        Of an array.
+    change : callable, optional
+        ``change(x, d)``.
+    at_ends : tuple of float
+        Value and slope at -inf, and at inf.
+    terms : callable, optional
+        The sum of the sizes of the slope's terms, to which its rounding is relative where they
+        cancel.
+    """
+
+    value: Callable[[Array], Array]
+    slope: Callable[[Array], Array]
+    at_ends: tuple[tuple[float, float], tuple[float, float]]
+    change: Callable[[Array, Array], Array] | None = None
+    terms: Callable[[Array], Array] | None = None
+
+    def change_of(self, x: Array, d: Array) -> Array:
+        """Return f(x + d) - f(x), by default as the integral of the slope."""
+        return self.change(x, d) if self.change is not None else _integral(self.slope, x, d)
+
+    def size_of_slope(self, x: Array) -> Array:
+        """Return to what rounding of the slope is relative, besides itself."""
+        return np.zeros_like(x) if self.terms is None else self.terms(x)
+
+    def size_of_change(self, x: Array, d: Array) -> Array:
+        """Return to what rounding of a change is relative, besides itself."""
+        return np.abs(_integral(self.size_of_slope, x, d))
+
+
+def _integral(f: Callable[[Array], Array], x: Array, d: Array) -> Array:
+    moved = x[..., None] + d[..., None] * NODES
+    return np.asarray(d * (f(moved) * WEIGHTS).sum(axis=-1))
+
+
+def _logistic(x: Array) -> Array:
+    return np.asarray(1.0 / (1.0 + np.exp(-x)))
+
+
+_erfc = np.vectorize(math.erfc, otypes=[float])
+
+
+def _normal(x: Array) -> Array:
+    if np.size(x) == 0:
+        return np.zeros_like(x)
+    z = -x / np.sqrt(np.asarray(2.0, x.dtype))
+    # With the derivative, for what the argument of a function of double precision loses.
+    rounded = np.asarray(z, float)
+    lost = (z - rounded) * np.exp(-(z**2)) * (2.0 / math.sqrt(math.pi))
+    return np.asarray(0.5 * (_erfc(rounded) - lost))
+
+
+def _density(x: Array) -> Array:
+    return np.asarray(np.exp(-0.5 * x * x) / math.sqrt(2.0 * math.pi))
+
+
+def _kinked(below: float) -> Callable[[Array, Array], Array]:
+    """Return the change of x above 0, and `below` x from 0 down, piece by piece."""
+
+    def change(x: Array, d: Array) -> Array:
+        y = x + d
+        low, high = np.minimum(x, y), np.maximum(x, y)
+        above = np.where(low > 0, np.abs(d), np.maximum(high, 0))
+        beneath = np.where(high <= 0, np.abs(d), np.maximum(-low, 0))
+        return np.asarray(np.sign(d) * (above + below * beneath))
+
+    return change
+
+
+def _elu_change(x: Array, d: Array) -> Array:
+    up, down = np.maximum(x, 0), np.minimum(x, 0)
+    y = x + d
+    linear = np.where((x > 0) & (y > 0), d, np.maximum(y, 0) - up)
+    bent = np.where(
+        (x <= 0) & (y <= 0),
+        np.exp(down) * np.expm1(np.where(y <= 0, d, 0)),
+        np.expm1(np.minimum(y, 0)) - np.expm1(down),
+    )
+    return np.asarray(linear + bent)
+
+
+ACTIVATION_ROWS = {
+    "sigmoid": ActivationRow(
+        _logistic,
+        lambda x: _logistic(x) * _logistic(-x),
+        ((0.0, 0.0), (1.0, 0.0)),
+        lambda x, d: np.sinh(d / 2) / (2 * np.cosh(x / 2) * np.cosh((x + d) / 2)),
+    ),
+    "relu": ActivationRow(
+        lambda x: np.asarray(x * (x > 0)),
+        lambda x: np.asarray((x > 0) * 1.0),
+        ((0.0, 0.0), (math.inf, 1.0)),
+        _kinked(0.0),
+    ),
+    "tanh": ActivationRow(
+        lambda x: np.asarray(np.sinh(x) / np.cosh(x)),
+        lambda x: np.asarray(np.cosh(x) ** -2.0),
+        ((-1.0, 0.0), (1.0, 0.0)),
+        lambda x, d: np.sinh(d) / (np.cosh(x) * np.cosh(x + d)),
+    ),
+    "leaky_relu": ActivationRow(
+        lambda x: np.asarray(np.maximum(x, 0) + 0.01 * np.minimum(x, 0)),
+        lambda x: np.asarray(0.01 + 0.99 * (x > 0)),
+        ((-math.inf, 0.01), (math.inf, 1.0)),
+        _kinked(0.01),
+    ),
+    "elu": ActivationRow(
+        lambda x: np.asarray(np.maximum(x, 0) + np.expm1(np.minimum(x, 0))),
+        lambda x: np.asarray(np.exp(np.minimum(x, 0))),
+        ((-1.0, 0.0), (math.inf, 1.0)),
+        _elu_change,
+    ),
+    "gelu": ActivationRow(
+        lambda x: np.asarray(x * _normal(x)),
+        lambda x: np.asarray(_normal(x) + x * _density(x)),
+        ((-0.0, 0.0), (math.inf, 1.0)),
+        terms=lambda x: np.asarray(_normal(x) + np.abs(x) * _density(x)),
+    ),
+    "silu": ActivationRow(
+        lambda x: np.asarray(x / (1.0 + np.exp(-x))),
+        lambda x: np.asarray((1.0 + np.exp(-x) * (1.0 + x)) / (1.0 + np.exp(-x)) ** 2),
+        ((-0.0, 0.0), (math.inf, 1.0)),
+        terms=lambda x: np.asarray(_logistic(x) * (1.0 + np.abs(x) * _logistic(-x))),
+    ),
+    "softplus": ActivationRow(
+        lambda x: np.asarray(np.logaddexp(0.0, x)),
+        _logistic,
+        ((0.0, 0.0), (math.inf, 1.0)),
+    ),
+    "identity": ActivationRow(
+        lambda x: x,
+        np.ones_like,
+        ((-math.inf, 1.0), (math.inf, 1.0)),
+        lambda x, d: d + 0.0 * x,
+    ),
+}
+
+
+@dataclass(frozen=True)
+class LossRow:
+    """A loss: outputs of scores, and of outputs the loss and its error, for each sample.
+
+    Attributes
+    ----------
+    output : callable
+        Of scores of shape (n, outputs).
+    value : callable
+        ``value(scores, t)`` of shape (n,).
+    error : callable
+        ``error(scores, t)``, its derivative by the scores.
+    least_outputs : int
+        Of a net with it.
+    is_smooth : bool
+        Whether its second derivative has no jumps.
+    """
+
+    output: Callable[[Array], Array]
+    value: Callable[[Array, Array], Array]
+    error: Callable[[Array, Array], Array]
+    least_outputs: int = 1
+    is_smooth: bool = True
+
+
+def _softmax(a: Array) -> Array:
+    e = np.exp(a - a.max(axis=-1, keepdims=True))
+    return np.asarray(e / e.sum(axis=-1, keepdims=True))
+
+
+LOSS_ROWS = {
+    "cross_entropy": LossRow(
+        _softmax,
+        lambda a, t: -(t * np.log(_softmax(a))).sum(axis=-1),
+        lambda a, t: t.sum(axis=-1, keepdims=True) * _softmax(a) - t,
+        least_outputs=2,
+    ),
+    "sum_squared_error": LossRow(
+        lambda a: a,
+        lambda a, t: ((a - t) ** 2).sum(axis=-1) / 2.0,
+        lambda a, t: a - t,
+    ),
+    "binary_cross_entropy": LossRow(
+        _logistic,
+        lambda a, t: -(t * np.log(_logistic(a)) + (1 - t) * np.log(_logistic(-a))).sum(axis=-1),
+        lambda a, t: _logistic(a) - t,
+    ),
+    "huber": LossRow(
+        lambda a: a,
+        lambda a, t: np.where(np.abs(a - t) <= 1.0, 0.5 * (a - t) ** 2, np.abs(a - t) - 0.5).sum(
+            axis=-1
+        ),
+        lambda a, t: np.where(np.abs(a - t) <= 1.0, a - t, np.sign(a - t)),
+        is_smooth=False,
+    ),
+}
+
+
+def _sgd(p: Array, g: Array, _state: list[Array], _k: int, numbers: Numbers) -> Array:
+    return np.asarray(p - numbers[0] * g)
+
+
+def _momentum(p: Array, g: Array, state: list[Array], _k: int, numbers: Numbers) -> Array:
+    state[0][...] = numbers[1] * state[0] + g
+    return np.asarray(p - numbers[0] * state[0])
+
+
+def _nesterov(p: Array, g: Array, state: list[Array], _k: int, numbers: Numbers) -> Array:
+    state[0][...] = numbers[1] * state[0] + g
+    return np.asarray(p - numbers[0] * (g + numbers[1] * state[0]))
+
+
+def _adagrad(p: Array, g: Array, state: list[Array], _k: int, numbers: Numbers) -> Array:
+    state[0][...] = state[0] + g**2
+    return np.asarray(p - numbers[0] * g / (np.sqrt(state[0]) + 1e-10))
+
+
+def _rmsprop(p: Array, g: Array, state: list[Array], _k: int, numbers: Numbers) -> Array:
+    state[0][...] = numbers[2] * state[0] + (1.0 - numbers[2]) * g**2
+    return np.asarray(p - numbers[0] * g / (np.sqrt(state[0]) + 1e-8))
+
+
+def _adam(p: Array, g: Array, state: list[Array], k: int, numbers: Numbers) -> Array:
+    lr, beta, _, square = numbers
+    state[0][...] = beta * state[0] + (1.0 - beta) * g
+    state[1][...] = square * state[1] + (1.0 - square) * g**2
+    corrected = np.sqrt(state[1] / (1.0 - square**k))
+    return np.asarray(p - lr * (state[0] / (1.0 - beta**k)) / (corrected + 1e-8))
+
+
+def _adamw(p: Array, g: Array, state: list[Array], k: int, numbers: Numbers) -> Array:
+    decayed = p - numbers[0] * 0.01 * p if p.ndim > 1 else p
+    return _adam(decayed, g, state, k, numbers)
+
+
+# Update number k, from 1, of one array by a rule whose coefficients are `numbers`, with torch's
+# other defaults; the state, of two arrays at most, is changed in place.
+RULE_ROWS: dict[str, Callable[[Any, Any, list[Array], int, Numbers], Array]] = {
+    "SGD": _sgd,
+    "Momentum": _momentum,
+    "Nesterov": _nesterov,
+    "AdaGrad": _adagrad,
+    "RMSprop": _rmsprop,
+    "Adam": _adam,
+    "AdamW": _adamw,
+}
