@@ -21,9 +21,10 @@ POINTS = 64
 
 def _gauss_legendre() -> tuple[Array, Array]:
     """Return nodes and weights of an integral over [0, 1], as precise as the longest float."""
-    x = np.polynomial.legendre.leggauss(POINTS)[0].astype(np.longdouble)
+    x: Array = np.polynomial.legendre.leggauss(POINTS)[0].astype(np.longdouble)
     for _ in range(2):
-        before, value = np.ones_like(x), x
+        before: Array = np.ones_like(x)
+        value: Array = x
         for k in range(2, POINTS + 1):
             before, value = value, ((2 * k - 1) * x * value - (k - 1) * before) / k
         slope = POINTS * (before - x * value) / (1 - x * x)
@@ -67,7 +68,7 @@ class ActivationRow:
 
     def size_of_change(self, x: Array, d: Array) -> Array:
         """Return to what rounding of a change is relative, besides itself."""
-        return np.abs(_integral(self.size_of_slope, x, d))
+        return np.asarray(np.abs(_integral(self.size_of_slope, x, d)))
 
 
 def _integral(f: Callable[[Array], Array], x: Array, d: Array) -> Array:
