@@ -12,16 +12,19 @@ from accelnn.formulas import _table
 
 __all__ = ["RULES", "rule_numbers"]
 
-# Names of the optimisers that fused engines have code for; their positions are their numbers there.
+# Names of the optimisers that kernels of CUDA have code for; their positions are their numbers.
 RULES = ("SGD", "Momentum", "Nesterov", "AdaGrad", "RMSprop", "Adam")
 
 
-def rule_numbers(optimizer: Optimizer, dtype: np.dtype) -> np.ndarray | None:
-    """Return learning rate, up to two fractions and eps, or None if there is no code for it."""
+def rule_numbers(
+    optimizer: Optimizer, dtype: np.dtype, rules: tuple[str, ...] = RULES
+) -> np.ndarray | None:
+    """Return an optimiser's numbers, or None if there is no code for it.
+
+    These are its learning rate, up to two fractions, eps, and the decay of weights and of biases.
+    """
     rule: Any = optimizer
-    if type(rule) not in (_table.RULES[name] for name in RULES):
-        return None
-    if rule.weight_decay > 0.0:
+    if type(rule) not in (_table.RULES[name] for name in rules):
         return None
     fractions = [getattr(rule, name) for name in ("momentum", "alpha") if hasattr(rule, name)]
     first, second = getattr(rule, "betas", (*fractions, 0.0, 0.0)[:2])
@@ -30,4 +33,5 @@ def rule_numbers(optimizer: Optimizer, dtype: np.dtype) -> np.ndarray | None:
     # a gradient is zero, as in the filling of panels, eps = 0 divides zero by zero.
     if eps < math.sqrt(np.finfo(dtype).tiny):
         return None
-    return np.array([rule.lr, first, second, eps])
+    decays = rule.weight_decay, rule.weight_decay if rule.decay_biases else 0.0
+    return np.array([rule.lr, first, second, eps, *decays])

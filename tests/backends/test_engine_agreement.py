@@ -21,7 +21,10 @@ DTYPES = ("float32", "float64")
 # What fused engines have code for.
 ACTIVATIONS = pytest.importorskip("accelnn.backends.numba.kernels.activations").ACTIVATIONS
 LOSSES = pytest.importorskip("accelnn.backends.numba.kernels.losses").LOSSES
+CHANGES = pytest.importorskip("accelnn.backends.numba.kernels.changes").CHANGES
 FORMULAS = tuple(itertools.product(ACTIVATIONS, LOSSES))
+# What has code for differences too.
+DIFFERENCES = tuple(itertools.product(CHANGES, LOSSES))
 
 # Non-zero inputs: fewer and more than the data set is stored apart for.
 SPARSE, DENSE = 0.1, 0.7
@@ -36,6 +39,9 @@ OPTIMIZERS = (
     accelnn.AdaGrad(0.003),
     accelnn.RMSprop(0.0005, alpha=0.9),
     accelnn.Adam(0.001),
+    accelnn.AdamW(0.001, weight_decay=0.1),
+    accelnn.Momentum(0.001, weight_decay=0.1, decay_biases=True),
+    accelnn.RMSprop(0.0005, alpha=0.9, weight_decay=0.1),
 )
 
 
@@ -160,7 +166,7 @@ def _in_order(net, gradient):
 
 
 @pytest.mark.parametrize("method", ["central", "forward", "backward"])
-@pytest.mark.parametrize(("activation", "loss"), FORMULAS)
+@pytest.mark.parametrize(("activation", "loss"), DIFFERENCES)
 def test_numerical_gradient(fused_backend, activation, loss, method):
     for case, step in itertools.product(_cases(loss), (1e-4, 0.5)):
         data = _data(case._replace(samples=min(case.samples, 33)), "float64")
@@ -174,14 +180,24 @@ def test_numerical_gradient(fused_backend, activation, loss, method):
         _assert_agree(fused_backend, run, terms=1.0)
 
 
-@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=lambda rule: type(rule).__name__)
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize(("activation", "loss"), FORMULAS)
+def _trajectories():
+    """Yield every activation, loss, dtype and rule; what few would do together is marked slow."""
+    for (activation, loss), dtype, rule in itertools.product(FORMULAS, DTYPES, OPTIMIZERS):
+        is_usual = activation in ACTIVATIONS[:3] and rule in OPTIMIZERS[:6]
+        is_usual |= (type(rule) is accelnn.Adam or rule in OPTIMIZERS[6:]) and dtype == "float64"
+        marks = () if is_usual else pytest.mark.slow
+        name = f"{activation}-{loss}-{dtype}-{type(rule).__name__}"
+        name += "-decay" * (rule.weight_decay > 0.0)
+        yield pytest.param(activation, loss, dtype, rule, marks=marks, id=name)
+
+
+@pytest.mark.parametrize(("activation", "loss", "dtype", "optimizer"), list(_trajectories()))
 def test_many_steps(request, training_backend, activation, loss, dtype, optimizer):
     number = FORMULAS.index((activation, loss))
     # Kernels on the processor take their time.
     steps = 15 if "on cpu" in request.node.callspec.id else 200
-    for case in (_cases(loss)[number], _cases(loss)[(number + 4) % len(_cases(loss))]):
+    cases = _cases(loss)
+    for case in (cases[number % len(cases)], cases[(number + 4) % len(cases)]):
         data = _data(case, dtype)
 
         def run(backend, move, case=case, data=data):
@@ -221,7 +237,7 @@ def _assert_training_agrees(backend, case, dtype, formulas=("tanh", "cross_entro
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize(("activation", "loss"), FORMULAS)
+@pytest.mark.parametrize(("activation", "loss"), DIFFERENCES)
 def test_training_by_differences(fused_backend, activation, loss, dtype):
     case, formulas = CASES[2], (activation, loss)
     options = {"batch_size": case.batch, "iters": 8, "rng": 4, "gradient": "numerical"}

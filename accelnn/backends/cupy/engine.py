@@ -148,6 +148,9 @@ class CupyEngine(Engine):
     ) -> np.ndarray:
         """See `Engine.train`."""
         rule = rule_numbers(state.optimizer, np.dtype(self.dtype))
+        if rule is not None and rule[4] > 0.0:
+            # Of decay, kernels know nothing yet.
+            rule = None
         if rule is None or state.gradient != "analytic":
             return super().train(state, data, order, batch)
         if order.size == 0:

@@ -67,7 +67,7 @@ class Training:
         self.flags = engine.backend.zeros(FLAGS, np.uint32)
         self.state = (state.params, *slots, np.int32(engine.spec.size), self.flags)
         number = RULES.index(type(state.optimizer).__name__)
-        self.rule_numbers = (np.int32(number), *map(np.float64, rule))
+        self.rule_numbers = (np.int32(number), *map(np.float64, rule[:4]))
         self.values, self.errors = engine.trace(most)
 
     def goes_on(self, state: TrainingState, data: Dataset, batch: int, most: int) -> bool:

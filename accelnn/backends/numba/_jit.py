@@ -11,6 +11,8 @@ from typing import Any
 import numba
 import numpy as np
 
+import accelnn.formulas
+
 __all__ = ["ZERO", "called", "inlined", "is_compiled", "loop", "slow_loop", "uncached_loop"]
 
 logger = logging.getLogger("accelnn")
@@ -135,11 +137,13 @@ def _announcing(
 
 @functools.cache
 def _stamp_of_all_kernels() -> str:
-    folder = Path(__file__).parent
+    package = Path(accelnn.formulas.__file__).parent.parent
     digest = hashlib.blake2b(digest_size=16)
-    for path in sorted(folder.rglob("*.py")):
-        source = path.read_bytes()
-        digest.update(f"{path.relative_to(folder)} {len(source)}\n".encode() + source)
+    # The table of formulas gives those of kernels their numbers, and formulas share constants.
+    for folder in (Path(__file__).parent, package / "formulas"):
+        for path in sorted(folder.rglob("*.py")):
+            source = path.read_bytes()
+            digest.update(f"{path.relative_to(package)} {len(source)}\n".encode() + source)
     return digest.hexdigest()
 
 

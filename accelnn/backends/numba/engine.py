@@ -9,10 +9,11 @@ import numpy as np
 
 from accelnn._typing import Array
 from accelnn.backends._engine import DIFFERENCES, Dataset, Engine, TrainingState
-from accelnn.backends._rules import RULES, rule_numbers
+from accelnn.backends._rules import rule_numbers
 from accelnn.backends._spec import NetSpec
 from accelnn.backends.numba.dataset import PackedDataset, kernel_array, kernel_data
 from accelnn.backends.numba.kernels.activations import ACTIVATIONS
+from accelnn.backends.numba.kernels.changes import CHANGES
 from accelnn.backends.numba.kernels.differences import (
     SERIES,
     Difference,
@@ -25,6 +26,7 @@ from accelnn.backends.numba.kernels.losses import LOSSES
 from accelnn.backends.numba.kernels.packing import copy_parameters
 from accelnn.backends.numba.kernels.passes import Data, Net, Rule, Work
 from accelnn.backends.numba.kernels.training import train
+from accelnn.backends.numba.kernels.updates import NUMBERS, RULES
 from accelnn.backends.numba.layout import Layout, aligned_zeros
 from accelnn.backends.numba.vectors import LANES, SHORT
 
@@ -103,7 +105,7 @@ class NumbaEngine(Engine):
         """See `Engine.loss_and_gradient`."""
         if len(x) < FEW:
             return super().loss_and_gradient(params, x, t, out)
-        rule = Rule(STORE_GRADIENT, np.zeros(4), self._packed_zeros(1))
+        rule = Rule(STORE_GRADIENT, np.zeros(NUMBERS), self._packed_zeros(1))
         order = np.arange(len(x))
         losses = self._train(self._net(params), kernel_data(x, t), rule, order, order.size, 0)
         self._unpack(rule.slots, out)
@@ -113,7 +115,9 @@ class NumbaEngine(Engine):
         self, params: np.ndarray, x: np.ndarray, t: np.ndarray, *, method: str, step: float
     ) -> Array:
         """See `Engine.numerical_gradient`."""
-        if self._dtype != np.float64 or not (np.isfinite(params).all() and np.isfinite(x).all()):
+        has_code = all(formula.name in CHANGES for formula in self.spec.activations)
+        is_finite = np.isfinite(params).all() and np.isfinite(x).all()
+        if self._dtype != np.float64 or not has_code or not is_finite:
             return super().numerical_gradient(params, x, t, method=method, step=step)
         samples, most = len(x), self._samples_of_differences()
         if samples <= most:
@@ -129,7 +133,7 @@ class NumbaEngine(Engine):
         self, state: TrainingState, data: Dataset, order: np.ndarray, batch: int
     ) -> np.ndarray:
         """See `Engine.train`."""
-        numbers = rule_numbers(state.optimizer, self._dtype)
+        numbers = rule_numbers(state.optimizer, self._dtype, RULES)
         if numbers is None or state.gradient != "analytic":
             return super().train(state, data, order, batch)
         net, slots = self._net(state.params), self._packed_zeros(2)

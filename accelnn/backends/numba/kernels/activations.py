@@ -1,32 +1,33 @@
-"""Activations of vectors, and their derivatives."""
+"""Activations of vectors: which there are, and the choice between them at run time."""
 
+from collections.abc import Callable
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
+
+from accelnn.backends.numba import formulas
 from accelnn.backends.numba._jit import inlined
-from accelnn.backends.numba.vectors import (
-    absolute,
-    exp_and_expm1,
-    filled,
-    maximum,
-    where_positive,
-)
+from accelnn.formulas._table import ACTIVATIONS as ALL
 
-__all__ = ["ACTIVATIONS", "RELU", "SIGMOID", "TANH", "activate"]
+__all__ = ["ACTIVATIONS", "activate"]
 
-# Names of the activations that have code here; their positions are their numbers in kernels.
-ACTIVATIONS = ("sigmoid", "relu", "tanh")
-SIGMOID, RELU, TANH = range(len(ACTIVATIONS))
+# Names of those that have a file; their positions are their numbers in kernels.
+ACTIVATIONS = tuple(name for name in ALL if find_spec(f"{formulas.__name__}.{name}") is not None)
 
 
-@inlined
-def activate(kind, x):
-    """Return activation number `kind` and its derivative at a vector of pre-activations."""
-    if kind == SIGMOID:
-        e, _ = exp_and_expm1(-1.0 * absolute(x))
-        s = 1.0 / (1.0 + e)
-        return where_positive(x, s, e * s), e * s * s
-    if kind == TANH:
-        e, minus = exp_and_expm1(-2.0 * absolute(x))
-        s = 1.0 / (1.0 + e)
-        up = -1.0 * minus * s
-        return where_positive(x, up, -1.0 * up), 4.0 * e * s * s
-    zero = filled(x, 0.0)
-    return maximum(x, zero), where_positive(x, filled(x, 1.0), zero)
+def _choice() -> Callable[..., Any]:
+    """Return a function that asks for one number after another, which is what compiles well."""
+    files = {name: import_module(f"{formulas.__name__}.{name}") for name in ACTIVATIONS}
+    *others, last = ACTIVATIONS
+    lines = ["def activate(kind, x):"]
+    for number, name in enumerate(others):
+        lines += [f"    if kind == {number}:", f"        return {name}(x)"]
+    lines.append(f"    return {last}(x)")
+    names = {name: file.activate for name, file in files.items()}
+    exec("\n".join(lines), names)  # noqa: S102 - of the lines above
+    function: Callable[..., Any] = names["activate"]
+    function.__doc__ = "Return activation number `kind` and its derivative at a vector."
+    return function
+
+
+activate = inlined(_choice())

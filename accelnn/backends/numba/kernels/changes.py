@@ -3,7 +3,8 @@
 import math
 
 from accelnn.backends.numba._jit import inlined
-from accelnn.backends.numba.kernels.activations import RELU, SIGMOID, TANH, activate
+from accelnn.backends.numba.formulas import sigmoid
+from accelnn.backends.numba.kernels.activations import ACTIVATIONS
 from accelnn.backends.numba.vectors import (
     absolute,
     exp_and_expm1,
@@ -17,6 +18,7 @@ from accelnn.backends.numba.vectors import (
 )
 
 __all__ = [
+    "CHANGES",
     "activation",
     "activation_change",
     "cross_entropy_change",
@@ -25,6 +27,9 @@ __all__ = [
     "squared_error_change",
 ]
 
+# Activations whose changes have code, by their numbers.
+CHANGES = ("sigmoid", "relu", "tanh")
+SIGMOID, RELU, TANH = map(ACTIVATIONS.index, CHANGES)
 # Moves of scores above this overflow expm1; sums of it below that come close to log1p's end.
 HUGE = 350.0
 SHRUNK = -0.5
@@ -72,7 +77,7 @@ def logistic_change(x, s, rest, d):
     s(x) or 1 - s(x) is nothing beside what remains.
     """
     if s * rest < SMALLEST:
-        after, _ = activate(SIGMOID, (d + x) if x < 0.0 else -1.0 * (d + x))
+        after, _ = sigmoid.activate((d + x) if x < 0.0 else -1.0 * (d + x))
         return after if x < 0.0 else -1.0 * after
     s_of_sign = where_positive(d, filled(d, rest), filled(d, s))
     rest_of_sign = where_positive(d, filled(d, s), filled(d, rest))

@@ -186,9 +186,8 @@ def backward_hidden(member, net, work, rule, step, layer, batch):
         for output in range(panels):
             d = error + output * capacity * lanes
             multiply_transposed(work.outputs, source, columns, errors, d, batch, scratch, block)
-            update(
-                rule, step, params, weights + output * panel_size, scratch, block, columns * lanes
-            )
+            here = weights + output * panel_size
+            update(rule, step, params, here, scratch, block, columns * lanes, False)  # noqa: FBT003
     first, last = share(member, panels, 1)
     update_bias(net, work, rule, step, layer, batch, first, last, own)
 
@@ -208,7 +207,7 @@ def backward_first(member, net, data, work, rule, step, order, start, batch):
                 data, order, start, batch, errors, error, scratch, own, inputs, panel == first
             )
             weights = table[0, WEIGHTS] + panel * panel_size
-            update(rule, step, params, weights, scratch, own, inputs * lanes)
+            update(rule, step, params, weights, scratch, own, inputs * lanes, False)  # noqa: FBT003
     else:
         for k in range(0, inputs, lanes):
             source = table[0, INPUT_PANEL] * capacity * lanes + k * capacity
@@ -219,7 +218,7 @@ def backward_first(member, net, data, work, rule, step, order, start, batch):
                     work.outputs, source, columns, errors, error, batch, scratch, own
                 )
                 weights = table[0, WEIGHTS] + panel * panel_size + k * lanes
-                update(rule, step, params, weights, scratch, own, columns * lanes)
+                update(rule, step, params, weights, scratch, own, columns * lanes, False)  # noqa: FBT003
     update_bias(net, work, rule, step, ZERO, batch, first, last, own)
 
 
@@ -257,4 +256,4 @@ def update_bias(net, work, rule, step, layer, batch, first, last, own):
             sum_ = sum_ + load(work.errors, here)
         store(work.scratch, own, sum_)
         bias = table[layer, BIAS] + panel * lanes
-        update(rule, step, net.params, bias, work.scratch, own, lanes)
+        update(rule, step, net.params, bias, work.scratch, own, lanes, True)  # noqa: FBT003

@@ -2,27 +2,31 @@
 
 import math
 
-from accelnn.backends._rules import RULES
+from accelnn.backends._rules import RULES as COMMON
 from accelnn.backends.numba._jit import called, inlined
 from accelnn.backends.numba.vectors import load, root, store, width
 
-__all__ = ["at_step", "update"]
+__all__ = ["NUMBERS", "RULES", "at_step", "update"]
 
-SGD, MOMENTUM, NESTEROV, ADAGRAD, RMSPROP, ADAM = range(len(RULES))
+# Names of the optimisers that have code here; their positions are their numbers in kernels.
+RULES = (*COMMON, "AdamW")
+SGD, MOMENTUM, NESTEROV, ADAGRAD, RMSPROP, ADAM, ADAMW = range(len(RULES))
+# An optimiser's numbers: see `rule_numbers`.
+NUMBERS, DECAY_OF_WEIGHTS, DECAY_OF_BIASES = 6, 4, 5
 
 
 @inlined
 def at_step(rule, step):
     """Return the learning rate, and the factor of √s, of update number `step`, from 1."""
     rate = rule.numbers[0]
-    if rule.kind != ADAM:
+    if rule.kind not in (ADAM, ADAMW):
         return rate, 1.0
     first, second = rule.numbers[1], rule.numbers[2]
     return rate / (1.0 - first**step), 1.0 / math.sqrt(1.0 - second**step)
 
 
 @called
-def update(rule, step, params, start, gradient, gradient_start, count):
+def update(rule, step, params, start, gradient, gradient_start, count, is_bias):
     """Move ``params[start : start + count]`` by a gradient, with the state in the same places.
 
     `count` is a multiple of the width. A negative kind stores the gradient in place of the state.
@@ -30,12 +34,18 @@ def update(rule, step, params, start, gradient, gradient_start, count):
     rate, correction = at_step(rule, step)
     kind, slot, second_slot = rule.kind, rule.slots, rule.slots.size // 2
     a, b, eps = rule.numbers[1], rule.numbers[2], rule.numbers[3]
+    decay = rule.numbers[DECAY_OF_BIASES if is_bias else DECAY_OF_WEIGHTS]
     for i in range(0, count, width(params)):
         here, g = start + i, load(gradient, gradient_start + i)
         if kind < 0:
             store(slot, here, g)
             continue
         p = load(params, here)
+        if decay > 0.0:
+            if kind == ADAMW:
+                p = (1.0 - rule.numbers[0] * decay) * p
+            else:
+                g = g + decay * p
         if kind == SGD:
             store(params, here, p - rate * g)
             continue

@@ -1,6 +1,8 @@
 """Functions of vectors."""
 
+from collections.abc import Sequence
 from math import factorial, log
+from typing import Any
 
 from llvmlite import ir
 from numba.core import types
@@ -23,6 +25,7 @@ __all__ = [
     "first_lanes",
     "largest",
     "maximum",
+    "polynomial",
     "root",
     "total",
     "where_positive",
@@ -103,6 +106,21 @@ def largest(typing, x):
         return reduce(builder, args[0], lambda a, b: call(builder, "maxnum", a, b))
 
     return x.dtype(x), generate
+
+
+def polynomial(coefficients: Sequence[Sequence[float]]) -> Any:
+    """Return a function of vectors: a polynomial, lowest power first, in float32 and in float64."""
+
+    @intrinsic
+    def evaluate(typing, x):
+        """Return the sum of the coefficients times the powers of x."""
+
+        def generate(context, builder, signature, args):
+            return horner(builder, args[0], coefficients[0 if is_single(args[0].type) else 1])
+
+        return x(x), generate
+
+    return evaluate
 
 
 # exp and expm1 of |x| up to here are normal numbers: half the largest exponent, and some.
