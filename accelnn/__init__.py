@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from accelnn import activations, errors, losses, optimizers
 from accelnn._version import __version__
-from accelnn.activations import ELU, LeakyReLU
+from accelnn.activations import ELU, Activation, LeakyReLU
 from accelnn.backends import (
     Backend,
     get_backend,
@@ -43,7 +43,7 @@ from accelnn.gradient import (
     numerical_jacobian,
     numerical_jvp,
 )
-from accelnn.losses import Huber
+from accelnn.losses import Huber, Loss
 from accelnn.nets import MLP, Net, SimpleNet, TwoLayerNet
 from accelnn.optimizers import SGD, AdaGrad, Adam, AdamW, Momentum, Nesterov, RMSprop
 from accelnn.training import History, fit, prepare, warmup
@@ -68,6 +68,7 @@ __all__ = [
     "ELU",
     "MLP",
     "SGD",
+    "Activation",
     "AdaGrad",
     "Adam",
     "AdamW",
@@ -78,6 +79,7 @@ __all__ = [
     "History",
     "Huber",
     "LeakyReLU",
+    "Loss",
     "Momentum",
     "Nesterov",
     "Net",

@@ -1,6 +1,7 @@
 """The activations of nets that have parameters, and those that a user makes; see `accelnn.MLP`."""
 
 from accelnn.formulas._activation import ActivationFormula
+from accelnn.formulas._own import Activation
 from accelnn.formulas._table import ACTIVATIONS
 from accelnn.formulas.elu import ELU
 from accelnn.formulas.gelu import GELU
@@ -16,6 +17,7 @@ __all__ = [
     "ACTIVATIONS",
     "ELU",
     "GELU",
+    "Activation",
     "ActivationFormula",
     "Identity",
     "LeakyReLU",

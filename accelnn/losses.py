@@ -4,8 +4,9 @@ A loss is that of each sample; nets take the mean. Every formula takes ``backend
 is that of the arrays.
 """
 
-from accelnn.backends import Loss
+from accelnn.backends import Loss as LossProtocol
 from accelnn.formulas._loss import LossFormula
+from accelnn.formulas._own import Loss
 from accelnn.formulas._table import LOSSES
 from accelnn.formulas.binary_cross_entropy import BinaryCrossEntropy
 from accelnn.formulas.cross_entropy import CrossEntropy
@@ -17,6 +18,7 @@ __all__ = [
     "BinaryCrossEntropy",
     "CrossEntropy",
     "Huber",
+    "Loss",
     "LossFormula",
     "SumSquaredError",
     "get_loss",
@@ -26,7 +28,7 @@ __all__ = [
 PARTS = ("name", "output", "classifies", "value", "grad", "delta")
 
 
-def get_loss(loss: str | Loss) -> Loss:
+def get_loss(loss: str | LossProtocol) -> LossProtocol:
     """Return the loss of that name, or a loss object itself.
 
     Raises

@@ -5,6 +5,7 @@ A body is written against the array-API names of ``self.xp``, so a subclass that
 """
 
 import functools
+import logging
 import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -19,6 +20,8 @@ from accelnn.backends._spec import NetSpec
 from accelnn.errors import BackendMismatchError
 from accelnn.formulas._activation import ActivationFormula
 from accelnn.formulas._table import ACTIVATIONS
+
+logger = logging.getLogger("accelnn")
 
 __all__ = ["ActivationOps", "Backend", "dtype_name", "from_dlpack", "is_floating", "speaks_dlpack"]
 
@@ -259,6 +262,24 @@ class Backend:
         """
         return Dataset(self.xp.asarray(x, copy=True) if copy else x, t, self, dtype)
 
+    def map(self, f: Callable[..., Any], *arrays: Array) -> Array:
+        """Return f of each element, or of each together with those of other arrays.
+
+        Here f is called for one after another, by plain numbers, which is said once.
+        """
+        if self.memory() is not None:
+            msg = (
+                f"{_name_of(f)} is a function of plain numbers, and the arrays of {self.name!r} "
+                f"are on {self.device}: take a formula of accelnn.activations or accelnn.losses, "
+                f"or the backend 'numpy' or 'numba'"
+            )
+            raise TypeError(msg)
+        _say_once(_name_of(f), self.name)
+        dtype = self.to_numpy(arrays[0]).dtype
+        called = np.frompyfunc(f, len(arrays), 1)
+        found = called(*(self.to_numpy(array).astype(object) for array in arrays))
+        return self.asarray(np.asarray(found, dtype))
+
     # Along the last axis --------------------------------------------------------------------
 
     def softmax(self, x: Array) -> Array:
@@ -313,6 +334,20 @@ class Backend:
                 )
             )
         return ActivationOps(*(getattr(self, formula.name + suffix) for suffix in SUFFIXES))
+
+
+@functools.cache
+def _say_once(function: str, backend: str) -> None:
+    logger.warning(
+        "accelnn calls %s for one number after another on the backend %r, which is slow; on "
+        "'numba' it is compiled",
+        function,
+        backend,
+    )
+
+
+def _name_of(function: object) -> str:
+    return getattr(function, "__qualname__", repr(function))
 
 
 def _add_ops(formula: ActivationFormula) -> None:

@@ -316,6 +316,8 @@ class Engine:
     def _targets(self, t: Array) -> Array:
         """Return targets as rows of numbers, labels as one-hot rows."""
         if self.backend.xp.isdtype(t.dtype, "integral"):
+            if self.spec.sizes[-1] == 1 and getattr(self.spec.loss, "takes_bits", False):
+                return self.backend.xp.astype(t[:, None], self.backend.dtype(self.dtype))
             return self.backend.one_hot(t, self.spec.sizes[-1], self.dtype)
         return t
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 from accelnn._typing import Array
 from accelnn.formulas._ops import ops_of
@@ -30,8 +30,8 @@ class ActivationFormula:
         How the weights are drawn whose outputs it takes.
     """
 
-    name: ClassVar[str]
-    initializer: ClassVar[Initializer] = "xavier"
+    name: str
+    initializer: Initializer = "xavier"
 
     def value(self, x: Array, *, backend: Any = None) -> Array:
         """Return f(x), of the shape of `x`."""

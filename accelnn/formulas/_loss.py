@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 from accelnn._typing import Array
 from accelnn.formulas._ops import ops_of
@@ -34,10 +34,10 @@ class LossFormula:
         Whether targets of a single output may be of shape (n,).
     """
 
-    name: ClassVar[str]
-    output: ClassVar[str] = "identity"
-    classifies: ClassVar[bool] = False
-    takes_bits: ClassVar[bool] = False
+    name: str
+    output: str = "identity"
+    classifies: bool = False
+    takes_bits: bool = False
 
     def value(self, a: Array, t: Array, *, backend: Any = None) -> Array:
         """Return each sample's loss, of shape ``a.shape[:-1]``."""

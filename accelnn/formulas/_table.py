@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from accelnn.formulas._activation import ActivationFormula
 from accelnn.formulas._loss import LossFormula
+from accelnn.formulas._own import described_own
 from accelnn.formulas._rule import UpdateRule
 from accelnn.formulas.adagrad import AdaGrad
 from accelnn.formulas.adam import Adam
@@ -67,6 +68,8 @@ def describe(formula: Any, table: Mapping[str, Any]) -> str | dict[str, Any]:
     TypeError
         If it is not of a class in the table.
     """
+    if hasattr(formula, "described"):
+        return dict(formula.described())
     usual: Any = table.get(formula.name)
     if type(usual) is not type(formula):
         kinds = ", ".join(table)
@@ -85,6 +88,8 @@ def described(description: Any, table: Mapping[str, Formula]) -> Any:
     """
     if not isinstance(description, dict):
         return description
+    if "kind" in description:
+        return described_own(description)
     parameters = dict(description)
     name = parameters.pop("name")
     if name not in table:

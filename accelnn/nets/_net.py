@@ -356,11 +356,15 @@ class Net:
         n_outputs = self.spec.sizes[-1]
         shape = (n_outputs,) if n is None else (n, n_outputs)
         # A single output has no classes: integers of shape (n,) are a forgotten column axis.
-        loss = self.spec.loss
-        labels = n_outputs > 1 or (loss.classifies and not takes_bits(loss))
-        if n_outputs == 1 and takes_bits(loss):
+        if not takes_bits(self.spec.loss):
+            labels = self.spec.loss.classifies or n_outputs > 1
+            return as_targets(self.backend, t, shape, dtype or self.dtype, name=name, labels=labels)
+        if n_outputs == 1:
             t = as_column(self.backend, t, shape)
-        return as_targets(self.backend, t, shape, dtype or self.dtype, name=name, labels=labels)
+        labels = n_outputs > 1
+        found = as_targets(self.backend, t, shape, dtype or self.dtype, name=name, labels=labels)
+        require_fractions(self.backend, found, name)
+        return found
 
     def _extras(self) -> dict[str, Any]:
         """Return what a subclass has added."""
@@ -444,3 +448,16 @@ def as_column(backend: Backend, t: ArrayLike, shape: tuple[int, ...]) -> ArrayLi
     """Return targets of shape (n,), or one number, as those of a single output."""
     array = as_array(backend, t, "t")
     return array[..., None] if tuple(array.shape) == tuple(shape[:-1]) else t
+
+
+def require_fractions(backend: Backend, t: Array, name: str) -> None:
+    """Raise ValueError where targets are not in [0, 1]; labels are those of classes."""
+    if backend.xp.isdtype(t.dtype, "integral") or 0 in t.shape:
+        return
+    low, high = (float(backend.to_numpy(end(t))) for end in (backend.xp.min, backend.xp.max))
+    if not (low >= 0.0 and high <= 1.0):
+        msg = (
+            f"{name} holds {low if not low >= 0.0 else high:g}, and binary cross entropy takes "
+            f"targets from 0 to 1; for other numbers take loss='sum_squared_error'"
+        )
+        raise ValueError(msg)

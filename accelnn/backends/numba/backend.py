@@ -1,6 +1,8 @@
 """The Numba backend: NumPy's arrays, compiled loops where they pay."""
 
+import functools
 import importlib.util
+import logging
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
@@ -16,6 +18,8 @@ from accelnn.errors import BackendUnavailableError, ImpureFunctionError
 from accelnn.formulas._table import ACTIVATIONS
 
 __all__ = ["NumbaBackend"]
+
+logger = logging.getLogger("accelnn")
 
 # Widest row for which one compiled pass beats NumPy's vectorised passes: their overhead is per
 # call, its own is one scalar exponential per element.
@@ -112,6 +116,15 @@ class NumbaBackend(NumpyBackend):
             raise ImpureFunctionError(msg)
         return out
 
+    def map(self, f: Callable[..., Any], *arrays: Array) -> Array:
+        """See `Backend.map`; what Numba can compile it compiles when it is first called."""
+        compiled = _elementwise(f, len(arrays)) if self._compiles else None
+        if compiled is None:
+            return super().map(f, *arrays)
+        dtype = arrays[0].dtype
+        found = compiled(*(np.asarray(array, np.float64) for array in arrays))
+        return np.asarray(found).astype(dtype, copy=False)
+
     def sigmoid_delta(self, x: Array, d: Array) -> Array:
         """See `Backend.sigmoid_delta`."""
         if not _compiled(x) or x.dtype != d.dtype:
@@ -132,6 +145,21 @@ class NumbaBackend(NumpyBackend):
         if not (_compiled(x) and x.shape[-1] <= NARROW):
             return super().log_softmax(x)
         return _by_row(self._ops.log_softmax_rows, x)
+
+
+@functools.cache
+def _elementwise(f: Callable[..., Any], arguments: int) -> Callable[..., Any] | None:
+    """Return a function of plain numbers as a compiled one of arrays; None if Numba cannot."""
+    import numba
+
+    vectorize: Any = numba.vectorize
+    signature = f"float64({', '.join(['float64'] * arguments)})"
+    try:
+        compiled: Callable[..., Any] = vectorize([signature])(f)
+    except numba.errors.NumbaError as error:
+        logger.warning("Numba cannot compile %r: %s", f, str(error).partition("\n")[0])
+        return None
+    return compiled
 
 
 def _thread_count(threads: int | None) -> int:

@@ -1,0 +1,275 @@
+"""Activations and losses from scalar functions, and activations for each layer."""
+
+import copy
+import logging
+import math
+import pickle
+
+import numpy as np
+import pytest
+
+import accelnn
+from accelnn.formulas._table import ACTIVATIONS, LOSSES
+from accelnn.testing import StrictBackend, assert_equal_but_for_rounding
+
+
+def softplus(x):
+    return math.log1p(math.exp(x))
+
+
+def logistic(x):
+    return 1.0 / (1.0 + math.exp(-x))
+
+
+def mish(x):
+    return x * math.tanh(softplus(x))
+
+
+def mish_slope(x):
+    t = math.tanh(softplus(x))
+    return t + x * (1.0 - t * t) * logistic(x)
+
+
+def log_cosh(a, t):
+    return math.log(math.cosh(a - t))
+
+
+def log_cosh_slope(a, t):
+    return math.tanh(a - t)
+
+
+BACKENDS = ["numpy", "numba", StrictBackend]
+MISH = accelnn.Activation("mish", mish, mish_slope, initializer="he")
+LOG_COSH = accelnn.Loss("log_cosh", log_cosh, log_cosh_slope)
+
+
+def _data(outputs=3):
+    draw = np.random.default_rng(0)
+    return draw.normal(size=(20, 5)), draw.uniform(size=(20, outputs))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_net_with_both_is_right_and_trains(backend):
+    b = accelnn.get_backend(backend)
+    x, t = map(b.asarray, _data())
+    net = accelnn.MLP([5, 4, 3], activation=MISH, loss=LOG_COSH, dtype="float64", rng=1, backend=b)
+    gradient, numerical = net.gradient(x, t), net.numerical_gradient(x, t)
+    for name, value in gradient.items():
+        np.testing.assert_allclose(b.to_numpy(numerical[name]), b.to_numpy(value), atol=1e-8)
+    history = accelnn.fit(net, x, t, optimizer=accelnn.Adam(0.02), epochs=60, rng=0)
+    assert history.loss[-1] < 0.5 * history.loss[0]
+
+
+def test_it_is_as_a_formula_of_ours_of_the_same_name():
+    own = accelnn.Activation("softplus", softplus, logistic, initializer="he")
+    data = _data()[0], np.arange(20) % 3
+
+    def run(activation, move=lambda value: value):
+        net = accelnn.MLP([5, 4, 4, 3], activation=activation, rng=1, dtype="float64")
+        net.flat[...] = move(net.flat.copy())
+        history = accelnn.fit(net, move(data[0]), data[1], epochs=30, rng=0)
+        return np.array(history.loss), net.flat
+
+    assert_equal_but_for_rounding(run(own), lambda move: run("softplus", move))
+    assert own != ACTIVATIONS["softplus"]
+
+
+def test_two_are_equal_if_their_names_and_functions_are():
+    twin = accelnn.Activation("mish", mish, mish_slope, initializer="he")
+    assert twin == MISH
+    assert hash(twin) == hash(MISH)
+    assert accelnn.Activation("mish", mish, mish_slope) != MISH
+    assert copy.deepcopy(MISH) == MISH
+    assert pickle.loads(pickle.dumps(LOG_COSH)) == LOG_COSH  # noqa: S301 - of our own
+    assert accelnn.Activation("mish", softplus, logistic) != MISH
+
+
+def test_a_slope_that_is_wrong_is_refused():
+    with pytest.raises(
+        ValueError, match=r"the slope of accelnn.Activation\('mish', ...\) is .* at -4"
+    ):
+        accelnn.Activation("mish", mish, lambda x: 1.01 * mish_slope(x))
+    with pytest.raises(ValueError, match="but its value changes by"):
+        accelnn.Loss("square", lambda a, t: (a - t) ** 2, lambda a, t: a - t)
+
+
+def test_a_complex_step_tells_of_a_slope_to_the_last_digit():
+    with pytest.raises(ValueError, match="the slope of"):
+        accelnn.Activation("cube", lambda x: x**3, lambda x: 3 * x**2 + 1e-5)
+    accelnn.Activation("cube", lambda x: x**3, lambda x: 3 * x**2)
+
+
+@pytest.mark.parametrize("wrong", [("", mish, mish_slope), (3, mish, mish_slope)])
+def test_names_are_texts(wrong):
+    with pytest.raises(TypeError, match="name must be a text"):
+        accelnn.Activation(*wrong)
+    with pytest.raises(TypeError, match=r"slope must be a function of plain numbers, got 1\.0"):
+        accelnn.Activation("mish", mish, 1.0)
+    with pytest.raises(ValueError, match="initializer must be 'xavier' or 'he', got 'best'"):
+        accelnn.Activation("mish", mish, mish_slope, initializer="best")
+
+
+def test_numpy_says_once_that_it_is_slow(caplog):
+    def unheard(x):
+        return 2.0 * x
+
+    own = accelnn.Activation("double", unheard, lambda _: 2.0)
+    net = accelnn.MLP([5, 4, 3], activation=own, rng=0)
+    with caplog.at_level(logging.WARNING, "accelnn"):
+        for _ in range(3):
+            net.predict(np.ones((2, 5)))
+    assert [record for record in caplog.messages if "unheard" in record] == [
+        record for record in caplog.messages if "unheard" in record
+    ][:1]
+
+
+def test_what_numba_cannot_compile_runs_all_the_same(caplog):
+    table = {"scale": 2.0}
+
+    def looked_up(x):
+        return table["scale"] * x
+
+    own = accelnn.Activation("looked up", looked_up, lambda _: table["scale"])
+    net = accelnn.MLP([5, 4, 3], activation=own, rng=0, backend="numba")
+    x = np.ones((2, 5))
+    with caplog.at_level(logging.WARNING, "accelnn"):
+        found = net.predict(x)
+    assert any("Numba cannot compile" in message for message in caplog.messages)
+    plain = accelnn.MLP([5, 4, 3], activation=own, rng=0)
+    np.testing.assert_allclose(found, plain.predict(x), rtol=1e-6)
+
+
+def test_a_device_has_no_use_for_plain_numbers():
+    class OnDevice(StrictBackend):
+        """A backend whose arrays are in a memory of their own."""
+
+        def memory(self):
+            return accelnn.backends.Memory(1, 1)
+
+    with pytest.raises(TypeError, match=r"mish is a function of plain numbers.*'numpy' or 'numba'"):
+        OnDevice().map(mish, OnDevice().asarray([1.0]))
+
+
+# Layers with activations of their own -------------------------------------------------------------
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_each_layer_has_its_own(backend):
+    b = accelnn.get_backend(backend)
+    x, t = map(b.asarray, _data())
+    activation = ["tanh", accelnn.LeakyReLU(0.3), "gelu"]
+    options = {"loss": "sum_squared_error", "dtype": "float64", "rng": 2, "backend": b}
+    net = accelnn.MLP([5, 4, 6, 4, 3], activation=activation, **options)
+    assert "tanh-leaky_relu-gelu" in repr(net)
+    gradient, numerical = net.gradient(x, t), net.numerical_gradient(x, t)
+    for name, value in gradient.items():
+        np.testing.assert_allclose(b.to_numpy(numerical[name]), b.to_numpy(value), atol=1e-8)
+    history = accelnn.fit(net, x, t, optimizer=accelnn.SGD(0.1), epochs=20, rng=0)
+    assert history.loss[-1] < history.loss[0]
+
+
+def test_as_many_activations_as_hidden_layers():
+    message = r"activation has 1 entries, and sizes \[5, 4, 4, 3\] have 2 hidden layers"
+    with pytest.raises(ValueError, match=message):
+        accelnn.MLP([5, 4, 4, 3], activation=["relu"])
+    with pytest.raises(
+        ValueError, match="unknown activation 'swish'; known activations are 'sigmoid'"
+    ):
+        accelnn.MLP([5, 4, 4, 3], activation=["relu", "swish"])
+    with pytest.raises(TypeError, match=r"or an object such as accelnn.LeakyReLU\(0.2\), got 3"):
+        accelnn.MLP([5, 4, 3], activation=3)
+
+
+def test_one_activation_for_all_layers_is_the_same_net():
+    nets = [accelnn.MLP([5, 4, 4, 3], activation=a, rng=0) for a in ("relu", ["relu", "relu"])]
+    assert nets[0].engine is nets[1].engine
+    assert nets[0].flat.tobytes() == nets[1].flat.tobytes()
+
+
+# Files --------------------------------------------------------------------------------------------
+
+PARTS = [
+    {"activation": "gelu", "loss": "huber"},
+    {"activation": ["tanh", "elu"], "loss": "binary_cross_entropy"},
+    {"activation": accelnn.LeakyReLU(0.2), "loss": accelnn.Huber(0.5)},
+    {"activation": [accelnn.ELU(0.7), "relu"]},
+    {"activation": MISH, "loss": LOG_COSH},
+]
+
+
+@pytest.mark.parametrize("parts", PARTS)
+def test_saved_and_loaded(parts, tmp_path):
+    pytest.importorskip("safetensors", reason="safetensors is not installed")
+    if (
+        any(own in parts.values() for own in (MISH, LOG_COSH))
+        and __name__ != "test_formulas_of_ones_own"
+    ):
+        pytest.skip("this module cannot be imported by its name")
+    net = accelnn.MLP([5, 4, 4, 3], rng=0, **parts)
+    net.save(tmp_path / "net.safetensors")
+    loaded = accelnn.load(tmp_path / "net.safetensors")
+    assert loaded.spec == net.spec
+    assert loaded.flat.tobytes() == net.flat.tobytes()
+
+
+def test_a_lambda_trains_and_is_not_saved(tmp_path):
+    pytest.importorskip("safetensors", reason="safetensors is not installed")
+    own = accelnn.Activation("half", lambda x: 0.5 * x, lambda _: 0.5)
+    net = accelnn.MLP([5, 4, 3], activation=own, rng=0)
+    accelnn.fit(net, _data()[0], np.arange(20) % 3, epochs=1, rng=0)
+    with pytest.raises(
+        TypeError, match=r"cannot be saved: its value, .*<lambda>, cannot be imported"
+    ):
+        net.save(tmp_path / "net.safetensors")
+
+
+# Binary cross entropy -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_one_class_or_another(backend):
+    b = accelnn.get_backend(backend)
+    draw = np.random.default_rng(0)
+    x = draw.normal(size=(200, 2))
+    t = (x[:, 0] + x[:, 1] > 0.0).astype(int)
+    net = accelnn.MLP([2, 8, 1], loss="binary_cross_entropy", dtype="float64", rng=0, backend=b)
+    x_on, t_on = b.asarray(x), b.asarray(t)
+    accelnn.fit(net, x_on, t_on, optimizer=accelnn.Adam(0.05), epochs=40, rng=0)
+    outputs = b.to_numpy(net.predict(x_on))
+    assert outputs.shape == (200, 1)
+    accuracy = net.accuracy(x_on, t_on)
+    assert accuracy == pytest.approx(((outputs[:, 0] > 0.5) == t).mean())
+    assert accuracy > 0.95
+    column = b.asarray(t[:, None].astype(float))
+    assert net.loss(x_on, t_on) == pytest.approx(net.loss(x_on, column), rel=1e-15)
+    assert net.loss(x[0].tolist(), int(t[0])) >= 0.0
+
+
+def test_several_labels_at_once():
+    x, t = _data(4)
+    t = (t > 0.5).astype(float)
+    net = accelnn.MLP([5, 6, 4], loss="binary_cross_entropy", dtype="float64", rng=0)
+    outputs = net.predict(x)
+    assert net.accuracy(x, t) == pytest.approx(((outputs > 0.5) == (t > 0.5)).mean())
+    assert net.loss(x, t) == pytest.approx(
+        -(t * np.log(outputs) + (1 - t) * np.log(1 - outputs)).sum() / 20
+    )
+
+
+@pytest.mark.parametrize("wrong", [-0.1, 1.5, 2, math.nan])
+def test_targets_that_are_no_probabilities(wrong):
+    net = accelnn.MLP([5, 4, 1], loss="binary_cross_entropy", rng=0)
+    with pytest.raises(ValueError, match="takes targets from 0 to 1"):
+        net.loss(np.ones((2, 5)), np.array([0.0, wrong]))
+
+
+def test_cross_entropy_of_one_output_is_refused():
+    with pytest.raises(ValueError, match="loss='binary_cross_entropy'"):
+        accelnn.MLP([3, 4, 1])
+
+
+def test_names_are_those_of_the_table():
+    assert list(LOSSES) == ["cross_entropy", "sum_squared_error", "binary_cross_entropy", "huber"]
+    assert set(ACTIVATIONS) == {
+        *("sigmoid", "tanh", "relu", "leaky_relu", "elu", "gelu", "silu", "softplus", "identity")
+    }
