@@ -1,6 +1,7 @@
 """Activations and losses from scalar functions, and activations for each layer."""
 
 import copy
+import importlib
 import logging
 import math
 import pickle
@@ -193,23 +194,35 @@ PARTS = [
     {"activation": ["tanh", "elu"], "loss": "binary_cross_entropy"},
     {"activation": accelnn.LeakyReLU(0.2), "loss": accelnn.Huber(0.5)},
     {"activation": [accelnn.ELU(0.7), "relu"]},
-    {"activation": MISH, "loss": LOG_COSH},
 ]
 
 
 @pytest.mark.parametrize("parts", PARTS)
 def test_saved_and_loaded(parts, tmp_path):
     pytest.importorskip("safetensors", reason="safetensors is not installed")
-    if (
-        any(own in parts.values() for own in (MISH, LOG_COSH))
-        and __name__ != "test_formulas_of_ones_own"
-    ):
-        pytest.skip("this module cannot be imported by its name")
     net = accelnn.MLP([5, 4, 4, 3], rng=0, **parts)
     net.save(tmp_path / "net.safetensors")
     loaded = accelnn.load(tmp_path / "net.safetensors")
     assert loaded.spec == net.spec
     assert loaded.flat.tobytes() == net.flat.tobytes()
+
+
+def test_functions_that_can_be_imported_are_saved_by_their_path(tmp_path, monkeypatch):
+    pytest.importorskip("safetensors", reason="safetensors is not installed")
+    source = "def value(x):\n    return x**3\n\n\ndef slope(x):\n    return 3 * x**2\n"
+    source += "\n\ndef distance(a, t):\n    return (a - t) ** 2\n"
+    source += "\n\ndef twice(a, t):\n    return 2 * (a - t)\n"
+    (tmp_path / "formulas_of_mine.py").write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+    mine = importlib.import_module("formulas_of_mine")
+    own = accelnn.Activation("cube", mine.value, mine.slope, initializer="he")
+    loss = accelnn.Loss("distance", mine.distance, mine.twice, output="tanh")
+    net = accelnn.MLP([5, 4, 4, 3], activation=[own, "relu"], loss=loss, rng=0)
+    net.save(tmp_path / "net.safetensors")
+    assert accelnn.load(tmp_path / "net.safetensors").spec == net.spec
+    monkeypatch.delattr(mine, "slope")
+    with pytest.raises(ValueError, match="slope of 'cube', formulas_of_mine:slope, cannot be"):
+        accelnn.load(tmp_path / "net.safetensors")
 
 
 def test_a_lambda_trains_and_is_not_saved(tmp_path):
