@@ -174,7 +174,8 @@ class Engine:
             total_loss += self._number(self._mean_loss(scores, self._targets(t))) * x.shape[0]
             if self.spec.loss.classifies:
                 correct += self._number(self._count_correct(scores, t))
-        accuracy = correct / data.size if self.spec.loss.classifies else None
+        labels = self.spec.sizes[-1] if hasattr(self.spec.loss, "hits") else 1
+        accuracy = correct / (data.size * labels) if self.spec.loss.classifies else None
         return total_loss / data.size, accuracy
 
     def loss_and_gradient(self, params: Array, x: Array, t: Array, out: Array) -> Array:
@@ -334,7 +335,7 @@ class Engine:
         return inputs, pre
 
     def _count_correct(self, scores: Array, t: Array) -> Array:
-        """Return how many samples are classified rightly; parts of one where labels are several."""
+        """Return how many samples are classified rightly, or outputs where each is a label."""
         xp = self.backend.xp
         hits = getattr(self.spec.loss, "hits", None)
         if hits is not None:

@@ -28,8 +28,8 @@ class LossFormula:
         The backend's op that makes outputs of `a`.
     classifies : bool
         Whether an accuracy belongs to it: by default how often the largest output is that of the
-        largest target; a loss for which it is another one has ``hits(a, t, backend=)``, by how much
-        of 1 each sample is classified rightly.
+        largest target; a loss for which it is another one has ``hits(a, t, backend=)``, which is 1
+        for each output that is right, and 0 elsewhere.
     takes_bits : bool
         Whether targets of a single output may be of shape (n,).
     """

@@ -13,7 +13,7 @@ from accelnn.backends._rules import rule_numbers
 from accelnn.backends._spec import NetSpec
 from accelnn.backends.numba.dataset import PackedDataset, kernel_array, kernel_data
 from accelnn.backends.numba.kernels.activations import ACTIVATIONS
-from accelnn.backends.numba.kernels.changes import CHANGES
+from accelnn.backends.numba.kernels.changes import CHANGES, LOSS_CHANGES
 from accelnn.backends.numba.kernels.differences import (
     SERIES,
     Difference,
@@ -22,7 +22,7 @@ from accelnn.backends.numba.kernels.differences import (
     differences,
 )
 from accelnn.backends.numba.kernels.evaluation import BLOCK, evaluate, predict
-from accelnn.backends.numba.kernels.losses import LOSSES
+from accelnn.backends.numba.kernels.losses import BINARY_CROSS_ENTROPY, LOSSES
 from accelnn.backends.numba.kernels.packing import copy_parameters
 from accelnn.backends.numba.kernels.passes import Data, Net, Rule, Work
 from accelnn.backends.numba.kernels.training import train
@@ -96,6 +96,8 @@ class NumbaEngine(Engine):
 
     def evaluate(self, params: np.ndarray, data: Dataset) -> tuple[float, float | None]:
         """See `Engine.evaluate`."""
+        if self._has_bits(data):
+            return super().evaluate(params, data)
         loss, accuracy = self._evaluate(params, self._readable(params, data), data.size)
         return loss, accuracy if self.spec.loss.classifies else None
 
@@ -116,6 +118,7 @@ class NumbaEngine(Engine):
     ) -> Array:
         """See `Engine.numerical_gradient`."""
         has_code = all(formula.name in CHANGES for formula in self.spec.activations)
+        has_code &= self.spec.loss.name in LOSS_CHANGES
         is_finite = np.isfinite(params).all() and np.isfinite(x).all()
         if self._dtype != np.float64 or not has_code or not is_finite:
             return super().numerical_gradient(params, x, t, method=method, step=step)
@@ -134,7 +137,7 @@ class NumbaEngine(Engine):
     ) -> np.ndarray:
         """See `Engine.train`."""
         numbers = rule_numbers(state.optimizer, self._dtype, RULES)
-        if numbers is None or state.gradient != "analytic":
+        if numbers is None or self._has_bits(data) or state.gradient != "analytic":
             return super().train(state, data, order, batch)
         net, slots = self._net(state.params), self._packed_zeros(2)
         rule = Rule(RULES.index(type(state.optimizer).__name__), numbers, slots)
@@ -159,6 +162,11 @@ class NumbaEngine(Engine):
         return np.concatenate(losses)
 
     # Pieces -------------------------------------------------------------------------------------
+
+    def _has_bits(self, data: Dataset) -> bool:
+        """Return whether labels are targets of a single output, and not numbers of classes."""
+        is_single = self.spec.sizes[-1] == 1 and self.spec.loss.name == "binary_cross_entropy"
+        return is_single and bool(np.issubdtype(data.t.dtype, np.integer))
 
     def _gradient_of(self, state: TrainingState, x: np.ndarray, t: np.ndarray) -> Array:
         if state.gradient == "analytic":
@@ -196,7 +204,8 @@ class NumbaEngine(Engine):
             lambda member: evaluate(member, net, data, works[member.number], order, losses, hits),
             len(works),
         )
-        return float(losses.mean()), int(hits.sum()) / samples
+        labels = self.spec.sizes[-1] if net.loss == BINARY_CROSS_ENTROPY else 1
+        return float(losses.mean()), int(hits.sum()) / (samples * labels)
 
     def _samples_of_differences(self) -> int:
         """Return how many samples one call of the kernel takes."""

@@ -19,6 +19,7 @@ from accelnn.backends.numba.vectors import (
 
 __all__ = [
     "CHANGES",
+    "LOSS_CHANGES",
     "activation",
     "activation_change",
     "cross_entropy_change",
@@ -27,8 +28,9 @@ __all__ = [
     "squared_error_change",
 ]
 
-# Activations whose changes have code, by their numbers.
+# Activations and losses whose changes have code; the numbers of activations.
 CHANGES = ("sigmoid", "relu", "tanh")
+LOSS_CHANGES = ("cross_entropy", "sum_squared_error")
 SIGMOID, RELU, TANH = map(ACTIVATIONS.index, CHANGES)
 # Moves of scores above this overflow expm1; sums of it below that come close to log1p's end.
 HUGE = 350.0

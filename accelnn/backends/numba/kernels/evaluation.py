@@ -4,8 +4,10 @@ import math
 
 from accelnn.backends.numba._jit import ZERO, inlined, slow_loop
 from accelnn.backends.numba.kernels.losses import (
+    BINARY_CROSS_ENTROPY,
     CROSS_ENTROPY,
     loss_of_row,
+    output_of,
     place,
     softmax_of_row,
     target,
@@ -14,6 +16,7 @@ from accelnn.backends.numba.kernels.meeting import share
 from accelnn.backends.numba.kernels.passes import forward, gather
 from accelnn.backends.numba.layout import OUTPUT_PANEL, OUTPUT_PANELS, OUTPUTS
 from accelnn.backends.numba.vectors import at, borrow, width
+from accelnn.formulas.binary_cross_entropy import EVEN
 
 __all__ = ["BLOCK", "evaluate", "predict"]
 
@@ -49,12 +52,18 @@ def predict(member, net, data, work, order, as_scores, out):
                 softmax_of_row(work.outputs, z, work.capacity, row, outputs, work.outputs)
             for output in range(outputs):
                 here = place(work.outputs, z, work.capacity, row, output)
-                out[(start + row) * outputs + output] = at(work.outputs, here)
+                a = at(work.outputs, here)
+                if not as_scores and net.loss != CROSS_ENTROPY:
+                    a = output_of(net.loss, a)
+                out[(start + row) * outputs + output] = a
 
 
 @slow_loop
 def evaluate(member, net, data, work, order, losses, hits):
-    """Write each sample's loss, and count those whose largest score is that of their class."""
+    """Write each sample's loss, and count those whose largest score is that of their class.
+
+    Under binary cross entropy it is labels that are counted.
+    """
     member, net, data, work = borrow((member, net, data, work))
     order, losses, hits = borrow((order, losses, hits))
     outputs = net.table[net.table.shape[0] - 1, OUTPUTS]
@@ -64,11 +73,27 @@ def evaluate(member, net, data, work, order, losses, hits):
         z = forward_block(net, data, work, order, start, size)
         for row in range(size):
             sample = order[start + row]
-            hits[member.number] += is_hit(data, work, z, row, sample, outputs)
+            if net.loss == BINARY_CROSS_ENTROPY:
+                hits[member.number] += right_labels(data, work, z, row, sample, outputs)
+            else:
+                hits[member.number] += is_hit(data, work, z, row, sample, outputs)
             # The last layer has no slopes: their place serves for the exponentials.
             losses[start + row] = loss_of_row(
                 net.loss, work.outputs, z, work.capacity, row, outputs, data, sample, work.slopes
             )
+
+
+@inlined
+def right_labels(data, work, z, row, sample, outputs):
+    """Return how many outputs are on the side of 0 where their targets are of ½; NaN: none."""
+    count = 0
+    for output in range(outputs):
+        value = at(work.outputs, place(work.outputs, z, work.capacity, row, output))
+        if math.isnan(value):
+            return 0
+        if (value > 0.0) == (target(data, sample, output, outputs) > EVEN):
+            count += 1
+    return count
 
 
 @inlined

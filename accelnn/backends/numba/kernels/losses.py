@@ -7,6 +7,7 @@ label or a row of numbers.
 import math
 
 from accelnn.backends.numba._jit import inlined
+from accelnn.backends.numba.formulas import choice, names_with_code
 from accelnn.backends.numba.vectors import (
     at,
     exp_and_expm1,
@@ -17,12 +18,28 @@ from accelnn.backends.numba.vectors import (
     total,
     width,
 )
+from accelnn.formulas._table import LOSSES as ALL
 
-__all__ = ["CROSS_ENTROPY", "LOSSES", "loss_of_row", "place", "softmax_of_row", "write_error"]
+__all__ = [
+    "BINARY_CROSS_ENTROPY",
+    "CROSS_ENTROPY",
+    "LOSSES",
+    "loss_of_row",
+    "output_of",
+    "place",
+    "softmax_of_row",
+    "target",
+    "write_error",
+]
 
-# Names of the losses that have code here; their positions are their numbers in kernels.
-LOSSES = ("cross_entropy", "sum_squared_error")
-CROSS_ENTROPY = LOSSES.index("cross_entropy")
+# Losses that are sums over outputs, each of which has a file; cross entropy is not.
+SUMS = names_with_code(ALL)
+# Their positions are their numbers in kernels.
+LOSSES = ("cross_entropy", *SUMS)
+CROSS_ENTROPY, BINARY_CROSS_ENTROPY = map(LOSSES.index, ("cross_entropy", "binary_cross_entropy"))
+# Value and derivative of loss number `kind` of one output, and what a net makes of the output.
+loss = inlined(choice(SUMS, "loss", "a, t", first=1))
+output_of = inlined(choice(SUMS, "output", "a", first=1))
 
 
 @inlined
@@ -71,25 +88,24 @@ def softmax_of_row(z, start, capacity, row, outputs, out):
 def loss_of_row(kind, z, start, capacity, row, outputs, data, sample, out):
     """Return the loss of one sample; under cross entropy, `out` gets T softmax(z)."""
     if kind != CROSS_ENTROPY:
-        squares = 0.0
+        total_loss = 0.0
         for output in range(outputs):
-            difference = float(at(z, place(z, start, capacity, row, output)))
-            difference -= target(data, sample, output, outputs)
-            squares += difference * difference
-        return 0.5 * squares
+            a = float(at(z, place(z, start, capacity, row, output)))
+            total_loss += loss(kind, a, target(data, sample, output, outputs))[0]
+        return total_loss
     exps_sum, top = exponentials(z, start, capacity, row, outputs, out)
     log_sum = math.log(exps_sum)
     if data.labelled:
         score = at(z, place(z, start, capacity, row, data.labels[sample]))
-        weight, loss = 1.0, (top - score) + log_sum
+        weight, entropy = 1.0, (top - score) + log_sum
     else:
-        weight, loss = 0.0, 0.0
+        weight, entropy = 0.0, 0.0
         for output in range(outputs):
             t = float(at(data.targets, sample * outputs + output))
             weight += t
-            loss += t * ((top - at(z, place(z, start, capacity, row, output))) + log_sum)
+            entropy += t * ((top - at(z, place(z, start, capacity, row, output))) + log_sum)
     scale(out, start, capacity, row, outputs, weight / exps_sum)
-    return loss
+    return entropy
 
 
 @inlined
@@ -97,8 +113,11 @@ def write_error(kind, z, start, capacity, row, outputs, data, sample, factor, ou
     """Write the derivative of the loss times `factor`, after `loss_of_row` was called."""
     for output in range(outputs):
         here = place(z, start, capacity, row, output)
-        value = out[here] if kind == CROSS_ENTROPY else z[here]
-        out[here] = (value - target(data, sample, output, outputs)) * factor
+        t = target(data, sample, output, outputs)
+        if kind == CROSS_ENTROPY:
+            out[here] = (out[here] - t) * factor
+        else:
+            out[here] = loss(kind, float(z[here]), t)[1] * factor
 
 
 @inlined
