@@ -275,7 +275,7 @@ class Backend:
             )
             raise TypeError(msg)
         _say_once(_name_of(f), self.name)
-        dtype = self.to_numpy(arrays[0]).dtype
+        dtype = np.result_type(self.to_numpy(arrays[0]).dtype, np.float16)
         called = np.frompyfunc(f, len(arrays), 1)
         found = called(*(self.to_numpy(array).astype(object) for array in arrays))
         return self.asarray(np.asarray(found, dtype))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from accelnn._typing import Array
-from accelnn.formulas._ops import ops_of
+from accelnn.formulas._ops import floats, ops_of
 
 __all__ = ["ActivationFormula", "capped"]
 
@@ -35,15 +35,18 @@ class ActivationFormula:
 
     def value(self, x: Array, *, backend: Any = None) -> Array:
         """Return f(x), of the shape of `x`."""
-        return self._value(ops_of(backend, x), x)
+        ops = ops_of(backend, x)
+        return self._value(ops, *floats(ops, backend, x))
 
     def slope(self, x: Array, *, backend: Any = None) -> Array:
         """Return f'(x) at the pre-activation `x`."""
-        return self._slope(ops_of(backend, x), x)
+        ops = ops_of(backend, x)
+        return self._slope(ops, *floats(ops, backend, x))
 
     def change(self, x: Array, d: Array, *, backend: Any = None) -> Array:
         """Return f(x + d) - f(x), of the broadcast shape, without cancellation where d is small."""
-        return self._change(ops_of(backend, x, d), x, d)
+        ops = ops_of(backend, x, d)
+        return self._change(ops, *floats(ops, backend, x, d))
 
     def _value(self, ops: Any, x: Array) -> Array:
         raise NotImplementedError

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from accelnn._typing import Array
-from accelnn.formulas._ops import ops_of
+from accelnn.formulas._ops import floats, ops_of
 
 __all__ = ["LossFormula"]
 
@@ -41,19 +41,23 @@ class LossFormula:
 
     def value(self, a: Array, t: Array, *, backend: Any = None) -> Array:
         """Return each sample's loss, of shape ``a.shape[:-1]``."""
-        return self._value(ops_of(backend, a, t), a, t)
+        ops = ops_of(backend, a, t)
+        return self._value(ops, *floats(ops, backend, a, t))
 
     def grad(self, a: Array, t: Array, *, backend: Any = None) -> Array:
         """Return the derivative of each sample's loss with respect to `a`, of the shape of `a`."""
-        return self._grad(ops_of(backend, a, t), a, t)
+        ops = ops_of(backend, a, t)
+        return self._grad(ops, *floats(ops, backend, a, t))
 
     def delta(self, a: Array, d: Array, t: Array, *, backend: Any = None) -> Array:
         """Return ``value(a + d, t) - value(a, t)``, without cancellation where d is small."""
-        return self._delta(ops_of(backend, a, d, t), a, d, t)
+        ops = ops_of(backend, a, d, t)
+        return self._delta(ops, *floats(ops, backend, a, d, t))
 
     def delta_along(self, a: Array, c: Array, w: Array, t: Array, *, backend: Any = None) -> Array:
         """Return ``delta(a, c w, t)`` for numbers `c` of shape (..., n) and one direction `w`."""
-        return self._delta_along(ops_of(backend, a, c, w, t), a, c, w, t)
+        ops = ops_of(backend, a, c, w, t)
+        return self._delta_along(ops, *floats(ops, backend, a, c, w, t))
 
     def check_sizes(self, outputs: int) -> None:
         """Raise ValueError if a net with so many outputs cannot have this loss."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["find_ops_with", "ops_of"]
+__all__ = ["find_ops_with", "floats", "ops_of"]
 
 # A backend: its array namespace is `xp`, and its ops are methods.
 Ops = Any
@@ -27,3 +27,16 @@ def ops_of(backend: Ops | None, *arrays: Any) -> Ops:
         msg = "no backend is loaded to compute with; import accelnn first"
         raise RuntimeError(msg)
     return _find(backend, *arrays)
+
+
+def floats(ops: Ops, backend: Ops | None, *numbers: Any) -> tuple[Any, ...]:
+    """Return what a caller without a backend passed, as floating arrays; else what was passed.
+
+    Engines pass arrays, and are not kept waiting.
+    """
+    if backend is not None:
+        return numbers
+    arrays = [number if ops.owns(number) else ops.asarray(number) for number in numbers]
+    kinds = ("real floating", "complex floating")
+    double = ops.dtype("float64")
+    return tuple(a if ops.xp.isdtype(a.dtype, kinds) else ops.xp.astype(a, double) for a in arrays)

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
+import numpy as np
+
 from accelnn._typing import Array
 from accelnn.formulas._checks import boolean, check_parameters, not_negative
 from accelnn.formulas._ops import ops_of
@@ -94,7 +96,7 @@ class UpdateRule:
             What `init` returned for these parameters.
         step, xp
             For subclasses that engines call with a sequence of state arrays in the place of
-            `state`, the number of the update, and the array library: there is no decay then.
+            `state`, the number of the update, and the array library.
 
         Raises
         ------
@@ -114,6 +116,17 @@ class UpdateRule:
         {'W': array([[0.46]])}
         """
         if step is not None:
+            is_ours = type(self).update is UpdateRule.update
+            if is_ours:
+                decayed = 1.0 if self.decay_biases or params.ndim > BIAS_AXES else 0.0
+                self.apply(params, grads, state, step, xp, decayed=decayed)
+                return
+            if self.weight_decay > 0.0:
+                msg = (
+                    f"{type(self).__name__} updates on its own, so that weight_decay has no part "
+                    f"in it: leave it out, and add the decay to grads"
+                )
+                raise TypeError(msg)
             self._apply(params, grads, state, step, xp)
             return
         if not isinstance(state, dict) or not {"updates", *self.state_names} <= state.keys():
@@ -122,8 +135,12 @@ class UpdateRule:
                 f"{type(state).__name__}: {state!r:.80}"
             )
             raise TypeError(msg)
+        matched = list(_matched(params, grads, *(state[name] for name in self.state_names)))
+        # Before anything is changed.
+        for p, *others in matched:
+            _require_updatable(p, others)
         state["updates"] += 1
-        for p, g, *slots in _matched(params, grads, *(state[name] for name in self.state_names)):
+        for p, g, *slots in matched:
             decays = self.decay_biases or p.ndim > BIAS_AXES
             self.apply(p, g, slots, state["updates"], _namespace(p), decayed=1.0 if decays else 0.0)
 
@@ -175,6 +192,24 @@ def _namespace(array: Array) -> Any:
     return ops_of(None, array).xp
 
 
+def _require_updatable(p: Array, others: Sequence[Array]) -> None:
+    """Refuse what cannot be changed in place, and gradients or state of another shape."""
+    if not hasattr(p, "shape") or isinstance(p, np.generic):
+        msg = f"parameters are arrays, which are changed in place; got {p!r:.80}"
+        raise TypeError(msg)
+    if "float" not in str(p.dtype):
+        msg = f"parameters are floating arrays; got dtype {p.dtype}"
+        raise TypeError(msg)
+    if isinstance(p, np.ndarray) and not p.flags.writeable:
+        msg = f"the parameter of shape {tuple(p.shape)} is read-only; updates change it in place"
+        raise ValueError(msg)
+    for other in others:
+        shape = tuple(getattr(other, "shape", ()))
+        if shape != tuple(p.shape):
+            msg = f"a parameter has shape {tuple(p.shape)}, and its gradient or state {shape}"
+            raise ValueError(msg)
+
+
 def _is_sequence(params: Any) -> bool:
     return isinstance(params, list | tuple)
 
@@ -184,8 +219,8 @@ def _matched(params: Any, *others: Any) -> Iterator[tuple[Array, ...]]:
     if isinstance(params, Mapping):
         for other in others:
             if not isinstance(other, Mapping) or not params.keys() <= other.keys():
-                missing = sorted(params.keys() - getattr(other, "keys", set)())
-                msg = f"params has {sorted(params)}; gradients or state lack {missing}"
+                missing = sorted(params.keys() - getattr(other, "keys", set)(), key=str)
+                msg = f"params has {sorted(params, key=str)}; gradients or state lack {missing}"
                 raise ValueError(msg)
         for name in params:
             yield params[name], *(other[name] for other in others)

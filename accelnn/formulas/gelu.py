@@ -45,6 +45,8 @@ ERFC = (
 )
 # Squares of multiples of this are exact, in float32 too.
 GRID = 1.0 / 64.0
+# Beyond this, nothing is left of the normal density.
+END = 64.0
 # Half a move up to which the normal distribution between two points is summed as a series about
 # the middle, also in units of one over the middle, and the terms that this takes.
 LARGEST_HALF, TERMS = 0.5, 10
@@ -71,6 +73,7 @@ class GELU(ActivationFormula):
         return normal_distribution(xp, x) + capped(xp, x) * normal_density(xp, x)
 
     def _change(self, ops: Any, x: Array, d: Array) -> Array:
+        x = capped(ops.xp, x)
         return d * normal_distribution(ops.xp, x + d) + x * distribution_change(ops.xp, x, d)
 
 
@@ -99,9 +102,15 @@ def scaled_erfc(z: Array) -> Array:
 def bell(xp: Any, x: Array) -> Array:
     """Return exp(-x² / 2), where rounding of x² would cost digits."""
     # Beyond this nothing is left; and infinity minus itself would be no number.
-    size = xp.minimum(xp.abs(x), 64.0 * xp.ones_like(x))
+    size = xp.minimum(xp.abs(x), END * xp.ones_like(x))
     near = xp.round(size / GRID) * GRID
     return xp.exp(-0.5 * near * near) * xp.exp(-0.5 * (size - near) * (size + near))
+
+
+def clipped(xp: Any, x: Array, most: float) -> Array:
+    """Return x, cut off at ±`most`."""
+    most = most * xp.ones_like(x)
+    return xp.minimum(xp.maximum(x, -most), most)
 
 
 def distribution_change(xp: Any, x: Array, d: Array) -> Array:
@@ -111,7 +120,8 @@ def distribution_change(xp: Any, x: Array, d: Array) -> Array:
     Hermite's polynomials. A longer one is the difference of two tails on the side where x is, which
     differ by a good part of the larger.
     """
-    middle, half = x + 0.5 * d, 0.5 * d
+    # Where the series is not taken, its powers are not to overflow.
+    middle, half = clipped(xp, x + 0.5 * d, END), clipped(xp, 0.5 * d, LARGEST_HALF)
     series, power = 0.0 * middle, half
     hermite, before = xp.ones_like(middle), 0.0 * middle
     for k in range(TERMS):
@@ -122,5 +132,5 @@ def distribution_change(xp: Any, x: Array, d: Array) -> Array:
     near = normal_density(xp, middle) * series
     sign = xp.where(middle > 0, -xp.ones_like(middle), xp.ones_like(middle))
     far = sign * (normal_distribution(xp, sign * (x + d)) - normal_distribution(xp, sign * x))
-    is_short = xp.abs(half) * (1.0 + xp.abs(middle)) <= LARGEST_HALF
+    is_short = xp.abs(0.5 * d) * (1.0 + xp.abs(middle)) <= LARGEST_HALF
     return xp.where(is_short, near, far)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from accelnn._typing import Array
-from accelnn.formulas._activation import ActivationFormula
+from accelnn.formulas._activation import ActivationFormula, capped
 from accelnn.formulas._checks import check_parameters, finite
 
 __all__ = ["LeakyReLU"]
@@ -47,6 +47,7 @@ class LeakyReLU(ActivationFormula):
         # it have one sign, if the slope is positive.
         xp = ops.xp
         y = x + d
-        beyond = self._value(ops, y) - self._value(ops, x)
+        beyond = self._value(ops, capped(xp, y)) - self._value(ops, capped(xp, x))
         along = xp.where(x > 0, d, self.negative_slope * d)
-        return xp.where((x > 0) == (y > 0), along, beyond)
+        found = xp.where((x > 0) == (y > 0), along, beyond)
+        return xp.where(xp.isnan(x), y, found)

@@ -30,4 +30,5 @@ class SiLU(ActivationFormula):
         return ops.sigmoid(x) + capped(ops.xp, x) * ops.sigmoid_grad(x)
 
     def _change(self, ops: Any, x: Array, d: Array) -> Array:
+        x = capped(ops.xp, x)
         return d * ops.sigmoid(x + d) + x * ops.sigmoid_delta(x, d)

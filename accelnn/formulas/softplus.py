@@ -47,7 +47,7 @@ def softplus_change(ops: Any, x: Array, d: Array) -> Array:
     That form loses digits where its argument comes close to -1, which is far down from x > 0. There
     it is d + log1p(s(-x) expm1(-d)), of the mirrored function, if that logarithm is of a number
     below 2, and otherwise the plain difference of values, of which one is at most half the other.
-    It is that too where d is so large that expm1 overflows.
+    It is that too where x is not above 0 and d is so large that expm1 overflows.
     """
     xp = ops.xp
     large = 0.5 * math.log(float(xp.finfo(d.dtype).max)) * xp.ones_like(d)
@@ -57,5 +57,5 @@ def softplus_change(ops: Any, x: Array, d: Array) -> Array:
     rest = ops.sigmoid(-x) * xp.expm1(xp.minimum(-d, large))
     mirrored = d + xp.log1p(xp.maximum(rest, shrunk))
     plain = softplus(xp, x + d) - softplus(xp, x)
-    far = xp.where((rest < 1.0) & (d < 0), mirrored, plain)
+    far = xp.where((rest < 1.0) & ((d < 0) | (x > 0)), mirrored, plain)
     return xp.where((argument < SHRUNK) | (d > large), far, direct)

@@ -28,6 +28,7 @@ from accelnn.backends import (
 )
 from accelnn.errors import BackendMismatchError
 from accelnn.nets import Net
+from accelnn.nets._net import takes_bits
 
 __all__ = ["dataset_for", "prepare", "validation_for"]
 
@@ -96,12 +97,20 @@ def dataset_for(
         if t is None:
             msg = "t is missing; only a data set made by prepare() comes without it"
             raise TypeError(msg)
+        if net.spec.sizes[-1] == 1 and takes_bits(net.spec.loss):
+            t = column_of(t)
         x = _prepared(net.backend, x, t, net.dtype, x_name, t_name)
     elif t is not None:
         msg = "t must be left out when x is a data set made by prepare(), which holds it"
         raise TypeError(msg)
     _check_fits(net, x, x_name, t_name)
     return x
+
+
+def column_of(t: ArrayLike) -> ArrayLike:
+    """Return targets of shape (n,) with an axis of one output."""
+    array: Any = t if hasattr(t, "ndim") else np.asarray(t)
+    return array[:, None] if array.ndim == 1 else t
 
 
 def _prepared(

@@ -286,3 +286,103 @@ def test_names_are_those_of_the_table():
     assert set(ACTIVATIONS) == {
         *("sigmoid", "tanh", "relu", "leaky_relu", "elu", "gelu", "silu", "softplus", "identity")
     }
+
+
+# What others tried --------------------------------------------------------------------------------
+
+
+def test_slopes_of_functions_with_abs():
+    """A complex step through abs() loses its imaginary part."""
+    accelnn.Activation("softsign", lambda x: x / (1 + abs(x)), lambda x: 1 / (1 + abs(x)) ** 2)
+    accelnn.Activation("q", lambda x: x * abs(x), lambda x: 2 * abs(x))
+    with pytest.raises(ValueError, match="the slope of"):
+        accelnn.Activation("softsign", lambda x: x / (1 + abs(x)), lambda x: 1 / (1 + abs(x)))
+    with pytest.raises(ValueError, match="the slope of"):
+        accelnn.Loss("l", lambda a, t: (a - t) * abs(a - t) ** 2, lambda a, t: abs(a - t) ** 2)
+
+
+def test_kinks_and_steep_slopes():
+    accelnn.Activation("r", lambda x: max(x, 0.0), lambda x: 1.0 if x > 0 else 0.0)
+    accelnn.Activation("h", lambda x: min(max(x, -1.0), 1.0), lambda x: float(-1 < x < 1))
+    accelnn.Activation("l", lambda x: x if x > 0 else 0.1 * x, lambda x: 1.0 if x > 0 else 0.1)
+    accelnn.Activation("s", lambda x: math.tanh(50 * x), lambda x: 50 / math.cosh(50 * x) ** 2)
+    accelnn.Activation("w", lambda x: math.sin(100 * x), lambda x: 100 * math.cos(100 * x))
+    with pytest.raises(ValueError, match="at 0"):
+        accelnn.Activation("r", lambda x: max(x, 0.0), lambda x: 1.0 if x > 0 else 1.5 * (x == 0))
+
+
+@pytest.mark.parametrize("value", [math.tanh, np.tanh], ids=["builtin", "ufunc"])
+def test_what_is_no_function_of_python_runs_on_numba_too(value):
+    own = accelnn.Activation("t", value, lambda x: 1 / math.cosh(x) ** 2)
+    nets = [accelnn.MLP([3, 4, 2], activation=own, rng=0, backend=b) for b in ("numpy", "numba")]
+    x = np.ones((2, 3))
+    np.testing.assert_allclose(nets[0].predict(x), nets[1].predict(x), rtol=1e-6)
+
+
+def test_integers_are_promoted():
+    own = accelnn.Activation("t", math.tanh, lambda x: 1 / math.cosh(x) ** 2)
+    for formula in (own, *ACTIVATIONS.values()):
+        found = formula.change(np.array([1, 2]), np.array([1, 1]))
+        expected = formula.change(np.array([1.0, 2.0]), np.array([1.0, 1.0]))
+        np.testing.assert_array_equal(found, expected)
+        assert formula.change(1.0, 0.5).shape == ()
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("name", ACTIVATIONS)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_changes_at_the_ends_of_the_number_line(name, dtype):
+    formula = ACTIVATIONS[name]
+    x = np.array([-1e30, -100.0, 85.0, 1e18, 1e30, np.nan], dtype)
+    for d in (-1.0, 1e-3, 50.0):
+        found = formula.change(x, np.full_like(x, d))
+        assert found.dtype == dtype
+        # One above 0 and the other below, far from all bends, is where they cancel.
+        expected = np.array([formula.slope(a) * d for a in x.astype(float)])
+        size = np.abs(expected) + 1e-6 * abs(d)
+        far = np.isin(np.abs(x), [np.float32(1e30), dtype(1e30), dtype(1e18)])
+        assert (np.abs(found - expected)[far] <= 1e-5 * size[far]).all()
+        assert np.isnan(found[-1])
+    unbounded = {"leaky_relu", "identity"}
+    end = formula.change(np.array([-np.inf], dtype), np.array([1.0], dtype))
+    assert name in unbounded or end == 0.0
+
+
+def test_targets_of_one_axis_everywhere():
+    draw = np.random.default_rng(0)
+    x, t = draw.normal(size=(6, 3)), np.array([0, 1, 1, 0, 1, 0])
+    losses = []
+    for targets in (t, t > 0, t.astype(float), t.astype(float)[:, None], t.tolist()):
+        net = accelnn.MLP([3, 4, 1], loss="binary_cross_entropy", rng=0, dtype="float64")
+        history = accelnn.fit(net, x, targets, validation=(x, targets), epochs=2, rng=0)
+        losses.append((history.loss, history.test_accuracy))
+    assert all(found == losses[0] for found in losses)
+
+
+def test_a_file_names_functions_and_calls_none(tmp_path):
+    pytest.importorskip("safetensors", reason="safetensors is not installed")
+    from accelnn import checkpoint
+    from accelnn.nets._net import KEY
+
+    net = accelnn.MLP([3, 4, 2], rng=0)
+    arrays = {name: np.ascontiguousarray(value) for name, value in net.params.items()}
+    for value in ("math:tanh", "no_such_module:f", 5, "os.path:join.nothing"):
+        own = {"kind": "activation", "name": "q", "value": value, "slope": "sys:exit"}
+        described = net._architecture() | {"activation": [own | {"initializer": "he"}]}
+        checkpoint.write(tmp_path / "net.safetensors", arrays, KEY, described)
+        with pytest.raises(ValueError, match="describes no net"):
+            accelnn.load(tmp_path / "net.safetensors")
+
+
+def test_other_wrong_uses():
+    with pytest.raises(ValueError, match="output must be one of 'identity', 'sigmoid'"):
+        accelnn.Loss("l", log_cosh, log_cosh_slope, output="sigmoidd")
+
+    class Unhashable:
+        __hash__ = None
+
+        def __call__(self, x):
+            return x
+
+    with pytest.raises(TypeError, match="value must be hashable"):
+        accelnn.Activation("u", Unhashable(), lambda _: 1.0)

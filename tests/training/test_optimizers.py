@@ -305,3 +305,39 @@ def test_a_decay_out_of_range(options):
         accelnn.SGD(0.1, **options)
     with pytest.raises(TypeError, match="decay_biases must be True or False, got 1"):
         accelnn.SGD(0.1, decay_biases=1)
+
+
+def test_what_is_refused_changes_nothing():
+    rule = accelnn.Adam(0.1)
+    read_only = np.ones(2)
+    read_only.flags.writeable = False
+    for params, grads, error in (
+        ({"W": np.ones((2, 2)), "b": np.ones(2)}, {"W": np.ones((2, 2))}, ValueError),
+        ({"b": np.ones(2), "W": np.ones((2, 2))}, {"b": np.ones(2), "W": np.ones(2)}, ValueError),
+        ({"b": np.ones(2), "W": read_only}, {"b": np.ones(2), "W": np.ones(2)}, ValueError),
+        ([np.ones(2, int)], [np.ones(2)], TypeError),
+        ([np.float64(1.0)], [np.float64(1.0)], TypeError),
+    ):
+        state = rule.init(params)
+        before = [
+            np.array(value) for value in (params.values() if isinstance(params, dict) else params)
+        ]
+        with pytest.raises(error, match="param"):
+            rule.update(params, grads, state)
+        assert state["updates"] == 0
+        after = params.values() if isinstance(params, dict) else params
+        for old, new in zip(before, after, strict=True):
+            np.testing.assert_array_equal(old, new)
+
+
+def test_decay_has_no_part_in_an_update_of_ones_own():
+    class Clipped(accelnn.Momentum):
+        def update(self, params, grads, slots, step, xp):
+            super().update(params, xp.clip(grads, -1.0, 1.0), slots, step, xp)
+
+    x, t = np.ones((4, 3)), np.zeros(4, int)
+    accelnn.fit(accelnn.MLP([3, 2], rng=0), x, t, optimizer=Clipped(0.1), epochs=1, rng=0)
+    with pytest.raises(TypeError, match="weight_decay has no part in it"):
+        accelnn.fit(
+            accelnn.MLP([3, 2], rng=0), x, t, optimizer=Clipped(0.1, weight_decay=0.5), epochs=1
+        )

@@ -121,7 +121,7 @@ class NumbaBackend(NumpyBackend):
         compiled = _elementwise(f, len(arrays)) if self._compiles else None
         if compiled is None:
             return super().map(f, *arrays)
-        dtype = arrays[0].dtype
+        dtype = np.result_type(arrays[0].dtype, np.float16)
         found = compiled(*(np.asarray(array, np.float64) for array in arrays))
         return np.asarray(found).astype(dtype, copy=False)
 
@@ -156,7 +156,7 @@ def _elementwise(f: Callable[..., Any], arguments: int) -> Callable[..., Any] | 
     signature = f"float64({', '.join(['float64'] * arguments)})"
     try:
         compiled: Callable[..., Any] = vectorize([signature])(f)
-    except numba.errors.NumbaError as error:
+    except (numba.errors.NumbaError, TypeError, ValueError) as error:
         logger.warning("Numba cannot compile %r: %s", f, str(error).partition("\n")[0])
         return None
     return compiled
