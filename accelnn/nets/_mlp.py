@@ -21,12 +21,13 @@ class MLP(Net):
     sizes : sequence of int
         Widths of all layers: inputs, hidden layers, outputs.
     activation : str or activation object, or a sequence of them, default "sigmoid"
-        Between the layers: one for all, or one for each hidden layer. The names are "sigmoid",
-        "tanh", "relu", "leaky_relu", "elu", "gelu", "silu", "softplus" and "identity"; objects such
-        as ``accelnn.LeakyReLU(0.2)`` have parameters.
+        Between the layers: one for all, or one for each hidden layer. The names, such as "relu" and
+        "gelu", are those of `accelnn.activations.ACTIVATIONS`; objects such as
+        ``accelnn.LeakyReLU(0.2)`` have parameters.
     loss : str or loss object, default "cross_entropy"
-        "cross_entropy" (of softmax), "binary_cross_entropy" (of a sigmoid for each output),
-        "sum_squared_error" or "huber" (of the output itself). See `accelnn.losses`.
+        One of `accelnn.losses.LOSSES`. It decides the output function too: "cross_entropy" is that
+        of softmax, "binary_cross_entropy" that of a sigmoid for each output, and others are of the
+        output itself.
     init : {"xavier", "he"}, float or None
         Standard deviation of the normal weights; by default Xavier where sigmoid, tanh or the
         identity follows, and He elsewhere. Biases start at zero.
