@@ -395,7 +395,7 @@ class Comparer:
             # What is 0 tells of no size: slopes far from it excuse, and make nothing right.
             is_guess = not self.x[place.columns[place.move != 0.0]].all()
             unsure = 0.0 if is_guess else rounding
-            unsure += np.where(is_rounding & ~is_guess, PROOF * interval, noise + step)
+            unsure += np.where(is_rounding & (not is_guess), PROOF * interval, noise + step)
             tolerance = self._allowed(analytic, numerical) + unsure + kink
             is_tiny = slope <= PROOF * interval + rounding
             farther = steepest if is_near.any() else sides.max(axis=0)
