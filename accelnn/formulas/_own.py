@@ -221,6 +221,8 @@ def described_own(description: Mapping[str, Any]) -> Activation | Loss:
         function = _imported(description[what])
         if not isinstance(function, FunctionType):
             msg = f"the {what} of {description['name']!r}, {description[what]}, cannot be imported"
+            if isinstance(function, Exception):
+                msg += f": {type(function).__name__}: {function}"
             raise ValueError(msg)  # noqa: TRY004 - of what a file says
         functions.append(function)
     kind: type[Activation | Loss] = Loss if description["kind"] == "loss" else Activation
@@ -235,16 +237,16 @@ def described_own(description: Mapping[str, Any]) -> Activation | Loss:
 
 
 def _imported(path: object) -> Any:
-    """Return what ``module:name`` is, or None."""
+    """Return what ``module:name`` is, or the error that keeps it from being had."""
     if not isinstance(path, str):
-        return None
+        return TypeError(f"{path!r} is no text")
     module, _, name = path.partition(":")
     try:
         found: Any = importlib.import_module(module)
         for part in name.split("."):
             found = getattr(found, part)
-    except Exception:  # noqa: BLE001 - whatever the module raises, it is not to be had
-        return None
+    except Exception as error:  # noqa: BLE001 - whatever the module raises, which the caller says
+        return error
     return found
 
 

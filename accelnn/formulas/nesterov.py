@@ -5,34 +5,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from accelnn._typing import Array
-from accelnn.formulas._checks import check_parameters, fraction, positive
-from accelnn.formulas._rule import UpdateRule
+from accelnn.formulas.momentum import Momentum
 
 __all__ = ["Nesterov"]
 
 
 @dataclass(frozen=True, repr=False)
-class Nesterov(UpdateRule):
+class Nesterov(Momentum):
     """SGD with Nesterov momentum: v ← μ v + g; θ ← θ - η (g + μ v).
 
-    Parameters
-    ----------
-    lr : float, default 0.001
-        Learning rate.
-    momentum : float, default 0.9
-        μ, in [0, 1).
-    weight_decay, decay_biases
-        As of `UpdateRule`.
+    Parameters are those of `Momentum`.
     """
-
-    lr: float = 0.001
-    momentum: float = 0.9
-
-    state_names = ("velocity",)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_parameters(self, lr=positive, momentum=fraction)
 
     def _apply(self, params: Array, grads: Array, slots: Sequence[Array], k: int, xp: Any) -> None:
         (velocity,) = slots
