@@ -10,18 +10,19 @@ import functools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, cast
 
 import numpy as np
 
 from accelnn._typing import Array
 from accelnn.backends._spec import NetSpec
+from accelnn.formulas._dropout import Dropout
 from accelnn.formulas._rule import UpdateRule
 
 if TYPE_CHECKING:
     from accelnn.backends._base import Backend
 
-__all__ = ["DIFFERENCES", "Dataset", "Engine", "Optimizer", "TrainingState"]
+__all__ = ["DIFFERENCES", "Dataset", "Engine", "Extras", "Optimizer", "TrainingState"]
 
 # method -> (signed step, weight) of the loss changes whose sum, over the step, is the derivative.
 DIFFERENCES = {
@@ -34,6 +35,8 @@ DIFFERENCES = {
 CHUNK_ELEMENTS = 1 << 18
 # Samples of one forward pass of an evaluation, which bounds its memory.
 EVALUATION_ROWS = 10_000
+# Added to the norm of a gradient before it is compared with what it may be, as torch does.
+CLIP_EPS = 1e-6
 
 
 class OwnOptimizer(Protocol):
@@ -125,6 +128,26 @@ class TrainingState:
         self.slots = [buffer[i, ...] for i in range(self.optimizer.slots)]
 
 
+class Extras(NamedTuple):
+    """What a batch has besides samples and targets.
+
+    Attributes
+    ----------
+    weights : array of shape (n,) or None
+        What each sample's loss counts.
+    masks : tuple of arrays of shape (n, units)
+        What the outputs of each hidden layer are multiplied by; empty without dropout.
+    """
+
+    weights: Array | None = None
+    masks: tuple[Array, ...] = ()
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is none of it."""
+        return self.weights is None and not self.masks
+
+
 class Engine:
     """Forward pass, loss, gradients and training steps of one kind of net.
 
@@ -180,11 +203,18 @@ class Engine:
 
     def loss_and_gradient(self, params: Array, x: Array, t: Array, out: Array) -> Array:
         """Backpropagate: write the flat gradient into `out`, return the loss as a 0-d array."""
+        return self._backpropagate(params, x, t, out, Extras())
+
+    def _backpropagate(
+        self, params: Array, x: Array, t: Array, out: Array, extras: Extras
+    ) -> Array:
         xp, loss = self.backend.xp, self.spec.loss
         layers, grads = self._layers(params), self._layers(out)
-        inputs, pre = self._forward(layers, x)
+        inputs, pre = self._forward(layers, x, extras.masks)
         t = self._targets(t)
         error = loss.grad(pre[-1], t, backend=self.backend) / x.shape[0]
+        if extras.weights is not None:
+            error *= extras.weights[:, None]
         for i in reversed(range(len(layers))):
             grad_w, grad_b = grads[i]
             grad_w[...] = inputs[i].T @ error
@@ -192,10 +222,19 @@ class Engine:
                 grad_b[...] = xp.sum(error, axis=0)
             if i > 0:
                 error = (error @ layers[i][0].T) * self._activations[i - 1].slope(pre[i - 1])
-        return self._mean_loss(pre[-1], t)
+                if extras.masks:
+                    error *= extras.masks[i - 1]
+        return self._mean_loss(pre[-1], t, extras.weights)
 
     def numerical_gradient(
-        self, params: Array, x: Array, t: Array, *, method: str, step: float
+        self,
+        params: Array,
+        x: Array,
+        t: Array,
+        *,
+        method: str,
+        step: float,
+        extras: Extras | None = None,
     ) -> Array:
         """Return the flat gradient by true finite differences with the given step.
 
@@ -204,9 +243,9 @@ class Engine:
         and of the loss are computed without cancellation, so that they are as exact at a step of
         1e-4 as at a step of 0.5.
         """
-        xp = self.backend.xp
+        xp, extras = self.backend.xp, extras or Extras()
         layers = self._layers(params)
-        inputs, pre = self._forward(layers, x)
+        inputs, pre = self._forward(layers, x, extras.masks)
         t = self._targets(t)
         out = self.backend.zeros(self.spec.size, self.dtype)
         for i, (grad_w, grad_b) in enumerate(self._layers(out)):
@@ -218,14 +257,24 @@ class Engine:
                     # Row k of `moves` is the pre-activation's move per unit step of weight k.
                     moves = moved_by[rows, :]
                     derivative = sum(
-                        weight * self._loss_change(layers, pre, t, i, unit, moves * (sign * step))
+                        weight
+                        * self._loss_change(layers, pre, t, i, unit, moves * (sign * step), extras)
                         for sign, weight in DIFFERENCES[method]
                     )
                     _store(grad_w, grad_b, unit, rows, derivative / step)
         return out
 
     def train(
-        self, state: TrainingState, data: Dataset, order: np.ndarray, batch: int
+        self,
+        state: TrainingState,
+        data: Dataset,
+        order: np.ndarray,
+        batch: int,
+        *,
+        rates: np.ndarray | None = None,
+        weights: Array | None = None,
+        clip: float | None = None,
+        dropout: Dropout | None = None,
     ) -> np.ndarray:
         """Do one update per batch and return each batch's loss before its update.
 
@@ -241,6 +290,15 @@ class Engine:
             Sample indices of all batches, one after the other.
         batch : int
             Samples per batch; the last one may be shorter.
+        rates : numpy.ndarray of float64, optional
+            The learning rate of each update; by default the optimizer's own.
+        weights : array of shape (data.size,), optional
+            What each sample's loss counts, in the engine's dtype. The loss of a batch is
+            Σ wₛ lₛ / n, n being its samples.
+        clip : float, optional
+            The largest norm of a gradient, weight decay apart: a larger one is scaled down to it.
+        dropout : Dropout, optional
+            Which units are left out of each update.
 
         Returns
         -------
@@ -250,25 +308,55 @@ class Engine:
         on_device = self.backend.asarray(order)
         losses: list[float] = []
         for rows in _slices(order.shape[0], batch):
-            x, t = data.take(on_device[rows])
-            losses.append(self._number(self._gradient_of(state, x, t)))
+            index = on_device[rows]
+            x, t = data.take(index)
+            extras = Extras(
+                None if weights is None else self.backend.xp.take(weights, index, axis=0),
+                () if dropout is None else self._masks(dropout, state.step, x.shape[0]),
+            )
+            rate = None if rates is None else float(rates[len(losses)])
+            losses.append(self._number(self._gradient_of(state, x, t, extras)))
             if not math.isfinite(losses[-1]):
                 break
+            if clip is not None:
+                self._clip(state.grads, clip)
             state.step += 1
-            self._update(state)
+            self._update(state, rate)
         return np.array(losses)
 
     # Pieces ---------------------------------------------------------------------------------
 
-    def _update(self, state: TrainingState) -> None:
+    def _masks(self, dropout: Dropout, update: int, rows: int) -> tuple[Array, ...]:
+        """Return what the outputs of each hidden layer are multiplied by, drawn on the host."""
+        return tuple(
+            self.backend.asarray(dropout.factors(update, layer, rows, units), self.dtype)
+            for layer, units in enumerate(self.spec.sizes[1:-1])
+        )
+
+    def _clip(self, grads: Array, most: float) -> None:
+        """Scale a gradient down to the norm `most`, as torch does."""
+        xp = self.backend.xp
+        norm = self._number(xp.sqrt(xp.sum(grads * grads)))
+        if norm + CLIP_EPS > most:
+            grads *= most / (norm + CLIP_EPS)
+
+    def _update(self, state: TrainingState, rate: float | None = None) -> None:
         xp, rule = self.backend.xp, state.optimizer
         if not isinstance(rule, UpdateRule) or type(rule).update is not UpdateRule.update:
             # A user's own, which knows nothing of weights and biases.
             own = cast("OwnOptimizer", rule)
+            if rate is not None and rate != getattr(own, "lr", None):
+                msg = (
+                    f"{type(own).__name__} updates on its own, with a learning rate of its own, "
+                    f"and takes no other: leave the rates out"
+                )
+                raise TypeError(msg)
             own.update(state.params, state.grads, state.slots, state.step, xp)
             return
         decayed = 1.0 if rule.weight_decay == 0.0 or rule.decay_biases else self._weights
-        rule.apply(state.params, state.grads, state.slots, state.step, xp, decayed=decayed)
+        rule.apply(
+            state.params, state.grads, state.slots, state.step, xp, rate=rate, decayed=decayed
+        )
 
     @functools.cached_property
     def _weights(self) -> Array:
@@ -279,35 +367,49 @@ class Engine:
                 found[parameter.start : parameter.stop] = 1.0
         return self.backend.asarray(found)
 
-    def _mean_loss(self, scores: Array, t: Array) -> Array:
+    def _mean_loss(self, scores: Array, t: Array, weights: Array | None = None) -> Array:
         """Return the mean of the samples' losses as a 0-d array."""
         losses = self.spec.loss.value(scores, t, backend=self.backend)
-        return self._mean(losses)
+        return self._mean(losses, weights)
 
-    def _mean(self, per_sample: Array) -> Array:
-        """Average over the last axis, that of samples."""
+    def _mean(self, per_sample: Array, weights: Array | None = None) -> Array:
+        """Average over the last axis, that of samples, each of them with its weight."""
         if per_sample.ndim == 0:
             msg = (
                 f"the loss {self.spec.loss.name!r} returned one number; it must return that of "
                 f"each sample, of shape (..., n), whose mean the net takes"
             )
             raise TypeError(msg)
+        if weights is not None:
+            per_sample = per_sample * weights
         return self.backend.xp.sum(per_sample, axis=-1) / per_sample.shape[-1]
 
-    def _gradient_of(self, state: TrainingState, x: Array, t: Array) -> Array:
+    def _gradient_of(self, state: TrainingState, x: Array, t: Array, extras: Extras) -> Array:
         if state.gradient == "analytic":
-            return self.loss_and_gradient(state.params, x, t, state.grads)
-        loss = self.loss(state.params, x, t)
-        state.grads[...] = self._numerical_gradient_in_double(state.params, x, t)
+            if extras.is_empty:
+                return self.loss_and_gradient(state.params, x, t, state.grads)
+            return self._backpropagate(state.params, x, t, state.grads, extras)
+        loss = self._loss_with(state.params, x, t, extras)
+        state.grads[...] = self._numerical_gradient_in_double(state.params, x, t, extras)
         return loss
 
-    def _numerical_gradient_in_double(self, params: Array, x: Array, t: Array) -> Array:
+    def _loss_with(self, params: Array, x: Array, t: Array, extras: Extras) -> Array:
+        scores = self._forward(self._layers(params), x, extras.masks)[1][-1]
+        return self._mean_loss(scores, self._targets(t), extras.weights)
+
+    def _numerical_gradient_in_double(
+        self, params: Array, x: Array, t: Array, extras: Extras
+    ) -> Array:
         xp, backend = self.backend.xp, self.backend
         double = backend.dtype("float64")
+        params, x = xp.astype(params, double), xp.astype(x, double)
         if not xp.isdtype(t.dtype, "integral"):
             t = xp.astype(t, double)
+        if extras.weights is not None:
+            extras = extras._replace(weights=xp.astype(extras.weights, double))
+        extras = extras._replace(masks=tuple(xp.astype(mask, double) for mask in extras.masks))
         gradient = backend.engine(self.spec, "float64").numerical_gradient(
-            xp.astype(params, double), xp.astype(x, double), t, method="central", step=1e-4
+            params, x, t, method="central", step=1e-4, extras=extras
         )
         return xp.astype(gradient, backend.dtype(self.dtype))
 
@@ -323,13 +425,15 @@ class Engine:
         return t
 
     def _forward(
-        self, layers: list[tuple[Array, Array | None]], x: Array
+        self, layers: list[tuple[Array, Array | None]], x: Array, masks: tuple[Array, ...] = ()
     ) -> tuple[list[Array], list[Array]]:
         """Return every layer's input and every layer's pre-activation."""
         inputs: list[Array] = []
         pre: list[Array] = []
         for i, (w, b) in enumerate(layers):
             inputs.append(x if i == 0 else self._activations[i - 1].value(pre[-1]))
+            if masks and i > 0:
+                inputs[-1] = inputs[-1] * masks[i - 1]
             z = inputs[-1] @ w
             pre.append(z if b is None else z + b)
         return inputs, pre
@@ -365,31 +469,41 @@ class Engine:
         layer: int,
         unit: int,
         move: Array,
+        extras: Extras,
     ) -> Array:
         """Return the change of the loss, of shape (k,), for `k` moves of one pre-activation.
 
         `move` has shape (k, n): the moves of pre-activation `unit` of `layer` for each sample.
         """
-        last = len(layers) - 1
+        last, masks = len(layers) - 1, extras.masks
         if layer == last:
             index = self.backend.asarray(np.asarray(unit))
             column = self.backend.one_hot(index, pre[-1].shape[1], self.dtype)
-            return self._change_along(pre[-1], move, column, t)
+            return self._change_along(pre[-1], move, column, t, extras)
         moved = self._activations[layer].change(pre[layer][:, unit], move)
+        if masks:
+            moved = moved * masks[layer][:, unit]
         if layer == last - 1:
-            return self._change_along(pre[-1], moved, layers[last][0][unit, :], t)
+            return self._change_along(pre[-1], moved, layers[last][0][unit, :], t, extras)
         change = moved[..., None] * layers[layer + 1][0][unit, :]
         for i in range(layer + 1, last):
-            change = self._activations[i].change(pre[i], change) @ layers[i + 1][0]
-        return self._mean(self.spec.loss.delta(pre[-1], change, t, backend=self.backend))
+            change = self._activations[i].change(pre[i], change)
+            if masks:
+                change = change * masks[i]
+            change = change @ layers[i + 1][0]
+        delta = self.spec.loss.delta(pre[-1], change, t, backend=self.backend)
+        return self._mean(delta, extras.weights)
 
-    def _change_along(self, scores: Array, moves: Array, direction: Array, t: Array) -> Array:
+    def _change_along(
+        self, scores: Array, moves: Array, direction: Array, t: Array, extras: Extras
+    ) -> Array:
         """Return the change of the loss for scores moved along one direction."""
         loss: Any = self.spec.loss
         if _tells_along(loss):
-            return self._mean(loss.delta_along(scores, moves, direction, t, backend=self.backend))
-        change = moves[..., None] * direction
-        return self._mean(loss.delta(scores, change, t, backend=self.backend))
+            delta = loss.delta_along(scores, moves, direction, t, backend=self.backend)
+        else:
+            delta = loss.delta(scores, moves[..., None] * direction, t, backend=self.backend)
+        return self._mean(delta, extras.weights)
 
 
 def _tells_along(loss: Any) -> bool:

@@ -109,14 +109,10 @@ class NetSpec:
         return "-".join(names[:1] if len(set(self.activations)) <= 1 else names)
 
     def is_made_of(self, activations: Collection[str], losses: Collection[str]) -> bool:
-        """Return whether it has only formulas of these names, with the parameters of the table.
-
-        So far no fused engine takes several activations.
-        """
+        """Return whether it has only formulas of these names, with the parameters of the table."""
         return (
             self.loss.name in losses
             and LOSSES.get(self.loss.name) == self.loss
-            and len(set(self.activations)) <= 1
             and all(
                 formula.name in activations and ACTIVATIONS[formula.name] == formula
                 for formula in self.activations

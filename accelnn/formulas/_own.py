@@ -46,7 +46,7 @@ class _Own:
             msg = f"name must be a text, got {name!r}"
             raise TypeError(msg)
         self.name = name
-        self._functions = value, slope
+        self.functions = value, slope
 
     def __eq__(self, other: object) -> bool:
         return type(other) is type(self) and self._key() == other._key()
@@ -58,7 +58,7 @@ class _Own:
         return f"accelnn.{type(self).__name__}({self.name!r}, ...)"
 
     def _key(self) -> tuple[Any, ...]:
-        return self.name, *self._functions
+        return self.name, *self.functions
 
     def described(self) -> dict[str, Any]:
         """Return what JSON can say of it: where its functions can be imported.
@@ -69,7 +69,7 @@ class _Own:
             If they cannot, as a lambda.
         """
         found: dict[str, Any] = {"name": self.name, "kind": self.kind}
-        for what, function in zip(("value", "slope"), self._functions, strict=True):
+        for what, function in zip(("value", "slope"), self.functions, strict=True):
             module = getattr(function, "__module__", None)
             path = f"{module}:{getattr(function, '__qualname__', '')}"
             if module in (None, "__main__") or _imported(path) is not function:
@@ -146,10 +146,10 @@ class Activation(_Own, ActivationFormula):
         return {**super().described(), "initializer": self.initializer}
 
     def _value(self, ops: Any, x: Array) -> Array:
-        return ops.map(self._functions[0], x)
+        return ops.map(self.functions[0], x)
 
     def _slope(self, ops: Any, x: Array) -> Array:
-        return ops.map(self._functions[1], x)
+        return ops.map(self.functions[1], x)
 
 
 class Loss(_Own, LossFormula):
@@ -205,10 +205,10 @@ class Loss(_Own, LossFormula):
         return {**super().described(), "output": self.output}
 
     def _value(self, ops: Any, a: Array, t: Array) -> Array:
-        return ops.xp.sum(ops.map(self._functions[0], a, t), axis=-1)
+        return ops.xp.sum(ops.map(self.functions[0], a, t), axis=-1)
 
     def _grad(self, ops: Any, a: Array, t: Array) -> Array:
-        return ops.map(self._functions[1], a, t)
+        return ops.map(self.functions[1], a, t)
 
 
 def described_own(description: Mapping[str, Any]) -> Activation | Loss:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -40,6 +40,11 @@ class UpdateRule:
 
     weight_decay: float = 0.0
     decay_biases: bool = False
+    if TYPE_CHECKING:
+
+        @property
+        def lr(self) -> float:
+            """Learning rate, a field of every subclass."""
 
     state_names: ClassVar[tuple[str, ...]] = ()
 
@@ -127,7 +132,7 @@ class UpdateRule:
                     f"in it: leave it out, and add the decay to grads"
                 )
                 raise TypeError(msg)
-            self._apply(params, grads, state, step, xp)
+            self._apply(params, grads, state, self.lr, step, xp)
             return
         if not isinstance(state, dict) or not {"updates", *self.state_names} <= state.keys():
             msg = (
@@ -152,6 +157,7 @@ class UpdateRule:
         k: int,
         xp: Any,
         *,
+        rate: float | None = None,
         decayed: Any = 1.0,
     ) -> None:
         """Do update number `k`, from 1, of one array in place, for an engine.
@@ -166,18 +172,29 @@ class UpdateRule:
             The number of the update.
         xp : namespace
             The array library.
+        rate : float, optional
+            The learning rate; by default `lr`.
         decayed : float or array
             1 where weights decay, and 0 where they do not.
         """
+        rate = self.lr if rate is None else rate
         if self.weight_decay > 0.0:
-            grads = self._decay(params, grads, self.weight_decay * decayed)
-        self._apply(params, grads, slots, k, xp)
+            grads = self._decay(params, grads, self.weight_decay * decayed, rate)
+        self._apply(params, grads, slots, rate, k, xp)
 
-    def _decay(self, params: Array, grads: Array, decay: Any) -> Array:
+    def _decay(self, params: Array, grads: Array, decay: Any, rate: float) -> Array:
         """Return the gradient with which weights decay."""
         return grads + decay * params
 
-    def _apply(self, params: Array, grads: Array, slots: Sequence[Array], k: int, xp: Any) -> None:
+    def _apply(
+        self,
+        params: Array,
+        grads: Array,
+        slots: Sequence[Array],
+        rate: float,
+        k: int,
+        xp: Any,
+    ) -> None:
         raise NotImplementedError
 
 

@@ -39,7 +39,15 @@ class AdaGrad(UpdateRule):
         super().__post_init__()
         check_parameters(self, lr=positive, eps=not_negative)
 
-    def _apply(self, params: Array, grads: Array, slots: Sequence[Array], k: int, xp: Any) -> None:
+    def _apply(
+        self,
+        params: Array,
+        grads: Array,
+        slots: Sequence[Array],
+        rate: float,
+        k: int,
+        xp: Any,
+    ) -> None:
         (total,) = slots
         total += grads * grads
-        params -= self.lr * grads / (xp.sqrt(total) + self.eps)
+        params -= rate * grads / (xp.sqrt(total) + self.eps)

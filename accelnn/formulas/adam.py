@@ -44,7 +44,15 @@ class Adam(UpdateRule):
         super().__post_init__()
         check_parameters(self, lr=positive, betas=two_fractions, eps=not_negative)
 
-    def _apply(self, params: Array, grads: Array, slots: Sequence[Array], k: int, xp: Any) -> None:
+    def _apply(
+        self,
+        params: Array,
+        grads: Array,
+        slots: Sequence[Array],
+        rate: float,
+        k: int,
+        xp: Any,
+    ) -> None:
         first, second = slots
         beta1, beta2 = self.betas
         first *= beta1
@@ -52,4 +60,4 @@ class Adam(UpdateRule):
         second *= beta2
         second += (1.0 - beta2) * grads * grads
         scale = math.sqrt(1.0 - beta2**k)
-        params -= (self.lr / (1.0 - beta1**k)) * first / (xp.sqrt(second) / scale + self.eps)
+        params -= (rate / (1.0 - beta1**k)) * first / (xp.sqrt(second) / scale + self.eps)

@@ -29,6 +29,6 @@ class AdamW(Adam):
 
     weight_decay: float = field(default=0.01, kw_only=True)
 
-    def _decay(self, params: Array, grads: Array, decay: Any) -> Array:
-        params *= 1.0 - self.lr * decay
+    def _decay(self, params: Array, grads: Array, decay: Any, rate: float) -> Array:
+        params *= 1.0 - rate * decay
         return grads

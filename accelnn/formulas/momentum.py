@@ -34,8 +34,16 @@ class Momentum(UpdateRule):
         super().__post_init__()
         check_parameters(self, lr=positive, momentum=fraction)
 
-    def _apply(self, params: Array, grads: Array, slots: Sequence[Array], k: int, xp: Any) -> None:
+    def _apply(
+        self,
+        params: Array,
+        grads: Array,
+        slots: Sequence[Array],
+        rate: float,
+        k: int,
+        xp: Any,
+    ) -> None:
         (velocity,) = slots
         velocity *= self.momentum
         velocity += grads
-        params -= self.lr * velocity
+        params -= rate * velocity

@@ -17,8 +17,16 @@ class Nesterov(Momentum):
     Parameters are those of `Momentum`.
     """
 
-    def _apply(self, params: Array, grads: Array, slots: Sequence[Array], k: int, xp: Any) -> None:
+    def _apply(
+        self,
+        params: Array,
+        grads: Array,
+        slots: Sequence[Array],
+        rate: float,
+        k: int,
+        xp: Any,
+    ) -> None:
         (velocity,) = slots
         velocity *= self.momentum
         velocity += grads
-        params -= self.lr * (grads + self.momentum * velocity)
+        params -= rate * (grads + self.momentum * velocity)

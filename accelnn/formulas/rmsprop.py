@@ -41,8 +41,16 @@ class RMSprop(UpdateRule):
         super().__post_init__()
         check_parameters(self, lr=positive, alpha=fraction, eps=not_negative)
 
-    def _apply(self, params: Array, grads: Array, slots: Sequence[Array], k: int, xp: Any) -> None:
+    def _apply(
+        self,
+        params: Array,
+        grads: Array,
+        slots: Sequence[Array],
+        rate: float,
+        k: int,
+        xp: Any,
+    ) -> None:
         (average,) = slots
         average *= self.alpha
         average += (1.0 - self.alpha) * grads * grads
-        params -= self.lr * grads / (xp.sqrt(average) + self.eps)
+        params -= rate * grads / (xp.sqrt(average) + self.eps)

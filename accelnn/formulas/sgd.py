@@ -35,5 +35,13 @@ class SGD(UpdateRule):
         super().__post_init__()
         check_parameters(self, lr=positive)
 
-    def _apply(self, params: Array, grads: Array, slots: Sequence[Array], k: int, xp: Any) -> None:
-        params -= self.lr * grads
+    def _apply(
+        self,
+        params: Array,
+        grads: Array,
+        slots: Sequence[Array],
+        rate: float,
+        k: int,
+        xp: Any,
+    ) -> None:
+        params -= rate * grads

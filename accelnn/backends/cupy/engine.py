@@ -9,7 +9,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from accelnn._typing import Array
-from accelnn.backends._engine import DIFFERENCES, Dataset, Engine, TrainingState
+from accelnn.backends._engine import DIFFERENCES, Dataset, Engine, Extras, TrainingState
 from accelnn.backends._rules import rule_numbers
 from accelnn.backends._spec import NetSpec
 from accelnn.backends.cupy.dataset import NULL, Rows
@@ -18,6 +18,7 @@ from accelnn.backends.cupy.resident import THREADS, Layout, layout_of
 from accelnn.backends.cupy.source import MOST_LAYERS, Variant
 from accelnn.backends.cupy.tiles import Tiled, tiled_evaluation
 from accelnn.backends.cupy.training import OneLaunch, Products, Replayed, Resident, Training
+from accelnn.formulas._dropout import Dropout
 
 if TYPE_CHECKING:
     from accelnn.backends.cupy.backend import CupyBackend
@@ -78,7 +79,8 @@ class CupyEngine(Engine):
     def supports(spec: NetSpec) -> bool:
         """Return whether there are kernels for a net's formulas and its size."""
         fits = spec.size <= MOST_PARAMETERS and len(spec.sizes) - 1 <= MOST_LAYERS
-        return fits and spec.is_made_of(ACTIVATIONS, LOSSES)
+        is_uniform = len(set(spec.activations)) <= 1
+        return fits and is_uniform and spec.is_made_of(ACTIVATIONS, LOSSES)
 
     def describe(self, batch: int = 100) -> str:
         """See `Engine.describe`."""
@@ -128,11 +130,18 @@ class CupyEngine(Engine):
         return self._means(kernels, losses, samples)[0].astype(self.dtype)
 
     def numerical_gradient(
-        self, params: Array, x: Array, t: Array, *, method: str, step: float
+        self,
+        params: Array,
+        x: Array,
+        t: Array,
+        *,
+        method: str,
+        step: float,
+        extras: Extras | None = None,
     ) -> Array:
         """See `Engine.numerical_gradient`."""
-        if self.dtype != "float64":
-            return super().numerical_gradient(params, x, t, method=method, step=step)
+        if self.dtype != "float64" or not (extras or Extras()).is_empty:
+            return super().numerical_gradient(params, x, t, method=method, step=step, extras=extras)
         samples, most = x.shape[0], max(1, DIFFERENCE_UNITS // self._units)
         if samples <= most:
             return self._differences(params, x, t, method, step)
@@ -144,15 +153,27 @@ class CupyEngine(Engine):
         return out
 
     def train(
-        self, state: TrainingState, data: Dataset, order: np.ndarray, batch: int
+        self,
+        state: TrainingState,
+        data: Dataset,
+        order: np.ndarray,
+        batch: int,
+        *,
+        rates: np.ndarray | None = None,
+        weights: Array | None = None,
+        clip: float | None = None,
+        dropout: Dropout | None = None,
     ) -> np.ndarray:
         """See `Engine.train`."""
         rule = rule_numbers(state.optimizer, np.dtype(self.dtype))
         if rule is not None and rule[4] > 0.0:
             # Of decay, kernels know nothing yet.
             rule = None
-        if rule is None or state.gradient != "analytic":
-            return super().train(state, data, order, batch)
+        is_plain = all(option is None for option in (rates, weights, clip, dropout))
+        if rule is None or state.gradient != "analytic" or not is_plain:
+            return super().train(
+                state, data, order, batch, rates=rates, weights=weights, clip=clip, dropout=dropout
+            )
         if order.size == 0:
             return np.zeros(0)
         way = self._way_of(state, data, batch, min(batch, order.size), rule)

@@ -10,10 +10,22 @@ from typing import Any
 
 import numba
 import numpy as np
+from numba.core.caching import NullCache
+from numba.core.ccallback import CFunc
 
 import accelnn.formulas
 
-__all__ = ["ZERO", "called", "inlined", "is_compiled", "loop", "slow_loop", "uncached_loop"]
+__all__ = [
+    "OWN_CODE",
+    "ZERO",
+    "callback",
+    "called",
+    "inlined",
+    "is_compiled",
+    "loop",
+    "slow_loop",
+    "uncached_loop",
+]
 
 logger = logging.getLogger("accelnn")
 
@@ -25,6 +37,9 @@ OPTIONS = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
 
 # A zero that is not a literal: Numba compiles a function once more for each literal argument.
 ZERO = np.int64(0)
+
+# In the place of a formula's number: its code is a user's, and called by its address.
+OWN_CODE = -1
 
 # What only kernels call needs no way in from Python.
 INTERNAL = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
@@ -59,6 +74,44 @@ def inlined(function: Callable[..., Any]) -> Any:
 def called(function: Callable[..., Any]) -> Any:
     """Compile a function that only kernels call, from several places, once for all of them."""
     return _njit(function, **INTERNAL, **OPTIONS)
+
+
+def callback(function: Callable[..., Any], signature: Any, *, keep: bool, what: str) -> Any:
+    """Compile a function for callers that know its address alone, and say what it is for.
+
+    Parameters
+    ----------
+    function : callable
+        What is compiled. Its closure, which holds what else its code depends on, tells it from
+        others of the same source.
+    signature : numba.core.typing.Signature
+        Of pointers and numbers.
+    keep : bool
+        Whether its code may be kept on disk.
+    what : str
+        What it computes.
+    """
+    compiled: Any = CFunc(function, signature, locals={}, options=dict(OPTIONS))
+    if keep:
+        # Without a folder that can be written, it is compiled in every process.
+        with contextlib.suppress(RuntimeError):
+            compiled.enable_caching()
+    kept = keep and _stamp(compiled)
+    cache: Any = compiled._cache if kept else NullCache()  # noqa: SLF001 - Numba has no public handle
+    compiled._cache = cache  # noqa: SLF001
+    load = _or_nothing(cache, _checked(cache.load_overload))
+
+    def loaded(signature: Any, context: Any) -> Any:
+        found = load(signature, context)
+        if found is None:
+            how_often = "once" if kept else "in every process"
+            logger.warning("accelnn compiles %s for its Numba kernels, %s", what, how_often)
+        return found
+
+    cache.load_overload = loaded
+    cache.save_overload = _or_nothing(cache, cache.save_overload)
+    compiled.compile()
+    return compiled
 
 
 def is_compiled(function: Any) -> bool:

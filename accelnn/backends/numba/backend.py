@@ -73,10 +73,12 @@ class NumbaBackend(NumpyBackend):
         if not self._compiles:
             return super().make_engine(spec, dtype)
         from accelnn.backends.numba.engine import NumbaEngine
+        from accelnn.backends.numba.own import NoCodeError
 
-        if not NumbaEngine.supports(spec):
+        try:
+            return NumbaEngine(self, spec, dtype)
+        except NoCodeError:
             return super().make_engine(spec, dtype)
-        return NumbaEngine(self, spec, dtype)
 
     def prepare(self, x: Array, t: Array, dtype: str, *, copy: bool) -> Dataset:
         """See `Backend.prepare`."""

@@ -118,6 +118,7 @@ def kernel_data(
         labelled,
         kernel_array(t if labelled else np.zeros(0, np.int64), np.int64),
         kernel_array(np.zeros(0, x.dtype) if labelled else t, x.dtype).reshape(-1),
+        np.zeros(0),
     )
 
 

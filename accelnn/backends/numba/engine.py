@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from accelnn._typing import Array
-from accelnn.backends._engine import DIFFERENCES, Dataset, Engine, TrainingState
+from accelnn.backends._engine import DIFFERENCES, Dataset, Engine, Extras, TrainingState
 from accelnn.backends._rules import rule_numbers
 from accelnn.backends._spec import NetSpec
 from accelnn.backends.numba.dataset import PackedDataset, kernel_array, kernel_data
-from accelnn.backends.numba.kernels.activations import ACTIVATIONS
 from accelnn.backends.numba.kernels.changes import CHANGES, LOSS_CHANGES
 from accelnn.backends.numba.kernels.differences import (
     SERIES,
@@ -22,13 +21,15 @@ from accelnn.backends.numba.kernels.differences import (
     differences,
 )
 from accelnn.backends.numba.kernels.evaluation import BLOCK, evaluate, predict
-from accelnn.backends.numba.kernels.losses import BINARY_CROSS_ENTROPY, LOSSES
+from accelnn.backends.numba.kernels.losses import BINARY_CROSS_ENTROPY
 from accelnn.backends.numba.kernels.packing import copy_parameters
 from accelnn.backends.numba.kernels.passes import Data, Net, Rule, Work
 from accelnn.backends.numba.kernels.training import train
 from accelnn.backends.numba.kernels.updates import NUMBERS, RULES
 from accelnn.backends.numba.layout import Layout, aligned_zeros
+from accelnn.backends.numba.own import activation_code, loss_code
 from accelnn.backends.numba.vectors import LANES, SHORT
+from accelnn.formulas._dropout import Dropout
 
 if TYPE_CHECKING:
     from accelnn.backends.numba.backend import NumbaBackend
@@ -62,14 +63,10 @@ class NumbaEngine(Engine):
         super().__init__(backend, spec, dtype)
         self._dtype = np.dtype(dtype)
         self._lanes = LANES[self._dtype.type]
-        self._layout = Layout.of(spec, self._dtype)
-        self._activation_number = ACTIVATIONS.index(spec.activation) if spec.activations else 0
+        activations = [activation_code(formula, dtype) for formula in spec.activations]
+        self._layout = Layout.of(spec, self._dtype, activations)
+        self._loss_code = loss_code(spec.loss)
         self._run = backend.team.run
-
-    @staticmethod
-    def supports(spec: NetSpec) -> bool:
-        """Return whether there is code for all formulas of a net."""
-        return spec.is_made_of(ACTIVATIONS, LOSSES)
 
     def describe(self, batch: int = 100) -> str:  # noqa: ARG002 - the same for all
         """See `Engine.describe`."""
@@ -107,21 +104,28 @@ class NumbaEngine(Engine):
         """See `Engine.loss_and_gradient`."""
         if len(x) < FEW:
             return super().loss_and_gradient(params, x, t, out)
-        rule = Rule(STORE_GRADIENT, np.zeros(NUMBERS), self._packed_zeros(1))
+        nothing = np.zeros(NUMBERS)
+        rule = Rule(STORE_GRADIENT, nothing, self._packed_zeros(1), nothing, 0)
         order = np.arange(len(x))
         losses = self._train(self._net(params), kernel_data(x, t), rule, order, order.size, 0)
         self._unpack(rule.slots, out)
         return self._scalar(losses[0])
 
     def numerical_gradient(
-        self, params: np.ndarray, x: np.ndarray, t: np.ndarray, *, method: str, step: float
+        self,
+        params: np.ndarray,
+        x: np.ndarray,
+        t: np.ndarray,
+        *,
+        method: str,
+        step: float,
+        extras: Extras | None = None,
     ) -> Array:
         """See `Engine.numerical_gradient`."""
-        has_code = all(formula.name in CHANGES for formula in self.spec.activations)
-        has_code &= self.spec.loss.name in LOSS_CHANGES
         is_finite = np.isfinite(params).all() and np.isfinite(x).all()
-        if self._dtype != np.float64 or not has_code or not is_finite:
-            return super().numerical_gradient(params, x, t, method=method, step=step)
+        has_code = self._dtype == np.float64 and self.spec.is_made_of(CHANGES, LOSS_CHANGES)
+        if not has_code or not is_finite or not (extras or Extras()).is_empty:
+            return super().numerical_gradient(params, x, t, method=method, step=step, extras=extras)
         samples, most = len(x), self._samples_of_differences()
         if samples <= most:
             return self._differences(params, x, t, method, step)
@@ -133,14 +137,29 @@ class NumbaEngine(Engine):
         return out
 
     def train(
-        self, state: TrainingState, data: Dataset, order: np.ndarray, batch: int
+        self,
+        state: TrainingState,
+        data: Dataset,
+        order: np.ndarray,
+        batch: int,
+        *,
+        rates: np.ndarray | None = None,
+        weights: np.ndarray | None = None,
+        clip: float | None = None,
+        dropout: Dropout | None = None,
     ) -> np.ndarray:
         """See `Engine.train`."""
         numbers = rule_numbers(state.optimizer, self._dtype, RULES)
-        if numbers is None or self._has_bits(data) or state.gradient != "analytic":
-            return super().train(state, data, order, batch)
+        has_code = numbers is not None and state.gradient == "analytic" and not self._has_bits(data)
+        if numbers is None or not has_code or clip is not None or dropout is not None:
+            return super().train(
+                state, data, order, batch, rates=rates, weights=weights, clip=clip, dropout=dropout
+            )
+        if rates is None:
+            rates = np.full(-(-order.size // batch), numbers[0])
         net, slots = self._net(state.params), self._packed_zeros(2)
-        rule = Rule(RULES.index(type(state.optimizer).__name__), numbers, slots)
+        rates = kernel_array(rates, np.float64)
+        rule = Rule(RULES.index(type(state.optimizer).__name__), numbers, slots, rates, state.step)
         parts = np.split(slots, 2)
         for slot, part in zip(state.slots, parts, strict=False):
             self._pack(slot, part)
@@ -150,6 +169,8 @@ class NumbaEngine(Engine):
         steps = max(1, CALL_WORK // (batch * self.spec.size))
         for start in range(0, order.size, steps * batch):
             piece, readable = order[start : start + steps * batch], self._readable(net.params, data)
+            if weights is not None:
+                readable = readable._replace(weights=kernel_array(weights, np.float64))
             losses.append(self._train(net, readable, rule, piece, batch, state.step))
             # After every piece, so that an interruption leaves what was reached before it.
             self._unpack(net.params, state.params)
@@ -168,13 +189,11 @@ class NumbaEngine(Engine):
         is_single = self.spec.sizes[-1] == 1 and self.spec.loss.name == "binary_cross_entropy"
         return is_single and bool(np.issubdtype(data.t.dtype, np.integer))
 
-    def _gradient_of(self, state: TrainingState, x: np.ndarray, t: np.ndarray) -> Array:
-        if state.gradient == "analytic":
-            return super()._gradient_of(state, x, t)
+    def _loss_with(self, params: np.ndarray, x: np.ndarray, t: np.ndarray, extras: Extras) -> Array:
         # However few samples: after a product, the threads of NumPy's BLAS spin in ours' way.
-        loss = self._fused_loss(state.params, x, t)
-        state.grads[...] = self._numerical_gradient_in_double(state.params, x, t)
-        return loss
+        if extras.is_empty:
+            return self._fused_loss(params, x, t)
+        return super()._loss_with(params, x, t, extras)
 
     def _fused_loss(self, params: np.ndarray, x: np.ndarray, t: np.ndarray) -> np.ndarray:
         loss, _ = self._evaluate(params, kernel_data(x, t), len(x))
@@ -241,8 +260,7 @@ class NumbaEngine(Engine):
         return Point(
             self._layout.table,
             kernel_array(params),
-            self._activation_number,
-            LOSSES.index(self.spec.loss.name),
+            self._loss_code[0],
             kernel_array(x).reshape(-1),
             kernel_array(targets).reshape(-1),
             pre,
@@ -286,8 +304,7 @@ class NumbaEngine(Engine):
     def _net(self, params: np.ndarray) -> Net:
         packed = self._packed_zeros(1)
         self._pack(params, packed)
-        loss = LOSSES.index(self.spec.loss.name)
-        return Net(self._layout.table, packed, self._activation_number, loss)
+        return Net(self._layout.table, packed, *self._loss_code)
 
     def _pack(self, flat: np.ndarray, packed: np.ndarray) -> None:
         into_panels = True

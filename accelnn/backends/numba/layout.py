@@ -10,6 +10,7 @@ into panels, meet whole blocks of the next layer's weights.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -18,7 +19,9 @@ from accelnn.backends._spec import NetSpec
 from accelnn.backends.numba.vectors import LANES
 
 __all__ = [
+    "ACTIVATION",
     "BIAS",
+    "CODE",
     "FLAT",
     "HAS_BIAS",
     "INPUTS",
@@ -36,9 +39,11 @@ __all__ = [
 INPUTS, OUTPUTS, INPUT_PANELS, OUTPUT_PANELS = 0, 1, 2, 3
 # where weights and biases start, in panels and in the flat buffer;
 WEIGHTS, BIAS, HAS_BIAS, FLAT = 4, 5, 6, 7
-# and the first panel of input and output among the panels of a batch: each layer's output in turn,
-# and last the samples, which not every kernel stores.
+# the first panel of input and output among the panels of a batch: each layer's output in turn, and
+# last the samples, which not every kernel stores;
 INPUT_PANEL, OUTPUT_PANEL = 8, 9
+# and the number of the activation of its output, or `OWN_CODE` and the address of its code.
+ACTIVATION, CODE = 10, 11
 
 _CACHE_LINE = 64
 
@@ -67,8 +72,11 @@ class Layout(NamedTuple):
     threads: int
 
     @classmethod
-    def of(cls, spec: NetSpec, dtype: np.dtype) -> Layout:
-        """Lay out a net."""
+    def of(
+        cls, spec: NetSpec, dtype: np.dtype, activations: Sequence[tuple[int, int]] = ()
+    ) -> Layout:
+        """Lay out a net, whose hidden layers have activations of these numbers and addresses."""
+        activations = [*activations, *[(0, 0)] * (len(spec.sizes) - 1 - len(activations))]
         lanes = LANES[dtype.type]
         panels = [-(-width // lanes) for width in spec.sizes]
         samples = sum(panels[1:])
@@ -85,6 +93,7 @@ class Layout(NamedTuple):
                     flat,
                     samples if i == 0 else output - panels[i],
                     output,
+                    *activations[i],
                 )
             )
             start = bias + panels[i + 1] * lanes

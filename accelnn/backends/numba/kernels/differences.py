@@ -22,7 +22,7 @@ from accelnn.backends.numba.kernels.changes import (
 )
 from accelnn.backends.numba.kernels.losses import CROSS_ENTROPY
 from accelnn.backends.numba.kernels.meeting import is_abandoned, share, wait
-from accelnn.backends.numba.layout import FLAT, HAS_BIAS, INPUTS, OUTPUTS
+from accelnn.backends.numba.layout import ACTIVATION, FLAT, HAS_BIAS, INPUTS, OUTPUTS
 from accelnn.backends.numba.vectors import borrow, first_lanes, load, store, width, zeros
 
 __all__ = ["SERIES", "Difference", "Point", "Scratch", "differences"]
@@ -44,7 +44,7 @@ class Point(NamedTuple):
         The layers; see `accelnn.backends.numba.layout`.
     flat : numpy.ndarray
         Parameters, row by row.
-    activation, loss : int
+    loss : int
         Which.
     x, targets : numpy.ndarray
         Of shape (samples, inputs) and (samples, outputs), flat.
@@ -64,7 +64,6 @@ class Point(NamedTuple):
 
     table: np.ndarray
     flat: np.ndarray
-    activation: int
     loss: int
     x: np.ndarray
     targets: np.ndarray
@@ -170,7 +169,7 @@ def observe(point, sample):
             for output in range(outputs):
                 point.pre[np.uint64(here + output)] += value * point.flat[np.uint64(row + output)]
         for k in range(here, here + outputs):
-            point.s[k], point.rest[k] = logistic_parts(point.activation, point.pre[k])
+            point.s[k], point.rest[k] = logistic_parts(table[layer, ACTIVATION], point.pre[k])
         pre += samples * outputs
     outputs = table[table.shape[0] - 1, OUTPUTS]
     scores = pre - (samples - sample) * outputs
@@ -195,7 +194,7 @@ def note_inputs(point, layer, sample, before):
         elif layer == 0:
             value = point.x[sample * inputs + k]
         else:
-            value = activation(point.activation, point.pre[before + k])
+            value = activation(point.table[layer - 1, ACTIVATION], point.pre[before + k])
         if value != 0.0:
             point.columns[start + count] = k
             point.values[start + count] = value
@@ -267,7 +266,7 @@ def loss_change(point, layer, unit, sample, here, d, shape, series, scratch):
     last, lanes = point.table.shape[0] - 1, width(moves)
     c = d
     if layer < last:
-        c = output_change(point, here, d)
+        c = output_change(point, layer, here, d)
     if layer >= last - 1:
         if point.loss != CROSS_ENTROPY:
             return c * (curve * c + along)
@@ -297,9 +296,10 @@ def loss_change(point, layer, unit, sample, here, d, shape, series, scratch):
 
 
 @inlined
-def output_change(point, here, d):
+def output_change(point, layer, here, d):
     """Return the change of a unit's output by moves `d` of its pre-activation at `here`."""
-    return activation_change(point.activation, point.pre[here], point.s[here], point.rest[here], d)
+    kind = point.table[layer, ACTIVATION]
+    return activation_change(kind, point.pre[here], point.s[here], point.rest[here], d)
 
 
 @inlined
@@ -318,7 +318,7 @@ def carry_forward(point, layer, unit, sample, c, moves, moves_after):
         for k in range(outputs):
             store(moves_after, k * lanes, zeros(moves))
         for j in range(inputs):
-            change = output_change(point, pre + sample * inputs + j, load(moves, j * lanes))
+            change = output_change(point, i - 1, pre + sample * inputs + j, load(moves, j * lanes))
             for k in range(outputs):
                 after = load(moves_after, k * lanes)
                 w = point.flat[weights + j * outputs + k]

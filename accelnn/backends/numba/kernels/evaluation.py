@@ -79,7 +79,7 @@ def evaluate(member, net, data, work, order, losses, hits):
                 hits[member.number] += is_hit(data, work, z, row, sample, outputs)
             # The last layer has no slopes: their place serves for the exponentials.
             losses[start + row] = loss_of_row(
-                net.loss, work.outputs, z, work.capacity, row, outputs, data, sample, work.slopes
+                net, work.outputs, z, work.capacity, row, outputs, data, sample, work.slopes
             )
 
 

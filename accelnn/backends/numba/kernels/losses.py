@@ -6,10 +6,11 @@ label or a row of numbers.
 
 import math
 
-from accelnn.backends.numba._jit import inlined
+from accelnn.backends.numba._jit import OWN_CODE, inlined
 from accelnn.backends.numba.formulas import choice, names_with_code
 from accelnn.backends.numba.vectors import (
     at,
+    call_loss,
     exp_and_expm1,
     first_lanes,
     largest,
@@ -85,13 +86,17 @@ def softmax_of_row(z, start, capacity, row, outputs, out):
 
 
 @inlined
-def loss_of_row(kind, z, start, capacity, row, outputs, data, sample, out):
+def loss_of_row(net, z, start, capacity, row, outputs, data, sample, out):
     """Return the loss of one sample; under cross entropy, `out` gets T softmax(z)."""
-    if kind != CROSS_ENTROPY:
+    if net.loss != CROSS_ENTROPY:
         total_loss = 0.0
         for output in range(outputs):
             a = float(at(z, place(z, start, capacity, row, output)))
-            total_loss += loss(kind, a, target(data, sample, output, outputs))[0]
+            t = target(data, sample, output, outputs)
+            if net.loss == OWN_CODE:
+                total_loss += call_loss(net.loss_value, a, t)
+            else:
+                total_loss += loss(net.loss, a, t)[0]
         return total_loss
     exps_sum, top = exponentials(z, start, capacity, row, outputs, out)
     log_sum = math.log(exps_sum)
@@ -109,15 +114,17 @@ def loss_of_row(kind, z, start, capacity, row, outputs, data, sample, out):
 
 
 @inlined
-def write_error(kind, z, start, capacity, row, outputs, data, sample, factor, out):
+def write_error(net, z, start, capacity, row, outputs, data, sample, factor, out):
     """Write the derivative of the loss times `factor`, after `loss_of_row` was called."""
     for output in range(outputs):
         here = place(z, start, capacity, row, output)
         t = target(data, sample, output, outputs)
-        if kind == CROSS_ENTROPY:
+        if net.loss == CROSS_ENTROPY:
             out[here] = (out[here] - t) * factor
+        elif net.loss == OWN_CODE:
+            out[here] = call_loss(net.loss_slope, float(z[here]), t) * factor
         else:
-            out[here] = loss(kind, float(z[here]), t)[1] * factor
+            out[here] = loss(net.loss, float(z[here]), t)[1] * factor
 
 
 @inlined

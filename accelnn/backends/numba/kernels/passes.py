@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from accelnn.backends.numba._jit import ZERO, called, inlined
+from accelnn.backends.numba._jit import OWN_CODE, ZERO, called, inlined
 from accelnn.backends.numba.kernels.activations import activate
 from accelnn.backends.numba.kernels.losses import loss_of_row, write_error
 from accelnn.backends.numba.kernels.meeting import share
@@ -22,7 +22,9 @@ from accelnn.backends.numba.kernels.products import (
 )
 from accelnn.backends.numba.kernels.updates import update
 from accelnn.backends.numba.layout import (
+    ACTIVATION,
     BIAS,
+    CODE,
     HAS_BIAS,
     INPUT_PANEL,
     INPUT_PANELS,
@@ -32,7 +34,7 @@ from accelnn.backends.numba.layout import (
     OUTPUTS,
     WEIGHTS,
 )
-from accelnn.backends.numba.vectors import at, load, prefetch, store, width, zeros
+from accelnn.backends.numba.vectors import at, call_activation, load, prefetch, store, width, zeros
 
 __all__ = [
     "Data",
@@ -52,18 +54,23 @@ ROWS = 96
 
 
 class Net(NamedTuple):
-    """An architecture and its packed parameters; see `accelnn.backends.numba.layout`."""
+    """An architecture and its packed parameters; see `accelnn.backends.numba.layout`.
+
+    `loss` is a number, or `OWN_CODE`, and then the addresses of value and slope count.
+    """
 
     table: np.ndarray
     params: np.ndarray
-    activation: int
     loss: int
+    loss_value: int
+    loss_slope: int
 
 
 class Data(NamedTuple):
     """Samples, dense in `x` or their non-zeros alone, and targets; what is unused is empty.
 
-    The non-zeros of sample s are ``values[starts[s] : starts[s + 1]]``, in `columns`.
+    The non-zeros of sample s are ``values[starts[s] : starts[s + 1]]``, in `columns`. What its loss
+    counts is ``weights[s]``, or 1 where that is empty.
     """
 
     sparse: bool
@@ -74,14 +81,20 @@ class Data(NamedTuple):
     labelled: bool
     labels: np.ndarray
     targets: np.ndarray
+    weights: np.ndarray
 
 
 class Rule(NamedTuple):
-    """An optimiser: which, its numbers, and its state in two packed buffers, one after another."""
+    """An optimiser: which, its numbers, and its state in two packed buffers, one after another.
+
+    ``rates[i]`` is the learning rate of update number ``done + i + 1``.
+    """
 
     kind: int
     numbers: np.ndarray
     slots: np.ndarray
+    rates: np.ndarray
+    done: int
 
 
 class Work(NamedTuple):
@@ -119,7 +132,7 @@ def forward(net, data, work, layer, order, first, panels, rows):
     """Compute some panels of some rows of a layer's output."""
     table, params, z, lanes = net.table, net.params, work.outputs, width(work.outputs)
     capacity = work.capacity
-    is_hidden = layer < table.shape[0] - 1
+    is_hidden, kind = layer < table.shape[0] - 1, table[layer, ACTIVATION]
     panel_size = table[layer, INPUT_PANELS] * lanes * lanes
     source = table[layer, INPUT_PANEL] * capacity * lanes
     for top in range(rows[0], rows[1], ROWS):
@@ -141,10 +154,13 @@ def forward(net, data, work, layer, order, first, panels, rows):
                 else:
                     x = load(z, here)
                 x = x + bias
-                if is_hidden:
-                    x, slope = activate(net.activation, x)
+                if is_hidden and kind != OWN_CODE:
+                    x, slope = activate(kind, x)
                     store(work.slopes, here, slope)
                 store(z, here, x)
+            if is_hidden and kind == OWN_CODE:
+                here, count = target + top * lanes, (bottom - top) * lanes
+                call_activation(table[layer, CODE], z, here, work.slopes, here, count)
 
 
 @inlined
@@ -156,11 +172,12 @@ def output_errors(net, data, work, order, first, batch, rows, losses):
     z, errors = work.outputs, work.errors
     for row in range(rows[0], rows[1]):
         sample = order[first + row]
-        losses[row] = loss_of_row(
-            net.loss, z, start, work.capacity, row, outputs, data, sample, errors
+        weight = data.weights[sample] if data.weights.size > 0 else 1.0
+        losses[row] = weight * loss_of_row(
+            net, z, start, work.capacity, row, outputs, data, sample, errors
         )
         write_error(
-            net.loss, z, start, work.capacity, row, outputs, data, sample, 1.0 / batch, errors
+            net, z, start, work.capacity, row, outputs, data, sample, weight / batch, errors
         )
 
 

@@ -18,7 +18,7 @@ NUMBERS, DECAY_OF_WEIGHTS, DECAY_OF_BIASES = 6, 4, 5
 @inlined
 def at_step(rule, step):
     """Return the learning rate, and the factor of √s, of update number `step`, from 1."""
-    rate = rule.numbers[0]
+    rate = rule.rates[step - rule.done - 1]
     if rule.kind not in (ADAM, ADAMW):
         return rate, 1.0
     first, second = rule.numbers[1], rule.numbers[2]
@@ -43,7 +43,7 @@ def update(rule, step, params, start, gradient, gradient_start, count, is_bias):
         p = load(params, here)
         if decay > 0.0:
             if kind == ADAMW:
-                p = (1.0 - rule.numbers[0] * decay) * p
+                p = (1.0 - rule.rates[step - rule.done - 1] * decay) * p
             else:
                 g = g + decay * p
         if kind == SGD:

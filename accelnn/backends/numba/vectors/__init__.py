@@ -5,7 +5,8 @@ vector is loaded from an array, computed with by ``+ - * /``, where a number sta
 every lane, and stored. Arrays are indexed flat and unchecked.
 """
 
-from accelnn.backends.numba.vectors import _operators  # noqa: F401 - defines + - * /
+from accelnn.backends.numba.vectors import _math, _operators  # noqa: F401 - define what + and exp are
+from accelnn.backends.numba.vectors._calls import call_activation, call_loss
 from accelnn.backends.numba.vectors._denormals import flush_denormals, restore
 from accelnn.backends.numba.vectors._functions import (
     absolute,
@@ -45,6 +46,8 @@ __all__ = [
     "add_products",
     "at",
     "borrow",
+    "call_activation",
+    "call_loss",
     "exp_and_expm1",
     "filled",
     "first_lanes",

@@ -1,0 +1,200 @@
+"""Formulas that a user made of scalar functions, as code that the kernels call by its address.
+
+An activation is compiled for vectors where its functions are made of arithmetic and of those of
+`math` that are known for vectors, and for one number after another where they branch or call
+others.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import logging
+import types as python_types
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba.core import types
+from numba.core.errors import NumbaError
+from numba.core.registry import CPUDispatcher
+
+from accelnn.backends.numba._jit import OWN_CODE, callback, uncached_loop
+from accelnn.backends.numba.kernels.activations import ACTIVATIONS
+from accelnn.backends.numba.kernels.losses import LOSSES
+from accelnn.backends.numba.kernels.own import NUMBER, STRETCH_OF_NUMBERS, STRETCH_OF_VECTORS
+from accelnn.backends.numba.vectors import LANES
+from accelnn.formulas import _table
+from accelnn.formulas._activation import ActivationFormula
+from accelnn.formulas._own import Activation, Loss
+
+__all__ = ["NoCodeError", "activation_code", "loss_code"]
+
+logger = logging.getLogger("accelnn")
+
+DTYPES = {"float32": types.float32, "float64": types.float64}
+
+
+class NoCodeError(Exception):
+    """A formula has no code here: it is computed by the portable engine."""
+
+
+class Code(NamedTuple):
+    """What a function compiles to depends on: the function, and what its source looks up."""
+
+    function: CPUDispatcher
+    key: bytes | None
+
+
+def activation_code(formula: ActivationFormula, dtype: str) -> tuple[int, int]:
+    """Return the number of an activation, and the address of its code if it is a user's.
+
+    Raises
+    ------
+    NoCodeError
+        If there is none.
+    """
+    if formula.name in ACTIVATIONS and _table.ACTIVATIONS[formula.name] == formula:
+        return ACTIVATIONS.index(formula.name), 0
+    if not isinstance(formula, Activation):
+        raise NoCodeError
+    return OWN_CODE, _activation_callback(formula, dtype).address
+
+
+def loss_code(loss: Any) -> tuple[int, int, int]:
+    """Return the number of a loss, and the addresses of a user's value and slope.
+
+    Raises
+    ------
+    NoCodeError
+        If there is none.
+    """
+    if loss.name in LOSSES and _table.LOSSES[loss.name] == loss:
+        return LOSSES.index(loss.name), 0, 0
+    # A subclass may compute something else.
+    if type(loss) is not Loss:
+        raise NoCodeError
+    value, slope = _loss_callbacks(loss)
+    return OWN_CODE, value.address, slope.address
+
+
+@functools.cache
+def _activation_callback(formula: Activation, dtype: str) -> Any:
+    value, slope = _codes(formula)
+    pointer: Any = types.CPointer(DTYPES[dtype])  # type: ignore[no-untyped-call]
+    lanes = LANES[np.dtype(dtype).type]
+    known = {"value": value.function, "slope": slope.function, "LANES": lanes}
+    signature = types.void(pointer, pointer, types.intp)
+    try:
+        return _compiled(STRETCH_OF_VECTORS, signature, known, formula, value, slope)
+    except NumbaError:
+        return _compiled_or_none(STRETCH_OF_NUMBERS, signature, known, formula, value, slope)
+
+
+@functools.cache
+def _loss_callbacks(loss: Loss) -> tuple[Any, Any]:
+    codes = _codes(loss)
+    signature = types.float64(types.float64, types.float64)
+    value, slope = (
+        _compiled_or_none(NUMBER, signature, {"function": code.function}, loss, code)
+        for code in codes
+    )
+    return value, slope
+
+
+def _codes(formula: Activation | Loss) -> list[Code]:
+    return [_code(function) for function in formula.functions]
+
+
+def _compiled_or_none(
+    template: Callable[..., Any], signature: Any, known: dict[str, Any], formula: Any, *codes: Code
+) -> Any:
+    try:
+        return _compiled(template, signature, known, formula, *codes)
+    except NumbaError as error:
+        logger.warning(
+            "Numba cannot compile %r, which is computed by itself: %s",
+            formula,
+            str(error).partition("\n")[0],
+        )
+        raise NoCodeError from error
+
+
+def _compiled(
+    template: Callable[..., Any], signature: Any, known: dict[str, Any], formula: Any, *codes: Code
+) -> Any:
+    """Return a template as compiled code that knows these functions."""
+    keys = [code.key for code in codes]
+    key = None if None in keys else int.from_bytes(_digest(*keys)[:7], "little")
+    function = python_types.FunctionType(
+        template.__code__,
+        {**template.__globals__, **known},
+        template.__name__,
+        closure=(python_types.CellType(key or 0),),
+    )
+    function.__module__, function.__qualname__ = template.__module__, template.__qualname__
+    return callback(function, signature, keep=key is not None, what=repr(formula))
+
+
+@functools.cache
+def _code(function: Callable[..., Any]) -> Code:
+    """Return a plain function compiled, together with the plain functions that it calls."""
+    return _code_of(function, ())
+
+
+def _code_of(function: Any, callers: tuple[Any, ...]) -> Code:
+    plain = getattr(function, "py_func", function)
+    if not isinstance(plain, python_types.FunctionType) or plain in callers:
+        # An object that is called, or a function that calls itself.
+        raise NoCodeError
+    names = {
+        name: plain.__globals__[name]
+        for name in sorted(set(plain.__code__.co_names))
+        if name in plain.__globals__
+    }
+    cells = {
+        name: cell.cell_contents
+        for name, cell in zip(plain.__code__.co_freevars, plain.__closure__ or (), strict=True)
+    }
+    parts: list[bytes | None] = [_code_bytes(plain.__code__), repr(plain.__defaults__).encode()]
+    for known in (names, cells):
+        for name, found in known.items():
+            key = _key(found)
+            if isinstance(found, python_types.FunctionType):
+                known[name], key = _code_of(found, (*callers, plain))
+            elif isinstance(found, CPUDispatcher):
+                key = _code_of(found, (*callers, plain)).key
+            parts.append(None if key is None else name.encode() + key)
+    if plain is function:
+        closure = tuple(map(python_types.CellType, cells.values()))
+        plain = python_types.FunctionType(
+            plain.__code__,
+            {**plain.__globals__, **names},
+            plain.__name__,
+            plain.__defaults__,
+            closure or None,
+        )
+        compiled: Any = uncached_loop(plain)
+    else:
+        compiled = function
+    return Code(compiled, None if None in parts else _digest(*parts))
+
+
+def _code_bytes(code: python_types.CodeType) -> bytes:
+    return repr((code.co_code, code.co_consts, code.co_names, code.co_varnames)).encode()
+
+
+def _key(found: Any) -> bytes | None:
+    """Return what tells a value from another of its name; None if nothing does."""
+    if isinstance(found, int | float | complex | str | bytes | type(None)):
+        return repr(found).encode()
+    if isinstance(found, python_types.ModuleType | python_types.BuiltinFunctionType | np.ufunc):
+        return found.__name__.encode()
+    return None
+
+
+def _digest(*parts: bytes | None) -> bytes:
+    digest = hashlib.blake2b(digest_size=16)
+    for part in parts:
+        digest.update(len(part or b"").to_bytes(8, "little") + (part or b""))
+    return digest.digest()

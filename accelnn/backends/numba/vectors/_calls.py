@@ -1,0 +1,38 @@
+"""Calls of code at an address, which a kernel is told when it runs."""
+
+from llvmlite import ir
+from numba.core import types
+from numba.extending import intrinsic
+
+from accelnn.backends.numba.vectors._type import I64, pointer_to
+
+__all__ = ["call_activation", "call_loss"]
+
+
+@intrinsic
+def call_activation(typing, address, z, i, slopes, j, count):
+    """Let the code at an address put values in the place of ``z[i : i + count]``, and slopes."""
+
+    def generate(context, builder, signature, args):
+        address, z, i, slopes, j, count = args
+        places = [
+            pointer_to(context, builder, signature.args[1], z, i),
+            pointer_to(context, builder, signature.args[3], slopes, j),
+        ]
+        kind = ir.FunctionType(ir.VoidType(), [place.type for place in places] + [I64])
+        builder.call(builder.inttoptr(address, kind.as_pointer()), [*places, count])
+        return context.get_dummy_value()
+
+    return types.void(types.intp, z, types.intp, slopes, types.intp, types.intp), generate
+
+
+@intrinsic
+def call_loss(typing, address, a, t):
+    """Return what the code at an address makes of an output and its target."""
+
+    def generate(context, builder, signature, args):
+        double = ir.DoubleType()
+        kind = ir.FunctionType(double, [double, double])
+        return builder.call(builder.inttoptr(args[0], kind.as_pointer()), args[1:])
+
+    return types.float64(types.intp, types.float64, types.float64), generate
