@@ -91,7 +91,8 @@ def callback(function: Callable[..., Any], signature: Any, *, keep: bool, what: 
     what : str
         What it computes.
     """
-    compiled: Any = CFunc(function, signature, locals={}, options=dict(OPTIONS))
+    given = signature.args, signature.return_type
+    compiled: Any = CFunc(function, given, locals={}, options=dict(OPTIONS))
     if keep:
         # Without a folder that can be written, it is compiled in every process.
         with contextlib.suppress(RuntimeError):
@@ -144,7 +145,9 @@ def _checked(load: Callable[..., Any]) -> Callable[..., Any]:
 
     def loaded(signature: Any, context: Any) -> Any:
         found = load(signature, context)
-        if found is not None and found.signature.args != tuple(signature):
+        # Callbacks are looked up by whole signatures.
+        args = tuple(getattr(signature, "args", signature))
+        if found is not None and found.signature.args != args:
             msg = f"the cache has {found.signature} in the place of {signature}"
             raise ValueError(msg)
         return found

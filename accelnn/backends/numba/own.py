@@ -132,7 +132,8 @@ def _compiled(
         template.__name__,
         closure=(python_types.CellType(key or 0),),
     )
-    function.__module__, function.__qualname__ = template.__module__, template.__qualname__
+    # By its name the files of its code are called, which processes may write at the same time.
+    function.__module__, function.__qualname__ = template.__module__, f"own_{key or 0:x}"
     return callback(function, signature, keep=key is not None, what=repr(formula))
 
 
