@@ -383,12 +383,9 @@ def _entry_points(group: str) -> "dict[str, list[EntryPoint]]":
 
 
 def _package(point: "EntryPoint") -> str:
-    # A damaged installation may have no name, or no metadata to find it in.
-    try:
-        name = point.dist.name if point.dist else ""
-    except (KeyError, TypeError):
-        name = ""
-    return name or point.module
+    # A damaged installation may have metadata without a name, or none at all.
+    metadata = point.dist.metadata if point.dist else None
+    return metadata["Name"] if metadata and "Name" in metadata else point.module
 
 
 def _ambiguous(name: str, points: "list[EntryPoint]") -> str:

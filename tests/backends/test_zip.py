@@ -86,5 +86,7 @@ def test_machine_code_of_a_zip_that_was_replaced_is_not_used(answer, tmp_path):
         assert answer(PACK, archive) == [0, x]
 
 
-def test_an_archive_that_numba_has_no_cache_for(answer, tmp_path):
-    assert answer(PACK, _write(tmp_path / "accelnn.egg"))[1] == X
+@pytest.mark.parametrize("folder", [".", "unzipped", "un.zipped"])
+def test_an_archive_that_numba_has_no_cache_for(answer, tmp_path, folder):
+    (tmp_path / folder).mkdir(exist_ok=True)
+    assert answer(PACK, _write(tmp_path / folder / "accelnn.egg"))[1] == X

@@ -69,9 +69,9 @@ def _compiled(function: Callable[..., Any], *, announced: bool) -> Any:
     try:
         compiled = _njit(function, cache=True, **OPTIONS)
         kept = _stamp(compiled)
-    except (OSError, RuntimeError, ValueError):
+    except (RuntimeError, ValueError):
         # No cache folder can be written, as in a read-only install without a home directory, or
-        # Numba does not know what kind of archive the package is in.
+        # the package is in an archive that Numba does not take for a zip.
         kept = False
     if not kept:
         compiled = _njit(function, **OPTIONS)
