@@ -11,7 +11,7 @@ from accelnn.testing import OP_CASES, OpCase
 
 # A hidden layer of a batch; the outputs of a test set.
 SHAPES = [(100, 50), (10_000, 10)]
-BACKENDS = [info.name for info in accelnn.list_backends() if info.available]
+BACKENDS = [info.name for info in accelnn.list_backends(load=True) if info.available]
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

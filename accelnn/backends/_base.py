@@ -9,10 +9,11 @@ import logging
 import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 
+from accelnn._cached import cached_property
 from accelnn._typing import Array, ArrayLike
 from accelnn.backends._engine import Dataset, Engine
 from accelnn.backends._memory import Memory
@@ -58,7 +59,8 @@ class Backend:
         Whether an array of this backend's type selects it when nothing else does. False for a
         backend that shares its array type with another.
     number : int or None
-        Which of several devices, each of which has a backend of its own; None without a choice.
+        What stands after the colon of a name such as ``"cupy:1"``: which of several devices, each
+        of which has a backend of its own; None without a choice.
     """
 
     name: ClassVar[str]
@@ -72,15 +74,24 @@ class Backend:
 
     def __reduce__(self) -> tuple[Any, ...]:
         # A backend holds a device and compiled code: it is found again where it arrives.
-        from accelnn.backends._resolve import get_backend, reference
+        from accelnn.backends._registry import found_again, reference
 
-        return get_backend, (reference(self),)
+        return found_again, reference(self)
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self
 
     # Identity -------------------------------------------------------------------------------
 
     @classmethod
     def check_available(cls) -> None:
-        """Raise `accelnn.errors.BackendUnavailableError` if the backend cannot be used here."""
+        """Raise `accelnn.errors.BackendUnavailableError` if the backend cannot be used here.
+
+        It is called before the class is first instantiated by `accelnn.get_backend`.
+        """
 
     @classmethod
     def owns(cls, x: object) -> bool:
@@ -96,6 +107,32 @@ class Backend:
     def device_count(cls) -> int:
         """Return how many devices a name such as ``"cupy:1"`` chooses from; 0 without a choice."""
         return 0
+
+    @classmethod
+    def parse_number(cls, number: str, name: str) -> int:
+        """Return the number that stands after the colon of a name, here that of a device.
+
+        Parameters
+        ----------
+        number : str
+            What stands there.
+        name : str
+            What stands before the colon.
+
+        Raises
+        ------
+        ValueError
+            If it is no number of a device.
+        """
+        count = cls.device_count()
+        if number.isdecimal() and int(number) < count:
+            return int(number)
+        known = ", ".join(repr(f"{name}:{i}") for i in range(count))
+        msg = f"unknown device {number!r} of the backend {name!r}; "
+        msg += (
+            f"known devices are {known}" if known else f"it has no numbered devices: use {name!r}"
+        )
+        raise ValueError(msg)
 
     @classmethod
     def number_of(cls, x: Array) -> int | None:  # noqa: ARG003 - subclasses ask
@@ -240,7 +277,7 @@ class Backend:
                 self._engines.setdefault(key, self.make_engine(*key))
         return self._engines[key]
 
-    @functools.cached_property
+    @cached_property
     def _engines(self) -> dict[tuple[NetSpec, str], Engine]:
         return {}
 
@@ -261,6 +298,11 @@ class Backend:
             Whether `x` is memory that the caller may change, which the data set must not share.
         """
         return Dataset(self.xp.asarray(x, copy=True) if copy else x, t, self, dtype)
+
+    def shares_data_with(self, other: "Backend") -> bool:
+        """Return whether a data set that `other` has prepared is as good as one of its own."""
+        same_device = self.number is not None and self.number == other.number
+        return other is self or (type(other) is type(self) and same_device)
 
     def map(self, f: Callable[..., Any], *arrays: Array) -> Array:
         """Return f of each element, or of each together with those of other arrays.

@@ -6,7 +6,6 @@ speak to it alone, so that a backend with fused kernels replaces it whole, metho
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, cast
 
 import numpy as np
 
+from accelnn._cached import cached_property
 from accelnn._typing import Array
 from accelnn.backends._spec import NetSpec
 from accelnn.formulas._dropout import Dropout
@@ -358,7 +358,7 @@ class Engine:
             state.params, state.grads, state.slots, state.step, xp, rate=rate, decayed=decayed
         )
 
-    @functools.cached_property
+    @cached_property
     def _weights(self) -> Array:
         """1 for each weight in the flat buffer, and 0 for each bias."""
         found = np.zeros(self.spec.size, self.dtype)

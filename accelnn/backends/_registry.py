@@ -2,11 +2,11 @@
 
 import functools
 import importlib
-import threading
+import inspect
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeGuard
 
 from accelnn.backends._base import Backend
-from accelnn.errors import BackendUnavailableError
+from accelnn.errors import BackendMismatchError, BackendUnavailableError
 
 if TYPE_CHECKING:
     # Finding installed packages takes milliseconds, which only an unknown name is worth.
@@ -15,15 +15,18 @@ if TYPE_CHECKING:
 __all__ = [
     "BackendInfo",
     "backend_named",
+    "found_again",
     "instance_of",
     "is_backend",
     "known_names",
     "list_backends",
     "owner_of",
+    "reference",
     "register_backend",
 ]
 
 ENTRY_POINT_GROUP = "accelnn.backends"
+MODULES_GROUP = "accelnn.backend_modules"
 
 _BUILT_IN = {
     "numpy": "accelnn.backends.numpy:NumpyBackend",
@@ -32,10 +35,17 @@ _BUILT_IN = {
 }
 _registered: dict[str, Backend | type[Backend]] = {}
 _announced: dict[str, Backend] = {}
-# By class, and number of the device; None is the device that a class chooses itself.
+# By class and number; None is the number that a class chooses itself.
 _instances: dict[tuple[type[Backend], int | None], Backend] = {}
-# Reentrant, because a backend may be made of another one.
-_making = threading.RLock()
+
+# Methods that are called on a class, before there is an instance, and their arguments.
+_OF_THE_CLASS = {
+    "owns": "x",
+    "check_available": "",
+    "device_count": "",
+    "number_of": "x",
+    "parse_number": "number, name",
+}
 
 
 class BackendInfo(NamedTuple):
@@ -46,9 +56,9 @@ class BackendInfo(NamedTuple):
     name : str
         What `get_backend` takes.
     available : bool
-        Whether it can compute here and now.
+        Whether it is known to be able to compute here and now.
     reason : str
-        Why not, with the command that mends it; empty if it can.
+        Why not, with the command that mends it, or the call that finds out; empty if it can.
     device : str
         Where its arrays live; empty if it is not available.
     """
@@ -65,7 +75,11 @@ def register_backend(
     """Make a backend known by name, in this process.
 
     A package announces its backend to every process with an entry point in the group
-    ``accelnn.backends`` instead: ``name = "package.module:BackendClass"``.
+    ``accelnn.backends`` instead: ``name = "package.module:BackendClass"``. It is imported when it
+    is first asked for by name. An entry point in the group ``accelnn.backend_modules``,
+    ``name = "module"``, says that arrays whose types are defined in that module, or in one inside
+    it, are the backend's: the first such array selects the backend, and imports no other. Further
+    modules have entries ``"name:2" = "other_module"`` and so on.
 
     Parameters
     ----------
@@ -84,7 +98,8 @@ def register_backend(
     Raises
     ------
     TypeError
-        If `backend` is not a backend.
+        If `backend` is not a backend, or lacks what every backend needs: a class attribute `name`,
+        a class method `owns`, and an attribute `xp`.
     ValueError
         If the name is taken and `replace` is False, or reserved.
 
@@ -102,13 +117,13 @@ def register_backend(
     if not is_backend(backend):
         msg = f"expected a Backend or a subclass of Backend, got {backend!r}"
         raise TypeError(msg)
-    _require_complete(backend if isinstance(backend, type) else type(backend))
+    _require_complete(backend)
     name = name or backend.name
     if name == "auto":
         msg = "the name 'auto' is reserved: it means the fastest backend that can be used here"
         raise ValueError(msg)
     if ":" in name:
-        msg = f"the name {name!r} has a colon, after which a name says which of several devices"
+        msg = f"the name {name!r} has a colon, after which a name has the number of a device"
         raise ValueError(msg)
     if not replace and (name in _BUILT_IN or name in _registered):
         msg = f"a backend named {name!r} is already registered; pass replace=True to replace it"
@@ -117,8 +132,15 @@ def register_backend(
     return backend
 
 
-def list_backends() -> list[BackendInfo]:
+def list_backends(*, load: bool = False) -> list[BackendInfo]:
     """Return every known backend, whether it can be used here, and why not.
+
+    Parameters
+    ----------
+    load : bool, default False
+        Whether to import backends that installed packages announce and that nothing has asked for
+        so far, which may take seconds each. Otherwise these are listed as not available, and
+        `reason` says that they are not loaded.
 
     Returns
     -------
@@ -131,12 +153,18 @@ def list_backends() -> list[BackendInfo]:
     >>> accelnn.list_backends()[0]
     BackendInfo(name='numpy', available=True, reason='', device='cpu')
     """
-    return [_describe(name) for name in known_names()]
+    announced = _entry_points(ENTRY_POINT_GROUP)
+    return [
+        _describe(name)
+        if load or name in _BUILT_IN or name in _registered or name in _announced
+        else _describe_unloaded(name, announced[name])
+        for name in known_names()
+    ]
 
 
 def known_names() -> list[str]:
     """Return the names of all backends, installed or not."""
-    return list(dict.fromkeys([*_BUILT_IN, *_registered, *_entry_points()]))
+    return list(dict.fromkeys([*_BUILT_IN, *_registered, *_entry_points(ENTRY_POINT_GROUP)]))
 
 
 def backend_named(name: str) -> Backend:
@@ -146,21 +174,31 @@ def backend_named(name: str) -> Backend:
     if not colon:
         return instance_of(found)
     cls = found if isinstance(found, type) else type(found)
-    return instance_of(cls, _device_number(cls, plain, number))
+    return instance_of(cls, cls.parse_number(number, plain))
 
 
 def instance_of(backend: Backend | type[Backend], number: int | None = None) -> Backend:
-    """Return `backend` itself, or the one instance of a class, or of a class on a device."""
+    """Return `backend` itself, or the one instance of a class, or of a class with a number."""
     if isinstance(backend, Backend):
         return backend
-    with _making:
-        if (backend, number) not in _instances:
-            _require_complete(backend)
-            # Only a class with several devices takes a number.
-            made = backend() if number is None else backend(number)  # type: ignore[call-arg]
-            # The device that a class chooses itself has a number too.
-            _instances[backend, number] = _instances.setdefault((backend, made.number), made)
-        return _instances[backend, number]
+    made = _instances.get((backend, number))
+    return _make(backend, number) if made is None else made
+
+
+def _make(cls: type[Backend], number: int | None) -> Backend:
+    """Make the instance of a class.
+
+    No lock is held: it may take seconds, during which other threads ask for other backends, and a
+    forked child would wait forever. Of several threads that make one, all get what is stored first.
+    """
+    _require_complete(cls)
+    cls.check_available()
+    # Only a class that parses numbers takes one.
+    made = cls() if number is None else cls(number)  # type: ignore[call-arg]
+    _require_complete(made)
+    # What a class chooses itself has a number too.
+    made = _instances.setdefault((cls, made.number), made)
+    return _instances.setdefault((cls, number), made)
 
 
 def _found(name: str, asked: str) -> Backend | type[Backend]:
@@ -173,25 +211,40 @@ def _found(name: str, asked: str) -> Backend | type[Backend]:
     return _announced[name]
 
 
-def _device_number(cls: type[Backend], name: str, number: str) -> int:
-    count = cls.device_count()
-    if number.isdecimal() and int(number) < count:
-        return int(number)
-    known = ", ".join(repr(f"{name}:{i}") for i in range(count))
-    msg = f"unknown device {number!r} of the backend {name!r}; "
-    msg += f"known devices are {known}" if known else f"it has no numbered devices: use {name!r}"
-    raise ValueError(msg)
-
-
-def _require_complete(cls: type[Backend]) -> None:
-    """Refuse a class that would fail later, in calls that have nothing to do with it."""
+def _require_complete(backend: Backend | type[Backend]) -> None:
+    """Refuse what would fail later, in calls that have nothing to do with it."""
+    cls = backend if isinstance(backend, type) else type(backend)
     name = getattr(cls, "name", None)
-    lacking = [] if isinstance(name, str) and name else ["a class attribute `name`"]
-    if cls.owns.__func__ is Backend.owns.__func__:  # type: ignore[attr-defined]
-        lacking.append("a class method `owns`")
+    lacking = {}
+    if not (isinstance(name, str) and name):
+        lacking["a class attribute `name`"] = 'name = "mine"'
+    if inspect.getattr_static(cls, "owns") is vars(Backend)["owns"]:
+        own = "@classmethod\n    def owns(cls, x):\n        return isinstance(x, ArrayType)"
+        lacking["a class method `owns`"] = own
+    if _lacks_namespace(backend):
+        lacking["an attribute `xp`"] = "xp = array_namespace  # such as numpy"
     if lacking:
-        msg = f"{cls.__qualname__} is no complete backend: it needs {' and '.join(lacking)}"
+        msg = (
+            f"{cls.__qualname__} is no complete backend: it needs {' and '.join(lacking)}. "
+            f"Write in the class:\n\n    " + "\n\n    ".join(lacking.values()) + "\n"
+        )
         raise TypeError(msg)
+    for method, arguments in _OF_THE_CLASS.items():
+        if inspect.isfunction(inspect.getattr_static(cls, method)):
+            taken = f"cls, {arguments}".removesuffix(", ")
+            msg = (
+                f"{cls.__qualname__}.{method} is called on the class, but is defined as a method "
+                f"of its instances. Write:\n\n    @classmethod\n    def {method}({taken}):\n"
+            )
+            raise TypeError(msg)
+
+
+def _lacks_namespace(backend: Backend | type[Backend]) -> bool:
+    if not isinstance(backend, type):
+        return getattr(backend, "xp", None) is None
+    # A constructor may set it.
+    constructs = backend.__init__ is not object.__init__ or backend.__new__ is not object.__new__
+    return not constructs and inspect.getattr_static(backend, "xp", None) is None
 
 
 def is_backend(value: object) -> TypeGuard[Backend | type[Backend]]:
@@ -200,17 +253,34 @@ def is_backend(value: object) -> TypeGuard[Backend | type[Backend]]:
 
 
 def owner_of(x: object) -> Backend | None:
-    """Return the backend that an array's type selects; entry points are not loaded for this."""
+    """Return the backend that an array's type selects.
+
+    Of announced backends only that which declares the type's module is imported for this.
+    """
     # Copied at once, because another thread may add to them.
     known: Any
     for known in ("numpy", "cupy", *_registered, *_instances):
         if isinstance(known, str):
-            candidate = _registered.get(known) or _load(_BUILT_IN[known])
+            candidate = _registered[known] if known in _registered else _load(_BUILT_IN[known])
         else:
             candidate, _ = known
         if candidate.inferred and candidate.owns(x):
             return instance_of(candidate, candidate.number_of(x))
-    return None
+    return _declared_owner(x)
+
+
+def reference(backend: Backend) -> tuple[str | type[Backend], int | None]:
+    """Return how `found_again` finds a backend, in another process too."""
+    try:
+        is_known = type(backend_named(backend.address)) is type(backend)
+    except (ValueError, ImportError):
+        is_known = False
+    return (backend.address, None) if is_known else (type(backend), backend.number)
+
+
+def found_again(name: str | type[Backend], number: int | None) -> Backend:
+    """Return the backend of which `reference` told."""
+    return backend_named(name) if isinstance(name, str) else instance_of(name, number)
 
 
 @functools.cache
@@ -220,12 +290,18 @@ def _load(path: str) -> type[Backend]:
     return cls
 
 
+# Backends that installed packages announce ------------------------------------------------------
+
+
 def _from_entry_point(name: str, asked: str) -> Backend:
-    point = _entry_points().get(name)
-    if point is None:
+    points = _entry_points(ENTRY_POINT_GROUP).get(name)
+    if points is None:
         known = ", ".join(repr(known) for known in known_names())
         msg = f"unknown backend {asked!r}; known backends are {known}, and 'auto'"
         raise ValueError(msg)
+    if len(points) > 1:
+        raise BackendUnavailableError(_ambiguous(name, points), reason="import failed")
+    (point,) = points
     try:
         loaded = point.load()
         if not is_backend(loaded):
@@ -234,8 +310,8 @@ def _from_entry_point(name: str, asked: str) -> Backend:
         return instance_of(loaded)
     except BackendUnavailableError:
         raise
-    except Exception as error:
-        package = point.dist.name if point.dist else point.module
+    except (Exception, SystemExit) as error:
+        package = _package(point)
         msg = (
             f"the package {package}, which announces the backend {name!r}, failed to load it: "
             f"{type(error).__name__}: {error}. Reinstall it with:\n\n"
@@ -244,10 +320,80 @@ def _from_entry_point(name: str, asked: str) -> Backend:
         raise BackendUnavailableError(msg, reason="import failed") from error
 
 
-def _entry_points() -> "dict[str, EntryPoint]":
+def _declared_owner(x: object) -> Backend | None:
+    """Return the announced backend that declares the module of an array's type."""
+    for cls in type(x).__mro__:
+        if cls.__module__ in ("builtins", "numpy"):
+            continue
+        # The dotted name, and those of the packages around it.
+        module = cls.__module__
+        while module:
+            if points := _declared_modules().get(module):
+                return _backend_declaring(module, points, x)
+            module = module.rpartition(".")[0]
+    return None
+
+
+def _backend_declaring(module: str, points: "list[EntryPoint]", x: object) -> Backend | None:
+    names = list(dict.fromkeys(_backend_of(point) for point in points))
+    if len(names) > 1:
+        claims = " and ".join(f"{_backend_of(point)!r} of {_package(point)}" for point in points)
+        msg = (
+            f"arrays of {module} belong to several backends: {claims}. Choose one: pass "
+            f"backend={names[0]!r}, for example, or uninstall a package"
+        )
+        raise BackendMismatchError(msg)
+    try:
+        backend = backend_named(names[0])
+    except ValueError as error:
+        msg = (
+            f"the package {_package(points[0])} declares that arrays of {module} are those of an "
+            f"{error}"
+        )
+        raise BackendUnavailableError(msg, reason="import failed") from error
+    if not (backend.inferred and backend.owns(x)):
+        return None
+    number = type(backend).number_of(x)
+    return backend if number in (None, backend.number) else instance_of(type(backend), number)
+
+
+@functools.cache
+def _declared_modules() -> "dict[str, list[EntryPoint]]":
+    """Return the modules whose arrays are those of announced backends; looked up once."""
+    modules: dict[str, list[EntryPoint]] = {}
+    for points in _entry_points(MODULES_GROUP).values():
+        for point in points:
+            modules.setdefault(point.value, []).append(point)
+    return modules
+
+
+def _backend_of(point: "EntryPoint") -> str:
+    # A name can be there only once: further modules are those of "mine:2" and so on.
+    return point.name.partition(":")[0]
+
+
+def _entry_points(group: str) -> "dict[str, list[EntryPoint]]":
+    """Return the entry points of a group by name, which several packages may have chosen."""
     from importlib.metadata import entry_points
 
-    return {point.name: point for point in entry_points(group=ENTRY_POINT_GROUP)}
+    points: dict[str, list[EntryPoint]] = {}
+    for point in entry_points(group=group):
+        points.setdefault(point.name, []).append(point)
+    return points
+
+
+def _package(point: "EntryPoint") -> str:
+    # A damaged installation may have metadata without a name, or none at all.
+    metadata = point.dist.metadata if point.dist else None
+    return metadata["Name"] if metadata and "Name" in metadata else point.module
+
+
+def _ambiguous(name: str, points: "list[EntryPoint]") -> str:
+    announced = " and ".join(f"{_package(point)} ({point.value})" for point in points)
+    return (
+        f"the backend {name!r} is announced by several packages: {announced}. Uninstall all but "
+        f"one of them with:\n\n    pip uninstall {_package(points[-1])}\n"
+    )
 
 
 def _describe(name: str) -> BackendInfo:
@@ -255,7 +401,18 @@ def _describe(name: str) -> BackendInfo:
         device = str(backend_named(name).device)
     except ImportError as error:
         return BackendInfo(name, available=False, reason=str(error).strip(), device="")
-    except Exception as error:  # noqa: BLE001 - a broken backend must not hide the others
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - it must not hide the others
         reason = f"making it failed with {type(error).__name__}: {error}"
         return BackendInfo(name, available=False, reason=reason, device="")
     return BackendInfo(name, available=True, reason="", device=device)
+
+
+def _describe_unloaded(name: str, points: "list[EntryPoint]") -> BackendInfo:
+    if len(points) > 1:
+        reason = _ambiguous(name, points).strip()
+    else:
+        reason = (
+            f"not loaded: {points[0].value} of the package {_package(points[0])} is imported by "
+            f"accelnn.get_backend({name!r}), or accelnn.list_backends(load=True)"
+        )
+    return BackendInfo(name, available=False, reason=reason, device="")

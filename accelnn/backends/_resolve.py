@@ -7,12 +7,10 @@ when it changes, because nets and engines capture their backend when they are ma
 
 import functools
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
 from typing import TypeAlias
 
 from accelnn.backends._base import Backend
+from accelnn.backends._context import Choice, chosen
 from accelnn.backends._registry import backend_named, instance_of, is_backend, owner_of
 from accelnn.errors import BackendMismatchError, BackendUnavailableError
 from accelnn.formulas._ops import find_ops_with
@@ -20,7 +18,6 @@ from accelnn.formulas._ops import find_ops_with
 __all__ = [
     "BackendLike",
     "get_backend",
-    "reference",
     "resolve",
     "set_backend",
     "use_backend",
@@ -31,7 +28,6 @@ BackendLike: TypeAlias = str | Backend | type[Backend]
 ENVIRONMENT_VARIABLE = "ACCELNN_BACKEND"
 FASTEST_FIRST = ("cupy", "numba", "numpy")
 
-_in_context: ContextVar[Backend | None] = ContextVar("accelnn_backend", default=None)
 _process_default: Backend | None = None
 
 
@@ -42,9 +38,9 @@ def get_backend(name: BackendLike | None = None) -> Backend:
     ----------
     name : str, Backend or subclass of Backend, optional
         ``"auto"`` is CuPy on a usable CUDA device, else Numba, else NumPy. ``"cupy:1"`` is CuPy on
-        the second device, ``"cupy"`` on the one that was current when it was first asked for. By
-        default the active backend: that of `use_backend`, else of `set_backend` or the environment
-        variable ``ACCELNN_BACKEND``, else NumPy.
+        the second device, ``"cupy"`` on the one that was current when it was first asked for.
+        ``"numba:1"`` is Numba on one thread. By default the active backend: that of `use_backend`,
+        else of `set_backend` or the environment variable ``ACCELNN_BACKEND``, else NumPy.
 
     Raises
     ------
@@ -60,7 +56,7 @@ def get_backend(name: BackendLike | None = None) -> Backend:
     <accelnn backend 'numpy' on cpu>
     """
     if name is None:
-        return _selected() or backend_named("numpy")
+        return resolve(None)
     if name == "auto":
         return _fastest()
     if isinstance(name, str):
@@ -86,9 +82,29 @@ def set_backend(name: BackendLike | None) -> None:
     _process_default = None if name is None else get_backend(name)
 
 
-@contextmanager
-def use_backend(name: BackendLike) -> Iterator[Backend]:
+def use_backend(name: BackendLike) -> Choice:
     """Choose the backend inside a ``with`` block, in this thread or asyncio task alone.
+
+    A block around a ``yield`` chooses for whoever resumes the generator, too, until the block is
+    left: a generator shares the context of its caller. As a decorator, ``@use_backend(name)``
+    chooses for a function, a coroutine function or a generator function, there whenever its body
+    runs and not while it is suspended.
+
+    Parameters
+    ----------
+    name : str, Backend or subclass of Backend
+        See `get_backend`. It is looked up when a block, or a call of a decorated function, begins.
+
+    Returns
+    -------
+    context manager and decorator
+        Its ``with`` blocks give the backend. It may be used any number of times, nested and in
+        several threads.
+
+    Raises
+    ------
+    RuntimeError
+        When a block is left in another thread or task than it was entered in.
 
     Examples
     --------
@@ -96,30 +112,35 @@ def use_backend(name: BackendLike) -> Iterator[Backend]:
     >>> with accelnn.use_backend("numpy") as backend:
     ...     accelnn.get_backend() is backend
     True
+    >>> @accelnn.use_backend("numpy")
+    ... def batches():
+    ...     yield accelnn.get_backend().name
+    >>> list(batches())
+    ['numpy']
     """
-    backend = get_backend(name)
-    token = _in_context.set(backend)
-    try:
-        yield backend
-    finally:
-        _in_context.reset(token)
+    return Choice(functools.partial(get_backend, name))
 
 
 def resolve(backend: BackendLike | None, *arrays: object) -> Backend:
     """Return the backend that is to compute on `arrays`."""
     if backend is not None:
         return get_backend(backend)
-    return _selected() or _infer(arrays) or backend_named("numpy")
+    found = _selected()
+    if found is None:
+        found = _infer(arrays)
+    return backend_named("numpy") if found is None else found
 
 
 find_ops_with(resolve)
 
 
 def _selected() -> Backend | None:
-    chosen = _in_context.get() or _process_default
-    if chosen is None and (name := os.environ.get(ENVIRONMENT_VARIABLE)):
-        chosen = _from_environment(name)
-    return chosen
+    found = chosen()
+    if found is None:
+        found = _process_default
+    if found is None and (name := os.environ.get(ENVIRONMENT_VARIABLE)):
+        found = _from_environment(name)
+    return found
 
 
 def _from_environment(name: str) -> Backend:
@@ -151,8 +172,11 @@ def _infer(arrays: tuple[object, ...]) -> Backend | None:
     found: Backend | None = None
     for x in arrays:
         owner = owner_of(x)
-        if found is None or owner is None or owner.address == found.address:
-            found = found or owner
+        if owner is None:
+            continue
+        if found is None:
+            found = owner
+        if owner.address == found.address:
             continue
         names = f"{found.address!r} and {owner.address!r}"
         msg = (
@@ -162,12 +186,3 @@ def _infer(arrays: tuple[object, ...]) -> Backend | None:
         )
         raise BackendMismatchError(msg)
     return found
-
-
-def reference(backend: Backend) -> BackendLike:
-    """Return how to find a backend again in another process."""
-    try:
-        known = type(get_backend(backend.address)) is type(backend)
-    except (ValueError, ImportError):
-        known = False
-    return backend.address if known else type(backend)

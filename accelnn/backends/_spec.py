@@ -3,9 +3,9 @@
 import math
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
+from accelnn._cached import cached_property
 from accelnn._typing import Array
 from accelnn.formulas._activation import ActivationFormula
 from accelnn.formulas._table import ACTIVATIONS, LOSSES

@@ -9,6 +9,7 @@ from threadpoolctl import threadpool_info
 
 from accelnn._version import __version__
 from accelnn.backends import Backend, get_backend, list_backends
+from accelnn.backends.numba import NumbaBackend
 from accelnn.cli._options import console, friendly_errors
 
 __all__ = ["backends"]
@@ -41,7 +42,7 @@ def backends() -> None:
 
 def _availability() -> Table:
     table = Table("backend", "usable", "device", "remarks")
-    for info in list_backends():
+    for info in list_backends(load=True):
         remarks = _remarks(get_backend(info.name)) if info.available else info.reason
         table.add_row(info.name, "yes" if info.available else "no", info.device, remarks)
     return table
@@ -49,11 +50,8 @@ def _availability() -> Table:
 
 def _remarks(backend: Backend) -> str:
     """Say what a backend knows about its device."""
-    if backend.name == "numba":
-        import numba
-
-        layer = getattr(numba.config, "THREADING_LAYER", "unknown")
-        return f"{numba.get_num_threads()} threads, threading layer {layer!r}"
+    if isinstance(backend, NumbaBackend):
+        return f"{backend.threads} threads of its own"
     if backend.name == "cupy":
         properties = backend.xp.cuda.runtime.getDeviceProperties(backend.number)
         runtime = backend.xp.cuda.runtime.runtimeGetVersion()

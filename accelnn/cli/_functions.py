@@ -14,6 +14,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from accelnn._cached import cached_property
+
 __all__ = ["Source", "UsersFunction", "importable", "raised_by_user"]
 
 # Under this name an exception carries where it was raised, also out of another process.
@@ -50,7 +52,7 @@ class Source:
         # Methods of one class share what they keep in self, as forward and backward do.
         self._instances: dict[type, Any] = {}
 
-    @functools.cached_property
+    @cached_property
     def module(self) -> ModuleType:
         """The module, imported when it is first asked for."""
         if not self.is_file:

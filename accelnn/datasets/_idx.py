@@ -4,18 +4,23 @@ A file is two zero bytes, a byte for the type, a byte for the number of dimensio
 32-bit size for each dimension, and then the values. Only unsigned bytes (type 0x08) are supported.
 """
 
+from __future__ import annotations
+
 import gzip
 import math
 import os
 import struct
 import zlib
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from accelnn.errors import DatasetError
+
+if TYPE_CHECKING:
+    from importlib.resources.abc import Traversable
 
 __all__ = ["read_idx", "write_idx"]
 
@@ -25,13 +30,14 @@ _SIZE_BYTES = 4
 _REMEDY = "Replace the file with a fresh copy"
 
 
-def read_idx(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
+def read_idx(path: str | os.PathLike[str] | Traversable) -> NDArray[np.uint8]:
     """Read an IDX file of unsigned bytes.
 
     Parameters
     ----------
-    path : str or path-like
-        The file; one whose name ends in ``.gz`` is decompressed.
+    path : str, path-like or Traversable
+        The file, which may be one of a package's resources; if its name ends in ``.gz``, it is
+        decompressed.
 
     Returns
     -------
@@ -53,7 +59,8 @@ def read_idx(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
     array([[1, 2, 3],
            [4, 5, 6]], dtype=uint8)
     """
-    path = Path(path)
+    if isinstance(path, str | os.PathLike):
+        path = Path(path)
     content = _read_bytes(path)
     shape, start = _parse_header(path, content)
     expected, found = math.prod(shape), len(content) - start
@@ -96,7 +103,7 @@ def write_idx(path: str | os.PathLike[str], values: NDArray[np.uint8]) -> None:
         packed.write(content)
 
 
-def _read_bytes(path: Path) -> bytes:
+def _read_bytes(path: Traversable) -> bytes:
     if not path.is_file():
         msg = (
             f"{path} is missing: expected an IDX file there, found "
@@ -104,7 +111,7 @@ def _read_bytes(path: Path) -> bytes:
         )
         raise DatasetError(msg)
     content = path.read_bytes()
-    if path.suffix != ".gz":
+    if not path.name.endswith(".gz"):
         return content
     try:
         return gzip.decompress(content)
@@ -117,7 +124,7 @@ def _read_bytes(path: Path) -> bytes:
         raise DatasetError(msg) from error
 
 
-def _parse_header(path: Path, content: bytes) -> tuple[tuple[int, ...], int]:
+def _parse_header(path: Traversable, content: bytes) -> tuple[tuple[int, ...], int]:
     """Return the shape and the offset of the first value."""
     magic = content[:_MAGIC_BYTES]
     if len(magic) < _MAGIC_BYTES or magic[:3] != bytes((0, 0, _UNSIGNED_BYTE)):
@@ -137,7 +144,7 @@ def _parse_header(path: Path, content: bytes) -> tuple[tuple[int, ...], int]:
     return struct.unpack_from(f">{magic[3]}I", content, _MAGIC_BYTES), start
 
 
-def _shaped(path: Path, values: NDArray[Any], shape: tuple[int, ...]) -> NDArray[np.uint8]:
+def _shaped(path: Traversable, values: NDArray[Any], shape: tuple[int, ...]) -> NDArray[np.uint8]:
     try:
         # A copy, because a view of the file's bytes could not be written to.
         return values.reshape(shape).copy()

@@ -1,8 +1,10 @@
 """Load MNIST, whole or the part of it that comes with accelnn."""
 
+from __future__ import annotations
+
 import os
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,9 +13,12 @@ from accelnn.datasets._download import MNIST_SHA256, fetch_mnist
 from accelnn.datasets._idx import read_idx
 from accelnn.errors import DatasetError
 
+if TYPE_CHECKING:
+    from importlib.resources.abc import Traversable
+
 __all__ = ["load_mnist"]
 
-_SHIPPED = {"5k": Path(__file__).parent / "mnist5k"}
+_SHIPPED = {"5k": "mnist5k"}
 _IMAGE_SHAPE = (28, 28)
 _PIXELS = 28 * 28
 _CLASSES = 10
@@ -100,7 +105,7 @@ def load_mnist(
 
 def _choose_folder(
     subset: str | None, data_dir: str | os.PathLike[str] | None, *, progress: bool
-) -> Path:
+) -> Traversable:
     if subset is not None:
         return _subset_folder(subset, data_dir)
     if data_dir is not None:
@@ -111,7 +116,7 @@ def _choose_folder(
     return fetch_mnist(progress=progress)
 
 
-def _subset_folder(subset: str, data_dir: str | os.PathLike[str] | None) -> Path:
+def _subset_folder(subset: str, data_dir: str | os.PathLike[str] | None) -> Traversable:
     if subset not in _SHIPPED:
         known = ", ".join(map(repr, _SHIPPED))
         msg = f"unknown subset {subset!r}; known are {known}, and None for the full MNIST"
@@ -122,7 +127,9 @@ def _subset_folder(subset: str, data_dir: str | os.PathLike[str] | None) -> Path
             f"({os.fspath(data_dir)!r}); give one of the two"
         )
         raise ValueError(msg)
-    return _SHIPPED[subset]
+    from importlib.resources import files
+
+    return files("accelnn.datasets") / _SHIPPED[subset]
 
 
 def _checked_folder(named: str | os.PathLike[str], origin: str) -> Path:
@@ -138,7 +145,7 @@ def _checked_folder(named: str | os.PathLike[str], origin: str) -> Path:
     return folder
 
 
-def _find(folder: Path, name: str) -> Path | None:
+def _find(folder: Traversable, name: str) -> Traversable | None:
     candidates = (folder / name, folder / f"{name}.gz")
     return next((path for path in candidates if path.is_file()), None)
 
@@ -149,7 +156,7 @@ def _prepare_images(images: NDArray[Any], *, normalize: bool, flatten: bool) -> 
     return np.divide(images, 255, dtype=np.float32) if normalize else images
 
 
-def _read_part(folder: Path, part: str) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+def _read_part(folder: Traversable, part: str) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """Read and check the images and labels of ``"train"`` or ``"t10k"``."""
     images_name, labels_name = f"{part}-images-idx3-ubyte", f"{part}-labels-idx1-ubyte"
     images = read_idx(_find(folder, images_name) or folder / images_name)

@@ -8,12 +8,13 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from functools import cached_property, partial
+from functools import partial
 from typing import Any
 from weakref import WeakValueDictionary
 
 import numpy as np
 
+from accelnn._cached import cached_property
 from accelnn._typing import Array
 from accelnn._validation import as_floating, check_finite
 from accelnn.backends import Backend, dtype_name, is_floating

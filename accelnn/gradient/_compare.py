@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from accelnn._cached import cached_property
 from accelnn.gradient._problem import Problem
 from accelnn.gradient._steps import FIRST_STEP, sizes_beside, symmetric_points
 
@@ -442,7 +443,7 @@ class Comparer:
         known = limit <= np.fmax(norm, 0.5 * np.fmax.reduce(np.abs(seen.numerical)))
         return limit, np.where(is_finite | known, error / limit, np.nan)
 
-    @functools.cached_property
+    @cached_property
     def spread(self) -> np.ndarray:
         """The standard deviation of the noise of f, as far as its values show it."""
         with np.errstate(all="ignore"):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
 
+from accelnn._cached import cached_property
 from accelnn.gradient._extrapolation import Estimate, Extrapolation, extrapolate
 from accelnn.gradient._lines import Lines
 from accelnn.gradient._methods import METHODS, Method, gain, slopes

@@ -190,11 +190,11 @@ def _shared(a: Array, given: ArrayLike) -> bool:
 
 def _check_fits(net: Net, data: Dataset, x_name: str, t_name: str) -> None:
     n_in = net.spec.sizes[0]
-    if data.backend is not net.backend or data.dtype != net.dtype:
+    if not net.backend.shares_data_with(data.backend) or data.dtype != net.dtype:
         msg = (
             f"the data set was prepared for {data.backend.address!r} in {data.dtype}, and the net "
             f"is on {net.backend.address!r} in {net.dtype}: call prepare(x, t, "
-            f"backend={net.backend.address!r}, dtype={net.dtype!r})"
+            f"backend=net.backend, dtype={net.dtype!r})"
         )
         raise BackendMismatchError(msg)
     if data.inputs != n_in:

@@ -26,10 +26,13 @@ not_a_backend = 3
 
 @pytest.fixture
 def install(tmp_path):
-    """Return ``install(module, source, **entry points)``: the folder of an installed package."""
+    """Return ``install(module, source, **entry points)``: the folder of an installed package.
+
+    `owned` names the modules whose arrays are those of its backends, by name of a backend.
+    """
     site = tmp_path / "site"
 
-    def install(module, source, **points):
+    def install(module, source, owned=None, **points):
         info = site / f"{module}_dist-1.0.dist-info"
         info.mkdir(parents=True)
         (site / f"{module}.py").write_text(source)
@@ -37,7 +40,9 @@ def install(tmp_path):
             f"Metadata-Version: 2.1\nName: {module}-dist\nVersion: 1.0\n"
         )
         lines = [f"{name} = {module}:{attribute}" for name, attribute in points.items()]
-        (info / "entry_points.txt").write_text("\n".join(["[accelnn.backends]", *lines]))
+        owned_lines = [f"{name} = {owner}" for name, owner in (owned or {}).items()]
+        text = ["[accelnn.backends]", *lines, "[accelnn.backend_modules]", *owned_lines]
+        (info / "entry_points.txt").write_text("\n".join(text))
         return site
 
     return install
@@ -108,7 +113,7 @@ def test_a_broken_package_is_reported_and_disturbs_no_other(
         """
 import json
 import numpy as np, accelnn
-rows = {row.name: row for row in accelnn.list_backends()}
+rows = {row.name: row for row in accelnn.list_backends(load=True)}
 try:
     accelnn.get_backend("broken")
 except accelnn.errors.BackendUnavailableError as error:
@@ -174,3 +179,230 @@ print(type(accelnn.get_backend("numpy")).__module__, accelnn.get_backend("auto")
     module, auto = python(code, site).split()
     assert module == "accelnn.backends.numpy"
     assert auto in {"numpy", "numba", "cupy"}
+
+
+def test_listing_imports_nothing_unless_asked(python, install):
+    source = f"print('imported')\n{GOOD}"
+    site = install("theirs_module", source, theirs="Theirs")
+    install("their_broken_module", "print('imported')\nraise OSError('dead')", broken="Theirs")
+    code = """
+import json, accelnn
+def rows():
+    listed = {row.name: row for row in accelnn.list_backends(**KEYWORDS)}
+    print(json.dumps([listed["theirs"], listed["broken"]]))
+KEYWORDS = {}
+rows()
+accelnn.get_backend("theirs")
+rows()
+KEYWORDS = {"load": True}
+rows()
+"""
+    before, *imported, after, _, loaded = python(code, site).splitlines()
+    assert imported == ["imported"]
+    theirs, broken = json.loads(before)
+    assert theirs[:2] == ["theirs", False]
+    assert theirs[2] == (
+        "not loaded: theirs_module:Theirs of the package theirs_module-dist is imported by "
+        "accelnn.get_backend('theirs'), or accelnn.list_backends(load=True)"
+    )
+    assert theirs[3] == ""
+    assert json.loads(after) == [["theirs", True, "", "cpu"], broken]
+    theirs, broken = json.loads(loaded)
+    assert theirs == ["theirs", True, "", "cpu"]
+    assert "OSError: dead" in broken[2]
+
+
+def test_two_packages_with_one_name_are_both_named(python, install):
+    install("first_module", f"print('imported')\n{GOOD}", theirs="Theirs", alone="Theirs")
+    site = install("second_module", f"print('imported')\n{GOOD}", theirs="Theirs")
+    code = """
+import accelnn
+try:
+    accelnn.get_backend("theirs")
+except accelnn.errors.BackendUnavailableError as error:
+    print(str(error).strip(), error.reason, sep=" | ")
+for load in (False, True):
+    (row,) = [row for row in accelnn.list_backends(load=load) if row.name == "theirs"]
+    assert (row.available, row.device) == (False, "")
+    print(row.reason)
+"""
+    raised, *rest = python(code, site).replace("\n\n", " ").replace("imported\n", "").splitlines()
+    message, _, reason = raised.partition(" | ")
+    assert message.startswith("the backend 'theirs' is announced by several packages: ")
+    for package in ("first_module-dist (first_module:Theirs)", "second_module-dist (second"):
+        assert package in message
+    assert reason == "import failed"
+    assert rest == [message, message]
+
+
+def test_metadata_without_a_name_is_no_obstacle(python, install):
+    site = install("theirs_module", "raise OSError('dead')", theirs="Theirs")
+    (site / "theirs_module_dist-1.0.dist-info" / "METADATA").unlink()
+    code = """
+import accelnn
+print(accelnn.list_backends()[-1].reason)
+try:
+    accelnn.get_backend("theirs")
+except accelnn.errors.BackendUnavailableError as error:
+    print(error)
+"""
+    listed, raised, *_ = python(code, site).splitlines()
+    assert "of the package theirs_module is imported" in listed
+    assert raised.startswith("the package theirs_module, which announces the backend 'theirs', ")
+
+
+def test_a_package_that_ends_the_interpreter_is_named(python, install):
+    install("interrupted", "raise KeyboardInterrupt", interrupted="Theirs")
+    site = install("exiting", "raise SystemExit('no licence')", exits="Theirs")
+    code = """
+import accelnn
+print({row.name: row.available for row in accelnn.list_backends()}["exits"])
+try:
+    accelnn.get_backend("exits")
+except accelnn.errors.BackendUnavailableError as error:
+    print(str(error).partition(". ")[0], error.reason, type(error.__cause__).__name__, sep=" | ")
+for choose in (accelnn.get_backend, lambda _: accelnn.list_backends(load=True)):
+    try:
+        choose("interrupted")
+    except KeyboardInterrupt:
+        print("interrupted")
+"""
+    assert python(code, site).splitlines() == [
+        "False",
+        (
+            "the package exiting-dist, which announces the backend 'exits', failed to load it: "
+            "SystemExit: no licence | import failed | SystemExit"
+        ),
+        "interrupted",
+        "interrupted",
+    ]
+
+
+LIBRARY = """
+import numpy as np
+
+class Tensor(np.lib.mixins.NDArrayOperatorsMixin):
+    def __init__(self, values):
+        self.values = values
+
+    def __dlpack__(self):
+        raise AssertionError("nothing may be converted implicitly")
+
+class Parameter(Tensor):
+    pass
+
+class Setting:
+    pass
+"""
+OWNER = """
+print("imported", __name__)
+import sys
+import numpy as np
+from accelnn import Backend
+
+class Theirs(Backend):
+    name = "theirs"
+    xp = np
+    device = "cpu"
+
+    @classmethod
+    def owns(cls, x):
+        library = sys.modules.get("their_library.arrays")
+        return library is not None and isinstance(x, library.Tensor)
+"""
+
+
+@pytest.fixture
+def library(tmp_path):
+    """Install a library of arrays, and one of other arrays."""
+    for name in ("their_library", "other_library"):
+        folder = tmp_path / "site" / name
+        folder.mkdir(parents=True)
+        (folder / "__init__.py").write_text("")
+        (folder / "arrays.py").write_text(LIBRARY)
+
+
+@pytest.mark.usefixtures("library")
+@pytest.mark.parametrize("declared", ["their_library", "their_library.arrays"])
+def test_an_array_of_a_declared_module_loads_its_backend_alone(python, install, declared):
+    install("other_backend", OWNER, {"other": "other_library"}, other="Theirs")
+    owned = {"theirs": "nothing_there", "theirs:2": declared}
+    site = install("their_backend", OWNER, owned, theirs="Theirs")
+    code = """
+import sys
+import numpy as np, accelnn
+from accelnn.backends import resolve
+
+class Own:
+    pass
+
+numbers = (np.ones(2), np.float32(1.0), 1, 2.0, [1.0], (2,), None)
+print({resolve(None, x).name for x in numbers}, "importlib.metadata" in sys.modules)
+from their_library.arrays import Parameter, Setting, Tensor
+class Mine(Parameter):
+    pass
+print(resolve(None, Own()).name)
+print(resolve(None, [1.0], Mine(1)).name)
+print({resolve(None, make(1)).name for make in (Mine, Parameter, Tensor)})
+print({resolve(None, x()).name for x in (Own, Setting)})
+print("other_backend" in sys.modules, resolve(None, Tensor(1)) is accelnn.get_backend("theirs"))
+with accelnn.use_backend("numpy"):
+    print(resolve(None, Tensor(1)).name)
+"""
+    assert python(code, site).splitlines() == [
+        "{'numpy'} False",
+        "numpy",
+        "imported their_backend",
+        "theirs",
+        "{'theirs'}",
+        "{'numpy'}",
+        "False True",
+        "numpy",
+    ]
+
+
+@pytest.mark.usefixtures("library")
+def test_an_array_of_a_module_that_is_wrongly_declared(python, install):
+    install("broken_backend", "import not_there_at_all", {"broken": "other_library"}, broken="X")
+    owned = {"missing": "their_library", "auto": "their_library.more"}
+    site = install("their_backend", OWNER, owned)
+    code = """
+import accelnn, other_library.arrays, their_library.arrays
+for library in (other_library, their_library):
+    try:
+        accelnn.sigmoid(library.arrays.Tensor(1))
+    except accelnn.errors.BackendUnavailableError as error:
+        print(str(error).splitlines()[0])
+print(accelnn.sigmoid(0.0))
+"""
+    broken, missing, works = python(code, site).splitlines()
+    assert broken.startswith(
+        "the package broken_backend-dist, which announces the backend 'broken'"
+    )
+    assert "ModuleNotFoundError" in broken
+    assert missing.startswith(
+        "the package their_backend-dist declares that arrays of their_library are those of an "
+        "unknown backend 'missing'; known backends are 'numpy'"
+    )
+    assert works == "0.5"
+
+
+@pytest.mark.usefixtures("library")
+def test_an_array_that_two_backends_declare_selects_neither(python, install):
+    install("first", OWNER, {"first": "their_library"}, first="Theirs")
+    site = install("second", OWNER, {"second": "their_library"}, second="Theirs")
+    code = """
+import accelnn
+from accelnn.backends import resolve
+from their_library.arrays import Tensor
+try:
+    resolve(None, Tensor(1))
+except accelnn.errors.BackendMismatchError as error:
+    print(error)
+print(resolve("first", Tensor(1)).name)
+"""
+    error, _, chosen = python(code, site).splitlines()
+    assert error.startswith("arrays of their_library belong to several backends: ")
+    for claim in ("'first' of first-dist", "'second' of second-dist"):
+        assert claim in error
+    assert chosen == "theirs"

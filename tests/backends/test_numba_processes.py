@@ -129,3 +129,19 @@ def test_beside_a_threading_layer_of_numba(python, folder, layer):
         pytest.skip(f"Numba's threading layer {layer} is not installed: {results[0]}")
     assert loaded == layer
     assert results == [True, True, 1]
+
+
+@pytest.mark.parametrize("made", ["accelnn.get_backend('numba:1')", "NumbaBackend(1)"])
+def test_a_process_that_is_sent_a_net_uses_as_many_threads(python, tmp_path, made):
+    (tmp_path / "asked.py").write_text("def threads(net):\n    return net.backend.threads\n")
+    code = f"""
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
+import accelnn, asked
+from accelnn.backends.numba import NumbaBackend
+
+nets = [accelnn.MLP([3, 2], backend=b) for b in ({made}, "numba")]
+with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+    print(*pool.map(asked.threads, nets))
+"""
+    assert python(code, tmp_path, NUMBA_NUM_THREADS="2") == "1 2"

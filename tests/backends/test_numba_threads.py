@@ -156,6 +156,56 @@ def test_a_trained_net_is_copied_and_goes_on_alike(compiled, clone):
     np.testing.assert_array_equal(net.flat, other.flat)
 
 
+@pytest.mark.parametrize("clone", [copy.copy, copy.deepcopy, _through_pickle])
+def test_a_backend_keeps_its_threads_wherever_it_goes(compiled, clone):
+    own = type(compiled)(compiled.threads + 1)
+    net = accelnn.MLP([40, 65, 7], rng=0, backend=own)
+    x, t = _data(40, 7, "float32", 0.1)
+    data = accelnn.prepare(x, t, backend=net.backend)
+    assert data.backend is own
+    same, other, packed = (clone(value) for value in (own, net, data))
+    for backend in (same, other.backend, other.engine.backend, packed.backend):
+        assert backend.threads == compiled.threads + 1
+        assert backend.address == f"numba:{compiled.threads + 1}"
+    losses = [
+        accelnn.fit(clone(net), set_, epochs=1, rng=1).loss
+        for set_ in (data, packed, clone(packed))
+    ]
+    losses += [accelnn.fit(net, packed, epochs=1, rng=1).loss]
+    assert losses == [losses[0]] * 4
+
+
+def test_data_are_as_good_for_any_number_of_threads(compiled):
+    x, t = _data(40, 7, "float32", 0.1)
+    own = type(compiled)(1)
+    backends = [compiled, own, accelnn.get_backend("numba:1"), accelnn.get_backend("numba:2")]
+    losses = []
+    for prepares, trains in itertools.product(backends, repeat=2):
+        data = accelnn.prepare(x, t, backend=prepares)
+        net = accelnn.MLP([40, 65, 7], rng=0, backend=trains)
+        losses.append(accelnn.fit(net, data, validation=data, epochs=1, rng=0).loss)
+    assert losses == [losses[0]] * 16
+    with pytest.raises(
+        accelnn.errors.BackendMismatchError,
+        match=r"prepared for 'numpy' in float32, and the net is on 'numba:1' in float32: call "
+        r"prepare\(x, t, backend=net.backend, dtype='float32'\)",
+    ):
+        accelnn.fit(
+            accelnn.MLP([40, 7], backend=own), accelnn.prepare(x, t, backend="numpy"), epochs=1
+        )
+
+
+def test_a_class_of_ones_own_keeps_its_threads_too(compiled):
+    class Own(type(compiled)):
+        name = "own"
+
+    back = _through_pickle(type(compiled)(3))
+    assert (type(back), back.threads) == (type(compiled), 3)
+    (function, arguments) = Own(3).__reduce__()
+    back = function(*arguments)
+    assert (type(back), back.threads) == (Own, 3)
+
+
 @pytest.mark.parametrize("threads", [0, -1, 2.5, "2", True])
 def test_the_number_of_threads_must_be_one(compiled, threads):
     with pytest.raises(ValueError, match="threads must be a positive integer or None, got"):

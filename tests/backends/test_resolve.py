@@ -325,6 +325,6 @@ def test_a_data_set_of_another_backend_is_refused_with_the_call_that_mends_it(st
     with pytest.raises(
         BackendMismatchError,
         match=r"prepared for 'numpy' in float32, and the net is on 'strict' in float32: "
-        r"call prepare\(x, t, backend='strict', dtype='float32'\)",
+        r"call prepare\(x, t, backend=net.backend, dtype='float32'\)",
     ):
         accelnn.fit(net, data, epochs=1)

@@ -4,16 +4,15 @@ import contextlib
 import functools
 import hashlib
 import logging
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from importlib.resources import files
+from importlib.resources.abc import Traversable
 from typing import Any
 
 import numba
 import numpy as np
 from numba.core.caching import NullCache
 from numba.core.ccallback import CFunc
-
-import accelnn.formulas
 
 __all__ = [
     "OWN_CODE",
@@ -124,8 +123,9 @@ def _compiled(function: Callable[..., Any], *, announced: bool) -> Any:
     try:
         compiled = _njit(function, cache=True, **OPTIONS)
         kept = _stamp(compiled)
-    except RuntimeError:
-        # No cache folder can be written, as in a read-only install without a home directory.
+    except (RuntimeError, ValueError):
+        # No cache folder can be written, as in a read-only install without a home directory, or
+        # the package is in an archive that Numba does not take for a zip.
         kept = False
     if not kept:
         compiled = _njit(function, **OPTIONS)
@@ -164,8 +164,9 @@ def _stamp(compiled: Any) -> bool:
     if not hasattr(file, "_source_stamp"):
         # NUMBA_DISABLE_JIT, or a Numba that does it otherwise.
         return False
-    file._source_stamp = _stamp_of_all_kernels()  # noqa: SLF001 - Numba has no public handle
-    return True
+    stamp = _stamp_of_all_kernels()
+    file._source_stamp = stamp  # noqa: SLF001 - Numba has no public handle
+    return stamp is not None
 
 
 def _announcing(
@@ -192,15 +193,28 @@ def _announcing(
 
 
 @functools.cache
-def _stamp_of_all_kernels() -> str:
-    package = Path(accelnn.formulas.__file__).parent.parent
-    digest = hashlib.blake2b(digest_size=16)
+def _stamp_of_all_kernels() -> str | None:
+    """Return a digest of what machine code is made of; None where that comes without its source."""
     # The table of formulas gives those of kernels their numbers, and formulas share constants.
-    for folder in (Path(__file__).parent, package / "formulas"):
-        for path in sorted(folder.rglob("*.py")):
-            source = path.read_bytes()
-            digest.update(f"{path.relative_to(package)} {len(source)}\n".encode() + source)
-    return digest.hexdigest()
+    packages = ("accelnn.backends.numba", "accelnn.formulas")
+    sources = {name: source for package in packages for name, source in _sources(package)}
+    digest = hashlib.blake2b(digest_size=16)
+    for name in sorted(sources):
+        digest.update(f"{name} {len(sources[name])}\n".encode() + sources[name])
+    return digest.hexdigest() if sources else None
+
+
+def _sources(package: str) -> Iterator[tuple[str, bytes]]:
+    """Yield the files of a package, which may be in a zip, by name."""
+    folders: list[tuple[str, Traversable]] = [(package, files(package))]
+    while folders:
+        name, folder = folders.pop()
+        for entry in folder.iterdir():
+            path = f"{name}/{entry.name}"
+            if entry.is_dir():
+                folders.append((path, entry))
+            elif entry.name.endswith(".py"):
+                yield path, entry.read_bytes()
 
 
 def _or_nothing(cache: Any, method: Callable[..., Any]) -> Callable[..., Any]:

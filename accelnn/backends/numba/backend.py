@@ -11,6 +11,7 @@ import numpy as np
 
 from accelnn._optional import install_command
 from accelnn._typing import Array
+from accelnn.backends._base import Backend
 from accelnn.backends._engine import Dataset, Engine
 from accelnn.backends._spec import NetSpec
 from accelnn.backends.numpy import NumpyBackend
@@ -28,7 +29,14 @@ COMPILED_DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
 
 
 class NumbaBackend(NumpyBackend):
-    """NumPy arrays with compiled, fused kernels for the ops that NumPy needs many passes for."""
+    """NumPy arrays with compiled, fused kernels for the ops that NumPy needs many passes for.
+
+    Parameters
+    ----------
+    threads : int, optional
+        How many threads the engines use at most; by default one for each processor that this
+        process may use. `accelnn.get_backend` calls them ``"numba:1"``, ``"numba:2"`` and so on.
+    """
 
     name = "numba"
     inferred = False
@@ -43,6 +51,11 @@ class NumbaBackend(NumpyBackend):
         # Under NUMBA_DISABLE_JIT kernels are Python, and those of vectors mean nothing.
         self._compiles = is_compiled(ops.softmax_rows)
         self.team = Team(_thread_count(threads))
+        # By which it is found again in other processes, whatever their default.
+        self.number = None if threads is None else self.team.size
+
+    def __repr__(self) -> str:
+        return f"<accelnn backend {self.address!r} on {self.device}>"
 
     @classmethod
     def check_available(cls) -> None:
@@ -62,6 +75,17 @@ class NumbaBackend(NumpyBackend):
                 f"    pip install --force-reinstall numba\n"
             )
             raise BackendUnavailableError(msg, reason="import failed") from error
+
+    @classmethod
+    def parse_number(cls, number: str, name: str) -> int:
+        """Return the number of threads in a name such as ``"numba:1"``."""
+        if number.isdecimal() and int(number) > 0:
+            return int(number)
+        msg = (
+            f"unknown number of threads {number!r} of the backend {name!r}; it is at least 1: use "
+            f"{name + ':1'!r}, for example, or {name!r} for one for each processor"
+        )
+        raise ValueError(msg)
 
     @property
     def threads(self) -> int:
@@ -87,6 +111,10 @@ class NumbaBackend(NumpyBackend):
         from accelnn.backends.numba.dataset import pack_dataset
 
         return pack_dataset(self, x, t, dtype, copy=copy)
+
+    def shares_data_with(self, other: Backend) -> bool:
+        """See `Backend.shares_data_with`; the number of threads makes no difference."""
+        return type(other) is type(self)
 
     def can_compile(self, f: object) -> bool:
         """Return whether `f` is a function that Numba compiles."""

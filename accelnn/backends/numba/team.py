@@ -10,16 +10,16 @@ from __future__ import annotations
 
 import os
 import queue
-import sys
 import threading
 import time
 import weakref
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 import numba
 import numpy as np
+
+from accelnn._processors import usable_processors
 
 __all__ = [
     "ABANDONED",
@@ -146,17 +146,7 @@ def usable_threads() -> int:
     """Return how many threads to use: NUMBA_NUM_THREADS, or what this process may run on."""
     config: Any = numba.config
     threads = int(config.NUMBA_NUM_THREADS)
-    return threads if "NUMBA_NUM_THREADS" in os.environ else min(threads, _processor_quota())
-
-
-def _processor_quota() -> int:
-    """Return how many processors' time a Linux container is given, at least one."""
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
-        return max(1, int(quota) // int(period))
-    except (OSError, ValueError):
-        # Not Linux, no container, or "max": no limit.
-        return sys.maxsize
+    return threads if "NUMBA_NUM_THREADS" in os.environ else min(threads, usable_processors())
 
 
 _teams: weakref.WeakSet[Team] = weakref.WeakSet()
