@@ -6,6 +6,7 @@ import pytest
 
 from accelnn.backends import Backend, BackendLike, get_backend
 from accelnn.errors import BackendUnavailableError
+from accelnn.testing._conformance._contract import ContractConformance
 from accelnn.testing._conformance._functions import FunctionConformance
 from accelnn.testing._conformance._gradients import GradientConformance
 from accelnn.testing._conformance._identity import IdentityConformance
@@ -18,6 +19,7 @@ __all__ = ["BackendConformance"]
 
 class BackendConformance(
     IdentityConformance,
+    ContractConformance,
     OpConformance,
     FunctionConformance,
     GradientConformance,
