@@ -163,6 +163,9 @@ def check_labels(backend: Backend, t: Array, n_classes: int, name: str = "t") ->
         low, high = int(labels.min()), int(labels.max())
     else:
         xp = backend.xp
+        if xp.isdtype(t.dtype, "unsigned integer"):
+            # torch has no extremes of them: https://github.com/pytorch/pytorch/issues/58734
+            t = xp.astype(t, backend.dtype("int64"))
         low, high = (int(backend.to_numpy(extreme(t))) for extreme in (xp.min, xp.max))
     if low < 0 or high >= n_classes:
         wrong = low if low < 0 else high
@@ -180,12 +183,13 @@ def check_finite(backend: Backend, x: Array, name: str) -> None:
     finite = backend.xp.isfinite(x)
     if bool(backend.to_numpy(backend.xp.all(finite))):
         return
-    where = np.argwhere(~backend.to_numpy(finite))
+    wrong = ~backend.to_numpy(finite)
+    where = np.argwhere(wrong)
     index = tuple(int(i) for i in where[0])
     value = float(backend.to_numpy(x[index]))
     place = f"{name}[{', '.join(map(str, index))}]" if index else name
     msg = (
-        f"{name} must be finite, but {place} is {value}; {len(where)} of {finite.size} values "
+        f"{name} must be finite, but {place} is {value}; {len(where)} of {wrong.size} values "
         f"are not finite"
     )
     raise ValueError(msg)

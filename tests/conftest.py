@@ -8,18 +8,13 @@ import accelnn
 from accelnn._processors import usable_processors
 from accelnn.backends import _registry
 
+pytest_plugins = ["accelnn.testing.pytest_plugin"]
+
 # Each process compiles kernels for itself where none of the others has yet: more do not pay.
 MOST_PROCESSES = 4
 
 
 def pytest_addoption(parser):
-    parser.addoption(
-        "--require-backend",
-        action="append",
-        default=[],
-        metavar="NAME",
-        help="Fail, instead of skipping, if this backend cannot be used; may be repeated.",
-    )
     parser.addoption(
         "--require-cuda-compilers",
         action="store_true",
@@ -33,11 +28,6 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
-    known = _registry.known_names()
-    for name in config.getoption("--require-backend"):
-        if name not in known:
-            msg = f"--require-backend {name}: known backends are {', '.join(known)}"
-            raise pytest.UsageError(msg)
     tests = config.getoption("numprocesses", None)
     if tests:
         # They inherit this, and load NumPy after it. As many threads of BLAS as processors in each

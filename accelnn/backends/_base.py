@@ -40,7 +40,37 @@ class ActivationOps(NamedTuple):
     change: Callable[[Array, Array], Array]
 
 
-class Backend:
+class _ChecksArrays(type):
+    """Refuses a backend of arrays that nets and derivatives cannot compute with, when made."""
+
+    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+        made = super().__call__(*args, **kwargs)
+        # A class with `zeros` of its own answers for its arrays, so that ours wait for no device.
+        is_ours = getattr(made.zeros, "__func__", None) is Backend.zeros
+        if is_ours and getattr(made, "xp", None) is not None:
+            _require_writable_views(made)
+        return made
+
+
+def _require_writable_views(backend: "Backend") -> None:
+    with backend.current():
+        x = backend.zeros(2, "float32")
+        why = "writing to x[1:] does not change x"
+        try:
+            x[1:][...] = backend.asarray(np.ones(1, np.float32))
+        except (TypeError, ValueError, AttributeError, RuntimeError) as error:
+            first_line, _, _ = str(error).partition("\n")
+            why = f"{type(error).__name__}: {first_line}"
+        if backend.to_numpy(x)[1] == 1.0:
+            return
+    msg = (
+        f"{type(backend).__qualname__} cannot be a backend: accelnn needs arrays that can be "
+        f"written, with views, and {_kind(x)} is none ({why})"
+    )
+    raise TypeError(msg)
+
+
+class Backend(metaclass=_ChecksArrays):
     """Whose arrays and whose kernels compute.
 
     Subclass it, set `name` and `xp`, and every function, net and training loop of accelnn runs on
@@ -52,7 +82,9 @@ class Backend:
     name : str
         What `accelnn.get_backend` knows it by.
     xp : module
-        A namespace that follows the Python array API standard, 2024.12 or later.
+        A namespace that follows the Python array API standard, 2024.12 or later, and whose arrays
+        can be written, with views: after ``x[1:][...] = 1.0`` x has changed. A backend of arrays
+        that cannot, such as JAX's, is a TypeError when it is made.
     device : object
         Where new arrays live, in the namespace's own terms.
     inferred : bool
@@ -172,7 +204,8 @@ class Backend:
             A NumPy array, an array of this backend, Python numbers, or an array in host memory of
             any library with ``__dlpack__``, whose memory is shared where the result may be there.
         dtype : dtype or str, optional
-            The dtype of the result; by default that of `x`.
+            The dtype of the result; by default that of `x`, and of Python numbers the one that
+            NumPy gives them.
 
         Raises
         ------
@@ -182,8 +215,11 @@ class Backend:
         """
         if dtype is not None:
             dtype = self.dtype(dtype)
-        if speaks_dlpack(x) and not self.owns(x):
-            x = from_dlpack(np, x)
+        if not isinstance(x, np.ndarray) and not self.owns(x):
+            # Libraries disagree on the dtype of a Python number: float64 or float32.
+            x = from_dlpack(np, x) if speaks_dlpack(x) else np.asarray(x)
+        if isinstance(x, np.ndarray) and not x.dtype.isnative:
+            x = x.astype(x.dtype.newbyteorder("="))
         return self.xp.asarray(x, dtype=dtype, device=self.device)
 
     def zeros(self, shape: int | tuple[int, ...], dtype: Any) -> Array:
@@ -297,6 +333,9 @@ class Backend:
         copy : bool
             Whether `x` is memory that the caller may change, which the data set must not share.
         """
+        if self.xp.isdtype(t.dtype, "unsigned integer"):
+            # torch takes no rows of them: https://github.com/pytorch/pytorch/issues/58734
+            t = self.xp.astype(t, self.dtype("int64"))
         return Dataset(self.xp.asarray(x, copy=True) if copy else x, t, self, dtype)
 
     def shares_data_with(self, other: "Backend") -> bool:

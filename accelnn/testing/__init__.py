@@ -1,6 +1,10 @@
 """What tests of a backend need: assertions, op cases, test backends, the conformance suite.
 
-A third party's backend is checked by the suite that checks ours::
+A third party's backend is checked by the suite that checks ours, from the command line ::
+
+    pytest --pyargs accelnn.testing --backend mine
+
+or among tests of its own::
 
     from accelnn.testing import BackendConformance
 

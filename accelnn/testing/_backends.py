@@ -87,8 +87,9 @@ def _freezing(function: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(function)
     def frozen(*args: Any, **kwargs: Any) -> Any:
         result = function(*args, **kwargs)
+        is_new = not any(result is given for given in args)
         owns_its_memory = isinstance(result, np.ndarray) and result.base is None
-        return _frozen(result) if owns_its_memory else result
+        return _frozen(result) if is_new and owns_its_memory else result
 
     return frozen
 

@@ -8,6 +8,7 @@ from stand_in import Transfer
 
 import accelnn
 from accelnn.errors import BackendMismatchError
+from accelnn.gradient.evaluators._values import adopt
 from accelnn.testing import StrictBackend
 
 ON_CPU = pytest.mark.cuda_on_cpu
@@ -147,3 +148,14 @@ def test_tensors_of_torch():
     assert torch.from_dlpack(taken).data_ptr() == x.data_ptr()
     with pytest.raises(TypeError, match=r"the torch.Tensor, of dtype torch.bfloat16, cannot be"):
         backend.asarray(x.bfloat16())
+
+
+def test_what_a_value_of_f_records_is_left_behind():
+    class Recording(np.ndarray):
+        def detach(self):
+            return self.view(np.ndarray)
+
+    value = np.ones(2).view(Recording)
+    adopted = adopt(accelnn.get_backend("numpy"), value)
+    assert type(adopted) is np.ndarray
+    assert np.shares_memory(adopted, value)

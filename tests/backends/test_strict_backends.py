@@ -169,3 +169,9 @@ def test_every_op_of_read_only_returns_what_cannot_be_written(read_only):
 def test_neither_is_known_by_name_or_chosen_by_a_type():
     assert not {"strict", "readonly"} & {row.name for row in accelnn.list_backends()}
     assert accelnn.backends.resolve(None, ReadOnlyBackend().asarray([1.0])).name == "numpy"
+
+
+def test_what_read_only_is_given_stays_writable(read_only):
+    x = read_only.zeros(3, "float64")
+    assert read_only.xp.astype(x, np.float64, copy=False) is x
+    assert x.flags.writeable

@@ -166,10 +166,12 @@ def adopt(backend: Backend, value: Any) -> Any:
     Numbers, and what the backend owns, stay what they are; so does what cannot be handed over, for
     which the usual checks have words.
     """
-    if backend.owns(value) or not speaks_dlpack(value):
+    if not (backend.owns(value) or speaks_dlpack(value)):
         return value
-    # A torch tensor is not handed over with its history.
+    # What a torch tensor records is of no use here, and keeps it from being handed over.
     value = value.detach() if hasattr(value, "detach") else value
+    if backend.owns(value):
+        return value
     try:
         return from_dlpack(backend.xp, value)
     except (AttributeError, TypeError):

@@ -6,6 +6,7 @@ import pytest
 
 from accelnn.backends import Backend, BackendLike, get_backend
 from accelnn.errors import BackendUnavailableError
+from accelnn.testing._conformance._contract import ContractConformance
 from accelnn.testing._conformance._functions import FunctionConformance
 from accelnn.testing._conformance._gradients import GradientConformance
 from accelnn.testing._conformance._identity import IdentityConformance
@@ -18,6 +19,7 @@ __all__ = ["BackendConformance"]
 
 class BackendConformance(
     IdentityConformance,
+    ContractConformance,
     OpConformance,
     FunctionConformance,
     GradientConformance,
@@ -27,7 +29,7 @@ class BackendConformance(
     """Subclass this in a test module and set `backend`; pytest does the rest.
 
     A backend that cannot be used here is skipped, unless pytest was given an option
-    ``--require-backend`` with its name.
+    ``--require-backend`` with its name (of the plug-in `accelnn.testing.pytest_plugin`).
 
     Attributes
     ----------
@@ -40,11 +42,11 @@ class BackendConformance(
     @pytest.fixture
     def b(self, request: pytest.FixtureRequest) -> Backend:
         """Return the backend under test."""
+        backend = getattr(request, "param", None) or self.backend
         try:
-            return get_backend(self.backend)
+            return get_backend(backend)
         except BackendUnavailableError as error:
-            required = request.config.getoption("--require-backend", default=[])
-            name = self.backend if isinstance(self.backend, str) else self.backend.name
-            if name in required:
+            name = backend if isinstance(backend, str) else backend.name
+            if name in request.config.getoption("--require-backend", default=[]):
                 pytest.fail(f"--require-backend {name}: {error}", pytrace=False)
             pytest.skip(f"{name}: {error.reason}")
