@@ -10,7 +10,7 @@ backends.
 from typing import Any
 
 from accelnn._typing import Array, ArrayLike
-from accelnn._validation import as_floating, as_targets
+from accelnn._validation import as_array, as_floating, as_targets
 from accelnn.backends import Backend, BackendLike, resolve
 
 __all__ = [
@@ -278,7 +278,7 @@ def cross_entropy_error(
             msg = f"y has shape {tuple(y.shape)}: the mean over no samples is undefined"
             raise ValueError(msg)
         dtype = "float64" if _is_complex(backend, y) else y.dtype
-        t = as_targets(backend, t, y.shape, dtype)
+        t = as_targets(backend, as_array(backend, t, "t"), y.shape, dtype)
         if t.ndim < y.ndim:
             t = backend.one_hot(t, y.shape[-1], dtype)
         return backend.cross_entropy_error(y, t, eps)

@@ -147,6 +147,7 @@ class Engine:
         self.spec = spec
         self.dtype = dtype
         self._activations = [backend.activation_ops(formula) for formula in spec.activations]
+        self._loss = backend.loss_ops(spec.loss)
         self._output = getattr(backend, spec.loss.output)
 
     def describe(self, batch: int = 100) -> str:  # noqa: ARG002 - others choose by it
@@ -178,21 +179,18 @@ class Engine:
         accuracy = correct / (data.size * labels) if self.spec.loss.classifies else None
         return total_loss / data.size, accuracy
 
+    def gradient(self, params: Array, x: Array, t: Array, out: Array) -> None:
+        """Write the flat gradient into `out`, as `loss_and_gradient` does."""
+        if type(self).loss_and_gradient is Engine.loss_and_gradient:
+            self._backpropagate(params, x, self._targets(t), out)
+        else:
+            # An engine with a faster one, of which the loss is a by-product.
+            self.loss_and_gradient(params, x, t, out)
+
     def loss_and_gradient(self, params: Array, x: Array, t: Array, out: Array) -> Array:
         """Backpropagate: write the flat gradient into `out`, return the loss as a 0-d array."""
-        xp, loss = self.backend.xp, self.spec.loss
-        layers, grads = self._layers(params), self._layers(out)
-        inputs, pre = self._forward(layers, x)
         t = self._targets(t)
-        error = loss.grad(pre[-1], t, backend=self.backend) / x.shape[0]
-        for i in reversed(range(len(layers))):
-            grad_w, grad_b = grads[i]
-            grad_w[...] = inputs[i].T @ error
-            if grad_b is not None:
-                grad_b[...] = xp.sum(error, axis=0)
-            if i > 0:
-                error = (error @ layers[i][0].T) * self._activations[i - 1].slope(pre[i - 1])
-        return self._mean_loss(pre[-1], t)
+        return self._mean_loss(self._backpropagate(params, x, t, out), t)
 
     def numerical_gradient(
         self, params: Array, x: Array, t: Array, *, method: str, step: float
@@ -279,10 +277,24 @@ class Engine:
                 found[parameter.start : parameter.stop] = 1.0
         return self.backend.asarray(found)
 
+    def _backpropagate(self, params: Array, x: Array, t: Array, out: Array) -> Array:
+        """Write the flat gradient for targets in rows into `out`, return the scores."""
+        backend, spec = self.backend, self.spec
+        layers, grads = spec.layers(params, backend.xp), spec.layers(out, backend.xp)
+        inputs, pre = self._forward(layers, x)
+        error = self._loss.grad(pre[-1], t) / x.shape[0]
+        for i in reversed(range(len(layers))):
+            grad_w, grad_b = grads[i]
+            backend.matmul_into(grad_w, inputs[i].T, error)
+            if grad_b is not None:
+                grad_b[...] = backend.sum(error, 0)
+            if i > 0:
+                error = (error @ layers[i][0].T) * self._activations[i - 1].slope(pre[i - 1])
+        return pre[-1]
+
     def _mean_loss(self, scores: Array, t: Array) -> Array:
         """Return the mean of the samples' losses as a 0-d array."""
-        losses = self.spec.loss.value(scores, t, backend=self.backend)
-        return self._mean(losses)
+        return self._mean(self._loss.value(scores, t))
 
     def _mean(self, per_sample: Array) -> Array:
         """Average over the last axis, that of samples."""
@@ -292,7 +304,7 @@ class Engine:
                 f"each sample, of shape (..., n), whose mean the net takes"
             )
             raise TypeError(msg)
-        return self.backend.xp.sum(per_sample, axis=-1) / per_sample.shape[-1]
+        return self.backend.sum(per_sample, -1) / per_sample.shape[-1]
 
     def _gradient_of(self, state: TrainingState, x: Array, t: Array) -> Array:
         if state.gradient == "analytic":
@@ -316,7 +328,7 @@ class Engine:
 
     def _targets(self, t: Array) -> Array:
         """Return targets as rows of numbers, labels as one-hot rows."""
-        if self.backend.xp.isdtype(t.dtype, "integral"):
+        if t.ndim == 1:
             if self.spec.sizes[-1] == 1 and getattr(self.spec.loss, "takes_bits", False):
                 return self.backend.xp.astype(t[:, None], self.backend.dtype(self.dtype))
             return self.backend.one_hot(t, self.spec.sizes[-1], self.dtype)
@@ -381,7 +393,7 @@ class Engine:
         change = moved[..., None] * layers[layer + 1][0][unit, :]
         for i in range(layer + 1, last):
             change = self._activations[i].change(pre[i], change) @ layers[i + 1][0]
-        return self._mean(self.spec.loss.delta(pre[-1], change, t, backend=self.backend))
+        return self._mean(self._loss.delta(pre[-1], change, t))
 
     def _change_along(self, scores: Array, moves: Array, direction: Array, t: Array) -> Array:
         """Return the change of the loss for scores moved along one direction."""
@@ -389,7 +401,7 @@ class Engine:
         if _tells_along(loss):
             return self._mean(loss.delta_along(scores, moves, direction, t, backend=self.backend))
         change = moves[..., None] * direction
-        return self._mean(loss.delta(scores, change, t, backend=self.backend))
+        return self._mean(self._loss.delta(scores, change, t))
 
 
 def _tells_along(loss: Any) -> bool:
