@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, get_args
+from typing import cast as typed
 
 import numpy as np
 
-from accelnn._typing import Array, ArrayLike, Rng
+from accelnn._typing import Array, ArrayLike, DTypeName, Rng
 from accelnn.backends import Backend, dtype_name, is_floating
 from accelnn.formulas._loss import LossFormula
 
@@ -31,7 +32,7 @@ __all__ = [
 ]
 
 # What nets compute in.
-DTYPES = ("float32", "float64")
+DTYPES = get_args(DTypeName)
 # Axes of a batch of samples.
 ROWS = 2
 # Labels or targets whose range is looked for on the host: copying them takes no longer than copying
@@ -47,7 +48,7 @@ def as_array(backend: Backend, x: ArrayLike, name: str = "x") -> Array:
         backend.check_owned(x, name)
     if isinstance(x, np.ndarray) and type(x) is not np.ndarray:
         x = _plain(x, name)
-    array = x if is_own else _from_python(x, name)
+    array: Array = x if is_own else _from_python(x, name)
     if isinstance(array, np.ndarray):
         is_real = array.dtype.kind in "biuf"
     else:
@@ -150,14 +151,14 @@ def as_targets(
     raise ValueError(msg)
 
 
-def check_dtype(dtype: Any) -> str:
+def check_dtype(dtype: Any) -> DTypeName:
     """Return the name of a net's dtype, or raise ValueError if nets do not compute in it."""
     # NumPy would read None as float64, which is not the default of nets.
     name = "None" if dtype is None else dtype_name(dtype)
     if name not in DTYPES:
         msg = f"nets compute in {' or '.join(DTYPES)}; got dtype {name!r}"
         raise ValueError(msg)
-    return name
+    return typed("DTypeName", name)
 
 
 def check_labels(backend: Backend, t: Array, n_classes: int, name: str = "t") -> None:

@@ -2,19 +2,21 @@
 
 import math
 import numbers
+from typing import TypeAlias
 
 import numpy as np
 
 from accelnn._typing import Rng
 from accelnn._validation import generator
 from accelnn.backends import NetSpec
+from accelnn.formulas._activation import Initializer
 
 __all__ = ["draw_parameters", "standard_deviation"]
 
-Init = str | float | None
+Init: TypeAlias = Initializer | float | None
 
 
-def standard_deviation(init: Init, default: str, n_in: int, n_out: int) -> float:
+def standard_deviation(init: Init, default: Initializer, n_in: int, n_out: int) -> float:
     """Return the standard deviation of a layer's weights.
 
     Parameters

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from accelnn import checkpoint
+from accelnn._typing import DTypeName
 from accelnn._validation import check_dtype
 from accelnn.backends import BackendLike, NetSpec, get_backend
 from accelnn.formulas._table import ACTIVATIONS, LOSSES, described
@@ -82,7 +83,7 @@ def load(path: str | os.PathLike[str], *, backend: BackendLike | None = None) ->
     return rebuild(cls, spec, flat, dtype, chosen)
 
 
-def _described(architecture: dict[str, Any]) -> tuple[type[Net], NetSpec, str]:
+def _described(architecture: dict[str, Any]) -> tuple[type[Net], NetSpec, DTypeName]:
     """Return the class, architecture and dtype that a file describes, checked."""
     if architecture["format"] != FORMAT:
         msg = f"its format is {architecture['format']!r}, and this version reads {FORMAT}"

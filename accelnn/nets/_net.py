@@ -7,7 +7,7 @@ from typing import Any, Self, TypeVar, cast
 
 import numpy as np
 
-from accelnn._typing import Array, ArrayLike
+from accelnn._typing import Array, ArrayLike, DTypeName, NetMethodName
 from accelnn._validation import (
     ROWS,
     as_array,
@@ -127,7 +127,7 @@ class Net:
         self._params.update(values)
 
     @property
-    def dtype(self) -> str:
+    def dtype(self) -> DTypeName:
         """``"float32"`` or ``"float64"``."""
         return self._dtype
 
@@ -239,7 +239,7 @@ class Net:
         x: ArrayLike,
         t: ArrayLike,
         *,
-        method: str = "central",
+        method: NetMethodName = "central",
         step: float = 1e-4,
         structured: bool = True,
     ) -> dict[str, Array]:
@@ -271,7 +271,7 @@ class Net:
         return self.spec.views(out, self.backend.xp)
 
     def _differences(
-        self, x: ArrayLike, t: ArrayLike, method: str, step: float, *, structured: bool
+        self, x: ArrayLike, t: ArrayLike, method: NetMethodName, step: float, *, structured: bool
     ) -> Array:
         backend, xp = self.backend, self.backend.xp
         flat = xp.astype(self.flat, backend.dtype("float64"), copy=False)
@@ -434,7 +434,8 @@ class Net:
 
 def _needs_of(net: Net, x: ArrayLike, dtype: str | None) -> str:
     """Return how much memory a pass over samples takes, in words."""
-    shape = tuple(getattr(x, "shape", None) or np.shape(x))
+    given: Any = x
+    shape = tuple(getattr(given, "shape", None) or np.shape(given))
     n = shape[0] if len(shape) == ROWS else 1
     size = pass_bytes(net.spec, dtype or net.dtype, n)
     return f"{n:,} samples and a net of {net.size:,} parameters take {size:,} bytes or more"

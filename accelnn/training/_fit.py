@@ -6,7 +6,7 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Iterable, Sequence
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -23,7 +23,8 @@ from accelnn.training._prepare import dataset_for, validation_for
 
 __all__ = ["GradientKind", "fit"]
 
-Callback: TypeAlias = Callable[[Net, History], object]
+AnyNet = TypeVar("AnyNet", bound=Net)
+Callback: TypeAlias = Callable[[AnyNet, History], object]
 GradientKind: TypeAlias = Literal["analytic", "numerical"]
 
 # Seconds between two moves of the progress bar.
@@ -31,7 +32,7 @@ REFRESH = 0.1
 
 
 def fit(
-    net: Net,
+    net: AnyNet,
     x: ArrayLike | Dataset,
     t: ArrayLike | None = None,
     *,
@@ -43,7 +44,7 @@ def fit(
     sampling: Sampling = "shuffle",
     gradient: GradientKind = "analytic",
     rng: Rng = None,
-    callbacks: Sequence[Callback] = (),
+    callbacks: Sequence[Callback[AnyNet]] = (),
     progress: bool = False,
 ) -> History:
     """Train a net on minibatches, in place.
@@ -156,7 +157,7 @@ class _Run:
         optimizer: Optimizer,
         gradient: GradientKind,
         plan: Plan,
-        callbacks: Sequence[Callback],
+        callbacks: Sequence[Callback[Any]],
     ) -> None:
         self.net, self.data, self.test, self.plan = net, data, test, plan
         remedy = "Use a smaller batch_size, or a smaller net"
@@ -228,7 +229,7 @@ class _Run:
         if not math.isfinite(losses[-1]):
             self.divergence = f"the loss of step {self.history.steps} is {losses[-1]}"
 
-    def _call(self, callbacks: Sequence[Callback]) -> bool:
+    def _call(self, callbacks: Sequence[Callback[Any]]) -> bool:
         answers = [callback(self.net, self.history) for callback in callbacks]
         # A comparison of NumPy's numbers gives NumPy's own True.
         return any(isinstance(answer, bool | np.bool_) and answer for answer in answers)
@@ -247,7 +248,7 @@ def _check_optimizer(optimizer: object) -> None:
         raise TypeError(msg)
 
 
-def _check_callbacks(callbacks: object) -> tuple[Callback, ...]:
+def _check_callbacks(callbacks: object) -> tuple[Callback[Any], ...]:
     listed = tuple(callbacks) if isinstance(callbacks, Iterable) else (None,)
     if not all(callable(callback) for callback in listed):
         msg = f"callbacks must be a sequence of callables, got {callbacks!r}"

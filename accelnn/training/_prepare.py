@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from accelnn._typing import Array, ArrayLike
+from accelnn._typing import Array, ArrayLike, DTypeLike
 from accelnn._validation import (
     ROWS,
     as_array,
@@ -36,7 +36,7 @@ logger = logging.getLogger("accelnn")
 
 
 def prepare(
-    x: ArrayLike, t: ArrayLike, *, backend: BackendLike | None = None, dtype: Any = "float32"
+    x: ArrayLike, t: ArrayLike, *, backend: BackendLike | None = None, dtype: DTypeLike = "float32"
 ) -> Dataset:
     """Check a data set and bring it to where and how a backend trains on it fastest.
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 import numpy as np
 
+from accelnn._typing import DTypeLike
 from accelnn._validation import check_dtype
 from accelnn.backends import BackendLike, get_backend
 from accelnn.nets import MLP
@@ -19,7 +19,7 @@ SAMPLES, INPUTS = 2_000, 8
 
 
 def warmup(
-    *, backend: BackendLike | None = None, dtypes: Iterable[Any] = ("float32", "float64")
+    *, backend: BackendLike | None = None, dtypes: Iterable[DTypeLike] = ("float32", "float64")
 ) -> None:
     """Compile all that training, evaluation and numerical gradients of nets need.
 
