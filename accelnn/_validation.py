@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, get_args
-from typing import cast as typed
+from typing import Any, cast, get_args
 
 import numpy as np
 
@@ -19,7 +18,6 @@ __all__ = [
     "as_number",
     "as_scalar",
     "as_targets",
-    "cast",
     "check_dtype",
     "check_finite",
     "check_labels",
@@ -29,14 +27,15 @@ __all__ = [
     "positive_int",
     "require_callable",
     "require_range",
+    "to_dtype",
 ]
 
 # What nets compute in.
 DTYPES = get_args(DTypeName)
 # Axes of a batch of samples.
 ROWS = 2
-# Labels or targets whose range is looked for on the host: copying them takes no longer than copying
-# one.
+# Up to so many labels or targets are copied to the host to find their range: that takes no longer
+# than copying one number.
 FEW = 1 << 12
 
 
@@ -86,10 +85,10 @@ def as_floating(backend: Backend, x: ArrayLike, name: str = "x", dtype: Any = No
     array = as_array(backend, x, name)
     if dtype is None and is_floating(array.dtype):
         return array
-    return cast(backend, array, dtype or "float64")
+    return to_dtype(backend, array, dtype or "float64")
 
 
-def cast(backend: Backend, array: Array, dtype: Any) -> Array:
+def to_dtype(backend: Backend, array: Array, dtype: Any) -> Array:
     """Return an array of `backend` in `dtype`: itself, if that is what it has."""
     wanted = backend.dtype(dtype)
     return array if array.dtype == wanted else backend.xp.astype(array, wanted)
@@ -138,7 +137,7 @@ def as_targets(
         ``shape[:-1]`` within range.
     """
     if tuple(t.shape) == tuple(shape):
-        return cast(backend, t, dtype)
+        return to_dtype(backend, t, dtype)
     if labels and tuple(t.shape) == tuple(shape[:-1]) and _is_integral(backend, t):
         check_labels(backend, t, shape[-1], name)
         return t
@@ -158,7 +157,7 @@ def check_dtype(dtype: Any) -> DTypeName:
     if name not in DTYPES:
         msg = f"nets compute in {' or '.join(DTYPES)}; got dtype {name!r}"
         raise ValueError(msg)
-    return typed("DTypeName", name)
+    return cast("DTypeName", name)
 
 
 def check_labels(backend: Backend, t: Array, n_classes: int, name: str = "t") -> None:

@@ -27,8 +27,8 @@ NETS: dict[str, tuple[type[Net], int | None]] = {
 def load(path: str | os.PathLike[str], *, backend: BackendLike | None = None) -> Net:
     """Read a net that `Net.save` wrote.
 
-    Of a net with activations or losses of one's own the file names the functions: their modules are
-    imported, so that one loads such files only from where one would take code.
+    For activations and losses of your own, the file names the functions, and loading imports their
+    modules: load such files only from sources whose code you would run.
 
     Parameters
     ----------

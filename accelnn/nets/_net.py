@@ -1,4 +1,4 @@
-"""What all nets share: from checked arguments to the engine and back."""
+"""What all nets share: checking of arguments, and calls of the engine."""
 
 import functools
 import os
@@ -15,8 +15,8 @@ from accelnn._validation import (
     check_dtype,
     flatten_hint,
     require_range,
+    to_dtype,
 )
-from accelnn._validation import cast as cast_array
 from accelnn.backends import (
     DIFFERENCES,
     Backend,
@@ -49,8 +49,8 @@ SAVED = ("MLP", "TwoLayerNet", "SimpleNet")
 
 
 def _computing(method: Method) -> Method:
-    """Let a method of samples compute on the net's device, and say which it has no memory for."""
-    # Finite differences are computed in double precision.
+    """Run a method that takes samples on the net's device; say so if they do not fit in memory."""
+    # What memory is estimated for: finite differences compute in double precision.
     dtype = "float64" if method.__name__ == "numerical_gradient" else None
 
     @functools.wraps(method)
@@ -189,7 +189,9 @@ class Net:
         Raises
         ------
         ValueError
-            If a shape does not fit, a label is out of range, or there are no samples.
+            If a shape does not fit, a label is out of range, there are no samples, or targets are
+            outside the range of the loss: negative under cross entropy, outside [0, 1] under
+            binary cross entropy.
         accelnn.errors.OutOfMemoryError
             If there is no memory for so many samples.
         """
@@ -402,7 +404,7 @@ class Net:
             )
             msg += flatten_hint(tuple(array.shape))
             raise ValueError(msg)
-        array = cast_array(self.backend, array, dtype)
+        array = to_dtype(self.backend, array, dtype)
         single = array.ndim == 1
         return (array[None, :] if single else array), single
 
@@ -424,7 +426,8 @@ class Net:
             if not has_classes and tuple(array.shape) == tuple(shape[:-1]):
                 array = array[..., None]
         else:
-            # Of a single output that is no class, integers of shape (n,) lack their column axis.
+            # With one output, and a loss that does not classify, integers of shape (n,) are targets
+            # whose second axis was forgotten, not labels.
             has_classes = has_classes or loss.classifies
         targets = as_targets(self.backend, array, shape, dtype, name=name, labels=has_classes)
         if targets.ndim == len(shape) and isinstance(loss, LossFormula):

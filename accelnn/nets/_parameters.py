@@ -1,4 +1,4 @@
-"""The dictionary of a net's parameters, all of them views into one flat buffer."""
+"""A net's parameters: a dictionary of views into one flat buffer."""
 
 from typing import Any, NoReturn, Self
 

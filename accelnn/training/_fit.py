@@ -1,4 +1,4 @@
-"""The loop."""
+"""The training loop."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ AnyNet = TypeVar("AnyNet", bound=Net)
 Callback: TypeAlias = Callable[[AnyNet, History], object]
 GradientKind: TypeAlias = Literal["analytic", "numerical"]
 
-# Seconds between two moves of the progress bar.
+# Seconds between updates of the progress bar.
 REFRESH = 0.1
 
 
@@ -125,7 +125,7 @@ def fit(
             run.evaluate()
             orders = plan.epochs(generator(rng))
             if not callbacks:
-                # Which may draw from the same generator, and in their turn.
+                # A callback may draw from the same generator, whose order of draws must not change.
                 run.state.meanwhile = orders.draw_ahead
             try:
                 for order in orders:
@@ -180,7 +180,7 @@ class _Run:
             with self.memory:
                 losses = self.net.engine.train(self.state, self.data, order[: steps * batch], batch)
             if timed:
-                # As many steps as one refresh of the bar lasts, whatever a step takes here.
+                # As many updates as fit between two refreshes of the bar.
                 seconds = max(time.perf_counter() - started, 1e-9)
                 self.chunk = max(1, int(REFRESH * losses.size / seconds))
             order = order[losses.size * batch :]

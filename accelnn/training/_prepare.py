@@ -141,7 +141,7 @@ def _prepared(
             samples if at_home else _moved(backend, x_home, samples, x, x_name),
             _moved(backend, t_home, targets, t, t_name),
             dtype,
-            # What a backend makes of samples may not need them any more, and then no copy either.
+            # A backend that packs the samples needs no copy of them.
             copy=at_home and _shared(samples, x),
         )
 

@@ -14,7 +14,8 @@ from accelnn.training._fit import fit
 
 __all__ = ["warmup"]
 
-# So many that a backend which leaves few samples to NumPy does not, and mostly zeros.
+# Enough samples that no backend leaves them to NumPy, and sparse, so that kernels for sparse data
+# are compiled too.
 SAMPLES, INPUTS = 2_000, 8
 
 
