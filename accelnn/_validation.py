@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, cast, get_args
 
 import numpy as np
 
-from accelnn._typing import Array, ArrayLike, Rng
+from accelnn._typing import Array, ArrayLike, DTypeName, Rng
 from accelnn.backends import Backend, dtype_name, is_floating
+from accelnn.formulas._loss import LossFormula
 
 __all__ = [
     "ROWS",
@@ -25,24 +26,33 @@ __all__ = [
     "on_host",
     "positive_int",
     "require_callable",
+    "require_range",
+    "to_dtype",
 ]
 
 # What nets compute in.
-DTYPES = ("float32", "float64")
+DTYPES = get_args(DTypeName)
 # Axes of a batch of samples.
 ROWS = 2
-# Labels that are looked at on the host, which takes no longer to copy than one.
-FEW_LABELS = 1 << 12
+# Up to so many labels or targets are copied to the host to find their range: that takes no longer
+# than copying one number.
+FEW = 1 << 12
 
 
 def as_array(backend: Backend, x: ArrayLike, name: str = "x") -> Array:
     """Return `x` as an array of `backend`, refusing arrays of other libraries."""
-    backend.check_owned(x, name)
     is_own = backend.owns(x)
+    # With several devices, an array of the backend's library may be on another one.
+    if not is_own or backend.number is not None:
+        backend.check_owned(x, name)
     if isinstance(x, np.ndarray) and type(x) is not np.ndarray:
         x = _plain(x, name)
-    array = x if is_own else _from_python(x, name)
-    if not _holds_real_numbers(backend, array):
+    array: Array = x if is_own else _from_python(x, name)
+    if isinstance(array, np.ndarray):
+        is_real = array.dtype.kind in "biuf"
+    else:
+        is_real = backend.xp.isdtype(array.dtype, ("bool", "integral", "real floating"))
+    if not is_real:
         got = dtype_name(array.dtype)
         msg = f"{name} must hold real numbers, got dtype {got}"
         # bfloat16, and floats of 8 bits and less.
@@ -70,18 +80,17 @@ def _from_python(x: ArrayLike, name: str) -> np.ndarray:
         raise ValueError(msg) from error
 
 
-def _holds_real_numbers(backend: Backend, array: Array) -> bool:
-    if isinstance(array, np.ndarray):
-        return array.dtype.kind in "biuf"
-    return bool(backend.xp.isdtype(array.dtype, ("bool", "integral", "real floating")))
-
-
 def as_floating(backend: Backend, x: ArrayLike, name: str = "x", dtype: Any = None) -> Array:
     """Return `x` as a floating array: cast to `dtype`, or else integers promoted to float64."""
     array = as_array(backend, x, name)
     if dtype is None and is_floating(array.dtype):
         return array
-    wanted = backend.dtype(dtype or "float64")
+    return to_dtype(backend, array, dtype or "float64")
+
+
+def to_dtype(backend: Backend, array: Array, dtype: Any) -> Array:
+    """Return an array of `backend` in `dtype`: itself, if that is what it has."""
+    wanted = backend.dtype(dtype)
     return array if array.dtype == wanted else backend.xp.astype(array, wanted)
 
 
@@ -112,14 +121,14 @@ def on_host(backend: Backend, values: Any) -> np.ndarray:
 
 def as_targets(
     backend: Backend,
-    t: ArrayLike,
+    t: Array,
     shape: tuple[int, ...],
     dtype: Any,
     *,
     name: str = "t",
     labels: bool = True,
 ) -> Array:
-    """Return targets for outputs of `shape`: labels as they are, distributions in `dtype`.
+    """Return an array of targets for outputs of `shape`: labels as they are, others in `dtype`.
 
     Raises
     ------
@@ -127,11 +136,9 @@ def as_targets(
         If `t` is neither of `shape` nor, where `labels` allows it, integer labels of
         ``shape[:-1]`` within range.
     """
-    t = as_array(backend, t, name)
     if tuple(t.shape) == tuple(shape):
-        return as_floating(backend, t, name, dtype)
-    integral = backend.xp.isdtype(t.dtype, "integral")
-    if labels and integral and tuple(t.shape) == tuple(shape[:-1]):
+        return to_dtype(backend, t, dtype)
+    if labels and tuple(t.shape) == tuple(shape[:-1]) and _is_integral(backend, t):
         check_labels(backend, t, shape[-1], name)
         return t
     msg = (
@@ -143,30 +150,21 @@ def as_targets(
     raise ValueError(msg)
 
 
-def check_dtype(dtype: Any) -> str:
+def check_dtype(dtype: Any) -> DTypeName:
     """Return the name of a net's dtype, or raise ValueError if nets do not compute in it."""
     # NumPy would read None as float64, which is not the default of nets.
     name = "None" if dtype is None else dtype_name(dtype)
     if name not in DTYPES:
         msg = f"nets compute in {' or '.join(DTYPES)}; got dtype {name!r}"
         raise ValueError(msg)
-    return name
+    return cast("DTypeName", name)
 
 
 def check_labels(backend: Backend, t: Array, n_classes: int, name: str = "t") -> None:
     """Raise ValueError unless all labels lie in ``0 .. n_classes - 1``."""
     if 0 in t.shape:
         return
-    if math.prod(t.shape) <= FEW_LABELS:
-        # A device is waited for once, and not twice after two launches.
-        labels = backend.to_numpy(t)
-        low, high = int(labels.min()), int(labels.max())
-    else:
-        xp = backend.xp
-        if xp.isdtype(t.dtype, "unsigned integer"):
-            # torch has no extremes of them: https://github.com/pytorch/pytorch/issues/58734
-            t = xp.astype(t, backend.dtype("int64"))
-        low, high = (int(backend.to_numpy(extreme(t))) for extreme in (xp.min, xp.max))
+    low, high = map(int, _extremes(backend, t))
     if low < 0 or high >= n_classes:
         wrong = low if low < 0 else high
         msg = (
@@ -174,6 +172,42 @@ def check_labels(backend: Backend, t: Array, n_classes: int, name: str = "t") ->
             f"{(*t.shape, n_classes)} have the classes 0 to {n_classes - 1}"
         )
         raise ValueError(msg)
+
+
+def require_range(backend: Backend, t: Array, loss: LossFormula, name: str = "t") -> None:
+    """Raise ValueError unless floating targets are within the range that the loss takes."""
+    least, most = loss.target_range
+    if (least == -math.inf and most == math.inf) or 0 in t.shape:
+        return
+    low, high = map(float, _extremes(backend, t))
+    # Targets that were computed, such as probabilities, may be rounded beyond either end.
+    rounding = 4.0 * float(backend.xp.finfo(t.dtype).eps)
+    if not (low >= least - rounding and high <= most + rounding):
+        wrong = high if low >= least - rounding else low
+        taken = f"from {least:g} to {most:g}" if most < math.inf else f"of at least {least:g}"
+        msg = (
+            f"{name} holds {wrong:g}, and {loss.name} takes targets {taken}; for other numbers "
+            f"take loss='sum_squared_error'"
+        )
+        raise ValueError(msg)
+
+
+def _is_integral(backend: Backend, t: Array) -> bool:
+    if isinstance(t, np.ndarray):
+        return t.dtype.kind in "iu"
+    return bool(backend.xp.isdtype(t.dtype, "integral"))
+
+
+def _extremes(backend: Backend, t: Array) -> tuple[Any, Any]:
+    """Return the smallest and the largest element as numbers of the host."""
+    if math.prod(t.shape) <= FEW:
+        # A device is waited for once, and not twice after two launches.
+        t = backend.to_numpy(t)
+        return t.min(), t.max()
+    if backend.xp.isdtype(t.dtype, "unsigned integer"):
+        # torch has no extremes of them: https://github.com/pytorch/pytorch/issues/58734
+        t = backend.xp.astype(t, backend.dtype("int64"))
+    return backend.to_numpy(backend.xp.min(t)), backend.to_numpy(backend.xp.max(t))
 
 
 def check_finite(backend: Backend, x: Array, name: str) -> None:

@@ -1,7 +1,7 @@
-"""The activations of nets: all by name, in `ACTIVATIONS`, and those that have parameters.
+"""Activations of nets: `ACTIVATIONS` by name, and the classes of those with parameters.
 
-`accelnn.MLP` takes a name, or an object such as ``LeakyReLU(0.2)``. `Activation` makes one of two
-functions of a number.
+`accelnn.MLP` takes a name, or an object such as ``LeakyReLU(0.2)``. `Activation` builds one from
+two scalar functions.
 """
 
 from accelnn.formulas._activation import ActivationFormula

@@ -9,7 +9,7 @@ from typing import Any, Literal, overload
 
 import numpy as np
 
-from accelnn._typing import Array, ArrayLike
+from accelnn._typing import Array, ArrayLike, MethodName
 from accelnn._validation import as_floating, as_number, as_scalar, check_finite, require_callable
 from accelnn.backends import Backend, BackendLike, resolve
 from accelnn.errors import DivergenceWarning, ImpureFunctionError, StagnationWarning
@@ -62,7 +62,7 @@ def gradient_descent(
     step_num: int = ...,
     *,
     grad: Callable[[Array], Array] | None = ...,
-    method: str = ...,
+    method: MethodName = ...,
     step: float | None = ...,
     workers: int | Mapper | HasMap | None = ...,
     batched: bool = ...,
@@ -77,7 +77,7 @@ def gradient_descent(
     step_num: int = ...,
     *,
     grad: Callable[[Array], Array] | None = ...,
-    method: str = ...,
+    method: MethodName = ...,
     step: float | None = ...,
     workers: int | Mapper | HasMap | None = ...,
     batched: bool = ...,
@@ -91,7 +91,7 @@ def gradient_descent(
     step_num: int = 1000,
     *,
     grad: Callable[[Array], Array] | None = None,
-    method: str = "central",
+    method: MethodName = "central",
     step: float | None = None,
     workers: int | Mapper | HasMap | None = None,
     batched: bool = False,

@@ -7,11 +7,14 @@ from the real axis, so that complex steps differentiate every function. Nothing 
 backends.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from accelnn._typing import Array, ArrayLike
-from accelnn._validation import as_floating, as_targets
+from accelnn._validation import as_array, as_floating, as_targets
 from accelnn.backends import Backend, BackendLike, resolve
+
+if TYPE_CHECKING:
+    import numpy as np
 
 __all__ = [
     "cross_entropy_error",
@@ -27,7 +30,14 @@ __all__ = [
     "tanh_grad",
 ]
 
+# An array of NumPy whose dtype and number of axes the result has too.
+Numbers = TypeVar("Numbers", bound="np.ndarray[Any, np.dtype[np.inexact[Any]]]")
 
+
+@overload
+def sigmoid(x: Numbers, *, backend: BackendLike | None = None) -> Numbers: ...
+@overload
+def sigmoid(x: ArrayLike, *, backend: BackendLike | None = None) -> Array: ...
 def sigmoid(x: ArrayLike, *, backend: BackendLike | None = None) -> Array:
     """Return the logistic function 1 / (1 + exp(-x)), without overflow.
 
@@ -59,6 +69,10 @@ def sigmoid(x: ArrayLike, *, backend: BackendLike | None = None) -> Array:
     return _elementwise("sigmoid", x, backend)
 
 
+@overload
+def sigmoid_grad(x: Numbers, *, backend: BackendLike | None = None) -> Numbers: ...
+@overload
+def sigmoid_grad(x: ArrayLike, *, backend: BackendLike | None = None) -> Array: ...
 def sigmoid_grad(x: ArrayLike, *, backend: BackendLike | None = None) -> Array:
     """Return the derivative of `sigmoid` at the pre-activation x: s(x) s(-x).
 
@@ -73,6 +87,10 @@ def sigmoid_grad(x: ArrayLike, *, backend: BackendLike | None = None) -> Array:
     return _elementwise("sigmoid_grad", x, backend)
 
 
+@overload
+def relu(x: Numbers, *, backend: BackendLike | None = None) -> Numbers: ...
+@overload
+def relu(x: ArrayLike, *, backend: BackendLike | None = None) -> Array: ...
 def relu(x: ArrayLike, *, backend: BackendLike | None = None) -> Array:
     """Return max(x, 0); NaN stays NaN.
 
@@ -87,6 +105,10 @@ def relu(x: ArrayLike, *, backend: BackendLike | None = None) -> Array:
     return _elementwise("relu", x, backend)
 
 
+@overload
+def relu_grad(x: Numbers, *, backend: BackendLike | None = None) -> Numbers: ...
+@overload
+def relu_grad(x: ArrayLike, *, backend: BackendLike | None = None) -> Array: ...
 def relu_grad(x: ArrayLike, *, backend: BackendLike | None = None) -> Array:
     """Return the derivative of `relu` at the pre-activation x: 1 for x > 0, else 0.
 
@@ -102,6 +124,10 @@ def relu_grad(x: ArrayLike, *, backend: BackendLike | None = None) -> Array:
     return _elementwise("relu_grad", x, backend)
 
 
+@overload
+def tanh(x: Numbers, *, backend: BackendLike | None = None) -> Numbers: ...
+@overload
+def tanh(x: ArrayLike, *, backend: BackendLike | None = None) -> Array: ...
 def tanh(x: ArrayLike, *, backend: BackendLike | None = None) -> Array:
     """Return the hyperbolic tangent.
 
@@ -116,6 +142,10 @@ def tanh(x: ArrayLike, *, backend: BackendLike | None = None) -> Array:
     return _elementwise("tanh", x, backend)
 
 
+@overload
+def tanh_grad(x: Numbers, *, backend: BackendLike | None = None) -> Numbers: ...
+@overload
+def tanh_grad(x: ArrayLike, *, backend: BackendLike | None = None) -> Array: ...
 def tanh_grad(x: ArrayLike, *, backend: BackendLike | None = None) -> Array:
     """Return the derivative of `tanh` at the pre-activation x: 1 / cosh(x)².
 
@@ -130,6 +160,10 @@ def tanh_grad(x: ArrayLike, *, backend: BackendLike | None = None) -> Array:
     return _elementwise("tanh_grad", x, backend)
 
 
+@overload
+def identity(x: Numbers, *, backend: BackendLike | None = None) -> Numbers: ...
+@overload
+def identity(x: ArrayLike, *, backend: BackendLike | None = None) -> Array: ...
 def identity(x: ArrayLike, *, backend: BackendLike | None = None) -> Array:
     """Return a copy of x, the output function of regression.
 
@@ -146,6 +180,10 @@ def identity(x: ArrayLike, *, backend: BackendLike | None = None) -> Array:
         return chosen.xp.asarray(_elementwise("identity", x, chosen), copy=True)
 
 
+@overload
+def softmax(x: Numbers, *, backend: BackendLike | None = None) -> Numbers: ...
+@overload
+def softmax(x: ArrayLike, *, backend: BackendLike | None = None) -> Array: ...
 def softmax(x: ArrayLike, *, backend: BackendLike | None = None) -> Array:
     """Return exp(x) / Σ exp(x) along the last axis, shifted by the maximum so as not to overflow.
 
@@ -177,6 +215,10 @@ def softmax(x: ArrayLike, *, backend: BackendLike | None = None) -> Array:
     return _along_classes("softmax", x, backend)
 
 
+@overload
+def log_softmax(x: Numbers, *, backend: BackendLike | None = None) -> Numbers: ...
+@overload
+def log_softmax(x: ArrayLike, *, backend: BackendLike | None = None) -> Array: ...
 def log_softmax(x: ArrayLike, *, backend: BackendLike | None = None) -> Array:
     """Return x - log Σ exp(x) along the last axis: finite where ``log(softmax(x))`` is not.
 
@@ -219,16 +261,18 @@ def sum_squared_error(y: ArrayLike, t: ArrayLike, *, backend: BackendLike | None
     >>> float(accelnn.sum_squared_error([1.0, 2.0], [0.0, 4.0]))
     2.5
     """
-    backend = resolve(backend, y, t)
-    with backend.current():
-        y = _numbers(backend, y, "y")
-        t = as_floating(backend, t, "t", None if _is_complex(backend, y) else y.dtype)
-        if tuple(y.shape) != tuple(t.shape):
+    chosen = resolve(backend, y, t)
+    with chosen.current():
+        outputs = _numbers(chosen, y, "y")
+        dtype = None if _is_complex(chosen, outputs) else outputs.dtype
+        targets = as_floating(chosen, t, "t", dtype)
+        if tuple(outputs.shape) != tuple(targets.shape):
             msg = (
-                f"y has shape {tuple(y.shape)} and t has shape {tuple(t.shape)}; they must be equal"
+                f"y has shape {tuple(outputs.shape)} and t has shape {tuple(targets.shape)}; they "
+                f"must be equal"
             )
             raise ValueError(msg)
-        return backend.sum_squared_error(y, t)
+        return chosen.sum_squared_error(outputs, targets)
 
 
 def cross_entropy_error(
@@ -270,33 +314,37 @@ def cross_entropy_error(
     if not eps >= 0.0:
         msg = f"eps must not be negative, got {eps!r}"
         raise ValueError(msg)
-    backend = resolve(backend, y, t)
-    with backend.current():
-        y = _numbers(backend, y, "y")
-        _check_classes(y, "y")
-        if 0 in y.shape:
-            msg = f"y has shape {tuple(y.shape)}: the mean over no samples is undefined"
+    chosen = resolve(backend, y, t)
+    with chosen.current():
+        outputs = _numbers(chosen, y, "y")
+        _check_classes(outputs, "y")
+        shape = tuple(outputs.shape)
+        if 0 in shape:
+            msg = f"y has shape {shape}: the mean over no samples is undefined"
             raise ValueError(msg)
-        dtype = "float64" if _is_complex(backend, y) else y.dtype
-        t = as_targets(backend, t, y.shape, dtype)
-        if t.ndim < y.ndim:
-            t = backend.one_hot(t, y.shape[-1], dtype)
-        return backend.cross_entropy_error(y, t, eps)
+        dtype = "float64" if _is_complex(chosen, outputs) else outputs.dtype
+        targets = as_targets(chosen, as_array(chosen, t, "t"), shape, dtype)
+        if targets.ndim < len(shape):
+            targets = chosen.one_hot(targets, shape[-1], dtype)
+        return chosen.cross_entropy_error(outputs, targets, eps)
 
 
 def _elementwise(op: str, x: ArrayLike, backend: BackendLike | None) -> Array:
-    backend = resolve(backend, x)
-    with backend.current():
-        x = _numbers(backend, x)
-        return _analytic(op, backend.xp, x) if _is_complex(backend, x) else getattr(backend, op)(x)
+    chosen = resolve(backend, x)
+    with chosen.current():
+        return _applied(op, chosen, _numbers(chosen, x))
 
 
 def _along_classes(op: str, x: ArrayLike, backend: BackendLike | None) -> Array:
-    backend = resolve(backend, x)
-    with backend.current():
-        x = _numbers(backend, x)
-        _check_classes(x, "x")
-        return _analytic(op, backend.xp, x) if _is_complex(backend, x) else getattr(backend, op)(x)
+    chosen = resolve(backend, x)
+    with chosen.current():
+        scores = _numbers(chosen, x)
+        _check_classes(scores, "x")
+        return _applied(op, chosen, scores)
+
+
+def _applied(op: str, backend: Backend, x: Array) -> Array:
+    return _analytic(op, backend.xp, x) if _is_complex(backend, x) else getattr(backend, op)(x)
 
 
 def _numbers(backend: Backend, x: ArrayLike, name: str = "x") -> Array:

@@ -1,7 +1,7 @@
 """The losses of nets, on the last layer's output, from which every engine derives.
 
-A loss is that of each sample; nets take the mean. Every formula takes ``backend=``; by default it
-is that of the arrays.
+A loss is computed for each sample; nets take the mean. ``backend=`` defaults to the backend of the
+arrays.
 """
 
 from accelnn.backends import Loss as LossProtocol
@@ -24,7 +24,7 @@ __all__ = [
     "get_loss",
 ]
 
-# What makes an object a loss.
+# Attributes that an object needs to be a loss.
 PARTS = ("name", "output", "classifies", "value", "grad", "delta")
 
 

@@ -1,8 +1,8 @@
 """Optimisers: frozen configurations with the formulas and defaults of ``torch.optim``.
 
-An optimiser holds no state, so that a default may be shared. `accelnn.fit` keeps the state of a
-run; in a loop of one's own ``state = optimizer.init(net.params)`` makes it, and
-``optimizer.update(net.params, grads, state)`` changes parameters and state in place. In the
+An optimiser holds no state, so one object can be shared between runs. `accelnn.fit` keeps the state
+of a run; in a loop of your own, ``state = optimizer.init(net.params)`` creates it and
+``optimizer.update(net.params, grads, state)`` updates parameters and state in place. In the
 formulas θ are the parameters, g the gradient, η the learning rate `lr`, λ `weight_decay` and k the
 number of the update, from 1.
 """

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 import accelnn
+from accelnn._typing import DTypeName
 from accelnn.backends import TrainingState
 from accelnn.backends.cupy.source import Variant, kernel_source, shared_bytes
 from accelnn.backends.cupy.tiles import Tiled
@@ -289,7 +290,8 @@ class Case:
         n = min(COMPARED_STEPS * self.batch, len(self.samples[0]))
         few = tuple(part[:n] for part in self.samples)
         losses = []
-        for backend, dtype in (("numpy", "float64"), ("cupy", "float32")):
+        dtypes: dict[str, DTypeName] = {"numpy": "float64", "cupy": "float32"}
+        for backend, dtype in dtypes.items():
             net = accelnn.MLP(self.sizes, rng=0, dtype=dtype, backend=backend)
             history = accelnn.fit(net, *few, batch_size=self.batch, epochs=1, rng=0)
             losses.append(np.array(history.loss))

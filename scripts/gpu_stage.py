@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 
 import accelnn
+from accelnn._typing import DTypeName
 from accelnn.backends.cupy import engine, launch, tiles, training
 from accelnn.backends.cupy.engine import CupyEngine
 from accelnn.backends.cupy.resident import RESIDENT, layout_of
@@ -78,7 +79,8 @@ def _compile(variant: Variant, name: str) -> float:
     started = time.perf_counter()
     backend = accelnn.get_backend("cupy")
     if name == RESIDENT:
-        of_headline = accelnn.MLP((784, 50, 10), dtype=variant.dtype, backend=backend).engine
+        dtype: Any = variant.dtype
+        of_headline = accelnn.MLP((784, 50, 10), dtype=dtype, backend=backend).engine
         layout = of_headline._layout(100, variant, slots=0)  # type: ignore[attr-defined] # noqa: SLF001 - that of the headline
         if layout is not None:
             launch.resident_kernel(backend, variant, layout)
@@ -157,7 +159,7 @@ def _small_layout(own: CupyEngine, batch: int, variant: Variant, slots: int) -> 
 
 
 def _losses(sizes: tuple[int, ...], x: Any, t: Any, backend: str) -> np.ndarray:
-    dtype = "float64" if backend == "numpy" else "float32"
+    dtype: DTypeName = "float64" if backend == "numpy" else "float32"
     net = accelnn.MLP(sizes, rng=0, dtype=dtype, backend=backend)
     history = accelnn.fit(
         net, x, t, batch_size=SMALL_BATCH, epochs=1, rng=0, optimizer=accelnn.Adam(0.01)

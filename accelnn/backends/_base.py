@@ -17,9 +17,11 @@ from accelnn._cached import cached_property
 from accelnn._typing import Array, ArrayLike
 from accelnn.backends._engine import Dataset, Engine
 from accelnn.backends._memory import Memory
-from accelnn.backends._spec import NetSpec
+from accelnn.backends._spec import Loss, NetSpec
 from accelnn.errors import BackendMismatchError
 from accelnn.formulas._activation import ActivationFormula
+from accelnn.formulas._loss import LossFormula
+from accelnn.formulas._ops import inner
 from accelnn.formulas._table import ACTIVATIONS
 
 logger = logging.getLogger("accelnn")
@@ -30,6 +32,14 @@ __all__ = ["ActivationOps", "Backend", "dtype_name", "from_dlpack", "is_floating
 SUFFIXES = ("", "_grad", "_delta")
 # It holds nothing, so that all may share it.
 _NO_CHANGE = nullcontext()
+
+
+class LossOps(NamedTuple):
+    """The loss of each sample: ``value(a, t)``, ``grad(a, t)`` and ``delta(a, d, t)``."""
+
+    value: Callable[[Array, Array], Array]
+    grad: Callable[[Array, Array], Array]
+    delta: Callable[[Array, Array, Array], Array]
 
 
 class ActivationOps(NamedTuple):
@@ -190,7 +200,7 @@ class Backend(metaclass=_ChecksArrays):
 
     def dtype(self, dtype: Any) -> Any:
         """Return the namespace's own dtype for a name or a dtype of any array library."""
-        return getattr(self.xp, dtype_name(dtype))
+        return getattr(self.xp, dtype if isinstance(dtype, str) else dtype_name(dtype))
 
     def asarray(self, x: ArrayLike, dtype: Any = None) -> Array:
         """Return `x` as an array of this backend, copied from the host if need be.
@@ -225,6 +235,10 @@ class Backend(metaclass=_ChecksArrays):
     def zeros(self, shape: int | tuple[int, ...], dtype: Any) -> Array:
         """Return a new writable array of zeros."""
         return self.xp.zeros(shape, dtype=self.dtype(dtype), device=self.device)
+
+    def matmul_into(self, out: Array, a: Array, b: Array) -> None:
+        """Write the matrix product of `a` and `b` to `out`."""
+        out[...] = a @ b
 
     def set_items(self, x: Array, columns: np.ndarray, values: Array) -> None:
         """Write ``values[i, j]`` to ``x[i, columns[i, j]]``, in place."""
@@ -361,25 +375,34 @@ class Backend(metaclass=_ChecksArrays):
         found = called(*(self.to_numpy(array).astype(object) for array in arrays))
         return self.asarray(np.asarray(found, dtype))
 
+    # Along one axis -------------------------------------------------------------------------
+
+    def sum(self, x: Array, axis: int, *, keepdims: bool = False) -> Array:
+        """Sum of x along one axis."""
+        return self.xp.sum(x, axis=axis, keepdims=keepdims)
+
+    def max(self, x: Array, axis: int, *, keepdims: bool = False) -> Array:
+        """Largest of x along one axis; NaN where there is one."""
+        return self.xp.max(x, axis=axis, keepdims=keepdims)
+
     # Along the last axis --------------------------------------------------------------------
 
     def softmax(self, x: Array) -> Array:
         """exp(x) / sum(exp(x))."""
-        xp = self.xp
-        e = xp.exp(x - xp.max(x, axis=-1, keepdims=True))
-        return e / xp.sum(e, axis=-1, keepdims=True)
+        e = self.xp.exp(x - self.max(x, -1, keepdims=True))
+        return e / self.sum(e, -1, keepdims=True)
 
     def log_softmax(self, x: Array) -> Array:
         """x - log(sum(exp(x)))."""  # noqa: D403 - a formula
         xp = self.xp
-        shifted = x - xp.max(x, axis=-1, keepdims=True)
-        return shifted - xp.log(xp.sum(xp.exp(shifted), axis=-1, keepdims=True))
+        shifted = x - self.max(x, -1, keepdims=True)
+        return shifted - xp.log(self.sum(xp.exp(shifted), -1, keepdims=True))
 
     def logsumexp(self, x: Array) -> Array:
         """log(sum(exp(x))), which drops the last axis."""
         xp = self.xp
-        top = xp.max(x, axis=-1, keepdims=True)
-        total = xp.log(xp.sum(xp.exp(x - top), axis=-1))
+        top = self.max(x, -1, keepdims=True)
+        total = xp.log(self.sum(xp.exp(x - top), -1))
         return total + top[..., 0]
 
     def one_hot(self, labels: Array, n: int, dtype: Any) -> Array:
@@ -407,14 +430,17 @@ class Backend(metaclass=_ChecksArrays):
 
         A backend may have ops of its own for what is in the table with default parameters.
         """
-        if ACTIVATIONS.get(formula.name) != formula:
-            return ActivationOps(
-                *(
-                    functools.partial(part, backend=self)
-                    for part in (formula.value, formula.slope, formula.change)
-                )
-            )
-        return ActivationOps(*(getattr(self, formula.name + suffix) for suffix in SUFFIXES))
+        ops = [inner(formula, ActivationFormula, part, self) for part in ActivationOps._fields]
+        if ACTIVATIONS.get(formula.name) == formula:
+            for i, suffix in enumerate(SUFFIXES):
+                name = formula.name + suffix
+                if getattr(type(self), name) is not getattr(Backend, name):
+                    ops[i] = getattr(self, name)
+        return ActivationOps(*ops)
+
+    def loss_ops(self, loss: Loss) -> LossOps:
+        """Return value, gradient and exact change of a loss, for arrays of this backend."""
+        return LossOps(*(inner(loss, LossFormula, part, self) for part in LossOps._fields))
 
 
 @functools.cache
@@ -433,15 +459,17 @@ def _name_of(function: object) -> str:
 
 def _add_ops(formula: ActivationFormula) -> None:
     """Give `Backend` the ops of an activation, which a subclass may have faster ones of."""
+    # Past the doors that find a backend and convert: an op is given arrays of its own.
+    f, f_slope, f_change = (getattr(formula, part) for part in ("_value", "_slope", "_change"))
 
     def value(self: Backend, x: Array) -> Array:
-        return formula.value(x, backend=self)
+        return f(self, x)
 
     def slope(self: Backend, x: Array) -> Array:
-        return formula.slope(x, backend=self)
+        return f_slope(self, x)
 
     def change(self: Backend, x: Array, d: Array) -> Array:
-        return formula.change(x, d, backend=self)
+        return f_change(self, x, d)
 
     told = ("f(x)", "f'(x)", "f(x + d) - f(x), without cancellation")
     for suffix, op, what in zip(SUFFIXES, (value, slope, change), told, strict=True):

@@ -170,6 +170,7 @@ class Engine:
         self.spec = spec
         self.dtype = dtype
         self._activations = [backend.activation_ops(formula) for formula in spec.activations]
+        self._loss = backend.loss_ops(spec.loss)
         self._output = getattr(backend, spec.loss.output)
 
     def describe(self, batch: int = 100) -> str:  # noqa: ARG002 - others choose by it
@@ -201,30 +202,18 @@ class Engine:
         accuracy = correct / (data.size * labels) if self.spec.loss.classifies else None
         return total_loss / data.size, accuracy
 
+    def gradient(self, params: Array, x: Array, t: Array, out: Array) -> None:
+        """Write the flat gradient into `out`, as `loss_and_gradient` does."""
+        if type(self).loss_and_gradient is Engine.loss_and_gradient:
+            self._backpropagate(params, x, self._targets(t), out, Extras())
+        else:
+            # An engine with a faster one, of which the loss is a by-product.
+            self.loss_and_gradient(params, x, t, out)
+
     def loss_and_gradient(self, params: Array, x: Array, t: Array, out: Array) -> Array:
         """Backpropagate: write the flat gradient into `out`, return the loss as a 0-d array."""
-        return self._backpropagate(params, x, t, out, Extras())
-
-    def _backpropagate(
-        self, params: Array, x: Array, t: Array, out: Array, extras: Extras
-    ) -> Array:
-        xp, loss = self.backend.xp, self.spec.loss
-        layers, grads = self._layers(params), self._layers(out)
-        inputs, pre = self._forward(layers, x, extras.masks)
         t = self._targets(t)
-        error = loss.grad(pre[-1], t, backend=self.backend) / x.shape[0]
-        if extras.weights is not None:
-            error *= extras.weights[:, None]
-        for i in reversed(range(len(layers))):
-            grad_w, grad_b = grads[i]
-            grad_w[...] = inputs[i].T @ error
-            if grad_b is not None:
-                grad_b[...] = xp.sum(error, axis=0)
-            if i > 0:
-                error = (error @ layers[i][0].T) * self._activations[i - 1].slope(pre[i - 1])
-                if extras.masks:
-                    error *= extras.masks[i - 1]
-        return self._mean_loss(pre[-1], t, extras.weights)
+        return self._mean_loss(self._backpropagate(params, x, t, out, Extras()), t)
 
     def numerical_gradient(
         self,
@@ -367,10 +356,30 @@ class Engine:
                 found[parameter.start : parameter.stop] = 1.0
         return self.backend.asarray(found)
 
+    def _backpropagate(
+        self, params: Array, x: Array, t: Array, out: Array, extras: Extras
+    ) -> Array:
+        """Write the flat gradient for targets in rows into `out`, return the scores."""
+        backend, spec, masks = self.backend, self.spec, extras.masks
+        layers, grads = spec.layers(params, backend.xp), spec.layers(out, backend.xp)
+        inputs, pre = self._forward(layers, x, masks)
+        error = self._loss.grad(pre[-1], t) / x.shape[0]
+        if extras.weights is not None:
+            error *= extras.weights[:, None]
+        for i in reversed(range(len(layers))):
+            grad_w, grad_b = grads[i]
+            backend.matmul_into(grad_w, inputs[i].T, error)
+            if grad_b is not None:
+                grad_b[...] = backend.sum(error, 0)
+            if i > 0:
+                error = (error @ layers[i][0].T) * self._activations[i - 1].slope(pre[i - 1])
+                if masks:
+                    error *= masks[i - 1]
+        return pre[-1]
+
     def _mean_loss(self, scores: Array, t: Array, weights: Array | None = None) -> Array:
         """Return the mean of the samples' losses as a 0-d array."""
-        losses = self.spec.loss.value(scores, t, backend=self.backend)
-        return self._mean(losses, weights)
+        return self._mean(self._loss.value(scores, t), weights)
 
     def _mean(self, per_sample: Array, weights: Array | None = None) -> Array:
         """Average over the last axis, that of samples, each of them with its weight."""
@@ -382,13 +391,15 @@ class Engine:
             raise TypeError(msg)
         if weights is not None:
             per_sample = per_sample * weights
-        return self.backend.xp.sum(per_sample, axis=-1) / per_sample.shape[-1]
+        return self.backend.sum(per_sample, -1) / per_sample.shape[-1]
 
     def _gradient_of(self, state: TrainingState, x: Array, t: Array, extras: Extras) -> Array:
         if state.gradient == "analytic":
             if extras.is_empty:
                 return self.loss_and_gradient(state.params, x, t, state.grads)
-            return self._backpropagate(state.params, x, t, state.grads, extras)
+            t = self._targets(t)
+            scores = self._backpropagate(state.params, x, t, state.grads, extras)
+            return self._mean_loss(scores, t, extras.weights)
         loss = self._loss_with(state.params, x, t, extras)
         state.grads[...] = self._numerical_gradient_in_double(state.params, x, t, extras)
         return loss
@@ -418,7 +429,7 @@ class Engine:
 
     def _targets(self, t: Array) -> Array:
         """Return targets as rows of numbers, labels as one-hot rows."""
-        if self.backend.xp.isdtype(t.dtype, "integral"):
+        if t.ndim == 1:
             if self.spec.sizes[-1] == 1 and getattr(self.spec.loss, "takes_bits", False):
                 return self.backend.xp.astype(t[:, None], self.backend.dtype(self.dtype))
             return self.backend.one_hot(t, self.spec.sizes[-1], self.dtype)
@@ -491,8 +502,7 @@ class Engine:
             if masks:
                 change = change * masks[i]
             change = change @ layers[i + 1][0]
-        delta = self.spec.loss.delta(pre[-1], change, t, backend=self.backend)
-        return self._mean(delta, extras.weights)
+        return self._mean(self._loss.delta(pre[-1], change, t), extras.weights)
 
     def _change_along(
         self, scores: Array, moves: Array, direction: Array, t: Array, extras: Extras
@@ -502,7 +512,7 @@ class Engine:
         if _tells_along(loss):
             delta = loss.delta_along(scores, moves, direction, t, backend=self.backend)
         else:
-            delta = loss.delta(scores, moves[..., None] * direction, t, backend=self.backend)
+            delta = self._loss.delta(scores, moves[..., None] * direction, t)
         return self._mean(delta, extras.weights)
 
 

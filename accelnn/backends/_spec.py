@@ -124,21 +124,31 @@ class NetSpec:
         """The parameters in buffer order: ``W1, b1, W2, ...``; one layer without bias has ``W``."""
         return tuple(self._lay_out())
 
-    @property
+    @cached_property
     def size(self) -> int:
         """Number of scalars in the flat buffer."""
         return self.parameters[-1].stop
 
+    @cached_property
+    def _places(self) -> tuple[tuple[str, slice, tuple[int, ...]], ...]:
+        return tuple((p.name, slice(p.start, p.stop), p.shape) for p in self.parameters)
+
     def views(self, flat: Array, xp: Any) -> dict[str, Array]:
         """Return the parameters as named views into a flat buffer."""
-        return {p.name: xp.reshape(flat[p.start : p.stop], p.shape) for p in self.parameters}
+        # The array's own method where it has one: numpy.reshape calls it, after three more calls.
+        reshape = getattr(type(flat), "reshape", xp.reshape)
+        return {
+            name: reshape(flat[place], shape) if len(shape) > 1 else flat[place]
+            for name, place, shape in self._places
+        }
 
     def layers(self, flat: Array, xp: Any) -> list[tuple[Array, Array | None]]:
         """Return ``(W, b)`` of every layer as views; `b` is None without bias."""
-        arrays = list(self.views(flat, xp).values())
+        arrays = iter(self.views(flat, xp).values())
         if not self.bias:
             return [(w, None) for w in arrays]
-        return list(zip(arrays[::2], arrays[1::2], strict=True))
+        # Each takes from the same iterator: a matrix, then its bias.
+        return list(zip(arrays, arrays, strict=True))
 
     def _lay_out(self) -> Iterator[Parameter]:
         start = 0

@@ -1,5 +1,6 @@
 """NumPy, the backend that is always there."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,10 @@ from accelnn._typing import Array, ArrayLike
 from accelnn.backends._base import Backend, from_dlpack, speaks_dlpack
 
 __all__ = ["NumpyBackend"]
+
+# What numpy.sum and numpy.max call, after three functions in Python.
+_total: Callable[..., Array] = np.add.reduce
+_largest: Callable[..., Array] = np.maximum.reduce
 
 
 class NumpyBackend(Backend):
@@ -27,6 +32,22 @@ class NumpyBackend(Backend):
         if type(x) is not np.ndarray and speaks_dlpack(x):
             x = from_dlpack(np, x)
         return np.asarray(x, dtype=dtype)
+
+    def matmul_into(self, out: Array, a: Array, b: Array) -> None:
+        """See `Backend.matmul_into`."""
+        np.matmul(a, b, out=out)
+
+    def sum(self, x: Array, axis: int, *, keepdims: bool = False) -> Array:
+        """See `Backend.sum`."""
+        return _total(x, axis=axis, keepdims=keepdims)
+
+    def max(self, x: Array, axis: int, *, keepdims: bool = False) -> Array:
+        """See `Backend.max`."""
+        return _largest(x, axis=axis, keepdims=keepdims)
+
+    def one_hot(self, labels: Array, n: int, dtype: Any) -> Array:
+        """See `Backend.one_hot`."""
+        return (labels[..., None] == np.arange(n)).astype(self.dtype(dtype))
 
     def set_items(self, x: Array, columns: np.ndarray, values: Array) -> None:
         """See `Backend.set_items`."""

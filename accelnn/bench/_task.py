@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 
+from accelnn._typing import DTypeName
+from accelnn.formulas._table import ActivationName
+
 __all__ = ["Task"]
 
 
@@ -30,9 +33,9 @@ class Task:
     """
 
     sizes: tuple[int, ...] = (784, 50, 10)
-    activation: str = "sigmoid"
+    activation: ActivationName = "sigmoid"
     batch: int = 100
-    dtype: str = "float32"
+    dtype: DTypeName = "float32"
     optimizer: str = "sgd"
     data: str = "5k"
     function: str = ""

@@ -16,11 +16,12 @@ import click
 import numpy as np
 from rich.table import Table
 
-from accelnn._typing import Array
+from accelnn._typing import Array, DTypeName
 from accelnn.backends import get_backend
 from accelnn.cli._functions import Source, UsersFunction, importable, raised_by_user
 from accelnn.cli._options import console, load_data, net_options
 from accelnn.errors import InconclusiveCheckWarning
+from accelnn.formulas._table import ActivationName, LossName
 from accelnn.gradient import GradientFailure, GradientReport
 from accelnn.gradient import check_gradient as check
 from accelnn.losses import LOSSES
@@ -90,10 +91,10 @@ def check_gradient(
     backend: str,
     data: str,
     hidden: tuple[int, ...],
-    activation: str,
+    activation: ActivationName,
     seed: int,
-    loss: str,
-    dtype: str,
+    loss: LossName,
+    dtype: DTypeName,
     images: int,
     mode: str,
     rtol: float | None,

@@ -12,10 +12,11 @@ import numpy as np
 from rich.table import Table
 
 from accelnn._optional import import_optional
+from accelnn._typing import DTypeName
 from accelnn.backends import get_backend
 from accelnn.cli._options import check_folder, console, friendly_errors, load_data, net_options
 from accelnn.errors import DivergenceWarning
-from accelnn.formulas._table import RULES
+from accelnn.formulas._table import RULES, ActivationName
 from accelnn.nets import MLP
 from accelnn.training import GradientKind, History, Sampling, fit
 
@@ -72,7 +73,7 @@ def train(
     backend: str,
     data: str,
     hidden: tuple[int, ...],
-    activation: str,
+    activation: ActivationName,
     seed: int,
     epochs: int | None,
     iters: int | None,
@@ -81,7 +82,7 @@ def train(
     lr: float | None,
     sampling: str,
     gradient: str,
-    dtype: str,
+    dtype: DTypeName,
     plot: Path | None,
     save: Path | None,
 ) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict, TypeVar, Unpack, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,18 +23,64 @@ _IMAGE_SHAPE = (28, 28)
 _PIXELS = 28 * 28
 _CLASSES = 10
 
-_Part = tuple[NDArray[Any], NDArray[Any]]
+_Pixel = TypeVar("_Pixel", bound=np.generic)
+_Label = TypeVar("_Label", bound=np.generic)
+_Part: TypeAlias = tuple[NDArray[_Pixel], NDArray[_Label]]
+_Parts: TypeAlias = tuple[_Part[_Pixel, _Label], _Part[_Pixel, _Label]]
 
 
+class _Source(TypedDict, total=False):
+    subset: Literal["5k"] | None
+    data_dir: str | os.PathLike[str] | None
+    progress: bool
+
+
+@overload
 def load_mnist(
-    normalize: bool = True,  # noqa: FBT001, FBT002 - the field's own signature, often positional
-    flatten: bool = True,  # noqa: FBT001, FBT002
-    one_hot_label: bool = False,  # noqa: FBT001, FBT002
+    normalize: Literal[True] = True,
+    flatten: bool = True,
+    one_hot_label: Literal[False] = False,
+    **source: Unpack[_Source],
+) -> _Parts[np.float32, np.int64]: ...
+@overload
+def load_mnist(
+    normalize: Literal[False],
+    flatten: bool = True,
+    one_hot_label: Literal[False] = False,
+    **source: Unpack[_Source],
+) -> _Parts[np.uint8, np.int64]: ...
+@overload
+def load_mnist(
+    normalize: Literal[True] = True,
+    flatten: bool = True,
+    *,
+    one_hot_label: Literal[True],
+    **source: Unpack[_Source],
+) -> _Parts[np.float32, np.float32]: ...
+@overload
+def load_mnist(
+    normalize: Literal[False],
+    flatten: bool = True,
+    *,
+    one_hot_label: Literal[True],
+    **source: Unpack[_Source],
+) -> _Parts[np.uint8, np.float32]: ...
+@overload
+def load_mnist(
+    normalize: bool = True,
+    flatten: bool = True,
+    one_hot_label: bool = False,
+    **source: Unpack[_Source],
+) -> _Parts[Any, Any]: ...
+def load_mnist(
+    normalize: bool = True,
+    flatten: bool = True,
+    one_hot_label: bool = False,
     *,
     subset: Literal["5k"] | None = None,
     data_dir: str | os.PathLike[str] | None = None,
     progress: bool = False,
-) -> tuple[_Part, _Part]:
+) -> _Parts[Any, Any]:
     """Load the MNIST images of handwritten digits.
 
     The full data set has 60,000 training and 10,000 test images. It is read from `data_dir` if
@@ -93,7 +139,7 @@ def load_mnist(
     """
     folder = _choose_folder(subset, data_dir, progress=progress)
 
-    def part(name: str) -> _Part:
+    def part(name: str) -> _Part[Any, Any]:
         x, t = _read_part(folder, name)
         return (
             _prepare_images(x, normalize=normalize, flatten=flatten),

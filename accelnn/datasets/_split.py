@@ -1,21 +1,37 @@
 """Set a part of the training data aside for validation."""
 
-from typing import Any
+from typing import Any, TypeAlias, TypeVar, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 __all__ = ["train_validation_split"]
 
-_Part = tuple[NDArray[Any], NDArray[Any]]
+_X = TypeVar("_X", bound=np.generic)
+_T = TypeVar("_T", bound=np.generic)
+_Part: TypeAlias = tuple[NDArray[_X], NDArray[_T]]
 
 
+@overload
+def train_validation_split(
+    x: NDArray[_X],
+    t: NDArray[_T],
+    fraction: float = 0.2,
+    rng: int | np.random.Generator | None = None,
+) -> tuple[_Part[_X, _T], _Part[_X, _T]]: ...
+@overload
 def train_validation_split(
     x: ArrayLike,
     t: ArrayLike,
     fraction: float = 0.2,
     rng: int | np.random.Generator | None = None,
-) -> tuple[_Part, _Part]:
+) -> tuple[_Part[Any, Any], _Part[Any, Any]]: ...
+def train_validation_split(
+    x: ArrayLike,
+    t: ArrayLike,
+    fraction: float = 0.2,
+    rng: int | np.random.Generator | None = None,
+) -> tuple[_Part[Any, Any], _Part[Any, Any]]:
     """Split samples at random, with the same mix of classes in both parts.
 
     ``round(fraction * N)`` samples go to the validation part, from each class within one of

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from accelnn._typing import Array
@@ -32,12 +33,15 @@ class LossFormula:
         for each output that is right, and 0 elsewhere.
     takes_bits : bool
         Whether targets of a single output may be of shape (n,).
+    target_range : tuple (low, high) of float
+        The interval in which targets must lie.
     """
 
     name: str
     output: str = "identity"
     classifies: bool = False
     takes_bits: bool = False
+    target_range: tuple[float, float] = (-math.inf, math.inf)
 
     def value(self, a: Array, t: Array, *, backend: Any = None) -> Array:
         """Return each sample's loss, of shape ``a.shape[:-1]``."""

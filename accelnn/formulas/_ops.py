@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["find_ops_with", "floats", "ops_of"]
+__all__ = ["find_ops_with", "floats", "inner", "ops_of"]
 
 # A backend: its array namespace is `xp`, and its ops are methods.
 Ops = Any
@@ -27,6 +28,16 @@ def ops_of(backend: Ops | None, *arrays: Any) -> Ops:
         msg = "no backend is loaded to compute with; import accelnn first"
         raise RuntimeError(msg)
     return _find(backend, *arrays)
+
+
+def inner(formula: Any, base: type, name: str, ops: Ops) -> Callable[..., Any]:
+    """Return a function of arrays: ``formula.<name>`` with these ops, its arguments not checked.
+
+    That is ``_<name>``, if the formula extends `base` and has no ``<name>`` of its own.
+    """
+    if getattr(type(formula), name, None) is getattr(base, name):
+        return functools.partial(getattr(formula, "_" + name), ops)
+    return functools.partial(getattr(formula, name), backend=ops)
 
 
 def floats(ops: Ops, backend: Ops | None, *numbers: Any) -> tuple[Any, ...]:

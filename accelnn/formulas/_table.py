@@ -1,11 +1,12 @@
 """Which formulas there are: the only lists of them.
 
-Doors, engines, tests, the command line and documentation draw from here.
+Doors, engines, tests, the command line and documentation draw from here. Type checkers cannot, so
+that the names stand here a second time, for them.
 """
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeAlias, TypeVar
 
 from accelnn.formulas._activation import ActivationFormula
 from accelnn.formulas._loss import LossFormula
@@ -32,7 +33,15 @@ from accelnn.formulas.softplus import Softplus
 from accelnn.formulas.sum_squared_error import SumSquaredError
 from accelnn.formulas.tanh import Tanh
 
-__all__ = ["ACTIVATIONS", "LOSSES", "RULES", "describe", "described"]
+__all__ = [
+    "ACTIVATIONS",
+    "LOSSES",
+    "RULES",
+    "ActivationName",
+    "LossName",
+    "describe",
+    "described",
+]
 
 Formula = TypeVar("Formula", ActivationFormula, LossFormula)
 
@@ -55,6 +64,18 @@ LOSSES: dict[str, LossFormula] = {
     formula.name: formula
     for formula in (CrossEntropy(), SumSquaredError(), BinaryCrossEntropy(), Huber())
 }
+ActivationName: TypeAlias = Literal[
+    "sigmoid",
+    "relu",
+    "tanh",
+    "leaky_relu",
+    "elu",
+    "gelu",
+    "silu",
+    "softplus",
+    "identity",
+]
+LossName: TypeAlias = Literal["cross_entropy", "sum_squared_error", "binary_cross_entropy", "huber"]
 RULES: dict[str, type[UpdateRule]] = {
     rule.__name__: rule for rule in (SGD, Momentum, Nesterov, AdaGrad, RMSprop, Adam, AdamW)
 }

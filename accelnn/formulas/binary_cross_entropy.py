@@ -32,6 +32,7 @@ class BinaryCrossEntropy(LossFormula):
     output = "sigmoid"
     classifies = True
     takes_bits = True
+    target_range = (0.0, 1.0)
 
     def _value(self, ops: Any, a: Array, t: Array) -> Array:
         # Where t is 1, the two terms would cancel for large a: log(1 + exp(a)) - a is that of -a.

@@ -36,13 +36,14 @@ class CrossEntropy(LossFormula):
     name = "cross_entropy"
     output = "softmax"
     classifies = True
+    target_range = (0.0, math.inf)
 
     def _value(self, ops: Any, a: Array, t: Array) -> Array:
-        return -ops.xp.sum(t * ops.log_softmax(a), axis=-1)
+        return -ops.sum(t * ops.log_softmax(a), -1)
 
     def _grad(self, ops: Any, a: Array, t: Array) -> Array:
         # T softmax(a) - t.
-        return ops.xp.sum(t, axis=-1, keepdims=True) * ops.softmax(a) - t
+        return ops.sum(t, -1, keepdims=True) * ops.softmax(a) - t
 
     def _delta(self, ops: Any, a: Array, d: Array, t: Array) -> Array:
         # T log1p(Σ p expm1(d)) - Σ t d keeps all digits unless expm1 is huge, where p may have

@@ -18,7 +18,8 @@ class Sigmoid(ActivationFormula):
     def _value(self, ops: Any, x: Array) -> Array:
         xp = ops.xp
         e = xp.exp(-xp.abs(x))
-        return xp.where(x >= 0, xp.ones_like(e), e) / (1.0 + e)
+        # 1 where x is positive, for e is at most 1: faster than `where`.
+        return xp.maximum(xp.astype(x >= 0, x.dtype), e) / (1.0 + e)
 
     def _slope(self, ops: Any, x: Array) -> Array:
         # s(x) s(-x), in which neither factor cancels.

@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
-from accelnn._typing import ArrayLike, Rng
+from accelnn._typing import ArrayLike, Rng, Tree
 from accelnn._validation import as_floating, generator, positive_int, require_callable
 from accelnn.backends import Backend, BackendLike, get_backend, resolve, speaks_dlpack
 from accelnn.errors import GradientCheckError, InconclusiveCheckWarning
@@ -178,8 +178,8 @@ class GradientReport:
 
 def check_gradient(
     f: Callable[..., Any],
-    grad: Callable[..., Any] | ArrayLike | Mapping[str, ArrayLike] | Literal[True],
-    x: ArrayLike | Mapping[str, ArrayLike],
+    grad: Callable[..., Any] | ArrayLike | Tree | Literal[True],
+    x: ArrayLike | Tree,
     *,
     mode: Mode = "directional",
     directions: int = 8,

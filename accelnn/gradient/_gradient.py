@@ -4,26 +4,70 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal, TypeVar, Unpack, overload
 
 import numpy as np
 
-from accelnn._typing import Array, ArrayLike
+from accelnn._typing import Array, ArrayLike, Kind, MethodName, Numbers, Tree
 from accelnn.backends import BackendLike
 from accelnn.gradient._lines import Entries
+from accelnn.gradient._options import Options, Steps
 from accelnn.gradient._problem import pose
+from accelnn.gradient._result import DerivativeResult
 from accelnn.gradient.evaluators import HasMap, Mapper
 
 __all__ = ["numerical_diff", "numerical_gradient"]
 
+Key = TypeVar("Key")
 
+
+@overload
 def numerical_gradient(
     f: Callable[..., Any],
-    x: ArrayLike,
+    x: Kind,
+    *,
+    full_output: Literal[False] = False,
+    **options: Unpack[Options],
+) -> Kind: ...
+@overload
+def numerical_gradient(
+    f: Callable[..., Any],
+    x: dict[Key, Any],
+    *,
+    full_output: Literal[False] = False,
+    **options: Unpack[Options],
+) -> dict[Key, Array]: ...
+@overload
+def numerical_gradient(
+    f: Callable[..., Any],
+    x: Numbers | Tree,
+    *,
+    full_output: Literal[False] = False,
+    **options: Unpack[Options],
+) -> Array: ...
+@overload
+def numerical_gradient(
+    f: Callable[..., Any],
+    x: ArrayLike | Tree,
+    *,
+    full_output: Literal[True],
+    **options: Unpack[Options],
+) -> DerivativeResult: ...
+@overload
+def numerical_gradient(
+    f: Callable[..., Any],
+    x: ArrayLike | Tree,
+    *,
+    full_output: bool,
+    **options: Unpack[Options],
+) -> Array | DerivativeResult: ...
+def numerical_gradient(
+    f: Callable[..., Any],
+    x: ArrayLike | Tree,
     *,
     args: Sequence[Any] = (),
     kwargs: Mapping[str, Any] | None = None,
-    method: str = "central",
+    method: MethodName = "central",
     step: float | ArrayLike | None = None,
     rel_step: float | ArrayLike | None = None,
     bounds: Any = None,
@@ -164,6 +208,42 @@ def numerical_gradient(
         return problem.result(found, full_output=full_output)
 
 
+@overload
+def numerical_diff(
+    f: Callable[..., Array],
+    x: Kind,
+    *,
+    order: int = 1,
+    full_output: Literal[False] = False,
+    **options: Unpack[Steps],
+) -> Kind: ...
+@overload
+def numerical_diff(
+    f: Callable[..., Array],
+    x: Numbers,
+    *,
+    order: int = 1,
+    full_output: Literal[False] = False,
+    **options: Unpack[Steps],
+) -> Array: ...
+@overload
+def numerical_diff(
+    f: Callable[..., Array],
+    x: ArrayLike,
+    *,
+    order: int = 1,
+    full_output: Literal[True],
+    **options: Unpack[Steps],
+) -> DerivativeResult: ...
+@overload
+def numerical_diff(
+    f: Callable[..., Array],
+    x: ArrayLike,
+    *,
+    order: int = 1,
+    full_output: bool,
+    **options: Unpack[Steps],
+) -> Array | DerivativeResult: ...
 def numerical_diff(
     f: Callable[..., Array],
     x: ArrayLike,
@@ -171,7 +251,7 @@ def numerical_diff(
     order: int = 1,
     args: Sequence[Any] = (),
     kwargs: Mapping[str, Any] | None = None,
-    method: str = "central",
+    method: MethodName = "central",
     step: float | ArrayLike | None = None,
     rel_step: float | ArrayLike | None = None,
     bounds: Any = None,

@@ -4,32 +4,83 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack, overload
 
 import numpy as np
 
-from accelnn._typing import ArrayLike
+from accelnn._typing import Array, ArrayLike, Kind, MethodName, Numbers, Tree
 from accelnn.backends import BackendLike
 from accelnn.gradient._argument import leaves_of
 from accelnn.gradient._jacobian import direction_of, solve_along
+from accelnn.gradient._options import Options
 from accelnn.gradient._problem import Problem, pose
-from accelnn.gradient._result import Flag
+from accelnn.gradient._result import DerivativeResult, Flag
 from accelnn.gradient._steps import sides, size_of, symmetric_points
 from accelnn.gradient.evaluators import HasMap, Mapper
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
 __all__ = ["numerical_hessian", "numerical_hvp"]
+
+Scalar = TypeVar("Scalar", bound=np.generic)
 
 # Numbers of the points of one block of lines.
 BLOCK = 1 << 20
 
 
+@overload
+def numerical_hessian(
+    f: Callable[..., Any],
+    x: np.ndarray[Any, np.dtype[Scalar]],
+    *,
+    diagonal: bool = False,
+    full_output: Literal[False] = False,
+    **options: Unpack[Options],
+) -> NDArray[Scalar]: ...
+@overload
+def numerical_hessian(
+    f: Callable[..., Any],
+    x: Kind,
+    *,
+    diagonal: bool = False,
+    full_output: Literal[False] = False,
+    **options: Unpack[Options],
+) -> Kind: ...
+@overload
+def numerical_hessian(
+    f: Callable[..., Any],
+    x: Numbers,
+    *,
+    diagonal: bool = False,
+    full_output: Literal[False] = False,
+    **options: Unpack[Options],
+) -> Array: ...
+@overload
+def numerical_hessian(
+    f: Callable[..., Any],
+    x: ArrayLike,
+    *,
+    diagonal: bool = False,
+    full_output: Literal[True],
+    **options: Unpack[Options],
+) -> DerivativeResult: ...
+@overload
+def numerical_hessian(
+    f: Callable[..., Any],
+    x: ArrayLike,
+    *,
+    diagonal: bool = False,
+    full_output: bool,
+    **options: Unpack[Options],
+) -> Array | DerivativeResult: ...
 def numerical_hessian(
     f: Callable[..., Any],
     x: ArrayLike,
     *,
     args: Sequence[Any] = (),
     kwargs: Mapping[str, Any] | None = None,
-    method: str = "central",
+    method: MethodName = "central",
     step: float | ArrayLike | None = None,
     rel_step: float | ArrayLike | None = None,
     bounds: Any = None,
@@ -185,13 +236,13 @@ def _cross_derivatives(both: np.ndarray, first: Any, second: Any, a: Any, b: Any
 
 def numerical_hvp(
     f: Callable[..., Any],
-    x: ArrayLike,
-    v: ArrayLike,
+    x: ArrayLike | Tree,
+    v: ArrayLike | Tree,
     *,
     grad: Callable[..., Any] | None = None,
     args: Sequence[Any] = (),
     kwargs: Mapping[str, Any] | None = None,
-    method: str = "central",
+    method: MethodName = "central",
     step: float | None = None,
     bounds: Any = None,
     in_place: bool | None = None,
@@ -260,7 +311,7 @@ def numerical_hvp(
         return product
 
 
-def _second(problem: Problem, v: ArrayLike) -> np.ndarray:
+def _second(problem: Problem, v: ArrayLike | Tree) -> np.ndarray:
     """Return H v by second differences along v, each coordinate, and both at once."""
     direction, unit = direction_of(problem, v)
     n, h = problem.x.size, problem.h

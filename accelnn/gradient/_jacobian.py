@@ -4,23 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack, overload
 
 import numpy as np
 
 from accelnn._optional import import_optional
-from accelnn._typing import ArrayLike
+from accelnn._typing import Array, ArrayLike, Kind, MethodName, Numbers, Tree
 from accelnn.backends import BackendLike
 from accelnn.gradient._argument import Argument, names_of
 from accelnn.gradient._complex import require_complex_safe
 from accelnn.gradient._differentiate import Derivatives, differentiate
 from accelnn.gradient._lines import Entries
+from accelnn.gradient._options import Evaluation, Options
 from accelnn.gradient._precision import SAFETY
 from accelnn.gradient._problem import Problem, pose
+from accelnn.gradient._result import DerivativeResult
 from accelnn.gradient._steps import imaginary_step, size_of, step_sizes
 from accelnn.gradient.evaluators import HasMap, Mapper
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
 __all__ = ["direction_of", "numerical_jacobian", "numerical_jvp", "solve_along"]
+
+Scalar = TypeVar("Scalar", bound=np.generic)
 
 # What a pattern misses shows in one random direction, if it is more than this part of the change,
 # beyond what both derivatives may be off.
@@ -34,13 +41,67 @@ ROUNDING_ULPS, FAR = 16.0, 0.1
 NOISE = 8.0
 
 
+@overload
+def numerical_jacobian(
+    f: Callable[..., Any],
+    x: np.ndarray[Any, np.dtype[Scalar]],
+    *,
+    sparsity: None = None,
+    full_output: Literal[False] = False,
+    **options: Unpack[Options],
+) -> NDArray[Scalar]: ...
+@overload
+def numerical_jacobian(
+    f: Callable[..., Any],
+    x: Kind,
+    *,
+    sparsity: None = None,
+    full_output: Literal[False] = False,
+    **options: Unpack[Options],
+) -> Kind: ...
+@overload
+def numerical_jacobian(
+    f: Callable[..., Any],
+    x: Numbers | Tree,
+    *,
+    sparsity: None = None,
+    full_output: Literal[False] = False,
+    **options: Unpack[Options],
+) -> Array: ...
+@overload
 def numerical_jacobian(
     f: Callable[..., Any],
     x: ArrayLike,
     *,
+    sparsity: Any,
+    full_output: Literal[False] = False,
+    **options: Unpack[Options],
+) -> Array: ...
+@overload
+def numerical_jacobian(
+    f: Callable[..., Any],
+    x: ArrayLike | Tree,
+    *,
+    sparsity: None = None,
+    full_output: Literal[True],
+    **options: Unpack[Options],
+) -> DerivativeResult: ...
+@overload
+def numerical_jacobian(
+    f: Callable[..., Any],
+    x: ArrayLike | Tree,
+    *,
+    sparsity: None = None,
+    full_output: bool,
+    **options: Unpack[Options],
+) -> Array | DerivativeResult: ...
+def numerical_jacobian(
+    f: Callable[..., Any],
+    x: ArrayLike | Tree,
+    *,
     args: Sequence[Any] = (),
     kwargs: Mapping[str, Any] | None = None,
-    method: str = "central",
+    method: MethodName = "central",
     step: float | ArrayLike | None = None,
     rel_step: float | ArrayLike | None = None,
     bounds: Any = None,
@@ -232,14 +293,64 @@ def _grouped(rows: np.ndarray, columns: np.ndarray, n: int) -> np.ndarray:
     return groups
 
 
+@overload
 def numerical_jvp(
     f: Callable[..., Any],
-    x: ArrayLike,
-    v: ArrayLike,
+    x: np.ndarray[Any, np.dtype[Scalar]],
+    v: ArrayLike | Tree,
+    *,
+    step: float | None = None,
+    full_output: Literal[False] = False,
+    **options: Unpack[Evaluation],
+) -> NDArray[Scalar]: ...
+@overload
+def numerical_jvp(
+    f: Callable[..., Any],
+    x: Kind,
+    v: ArrayLike | Tree,
+    *,
+    step: float | None = None,
+    full_output: Literal[False] = False,
+    **options: Unpack[Evaluation],
+) -> Kind: ...
+@overload
+def numerical_jvp(
+    f: Callable[..., Any],
+    x: Numbers | Tree,
+    v: ArrayLike | Tree,
+    *,
+    step: float | None = None,
+    full_output: Literal[False] = False,
+    **options: Unpack[Evaluation],
+) -> Array: ...
+@overload
+def numerical_jvp(
+    f: Callable[..., Any],
+    x: ArrayLike | Tree,
+    v: ArrayLike | Tree,
+    *,
+    step: float | None = None,
+    full_output: Literal[True],
+    **options: Unpack[Evaluation],
+) -> DerivativeResult: ...
+@overload
+def numerical_jvp(
+    f: Callable[..., Any],
+    x: ArrayLike | Tree,
+    v: ArrayLike | Tree,
+    *,
+    step: float | None = None,
+    full_output: bool,
+    **options: Unpack[Evaluation],
+) -> Array | DerivativeResult: ...
+def numerical_jvp(
+    f: Callable[..., Any],
+    x: ArrayLike | Tree,
+    v: ArrayLike | Tree,
     *,
     args: Sequence[Any] = (),
     kwargs: Mapping[str, Any] | None = None,
-    method: str = "central",
+    method: MethodName = "central",
     step: float | None = None,
     bounds: Any = None,
     f0: Any = None,
@@ -308,7 +419,7 @@ def numerical_jvp(
 
 
 def solve_along(
-    problem: Problem, v: ArrayLike, step: float | None, *, diagnose: bool = False
+    problem: Problem, v: ArrayLike | Tree, step: float | None, *, diagnose: bool = False
 ) -> Derivatives:
     """Return the first derivative along v."""
     direction, unit = direction_of(problem, v)
@@ -334,7 +445,7 @@ def solve_along(
     return found._replace(value=found.value / unit, step=found.step * unit, error=error)
 
 
-def direction_of(problem: Problem, v: ArrayLike) -> tuple[np.ndarray, float]:
+def direction_of(problem: Problem, v: ArrayLike | Tree) -> tuple[np.ndarray, float]:
     """Return v in a length like that of x, and by what it was multiplied; 0 where v is 0."""
     given = Argument(problem.backend, v, "v")
     its = problem.argument

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from accelnn._progress import progress_bar
-from accelnn._typing import Array, ArrayLike
+from accelnn._typing import Array, ArrayLike, Tree
 from accelnn._validation import positive_int, require_callable
 from accelnn.backends import Backend, BackendLike, resolve
 from accelnn.gradient._argument import Argument, leaves_of
@@ -264,7 +264,7 @@ class Problem:
 @contextmanager
 def pose(
     f: Callable[..., Any],
-    x: ArrayLike,
+    x: ArrayLike | Tree,
     *,
     backend: BackendLike | None,
     args: Sequence[Any] = (),

@@ -1,4 +1,4 @@
-"""Nets: parameters with a name each, on a backend, computed by its engine."""
+"""Nets: named parameters on a backend, whose engine computes with them."""
 
 from accelnn.nets._mlp import MLP, TwoLayerNet
 from accelnn.nets._net import Net

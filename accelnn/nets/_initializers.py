@@ -1,20 +1,22 @@
-"""Where weights start: drawn on the host in float64, so that they are the same everywhere."""
+"""Initial weights, drawn on the host in float64 so that they are the same on every backend."""
 
 import math
 import numbers
+from typing import TypeAlias
 
 import numpy as np
 
 from accelnn._typing import Rng
 from accelnn._validation import generator
 from accelnn.backends import NetSpec
+from accelnn.formulas._activation import Initializer
 
 __all__ = ["draw_parameters", "standard_deviation"]
 
-Init = str | float | None
+Init: TypeAlias = Initializer | float | None
 
 
-def standard_deviation(init: Init, default: str, n_in: int, n_out: int) -> float:
+def standard_deviation(init: Init, default: Initializer, n_in: int, n_out: int) -> float:
     """Return the standard deviation of a layer's weights.
 
     Parameters
@@ -23,7 +25,7 @@ def standard_deviation(init: Init, default: str, n_in: int, n_out: int) -> float
         Glorot and Bengio's √(2 / (n_in + n_out)), He et al.'s √(2 / n_in), or the number itself.
         None takes the default.
     default : {"xavier", "he"}
-        That of the activation which follows.
+        What suits the activation after the layer.
     n_in, n_out : int
         The layer's widths.
 
@@ -53,7 +55,7 @@ def draw_parameters(spec: NetSpec, init: Init, rng: Rng) -> np.ndarray:
     flat, layers = np.zeros(spec.size), 0
     for parameter in spec.parameters:
         if parameter.name.startswith("W"):
-            # What makes outputs takes the initialisation of the layers before it.
+            # The output layer is initialised like the last hidden layer.
             layer = min(layers, max(0, len(spec.activations) - 1))
             follows = spec.activations[layer].initializer if spec.activations else "xavier"
             std = standard_deviation(init, follows, *parameter.shape)

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from accelnn import checkpoint
+from accelnn._typing import DTypeName
 from accelnn._validation import check_dtype
 from accelnn.backends import BackendLike, NetSpec, get_backend
 from accelnn.formulas._table import ACTIVATIONS, LOSSES, described
@@ -26,8 +27,8 @@ NETS: dict[str, tuple[type[Net], int | None]] = {
 def load(path: str | os.PathLike[str], *, backend: BackendLike | None = None) -> Net:
     """Read a net that `Net.save` wrote.
 
-    Of a net with activations or losses of one's own the file names the functions: their modules are
-    imported, so that one loads such files only from where one would take code.
+    For activations and losses of your own, the file names the functions, and loading imports their
+    modules: load such files only from sources whose code you would run.
 
     Parameters
     ----------
@@ -82,7 +83,7 @@ def load(path: str | os.PathLike[str], *, backend: BackendLike | None = None) ->
     return rebuild(cls, spec, flat, dtype, chosen)
 
 
-def _described(architecture: dict[str, Any]) -> tuple[type[Net], NetSpec, str]:
+def _described(architecture: dict[str, Any]) -> tuple[type[Net], NetSpec, DTypeName]:
     """Return the class, architecture and dtype that a file describes, checked."""
     if architecture["format"] != FORMAT:
         msg = f"its format is {architecture['format']!r}, and this version reads {FORMAT}"

@@ -1,16 +1,20 @@
 """Multi-layer perceptrons of any depth."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TypeAlias
 
-from accelnn._typing import Rng
+from accelnn._typing import DTypeLike, Rng
 from accelnn._validation import positive_int
 from accelnn.backends import ActivationLike, BackendLike, Loss, NetSpec, get_activation, get_backend
+from accelnn.formulas._activation import ActivationFormula
+from accelnn.formulas._table import ActivationName, LossName
 from accelnn.losses import LossFormula, get_loss
 from accelnn.nets._initializers import Init, draw_parameters
 from accelnn.nets._net import Net
 
 __all__ = ["MLP", "TwoLayerNet", "mlp_spec"]
+
+Hidden: TypeAlias = ActivationName | ActivationFormula
 
 
 class MLP(Net):
@@ -57,15 +61,19 @@ class MLP(Net):
         self,
         sizes: Sequence[int],
         *,
-        activation: ActivationLike | Sequence[ActivationLike] = "sigmoid",
-        loss: str | Loss = "cross_entropy",
+        activation: Hidden | Sequence[Hidden] = "sigmoid",
+        loss: LossName | Loss = "cross_entropy",
         init: Init = None,
-        dtype: Any = "float32",
+        dtype: DTypeLike = "float32",
         rng: Rng = None,
         backend: BackendLike | None = None,
     ) -> None:
         spec = mlp_spec(sizes, activation, loss)
-        if init is None and not spec.activations and isinstance(activation, ActivationLike):
+        if (
+            init is None
+            and not spec.activations
+            and isinstance(activation, str | ActivationFormula)
+        ):
             # Of a net without hidden layers, as of all others.
             init = get_activation(activation).initializer
         super().__init__(spec, draw_parameters(spec, init, rng), dtype, get_backend(backend))
@@ -98,9 +106,9 @@ class TwoLayerNet(MLP):
         output_size: int,
         weight_init_std: float = 0.01,
         *,
-        activation: ActivationLike | Sequence[ActivationLike] = "sigmoid",
-        loss: str | Loss = "cross_entropy",
-        dtype: Any = "float32",
+        activation: Hidden | Sequence[Hidden] = "sigmoid",
+        loss: LossName | Loss = "cross_entropy",
+        dtype: DTypeLike = "float32",
         rng: Rng = None,
         backend: BackendLike | None = None,
     ) -> None:

@@ -1,4 +1,4 @@
-"""What all nets share: from checked arguments to the engine and back."""
+"""What all nets share: checking of arguments, and calls of the engine."""
 
 import functools
 import os
@@ -7,14 +7,15 @@ from typing import Any, Self, TypeVar, cast
 
 import numpy as np
 
-from accelnn._typing import Array, ArrayLike
+from accelnn._typing import Array, ArrayLike, DTypeName, NetMethodName
 from accelnn._validation import (
     ROWS,
     as_array,
-    as_floating,
     as_targets,
     check_dtype,
     flatten_hint,
+    require_range,
+    to_dtype,
 )
 from accelnn.backends import (
     DIFFERENCES,
@@ -25,8 +26,10 @@ from accelnn.backends import (
     MemoryFor,
     NetSpec,
     get_backend,
+    out_of_memory,
     pass_bytes,
 )
+from accelnn.errors import OutOfMemoryError
 from accelnn.formulas._loss import LossFormula
 from accelnn.formulas._table import ACTIVATIONS, LOSSES, describe
 from accelnn.gradient import GradientReport, check_gradient, numerical_gradient
@@ -46,12 +49,20 @@ SAVED = ("MLP", "TwoLayerNet", "SimpleNet")
 
 
 def _computing(method: Method) -> Method:
-    """Let a method compute on the device of the net, whichever is current."""
+    """Run a method that takes samples on the net's device; say so if they do not fit in memory."""
+    # What memory is estimated for: finite differences compute in double precision.
+    dtype = "float64" if method.__name__ == "numerical_gradient" else None
 
     @functools.wraps(method)
-    def on_device(net: "Net", *args: Any, **options: Any) -> Any:
+    def on_device(net: "Net", x: ArrayLike, *args: Any, **options: Any) -> Any:
         with net.backend.current():
-            return method(net, *args, **options)
+            try:
+                return method(net, x, *args, **options)
+            except MemoryError as error:
+                if isinstance(error, OutOfMemoryError):
+                    raise
+                needs, remedy = _needs_of(net, x, dtype), "Pass fewer samples at a time"
+                raise out_of_memory(net.backend, needs, remedy, error) from error
 
     return cast("Method", on_device)
 
@@ -116,7 +127,7 @@ class Net:
         self._params.update(values)
 
     @property
-    def dtype(self) -> str:
+    def dtype(self) -> DTypeName:
         """``"float32"`` or ``"float64"``."""
         return self._dtype
 
@@ -154,10 +165,9 @@ class Net:
         accelnn.errors.OutOfMemoryError
             If there is no memory for so many samples.
         """
-        engine = self.engine
-        with self._memory_for(x):
-            rows, single = self._samples(x)
-            outputs = (engine.scores if self._predicts_scores else engine.predict)(self.flat, rows)
+        compute = self.engine.scores if self._predicts_scores else self.engine.predict
+        rows, single = self._samples(x, self._dtype)
+        outputs = compute(self._flat, rows)
         return outputs[0, ...] if single else outputs
 
     @_computing
@@ -179,12 +189,14 @@ class Net:
         Raises
         ------
         ValueError
-            If a shape does not fit, a label is out of range, or there are no samples.
+            If a shape does not fit, a label is out of range, there are no samples, or targets are
+            outside the range of the loss: negative under cross entropy, outside [0, 1] under
+            binary cross entropy.
         accelnn.errors.OutOfMemoryError
             If there is no memory for so many samples.
         """
-        with self._memory_for(x):
-            return float(self.backend.to_numpy(self.engine.loss(self.flat, *self._batch(x, t))))
+        rows, targets = self._batch(x, t, self._dtype)
+        return float(self.backend.to_numpy(self.engine.loss(self._flat, rows, targets)))
 
     @_computing
     def accuracy(self, x: ArrayLike, t: ArrayLike) -> float:
@@ -203,9 +215,8 @@ class Net:
                 f"{self.spec.loss.name!r}; use loss(x, t), or loss='cross_entropy'"
             )
             raise TypeError(msg)
-        with self._memory_for(x):
-            data = Dataset(*self._batch(x, t), self.backend, self.dtype)
-            _, accuracy = self.engine.evaluate(self.flat, data)
+        data = Dataset(*self._batch(x, t, self._dtype), self.backend, self._dtype)
+        _, accuracy = self.engine.evaluate(self._flat, data)
         return cast("float", accuracy)
 
     @_computing
@@ -219,9 +230,9 @@ class Net:
         dict of str to array
             With the keys, shapes and dtype of `params`; new arrays at every call.
         """
-        with self._memory_for(x):
-            out = self.backend.zeros(self.size, self.dtype)
-            self.engine.loss_and_gradient(self.flat, *self._batch(x, t), out)
+        out = self.backend.zeros(self.spec.size, self._dtype)
+        rows, targets = self._batch(x, t, self._dtype)
+        self.engine.gradient(self._flat, rows, targets, out)
         return self.spec.views(out, self.backend.xp)
 
     @_computing
@@ -230,7 +241,7 @@ class Net:
         x: ArrayLike,
         t: ArrayLike,
         *,
-        method: str = "central",
+        method: NetMethodName = "central",
         step: float = 1e-4,
         structured: bool = True,
     ) -> dict[str, Array]:
@@ -258,16 +269,15 @@ class Net:
         ValueError
             As in `loss`, or if the step is too small to move some parameter.
         """
-        with self._memory_for(x, "float64"):
-            out = self._differences(x, t, method, step, structured=structured)
+        out = self._differences(x, t, method, step, structured=structured)
         return self.spec.views(out, self.backend.xp)
 
     def _differences(
-        self, x: ArrayLike, t: ArrayLike, method: str, step: float, *, structured: bool
+        self, x: ArrayLike, t: ArrayLike, method: NetMethodName, step: float, *, structured: bool
     ) -> Array:
         backend, xp = self.backend, self.backend.xp
         flat = xp.astype(self.flat, backend.dtype("float64"), copy=False)
-        rows, t = self._batch(x, t, dtype="float64")
+        rows, t = self._batch(x, t, "float64")
         require_usable_step(backend, flat, find_method(method, DIFFERENCES), step)
         engine = backend.engine(self.spec, "float64")
         if structured:
@@ -345,7 +355,6 @@ class Net:
         arrays = {k: np.ascontiguousarray(self.backend.to_numpy(v)) for k, v in self.params.items()}
         checkpoint.write(path, arrays, KEY, self._architecture())
 
-    @_computing
     def check_targets(
         self, t: ArrayLike, n: int | None, name: str = "t", *, dtype: str | None = None
     ) -> Array:
@@ -353,18 +362,9 @@ class Net:
 
         Labels stay integers; other targets are cast to `dtype`, by default the net's.
         """
-        n_outputs = self.spec.sizes[-1]
-        shape = (n_outputs,) if n is None else (n, n_outputs)
-        # A single output has no classes: integers of shape (n,) are a forgotten column axis.
-        if not takes_bits(self.spec.loss):
-            labels = self.spec.loss.classifies or n_outputs > 1
-            return as_targets(self.backend, t, shape, dtype or self.dtype, name=name, labels=labels)
-        if n_outputs == 1:
-            t = as_column(self.backend, t, shape)
-        labels = n_outputs > 1
-        found = as_targets(self.backend, t, shape, dtype or self.dtype, name=name, labels=labels)
-        require_fractions(self.backend, found, name)
-        return found
+        shape = self.spec.sizes[-1:] if n is None else (n, self.spec.sizes[-1])
+        with self.backend.current():
+            return self._targets(t, shape, dtype or self._dtype, name)
 
     def _extras(self) -> dict[str, Any]:
         """Return what a subclass has added."""
@@ -391,22 +391,10 @@ class Net:
         size = pass_bytes(self.spec, self.dtype, 0)
         return f"{self.size:,} parameters take {size:,} bytes in {self.dtype}"
 
-    def _memory_for(self, x: ArrayLike, dtype: str | None = None) -> MemoryFor:
-        """Return the context of a pass over samples."""
+    # From the caller's arrays to the engine's: each is converted and checked once --------------
 
-        def needs() -> str:
-            shape = tuple(getattr(x, "shape", None) or np.shape(x))
-            n = shape[0] if len(shape) == ROWS else 1
-            size = pass_bytes(self.spec, dtype or self.dtype, n)
-            net = f"a net of {self.size:,} parameters"
-            return f"{n:,} samples and {net} take {size:,} bytes or more"
-
-        return MemoryFor(self.backend, needs, "Pass fewer samples at a time")
-
-    # From the caller's arrays to the engine's ------------------------------------------------
-
-    def _samples(self, x: ArrayLike, dtype: str | None = None) -> tuple[Array, bool]:
-        """Return `x` as rows in the net's dtype, and whether it was one sample."""
+    def _samples(self, x: ArrayLike, dtype: str) -> tuple[Array, bool]:
+        """Return `x` as rows in `dtype`, and whether it was one sample."""
         array = as_array(self.backend, x)
         n_inputs = self.spec.sizes[0]
         if array.ndim not in (1, ROWS) or array.shape[-1] != n_inputs:
@@ -416,18 +404,44 @@ class Net:
             )
             msg += flatten_hint(tuple(array.shape))
             raise ValueError(msg)
-        array = as_floating(self.backend, array, "x", dtype or self.dtype)
+        array = to_dtype(self.backend, array, dtype)
         single = array.ndim == 1
         return (array[None, :] if single else array), single
 
-    def _batch(self, x: ArrayLike, t: ArrayLike, dtype: str | None = None) -> tuple[Array, Array]:
+    def _batch(self, x: ArrayLike, t: ArrayLike, dtype: str) -> tuple[Array, Array]:
         """Return samples and targets as the engine wants them."""
         rows, single = self._samples(x, dtype)
         if rows.shape[0] == 0:
             msg = f"x has shape {tuple(rows.shape)}: the mean loss of no samples is undefined"
             raise ValueError(msg)
-        targets = self.check_targets(t, None if single else rows.shape[0], dtype=dtype)
+        outputs = self.spec.sizes[-1:]
+        targets = self._targets(t, outputs if single else (rows.shape[0], *outputs), dtype, "t")
         return rows, (targets[None, ...] if single else targets)
+
+    def _targets(self, t: ArrayLike, shape: tuple[int, ...], dtype: str, name: str) -> Array:
+        """Return targets for outputs of `shape`: labels as integers, others in `dtype`."""
+        loss, has_classes = self.spec.loss, shape[-1] > 1
+        array = as_array(self.backend, t, name)
+        if getattr(loss, "takes_bits", False):
+            if not has_classes and tuple(array.shape) == tuple(shape[:-1]):
+                array = array[..., None]
+        else:
+            # With one output, and a loss that does not classify, integers of shape (n,) are targets
+            # whose second axis was forgotten, not labels.
+            has_classes = has_classes or loss.classifies
+        targets = as_targets(self.backend, array, shape, dtype, name=name, labels=has_classes)
+        if targets.ndim == len(shape) and isinstance(loss, LossFormula):
+            require_range(self.backend, targets, loss, name)
+        return targets
+
+
+def _needs_of(net: Net, x: ArrayLike, dtype: str | None) -> str:
+    """Return how much memory a pass over samples takes, in words."""
+    given: Any = x
+    shape = tuple(getattr(given, "shape", None) or np.shape(given))
+    n = shape[0] if len(shape) == ROWS else 1
+    size = pass_bytes(net.spec, dtype or net.dtype, n)
+    return f"{n:,} samples and a net of {net.size:,} parameters take {size:,} bytes or more"
 
 
 def rebuild(
@@ -442,24 +456,3 @@ def rebuild(
 def takes_bits(loss: Loss) -> bool:
     """Return whether targets of a single output may be of shape (n,)."""
     return isinstance(loss, LossFormula) and loss.takes_bits
-
-
-def as_column(backend: Backend, t: ArrayLike, shape: tuple[int, ...]) -> ArrayLike:
-    """Return targets of shape (n,), or one number, as those of a single output."""
-    array = as_array(backend, t, "t")
-    return array[..., None] if tuple(array.shape) == tuple(shape[:-1]) else t
-
-
-def require_fractions(backend: Backend, t: Array, name: str) -> None:
-    """Raise ValueError where targets are not in [0, 1]; labels are those of classes."""
-    if backend.xp.isdtype(t.dtype, "integral") or 0 in t.shape:
-        return
-    low, high = (float(backend.to_numpy(end(t))) for end in (backend.xp.min, backend.xp.max))
-    # Probabilities that were computed may be rounded beyond their ends.
-    rounding = 4.0 * float(backend.xp.finfo(t.dtype).eps)
-    if not (low >= -rounding and high <= 1.0 + rounding):
-        msg = (
-            f"{name} holds {low if not low >= -rounding else high:g}, and binary cross entropy "
-            f"takes targets from 0 to 1; for other numbers take loss='sum_squared_error'"
-        )
-        raise ValueError(msg)

@@ -1,4 +1,4 @@
-"""The dictionary of a net's parameters, all of them views into one flat buffer."""
+"""A net's parameters: a dictionary of views into one flat buffer."""
 
 from typing import Any, NoReturn, Self
 
@@ -35,14 +35,14 @@ class Parameters(dict[str, Array]):
             msg = f"unknown parameter {key!r}; this net has {', '.join(map(repr, self))}"
             raise KeyError(msg)
         live = self[key]
-        value = as_floating(self._backend, value, f"params[{key!r}]", live.dtype)
-        if tuple(value.shape) != tuple(live.shape):
+        array = as_floating(self._backend, value, f"params[{key!r}]", live.dtype)
+        if tuple(array.shape) != tuple(live.shape):
             msg = (
                 f"params[{key!r}] has shape {tuple(live.shape)}; got a value of shape "
-                f"{tuple(value.shape)}"
+                f"{tuple(array.shape)}"
             )
             raise ValueError(msg)
-        return value
+        return array
 
     def __ior__(self, other: Any) -> Self:  # type: ignore[override,misc]
         self.update(other)

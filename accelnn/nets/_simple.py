@@ -1,8 +1,6 @@
 """The smallest net: one matrix."""
 
-from typing import Any
-
-from accelnn._typing import Array, ArrayLike, Rng
+from accelnn._typing import Array, ArrayLike, DTypeLike, Rng
 from accelnn._validation import positive_int
 from accelnn.backends import BackendLike, NetSpec, get_backend
 from accelnn.losses import get_loss
@@ -46,7 +44,7 @@ class SimpleNet(Net):
         input_size: int = 2,
         output_size: int = 3,
         *,
-        dtype: Any = "float32",
+        dtype: DTypeLike = "float32",
         rng: Rng = None,
         backend: BackendLike | None = None,
     ) -> None:

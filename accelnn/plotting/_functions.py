@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from accelnn._typing import ArrayLike
+from accelnn._typing import ArrayLike, MethodName
 from accelnn._validation import as_array, as_floating, check_finite
 from accelnn.backends import Backend, BackendLike, resolve
 from accelnn.descent import DescentResult
@@ -33,7 +33,7 @@ def plot_tangent(
     *,
     ax: "Axes | None" = None,
     span: float | None = None,
-    method: str = "central",
+    method: MethodName = "central",
     step: float | None = None,
     backend: BackendLike | None = None,
     **kwargs: Any,

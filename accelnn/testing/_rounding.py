@@ -12,8 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from accelnn._typing import ArrayLike
-
 __all__ = ["Move", "assert_equal_but_for_rounding"]
 
 Move = Callable[[Any], Any]
@@ -30,8 +28,8 @@ DRAWS = 2
 
 
 def assert_equal_but_for_rounding(
-    actual: Sequence[ArrayLike],
-    reference: Callable[[Move], Sequence[ArrayLike]],
+    actual: Sequence[Any],
+    reference: Callable[[Move], Sequence[Any]],
     *,
     dtype: Any = None,
     terms: float = 0.0,

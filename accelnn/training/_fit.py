@@ -1,4 +1,4 @@
-"""The loop."""
+"""The training loop."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Iterable, Sequence
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -23,15 +23,16 @@ from accelnn.training._prepare import dataset_for, validation_for
 
 __all__ = ["GradientKind", "fit"]
 
-Callback: TypeAlias = Callable[[Net, History], object]
+AnyNet = TypeVar("AnyNet", bound=Net)
+Callback: TypeAlias = Callable[[AnyNet, History], object]
 GradientKind: TypeAlias = Literal["analytic", "numerical"]
 
-# Seconds between two moves of the progress bar.
+# Seconds between updates of the progress bar.
 REFRESH = 0.1
 
 
 def fit(
-    net: Net,
+    net: AnyNet,
     x: ArrayLike | Dataset,
     t: ArrayLike | None = None,
     *,
@@ -43,7 +44,7 @@ def fit(
     sampling: Sampling = "shuffle",
     gradient: GradientKind = "analytic",
     rng: Rng = None,
-    callbacks: Sequence[Callback] = (),
+    callbacks: Sequence[Callback[AnyNet]] = (),
     progress: bool = False,
 ) -> History:
     """Train a net on minibatches, in place.
@@ -124,7 +125,7 @@ def fit(
             run.evaluate()
             orders = plan.epochs(generator(rng))
             if not callbacks:
-                # Which may draw from the same generator, and in their turn.
+                # A callback may draw from the same generator, whose order of draws must not change.
                 run.state.meanwhile = orders.draw_ahead
             try:
                 for order in orders:
@@ -156,7 +157,7 @@ class _Run:
         optimizer: Optimizer,
         gradient: GradientKind,
         plan: Plan,
-        callbacks: Sequence[Callback],
+        callbacks: Sequence[Callback[Any]],
     ) -> None:
         self.net, self.data, self.test, self.plan = net, data, test, plan
         remedy = "Use a smaller batch_size, or a smaller net"
@@ -179,7 +180,7 @@ class _Run:
             with self.memory:
                 losses = self.net.engine.train(self.state, self.data, order[: steps * batch], batch)
             if timed:
-                # As many steps as one refresh of the bar lasts, whatever a step takes here.
+                # As many updates as fit between two refreshes of the bar.
                 seconds = max(time.perf_counter() - started, 1e-9)
                 self.chunk = max(1, int(REFRESH * losses.size / seconds))
             order = order[losses.size * batch :]
@@ -228,7 +229,7 @@ class _Run:
         if not math.isfinite(losses[-1]):
             self.divergence = f"the loss of step {self.history.steps} is {losses[-1]}"
 
-    def _call(self, callbacks: Sequence[Callback]) -> bool:
+    def _call(self, callbacks: Sequence[Callback[Any]]) -> bool:
         answers = [callback(self.net, self.history) for callback in callbacks]
         # A comparison of NumPy's numbers gives NumPy's own True.
         return any(isinstance(answer, bool | np.bool_) and answer for answer in answers)
@@ -247,7 +248,7 @@ def _check_optimizer(optimizer: object) -> None:
         raise TypeError(msg)
 
 
-def _check_callbacks(callbacks: object) -> tuple[Callback, ...]:
+def _check_callbacks(callbacks: object) -> tuple[Callback[Any], ...]:
     listed = tuple(callbacks) if isinstance(callbacks, Iterable) else (None,)
     if not all(callable(callback) for callback in listed):
         msg = f"callbacks must be a sequence of callables, got {callbacks!r}"

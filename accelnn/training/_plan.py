@@ -1,4 +1,4 @@
-"""How many updates, on how many samples, drawn how."""
+"""The number of updates and the batches of a run, and how batches are drawn."""
 
 from __future__ import annotations
 
@@ -101,14 +101,14 @@ class Orders:
         return order
 
     def draw_ahead(self) -> None:
-        """Draw the next epoch, if there is one, while nothing else is to be done."""
+        """Draw the next epoch's order, if there is one, while the device is busy."""
         start = next(self._starts, None) if self._ahead is None else None
         if start is not None:
             before = self._draw.bit_generator.state
             self._ahead = before, self._next(start)
 
     def put_back(self) -> None:
-        """Leave the generator as if nothing had been drawn that was not asked for."""
+        """Restore the generator to before an order that was drawn ahead and never used."""
         if self._ahead is not None:
             self._draw.bit_generator.state, _ = self._ahead
 

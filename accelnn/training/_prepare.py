@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from accelnn._typing import Array, ArrayLike
+from accelnn._typing import Array, ArrayLike, DTypeLike
 from accelnn._validation import (
     ROWS,
     as_array,
@@ -36,7 +36,7 @@ logger = logging.getLogger("accelnn")
 
 
 def prepare(
-    x: ArrayLike, t: ArrayLike, *, backend: BackendLike | None = None, dtype: Any = "float32"
+    x: ArrayLike, t: ArrayLike, *, backend: BackendLike | None = None, dtype: DTypeLike = "float32"
 ) -> Dataset:
     """Check a data set and bring it to where and how a backend trains on it fastest.
 
@@ -141,7 +141,7 @@ def _prepared(
             samples if at_home else _moved(backend, x_home, samples, x, x_name),
             _moved(backend, t_home, targets, t, t_name),
             dtype,
-            # What a backend makes of samples may not need them any more, and then no copy either.
+            # A backend that packs the samples needs no copy of them.
             copy=at_home and _shared(samples, x),
         )
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 import numpy as np
 
+from accelnn._typing import DTypeLike
 from accelnn._validation import check_dtype
 from accelnn.backends import BackendLike, get_backend
 from accelnn.nets import MLP
@@ -14,12 +14,13 @@ from accelnn.training._fit import fit
 
 __all__ = ["warmup"]
 
-# So many that a backend which leaves few samples to NumPy does not, and mostly zeros.
+# Enough samples that no backend leaves them to NumPy, and sparse, so that kernels for sparse data
+# are compiled too.
 SAMPLES, INPUTS = 2_000, 8
 
 
 def warmup(
-    *, backend: BackendLike | None = None, dtypes: Iterable[Any] = ("float32", "float64")
+    *, backend: BackendLike | None = None, dtypes: Iterable[DTypeLike] = ("float32", "float64")
 ) -> None:
     """Compile all that training, evaluation and numerical gradients of nets need.
 

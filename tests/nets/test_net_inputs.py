@@ -138,3 +138,48 @@ def test_a_deep_net_agrees_with_the_reference():
     for key, value in expected.items():
         np.testing.assert_allclose(backpropagated[key], value, rtol=1e-10, atol=1e-14)
         np.testing.assert_allclose(numerical[key], value, rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", "binary_cross_entropy"])
+@pytest.mark.parametrize("call", ["loss", "gradient", "accuracy", "numerical_gradient", "fit"])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_targets_below_zero_are_refused(loss, call, backend):
+    net = accelnn.MLP(SIZES, loss=loss, rng=3, backend=backend)
+    t = np.eye(3)[T]
+    t[1, 2] = -0.25
+    compute = (
+        (lambda *data: accelnn.fit(net, *data, iters=1)) if call == "fit" else getattr(net, call)
+    )
+    taken = "of at least 0" if loss == "cross_entropy" else "from 0 to 1"
+    message = f"t holds -0.25, and {loss} takes targets {taken}; .* loss='sum_squared_error'"
+    with pytest.raises(ValueError, match=message):
+        compute(X, t)
+    accelnn.MLP(SIZES, loss="sum_squared_error", backend=backend).loss(X, t)
+
+
+def test_targets_below_zero_for_one_sample_in_integers_and_for_tests():
+    net = accelnn.MLP(SIZES, rng=3)
+    with pytest.raises(ValueError, match="t holds -1, and cross_entropy"):
+        net.loss(X[0], [-1, 1, 0])
+    with pytest.raises(ValueError, match="validation t holds -1, and cross_entropy"):
+        accelnn.fit(net, X, T, validation=(X, -np.eye(3)[T]), iters=1)
+
+
+def test_targets_may_be_off_by_rounding_and_large():
+    net = accelnn.MLP(SIZES, dtype="float64", rng=3)
+    t = np.eye(3)[T]
+    t[0] = [1.0, -np.finfo(np.float64).eps, 5.0]
+    assert np.isfinite(net.loss(X, t))
+    t[0, 1] = -5e-15
+    with pytest.raises(ValueError, match="t holds -5e-15"):
+        net.loss(X, t)
+
+
+@pytest.mark.parametrize("wide", [2_000, 3])
+def test_targets_below_zero_among_many(wide):
+    """However they are looked through: copied to the host, or where they are."""
+    net = accelnn.MLP([2, wide], dtype="float64", rng=3)
+    t = np.zeros((3, wide))
+    t[2, wide - 1] = -2.0
+    with pytest.raises(ValueError, match="t holds -2, "):
+        net.gradient(np.ones((3, 2)), t)

@@ -125,13 +125,13 @@ class CupyBackend(Backend):
         is taken through DLPack or ``__cuda_array_interface__``, in the same memory if that is on
         this device.
         """
-        x = self._handed_over(x)
-        if self.owns(x) and self.number_of(x) != self.number:
+        array = self._handed_over(x)
+        if self.owns(array) and self.number_of(array) != self.number:
             # The copy is done in this device's stream, which does not wait for the other's.
-            with x.device:
+            with array.device:
                 self.xp.cuda.get_current_stream().synchronize()
         with self._device:
-            return self.xp.asarray(x, dtype=dtype)
+            return self.xp.asarray(array, dtype=dtype)
 
     def _handed_over(self, x: Any) -> Any:
         if not speaks_dlpack(x) or self.owns(x):

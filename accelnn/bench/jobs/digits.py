@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import accelnn
+from accelnn._typing import MethodName
 from accelnn.bench.jobs.job import Job
 from accelnn.testing import DERIVATIVE_CASES, DerivativeCase
 
@@ -105,7 +106,7 @@ def _digits(deviation: float, exact: float) -> float:
 
 
 class _Ours(Digits):
-    method = "central"
+    method: MethodName = "central"
 
     def derivative(self, f: Callable[[Any], Any], x: float) -> tuple[float, float | None]:
         """See `Digits.derivative`."""

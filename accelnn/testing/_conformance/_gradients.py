@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import accelnn
-from accelnn._typing import Array
+from accelnn._typing import Array, MethodName
 from accelnn.backends import Backend
 from accelnn.errors import GradientCheckError, ImpureFunctionError
 from accelnn.testing._assertions import assert_close
@@ -78,7 +78,9 @@ class GradientConformance:
         assert_close(diff, 3.0 * POINT[0] ** 2, backend=b, rtol=tolerance, atol=tolerance)
 
     @pytest.mark.parametrize("method", ["central", "forward", "richardson"])
-    def test_what_is_known_of_a_gradient_within_bounds(self, b: Backend, method: str) -> None:
+    def test_what_is_known_of_a_gradient_within_bounds(
+        self, b: Backend, method: MethodName
+    ) -> None:
         x = b.asarray([0.0, 0.5, 2.0])
         result = accelnn.numerical_gradient(
             lambda x: b.xp.sum(b.xp.exp(x)),

@@ -267,9 +267,10 @@ class NetConformance:
         class Foreign:
             __array_namespace__ = None
 
+        foreign: Any = Foreign()
         with pytest.raises(BackendMismatchError, match=r"x is a .*Foreign"):
-            net.predict(Foreign())
+            net.predict(foreign)
         with pytest.raises(BackendMismatchError, match=r"t is a .*Foreign"):
-            net.loss(x, Foreign())
+            net.loss(x, foreign)
         with pytest.raises(TypeError, match="accuracy is defined for classifiers"):
             _net(b, (7, 5, 4), loss="sum_squared_error")[0].accuracy(x, [0, 1])
