@@ -27,7 +27,3 @@ class NumpyBackend(Backend):
         if type(x) is not np.ndarray and speaks_dlpack(x):
             x = from_dlpack(np, x)
         return np.asarray(x, dtype=dtype)
-
-    def set_items(self, x: Array, columns: np.ndarray, values: Array) -> None:
-        """See `Backend.set_items`."""
-        x[np.arange(len(columns))[:, None], columns] = values

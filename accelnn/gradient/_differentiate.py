@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from accelnn._differences import METHODS, Method, gain, slopes
 from accelnn.gradient._extrapolation import Estimate, Extrapolation, extrapolate
 from accelnn.gradient._lines import Lines
-from accelnn.gradient._methods import METHODS, Method, gain, slopes
 from accelnn.gradient._precision import SAFETY, WILD
 from accelnn.gradient._result import Flag
 from accelnn.gradient._steps import (

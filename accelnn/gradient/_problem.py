@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from accelnn._differences import HIGHEST_ORDER, find_method
 from accelnn._progress import progress_bar
 from accelnn._typing import Array, ArrayLike
 from accelnn._validation import positive_int, require_callable
@@ -19,7 +20,6 @@ from accelnn.gradient._argument import Argument, leaves_of
 from accelnn.gradient._complex import require_complex_safe
 from accelnn.gradient._differentiate import Derivatives, differentiate
 from accelnn.gradient._lines import Coordinates, Directions, Lines
-from accelnn.gradient._methods import HIGHEST_ORDER, find_method
 from accelnn.gradient._precision import machine_epsilon, wide
 from accelnn.gradient._result import DerivativeResult, Flag
 from accelnn.gradient._steps import Bounds, imaginary_step, read_bounds, sides, step_sizes
@@ -136,7 +136,7 @@ class Problem:
             evaluator = Batched(*parts, chunk_size)
         elif crew is not None:
             evaluator = Workers(*parts, crew, chunk_size)
-        elif can_loop and self.backend.can_compile(f):
+        elif can_loop and Compiled.takes(self.backend, f):
             evaluator = Compiled(*parts)
         else:
             evaluator = Serial(*parts)

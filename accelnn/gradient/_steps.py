@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from accelnn._differences import Method
 from accelnn._typing import Array, ArrayLike
 from accelnn.backends import Backend
-from accelnn.gradient._methods import Method
 
 __all__ = [
     "FIRST_STEP",

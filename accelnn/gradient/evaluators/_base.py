@@ -15,7 +15,7 @@ from accelnn.gradient._argument import Argument
 from accelnn.gradient.evaluators._reads import Reads, alike, is_compiled, what_is_read
 from accelnn.gradient.evaluators._values import Values
 
-__all__ = ["Advance", "Evaluator", "Function", "Serial", "no_progress"]
+__all__ = ["Advance", "Evaluator", "Function", "Serial", "no_progress", "set_items"]
 
 # Numbers that are written one by one.
 FEW = 8
@@ -26,6 +26,17 @@ Advance = Callable[[int], object]
 
 def no_progress(_n: int) -> None:
     """Show nothing."""
+
+
+def set_items(backend: Backend, x: Array, columns: np.ndarray, values: Array) -> None:
+    """Write ``values[i, j]`` to ``x[i, columns[i, j]]``, in place."""
+    try:
+        x[backend.asarray(np.arange(len(columns))[:, None]), backend.asarray(columns)] = values
+    except (IndexError, TypeError):
+        # The array API standard has assignment to one place at a time only.
+        for i, row in enumerate(columns.tolist()):
+            for j, column in enumerate(row):
+                x[i, column] = values[i, j]
 
 
 class Evaluator:
@@ -243,7 +254,7 @@ class Serial(Evaluator):
             for numbers in row:
                 flat = xp.asarray(point[None, :], copy=True)
                 values = self.backend.asarray(numbers[None], point.dtype)
-                self.backend.set_items(flat, places[None], values)
+                set_items(self.backend, flat, places[None], values)
                 yield argument.of(flat[0, :])
             advance(1)
 

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from accelnn._typing import Array
-from accelnn.backends import MemoryFor, dtype_name
+from accelnn.backends import Backend, MemoryFor, dtype_name
 from accelnn.errors import ImpureFunctionError
 from accelnn.gradient._argument import Argument
-from accelnn.gradient.evaluators._base import Advance, Evaluator, Function
+from accelnn.gradient.evaluators._base import Advance, Evaluator, Function, set_items
 from accelnn.gradient.evaluators._reads import alike, refuse_random, shown, what_is_read
 from accelnn.gradient.evaluators._values import Values
 
@@ -168,7 +168,7 @@ class Batched(Evaluator):
             # New ones for every call, because f may keep or change them.
             flat = backend.xp.repeat(self.point[None, :], extra + count, axis=0)
             numbers = backend.asarray(moved.reshape(count, together), self.point.dtype)
-            backend.set_items(flat[extra:, ...], columns.repeat(points, axis=0), numbers)
+            set_items(backend, flat[extra:, ...], columns.repeat(points, axis=0), numbers)
             if extra:
                 return self._first_values(flat, extra)
             return self.at_rows(flat)
@@ -216,29 +216,59 @@ class Batched(Evaluator):
 
 
 class Compiled(Evaluator):
-    """Leaves the loop to `Backend.evaluate_compiled`, in pieces."""
+    """Calls an f that Numba has compiled in a compiled loop, on the threads of a Numba backend."""
 
     how = "a compiled loop"
 
+    @staticmethod
+    def takes(backend: Backend, f: Function) -> bool:
+        """Return whether `f` can be called in a compiled loop of this backend."""
+        from accelnn.backends.numba import NumbaBackend
+
+        if not isinstance(backend, NumbaBackend):
+            return False
+        from numba.core.registry import CPUDispatcher
+
+        return isinstance(f, CPUDispatcher)
+
     def evaluate(self, columns: np.ndarray, moved: np.ndarray, advance: Advance) -> Any:
         """See `Evaluator.evaluate`."""
-        backend, shape = self.backend, self.argument.shape
-        x = backend.xp.reshape(self.point, shape)
-        points = backend.asarray(moved, self.point.dtype)
-        rows, start, size, found = len(columns), 0, 1, []
-        # The first shows how long one takes.
+        x = np.asarray(self.point.reshape(self.argument.shape), order="C")
+        points = np.asarray(moved, self.point.dtype)
+        out = np.empty(points.shape[:2])
+        rows, start, size = len(columns), 0, 1
+        # The first row, on one thread, shows how long a row takes.
         threads: int | None = 1
         while start < rows:
             piece = slice(start, min(start + size, rows))
             since = time.perf_counter()
-            values = backend.evaluate_compiled(
-                self.f, x, columns[piece], points[piece], threads=threads
-            )
+            self.loop(x, columns[piece], points[piece], out[piece], threads)
             seconds = (time.perf_counter() - since) / size
-            found.append(values)
-            advance(len(values))
+            advance(piece.stop - start)
             start += size
             size = max(1, min(GROWTH * size, int(PIECE_SECONDS / max(seconds, 1e-9))))
             threads = 1 if size * seconds < BRIEF_SECONDS else None
         self.count += rows * moved.shape[1]
-        return backend.xp.reshape(backend.xp.concat(found), (-1,))
+        return out.reshape(-1)
+
+    def loop(
+        self,
+        x: np.ndarray,
+        columns: np.ndarray,
+        points: np.ndarray,
+        out: np.ndarray,
+        threads: int | None,
+    ) -> None:
+        """Write the values at some rows to `out`, on at most so many threads."""
+        from accelnn.backends.numba.kernels.points import evaluate_points
+
+        team: Any = self.backend.team  # type: ignore[attr-defined]
+        untouched = np.ones(team.size, bool)
+
+        def evaluate(member: Any) -> None:
+            untouched[member.number] = evaluate_points(member, self.f, x, columns, points, out)
+
+        team.run(evaluate, threads)
+        if not untouched.all():
+            msg = "f changes its argument in place; let it work on a copy"
+            raise ImpureFunctionError(msg)

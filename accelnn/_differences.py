@@ -8,7 +8,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["HIGHEST_ORDER", "METHODS", "Method", "find_method", "gain", "slopes", "weights"]
+__all__ = [
+    "DIFFERENCES",
+    "HIGHEST_ORDER",
+    "METHODS",
+    "Method",
+    "find_method",
+    "gain",
+    "slopes",
+    "weights",
+]
 
 HIGHEST_ORDER = 4
 
@@ -151,3 +160,15 @@ def weights(taken: np.ndarray, order: int, *, has_base: bool) -> np.ndarray:
         before = product
     scaled: np.ndarray = found[:, :, order] / unit**order
     return scaled
+
+
+def _change_terms(method: Method) -> tuple[tuple[float, float], ...]:
+    points = method.points(1)
+    # Weights sum to 0, so that f(x) drops out of a sum of changes.
+    (factors,) = weights(points[None], 1, has_base=method.takes_base(1))
+    return tuple(zip(points.tolist(), factors.tolist(), strict=False))
+
+
+# What the engines' structured differences take: h times the derivative is the sum of weight times
+# f(x + point * h) - f(x) over these (point, weight) pairs, of which their kernels hold two.
+DIFFERENCES = {name: _change_terms(METHODS[name]) for name in ("central", "forward", "backward")}
