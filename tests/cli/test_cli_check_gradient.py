@@ -61,7 +61,10 @@ def test_noise_that_hides_the_gradient_is_no_pass(module):
         (["handwritten:cubes", "--at", "1,,2"], "take numbers with commas between"),
         (["handwritten:cubes", "--at", ""], "take numbers with commas between"),
         (["handwritten:cubes", "--at", "gone.npy"], "No such file or directory: 'gone.npy'"),
-        (["handwritten:cubes", "--at", "1", "--rtol", "-1"], "rtol must be a number from 0 on"),
+        (
+            ["handwritten:cubes", "--at", "1", "--rtol", "-1"],
+            "rtol must be None or a finite number >= 0",
+        ),
         (["handwritten:cubes", "--at", "1", "--workers", "0"], "workers must be"),
         (["--at", "1"], "belong to a FUNCTION"),
         (["--value-and-gradient"], "belong to a FUNCTION"),
