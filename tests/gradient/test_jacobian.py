@@ -197,7 +197,7 @@ def test_a_pattern_that_is_too_small_is_refused(method, batched):
 
     x = np.array([1.0, 2.0])
     with pytest.raises(
-        ValueError, match=r"sparsity leaves out what is not zero: .* missing to row 0"
+        ValueError, match=r"sparsity leaves out nonzero derivatives: .* row 0 add up"
     ):
         accelnn.numerical_jacobian(f, x, method=method, sparsity=np.eye(2), batched=batched)
 
