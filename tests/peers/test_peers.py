@@ -14,6 +14,7 @@ from peer_rows import (
     domains,
     faults,
     forms,
+    functions_of_many,
     gradient_forms,
     gradients,
     hessians,
@@ -238,7 +239,7 @@ def doors_of(row, methods):
 def modes_of_many(row):
     yield "central"
     yield "central-batched"
-    if np.size(row.x) == max(gradients.MANY):
+    if np.size(row.x) == max(functions_of_many.MANY):
         yield "forward"
         yield "complex-batched"
         yield "central-workers"
