@@ -1,4 +1,4 @@
-"""One progress bar for everything that can take long."""
+"""The progress bar of everything that can take long."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +13,7 @@ class Advance(Protocol):
     """Moves a bar by `n` units and shows `note` beside it."""
 
     def __call__(self, n: int, note: str = "") -> None:
-        """Move."""
+        """Move the bar."""
 
 
 @contextmanager
@@ -25,7 +25,7 @@ def progress_bar(
     Parameters
     ----------
     description : str
-        What is going on.
+        Shown beside the bar.
     total : int
         Number of units of work.
     enabled : bool, default True
@@ -61,4 +61,4 @@ def progress_bar(
 
 
 def _stand_still(n: int, note: str = "") -> None:
-    """Show nothing."""
+    """Ignore progress."""

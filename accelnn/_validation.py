@@ -1,4 +1,4 @@
-"""Checks at the public doors: what a caller hands over becomes an array, or a clear error."""
+"""Validation of arguments of public functions."""
 
 from __future__ import annotations
 
@@ -30,12 +30,11 @@ __all__ = [
     "to_dtype",
 ]
 
-# What nets compute in.
+# The dtypes of nets.
 DTYPES = get_args(DTypeName)
 # Axes of a batch of samples.
 ROWS = 2
-# Up to so many labels or targets are copied to the host to find their range: that takes no longer
-# than copying one number.
+# Up to so many labels or targets are checked on the host; copying them takes as long as copying one.
 FEW = 1 << 12
 
 
@@ -55,33 +54,31 @@ def as_array(backend: Backend, x: ArrayLike, name: str = "x") -> Array:
     if not is_real:
         got = dtype_name(array.dtype)
         msg = f"{name} must hold real numbers, got dtype {got}"
-        # bfloat16, and floats of 8 bits and less.
+        # bfloat16, and formats of 8 bits and less.
         msg += f"; cast it to float32 first: {name}.astype('float32')" if "float" in got else ""
         raise TypeError(msg)
     return array if is_own else backend.asarray(array)
 
 
 def _plain(x: np.ndarray, name: str) -> np.ndarray:
-    """Return the same memory as a plain array: ``numpy.matrix`` would change what * means."""
+    """Return a view as a plain ndarray, because ``*`` of ``numpy.matrix`` is not elementwise."""
     if hasattr(type(x), "mask"):
-        msg = (
-            f"{name} is a masked array, and nets and gradients know no mask: use {name}.filled(...)"
-        )
+        msg = f"{name} is a masked array, and masks are not supported: use {name}.filled(...)"
         raise TypeError(msg)
     return np.asarray(x)
 
 
 def _from_python(x: ArrayLike, name: str) -> np.ndarray:
-    """Return Python numbers as an array on the host, where every backend's errors are the same."""
+    """Return Python numbers as a NumPy array, whose errors are the same for every backend."""
     try:
         return np.asarray(x)
     except ValueError as error:
-        msg = f"{name} is no array of numbers: {error}"
+        msg = f"{name} is not an array of numbers: {error}"
         raise ValueError(msg) from error
 
 
 def as_floating(backend: Backend, x: ArrayLike, name: str = "x", dtype: Any = None) -> Array:
-    """Return `x` as a floating array: cast to `dtype`, or else integers promoted to float64."""
+    """Return `x` as a floating array, cast to `dtype` if given; integers become float64."""
     array = as_array(backend, x, name)
     if dtype is None and is_floating(array.dtype):
         return array
@@ -95,27 +92,27 @@ def to_dtype(backend: Backend, array: Array, dtype: Any) -> Array:
 
 
 def as_scalar(backend: Backend, value: Any, name: str = "f(x)") -> Any:
-    """Return what a function gave as a real 0-d value of its own, still on its device."""
+    """Return the value of a function as a new real 0-d array on the same device."""
     if isinstance(value, float | int):
         return float(value)
     value = as_floating(backend, value, name)
     if math.prod(value.shape) != 1:
         msg = (
-            f"f must return one number, but {name} has shape {tuple(value.shape)}; a function of "
-            f"many points at once, one value each, is differentiated with batched=True"
+            f"f must return one number, but {name} has shape {tuple(value.shape)}; if f takes "
+            f"many points at once and returns one value for each, pass batched=True"
         )
         raise ValueError(msg)
-    # A copy, because the value may be a view of x, or a buffer that the next call writes to.
+    # A copy, because the value may be a view of x, or a buffer that the next call reuses.
     return backend.xp.reshape(backend.xp.asarray(value, copy=True), ())
 
 
 def as_number(backend: Backend, value: Any) -> float:
-    """Return a 0-d value as a Python float, copied to the host by name."""
+    """Return a 0-d value as a Python float, copied to the host explicitly."""
     return float(backend.to_numpy(value) if backend.owns(value) else value)
 
 
 def on_host(backend: Backend, values: Any) -> np.ndarray:
-    """Return real numbers of any kind as a NumPy array in float64, copied to the host by name."""
+    """Return real numbers as a float64 NumPy array, copied to the host explicitly."""
     return np.asarray(backend.to_numpy(values) if backend.owns(values) else values, np.float64)
 
 
@@ -128,13 +125,13 @@ def as_targets(
     name: str = "t",
     labels: bool = True,
 ) -> Array:
-    """Return an array of targets for outputs of `shape`: labels as they are, others in `dtype`.
+    """Return targets for outputs of `shape`: labels unchanged, distributions in `dtype`.
 
     Raises
     ------
     ValueError
-        If `t` is neither of `shape` nor, where `labels` allows it, integer labels of
-        ``shape[:-1]`` within range.
+        If `t` neither has `shape` nor, if `labels` is true, holds integer labels within range of
+        ``shape[:-1]``.
     """
     if tuple(t.shape) == tuple(shape):
         return to_dtype(backend, t, dtype)
@@ -151,7 +148,7 @@ def as_targets(
 
 
 def check_dtype(dtype: Any) -> DTypeName:
-    """Return the name of a net's dtype, or raise ValueError if nets do not compute in it."""
+    """Return the name of a net's dtype, or raise ValueError if nets do not support it."""
     # NumPy would read None as float64, which is not the default of nets.
     name = "None" if dtype is None else dtype_name(dtype)
     if name not in DTYPES:
@@ -230,7 +227,7 @@ def check_finite(backend: Backend, x: Array, name: str) -> None:
 
 
 def flatten_hint(shape: tuple[int, ...]) -> str:
-    """Return what to do about samples with too many axes, or nothing."""
+    """Return a hint for samples with too many axes, or an empty string."""
     if len(shape) <= ROWS:
         return ""
     return f"; flatten it with x.reshape({shape[0]}, {math.prod(shape[1:])})"

@@ -1,4 +1,4 @@
-"""Gradient descent on a function."""
+"""Gradient descent on functions."""
 
 import math
 import warnings
@@ -19,9 +19,9 @@ from accelnn.gradient.evaluators import HasMap, Mapper, refuse_random
 
 __all__ = ["DescentResult", "gradient_descent"]
 
-# An iterate this many times farther out than the start, and still accelerating, is running away.
+# An iterate so many times farther out than the start, and still accelerating, diverges.
 RUNAWAY = 1e6
-# A whole move below this fraction of the length of x is no move.
+# A path shorter than this fraction of the norm of x is stagnation.
 STANDSTILL = 1e-6
 
 
@@ -38,11 +38,11 @@ class DescentResult:
     gradient : array
         The gradient at `x`.
     trajectory : array of shape (steps + 1, ...)
-        All iterates, the start point first.
+        All iterates, the starting point first.
     steps : int
-        Updates done.
+        Number of updates.
     diverged, stagnated : bool
-        Whether the corresponding warning was given.
+        Whether the corresponding warning was issued.
     """
 
     x: Array
@@ -106,7 +106,7 @@ def gradient_descent(
         Takes an array like `init_x`, returns a real scalar, and depends on its argument alone.
         With ``batched=True`` it takes ``(k, *x.shape)`` and returns ``(k,)``.
     init_x : array_like
-        The start point; it is not changed.
+        The starting point; it is not changed.
     lr : float, default 0.01
         The learning rate.
     step_num : int, default 1000
@@ -123,15 +123,16 @@ def gradient_descent(
     Returns
     -------
     array or DescentResult
-        The last finite iterate, of the shape of `init_x` and float.
+        The last finite iterate, a floating array of the shape of `init_x`.
 
     Warns
     -----
     accelnn.errors.DivergenceWarning
         At the first iterate that is not finite, or that is a million times farther out than the
-        start and still accelerating: the descent stops before it.
+        start and still accelerating; it is not returned.
     accelnn.errors.StagnationWarning
-        If the whole move is shorter than a millionth of x while the gradient is not small.
+        If the whole path is shorter than a millionth of the norm of x while the gradient is not
+        small.
 
     Raises
     ------
@@ -170,22 +171,22 @@ def gradient_descent(
             )
             return found
 
-        # Two, because the last one may turn out to lie outside the domain of f.
+        # Two, because the last one may lie outside the domain of f.
         kept = step_num + 1 if full_output else 2
         iterates: deque[Array] = deque([start], maxlen=kept)
-        # What overflows on the way to a divergence is reported as a divergence.
+        # Overflow is reported as divergence.
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             steps, travelled, diverged = _iterate(backend, gradient_at, iterates, lr, step_num)
             x = iterates[-1]
             slope = gradient_at(x)
             if math.isnan(_length(backend, slope)) and not diverged:
                 _warn_of_divergence(
-                    f"after step {steps} of {step_num}. The cause: the gradient is NaN",
+                    f"after update {steps} of {step_num}, because the gradient is NaN",
                     stacklevel=3,
                 )
                 diverged = True
                 if steps > 0:
-                    # Where the gradient is NaN f is not defined: that iterate was not good.
+                    # f is not defined where its gradient is NaN.
                     iterates.pop()
                     steps, x = steps - 1, iterates[-1]
                     slope = gradient_at(x)
@@ -197,8 +198,8 @@ def gradient_descent(
         )
         if stagnated:
             msg = (
-                f"{steps} steps moved x by less than a millionth of its length although "
-                f"the gradient's length is {_length(backend, slope):.3g}: lr={lr!r} is too small"
+                f"{steps} updates moved x by less than a millionth of its norm although "
+                f"the norm of the gradient is {_length(backend, slope):.3g}: lr={lr!r} is too small"
             )
             warnings.warn(msg, StagnationWarning, stacklevel=2)
         if not full_output:
@@ -210,9 +211,9 @@ def gradient_descent(
 def _require_argument(
     f: Callable[[Array], Any], x: ArrayLike, *, batched: bool, backend: Backend
 ) -> None:
-    """Refuse a function of what it closes over: a descent moves arrays of its own.
+    """Refuse an f that reads the array x it closes over, because a descent moves copies of it.
 
-    Only the caller's x lets that be seen.
+    Only probing with the caller's x shows that.
     """
     try:
         with pose(f, x, backend=backend, method="central", batched=batched) as problem:
@@ -227,9 +228,9 @@ def _require_argument(
     else:
         cause = None
     msg = (
-        "f does not depend on its argument alone, and gradient_descent moves arrays of its own. "
+        "f does not depend on its argument alone, but gradient_descent does not change init_x. "
         "Write f as a function of its argument, as in gradient_descent(lambda W: loss(W, x, t), "
-        "W0); a net is trained with accelnn.fit(net, x, t)"
+        "W0); to train a net, use accelnn.fit(net, x, t)"
     )
     raise ImpureFunctionError(msg) from cause
 
@@ -265,12 +266,12 @@ def _iterate(
     lr: float,
     step_num: int,
 ) -> tuple[int, float, bool]:
-    """Append the good iterates.
+    """Append iterates until the end or a divergence.
 
     Returns
     -------
     tuple of int, float and bool
-        Their number, the length of the way, and whether the next one ran away.
+        The number of updates, the length of the path, and whether it diverged.
     """
     last_move, travelled = math.inf, 0.0
     limit = RUNAWAY * max(1.0, _length(backend, iterates[-1]))
@@ -280,12 +281,12 @@ def _iterate(
         following = x - move
         distance, length = _length(backend, move), _length(backend, following)
         if math.isnan(distance):
-            # The caller, who looks at the last gradient in any case, reports it.
+            # The caller checks the last gradient in any case, and reports it.
             return k - 1, travelled, False
         if not math.isfinite(length) or (length > limit and distance > last_move):
             _warn_of_divergence(
-                f"at step {k} of {step_num}: |x| would go from {_length(backend, x):.3g} to "
-                f"{length:.3g}. The cause: lr={lr!r} is too large",
+                f"at update {k} of {step_num}, because lr={lr!r} is too large: |x| would go from "
+                f"{_length(backend, x):.3g} to {length:.3g}",
                 stacklevel=4,
             )
             return k - 1, travelled, True
@@ -296,7 +297,7 @@ def _iterate(
 
 
 def _warn_of_divergence(what: str, stacklevel: int) -> None:
-    msg = f"gradient descent diverged {what}; the result is the last good iterate"
+    msg = f"gradient descent diverged {what}; the result is the last iterate before that"
     warnings.warn(msg, DivergenceWarning, stacklevel=stacklevel)
 
 
@@ -311,9 +312,9 @@ def _stands_still(
     backend: Backend, start: Array, x: Array, travelled: float, slope: Array, value: float
 ) -> bool:
     size = _length(backend, x)
-    # From the origin any move is as long as x itself, so that there it is measured against 1.
+    # From the origin any path is as long as x itself, and is compared with 1 instead.
     scale = size if _length(backend, start) > 0.0 else max(1.0, size)
-    # The way, not the distance: a descent that goes to and fro does move.
+    # The length of the path, not the distance: an oscillating descent does move.
     if travelled >= STANDSTILL * scale:
         return False
     # A gradient is small if a move of the size of x changes f by less than a millionth.
@@ -325,5 +326,5 @@ def _length(backend: Backend, x: Array) -> float:
     largest = as_number(backend, xp.max(xp.abs(x))) if math.prod(x.shape) else 0.0
     if largest in (0.0, math.inf) or math.isnan(largest):
         return largest
-    # Scaled, so that the squares of a run-away iterate do not overflow.
+    # Scaled, so that the squares of a diverging iterate do not overflow.
     return largest * float(backend.to_numpy(xp.sqrt(xp.sum((x / largest) ** 2))))

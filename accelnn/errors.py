@@ -1,7 +1,7 @@
-"""Every exception and warning that accelnn raises on purpose.
+"""The exceptions and warnings of accelnn.
 
-Wrong values are plain ``ValueError`` and wrong types plain ``TypeError``; the classes here exist
-where a caller may want to catch one case and not the others.
+Invalid values raise plain ``ValueError`` and wrong types plain ``TypeError``; the classes here are
+for cases that a caller may want to catch separately.
 """
 
 from typing import Literal
@@ -24,13 +24,12 @@ UnavailableReason = Literal["not installed", "import failed", "no device"]
 
 
 class BackendUnavailableError(ImportError):
-    """A known backend cannot be used here.
+    """A known backend cannot be used on this machine.
 
     Attributes
     ----------
     reason : {"not installed", "import failed", "no device"}
-        What stands in the way: the package is absent, it is present but broken, or it works but
-        finds no device.
+        The cause: the package is missing, it is broken, or it finds no device.
     """
 
     def __init__(self, message: str, *, reason: UnavailableReason) -> None:
@@ -39,7 +38,7 @@ class BackendUnavailableError(ImportError):
 
 
 class BackendMismatchError(TypeError):
-    """An array belongs to another backend than the one asked to compute on it."""
+    """An array belongs to another backend than the one that was to compute with it."""
 
 
 class MissingDependencyError(ImportError):
@@ -51,7 +50,7 @@ class DatasetError(ValueError):
 
 
 class OutOfMemoryError(MemoryError):
-    """A computation needs more memory than is free, in the smallest pieces that were allowed."""
+    """A computation needs more memory than is free, even in the smallest possible pieces."""
 
 
 class ImpureFunctionError(ValueError):
@@ -59,7 +58,7 @@ class ImpureFunctionError(ValueError):
 
 
 class AmbiguousFunctionError(ImpureFunctionError):
-    """A function reads both its argument and the array it was given: it has two derivatives."""
+    """A function depends both on its argument and on the array x itself."""
 
 
 class GradientCheckError(AssertionError):
@@ -68,7 +67,7 @@ class GradientCheckError(AssertionError):
     Attributes
     ----------
     report : accelnn.gradient.GradientReport
-        Everything that was measured.
+        The result of the check.
     """
 
     def __init__(self, message: str, *, report: object = None) -> None:
@@ -77,12 +76,12 @@ class GradientCheckError(AssertionError):
 
 
 class DivergenceWarning(RuntimeWarning):
-    """An iteration ran away from the minimum; the step is too large."""
+    """Gradient descent or a training diverged; the learning rate is too large."""
 
 
 class StagnationWarning(RuntimeWarning):
-    """An iteration did not move although the gradient is not small; the step is too small."""
+    """Gradient descent hardly moved although the gradient is not small; lr is too small."""
 
 
 class InconclusiveCheckWarning(RuntimeWarning):
-    """A gradient was checked against a function whose noise is larger than its slopes."""
+    """A gradient check proved nothing, because the function is too noisy or not smooth."""

@@ -1,5 +1,6 @@
 """Backends: whose arrays and whose kernels compute."""
 
+from accelnn._differences import DIFFERENCES
 from accelnn.backends._base import (
     Backend,
     dtype_name,
@@ -7,7 +8,7 @@ from accelnn.backends._base import (
     is_floating,
     speaks_dlpack,
 )
-from accelnn.backends._engine import DIFFERENCES, Dataset, Engine, Optimizer, TrainingState
+from accelnn.backends._engine import Dataset, Engine, Optimizer, TrainingState
 from accelnn.backends._memory import Memory, MemoryFor, out_of_memory, pass_bytes
 from accelnn.backends._registry import BackendInfo, list_backends, register_backend
 from accelnn.backends._resolve import (

@@ -240,44 +240,6 @@ class Backend(metaclass=_ChecksArrays):
         """Write the matrix product of `a` and `b` to `out`."""
         out[...] = a @ b
 
-    def set_items(self, x: Array, columns: np.ndarray, values: Array) -> None:
-        """Write ``values[i, j]`` to ``x[i, columns[i, j]]``, in place."""
-        for i, row in enumerate(columns.tolist()):
-            for j, column in enumerate(row):
-                x[i, column] = values[i, j]
-
-    def can_compile(self, f: object) -> bool:  # noqa: ARG002 - subclasses ask
-        """Return whether `evaluate_compiled` takes this function."""
-        return False
-
-    def evaluate_compiled(
-        self,
-        f: Callable[[Array], Any],
-        x: Array,
-        columns: np.ndarray,
-        moved: Array,
-        *,
-        threads: int | None = None,
-    ) -> Array:
-        """Return f at points that differ from `x` in a few coordinates, in compiled loops.
-
-        Parameters
-        ----------
-        f : callable
-            A function of one array that `can_compile` has accepted.
-        x : array
-            The point.
-        columns, moved : array
-            As of `accelnn.gradient.evaluators.Evaluator`.
-        threads : int, optional
-            How many to use at most, by default all.
-
-        Returns
-        -------
-        array of shape (m, p)
-        """
-        raise NotImplementedError
-
     def to_numpy(self, x: Array) -> np.ndarray:
         """Return `x` as a NumPy array, copied to the host if need be."""
         return np.asarray(x)

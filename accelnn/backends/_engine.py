@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, cast
 import numpy as np
 
 from accelnn._cached import cached_property
+from accelnn._differences import DIFFERENCES
 from accelnn._typing import Array
 from accelnn.backends._spec import NetSpec
 from accelnn.formulas._dropout import Dropout
@@ -22,14 +23,7 @@ from accelnn.formulas._rule import UpdateRule
 if TYPE_CHECKING:
     from accelnn.backends._base import Backend
 
-__all__ = ["DIFFERENCES", "Dataset", "Engine", "Extras", "Optimizer", "TrainingState"]
-
-# method -> (signed step, weight) of the loss changes whose sum, over the step, is the derivative.
-DIFFERENCES = {
-    "central": ((1.0, 0.5), (-1.0, -0.5)),
-    "forward": ((1.0, 1.0),),
-    "backward": ((-1.0, -1.0),),
-}
+__all__ = ["Dataset", "Engine", "Extras", "Optimizer", "TrainingState"]
 
 # Elements of the largest temporary array of a structured difference: a few of them fit in cache.
 CHUNK_ELEMENTS = 1 << 18

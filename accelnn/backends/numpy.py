@@ -48,7 +48,3 @@ class NumpyBackend(Backend):
     def one_hot(self, labels: Array, n: int, dtype: Any) -> Array:
         """See `Backend.one_hot`."""
         return (labels[..., None] == np.arange(n)).astype(self.dtype(dtype))
-
-    def set_items(self, x: Array, columns: np.ndarray, values: Array) -> None:
-        """See `Backend.set_items`."""
-        x[np.arange(len(columns))[:, None], columns] = values

@@ -1,7 +1,7 @@
 """Measurements of accelnn and its peers, side by side in one run.
 
-Every contestant works in a process of its own, in the best form that its library has, and all take
-turns. `accelnn bench` is the door; nothing here is imported by the rest of accelnn.
+Every contestant runs in its own process, in the fastest form that its library offers, and all take
+turns. `accelnn bench` runs them; nothing here is imported by the rest of accelnn.
 """
 
 from accelnn.bench._contestants import GPU_GROUPS

@@ -1,4 +1,4 @@
-"""Who takes part in what, and where their code is. Importing this imports none of them."""
+"""The contestants of each group. Importing this module imports none of their code."""
 
 import importlib
 from typing import TYPE_CHECKING
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 __all__ = ["CONTESTANTS", "GPU_GROUPS", "OURS", "SLOW", "make_job", "ours_in"]
 
 OURS = "accelnn numba"
-"""The contestant that ratios are taken to, but in the groups of a GPU."""
+"""The reference contestant of ratios, except in GPU groups."""
 
 CONTESTANTS = {
     "training": {
@@ -128,12 +128,12 @@ SLOW = ("SciPy", "numdifftools", "JAX lax.map", "torch gradcheck")
 
 
 def ours_in(group: str) -> str:
-    """Return the contestant that a group's ratios are taken to."""
+    """Return the reference contestant of a group's ratios."""
     return "accelnn cupy" if group in GPU_GROUPS else OURS
 
 
 def make_job(group: str, contestant: str, task: Task, threads: int) -> "Job":
-    """Import a contestant and let it get ready."""
+    """Import a contestant and create its job."""
     module, _, name = CONTESTANTS[group][contestant].partition(".")
     cls = getattr(importlib.import_module(f"accelnn.bench.jobs.{module}"), name)
     job: Job = cls(task, threads)

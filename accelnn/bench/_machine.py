@@ -1,4 +1,4 @@
-"""What a table of times must have above it."""
+"""Descriptions of the machine, for the heading of the tables."""
 
 import importlib.metadata
 import platform
@@ -15,12 +15,12 @@ PACKAGES = ("numpy", "numba", "torch", "jax", "scikit-learn", "scipy", "numdifft
 
 
 def describe_machine(data: Sequence[str], *, gpu: bool = False) -> dict[str, str]:
-    """Return machine, versions, threads and data, each in words.
+    """Return processor, versions, threads and data in words.
 
     Raises
     ------
     accelnn.errors.BackendUnavailableError
-        If a GPU is to be described, and none can be used.
+        If `gpu` is true, and none can be used.
     """
     from accelnn.bench.jobs.data import DESCRIPTIONS
 
@@ -38,7 +38,7 @@ def describe_machine(data: Sequence[str], *, gpu: bool = False) -> dict[str, str
 
 
 def describe_gpu() -> dict[str, str]:
-    """Return the name of the CUDA device, its size, and what drives it.
+    """Return the name and size of the CUDA device, and the versions of CUDA.
 
     Raises
     ------
@@ -80,7 +80,7 @@ def _version(package: str) -> str:
 
 
 def _blas() -> str:
-    import numpy as np  # noqa: F401 - its BLAS is asked about
+    import numpy as np  # noqa: F401 - loads its BLAS
     from threadpoolctl import threadpool_info
 
     pools = [pool for pool in threadpool_info() if pool["user_api"] == "blas"]

@@ -1,4 +1,4 @@
-"""What a run measures."""
+"""The cases that a run measures."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -11,12 +11,12 @@ __all__ = ["GPU_HEADLINE", "GROUPS", "HEADLINE", "Case", "plan"]
 HEADLINE = "784-50-10, batch 100, float32, sigmoid, SGD"
 GPU_HEADLINE = "784-50-10, batch 100"
 GROUPS = tuple(CONTESTANTS)
-# Samples of the shortest run of training steps on a GPU, however many are in a batch.
+# Samples of the shortest training run on a GPU, whatever the batch size.
 GPU_SAMPLES = 1_000_000
 # Variables of a function for which some contestants take minutes.
 MANY = 1_000
 SHORT = ("training", "gradient", "scaling", "predict", "first-call")
-"""Groups of a short run."""
+"""The groups of a short run."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Case:
     Attributes
     ----------
     group, name : str
-        Where it belongs, and what it is called there.
+        Its group, and its name there.
     task : Task
         The net and the data.
     contestants : tuple of str
@@ -34,10 +34,9 @@ class Case:
     few, many : int
         Units of work in the two runs whose slope is the time; see `accelnn.bench.jobs.job`.
     budget : float
-        About how many seconds a repeat may take; `few` and `many` are made smaller where it would
-        take longer.
+        The approximate time of a repeat in seconds; `few` and `many` are reduced to fit.
     threaded : bool
-        Whether contestants are tried on one thread too.
+        Whether contestants also run on one thread.
     """
 
     group: str
@@ -56,12 +55,12 @@ def plan(*, full: bool, only: Sequence[str] = (), data: str = "5k") -> list[Case
     Parameters
     ----------
     full : bool
-        All groups but those of a GPU, and cases with many steps, or those that take two minutes or
-        three.
+        All groups except those of a GPU, with all cases; otherwise cases of two to three minutes
+        in total.
     only : sequence of str, optional
-        Groups to keep. A group that is named is measured in a short run too.
+        Only these groups, also those that a short run leaves out.
     data : {"mnist", "5k"}
-        Which digits.
+        The digits.
     """
     task = Task(data=data)
     on_cpu = [group for group in GROUPS if group not in GPU_GROUPS]
@@ -150,7 +149,7 @@ def _black_box() -> list[Case]:
     for function, n in functions:
         task = Task(sizes=(n,), dtype="float64", function=function)
         case = _case("black-box", f"{function} of {n:,} variables", task, 0, 1000, 1.0)
-        # It makes a matrix of all points, and takes minutes for thousands of variables.
+        # numdifftools takes minutes for thousands of variables, because it stores all points.
         names = [name for name in case.contestants if name != "numdifftools" or n < MANY]
         cases.append(replace(case, contestants=names, threaded=False))
     return cases
@@ -176,7 +175,7 @@ def _gpu_training(task: Task) -> list[Case]:
         "784-256-128-10, batch 100": replace(task, sizes=(784, 256, 128, 10)),
     }
     if task.data == "5k":
-        # Its training images do not fill one such batch.
+        # There are not enough training images for one such batch.
         del tasks["784-50-10, batch 10,000"]
     return [
         _case("gpu-training", name, t, GPU_SAMPLES // t.batch, 3 * GPU_SAMPLES // t.batch, 1.0)

@@ -1,4 +1,4 @@
-"""The picture of a report: time against size."""
+"""The plot of a report: time against size."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
 
 __all__ = ["SIZED", "check_picture", "draw"]
 
-# From the palette of Okabe and Ito, which every kind of colour vision tells apart.
+# From the colour-blind-safe palette of Okabe and Ito.
 COLOURS = ("#D55E00", "#E69F00", "#000000", "#CC79A7", "#882255", "#56B4E9", "#0072B2", "#009E73")
 MARKERS = "os^DvP*X"
 SIZED = "scaling"
-"""The group that has sizes to draw."""
-ONE_HIDDEN = 3  # layers of numbers
+"""The group that is plotted."""
+ONE_HIDDEN = 3  # widths of a net with one hidden layer
 
 
 def check_picture(path: Path) -> None:
-    """Raise ValueError if no picture can be drawn into a file of this name."""
+    """Raise ValueError if matplotlib cannot write a file with this suffix."""
     bases = import_optional("matplotlib.backend_bases", feature="--plot", extra="plot")
     known = sorted(bases.FigureCanvasBase.get_supported_filetypes())
     if path.suffix[1:].lower() not in known:
@@ -39,7 +39,7 @@ def draw(report: Report) -> "Figure":
     Parameters
     ----------
     report : Report
-        With sizes: the group ``scaling``, or ``training`` of a full run.
+        With the group ``scaling``, or ``training`` of a full run.
 
     Returns
     -------
@@ -51,7 +51,7 @@ def draw(report: Report) -> "Figure":
         If nothing in the report has several sizes.
     """
     figures = import_optional("matplotlib.figure", feature="--plot", extra="plot")
-    # The cases that differ from one another in size only.
+    # Cases that differ in size only.
     widths = [m for m in report.best("training") if _differs_in_width_only(m)]
     by_width = [m for m in report.best(SIZED) if m.case.startswith("hidden")]
     by_batch = [
@@ -105,7 +105,7 @@ def _draw_panel(
             label=name,
             color=COLOURS[i % len(COLOURS)],
             marker=MARKERS[i % len(MARKERS)],
-            # Colours come round again: then lines are dashed and markers hollow.
+            # When colours repeat, lines are dashed and markers hollow.
             linestyle="-" if i < len(COLOURS) else "--",
             markerfacecolor=None if i < len(COLOURS) else "white",
             markersize=5,
@@ -139,6 +139,6 @@ def _narrowest(measured: list[Measurement]) -> float:
 
 
 def _differs_in_width_only(m: Measurement) -> bool:
-    """Whether a case of the group training is the first one but for its width."""
+    """Return whether a training case differs from the first one in width only."""
     standard = Task(sizes=m.task.sizes, data=m.task.data)
     return m.task == standard and len(m.task.sizes) == ONE_HIDDEN and (m.task.data != "gaussian")

@@ -1,4 +1,4 @@
-"""What a run leaves behind, in memory and as JSON."""
+"""The results of a run, in memory and as JSON."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Measurement:
-    """The times of one contestant, on one number of threads, in one case.
+    """The times of one contestant with one number of threads in one case.
 
     Attributes
     ----------
     group, case, contestant : str
         What was measured.
     threads : int
-        How many threads its libraries had.
+        Number of threads of its libraries.
     task : Task
         The net and the data.
     seconds : list of float
         Seconds per unit, one for each repeat.
     facts : dict
-        What the contestant reports besides: loss, accuracy, deviation, peak memory, amounts.
+        Other results of the contestant: loss, accuracy, deviation, peak memory, amounts.
     """
 
     group: str
@@ -45,7 +45,7 @@ class Measurement:
 
     @property
     def median(self) -> float:
-        """The middle of the repeats."""
+        """The median of the repeats."""
         return statistics.median(self.seconds)
 
     @property
@@ -56,16 +56,16 @@ class Measurement:
 
 @dataclass(frozen=True)
 class Problem:
-    """A contestant that has no times, and why.
+    """A contestant without times, and the reason.
 
     Attributes
     ----------
     group, case, contestant : str
-        What was to be measured; an empty case stands for all.
+        What was to be measured; an empty case means all.
     threads : int
-        0 stands for any number.
+        0 means any number.
     reason : str
-        In one line.
+        The reason, in one line.
     skipped : bool
         True if a package is missing, False if something failed.
     """
@@ -80,20 +80,20 @@ class Problem:
 
 @dataclass(frozen=True)
 class Report:
-    """A whole run.
+    """The results of a run.
 
     Attributes
     ----------
     machine : dict
         Processor, system, versions, threads, data.
     settings : dict
-        How the run was asked for.
+        The options of the run.
     measurements : list of Measurement
         In the order of the plan.
     problems : list of Problem
-        Who was skipped or failed.
+        Contestants that were skipped or failed.
     gpu_machine : dict
-        As `machine`, of the groups of a GPU where they were measured on another one.
+        As `machine`, for GPU groups measured on another machine.
     """
 
     machine: dict[str, str]
@@ -112,7 +112,7 @@ class Report:
         return [m for m in self.measurements if m.group == group and case in (None, m.case)]
 
     def best(self, group: str, case: str | None = None) -> list[Measurement]:
-        """Return the measurements with only the better number of threads of each contestant."""
+        """Return the measurements with the faster number of threads of each contestant."""
         chosen: dict[tuple[str, str], Measurement] = {}
         for m in self.of(group, case):
             key = (m.case, m.contestant)
@@ -121,25 +121,25 @@ class Report:
         return list(chosen.values())
 
     def write(self, path: Path) -> None:
-        """Write everything, medians and spread beside the times they come from, as JSON."""
+        """Write everything as JSON, with medians and spreads beside the times."""
         content = {"format": FORMAT, **asdict(self)}
         if not self.gpu_machine:
             del content["gpu_machine"]
         for entry, m in zip(content["measurements"], self.measurements, strict=True):
             entry |= {"median": m.median, "spread": m.spread}
-        # Whole or not at all: a report that is there is not lost to an interruption.
+        # Atomically, so that an interruption does not destroy an existing report.
         partial = path.with_name(path.name + ".partial")
         partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
         partial.replace(path)
 
     @classmethod
     def merged(cls, reports: Sequence[Report]) -> Report:
-        """Return one report of groups that were measured one after the other.
+        """Merge the reports of several runs.
 
         Raises
         ------
         ValueError
-            If they are of different machines or settings, or measured the same twice.
+            If machines or settings differ, or if the same was measured twice.
         """
         first = reports[0]
         machine = dict(first.machine)
@@ -150,7 +150,7 @@ class Report:
                 if name != "data" and report.machine.get(name) != machine[name]
             ]
             if differing or report.settings != first.settings:
-                msg = f"these runs cannot be one: they differ in {differing or 'settings'}"
+                msg = f"these runs cannot be merged: they differ in {differing or 'settings'}"
                 raise ValueError(msg)
             known = machine["data"].split("; ")
             more = [part for part in report.machine["data"].split("; ") if part not in known]
@@ -158,17 +158,14 @@ class Report:
         measurements = [m for report in reports for m in report.measurements]
         keys = [(m.group, m.case, m.contestant, m.threads) for m in measurements]
         if len(set(keys)) < len(keys):
-            msg = "these runs cannot be one: some times were taken in two of them"
+            msg = "these runs cannot be merged: some times were taken in two of them"
             raise ValueError(msg)
         problems = [problem for report in reports for problem in report.problems]
         on_gpu = next((report.gpu_machine for report in reports if report.gpu_machine), {})
         return cls(machine, first.settings, measurements, problems, on_gpu)
 
     def with_gpu(self, other: Report) -> Report:
-        """Return this run with the groups of a GPU as another run has them, on its machine.
-
-        Those that this run had are gone: they were measured by an earlier version, or elsewhere.
-        """
+        """Return this run with its GPU groups replaced by those of another run."""
         described = dict(other.machine)
         described["most threads tried"] = str(other.settings["threads"])
         described["repeats"] = str(other.settings["repeats"])
@@ -180,16 +177,16 @@ class Report:
 
     @classmethod
     def read(cls, path: Path) -> Report:
-        """Read what `write` has written.
+        """Read a report that `write` has written.
 
         Raises
         ------
         ValueError
-            If it is something else, or of another version.
+            If the file is not a report, or of another format.
         """
         content = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(content, dict) or content.get("format") != FORMAT:
-            msg = f"{path} is no report of accelnn bench of format {FORMAT}"
+            msg = f"{path} is not a report of accelnn bench of format {FORMAT}"
             raise ValueError(msg)
         measurements = []
         for entry in content["measurements"]:

@@ -1,4 +1,4 @@
-"""Run a plan: all contestants of a case side by side, in turns."""
+"""Runs of a plan, in which all contestants of a case take turns."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -15,7 +15,7 @@ from accelnn.bench._workers import MissingPeer, Worker, WorkerError
 
 __all__ = ["run", "turns"]
 
-# Seconds between two contestants, in which the threads of the last one stop waiting for work.
+# Seconds between two contestants, in which the threads of the last one stop spinning.
 PAUSE = 0.1
 
 Progress = Callable[[int, str], object]
@@ -37,17 +37,17 @@ def run(
     cases : sequence of Case
         See `accelnn.bench.plan`.
     repeats : int, default 5
-        How often each contestant's time is taken.
+        Number of times each contestant is measured.
     threads : int, optional
-        How many threads to use at most, by default one for each usable processor. Each contestant
-        is tried on one thread and on that many.
+        The largest number of threads, by default one for each usable processor. Each contestant
+        runs on one thread and on that many.
     timeout : float, default 600.0
-        Seconds after which a contestant that does not answer is ended.
+        Seconds after which a contestant that does not respond is terminated.
     progress : callable
-        ``progress(n, note)`` is called as `n` more of the `turns` are done.
+        ``progress(n, note)`` is called when `n` more of the `turns` are done.
     keep : callable
-        ``keep(report)`` is called after every case, and when an interruption ends one: the times
-        taken until then are in the report.
+        ``keep(report)`` is called after every case, and after an interruption, with all times
+        measured so far.
 
     Returns
     -------
@@ -82,14 +82,14 @@ def run(
 
 
 def turns(cases: Sequence[Case], repeats: int, threads: int | None = None) -> int:
-    """Return how many turns a run has: one to get ready, and one for each repeat."""
+    """Return the number of turns of a run: per contestant one to prepare and one per repeat."""
     most = threads or usable_processors()
     return sum(len(case.contestants) * len(_counts(case, most)) * (1 + repeats) for case in cases)
 
 
 @dataclass
 class _Runner:
-    """A contestant on some number of threads, in one case."""
+    """A contestant with some number of threads in one case."""
 
     contestant: str
     threads: int
@@ -100,7 +100,7 @@ class _Runner:
 
 @dataclass
 class _Race:
-    """One case under way. Who fails leaves it, with a problem in the report."""
+    """A case being measured; contestants that fail leave it, with a problem in the report."""
 
     case: Case
     report: Report
@@ -108,7 +108,7 @@ class _Race:
     progress: Progress
 
     def prepare(self) -> None:
-        """Let all get ready, one after the other."""
+        """Prepare all contestants, one after the other."""
         case = self.case
         for runner in list(self.runners):
             with self.turn(runner):
@@ -124,7 +124,7 @@ class _Race:
                 )
 
     def repeat(self, number: int) -> None:
-        """Give everyone a turn, each time beginning with another."""
+        """Give every contestant a turn, each time starting with another one."""
         begin = number % max(1, len(self.runners))
         for runner in self.runners[begin:] + self.runners[:begin]:
             with self.turn(runner):
@@ -134,20 +134,20 @@ class _Race:
                 self.progress(0, f"{self.note(runner)}: {duration(runner.seconds[-1])}")
 
     def finish(self) -> None:
-        """Report the times and facts of who has come to the end."""
+        """Report the times and facts of the remaining contestants."""
         while self.runners:
             runner = self.runners[0]
             with self.turn(runner, 0):
                 self.take_down(runner, runner.worker.ask("facts"))
 
     def stop(self) -> None:
-        """Report the times that there are, without the facts, which would have to be waited for."""
+        """Report the times so far, without facts, which would take time to compute."""
         for runner in list(self.runners):
             if runner.seconds:
                 self.take_down(runner, {})
 
     def take_down(self, runner: _Runner, facts: dict[str, Any]) -> None:
-        """Report what was measured of a contestant, once."""
+        """Report the measurement of a contestant, and remove it from the race."""
         case = self.case
         self.runners.remove(runner)
         self.report.measurements.append(
@@ -163,13 +163,13 @@ class _Race:
         )
 
     def note(self, runner: _Runner) -> str:
-        """Say in words who does what."""
+        """Return a description for the progress bar."""
         threads = f"{runner.threads} thread{'s' * (runner.threads > 1)}"
         return f"{self.case.group}, {self.case.name}: {runner.contestant}, {threads}"
 
     @contextmanager
     def turn(self, runner: _Runner, steps: int = 1) -> Iterator[None]:
-        """Say whose turn it is; if it fails, that is a problem of this contestant only."""
+        """Announce a turn; if it fails, report a problem of this contestant and go on."""
         case = self.case
         note = self.note(runner)
         self.progress(0, note)

@@ -1,4 +1,4 @@
-"""From a report to tables of text, for the terminal and for the documentation."""
+"""Tables of a report, for the terminal and for the documentation."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from accelnn.bench._results import Measurement, Report
 
 __all__ = ["TABLES", "Table", "duration"]
 
-# Seconds, from the largest unit that makes a number of 1 or more.
+# Units of time, the largest first.
 UNITS = (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6), ("ns", 1e-9))
 MISSING = "-"
 
@@ -21,13 +21,13 @@ class Table:
     Attributes
     ----------
     title : str
-        What the numbers are.
+        The meaning of the numbers.
     columns : sequence of str
-        Headings.
+        The headings.
     rows : sequence of sequences of str
-        Cells.
+        The cells.
     labels : int
-        How many of the first columns are words; the others are numbers.
+        The number of leading columns with text; the others have numbers.
     """
 
     title: str
@@ -37,13 +37,13 @@ class Table:
 
 
 def duration(seconds: float) -> str:
-    """Return a time in three digits with its unit."""
+    """Return a time to three digits with its unit."""
     name, unit = next((u for u in UNITS if abs(seconds) >= u[1]), UNITS[-1])
     return f"{number(seconds / unit)} {name}"
 
 
 def number(value: float) -> str:
-    """Return a number in three digits, without an exponent."""
+    """Return a number to three digits, without an exponent."""
     if abs(value) >= 1000:  # noqa: PLR2004 - four digits before the point
         return f"{float(f'{value:.3g}'):,.0f}"
     return f"{value:#.3g}".rstrip(".")
@@ -64,10 +64,7 @@ def _gpu_machine(report: Report) -> Table | None:
 def _comparison(
     title: str, group: str, unit: str, case: str | None = None
 ) -> Callable[[Report], Table | None]:
-    """Return a builder of a table with one row a contestant, on the threads that suit it best.
-
-    Of several cases, each has its rows.
-    """
+    """Return a builder of a table with one row per case and contestant, at its best threads."""
     reference = ours_in(group)
 
     def build(report: Report) -> Table | None:
@@ -98,7 +95,7 @@ def _comparison(
 
 
 def _spread(m: Measurement) -> str:
-    """Return the extremes in the unit of the median."""
+    """Return the fastest and slowest time in the unit of the median."""
     _, name = duration(m.median).split()
     unit = dict(UNITS)[name]
     return " to ".join(number(seconds / unit) for seconds in m.spread)
@@ -109,7 +106,7 @@ def _spread_of_ours(measured: Sequence[Measurement], case: str) -> str:
     return next(spreads, MISSING)
 
 
-# What contestants report besides: heading and form.
+# Other results of contestants: heading and format.
 _FACTS: dict[str, tuple[str, Callable[..., str]]] = {
     "loss": ("training loss", "{:.4f}".format),
     "accuracy": ("test accuracy", "{:.4f}".format),
@@ -145,7 +142,7 @@ def _training(report: Report) -> Table | None:
 
 
 def _scaling(report: Report) -> Table | None:
-    """Show a row for each case, and our time for one parameter and one sample."""
+    """Show a row for each case, with our time per parameter and sample."""
     measured = report.best("scaling")
     if not measured:
         return None
@@ -165,7 +162,7 @@ def _scaling(report: Report) -> Table | None:
 
 
 def _black_box(report: Report) -> Table | None:
-    """Show a row for each contestant, a column for each function, and what a call costs."""
+    """Show a row for each contestant, with the time of each function and per evaluation."""
     measured = report.best("black-box")
     if not measured:
         return None
@@ -187,7 +184,7 @@ def _black_box(report: Report) -> Table | None:
 
 
 def _digits(report: Report) -> Table | None:
-    """Show digits and evaluations of each function, and how they compare in all."""
+    """Show digits and evaluations of each function, and totals."""
     measured = {m.contestant: m.facts for m in report.of("digits")}
     if not measured:
         return None
@@ -218,7 +215,7 @@ def _digits(report: Report) -> Table | None:
 
 
 def _threads(report: Report) -> Table | None:
-    """Show what more threads bring to accelnn."""
+    """Show the speedup of accelnn by threads."""
     rows = []
     most = report.settings["threads"]
     for one in report.measurements:
@@ -235,7 +232,7 @@ def _threads(report: Report) -> Table | None:
 
 
 def _memory(report: Report) -> Table | None:
-    """Show the most memory that a worker had once everything was in place."""
+    """Show the peak memory of workers after preparation."""
     columns = {
         "training, 784-50-10": report.of("training", HEADLINE),
         "gradient, 784-100-10": report.of("gradient"),
@@ -257,7 +254,7 @@ def _peak(contestant: str, measured: Sequence[Measurement]) -> str:
 
 
 def _engines(report: Report) -> Table | None:
-    """Show how engines that have several ways compute a training step."""
+    """Show how engines that have several ways compute an update."""
     rows = [
         [m.group, m.case, m.contestant, " ".join(m.facts["engine"].split())]
         for m in report.measurements
@@ -270,7 +267,7 @@ def _engines(report: Report) -> Table | None:
 
 
 def _problems(report: Report) -> Table | None:
-    """Show who has no times, each reason once."""
+    """Show the contestants without times, each reason once."""
     seen: dict[tuple[str, str], list[str]] = {}
     for problem in report.problems:
         verdict = "skipped" if problem.skipped else "failed"
@@ -335,4 +332,4 @@ TABLES: dict[str, Callable[[Report], Table | None]] = {
     "memory": _memory,
     "problems": _problems,
 }
-"""Builders of the tables by name; each returns None where nothing was measured for it."""
+"""Builders of the tables by name; each returns None if it has nothing to show."""

@@ -1,4 +1,4 @@
-"""What is to be done, in numbers that fit into a line of JSON."""
+"""The task of a contestant, which can be sent as JSON."""
 
 from dataclasses import dataclass
 
@@ -17,19 +17,19 @@ class Task:
     sizes : tuple of int
         Widths of all layers.
     activation : {"sigmoid", "relu"}
-        Between the layers.
+        The activation of hidden layers.
     batch : int
-        Samples per step, or per gradient.
+        Samples per update, or per gradient.
     dtype : {"float32", "float64"}
-        Of parameters, data and computations.
+        The dtype of parameters, data and computations.
     optimizer : {"sgd", "momentum", "adam"}
         See `accelnn.bench.jobs.training.OPTIMIZERS`.
     data : {"mnist", "5k", "gaussian"}
         See `accelnn.bench.jobs.data`.
     function : {"", "rosenbrock", "few"}
-        Of `accelnn.bench.jobs.black_box`, in the place of a net; `sizes` then has one number.
+        A function of `accelnn.bench.jobs.black_box` instead of a net; `sizes` then has one number.
     device : {"cpu", "cuda"}
-        Where contestants compute that have the choice.
+        Where contestants compute, if they support both.
     """
 
     sizes: tuple[int, ...] = (784, 50, 10)
@@ -42,7 +42,7 @@ class Task:
     device: str = "cpu"
 
     def __post_init__(self) -> None:
-        # JSON knows lists only.
+        # JSON has lists, but no tuples.
         object.__setattr__(self, "sizes", tuple(self.sizes))
 
     @property

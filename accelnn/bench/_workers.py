@@ -1,4 +1,4 @@
-"""Worker processes, seen from the process that asks them."""
+"""The processes of contestants, as seen from the process that controls them."""
 
 import json
 import os
@@ -17,7 +17,7 @@ import accelnn
 
 __all__ = ["MissingPeer", "Worker", "WorkerError", "worker_environment"]
 
-# Settings that make one library's BLAS another than the one it ships.
+# Settings that change the kernels of OpenBLAS.
 UNSET = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
 THREADS = (
     "OMP_NUM_THREADS",
@@ -26,14 +26,14 @@ THREADS = (
     "VECLIB_MAXIMUM_THREADS",
     "NUMBA_NUM_THREADS",
 )
-# Seconds for a process to end after it has closed its output.
+# Seconds for a process to exit after it has closed its output.
 GRACE = 5.0
-# Characters of what a worker said last that go into a report.
+# Characters of a dead worker's standard error that go into a report.
 LAST_WORDS = 300
 
 
 class WorkerError(RuntimeError):
-    """A worker failed, died, or did not answer in time."""
+    """A worker failed, died, or did not respond in time."""
 
 
 class MissingPeer(ImportError):  # noqa: N818 - not an error: the contestant does not take part
@@ -41,18 +41,18 @@ class MissingPeer(ImportError):  # noqa: N818 - not an error: the contestant doe
 
 
 def worker_environment(threads: int, device: str = "cpu") -> dict[str, str]:
-    """Return the environment of a worker of so many threads, for ``"cpu"`` or ``"cuda"``."""
+    """Return the environment of a worker with so many threads, for ``"cpu"`` or ``"cuda"``."""
     environment = {k: v for k, v in os.environ.items() if k not in UNSET}
     environment |= dict.fromkeys(THREADS, str(threads))
     here = str(Path(accelnn.__file__).parents[1])
     others = [environment["PYTHONPATH"]] if environment.get("PYTHONPATH") else []
     environment["PYTHONPATH"] = os.pathsep.join([here, *others])
-    # torch compiles in the worker's process, without a pool beside it.
+    # torch compiles in the worker's process, without a pool of others.
     environment["TORCHINDUCTOR_COMPILE_THREADS"] = "1"
     if device == "cpu":
         environment["CUDA_VISIBLE_DEVICES"] = ""
     else:
-        # The contestants of a case are alive together: JAX may not take most of the memory.
+        # The contestants of a case share the memory, of which JAX would preallocate most.
         environment["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
     if threads == 1:
         flags = environment.get("XLA_FLAGS", "")
@@ -61,14 +61,14 @@ def worker_environment(threads: int, device: str = "cpu") -> dict[str, str]:
 
 
 class Worker:
-    """A process that does one contestant's job.
+    """A process that runs the job of one contestant.
 
-    Leaving the ``with`` block ends it, whatever it is doing.
+    Leaving the ``with`` block terminates it, whatever it is doing.
 
     Parameters
     ----------
     threads : int
-        How many threads its libraries use.
+        Number of threads of its libraries.
     device : {"cpu", "cuda"}, default "cpu"
         Where they compute.
     timeout : float
@@ -95,7 +95,7 @@ class Worker:
             env=worker_environment(threads, device),
             text=True,
             encoding="utf-8",
-            # A group of its own, which ends together with what it has started.
+            # A process group, so that its children can be terminated too.
             start_new_session=True,
         )
         self._answers: queue.SimpleQueue[str] = queue.SimpleQueue()
@@ -121,7 +121,7 @@ class Worker:
         MissingPeer
             If a package is not installed.
         WorkerError
-            If the job failed, the process ended, or there was no answer in time.
+            If the job failed, the process died, or there was no answer in time.
         """
         assert self._process.stdin is not None  # noqa: S101 - it is a pipe
         try:
@@ -145,36 +145,36 @@ class Worker:
         return answer
 
     def end(self) -> None:
-        """End the process and those it has started."""
+        """Terminate the process and its children."""
         if self._errors.closed:
             return
         if hasattr(os, "killpg"):
-            # The group outlives a worker that has died; there may be none left.
+            # The group outlives a dead worker, but may be empty.
             with suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
         else:
             self._process.kill()
         self._process.wait()
-        # Where there are no groups, what the process has started may still hold its output.
+        # Without process groups, children may still hold the output open.
         self._reader.join(GRACE)
         pipes: list[IO[Any] | None] = [self._process.stdin, self._errors]
         if not self._reader.is_alive():
             pipes.append(self._process.stdout)
         for pipe in pipes:
             if pipe is not None:
-                # What was still to be written has no reader any more.
+                # Unwritten data has no reader any more.
                 with suppress(OSError):
                     pipe.close()
 
     def _read(self) -> None:
-        """Hand on every line, and an empty one at the end."""
+        """Pass on every line, and an empty one at the end of the output."""
         assert self._process.stdout is not None  # noqa: S101 - it is a pipe
         for line in self._process.stdout:
             self._answers.put(line)
         self._answers.put("")
 
     def _epitaph(self) -> str:
-        """Say how the process ended, and what it said last."""
+        """Return how the process ended, with the end of its standard error."""
         try:
             code = self._process.wait(timeout=GRACE)
         except subprocess.TimeoutExpired:

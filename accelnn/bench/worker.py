@@ -1,4 +1,4 @@
-"""A process that does one contestant's job: ``python -m accelnn.bench.worker``.
+"""The process that runs the job of one contestant: ``python -m accelnn.bench.worker``.
 
 It reads requests from standard input and answers each on standard output, as lines of JSON::
 
@@ -8,9 +8,9 @@ It reads requests from standard input and answers each on standard output, as li
     {"do": "run", "amount": 1000}                       -> {}
     {"do": "facts"}                                     -> {"loss": 0.3, "peak_mb": 512.0, ...}
 
-What fails is answered with ``{"failed": reason}``, a package that is not there with
-``{"missing": reason}``. The end of standard input ends it at once, and what it has started: whoever
-asks keeps it open until the last answer has come.
+A failure is answered with ``{"failed": reason}``, a missing package with ``{"missing": reason}``.
+At the end of standard input the process and its children exit at once; the caller keeps it open
+until the last answer.
 """
 
 import json
@@ -39,13 +39,13 @@ class Desk:
     few = many = 0
 
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Do what is asked; whatever goes wrong becomes an answer too."""
+        """Serve a request; errors become answers too."""
         do = request.pop("do")
         try:
             answer: dict[str, Any] = getattr(self, f"do_{do}")(**request)
         except ImportError as error:
             return {"missing": str(error)}
-        except Exception as error:  # noqa: BLE001 - told to who asked
+        except Exception as error:  # noqa: BLE001 - reported to the caller
             return {"failed": f"{type(error).__name__}: {error}"}
         return answer
 
@@ -59,7 +59,7 @@ class Desk:
         many: int,
         budget: float,
     ) -> dict[str, Any]:
-        """Load, place, compile, warm up."""
+        """Create the job, and warm it up."""
         from accelnn.bench.jobs.job import amounts
 
         self.job = make_job(group, contestant, Task(**task), threads)
@@ -74,28 +74,28 @@ class Desk:
         return {"seconds": seconds_per_unit(self.job, self.few, self.many)}
 
     def do_run(self, amount: int) -> dict[str, Any]:
-        """Do an amount of work, to be timed by who asked."""
+        """Do an amount of work, timed by the caller."""
         self.job.ready(amount)
         self.job.run(amount)
         return {}
 
     def do_facts(self) -> dict[str, Any]:
-        """Say what is worth knowing. The judge's own memory does not count."""
+        """Return the facts, with the peak memory before they are computed."""
         peak = peak_memory()
-        # Of computations on a device, the time depends on the clock too.
+        # Times on a device depend on the clock.
         clock = {} if self.job.task.device == "cpu" else {"clock": self.job.clock.name}
         return {**self.job.facts(), **clock, **({} if peak is None else {"peak_mb": peak})}
 
 
 def forget_peak() -> None:
-    """Let the peak of memory begin at what is in use now, where the system can do that."""
+    """Reset the peak of memory to the current use, if the system supports it."""
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
 
 
 def peak_memory() -> float | None:
-    """Return the most memory that this process has had, in MB, or None where nothing tells."""
-    # Not the peak that `resource` reports first, which begins with that of the parent process.
+    """Return the peak memory of this process in MB, or None if it is unknown."""
+    # `resource` is only the fallback, because its peak includes that of the parent process.
     status = Path("/proc/self/status")
     if status.exists():
         lines = dict(line.split(":", 1) for line in status.read_text(encoding="utf-8").splitlines())
@@ -109,7 +109,7 @@ def peak_memory() -> float | None:
 
 
 def main() -> None:
-    """Answer until nobody can ask any more."""
+    """Serve requests until standard input ends."""
     answers, questions = _take_stdout(), _take_stdin()
     desk = Desk()
     requests: queue.SimpleQueue[str] = queue.SimpleQueue()
@@ -120,26 +120,26 @@ def main() -> None:
 
 
 def _read(questions: TextIO, requests: "queue.SimpleQueue[str]") -> None:
-    """Hand on requests; end in the middle of a job if who asked is gone, however it ended."""
+    """Pass on requests; exit, even during a job, when the caller is gone."""
     for line in questions:
         requests.put(line)
     if hasattr(os, "killpg") and os.getpgrp() == os.getpid():
-        # With the processes that a job has started.
+        # With the children that a job has started.
         os.killpg(0, signal.SIGKILL)
     os._exit(0)
 
 
 def _take_stdout() -> TextIO:
-    """Return standard output as it was, and let what packages print go to standard error."""
+    """Return standard output, and redirect what packages print to standard error."""
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     return answers
 
 
 def _take_stdin() -> TextIO:
-    """Return standard input as it was, and leave an empty one.
+    """Return standard input, and replace it by an empty one.
 
-    A process that is forked closes the one it inherits, and would wait for whoever reads it here.
+    A forked child closes the one it inherits, which would wait for the thread that reads it here.
     """
     questions = os.fdopen(os.dup(0), encoding="utf-8")
     empty = os.open(os.devnull, os.O_RDONLY)

@@ -38,7 +38,7 @@ REPEATS = {False: 3, True: 5}
 @click.option(
     "--repeats",
     type=click.IntRange(min=1),
-    help=f"How often each time is taken.  [default: {REPEATS[False]}, with --full {REPEATS[True]}]",
+    help=f"Number of repeats.  [default: {REPEATS[False]}, with --full {REPEATS[True]}]",
 )
 @click.option(
     "--threads",
@@ -50,18 +50,18 @@ REPEATS = {False: 3, True: 5}
     type=click.FloatRange(min=0.0, min_open=True),
     default=600.0,
     show_default=True,
-    help="Seconds after which a contestant that does not answer is ended.",
+    help="Seconds after which a contestant that does not respond is terminated.",
 )
 @click.option(
     "--json",
     "json_path",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Write all times and facts to this file; until the end, to 'unfinished-' and its name.",
+    help="Write all results to this file; until the run is complete, to unfinished-FILE.",
 )
 @click.option(
     "--plot",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Draw time against size into this file.",
+    help="Plot time against size to this file.",
 )
 def bench(
     *,
@@ -74,20 +74,20 @@ def bench(
     json_path: Path | None,
     plot: Path | None,
 ) -> None:
-    """Measure accelnn and its peers side by side, and show who takes how long.
+    """Measure accelnn and its peers side by side, and show their times.
 
-    Each contestant works in a process of its own, and all take turns. Those whose package is not
-    installed are skipped; pip install 'accelnn[bench]' brings them all.
+    Each contestant runs in its own process, and all take turns. Those whose package is not
+    installed are skipped; pip install 'accelnn[bench]' installs them all.
     """
     from accelnn.bench._plot import SIZED, check_picture, draw
     from accelnn.bench.jobs.data import digits
 
     with friendly_errors():
-        # Before the measurement, not after it.
+        # Checked before the measurement.
         for path in (json_path, plot):
             check_folder(path)
             if path is not None and path.exists() and not os.access(path, os.W_OK):
-                msg = f"cannot write {str(path)!r}: it is there and read-only"
+                msg = f"cannot write {str(path)!r}: the file is read-only"
                 raise ValueError(msg)
         if plot is not None:
             check_picture(plot)
@@ -120,7 +120,7 @@ def bench(
 
 
 def partial(path: Path) -> Path:
-    """Return where a report is kept until it is whole: the cases that are finished."""
+    """Return where the finished cases are kept until the report is complete."""
     return path.with_name(f"unfinished-{path.name}")
 
 

@@ -1,4 +1,4 @@
-"""``accelnn check-gradient``: anyone's gradient, or backpropagation on real images."""
+"""``accelnn check-gradient``: of a user's function, or of a net on real images."""
 
 import json as json_text
 import math
@@ -29,11 +29,11 @@ from accelnn.nets import MLP
 
 __all__ = ["check_gradient"]
 
-# The exit codes.
+# Exit codes.
 RIGHT, WRONG, UNCHECKED = 0, 1, 2
-# Of a terminal that says nothing of its width.
+# The width of a terminal that does not report one.
 NARROW = 80
-# Wrong coordinates that are named below the table.
+# At most so many wrong coordinates are listed below the table.
 NAMED = 10
 
 
@@ -50,8 +50,8 @@ NAMED = 10
     is_flag=True,
     help="FUNCTION returns both: a tuple of its value and its gradient.",
 )
-@click.option("--at", help="Where: numbers with commas between, as in 1,2.5,-3, or a .npy file.")
-@click.option("--shape", help="Where, at random: the shape of x, as in 784,50.")
+@click.option("--at", help="The point x: comma-separated numbers, as in 1,2.5,-3, or a .npy file.")
+@click.option("--shape", help="Check at a random point x of this shape, as in 784,50.")
 @net_options
 @click.option("--loss", type=click.Choice(list(LOSSES)), default="cross_entropy", show_default=True)
 @click.option(
@@ -71,15 +71,13 @@ NAMED = 10
     show_default=True,
     help="Random directions, 100 coordinates of each parameter, or all.",
 )
+@click.option("--rtol", type=float, help="Relative tolerance.  [default: by dtype]")
+@click.option("--atol", type=float, help="Absolute tolerance.  [default: 0]")
 @click.option(
-    "--rtol", type=float, help="Relative difference that is agreement.  [default: by dtype]"
-)
-@click.option("--atol", type=float, help="Absolute difference that is agreement.  [default: 0]")
-@click.option(
-    "--step", type=float, help="In units of max(1, abs(x)).  [default: the cube root of eps]"
+    "--step", type=float, help="Step in units of max(1, abs(x)).  [default: the cube root of eps]"
 )
 @click.option(
-    "--workers", type=int, help="Processes that evaluate FUNCTION; -1 for one a processor."
+    "--workers", type=int, help="Processes that evaluate FUNCTION; -1 for one per processor."
 )
 @click.option("--json", is_flag=True, help="Print the reports as JSON, and nothing else.")
 def check_gradient(
@@ -105,13 +103,12 @@ def check_gradient(
 ) -> None:
     """Check a gradient against finite differences.
 
-    FUNCTION takes one array and returns a number, or an array if its Jacobian is to be checked. It
-    is module:f, path/file.py:f, or file.py:Class.method, of an instance made without arguments.
+    FUNCTION takes one array and returns a number, or an array to check its Jacobian. It is
+    module:f, path/file.py:f, or file.py:Class.method, called on an instance made without arguments.
     Without FUNCTION, the backpropagation of a net is checked, on real images.
 
-    Exit codes: 0 if the gradient is right, 1 if it is wrong, and 2 if it cannot be checked: where
-    the noise of f hides its slopes, where FUNCTION raises or ends the program, and where the
-    command is not understood.
+    Exit codes: 0 if the gradient is right, 1 if it is wrong, and 2 if it cannot be checked, because
+    f is too noisy, FUNCTION raises or ends the program, or the command is invalid.
     """
     options: dict[str, Any] = {"mode": mode, "rtol": rtol, "atol": atol, "step": step}
     with _quiet() if json else nullcontext(), _or_unchecked():
@@ -129,8 +126,7 @@ def check_gradient(
                 v is not None for v in (gradient_name, at, shape, workers)
             ):
                 msg = (
-                    "--gradient, --value-and-gradient, --at, --shape and --workers belong to a "
-                    "FUNCTION, and none is given"
+                    "--gradient, --value-and-gradient, --at, --shape and --workers need a FUNCTION"
                 )
                 raise click.UsageError(msg)
             (x, t), _ = load_data(data)
@@ -161,7 +157,7 @@ def _of_function(
     dtype: str,
     options: Mapping[str, Any],
 ) -> GradientReport:
-    # From the right: the path of a file may hold a colon.
+    # From the right, because the path of a file may contain a colon.
     where, _, name = function.rpartition(":")
     if not (where and name):
         msg = f"FUNCTION must be MODULE:NAME or FILE.py:NAME, got {function!r}"
@@ -177,7 +173,7 @@ def _of_function(
         where, colon, name = gradient.rpartition(":")
         other = Source(where) if colon else source
         if other.path == source.path:
-            # What forward has kept in an object, backward needs.
+            # One instance for both, because backward may need what forward has stored.
             other = source
         with importable(other.folder):
             return _report(f, UsersFunction(other, name), x, "x", options)
@@ -187,7 +183,7 @@ def _gradient_of(f: UsersFunction, function: str) -> UsersFunction:
     name = f"{f.name}_grad"
     if not f.source.has(name):
         msg = (
-            f"{f.source.where} has no {name!r}: name the gradient with --gradient, or say "
+            f"{f.source.where} has no {name!r}: name the gradient with --gradient, or pass "
             f"--value-and-gradient if {function} returns both"
         )
         raise ValueError(msg)
@@ -210,7 +206,7 @@ def _point(at: str | None, shape: str | None, seed: int) -> np.ndarray:
             return np.array([float(number) for number in numbers])
         return np.random.default_rng(seed).normal(size=tuple(int(n) for n in numbers))
     except ValueError as error:
-        msg = f"--at and --shape take numbers with commas between: {error}"
+        msg = f"--at and --shape take comma-separated numbers: {error}"
         raise ValueError(msg) from error
 
 
@@ -227,7 +223,7 @@ def _report(
     f: Callable[[Array], Any], gradient: Any, x: Array, name: str, options: Mapping[str, Any]
 ) -> GradientReport:
     with warnings.catch_warnings():
-        # The verdict says it.
+        # The verdict says so.
         warnings.simplefilter("ignore", InconclusiveCheckWarning)
         report = check(f, gradient, x, raises=False, **options)
     return replace(
@@ -238,45 +234,45 @@ def _report(
 
 
 class _Unchecked(click.ClickException):
-    """What is shown where nothing could be checked."""
+    """An error because of which nothing could be checked."""
 
     exit_code = UNCHECKED
 
 
 @contextmanager
 def _or_unchecked() -> Iterator[None]:
-    """Show what a user can mend as a message, and exit with 2 in any case."""
+    """Show errors that a user can fix as messages, and exit with 2 on any error."""
     try:
         yield
     except KeyboardInterrupt:
         raise
     except BaseException as error:
-        # First, because a function of the user may raise anything, exceptions of click too.
+        # First, because the user's function may raise anything, even exceptions of click.
         message = raised_by_user(error)
         if message is not None:
             raise _Unchecked(message) from None
         if isinstance(error, click.ClickException):
             raise
         if isinstance(error, ValueError | TypeError | ImportError | OSError | RuntimeError):
-            # As this command says it.
+            # In terms of the options of this command.
             text = str(error).replace("with grad=True", "with --value-and-gradient")
             raise _Unchecked(
                 text.replace("check_gradient(f, True, x) takes", "--value-and-gradient takes")
             ) from error
         if isinstance(error, MemoryError):
             raise _Unchecked(str(error) or "out of memory") from error
-        # A fault of ours, of which a traceback tells more.
+        # A bug of accelnn, shown with its traceback.
         traceback.print_exception(error)
         sys.exit(UNCHECKED)
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Send what anybody prints meanwhile to stderr, so that stdout can be read by a program."""
+    """Redirect all output to stderr, so that stdout holds nothing but JSON."""
     sys.stdout.flush()
     kept = None
     with suppress(OSError):
-        # Other processes, and libraries in C, know only the number.
+        # Other processes and C libraries write to the file descriptor.
         kept = os.dup(1)
         os.dup2(2, 1)
     try:
@@ -299,7 +295,7 @@ def _code(reports: Mapping[str, GradientReport]) -> int:
 
 def _show(reports: Mapping[str, GradientReport], dtype: str) -> None:
     out = console(NARROW)
-    # In a terminal that is narrower still, it goes on in the next line: nothing is cut.
+    # A narrower terminal wraps the lines, so that nothing is cut off.
     out.width = max(out.width, NARROW)
     out.print(_table(reports))
     hints = []
@@ -317,11 +313,11 @@ def _show(reports: Mapping[str, GradientReport], dtype: str) -> None:
             if dtype == "float32"
             else "Let it compute in a more precise dtype"
         )
-        click.echo(f"Inconclusive: the noise of f hides its slopes. {way_out}.")
+        click.echo(f"Inconclusive: f is too noisy. {way_out}.")
 
 
 def _table(reports: Mapping[str, GradientReport]) -> Table:
-    # What is compared stands one above the other, so that 80 columns hold all digits.
+    # Compared numbers are stacked, so that all digits fit in 80 columns.
     table = Table("parameter", "verdict", "worst at\ncompared", show_lines=True)
     rows = [
         (
@@ -335,7 +331,7 @@ def _table(reports: Mapping[str, GradientReport]) -> Table:
     ]
     for title in ("analytic\nnumerical", "error\ntolerance"):
         table.add_column(title, justify="right", no_wrap=True)
-    # Names and indices go on in the next line where they are long, and nothing else does.
+    # Only long names and indices are wrapped.
     for column in table.columns[::2][:2]:
         column.overflow = "fold"
     for row in rows:
@@ -377,6 +373,6 @@ def _failure(failure: GradientFailure) -> dict[str, Any]:
     return {
         "name": failure.name,
         "index": None if failure.index is None else list(failure.index),
-        # JSON has no word for what is no number.
+        # JSON has no NaN and no infinity.
         **{name: v if math.isfinite(v) else str(v) for name, v in values.items()},
     }

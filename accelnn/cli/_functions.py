@@ -1,4 +1,4 @@
-"""Functions of the user: found by name, called, and blamed by file and line for what they raise."""
+"""The user's functions: found by name, called, and their exceptions shown with file and line."""
 
 import functools
 import importlib
@@ -18,23 +18,23 @@ from accelnn._cached import cached_property
 
 __all__ = ["Source", "UsersFunction", "importable", "raised_by_user"]
 
-# Under this name an exception carries where it was raised, also out of another process.
+# The attribute of an exception that says where it was raised, also from another process.
 MARK = "_accelnn_raised_by_user"
 
 
 class _NotThereError(ValueError):
-    """A name stands for nothing."""
+    """There is no object of a name."""
 
 
 class Source:
-    """A module, or a file with one, that holds functions.
+    """A module with functions, given by its name or its file.
 
     Parameters
     ----------
     where : str
         The name of a module, or the path of a file that ends in ``.py``.
     folder : str or None
-        What the path starts from, if not the folder at hand.
+        The folder that the path is relative to, by default the current one.
     """
 
     def __init__(self, where: str, folder: str | None = None) -> None:
@@ -49,12 +49,12 @@ class Source:
             raise ValueError(msg)
         self.path = str(path) if self.is_file else where
         self.folder = str(path.parent) if self.is_file else self.here
-        # Methods of one class share what they keep in self, as forward and backward do.
+        # Methods of a class, such as forward and backward, are called on the same instance.
         self._instances: dict[type, Any] = {}
 
     @cached_property
     def module(self) -> ModuleType:
-        """The module, imported when it is first asked for."""
+        """The module, imported on first access."""
         if not self.is_file:
             module: ModuleType = self._imported(lambda: importlib.import_module(self.where))
             return module
@@ -67,7 +67,7 @@ class Source:
             raise ValueError(msg)
         module = importlib.util.module_from_spec(spec)
         load = functools.partial(spec.loader.exec_module, module)
-        # Dataclasses, among others, look for their module there.
+        # Dataclasses, among others, look their module up there.
         sys.modules[name] = module
         try:
             self._imported(load)
@@ -81,15 +81,15 @@ class Source:
             with _marked(f"importing {self.where}"):
                 return load()
         except ModuleNotFoundError as error:
-            # That is a mistake of the command, unless a module that is there lacks another one.
+            # An error of the command, unless an existing module fails to import another one.
             if not self.is_file and f"{self.where}.".startswith(f"{error.name}."):
                 raise ModuleNotFoundError(str(error)) from None
             raise
 
     def find(self, name: str) -> Any:
-        """Return what a name stands for, such as ``f``, ``Class.method`` or ``Outer.Inner.f``.
+        """Return the object of a name such as ``f``, ``Class.method`` or ``Outer.Inner.f``.
 
-        A plain method is that of an instance made without arguments.
+        A plain method is bound to an instance made without arguments.
         """
         found: Any = self.module
         passed = ""
@@ -107,7 +107,7 @@ class Source:
         return found
 
     def has(self, name: str) -> bool:
-        """Return whether a name stands for anything."""
+        """Return whether there is an object of a name."""
         try:
             self.find(name)
         except _NotThereError:
@@ -117,14 +117,14 @@ class Source:
     def _instance(self, kind: type) -> Any:
         if kind not in self._instances:
             with suppress(ValueError):
-                # Builtins have no signature that could be asked.
+                # Builtins may have no signature.
                 signature = inspect.signature(kind)
                 try:
                     signature.bind()
                 except TypeError as error:
                     name = kind.__qualname__
                     msg = (
-                        f"{name} must be made without arguments to call its method, but it takes "
+                        f"{name} is instantiated without arguments to call its method, but takes "
                         f"{signature}: {error}. Check a function that makes one, or a static method"
                     )
                     raise TypeError(msg) from None
@@ -144,24 +144,23 @@ def _needs_instance(kind: type, name: str) -> bool:
 
 
 class UsersFunction:
-    """A function of the user, whose exceptions know that they are the user's.
+    """A function of the user, whose exceptions are marked as the user's.
 
-    It is sent to other processes as the name that it was found by, so that lambdas and methods can
-    be sent too.
+    It is pickled by name, so that lambdas and methods can be sent to other processes too.
 
     Parameters
     ----------
     source : Source
-        Where it is.
+        Its module.
     name : str
-        What it is called there.
+        Its name in the module.
     """
 
     def __init__(self, source: Source, name: str) -> None:
         self.source, self.name, self.is_far = source, name, False
         self.function = source.find(name)
         if not callable(self.function):
-            msg = f"{source.where}:{name} is no function, but {self.function!r:.60}"
+            msg = f"{source.where}:{name} is not a function, but {self.function!r:.60}"
             raise TypeError(msg)
 
     def __call__(self, x: Any) -> Any:
@@ -171,7 +170,7 @@ class UsersFunction:
         except (Exception, SystemExit) as error:
             if not self.is_far:
                 raise
-            # Exceptions with arguments of their own do not survive the way home.
+            # Exceptions with constructors of their own may not survive pickling.
             message = raised_by_user(error)
             sent = RuntimeError(message)
             setattr(sent, MARK, message)
@@ -179,17 +178,17 @@ class UsersFunction:
 
     @property
     def nopython_signatures(self) -> Any:
-        """What Numba has compiled the function for, if it has."""
+        """The signatures for which Numba has compiled the function, if it has."""
         return self.function.nopython_signatures
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # The folder at hand may be another one there; where modules are found is the same.
+        # With the folder, because the current one of a worker may differ.
         return _find_again, (self.source.where, self.source.here, self.name)
 
 
 @functools.cache
 def _find_again(where: str, here: str, name: str) -> UsersFunction:
-    """Return a function in another process, which lives for nothing else."""
+    """Return a function in a worker process, which does nothing else."""
     sys.dont_write_bytecode = True
     function = UsersFunction(_source_again(where, here), name)
     function.is_far = True
@@ -203,10 +202,10 @@ def _source_again(where: str, here: str) -> Source:
 
 @contextmanager
 def importable(folder: str) -> Iterator[None]:
-    """Let modules of a folder be imported meanwhile, and leave no compiled files there."""
+    """Let modules of a folder be imported, without leaving compiled files there."""
     before, sys.dont_write_bytecode = sys.dont_write_bytecode, True
     sys.path.insert(0, folder)
-    # A folder that came after the start is not seen otherwise.
+    # Otherwise files that are newer than the process may not be seen.
     importlib.invalidate_caches()
     try:
         yield
@@ -218,7 +217,7 @@ def importable(folder: str) -> Iterator[None]:
 
 @contextmanager
 def _marked(what: str, function: Any = None) -> Iterator[None]:
-    """Note on an exception that it is the user's, and where it was raised."""
+    """Mark exceptions as the user's, with the place where they were raised."""
     try:
         yield
     except BaseException as error:
@@ -228,7 +227,7 @@ def _marked(what: str, function: Any = None) -> Iterator[None]:
 
 
 def raised_by_user(error: BaseException | None) -> str | None:
-    """Return what a function of the user raised and where; None if it was not the user's."""
+    """Return what the user's code raised and where; None for other exceptions."""
     while error is not None:
         message: str | None = getattr(error, MARK, None)
         if message is not None:
@@ -240,7 +239,7 @@ def raised_by_user(error: BaseException | None) -> str | None:
 def _message(what: str, error: BaseException, function: Any) -> str:
     try:
         text = str(error)
-    except Exception:  # noqa: BLE001 - whatever its __str__ raises
+    except Exception:  # noqa: BLE001 - a __str__ may raise anything
         text = "(its message cannot be shown)"
     text = f"{type(error).__name__}{': ' if text else ''}{text}"
     ended = isinstance(error, SystemExit)
@@ -254,7 +253,7 @@ def _message(what: str, error: BaseException, function: Any) -> str:
 
 
 def _place(error: BaseException) -> traceback.FrameSummary | None:
-    """Return the innermost line that the user wrote: no library's, unless there is no other."""
+    """Return the innermost line outside of libraries, or any if there is none."""
     if isinstance(error, SyntaxError) and error.filename and Path(error.filename).is_file():
         return traceback.FrameSummary(error.filename, error.lineno, "the file")
     frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename != __file__]
@@ -265,7 +264,7 @@ def _place(error: BaseException) -> traceback.FrameSummary | None:
 
 
 def _definition(function: Any) -> traceback.FrameSummary | None:
-    """Return where a compiled function begins, whose exceptions know no lines."""
+    """Return the first line of a compiled function, whose exceptions have no traceback."""
     code = getattr(getattr(function, "py_func", None), "__code__", None)
     if code is None:
         return None
@@ -276,11 +275,11 @@ def _is_library(filename: str) -> bool:
     paths = sysconfig.get_paths()
     folders = [paths[key] for key in ("stdlib", "platstdlib", "purelib", "platlib")]
     folders.append(str(Path(__file__).parents[1]))
-    # Code made of strings, as that of <string> or <__array_function__ internals>, has no line.
+    # Code from strings, as in <string> or <__array_function__ internals>, has no lines to show.
     return filename.startswith("<") or any(filename.startswith(f + os.sep) for f in folders)
 
 
 def _shown(filename: str) -> str:
-    """Return a path as short as it can be said from the folder at hand."""
+    """Return a path relative to the current folder, if it is inside."""
     path, here = Path(filename), Path.cwd()
     return str(path.relative_to(here)) if path.is_relative_to(here) else filename

@@ -1,4 +1,4 @@
-"""MNIST, and the split of a data set into training and validation parts."""
+"""MNIST, and splitting a data set into training and validation parts."""
 
 from accelnn.datasets._mnist import load_mnist
 from accelnn.datasets._split import train_validation_split

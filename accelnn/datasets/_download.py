@@ -1,4 +1,4 @@
-"""Download the full MNIST into a cache folder, from whichever mirror delivers it intact."""
+"""Download of the full MNIST into a cache folder, from the first mirror that has it intact."""
 
 import gzip
 import hashlib
@@ -17,7 +17,7 @@ from accelnn.errors import DatasetError
 
 __all__ = ["MIRRORS", "MNIST_SHA256", "fetch_mnist"]
 
-# Of the uncompressed content: the bytes of a gzip stream depend on the compressor.
+# Hashes of the uncompressed content, because gzip streams depend on the compressor.
 MNIST_SHA256 = {
     "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
     "train-labels-idx1-ubyte": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
@@ -45,10 +45,10 @@ def fetch_mnist(
     progress: bool = False,
     timeout: float = 30.0,
 ) -> Path:
-    """Make sure that a folder holds every file, intact, and return the folder.
+    """Download the files that are missing or damaged in a folder, and return the folder.
 
-    Files that are there and intact are not downloaded again. The others are replaced together,
-    once all of them have arrived: after a failure the folder is as it was.
+    They are replaced together, once all of them have arrived, so that a failure leaves the folder
+    unchanged.
 
     Parameters
     ----------
@@ -105,7 +105,7 @@ def _is_intact(path: Path, sha256: str) -> bool:
 
 @contextmanager
 def _pooch_is_quiet(pooch: Any) -> Iterator[None]:
-    # The logger is one for the whole process, so other users of pooch get their level back.
+    # The level is restored, because all users of pooch in the process share the logger.
     logger = pooch.get_logger()
     level = logger.level
     logger.setLevel(WARNING)
@@ -118,10 +118,10 @@ def _pooch_is_quiet(pooch: Any) -> Iterator[None]:
 def _replace_together(
     folder: Path, names: Sequence[str], fetch_file: Callable[[str, Path], None]
 ) -> None:
-    """Fetch files beside `folder`, and move them in when all of them are there."""
+    """Fetch files next to `folder`, and move them in once all of them are complete."""
     if not names:
         return
-    # On the file system of `folder`, where a move is atomic, and without creating `folder`.
+    # On the file system of `folder`, so that moves are atomic, but without creating it.
     nearest = next(parent for parent in (folder, *folder.parents) if parent.is_dir())
     with tempfile.TemporaryDirectory(prefix=".accelnn-mnist-", dir=nearest) as staging:
         for name in names:
@@ -137,7 +137,7 @@ def _fetch_from_any(
     """Fetch one file from the first mirror that delivers it intact."""
     pooch = import_optional("pooch", feature="A download", extra="data")
     requests = import_optional("requests", feature="A download", extra="data")
-    # Deliberately not OSError: a full disk is no fault of a mirror.
+    # Not OSError, because a full disk is no fault of a mirror.
     faults = (requests.RequestException, gzip.BadGzipFile, EOFError, zlib.error, ValueError)
     failures = []
     for mirror in mirrors:
@@ -170,8 +170,8 @@ def _gunzip_downloader(
                 progressbar=bar if progress else False,
                 chunk_size=_CHUNK_BYTES,
                 timeout=timeout,
-                # With a transfer encoding the length would not be that of the file, and requests
-                # would undo the compression.
+                # With a content encoding the length would not be that of the file, and requests
+                # would decompress it.
                 headers={"Accept-Encoding": "identity"},
             )
             fetch(url, packed, None)

@@ -1,4 +1,4 @@
-"""Show pooch's reports of progress on accelnn's progress bar."""
+"""The progress of pooch's downloads on accelnn's progress bar."""
 
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -12,8 +12,8 @@ __all__ = ["DownloadBar"]
 class DownloadBar:
     """A progress bar as pooch's downloaders expect it.
 
-    pooch sets `total` when the first bytes arrive, which is when the bar appears. Leaving the
-    context takes the bar away, also after a failure, when pooch does not call `close`.
+    pooch sets `total` when the first bytes arrive, which shows the bar. Leaving the context removes
+    it, also after a failure, when pooch does not call `close`.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ class DownloadBar:
 
     @property
     def total(self) -> int:
-        """Number of bytes to come; 0 if the server did not say."""
+        """Number of bytes to download; 0 if the server did not say."""
         return self._total
 
     @total.setter
@@ -46,7 +46,7 @@ class DownloadBar:
         self._advance = self._stack.enter_context(bar)
 
     def update(self, n: int) -> None:
-        """Move the bar by `n` bytes, but not past its end: pooch rounds up to whole chunks."""
+        """Move the bar by `n` bytes, but not past its end, because pooch counts whole chunks."""
         if self._total:
             n = min(n, self._total - self._done)
         self._done += n
@@ -58,5 +58,5 @@ class DownloadBar:
         self._done = 0
 
     def close(self) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         self._stack.close()

@@ -1,4 +1,4 @@
-"""Read and write IDX, the file format in which MNIST is published.
+"""Reading and writing of IDX, the file format of MNIST.
 
 A file is two zero bytes, a byte for the type, a byte for the number of dimensions, one big-endian
 32-bit size for each dimension, and then the values. Only unsigned bytes (type 0x08) are supported.
@@ -36,8 +36,7 @@ def read_idx(path: str | os.PathLike[str] | Traversable) -> NDArray[np.uint8]:
     Parameters
     ----------
     path : str, path-like or Traversable
-        The file, which may be one of a package's resources; if its name ends in ``.gz``, it is
-        decompressed.
+        The file, which may be a resource of a package; decompressed if its name ends in ``.gz``.
 
     Returns
     -------
@@ -47,7 +46,8 @@ def read_idx(path: str | os.PathLike[str] | Traversable) -> NDArray[np.uint8]:
     Raises
     ------
     DatasetError
-        If the file is missing, truncated, too long, corrupted, or no IDX file of unsigned bytes.
+        If the file is missing, truncated, too long, corrupted, or not an IDX file of unsigned
+        bytes.
 
     Examples
     --------
@@ -80,15 +80,15 @@ def write_idx(path: str | os.PathLike[str], values: NDArray[np.uint8]) -> None:
     Parameters
     ----------
     path : str or path-like
-        The file to write; one whose name ends in ``.gz`` is compressed. The compressed bytes hold
-        neither a time nor a name, so that the same values give the same file.
+        The file to write, compressed if its name ends in ``.gz``. The compressed file contains
+        neither a time nor a name, so that the same values give the same bytes.
     values : numpy.ndarray of uint8
-        The values, of any number of dimensions.
+        The values, with any number of dimensions.
 
     Raises
     ------
     TypeError
-        If `values` are no unsigned bytes.
+        If `values` are not unsigned bytes.
     """
     path = Path(path)
     if values.dtype != np.uint8:
@@ -146,7 +146,7 @@ def _parse_header(path: Traversable, content: bytes) -> tuple[tuple[int, ...], i
 
 def _shaped(path: Traversable, values: NDArray[Any], shape: tuple[int, ...]) -> NDArray[np.uint8]:
     try:
-        # A copy, because a view of the file's bytes could not be written to.
+        # A copy, because a view of the file's bytes is read-only.
         return values.reshape(shape).copy()
     except ValueError as error:
         msg = (

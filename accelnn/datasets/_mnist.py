@@ -1,4 +1,4 @@
-"""Load MNIST, whole or the part of it that comes with accelnn."""
+"""MNIST, in full or the subset that comes with accelnn."""
 
 from __future__ import annotations
 
@@ -84,24 +84,24 @@ def load_mnist(
     """Load the MNIST images of handwritten digits.
 
     The full data set has 60,000 training and 10,000 test images. It is read from `data_dir` if
-    given, else from the folder that the environment variable ``ACCELNN_DATA_DIR`` names, else from
-    the cache folder, into which it is downloaded the first time (this needs the extra ``data``).
-    A folder that was named is never silently replaced by a download.
+    given, otherwise from the folder in the environment variable ``ACCELNN_DATA_DIR`` if set,
+    otherwise from a cache folder, into which it is downloaded the first time (this needs the extra
+    ``data``). A given folder is never silently replaced by a download.
 
     Parameters
     ----------
     normalize : bool, default True
         Scale the pixels to float32 in [0, 1]; False keeps uint8 in [0, 255].
     flatten : bool, default True
-        Give each image as a row of 784 pixels; False keeps ``(1, 28, 28)``.
+        Return each image as a row of 784 pixels; False keeps ``(1, 28, 28)``.
     one_hot_label : bool, default False
-        Give each label as a row of ten float32 with a single one; False gives int64 in 0..9.
+        Return each label as a one-hot row of ten float32; False returns int64 in 0..9.
     subset : {"5k"}, optional
-        ``"5k"`` loads 5,000 of the training images instead, which come with accelnn: 400 of each
-        digit for training and 100 for testing. It needs no network and no further package.
+        ``"5k"`` loads 5,000 of the training images, which come with accelnn: 400 of each digit
+        for training and 100 for testing. It needs neither a network nor another package.
     data_dir : str or path-like, optional
-        A folder with the four original files, such as ``train-images-idx3-ubyte``, each as it is
-        or as ``.gz``.
+        A folder with the four original files, such as ``train-images-idx3-ubyte``, compressed
+        (``.gz``) or not.
     progress : bool, default False
         Show progress bars if files must be downloaded.
 
@@ -110,17 +110,16 @@ def load_mnist(
     (x_train, t_train) : tuple of numpy.ndarray
         Training images ``(N, 784)`` or ``(N, 1, 28, 28)``, and labels ``(N,)`` or ``(N, 10)``.
     (x_test, t_test) : tuple of numpy.ndarray
-        Test images and labels, alike.
+        Test images and labels, of the same form.
 
     Raises
     ------
     ValueError
         If `subset` is unknown, or given together with `data_dir`.
     DatasetError
-        If a file is missing or damaged, images and labels do not fit together, or the download
-        fails.
+        If a file is missing or damaged, images and labels do not match, or the download fails.
     MissingDependencyError
-        If no folder is given and pooch, which looks after the cache, is not installed.
+        If no folder is given and pooch, which manages the cache, is not installed.
 
     Examples
     --------

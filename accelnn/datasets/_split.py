@@ -1,4 +1,4 @@
-"""Set a part of the training data aside for validation."""
+"""Splitting of training data into training and validation parts."""
 
 from typing import Any, TypeAlias, TypeVar, overload
 
@@ -32,36 +32,36 @@ def train_validation_split(
     fraction: float = 0.2,
     rng: int | np.random.Generator | None = None,
 ) -> tuple[_Part[Any, Any], _Part[Any, Any]]:
-    """Split samples at random, with the same mix of classes in both parts.
+    """Split samples at random, stratified by class.
 
-    ``round(fraction * N)`` samples go to the validation part, from each class within one of
-    ``fraction`` of its samples. At least one sample of every class stays in the training part,
-    if need be at the cost of a smaller validation part.
+    The validation part gets ``round(fraction * N)`` samples, from each class ``fraction`` of its
+    samples to within one. At least one sample of every class stays in the training part, even if
+    that makes the validation part smaller.
 
     Parameters
     ----------
     x : array_like, shape (N, ...)
-        Samples, one to a row.
+        Samples, one per row.
     t : array_like, shape (N,) or (N, C)
-        Integer labels; or one row to a sample, one-hot or a distribution over C >= 2 classes,
-        whose largest entry is taken as the class.
+        Integer labels; or one row per sample, one-hot or a distribution over C >= 2 classes, whose
+        largest entry is taken as the class.
     fraction : float, default 0.2
-        Part of the samples to set aside, between 0 and 1 exclusive.
+        The fraction of samples for validation, between 0 and 1 exclusive.
     rng : int or numpy.random.Generator, optional
-        Seed or source of the random order; None takes a fresh seed from the operating system.
+        Seed or generator for the random order; None takes a fresh seed from the operating system.
 
     Returns
     -------
     (x_train, t_train) : tuple of numpy.ndarray
-        The samples to train on, shuffled, as copies with the dtypes of `x` and `t`.
+        The training samples, shuffled, as copies with the dtypes of `x` and `t`.
     (x_validation, t_validation) : tuple of numpy.ndarray
-        The samples set aside, shuffled, alike.
+        The validation samples, likewise.
 
     Raises
     ------
     ValueError
         If the lengths differ, there are no samples, `fraction` is out of range or so small that
-        nothing would be set aside, or `t` is not made of labels.
+        the validation part would be empty, or `t` does not hold labels.
 
     Examples
     --------
@@ -120,11 +120,11 @@ def _set_aside(labels: NDArray[Any], fraction: float) -> NDArray[np.bool_]:
 
 
 def _counts(sizes: NDArray[np.intp], fraction: float) -> NDArray[np.intp]:
-    """Share the validation samples out among classes of these sizes.
+    """Apportion the validation samples to classes of these sizes, by Hamilton's method.
 
-    Every class gets the whole part of its share; what is missing from the total then goes to the
-    classes with the largest fractional parts (Hamilton's method), which rounding each class by
-    itself would not ensure: ten classes of four at a fraction of 0.1 would get nothing at all.
+    Every class gets the integer part of its share, and those with the largest remainders one more,
+    up to the total. Rounding each class separately would give ten classes of four samples nothing
+    at a fraction of 0.1.
     """
     shares = sizes * fraction
     counts: NDArray[np.intp] = np.floor(shares).astype(np.intp)

@@ -1,10 +1,15 @@
-"""Derivatives by finite differences, and checks of derivatives against them."""
+"""Derivatives by finite differences, and gradient checks against them."""
 
-from accelnn.gradient._check import GradientFailure, GradientReport, check_gradient
+from accelnn.gradient._check import check_gradient
 from accelnn.gradient._gradient import numerical_diff, numerical_gradient
 from accelnn.gradient._hessian import numerical_hessian, numerical_hvp
 from accelnn.gradient._jacobian import numerical_jacobian, numerical_jvp
-from accelnn.gradient._result import DerivativeResult, Flag
+from accelnn.gradient._result import (
+    DerivativeResult,
+    Flag,
+    GradientFailure,
+    GradientReport,
+)
 
 __all__ = [
     "DerivativeResult",

@@ -1,4 +1,4 @@
-"""What a function is called with: an array, or a tree of arrays, seen as one flat vector."""
+"""The argument of f: an array or a tree of arrays, as one flat vector."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from accelnn.backends import Backend, dtype_name, is_floating
 
 __all__ = ["Argument", "is_tree", "leaves_of", "names_of", "rebuilt"]
 
-# Snapshots of an array, and all that moves it in place, are taken under a lock of its own: several
-# threads may differentiate at one x. The lock of each is there only while somebody needs it; it is
-# reentrant, because f may itself differentiate at x.
+# Several threads may differentiate at one x, so that each array has a lock, under which it is
+# copied and moved in place. Locks are reentrant, because f may itself differentiate at x, and live
+# only as long as they are in use.
 _locks: WeakValueDictionary[int, Any] = WeakValueDictionary()
 _guard = threading.Lock()
 
 
 def _forget_locks() -> None:
-    """Leave a forked child no lock that a thread of its parent holds."""
-    global _guard  # noqa: PLW0603 - a lock that a fork has left locked is no lock
+    """Discard locks that may be held by threads that a forked child does not have."""
+    global _guard  # noqa: PLW0603 - it may be locked for good
     _locks.clear()
     _guard = threading.Lock()
 
@@ -40,7 +40,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def _locks_of(arrays: list[Any]) -> list[AbstractContextManager[object]]:
-    """Return the locks of some arrays, in one order: so no two threads wait for each other."""
+    """Return the locks of some arrays, in a fixed order, which prevents deadlocks."""
     keys = sorted({id(_memory(array)) for array in arrays})
     with _guard:
         return [_locks.setdefault(key, threading.RLock()) for key in keys]
@@ -48,7 +48,7 @@ def _locks_of(arrays: list[Any]) -> list[AbstractContextManager[object]]:
 
 @contextmanager
 def _all_of(locks: list[AbstractContextManager[object]]) -> Iterator[None]:
-    """Let no other thread move some arrays, nor take snapshots of them."""
+    """Hold all of the locks."""
     with ExitStack() as held:
         for lock in locks:
             held.enter_context(lock)
@@ -56,46 +56,46 @@ def _all_of(locks: list[AbstractContextManager[object]]) -> Iterator[None]:
 
 
 def _memory(array: Any) -> Any:
-    """Return the array whose memory a view shows."""
+    """Return the array that owns the memory of a view."""
     while isinstance(getattr(array, "base", None), type(array)):
         array = array.base
     return array
 
 
 class Argument:
-    """The point x, and how to make what f takes of a flat vector.
+    """The point x, and the conversion of flat vectors to its form.
 
     Parameters
     ----------
     backend : Backend
         Whose arrays.
     given : array_like or tree
-        What the caller handed over.
+        The caller's x.
     name : str
         What errors call it.
 
     Attributes
     ----------
     leaves : list of array
-        Of a tree its arrays, otherwise the one array, as the caller has them.
+        The arrays of a tree, or the one array, as the caller has them.
     flat, host : array of shape (n,)
         A floating copy of all of them, and the same on the host.
     shape : tuple of int
-        Of x; of a tree that of `flat`.
+        The shape of x; for a tree that of `flat`.
     dtype : numpy.dtype
-        Of `flat`.
+        The dtype of `flat`.
     shared : list of array
-        Those of the caller's own arrays that can be written to, by f and here.
+        The caller's own arrays that are writable.
     is_tree, is_flat, is_mixed : bool
         Whether x is a tree; whether it is one vector; whether its arrays are of several dtypes.
     is_handed_over : bool
-        Whether f may be called with the caller's own x, which has what a copy has.
+        Whether f can be called with the caller's own x: all of it is writable and floating.
     """
 
     def __init__(self, backend: Backend, given: Any, name: str = "x") -> None:
         self.backend, self.given = backend, given
         self.is_tree = is_tree(backend, given)
-        # What the caller has, of which only arrays of the backend can be shared with f.
+        # Of these, only arrays of the backend can be shared with f.
         own = list(leaves_of(given)) if self.is_tree else [given]
         self.shared = list(filter(partial(_is_writable, backend), own))
         self._locks = _locks_of(self.shared)
@@ -106,7 +106,7 @@ class Argument:
                 floats.append(array)
                 self.leaves.append(leaf if backend.owns(leaf) else array)
             self.flat = self._flattened(floats)
-        # What the net of a caller computes in is what its derivatives are rounded to.
+        # The precision that f computes in, which steps depend on.
         self.dtypes = [a.dtype for a in floats]
         self.shapes = [tuple(a.shape) for a in floats]
         self.is_mixed = self.is_tree and any(a != self.dtypes[0] for a in self.dtypes)
@@ -121,12 +121,12 @@ class Argument:
         )
 
     def __getstate__(self) -> dict[str, Any]:
-        # Who gets f in another process moves copies of `flat` alone.
+        # Worker processes move copies of `flat` only.
         form = rebuilt(self.given, itertools.repeat(0.0)) if self.is_tree else None
         return {**self.__dict__, "given": form, "leaves": [], "shared": [], "_locks": []}
 
     def _alone(self) -> AbstractContextManager[object]:
-        """Let no other thread move the caller's arrays, nor take snapshots of them."""
+        """Keep other threads from moving or copying the caller's arrays."""
         return self._locks[0] if len(self._locks) == 1 else _all_of(self._locks)
 
     def _flattened(self, floats: list[Array]) -> Array:
@@ -146,18 +146,18 @@ class Argument:
 
     @property
     def can_move(self) -> bool:
-        """Whether single numbers of the caller's own x can be set without losing digits."""
+        """Whether the caller's own x can be moved in place, element by element."""
         return bool(self.leaves) and self.is_handed_over and not any(map(_overlaps, self.leaves))
 
     @cached_property
     def ends(self) -> np.ndarray:
-        """Where the numbers of each array end in `flat`."""
+        """The end of each array in `flat`."""
         return np.cumsum([math.prod(shape) for shape in self.shapes])
 
     def rounded(self, values: np.ndarray, columns: np.ndarray | None = None) -> np.ndarray:
-        """Return numbers on the host as the dtypes of their coordinates have them, but wide.
+        """Return numbers on the host rounded to the dtypes of their coordinates.
 
-        `columns` says whose numbers are along the last axis; by default those of all.
+        `columns` are the coordinates along the last axis, by default all.
         """
         if not self.is_mixed:
             return values.astype(self.dtype, copy=False)
@@ -174,7 +174,7 @@ class Argument:
         Parameters
         ----------
         numbers : array of shape (..., n)
-            Those of the coordinates; axes before, as those of many points, stay.
+            One for each coordinate; leading axes, such as one over points, are kept.
         """
         if self.is_flat:
             return numbers
@@ -191,7 +191,7 @@ class Argument:
 
     @contextmanager
     def moving(self) -> Iterator[Callable[[], None]]:
-        """Let x itself be moved by this thread alone; yield what puts it back, bit for bit."""
+        """Let only this thread move x in place; yield a function that restores it bit for bit."""
         with self._alone():
             saved = [self.backend.xp.asarray(leaf, copy=True) for leaf in self.shared]
 
@@ -205,7 +205,7 @@ class Argument:
                 restore()
 
     def write(self, flat: np.ndarray) -> None:
-        """Write to the caller's own arrays, as far as their dtypes hold the numbers."""
+        """Write to the caller's own arrays, rounded to their dtypes."""
         start, shared = 0, set(map(id, self.shared))
         for leaf, shape in zip(self.leaves, self.shapes, strict=True):
             stop = start + math.prod(shape)
@@ -214,12 +214,12 @@ class Argument:
             start = stop
 
     def _written(self, leaf: Array, values: np.ndarray) -> Array:
-        """Return values in the dtype of a leaf, other integers where they are none."""
+        """Return values in the dtype of a leaf; for integers and bools, other ones than it has."""
         if is_floating(leaf.dtype):
             return self.backend.asarray(values, leaf.dtype)
         if dtype_name(leaf.dtype) == "bool":
             return ~leaf
-        # No two by the same amount, so that no combination of them stays the same.
+        # By different amounts, so that no combination of them stays the same.
         amounts = 10 + np.arange(values.size).reshape(values.shape) % 7
         return leaf + self.backend.asarray(amounts, leaf.dtype)
 
@@ -233,7 +233,7 @@ class Argument:
         return found
 
     def _leaf(self, columns: np.ndarray) -> np.ndarray:
-        """Return the place in `leaves` of each coordinate's array."""
+        """Return the index in `leaves` of each coordinate's array."""
         return np.searchsorted(self.ends, columns, side="right")
 
 
@@ -253,7 +253,7 @@ def _holds_array(backend: Backend, x: Any) -> bool:
 
 
 def leaves_of(tree: Any) -> Iterator[Any]:
-    """Yield what a tree holds: its dicts in their own order, lists and tuples in theirs."""
+    """Yield the leaves of a tree in order."""
     if isinstance(tree, Mapping):
         for part in tree.values():
             yield from leaves_of(part)
@@ -265,7 +265,7 @@ def leaves_of(tree: Any) -> Iterator[Any]:
 
 
 def names_of(tree: Any, name: str = "") -> list[str]:
-    """Return what the leaves of a tree are called: keys with dots between, numbers in brackets."""
+    """Return the names of the leaves of a tree, such as ``layer.W`` and ``x[0]``."""
     if isinstance(tree, Mapping):
         pairs = [(f"{name}.{key}" if name else str(key), part) for key, part in tree.items()]
     elif isinstance(tree, list | tuple):
@@ -294,12 +294,12 @@ def _is_writable(backend: Backend, x: Any) -> bool:
 
 
 def _overlaps(x: Any) -> bool:
-    """Return whether elements may lie at the same place, as those of sliding windows do."""
+    """Return whether elements may share memory, as those of sliding windows do."""
     if not hasattr(x, "strides") or 0 in x.shape:
         return False
     reach = 0
     for stride, n in sorted((abs(s), n) for s, n in zip(x.strides, x.shape, strict=True) if n > 1):
-        # No step of one axis ends within what all finer ones cover.
+        # A stride must go beyond what all smaller ones cover.
         if stride < reach + x.itemsize:
             return True
         reach += (n - 1) * stride

@@ -1,4 +1,4 @@
-"""Whether a function computes with complex numbers as if it knew only real ones."""
+"""Detection of functions that lose the imaginary part of a complex step."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from accelnn.gradient._steps import Bounds, sizes_beside
 
 __all__ = ["require_complex_safe"]
 
-# Far above what rounding and bends do, far below what a lost imaginary part does.
+# Far above the effect of rounding and curvature, far below that of a lost imaginary part.
 AGREEMENT = 1e-4
 NOISE_ULPS = 16.0
-# Measured noise, in standard deviations.
+# Bound on measured noise, in standard deviations.
 NOISE = 8.0
-# Steps in relation to x, as powers of machine epsilon.
+# Steps relative to x, as powers of machine epsilon.
 STEPS = (1 / 3, 4 / 9, 5 / 9, 2 / 3)
-# A lost slope is the same at any step, to this factor, and so it must be twice in a row. What a
-# bend adds shrinks with the square of the step, as at a minimum, where complex steps rightly
-# predict nothing; noise grows.
+# A lost slope is the same at any step, to this factor, and must be so twice in a row. The effect of
+# curvature shrinks with the step, as at a minimum, where complex steps rightly predict no change;
+# that of noise grows.
 STEADY = 2.0
 
 
@@ -33,31 +33,32 @@ def require_complex_safe(
     epsilon: float,
     direction: np.ndarray | None = None,
 ) -> None:
-    """Refuse complex steps through a function that loses imaginary parts, as abs does.
+    """Raise ValueError if f loses the imaginary part of complex steps, as abs does.
 
-    Changes along two random moves are compared with those of f: of all coordinates, and of those
-    that seem to move nothing, which is what a lost imaginary part looks like.
+    The changes that complex steps predict along two random real moves are compared with those of
+    f: one move of all coordinates, and one of those with derivatives of 0, which is what a lost
+    imaginary part looks like.
 
     Parameters
     ----------
     lines : Lines
-        f at complex points.
+        The lines along which complex steps were taken.
     bounds : Bounds or None
-        Which moves keep to.
+        Bounds of the moves.
     predict : callable
-        What complex steps say of a move of x: by how much each value changes, and the size of what
-        that is a sum of.
+        Returns the change of each value that complex steps predict for a move of x, and the sum of
+        the magnitudes of its terms.
     unmoved : numpy.ndarray of bool of shape (n,)
-        Which coordinates seem to move nothing.
+        Which coordinates have derivatives of 0.
     epsilon : float
         Machine epsilon of f.
     direction : numpy.ndarray of shape (n,), optional
-        The only move, where complex steps were taken along no other.
+        The direction of the move, if complex steps were taken along that one only.
 
     Raises
     ------
     ValueError
-        If they disagree.
+        If f changes otherwise than predicted.
     """
     x, evaluator = lines.x, lines.evaluator
     if not x.size or not lines.all_values.size:
@@ -75,10 +76,10 @@ def require_complex_safe(
             points = np.stack([x + step, x - step])
             if bounds is not None:
                 points = np.clip(points, *bounds)
-            # All coordinates move together, and have no imaginary part.
+            # One real move of all chosen coordinates.
             points = points.astype(lines.dtype).astype(x.dtype)
             values = evaluator(np.arange(x.size)[None], points[None])[0]
-            # What is not real at a real point is beyond the domain of f.
+            # A value that is not real at a real point is outside the domain of f.
             values = np.where(np.imag(values) == 0.0, np.real(values), np.nan)
             predicted, size = predict(points[0] - points[1])
             lost.append(_Lost(values, lines.all_values, predicted, size, epsilon, epsilon**power))
@@ -87,10 +88,10 @@ def require_complex_safe(
         else:
             steady = [after.is_steady(before) for before, after in itertools.pairwise(lost)]
             twice = (steady[0] & steady[1]) | (steady[1] & steady[2])
-            # Of a wave that is shorter than the other moves, the last may see that all is well.
+            # The shortest move may resolve an oscillation that the others miss.
             twice &= STEADY * lost[-1].most > np.abs(lost[-2].slope)
             if twice.any():
-                # Terms that cancel inside f leave their rounding: it shows on a line through x.
+                # Cancellation inside f shows as noise on a line through x.
                 noise = NOISE * lines.noise(bounds).max()
                 twice &= np.abs(lost[0].change - lost[0].predicted) > noise
             if twice.any():
@@ -98,7 +99,7 @@ def require_complex_safe(
 
 
 class _Lost:
-    """By how much f changed otherwise than complex steps predict, along one move."""
+    """The change of f along one move that complex steps do not predict."""
 
     def __init__(
         self,
@@ -113,29 +114,29 @@ class _Lost:
         with np.errstate(all="ignore"):
             self.change = values[0] - values[1]
             noise = NOISE_ULPS * epsilon * np.abs(values).sum(axis=0)
-            # Where f curves, a unit in the last place of x moves its slope.
+            # Where f is curved, rounding of x changes its slope.
             bend = np.abs(values.sum(axis=0) - 2.0 * base)
             noise += NOISE_ULPS * epsilon * bend / step
             limit = AGREEMENT * (size + np.abs(self.change) + np.abs(predicted)) + noise
             error = self.change - predicted
-            # Where f does not move at all, its values are too coarse to say anything.
+            # A value that does not change at all is too coarse to say anything.
             self.is_seen = (np.abs(error) > limit) & (self.change != 0.0)
-            # At a minimum, rounding within what is squared makes slopes that curvature hides.
+            # At a minimum, rounding makes slopes that are small beside the curvature.
             self.is_straight = np.abs(error) > bend
             self.slope, self.most = error / step, (np.abs(error) + noise) / step
 
     def is_steady(self, before: _Lost) -> np.ndarray:
-        """Return where a slope is missing that was missing at a larger step too."""
+        """Return where the same slope was missing at a larger step too."""
         with np.errstate(all="ignore"):
             ratio = self.slope / before.slope
         seen = self.is_seen & before.is_seen & self.is_straight
         return np.asarray(seen & (ratio < STEADY) & (ratio > 1.0 / STEADY))
 
     def text(self, place: int) -> str:
-        """Return what to say of one value."""
+        """Return the error message for one value."""
         return (
-            f"f does not compute with complex numbers as method='complex' needs it: complex steps "
-            f"predict a change of {self.predicted[place]:.6g} along a small move, and f changes by "
+            f"f does not compute with complex numbers as method='complex' requires: along a small "
+            f"move complex steps predict a change of {self.predicted[place]:.6g}, but f changes by "
             f"{self.change[place]:.6g}. abs, conj, real, max, comparisons and casts to float lose "
             f"the imaginary part; use method='richardson' for such an f"
         )

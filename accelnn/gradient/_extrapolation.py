@@ -1,12 +1,12 @@
-"""Richardson's extrapolation of differences, for each coordinate and value as far as it pays.
+"""Adaptive Richardson extrapolation of differences, for each coordinate and value of f.
 
-D(h) differs from the derivative by a series in h², of which each smaller step lets one more term be
-removed. Steps become smaller until rounding outweighs what is left of the series. On one side of a
-bound the series is in h.
+The error of a central difference D(h) is a series in h², of a one-sided one a series in h; each
+smaller step lets one more term be eliminated. Steps shrink until rounding outweighs the rest of the
+series.
 
-A table is believed only where D settles: where its changes shrink, or are rounding. Where they do
-not, f is not smooth on the scale of the step, and the next one is much smaller. Each value of f has
-a table of its own, and the steps of its coordinate in common with the others.
+A table is trusted only where D converges: where its changes shrink, or are rounding. Elsewhere f is
+not smooth on the scale of the step, and the next step is much smaller. Each value of f has its own
+table; all values of a coordinate share its steps.
 
 References
 ----------
@@ -23,25 +23,25 @@ import numpy as np
 
 __all__ = ["Estimate", "Extrapolation", "extrapolate"]
 
-# How much smaller the next step is. Not 2: with steps that are multiples of each other, D of a wave
-# may settle at a wrong value, and smaller steps lose more to rounding.
+# Ratio of consecutive steps. Not 2: at steps that are multiples of each other, D of an oscillation
+# may converge to a wrong value, and smaller steps lose more to rounding.
 RATIO = 1.6
-# Columns of the table, and differences of one coordinate at most.
+# Columns of the table, and the largest number of differences for one coordinate.
 COLUMNS = 8
 MOST_LEVELS = 22
-# So many differences in a row that are not finite: f is not defined on one side.
+# After so many consecutive differences that are not finite, f is undefined on one side.
 MOST_OUTSIDE = 8
-# A change of D that is more than this part of the change before it does not settle.
+# D does not converge where a change is more than this part of the one before.
 SETTLING = 0.75
-# Two differences of which one is less than this part of the other are unlike: they may tend to 0,
-# as those of x³ there, or be those of a wave; then the next column of the table must settle too.
+# Two differences of which one is less than this part of the other may tend to 0, as for x³ at 0, or
+# belong to an oscillation: the next column of the table must then converge too.
 ALIKE = 0.5
 STEADY = 0.25
-# Or their changes shrink so fast that the power of the step is a high one, as of x⁵.
+# Unless their changes shrink as fast as for a high power, such as x⁵.
 FAST = 0.25
-# How much smaller the next step is where D, of a first derivative, does not settle.
+# Ratio of steps where D, of a first derivative, does not converge.
 LEAP = 4.0
-# Changes of so many units of rounding are rounding.
+# Changes up to so many times the rounding error are rounding.
 ROUNDING = 4.0
 # How many times the smallest error so far ends the search, if no more than so many times the noise:
 # rounding has taken over.
@@ -49,28 +49,28 @@ WORSE = 4.0
 DROWNED = 30.0
 # A result that is known to this part is kept where D no longer settles.
 ENOUGH = 1e-6
-# An estimated error of truncation counts that many times; rounding of a table's entry, in units of
+# Safety factor of the estimated truncation error; rounding of an entry of the table, in units of
 # that of its last difference.
 SAFETY = 2.0
 AMPLIFICATION = 2.0
-# Changes that shrink this slowly, in terms of the ratio that a smooth f has, and evenly to this
-# part, are those of |h|^p.
+# Changes that shrink by a constant ratio, to this part, which is so many times that of a smooth f,
+# are those of |h|^p.
 SLOW = 1.15
 EVEN = 0.05
 
 
 class Estimate(NamedTuple):
-    """Differences D(h) along some coordinates, of shape (k, q), and the rounding in each."""
+    """Differences D(h) along some coordinates, of shape (k, q), and the noise of each."""
 
     value: np.ndarray
     noise: np.ndarray
 
 
 class Extrapolation(NamedTuple):
-    """Derivatives along n coordinates, of shape (n, q), an estimate of their errors, and steps.
+    """Derivatives along n coordinates, of shape (n, q), with estimated errors and last steps.
 
-    The error is infinite where nothing has settled; the value is then the last difference. `rest`
-    is by how much the last difference differs from the value.
+    Where nothing converged the error is infinite and the value the last difference. `rest` is the
+    distance of the last difference from the value.
     """
 
     value: np.ndarray
@@ -98,15 +98,15 @@ def extrapolate(
     first : numpy.ndarray of shape (n,)
         The first steps.
     power : {1, 2}
-        Whether the error of a difference is a series in h or in h².
+        1 if the error of a difference is a series in h, 2 if in h².
     order : int
-        Which derivative. Rounding of a higher one grows so fast that no step may be missed.
+        Order of the derivative. Rounding grows so fast in higher ones that no step may be skipped.
     position : numpy.ndarray of shape (n,)
-        x. Where f is not finite at the first steps, they may have crossed zero.
+        x. First steps at which f is not finite may have crossed zero.
     least : numpy.ndarray of shape (n,)
-        No step is smaller.
+        The smallest step.
     advance : callable
-        Called with the number of coordinates that have come to their end.
+        Called with the number of coordinates that are done.
     """
     h, taken, outside = first.copy(), first.copy(), np.zeros(len(first), int)
     active = np.arange(len(h))
@@ -137,16 +137,16 @@ def extrapolate(
 
 
 class _Tables:
-    """The last row of each table, and the best entry of each so far."""
+    """The last row and the best entry so far of each table."""
 
     def __init__(self, rows: int, outputs: int, power: int) -> None:
         self.power = power
         shape = (rows, outputs)
-        # How many differences came before, since the last that did not settle.
+        # Number of earlier differences since the last that did not converge.
         self.level = np.zeros(shape, int)
         self.is_done = np.zeros(shape, bool)
         self.last = np.full((rows, COLUMNS, outputs), np.nan)
-        # The steps of the differences before, the latest first.
+        # The steps of earlier differences, the latest first.
         self.steps = np.full((rows, COLUMNS), np.nan)
         self.change, self.shrinking, self.limit, self.best = np.full((4, *shape), np.nan)
         self.error = np.full(shape, np.inf)
@@ -154,7 +154,7 @@ class _Tables:
     def add(
         self, rows: np.ndarray, h: np.ndarray, found: Estimate
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Add a difference to some tables; return which have ended, and which must leap."""
+        """Add a difference to some tables; return which are done, and which skip steps."""
         level, noise = self.level[rows], AMPLIFICATION * found.noise
         is_finite = np.isfinite(found.value)
         with np.errstate(all="ignore"):
@@ -181,7 +181,7 @@ class _Tables:
             worse = is_believed & (total > WORSE * self.error[rows])
             rounded = is_believed & (apart <= noise) | worse & (total < DROWNED * noise)
             has_result = self.error[rows] <= ENOUGH * np.abs(self.best[rows])
-        # What became worse with no rounding to blame had settled by accident.
+        # What got worse not because of rounding had converged by chance.
         lost = (level > 1) & is_finite & (~settles | worse & ~rounded)
         self.error[rows] = np.where(lost & ~has_result, np.inf, self.error[rows])
         self.change[rows] = change
@@ -190,19 +190,19 @@ class _Tables:
         done = self.is_done[rows]
         leaps = ((lost & ~has_result) | ~is_finite) & ~done
         self.level[rows] = np.where(leaps, 0, level + 1)
-        # What is unlike may settle, but not soon.
+        # Dissimilar differences converge late, if at all.
         leaps |= (level == 1) & unlike & ~done
         return done.all(axis=1), leaps.any(axis=1)
 
     def _romberg(
         self, rows: np.ndarray, h: np.ndarray, value: np.ndarray, level: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Write the next row of each table.
+        """Compute the next row of each table.
 
         Returns
         -------
         tuple of three arrays
-            Its best entry, how well that is known, and its second entry.
+            Its best entry, the estimated error of that, and its second entry.
         """
         last = self.last[rows]
         new, error = np.full_like(last, np.nan), np.full_like(last, np.inf)
@@ -215,7 +215,7 @@ class _Tables:
             is_known = level >= j
             new[:, j] = np.where(is_known, entry, np.nan)
             error[:, j] = np.where(is_known & np.isfinite(apart), apart, np.inf)
-        # What is done keeps the row from which it was made.
+        # A finished table keeps the row that its result came from.
         self.last[rows] = np.where(self.is_done[rows][:, None], last, new)
         column = np.argmin(error, axis=1)[:, None]
         best, apart = (np.take_along_axis(a, column, axis=1)[:, 0] for a in (new, error))
@@ -229,12 +229,12 @@ class _Tables:
         before: np.ndarray,
         level: np.ndarray,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Return the limit of ``a + b h**p`` (Aitken), if D is that for a p of no smooth f."""
+        """Return the Aitken limit, if D is ``a + b h**p`` with a p that no smooth f has."""
         rise = value - before
         shrinking = np.abs(rise) / self.change[rows]
         slow = shrinking > SLOW * RATIO**-self.power
         is_even = slow & (np.abs(shrinking - self.shrinking[rows]) < EVEN * shrinking)
-        # Another value of f may have asked for a leap in between.
+        # Another value of f may have needed a far smaller step in between.
         steps = np.stack([h, self.steps[rows, 0], self.steps[rows, 1]])
         is_even &= np.isclose(steps[1] / steps[0], steps[2] / steps[1])[:, None]
         limit = value + rise * shrinking / (1.0 - shrinking)

@@ -1,4 +1,4 @@
-"""The derivatives of a function of one variable, and of a scalar function of many."""
+"""Gradients of scalar functions, and elementwise derivatives."""
 
 from __future__ import annotations
 
@@ -80,63 +80,64 @@ def numerical_gradient(
     progress: bool = False,
     backend: BackendLike | None = None,
 ) -> Any:
-    """Return the gradient of a scalar function by finite differences.
+    """Compute the gradient of a scalar function by finite differences.
 
     Parameters
     ----------
     f : callable
-        Takes what `x` is, and returns a real number, or an array of one. It is called with a fresh
-        array each time, and lastly with `x` itself. With ``batched=True`` it takes
-        ``(k, *x.shape)``, k points at once, and returns ``(k,)``. On the numba backend a function
-        that Numba compiles is called in one compiled loop on all threads.
+        Takes an `x` and returns a real number, or an array of one. Each call gets a fresh array,
+        the last one `x` itself. With ``batched=True`` it takes k points of shape ``(k, *x.shape)``
+        and returns ``(k,)``. On the numba backend, a function compiled by Numba is called in a
+        compiled loop on all threads.
     x : array_like or tree
-        Where to differentiate: an array, a number, numbers nested in lists; or a tree, which is a
-        dict, or a list or tuple that holds arrays, with others within. It is left as it was, bit
-        for bit, even when `f` raises.
+        Where to differentiate: an array, a number, nested lists of numbers; or a tree, which is a
+        dict, or a list or tuple that holds arrays, possibly nested. It is unchanged afterwards,
+        bit for bit, even if `f` raises.
     args, kwargs : sequence and mapping, optional
         Further arguments: ``f(x, *args, **kwargs)``.
     method : {"central", "central4", "forward", "backward", "complex", "richardson"}
-        (f(x+h) - f(x-h)) / 2h by default, of fourth order, (f(x+h) - f(x)) / h or
-        (f(x) - f(x-h)) / h per coordinate, divided by the distance really taken after rounding.
-        ``"complex"`` is Im f(x+ih) / h, right to the last digits where `f` computes with complex
-        numbers, which is tried along one direction. ``"richardson"`` extrapolates central
-        differences to step 0, each coordinate until rounding outweighs what is left: about thirteen
-        digits for some 18 evaluations a coordinate. Where `f` is finite on one side of x only,
-        the methods of both sides use that side.
+        For each coordinate (f(x+h) - f(x-h)) / 2h (central, the default), its fourth-order
+        counterpart, (f(x+h) - f(x)) / h or (f(x) - f(x-h)) / h, divided by the actual distance
+        after rounding. ``"complex"`` is Im f(x+ih) / h, accurate to the last digits if `f` supports
+        complex numbers, which is checked along one direction. ``"richardson"`` extrapolates central
+        differences to step 0 until rounding dominates: about thirteen digits for some 18
+        evaluations per coordinate. Where `f` is finite on one side of x only, central methods use
+        that side.
     step : float or array_like, optional
         h, one for all coordinates or one for each. By default eps^(1/3) (central), eps^(1/5)
         (central4) or eps^(1/2) (one-sided) times max(1, abs(x)), with eps of the less precise of
-        the dtypes of `x` and f(x); 1e-50 max(1, abs(x)) (complex); max(1, abs(x)) / 2, where the
-        extrapolation begins (richardson).
+        the dtypes of `x` and f(x); 1e-50 max(1, abs(x)) (complex); max(1, abs(x)) / 2 as the first
+        step (richardson).
     rel_step : float or array_like, optional
-        h in units of abs(x), for x in small units; where x is 0, the default step.
+        h relative to abs(x), for x in small units; where x is 0, the default step is used.
     bounds : (low, high), list of pairs or scipy.optimize.Bounds, optional
-        Numbers, arrays like `x`, or None. No coordinate leaves them: a central difference without
-        room becomes one as accurate on the other side, a one-sided one turns round, and steps
-        that fit on neither side are made smaller. Where both are equal the derivative is 0.
+        Numbers, arrays like `x`, or None. `f` is not evaluated outside: where there is no room, a
+        central difference becomes a one-sided one of the same accuracy, a one-sided one changes
+        sides, and steps that fit on neither side are reduced. Where both bounds are equal the
+        derivative is 0.
     f0 : float, optional
-        f(x), where it is known.
+        f(x), if it is known.
     in_place : bool, optional
-        Whether to move `x` itself and not a copy. By default `f` is tried: where it does not change
-        with its argument but with `x`, like the closure ``lambda W: net.loss(x, t)``, x is moved in
-        place, one coordinate at a time, and put back after each call. An `f` that changes with
-        both is refused unless this says whether the total derivative is meant (True) or the
-        partial one by the argument (False).
+        Whether to move `x` itself instead of a copy. By default `f` is probed: if it ignores its
+        argument and reads `x`, like the closure ``lambda W: net.loss(x, t)``, x is moved in place,
+        one coordinate at a time, and restored after each call. An `f` that depends on both is
+        refused unless this selects the total derivative (True) or the partial derivative with
+        respect to the argument (False).
     workers : int, callable or pool, optional
-        Evaluate in so many workers, -1 for one each usable processor: processes; those of loky if
-        joblib is installed and `f` cannot be pickled; or else threads. Or a function like
-        `map` that runs ``workers(function, iterable)``, or what has one: a `multiprocessing.Pool`,
+        Number of workers, -1 for one per usable processor: processes if `f` can be pickled,
+        otherwise those of loky if joblib is installed, otherwise threads. Or a function like `map`,
+        called as ``workers(function, iterable)``, or an object with one: a `multiprocessing.Pool`,
         an executor of `concurrent.futures` or mpi4py, a `joblib.Parallel`, a Dask client.
     batched : bool, default False
         Evaluate many points in one call of `f`.
     chunk_size : int, optional
-        Coordinates per batched call, by default as many as keep the points within 1 MiB, or on a
-        device within a 16th of its free memory and 256 MiB; where memory runs out, a call gets half
-        as many, again and again. With `workers`, coordinates per task.
+        Coordinates per batched call, by default as many as fit in 1 MiB, or on a device in 1/16 of
+        its free memory and 256 MiB; halved whenever memory runs out. With `workers`, coordinates
+        per task.
     full_output : bool, default False
-        Return a `DerivativeResult`: the gradient, an estimate of its error, steps, the number of
-        evaluations, and flags for kinks, values that are not finite, randomness and steps that are
-        far larger than x. A difference then takes two to three times as many evaluations.
+        Return a `DerivativeResult`: the gradient, an error estimate, steps, the number of
+        evaluations, and flags for kinks, values that are not finite, randomness and steps far
+        larger than x. Differences then take two to three times as many evaluations.
     progress : bool, default False
         Show a progress bar over the coordinates.
     backend : str, Backend or subclass, optional
@@ -145,23 +146,23 @@ def numerical_gradient(
     Returns
     -------
     array, tree or DerivativeResult
-        Of the form, shape and dtype of `x`; float64 for integers. NaN where `f` is finite on
-        neither side.
+        In the form, shape and dtype of `x`; float64 for integers. NaN where `f` is not finite on
+        either side.
 
     Raises
     ------
     ValueError
-        If `f` returns anything but a number (batched: one value per point), if the step is too
-        small to move x (the message names the smallest usable one), if x is not within its bounds,
-        or if complex steps lose their imaginary part in `f`.
+        If `f` does not return one number (batched: one per point), if the step is too small to
+        move x (the message names the smallest usable one), if x is not within its bounds, or if
+        complex steps lose their imaginary part in `f`.
     accelnn.errors.AmbiguousFunctionError
-        If `f` changes both with its argument and with `x`.
+        If `f` depends both on its argument and on `x` itself.
     accelnn.errors.ImpureFunctionError
         If `f` ignores its argument where only a copy can be moved (with `workers`,
-        ``batched=True``, a compiled `f`, ``method="complex"``, or where x is no writable float
+        ``batched=True``, a compiled `f`, ``method="complex"``, or an x that is not a writable float
         array), or is random with `workers` or ``batched=True``.
     accelnn.errors.OutOfMemoryError
-        If with ``batched=True`` there is no memory for even one coordinate.
+        If with ``batched=True`` there is not enough memory for a single coordinate.
 
     References
     ----------
@@ -258,21 +259,21 @@ def numerical_diff(
     full_output: bool = False,
     backend: BackendLike | None = None,
 ) -> Any:
-    """Return a derivative of f by finite differences, elementwise where x is an array.
+    """Compute a derivative of f by finite differences, elementwise if x is an array.
 
     Parameters
     ----------
     f : callable
-        A function of one variable that works elementwise: it takes an array of the shape of `x`
-        and returns one of that shape.
+        An elementwise function of one variable: takes an array of the shape of `x` and returns one
+        of that shape.
     x : array_like
-        Where to differentiate; it is left as it was.
+        Where to differentiate; it is not changed.
     order : int, default 1
-        The first to the fourth derivative.
+        The order of the derivative, 1 to 4.
     args, kwargs, method, step, rel_step, bounds, full_output, backend
-        As in `numerical_gradient`. Steps by default are eps^(1 / (order + p)) max(1, abs(x)), where
-        p is 2 (central), 4 (central4) or 1 (one-sided). ``"complex"`` takes central differences of
-        the imaginary part from the second derivative on.
+        As in `numerical_gradient`. The default steps are eps^(1 / (order + p)) max(1, abs(x)) with
+        p = 2 (central), 4 (central4) or 1 (one-sided). From the second derivative on, ``"complex"``
+        takes central differences of complex-step derivatives.
 
     Returns
     -------
@@ -282,10 +283,10 @@ def numerical_diff(
     Raises
     ------
     ValueError
-        If f changes the shape, if the step is too small to move x, or if complex steps lose their
-        imaginary part in f.
+        If f(x) does not have the shape of x, if the step is too small to move x, or if complex
+        steps lose their imaginary part in f.
     accelnn.errors.AmbiguousFunctionError
-        If f changes both with its argument and with `x`.
+        If f depends both on its argument and on `x` itself.
 
     References
     ----------
@@ -317,12 +318,12 @@ def numerical_diff(
         shape, n = problem.argument.shape, problem.x.size
         if problem.shape != shape and (math.prod(problem.shape) != 1 or n != 1):
             msg = (
-                f"f must work elementwise: x has shape {shape} and f(x) has shape "
+                f"f must be elementwise: x has shape {shape}, but f(x) has shape "
                 f"{problem.shape}. For a scalar function of many variables use numerical_gradient"
             )
             raise ValueError(msg)
         every = np.arange(n)
-        # All coordinates move at once, and each is seen in its own value.
+        # All coordinates move at once, and each affects its own value only.
         lines = Entries(problem.lines, np.zeros(n, int), every, every)
         found = problem.solve(lines, title="Derivative", diagnose=full_output)
         if order == 1:

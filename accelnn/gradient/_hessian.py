@@ -1,4 +1,4 @@
-"""The second derivatives of a scalar function: all of them, or their product with a vector."""
+"""Hessians of scalar functions, and Hessian-vector products."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = ["numerical_hessian", "numerical_hvp"]
 
 Scalar = TypeVar("Scalar", bound=np.generic)
 
-# Numbers of the points of one block of lines.
+# Elements of the points of one block of lines.
 BLOCK = 1 << 20
 
 
@@ -94,38 +94,38 @@ def numerical_hessian(
     progress: bool = False,
     backend: BackendLike | None = None,
 ) -> Any:
-    """Return the Hessian of a scalar function by second differences; it is symmetric.
+    """Compute the symmetric Hessian of a scalar function by second differences.
 
-    What f does along a coordinate gives the diagonal, and what it does along two at once gives,
-    by polarization, the rest.
+    Differences along single coordinates give the diagonal; the other entries follow from those
+    along pairs of coordinates by polarization.
 
     Parameters
     ----------
     f : callable
         As in `numerical_gradient`.
     x : array_like
-        As in `numerical_gradient`, but no tree; its n coordinates take n² + n evaluations, with
-        ``"central4"`` and on one side twice as many, and with ``"richardson"`` for each step.
+        As in `numerical_gradient`, but not a tree. n coordinates take n² + n evaluations; twice as
+        many with ``"central4"`` or one-sided, and as many for each step with ``"richardson"``.
     args, kwargs, f0, in_place, workers, batched, chunk_size, progress, backend
         As in `numerical_gradient`.
     method : str, default "central"
-        As in `numerical_gradient`. ``"complex"`` is the central difference of the complex-step
-        derivative, good to about ten digits; ``"richardson"`` extrapolates central second
+        As in `numerical_gradient`. ``"complex"`` is the central difference of complex-step
+        derivatives, accurate to about ten digits; ``"richardson"`` extrapolates central second
         differences.
     step, rel_step : float or array_like, optional
         One for all coordinates or one for each. By default eps^(1/4) (central), eps^(1/6)
-        (central4) or eps^(1/3) times max(1, abs(x)); an extrapolation begins at one half of that.
+        (central4) or eps^(1/3) times max(1, abs(x)); an extrapolation starts at max(1, abs(x)) / 2.
     bounds : optional
         As in `numerical_gradient`; not with ``method="complex"``.
     diagonal : bool, default False
-        Return the n second derivatives by one coordinate each, which take 2n evaluations.
+        Return only the diagonal, which takes 2n evaluations.
     full_output : bool, default False
-        As in `numerical_gradient`; twice as many evaluations.
+        As in `numerical_gradient`; takes twice as many evaluations.
 
     Returns
     -------
     array or DerivativeResult
-        Of shape ``(*x.shape, *x.shape)``, or of x's shape for the diagonal, and x's dtype.
+        Of shape ``(*x.shape, *x.shape)``, or that of x for the diagonal, and x's dtype.
 
     Raises
     ------
@@ -167,7 +167,9 @@ def numerical_hessian(
     ) as problem:
         argument, n = problem.argument, problem.x.size
         if argument.is_tree and not diagonal:
-            msg = "a Hessian is of one array: concatenate what x holds, or take diagonal=True"
+            msg = (
+                "a Hessian needs a single array: concatenate the arrays of x, or pass diagonal=True"
+            )
             raise ValueError(msg)
         problem.require_safe_gradient()
         solve = functools.partial(
@@ -186,10 +188,10 @@ def numerical_hessian(
         value = _matrix(i, j, alone.value, pairs.value, move)
         error = alone.error
         if alone.error is not None and pairs.error is not None:
-            # Errors add up, whatever is taken from what.
+            # Errors add up, also of terms that are subtracted.
             error = np.abs(_matrix(i, j, -alone.error, pairs.error, h))
         for k in (i, j):
-            # A pair is on one side because one of its coordinates is.
+            # A pair is one-sided because one of its coordinates is.
             np.bitwise_or.at(alone.flags, k, pairs.flags & ~Flag.ONE_SIDED)
         shape = (*argument.shape, *argument.shape)
         return problem.result(
@@ -200,11 +202,11 @@ def numerical_hessian(
 
 
 def _moves(problem: Problem) -> tuple[np.ndarray, np.ndarray]:
-    """Return the direction in which each coordinate has room, and how far it moves."""
+    """Return the direction of each coordinate's move, and its length."""
     x, bounds = problem.x, problem.bounds
     side, h = sides(x, bounds, problem.h, problem.method, 2)
     if bounds is None:
-        # So that rounding of x does not make a linear function curved.
+        # Symmetric after rounding, so that a linear function has no curvature.
         h = symmetric_points(x, h, problem.argument.rounded)[0] - x
     return np.where(side == 0, 1, side), h
 
@@ -212,7 +214,7 @@ def _moves(problem: Problem) -> tuple[np.ndarray, np.ndarray]:
 def _matrix(
     i: np.ndarray, j: np.ndarray, alone: np.ndarray, pairs: np.ndarray, move: np.ndarray
 ) -> np.ndarray:
-    """Return the matrix with `alone` on its diagonal, and what pairs of coordinates make of it."""
+    """Return the matrix with `alone` on its diagonal, the rest from pairs of coordinates."""
     full = np.diag(alone[:, 0])
     full[i, j] = full[j, i] = _cross_derivatives(
         pairs[:, 0], alone[i, 0], alone[j, 0], move[i], move[j]
@@ -250,7 +252,7 @@ def numerical_hvp(
     batched: bool = False,
     backend: BackendLike | None = None,
 ) -> Any:
-    """Return the product of the Hessian of a scalar function with v.
+    """Compute the product of the Hessian of a scalar function with v.
 
     Parameters
     ----------
@@ -259,10 +261,10 @@ def numerical_hvp(
     x, v : array_like or tree
         The point, and a vector in its form.
     grad : callable, optional
-        The gradient of f, in the form of `x`: the product is then its derivative along v, at two
-        evaluations and about ten digits. Without it, second differences of `f` take 4n + 2.
+        The gradient of f, in the form of `x`. The product is then its derivative along v, which
+        takes two evaluations and has about ten digits; second differences of `f` take 4n + 2.
     args, kwargs, bounds, in_place, workers, batched, backend
-        As in `numerical_gradient`; they are of `grad` where that is given.
+        As in `numerical_gradient`; they apply to `grad` if that is given.
     method, step
         As in `numerical_hessian`, and with `grad` as in `numerical_jvp`.
 
@@ -274,7 +276,7 @@ def numerical_hvp(
     Raises
     ------
     ValueError
-        If v or the gradient is not like x; and as in `numerical_gradient`.
+        If v or the gradient does not have the form of x; and as in `numerical_gradient`.
 
     Examples
     --------
@@ -312,7 +314,7 @@ def numerical_hvp(
 
 
 def _second(problem: Problem, v: ArrayLike | Tree) -> np.ndarray:
-    """Return H v by second differences along v, each coordinate, and both at once."""
+    """Return H v by second differences along v, each coordinate, and their sums."""
     direction, unit = direction_of(problem, v)
     n, h = problem.x.size, problem.h
     if unit == 0.0 or n == 0:
@@ -337,7 +339,7 @@ def _second(problem: Problem, v: ArrayLike | Tree) -> np.ndarray:
 
 
 class _Flat:
-    """A gradient as one vector, whatever its form."""
+    """A gradient, flattened to one vector."""
 
     def __init__(self, grad: Callable[..., Any]) -> None:
         self.__wrapped__ = grad

@@ -1,4 +1,4 @@
-"""The derivatives of a function with many values: all of them, or along one direction."""
+"""Jacobians, dense or sparse, and Jacobian-vector products."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ __all__ = ["direction_of", "numerical_jacobian", "numerical_jvp", "solve_along"]
 
 Scalar = TypeVar("Scalar", bound=np.generic)
 
-# What a pattern misses shows in one random direction, if it is more than this part of the change,
-# beyond what both derivatives may be off.
+# Entries missing from a sparsity pattern show along a random direction if they contribute more than
+# this part of a value's change, beyond the errors of both derivatives,
 MISSED = 1e-4
-# And this part of the largest change of any value is nothing.
+# and more than this part of the largest change of any value.
 NOTHING = 1e-9
-# A derivative is good to so many units in the last place of the terms of f, as they are so far away
-# in units of the size of x.
+# Rounding of a derivative, in units in the last place of the terms of f, whose size shows at this
+# distance from x, in units of the size of x.
 ROUNDING_ULPS, FAR = 16.0, 0.1
-# Measured noise of f, in standard deviations.
+# Bound on measured noise of f, in standard deviations.
 NOISE = 8.0
 
 
@@ -115,35 +115,35 @@ def numerical_jacobian(
     progress: bool = False,
     backend: BackendLike | None = None,
 ) -> Any:
-    """Return the Jacobian of a function by finite differences.
+    """Compute the Jacobian of a function by finite differences.
 
     Parameters
     ----------
     f : callable
-        Takes what `x` is and returns an array of any shape, always the same. With
-        ``batched=True`` it takes ``(k, *x.shape)`` and returns ``(k, ...)``.
+        Takes an `x` and returns an array of any fixed shape. With ``batched=True`` it takes
+        ``(k, *x.shape)`` and returns ``(k, ...)``.
     x : array_like or tree
         As in `numerical_gradient`.
     args, kwargs, method, step, rel_step, bounds, f0, in_place, workers, batched, chunk_size, \
 full_output, progress, backend
         As in `numerical_gradient`.
     sparsity : array or scipy.sparse matrix of shape (m, n), optional
-        Not zero where the derivative of value i by coordinate j may be other than zero; `x` and
-        f(x) count as flat. Coordinates that share no value are moved together, which takes as many
-        evaluations as there are groups of them, and a few more, which tell whether the pattern
-        leaves out what is not zero. Not with ``method="richardson"`` or `full_output`.
+        Nonzero where the derivative of value i with respect to coordinate j may be nonzero; `x` and
+        f(x) are flattened. Coordinates that affect no common value are moved together, so that the
+        number of evaluations is that of such groups, and a few more that check the pattern for
+        missing entries. Not with ``method="richardson"`` or `full_output`.
 
     Returns
     -------
     array, tree, scipy.sparse.csr_array or DerivativeResult
-        Of shape ``(*f(x).shape, *x.shape)`` and x's dtype, of a tree a tree of such; with
-        `sparsity`, of its shape, and sparse where it is.
+        Of shape ``(*f(x).shape, *x.shape)`` and x's dtype, for a tree a tree of such; with
+        `sparsity`, of its shape, and sparse if it is sparse.
 
     Raises
     ------
     ValueError
-        As in `numerical_gradient`, if `f` returns different shapes, and if `f` changes where
-        `sparsity` says that it does not.
+        As in `numerical_gradient`; also if `f` returns different shapes, or if `sparsity` has no
+        entry where a derivative is nonzero.
     accelnn.errors.ImpureFunctionError
         As in `numerical_gradient`.
 
@@ -188,13 +188,13 @@ full_output, progress, backend
 
 
 def _shaped(problem: Problem, derivatives: np.ndarray) -> Any:
-    """Return derivatives of shape (n, q) as (*f(x).shape, *x.shape), of a tree one for each."""
+    """Reshape derivatives of shape (n, q) to (*f(x).shape, *x.shape), for a tree to its form."""
     numbers = derivatives.T.reshape(*problem.shape, problem.x.size)
     return problem.argument.of(problem.array(numbers))
 
 
 def _sparse(problem: Problem, sparsity: Any, *, progress: bool) -> Any:
-    """Move groups of coordinates together, and take the differences that the pattern names."""
+    """Compute the entries of a pattern, moving groups of coordinates together."""
     q, n = problem.lines.base.size, problem.x.size
     rows, columns = _pattern(sparsity, (q, n))
     groups = _grouped(rows, columns, n)
@@ -222,12 +222,12 @@ def _sparse(problem: Problem, sparsity: Any, *, progress: bool) -> Any:
 def _require_complete(
     problem: Problem, rows: np.ndarray, columns: np.ndarray, entries: np.ndarray
 ) -> None:
-    """Refuse a pattern that leaves out what one random direction shows."""
+    """Refuse a pattern whose entries do not explain the change along a random direction."""
     n, q = problem.x.size, problem.lines.base.size
     if n == 0 or q == 0:
         return
     draw = np.random.default_rng(0)
-    # As far as the steps that the entries come from, so that both know f as well.
+    # As far as the steps of the entries, so that both have errors of the same size.
     size = problem.h if not problem.method.is_imaginary else size_of(problem.x)
     move = size / size.max() * draw.uniform(0.5, 1.0, n) * draw.choice([-1.0, 1.0], n)
     line = problem.along(np.arange(n)[None], move[None])
@@ -241,7 +241,7 @@ def _require_complete(
     assert seen.error is not None  # noqa: S101 - it was asked for
     allowed = MISSED * np.maximum(terms, np.abs(seen.value[0])) + 2.0 * SAFETY * seen.error[0]
     allowed += NOTHING * np.max(terms, initial=0.0)
-    # Where terms of f cancel at x, all of it may be rounding of what they are further away.
+    # Where terms of f cancel at x, a derivative may be the rounding of what they are further away.
     far, values = line.at(np.zeros(1, int), np.array([[FAR]]))
     with np.errstate(all="ignore"):
         terms = np.abs(np.real(values[0, 0]) - problem.lines.base) / far[0, 0]
@@ -249,22 +249,22 @@ def _require_complete(
     with np.errstate(invalid="ignore"):
         missed = apart > allowed
     if missed.any() and not problem.method.is_imaginary:
-        # Terms that cancel inside f leave their rounding: it shows on a line through x.
+        # Cancellation inside f shows as noise on a line through x.
         noise = NOISE * problem.lines.noise(problem.bounds).max()
         several = np.bincount(rows, np.abs(move / problem.h)[columns], minlength=q)
         missed &= apart > allowed + noise * (several + 1.0 / h[0])
     if missed.any():
         i = int(np.argmax(missed))
         msg = (
-            f"sparsity leaves out what is not zero: along a random direction value {i} of f "
-            f"changes by {seen.value[0, i]:.6g}, and the entries of its row make "
-            f"{expected[i]:.6g}. Add what is missing to row {i}, or leave out sparsity"
+            f"sparsity leaves out nonzero derivatives: along a random direction value {i} of f "
+            f"changes by {seen.value[0, i]:.6g}, but the entries of row {i} add up to "
+            f"{expected[i]:.6g}. Add the missing entries, or leave out sparsity"
         )
         raise ValueError(msg)
 
 
 def _pattern(sparsity: Any, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Return rows and columns of what may be other than zero."""
+    """Return the rows and columns of the entries of a pattern."""
     pattern = sparsity if hasattr(sparsity, "tocoo") else np.asarray(sparsity)
     if tuple(pattern.shape) != shape:
         msg = (
@@ -272,13 +272,13 @@ def _pattern(sparsity: Any, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndar
             f"{shape[1]} coordinates: it must have shape {shape}"
         )
         raise ValueError(msg)
-    # Sparse forms may name a place twice.
+    # Sparse formats may hold an entry twice.
     places = np.unique(np.stack(pattern.nonzero(), axis=1), axis=0)
     return places[:, 0], places[:, 1]
 
 
 def _grouped(rows: np.ndarray, columns: np.ndarray, n: int) -> np.ndarray:
-    """Return the group of each column, so that no row meets two columns of one group."""
+    """Return a group for each column, such that no row has entries in two columns of a group."""
     groups, taken = np.zeros(n, int), np.zeros((1, int(rows.max(initial=-1)) + 1), bool)
     order = np.argsort(columns, kind="stable")
     ends = np.searchsorted(columns[order], np.arange(n + 1))
@@ -360,9 +360,9 @@ def numerical_jvp(
     full_output: bool = False,
     backend: BackendLike | None = None,
 ) -> Any:
-    """Return the derivative of f along v, the product of its Jacobian with v.
+    """Compute the directional derivative of f along v, the product of its Jacobian with v.
 
-    Whatever the size of `x`, it takes two evaluations by central differences.
+    Central differences take two evaluations, whatever the size of `x`.
 
     Parameters
     ----------
@@ -371,22 +371,22 @@ def numerical_jvp(
     x : array_like or tree
         As in `numerical_gradient`.
     v : array_like or tree
-        The direction, in the form of `x`; of any length.
+        The direction, in the form of `x`, of any length.
     args, kwargs, method, bounds, f0, in_place, workers, batched, full_output, backend
         As in `numerical_gradient`.
     step : float, optional
-        h of f(x + hv). By default that of `numerical_gradient` for the coordinate of which v
-        moves the largest part of max(1, abs(x)).
+        h in f(x + hv). By default h v moves at least one coordinate by the default step of
+        `numerical_gradient`, and none by more.
 
     Returns
     -------
     array or DerivativeResult
-        Of the shape of f(x) and x's dtype. Of a result, steps and flags are along v.
+        Of the shape of f(x) and x's dtype. A `DerivativeResult` has the step and flags along v.
 
     Raises
     ------
     ValueError
-        If v is not like x; and as in `numerical_gradient`.
+        If v does not have the form of x; and as in `numerical_gradient`.
 
     Examples
     --------
@@ -427,7 +427,7 @@ def solve_along(
     if unit == 0.0:
         return Derivatives(np.zeros((1, q)), np.zeros(1), np.zeros((1, q)), np.zeros(1, int))
     lines = problem.along(np.arange(problem.x.size)[None], direction[None])
-    # t = 1 moves by v times `unit`.
+    # t = 1 is a move by v * unit.
     step = None if step is None else step / unit
     h = step_sizes(lines.position, problem.method, 1, epsilon=problem.epsilon, step=step)
     found = problem.solve(lines, h, diagnose=diagnose)
@@ -446,16 +446,16 @@ def solve_along(
 
 
 def direction_of(problem: Problem, v: ArrayLike | Tree) -> tuple[np.ndarray, float]:
-    """Return v in a length like that of x, and by what it was multiplied; 0 where v is 0."""
+    """Return v scaled to the size of x, and the scale factor, 0 if v is 0."""
     given = Argument(problem.backend, v, "v")
     its = problem.argument
     is_alike = given.is_tree == its.is_tree and given.shapes == its.shapes
     if not is_alike or (given.is_tree and names_of(v) != names_of(its.given)):
-        msg = f"v must be like x: it has shape {given.shape}, and x has {its.shape}"
+        msg = f"v must have the form of x: it has shape {given.shape}, and x has {its.shape}"
         raise ValueError(msg)
     flat = given.host.astype(problem.x.dtype)
     if problem.bounds is not None:
-        # What cannot move has derivatives of 0.
+        # The derivative along a fixed coordinate is 0.
         flat = np.where(problem.bounds.low == problem.bounds.high, 0.0, flat)
     largest = np.max(np.abs(flat) / size_of(problem.x), initial=0.0)
     if largest == 0.0:

@@ -1,4 +1,4 @@
-"""Lines through x, along each of which f is a function of one variable."""
+"""Lines through x, along which f is a function of one variable."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ __all__ = ["Coordinates", "Directions", "Entries", "Lines"]
 
 
 class Lines:
-    """m lines through x, each with a position t on it.
+    """m lines through x, each with a coordinate t.
 
     Attributes
     ----------
     evaluator : Evaluator
         f.
     x : numpy.ndarray of shape (n,)
-        The point, wide, on the host.
+        The point, in double precision at least, on the host.
     base : numpy.ndarray of shape (q,) or (m, q)
-        f(x), as each line sees it.
+        f(x), or for each line the values of f(x) that belong to it.
     all_values : numpy.ndarray of shape (q,)
         f(x).
     box, bounds : Bounds or None
-        Of x, and of t.
+        The bounds of x, and those of t.
     columns : numpy.ndarray of shape (m, c)
-        Which coordinates move.
+        The coordinates that move along each line.
     position : numpy.ndarray of shape (m,)
-        Where x is: t itself along a coordinate, 0 along any other direction.
+        The value of t at x: the coordinate itself, or 0 along any other direction.
     """
 
     columns: np.ndarray
@@ -50,13 +50,13 @@ class Lines:
         return len(self.position)
 
     def resolution(self) -> np.ndarray:
-        """Return how near is too near for rounding to leave the length that was asked."""
+        """Return the spacing of t at x after rounding."""
         size = np.abs(self.position).astype(self.dtype)
         found: np.ndarray = np.spacing(size).astype(self.position.dtype)
         return found
 
     def base_of(self, rows: np.ndarray) -> np.ndarray:
-        """Return f(x) as some lines see it."""
+        """Return the values of f(x) that belong to some lines."""
         return self.base if self.base.ndim == 1 else self.base[rows]
 
     def at(
@@ -71,18 +71,18 @@ class Lines:
         Parameters
         ----------
         rows : numpy.ndarray of shape (k,)
-            Which lines.
+            The lines.
         t : numpy.ndarray of shape (k, p)
-            How far from x, at each of p points.
+            The distances of p points from x.
         imaginary : numpy.ndarray of shape (k,), optional
-            How far into the imaginary.
+            The imaginary part of t at all points.
 
         Returns
         -------
         taken : numpy.ndarray of shape (k, p)
-            How far it was, after rounding.
+            The distances after rounding.
         values : numpy.ndarray of shape (k, p, q)
-            What f gave.
+            The values of f.
         """
         moved, taken = self._moved(rows, t, imaginary)
         return taken, self._values(rows, moved, advance)
@@ -90,14 +90,14 @@ class Lines:
     def _moved(
         self, rows: np.ndarray, t: np.ndarray, imaginary: np.ndarray | None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Return where the coordinates go, of shape (k, p, c), and how far that is."""
+        """Return the moved coordinates, of shape (k, p, c), and the distances after rounding."""
         raise NotImplementedError
 
     def _values(self, rows: np.ndarray, moved: np.ndarray, advance: Advance) -> np.ndarray:
         return self.evaluator(self.columns[rows], moved, advance)
 
     def noise(self, bounds: Bounds | None, *, insist: bool = False) -> np.ndarray:
-        """Return the standard deviation of the noise of f's values, of shape (q,) or (m, q)."""
+        """Return the measured standard deviation of the noise of f, of shape (q,) or (m, q)."""
         evaluator, x = self.evaluator, self.x
         if not x.size:
             return np.zeros_like(self.base)
@@ -107,7 +107,7 @@ class Lines:
                 below, above = x - bounds.low, bounds.high - x
                 up = np.where(above >= below, 1, -1)
                 move = up * np.minimum(move, np.maximum(below, above) / len(NOISE_STEPS))
-            # Moves that x can make, all alike: otherwise rounding of x would be noise of f.
+            # Equidistant after rounding: otherwise rounding of x would appear as noise of f.
             move = self.rounded(x + move) - x
             moved = self.rounded(x + np.outer(NOISE_STEPS, move))
             if bounds is not None:
@@ -119,12 +119,12 @@ class Lines:
         return self._seen(measure_noise(along, x, epsilon, insist=insist))
 
     def _seen(self, values: np.ndarray) -> np.ndarray:
-        """Return what belongs to f's values as each line sees them."""
+        """Return what was computed for all values of f as it applies to each line."""
         return values
 
 
 class Coordinates(Lines):
-    """Every coordinate by itself."""
+    """One line along each coordinate."""
 
     def __init__(
         self, evaluator: Evaluator, x: np.ndarray, base: np.ndarray, box: Bounds | None
@@ -148,7 +148,7 @@ class Coordinates(Lines):
 
 
 class Entries(Coordinates):
-    """Coordinates in groups that move together, each of which is seen in values of its own.
+    """Single entries of a Jacobian, where groups of coordinates move together.
 
     Parameters
     ----------
@@ -157,8 +157,8 @@ class Entries(Coordinates):
     groups : numpy.ndarray of shape (n,)
         The group of each coordinate.
     columns, outputs : numpy.ndarray of shape (m,)
-        Which coordinate each line moves, and in which of f's values it is seen. Lines of one
-        coordinate move by one step.
+        The coordinate and the value of f of each entry. All entries of a coordinate have the same
+        step.
     """
 
     def __init__(
@@ -185,16 +185,16 @@ class Entries(Coordinates):
 
 
 class Directions(Lines):
-    """Any directions: x + t d, where t is in units in which the length of d is like that of x.
+    """Lines x + t d in any direction, with d scaled to the size of x.
 
     Parameters
     ----------
     every : Lines
         All coordinates.
     columns : numpy.ndarray of shape (m, c)
-        Which coordinates move.
+        The coordinates that move.
     directions : numpy.ndarray of shape (m, c)
-        By how much at t = 1.
+        d, at those coordinates.
     """
 
     def __init__(self, every: Lines, columns: np.ndarray, directions: np.ndarray) -> None:
@@ -221,13 +221,13 @@ class Directions(Lines):
         if imaginary is None:
             moved = self.rounded(moved, columns)
             if self.box is not None:
-                # What rounding has put outside.
+                # Rounding may have crossed a bound.
                 moved = np.clip(moved, *self.box.of(columns))
         return moved, t
 
 
 def _along(x: np.ndarray, bounds: Bounds, columns: np.ndarray, directions: np.ndarray) -> Bounds:
-    """Return between which t no coordinate leaves its bounds."""
+    """Return the bounds of t within which no coordinate leaves its own."""
     low, high = bounds.of(columns)
     up = directions > 0.0
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -239,7 +239,7 @@ def _along(x: np.ndarray, bounds: Bounds, columns: np.ndarray, directions: np.nd
 
 
 def _members(groups: np.ndarray) -> np.ndarray:
-    """Return the coordinates of each group, of which short ones name their first again."""
+    """Return the coordinates of each group, padded with its first one."""
     members = [np.flatnonzero(groups == group) for group in range(groups.max(initial=-1) + 1)]
     widest = max(map(len, members), default=0)
     rows = [np.concatenate([m, np.full(widest - len(m), m[0])]) for m in members]

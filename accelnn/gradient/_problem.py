@@ -1,7 +1,4 @@
-"""The way in for all doors: what the caller handed over is checked once, and f is met.
-
-How f is evaluated from then on is chosen here too.
-"""
+"""The common entry of all public functions: checks arguments and chooses how f is evaluated."""
 
 from __future__ import annotations
 
@@ -11,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from accelnn._differences import HIGHEST_ORDER, find_method
 from accelnn._progress import progress_bar
 from accelnn._typing import Array, ArrayLike, Tree
 from accelnn._validation import positive_int, require_callable
@@ -19,7 +17,6 @@ from accelnn.gradient._argument import Argument, leaves_of
 from accelnn.gradient._complex import require_complex_safe
 from accelnn.gradient._differentiate import Derivatives, differentiate
 from accelnn.gradient._lines import Coordinates, Directions, Lines
-from accelnn.gradient._methods import HIGHEST_ORDER, find_method
 from accelnn.gradient._precision import machine_epsilon, wide
 from accelnn.gradient._result import DerivativeResult, Flag
 from accelnn.gradient._steps import Bounds, imaginary_step, read_bounds, sides, step_sizes
@@ -42,30 +39,30 @@ __all__ = ["Problem", "pose", "with_arguments"]
 
 
 class Problem:
-    """A function to differentiate at x, by which method, within which bounds.
+    """A function to differentiate at x, with method, steps and bounds.
 
     Attributes
     ----------
     backend : Backend
         Whose arrays.
     method : Method
-        How.
+        The finite difference.
     order : int
-        How often.
+        The order of the derivative.
     argument : Argument
-        x, and what f takes.
+        x in the form that f takes.
     x : numpy.ndarray of shape (n,)
-        x, wide, on the host.
+        x in double precision at least, on the host.
     h : numpy.ndarray of shape (n,)
-        Steps.
+        The steps.
     bounds : Bounds or None
-        Of x.
+        The bounds of x.
     evaluator : Evaluator
-        f.
+        Evaluates f.
     epsilon : float
-        Machine epsilon of x and f.
+        The larger machine epsilon of x and f.
     lines : Coordinates
-        All coordinates of x.
+        One line along each coordinate of x.
     """
 
     def __init__(
@@ -91,7 +88,7 @@ class Problem:
         if bounds is not None:
             self.bounds = read_bounds(_on_host(backend, bounds), self.x, argument.shape)
         if self.bounds is not None and self.method.is_imaginary and order > 1:
-            msg = "complex steps of a second derivative know no bounds; use method='central'"
+            msg = "second derivatives by method='complex' support no bounds; use method='central'"
             raise ValueError(msg)
         self._asked: dict[str, Any] = {"shape": argument.shape, "dtype": argument.dtype}
         for name, size in (("step", step), ("rel_step", rel_step)):
@@ -120,7 +117,7 @@ class Problem:
         batched: bool = False,
         chunk_size: int | None = None,
     ) -> Evaluator:
-        """Return how to evaluate f."""
+        """Choose how f is evaluated."""
         if chunk_size is not None:
             positive_int(chunk_size, "chunk_size")
         if batched and workers is not None:
@@ -136,7 +133,7 @@ class Problem:
             evaluator = Batched(*parts, chunk_size)
         elif crew is not None:
             evaluator = Workers(*parts, crew, chunk_size)
-        elif can_loop and self.backend.can_compile(f):
+        elif can_loop and Compiled.takes(self.backend, f):
             evaluator = Compiled(*parts)
         else:
             evaluator = Serial(*parts)
@@ -149,10 +146,11 @@ class Problem:
         return evaluator
 
     def _steps(self) -> np.ndarray:
-        """Return the steps that the caller asked for, or those that suit the method."""
+        """Return the caller's steps, or the default ones."""
         return step_sizes(self.x, self.method, self.order, epsilon=self.epsilon, **self._asked)
 
     def _beside(self) -> Iterator[np.ndarray]:
+        """Yield points near x at which f is probed."""
         method, order, h = self.method, self.order, self.h
         if method.is_imaginary:
             method, order = find_method("central"), 1
@@ -164,7 +162,7 @@ class Problem:
             yield self.argument.rounded(point)
 
     def along(self, columns: np.ndarray, directions: np.ndarray) -> Lines:
-        """Return other lines through x."""
+        """Return lines through x along directions."""
         return Directions(self.lines, columns, directions)
 
     def solve(
@@ -178,7 +176,7 @@ class Problem:
         progress: bool = False,
         count: int | None = None,
     ) -> Derivatives:
-        """Return the derivatives along lines, by default of all coordinates at their steps."""
+        """Return derivatives along lines, by default along all coordinates."""
         lines = self.lines if lines is None else lines
         h = self.h if h is None else h
         measures = diagnose or self.method.is_extrapolated
@@ -200,10 +198,10 @@ class Problem:
     def require_complex_safe(
         self, value: np.ndarray, rows: np.ndarray | None = None, columns: np.ndarray | None = None
     ) -> None:
-        """Refuse complex steps that f itself contradicts.
+        """Raise ValueError if f loses the imaginary part of complex steps.
 
-        `value` are first derivatives of shape (n, q), or entries at `rows` and `columns` of the
-        Jacobian.
+        `value` holds first derivatives of shape (n, q), or the entries of the Jacobian at `rows`
+        and `columns`.
         """
         if not self.method.is_imaginary:
             return
@@ -221,18 +219,18 @@ class Problem:
         require_complex_safe(self.lines, self.bounds, predict, unmoved, self.epsilon)
 
     def require_safe_gradient(self) -> None:
-        """Do that for a second derivative, whose first derivatives are not needed otherwise."""
+        """As `require_complex_safe`, for second derivatives, which need no first ones otherwise."""
         if self.method.is_imaginary:
             h = imaginary_step(self.x)
             first = differentiate(self.lines, self.method, 1, h, epsilon=self.epsilon)
             self.require_complex_safe(first.value)
 
     def array(self, values: np.ndarray) -> Array:
-        """Return numbers as an array of the backend in x's dtype."""
+        """Return values as an array of the backend in x's dtype."""
         return self.backend.asarray(values, self.argument.flat.dtype)
 
     def like_x(self, values: np.ndarray) -> Any:
-        """Return numbers of shape (n, 1), one for each coordinate, in the form of x."""
+        """Return values of shape (n, 1), one for each coordinate, in the form of x."""
         return self.argument.of(self.array(values[:, 0]))
 
     def result(
@@ -243,10 +241,10 @@ class Problem:
         full_output: bool = False,
         is_along: bool = False,
     ) -> Any:
-        """Call f for the last time, and return a derivative, with all that is known of it.
+        """Call f for the last time, and return what the caller gets.
 
-        `form` makes what the caller gets of values and errors, by default what is like x;
-        `is_along` says that steps and flags are of a direction, and not of the coordinates.
+        `form` converts values and errors, by default to the form of x; `is_along` says that steps
+        and flags are those of a direction instead of the coordinates.
         """
         form = form or self.like_x
         repeats = self.evaluator.finish(diagnose=full_output)
@@ -272,7 +270,7 @@ def pose(
     order: int = 1,
     **options: Any,
 ) -> Iterator[Problem]:
-    """Check what the caller handed over, meet f, and let the backend compute meanwhile.
+    """Check the arguments and yield the problem, with the backend's device current.
 
     `options` are those of `Problem`.
     """
@@ -280,23 +278,23 @@ def pose(
     if positive_int(order, "order") > HIGHEST_ORDER:
         msg = f"order must be at most {HIGHEST_ORDER}, got {order}"
         raise ValueError(msg)
-    # Of a tree, its arrays say whose they are.
+    # The arrays of a tree select the backend.
     home = resolve(backend, *(leaves_of(x) if isinstance(x, Mapping | list | tuple) else (x,)))
     with home.current():
         yield Problem(with_arguments(f, args, kwargs), x, backend=home, order=order, **options)
 
 
 def _given(values: Values, f0: Any) -> np.ndarray:
-    """Return f(x) as the caller knows it."""
+    """Return the caller's f(x), checked like a value of f."""
     try:
         return values.on_host(values.one(f0))
     except (TypeError, ValueError) as error:
-        msg = f"f0 is no value of f: {error}"
+        msg = f"f0 is not a valid value of f: {error}"
         raise type(error)(msg) from error
 
 
 def _lifted(argument: Argument) -> Array:
-    """Return x as complex numbers, in double precision at least, where tiny steps are not 0."""
+    """Return x as complex numbers, in double precision at least so that tiny steps are not 0."""
     backend, flat = argument.backend, argument.flat
     if backend.xp.finfo(flat.dtype).bits > np.finfo(np.float64).bits:
         return flat + 0j
@@ -306,14 +304,14 @@ def _lifted(argument: Argument) -> Array:
 def with_arguments(
     f: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
 ) -> Any:
-    """Return a function of x alone; f itself where there are no further arguments."""
-    # SciPy takes a single argument that is no tuple, and so must be everybody.
+    """Bind further arguments of f."""
+    # As in SciPy, a single argument need not be in a tuple.
     args = tuple(args) if isinstance(args, tuple | list) else (args,)
     return _WithArguments(f, args, dict(kwargs or {})) if args or kwargs else f
 
 
 class _WithArguments:
-    """A function with further arguments, which another process can be sent."""
+    """A function with further arguments bound, picklable if the function is."""
 
     def __init__(self, f: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self.__wrapped__, self.args, self.kwargs = f, args, kwargs
@@ -323,7 +321,7 @@ class _WithArguments:
 
 
 def _on_host(backend: Backend, given: Any) -> Any:
-    """Return a caller's numbers where steps and bounds are computed."""
+    """Return the caller's numbers on the host."""
     if isinstance(given, tuple):
         return tuple(_on_host(backend, part) for part in given)
     return backend.to_numpy(given) if backend.owns(given) else given

@@ -1,4 +1,4 @@
-"""How far to move: steps, and the bounds that they keep to. All of it is on the host, and flat."""
+"""Step sizes and bounds, as flat arrays on the host."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from accelnn._differences import Method
 from accelnn._typing import Array, ArrayLike
 from accelnn.backends import Backend
-from accelnn.gradient._methods import Method
 
 __all__ = [
     "FIRST_STEP",
@@ -26,39 +26,39 @@ __all__ = [
     "symmetric_points",
 ]
 
-# An imaginary step loses nothing to rounding: its square only has to vanish, and its product with
-# a derivative has not to.
+# A complex step has no cancellation: its square must underflow beside 1, and its product with a
+# derivative must not.
 IMAGINARY_STEP = 1e-50
-# Where an extrapolation begins, in units of max(1, abs(x)).
+# First step of an extrapolation, in units of max(1, abs(x)).
 FIRST_STEP = 0.5
-# Where x is no more than this part of the first step, it is in small units.
+# Up to this part of the first step, x is in small units.
 SMALL_PART = 0.02
 PAIR = 2
-# Characters of what a caller gave that an error shows.
+# Characters of an argument that errors show.
 MOST_SHOWN = 80
-# The ends where there is none.
+# The bounds where there are none.
 UNBOUNDED = (-np.inf, np.inf)
 
 
 class Bounds(NamedTuple):
-    """Between which values each coordinate may move, both ends included; infinite where any."""
+    """The closed interval in which each coordinate may move; infinite where it is not bounded."""
 
     low: np.ndarray
     high: np.ndarray
 
     def of(self, rows: np.ndarray) -> Bounds:
-        """Return those of some coordinates."""
+        """Return the bounds of some coordinates."""
         return Bounds(self.low[rows], self.high[rows])
 
 
 def size_of(x: np.ndarray) -> np.ndarray:
-    """Return max(1, abs(x)), the scale of which steps are a part unless the caller says another."""
+    """Return max(1, abs(x)), the scale that default steps are relative to."""
     size: np.ndarray = np.maximum(np.abs(x), 1.0)
     return size
 
 
 def sizes_beside(x: np.ndarray) -> np.ndarray:
-    """Return the size of each coordinate, which at 0 is that of the largest other, or else 1."""
+    """Return abs(x), and where that is 0 its largest other value, or else 1."""
     largest = np.abs(x).max(initial=0.0)
     return np.where(x == 0.0, largest if largest > 0.0 else 1.0, np.abs(x))
 
@@ -83,17 +83,17 @@ def step_sizes(
     method, order : Method, int
         Which derivative.
     epsilon : float
-        Machine epsilon of the least precise number in the difference.
+        The largest machine epsilon of the numbers in the difference.
     step, rel_step : array_like, optional
-        What the caller gave: a number, or one for each coordinate.
+        The caller's: a number, or one for each coordinate.
     shape, dtype : tuple of int, numpy.dtype, optional
-        Those of x as the caller has it: steps must have that shape, and be finite in that dtype,
-        which by default is that of `x`.
+        Those of the caller's x: steps must have that shape, and be finite in that dtype, by default
+        that of `x`.
 
     Raises
     ------
     ValueError
-        If a step is not positive and finite, or if there is not one for each coordinate.
+        If a step is not positive and finite, or their shape is wrong.
     """
     if step is not None and rel_step is not None:
         msg = f"give step or rel_step, not both: got step={step!r} and rel_step={rel_step!r}"
@@ -114,14 +114,14 @@ def step_sizes(
 
 
 def imaginary_step(x: np.ndarray) -> np.ndarray:
-    """Return imaginary steps by default."""
+    """Return the default complex step of each coordinate."""
     return IMAGINARY_STEP * size_of(x)
 
 
 def _numbers(
     given: Any, name: str, x: np.ndarray, shape: tuple[int, ...], dtype: np.dtype[Any]
 ) -> np.ndarray:
-    """Return what a caller gave as positive numbers, one for each coordinate."""
+    """Return the caller's steps as positive numbers, one for each coordinate."""
     sizes = np.asarray(given)
     if sizes.shape not in ((), shape):
         msg = f"{name} has shape {sizes.shape}, but x has shape {shape}"
@@ -130,7 +130,7 @@ def _numbers(
         msg = f"{name} must be a number, or one for each coordinate, got {given!r}"
         raise TypeError(msg)
     sizes = sizes.astype(x.dtype).reshape(-1)
-    # Several steps are taken at once, in both directions.
+    # With room for a difference of several steps in both directions.
     if not ((sizes > 0.0) & (sizes < np.finfo(dtype).max / 16.0)).all():
         one = name if sizes.size == 1 else f"all {name}s"
         where = f" in {dtype}" if ((sizes > 0.0) & np.isfinite(sizes)).all() else ""
@@ -142,13 +142,12 @@ def _numbers(
 def second_beginning(
     x: np.ndarray, first: np.ndarray, last: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return which extrapolations begin again where x is small, and at which steps.
+    """Return which extrapolations start again because x is small, and at which steps.
 
-    What f does at the size of x cannot be seen from steps near 1, unless those that followed, to
-    the last, came as near.
+    Steps near 1 say nothing about f on the scale of x, unless they shrank to that scale.
     """
     size = sizes_beside(x)
-    # What is 0 tells of no size, unless all others are small.
+    # A coordinate that is 0 counts as small only if all others are.
     is_small = np.where(x == 0.0, (size <= SMALL_PART * first).all(), size <= SMALL_PART * first)
     return is_small & (last >= size) & x.any(), FIRST_STEP * size
 
@@ -156,9 +155,9 @@ def second_beginning(
 def sides(
     x: np.ndarray, bounds: Bounds | None, h: np.ndarray, method: Method, order: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return on which side of x the points of each coordinate lie, and steps that fit there.
+    """Return the side of x on which the points of each coordinate lie, and steps that fit there.
 
-    The side is 0 for both; a coordinate without any room, whose ends are equal, has step 0.
+    Side 0 means both. The step is 0 where the two bounds are equal.
     """
     side = np.full(len(x), method.side)
     if bounds is None:
@@ -170,7 +169,7 @@ def sides(
         side = np.where(np.minimum(below, above) < reach * h, wider, 0)
     else:
         side = np.where(np.where(side > 0, above, below) < reach * h, wider, side)
-    # The difference that takes the place of one on both sides has more points on one.
+    # The one-sided difference that replaces a central one reaches farther.
     turned = np.abs(method.turned(1).points(order)).max(initial=1.0)
     room = np.where(side > 0, above, below) / turned
     return side, np.where(side == 0, h, np.minimum(h, room))
@@ -179,9 +178,9 @@ def sides(
 def symmetric_points(
     x: np.ndarray, move: np.ndarray, rounded: Callable[[np.ndarray], np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return x + move and x - move, rounded so that x is their middle.
+    """Return x + move and x - move, rounded so that x is exactly halfway between.
 
-    Otherwise their difference would be the derivative somewhere beside x.
+    Otherwise their difference quotient would be the derivative at another point.
     """
     move = rounded(x + move) - x
     move = x - rounded(x - move)
@@ -189,13 +188,13 @@ def symmetric_points(
 
 
 def check_moves(x: np.ndarray, taken: np.ndarray, h: np.ndarray, dtype: np.dtype[Any]) -> None:
-    """Refuse a step that leaves a coordinate where it is: its difference would be zero."""
+    """Refuse a step too small to move a coordinate, whose difference would be zero."""
     if np.count_nonzero(taken) == taken.size:
         return
     stuck = (taken == 0.0).any(axis=1)
     place = int(np.argmax(np.where(stuck, np.abs(x), -1.0)))
     at, step = float(abs(x[place])), float(h[place])
-    # Half a unit in the last place would round to even; a whole one always moves.
+    # Half a unit in the last place may be rounded away; a whole one never is.
     smallest = float(np.spacing(np.abs(x).max().astype(dtype)))
     msg = (
         f"step {step!r} is too small: {at!r} + step == {at!r} in {dtype}, so "
@@ -213,7 +212,7 @@ def require_usable_step(backend: Backend, x: Array, method: Method, step: object
     xp = backend.xp
     largest = max(float(backend.to_numpy(extreme)) for extreme in (xp.max(x), -xp.min(x)))
     if np.spacing(largest) < step < 1.0:
-        # What moves the largest number, whose neighbours lie farthest apart, moves them all.
+        # Spacing grows with magnitude: what moves the largest number moves them all.
         return
     host = np.asarray(backend.to_numpy(x), np.float64).reshape(-1)
     h = step_sizes(host, method, 1, epsilon=2.0**-52, step=float(step))
@@ -222,22 +221,22 @@ def require_usable_step(backend: Backend, x: Array, method: Method, step: object
 
 
 def read_bounds(bounds: Any, x: np.ndarray, shape: tuple[int, ...]) -> Bounds | None:
-    """Return what a caller gave as bounds of flat `x`.
+    """Return the caller's bounds of flat `x`, or None if all are infinite.
 
     Parameters
     ----------
     bounds : tuple, list or scipy.optimize.Bounds
-        ``(low, high)``, each a number, numbers like x or None; or a pair for each coordinate; or
-        what has `lb` and `ub`.
+        ``(low, high)``, each a number, an array like x or None; or a pair for each coordinate; or
+        an object with `lb` and `ub`.
     x : numpy.ndarray of shape (n,)
         The point.
     shape : tuple of int
-        As the caller has it.
+        The shape of the caller's x.
 
     Raises
     ------
     ValueError
-        If they can be read in two ways or in none, or if x is not within them.
+        If they are ambiguous or invalid, or if x is not within them.
     """
     low, high = _ends(bounds, x.size, shape)
     if ((low == -np.inf) & (high == np.inf)).all():
@@ -248,7 +247,7 @@ def read_bounds(bounds: Any, x: np.ndarray, shape: tuple[int, ...]) -> Bounds | 
         index = ", ".join(str(int(k)) for k in np.unravel_index(i, shape))
         place = f"x[{index}]" if index else "x"
         value, a, b = float(x[i]), float(low[i]), float(high[i])
-        msg = f"{place} is {value!r}, and its bounds {a!r} and {b!r} do not hold it"
+        msg = f"{place} is {value!r}, which is not within its bounds {a!r} and {b!r}"
         raise ValueError(msg)
     return Bounds(low.astype(x.dtype), high.astype(x.dtype))
 
@@ -275,7 +274,7 @@ def _ends(bounds: Any, n: int, shape: tuple[int, ...]) -> Bounds:
 
 
 def _low_high(bounds: Any, n: int, shape: tuple[int, ...]) -> Bounds | None:
-    """Return the two ends, if that is what `bounds` are."""
+    """Return the bounds if they are given as (low, high), otherwise None."""
     if not isinstance(bounds, tuple | list) or len(bounds) != PAIR:
         return None
     ends = [_floats(end, default) for end, default in zip(bounds, UNBOUNDED, strict=True)]
@@ -285,12 +284,12 @@ def _low_high(bounds: Any, n: int, shape: tuple[int, ...]) -> Bounds | None:
 
 
 def _pairs(bounds: Any, n: int) -> Bounds | None:
-    """Return the ends of one pair for each coordinate, if that is what `bounds` are."""
+    """Return the bounds if they are given as one pair for each coordinate, otherwise None."""
     if isinstance(bounds, np.ndarray):
         bounds = bounds.tolist()
     if not isinstance(bounds, tuple | list) or len(bounds) != n:
         return None
-    # Two arrays are two ends, whatever their length.
+    # A pair of arrays is (low, high), whatever their length.
     if not all(isinstance(pair, tuple | list) and len(pair) == PAIR for pair in bounds):
         return None
     ends = [_floats([pair[k] for pair in bounds], end) for k, end in enumerate(UNBOUNDED)]
@@ -298,7 +297,7 @@ def _pairs(bounds: Any, n: int) -> Bounds | None:
 
 
 def _floats(numbers: Any, default: float) -> Any:
-    """Return numbers as an array, with a default for None; None for what are no numbers."""
+    """Return numbers as an array, None replaced by a default; None if they are not numeric."""
     if isinstance(numbers, tuple | list):
         numbers = [default if number is None else number for number in numbers]
     try:

@@ -7,6 +7,7 @@ from typing import Any, Self, TypeVar, cast
 
 import numpy as np
 
+from accelnn._differences import DIFFERENCES, find_method
 from accelnn._typing import Array, ArrayLike, DTypeName, NetMethodName
 from accelnn._validation import (
     ROWS,
@@ -18,7 +19,6 @@ from accelnn._validation import (
     to_dtype,
 )
 from accelnn.backends import (
-    DIFFERENCES,
     Backend,
     BackendLike,
     Dataset,
@@ -33,7 +33,6 @@ from accelnn.errors import OutOfMemoryError
 from accelnn.formulas._loss import LossFormula
 from accelnn.formulas._table import ACTIVATIONS, LOSSES, describe
 from accelnn.gradient import GradientReport, check_gradient, numerical_gradient
-from accelnn.gradient._methods import find_method
 from accelnn.gradient._steps import require_usable_step
 from accelnn.nets._parameters import Parameters
 

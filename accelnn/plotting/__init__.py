@@ -1,7 +1,7 @@
-"""Pictures of training runs and of functions, drawn with matplotlib.
+"""Plots of training runs and of functions, with matplotlib.
 
-Every function draws into the axes it is given, or else into a new pyplot figure, and returns what
-it drew into. Nothing is shown or saved, and importing this does not import matplotlib.
+Every function draws into the given axes, or into a new pyplot figure, and returns them. Nothing is
+shown or saved, and importing this module does not import matplotlib.
 """
 
 from accelnn.plotting._functions import (

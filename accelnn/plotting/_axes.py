@@ -1,4 +1,4 @@
-"""Where pictures are drawn, and in which style."""
+"""Axes and styles of plots."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -10,12 +10,12 @@ if TYPE_CHECKING:
 
 __all__ = ["BLUE", "ORANGE", "check_axes", "flat_axes", "new_figure", "solid_axes", "style"]
 
-# From the palette of Okabe and Ito, which every kind of colour vision tells apart.
+# From the colour-blind-safe palette of Okabe and Ito.
 BLUE, ORANGE = "#0072B2", "#D55E00"
 
 
 def new_figure(width: float, height: float) -> "Figure":
-    """Return a new figure that pyplot knows, of a size in inches."""
+    """Return a new pyplot figure of a size in inches."""
     plt = _matplotlib("pyplot")
     figure: Figure = plt.figure(figsize=(width, height), layout="constrained")
     return figure
@@ -28,7 +28,7 @@ def flat_axes(
     if ax is None:
         return new_figure(width, height).add_subplot(box_aspect=box_aspect)
     if _is_solid(check_axes(ax)):
-        msg = "ax is three-dimensional; this picture needs two-dimensional axes"
+        msg = "ax is three-dimensional; this plot needs two-dimensional axes"
         raise ValueError(msg)
     return ax
 
@@ -47,7 +47,7 @@ def solid_axes(ax: "Axes | None", width: float, height: float) -> Any:
 
 
 def check_axes(ax: Any, name: str = "ax") -> "Axes":
-    """Return `ax`, or raise TypeError for anything but axes."""
+    """Return `ax`, or raise TypeError if it is not matplotlib axes."""
     if not isinstance(ax, _matplotlib("axes").Axes):
         msg = f"{name} must be matplotlib axes, got {type(ax).__name__}"
         raise TypeError(msg)
@@ -56,16 +56,16 @@ def check_axes(ax: Any, name: str = "ax") -> "Axes":
 
 
 def style(artist: str, given: dict[str, Any], **defaults: Any) -> dict[str, Any]:
-    """Return `defaults` overruled by `given`, whose keys may be matplotlib's short names.
+    """Return `defaults` overridden by `given`, whose keys may be matplotlib's aliases.
 
     Parameters
     ----------
     artist : str
         The artist's class, as in ``"lines.Line2D"``.
     given : dict
-        What the caller asked for.
+        The caller's options.
     **defaults
-        Under their long names.
+        Default options under their full names.
     """
     module, _, name = artist.rpartition(".")
     cls = getattr(_matplotlib(module), name)

@@ -1,4 +1,4 @@
-"""Pictures of functions: tangents, surfaces, gradients, and the way that a descent takes."""
+"""Plots of functions: tangents, surfaces, gradient fields and paths of gradient descent."""
 
 import math
 from collections.abc import Sequence
@@ -21,9 +21,9 @@ __all__ = ["plot_descent", "plot_gradient_field", "plot_surface", "plot_tangent"
 
 SQUARE = 5.0  # inches
 
-# Straight pieces of a drawn curve.
+# Line segments of a curve.
 PIECES = 200
-# Half the side of the square around a path, in extents of the path.
+# Half the side of the square around a path, relative to the extent of the path.
 AROUND = 0.6
 
 
@@ -45,28 +45,28 @@ def plot_tangent(
     f : callable
         A function of one variable, which takes and returns a scalar.
     x : float
-        Where the tangent touches.
+        The point of the tangent.
     ax : Axes, optional
-        By default that of a new figure.
+        By default those of a new figure.
     span : float, optional
         How far to draw on either side of `x`; by default max(1, \|x\|).
     method, step
-        Passed to `accelnn.numerical_diff`, which gives the slope.
+        Passed to `accelnn.numerical_diff`, which computes the slope.
     backend : str, Backend or subclass, optional
-        Whose arrays `f` takes; see `accelnn.get_backend`.
+        The backend whose arrays `f` takes; see `accelnn.get_backend`.
     **kwargs
         Passed to ``Axes.plot``, for the function's line.
 
     Returns
     -------
     Axes
-        Its new lines are the function, the tangent, and the point where they touch.
+        Its new lines are the function, the tangent, and the point of contact.
 
     Raises
     ------
     ValueError
-        If `x` is no single finite number, `span` is not positive and finite, or `f` returns
-        anything but a scalar.
+        If `x` is not a single finite number, `span` is not positive and finite, or `f` does not
+        return a scalar.
 
     Examples
     --------
@@ -124,11 +124,11 @@ def plot_surface(
     x_range, y_range : tuple of float, default (-3, 3)
         Lower and upper end of the first and of the second variable.
     points : int, default 31
-        Along each of them; all their crossings are drawn.
+        Grid points along each variable.
     ax : Axes3D, optional
-        Three-dimensional; by default that of a new figure.
+        Three-dimensional axes; by default those of a new figure.
     backend : str, Backend or subclass, optional
-        Whose arrays `f` takes; see `accelnn.get_backend`.
+        The backend whose arrays `f` takes; see `accelnn.get_backend`.
     **kwargs
         Passed to ``Axes3D.plot_wireframe``.
 
@@ -154,11 +154,11 @@ def plot_surface(
     """
     backend = resolve(backend)
     x, y = grid(x_range, y_range, points)
-    # Axes come last, so that no empty figure is left behind when f fails.
+    # f first, so that no empty figure is left behind if it raises.
     values = on_grid(backend, f, x, y)
     axes = solid_axes(ax, 1.2 * SQUARE, SQUARE)
     line = style("collections.LineCollection", kwargs, color=BLUE, linewidth=0.8)
-    # A count of the caller's own, of lines or of steps, would clash with this one.
+    # matplotlib refuses counts together with strides.
     if not line.keys() & {"rcount", "ccount", "rstride", "cstride"}:
         line.update(rcount=points, ccount=points)
     axes.plot_wireframe(*np.meshgrid(x, y), values, **line)
@@ -176,7 +176,7 @@ def plot_gradient_field(
     backend: BackendLike | None = None,
     **kwargs: Any,
 ) -> "Axes":
-    """Draw minus the gradient of a function of two variables, as arrows.
+    """Draw the negative gradient of a function of two variables as arrows.
 
     Parameters
     ----------
@@ -185,11 +185,11 @@ def plot_gradient_field(
     x_range, y_range : tuple of float, default (-3, 3)
         Lower and upper end of the first and of the second variable.
     points : int, default 15
-        Along each of them; there is an arrow at all their crossings.
+        Arrows along each variable.
     ax : Axes, optional
-        By default that of a new figure.
+        By default those of a new figure.
     backend : str, Backend or subclass, optional
-        Whose arrays `f` takes; see `accelnn.get_backend`.
+        The backend whose arrays `f` takes; see `accelnn.get_backend`.
     **kwargs
         Passed to ``Axes.quiver``.
 
@@ -217,10 +217,10 @@ def plot_gradient_field(
     x, y = grid(x_range, y_range, points)
     downhill = np.array([[-gradient_at(backend, f, a, b) for a in x] for b in y])
     ax = flat_axes(ax, SQUARE, SQUARE, box_aspect=1)
-    # Angles of the data, so that an arrow points along a descent however the axes are scaled.
+    # Angles in data coordinates, so that arrows point downhill however the axes are scaled.
     arrows = style("collections.PolyCollection", kwargs, color=BLUE, angles="xy")
     if not downhill.any():
-        # matplotlib scales by the mean length, which a flat function leaves at zero.
+        # matplotlib scales by the mean length, which is 0 for a constant function.
         arrows.setdefault("scale", 1.0)
     ax.quiver(*np.meshgrid(x, y), downhill[..., 0], downhill[..., 1], **arrows)
     ax.set(title="Minus the gradient of f", xlabel="$x_0$", ylabel="$x_1$")
@@ -240,25 +240,25 @@ def plot_descent(
     backend: BackendLike | None = None,
     **kwargs: Any,
 ) -> "Axes":
-    """Draw the way that a descent took over the contours of its function.
+    """Draw the path of a gradient descent over the contours of its function.
 
     Parameters
     ----------
     f : callable
         Takes an array of shape (2,) and returns a scalar.
     path : DescentResult or array of shape (k, 2)
-        What `accelnn.gradient_descent` returned with ``full_output=True``, or the points.
+        The result of `accelnn.gradient_descent` with ``full_output=True``, or the iterates.
     ax : Axes, optional
-        By default that of a new figure.
+        By default those of a new figure.
     levels : int or sequence of float, default 15
-        About how many contours to draw, or where.
+        The approximate number of contours, or their values.
     x_range, y_range : tuple of float, optional
         Lower and upper end of the first and of the second variable for the contours; by default
         those of a square around the path.
     points : int, default 61
-        Along each of them, where `f` is evaluated for the contours.
+        Grid points along each variable for the contours.
     backend : str, Backend or subclass, optional
-        Whose arrays `f` takes; by default that of `path`. See `accelnn.get_backend`.
+        The backend whose arrays `f` takes; by default that of `path`. See `accelnn.get_backend`.
     **kwargs
         Passed to ``Axes.plot``, for the path.
 
@@ -271,7 +271,7 @@ def plot_descent(
     ------
     ValueError
         If `path` is not of shape (k, 2) or not finite, `ax` is three-dimensional, a range is
-        empty, there are fewer than two points, or `f` returns anything but a scalar.
+        empty, there are fewer than two points, or `f` does not return a scalar.
 
     Examples
     --------
@@ -293,7 +293,7 @@ def plot_descent(
     x, y = grid(x_range or x_around, y_range or y_around, points)
     values = on_grid(backend, f, x, y)
     ax = flat_axes(ax, SQUARE, SQUARE, box_aspect=1)
-    # A flat function has no contours, and matplotlib would warn about that.
+    # matplotlib warns about a constant function, which has no contours.
     if np.unique(values[np.isfinite(values)]).size > 1:
         ax.contour(x, y, values, levels=levels, cmap="viridis", linewidths=0.9, alpha=0.8)
     line = style(
@@ -329,11 +329,11 @@ def _path(backend: Backend, path: ArrayLike) -> np.ndarray:
 
 
 def _square_around(path: np.ndarray) -> tuple[Range, Range]:
-    """Return the ranges of a square, so that contours and steps keep their right angles."""
+    """Return the ranges of a square, in which angles are not distorted."""
     low, high = path.min(axis=0), path.max(axis=0)
     middle = (low + high) / 2
     half = AROUND * float((high - low).max())
     if half <= 1e-9 * float(np.abs(middle).max()):
-        half = 1.0  # a path that stands still
+        half = 1.0  # all points are the same
     (x, y) = ((float(m) - half, float(m) + half) for m in middle)
     return x, y

@@ -1,4 +1,4 @@
-"""Values and gradients of a function where a picture needs them, in host memory."""
+"""Values and gradients of a function for plots, in host memory."""
 
 import math
 from collections.abc import Callable
@@ -29,7 +29,7 @@ def grid(x_range: Range, y_range: Range, points: int) -> tuple[np.ndarray, np.nd
 
 
 def on_grid(backend: Backend, f: Function, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Return f at the crossings, of shape (y.size, x.size)."""
+    """Return f at the grid points, of shape (y.size, x.size)."""
     return np.array([[value_at(backend, f, [a, b]) for a in x] for b in y])
 
 

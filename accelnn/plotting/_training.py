@@ -1,4 +1,4 @@
-"""Pictures of a training run."""
+"""Plots of training runs."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -16,18 +16,18 @@ if TYPE_CHECKING:
 
 __all__ = ["plot_accuracy", "plot_loss", "plot_training"]
 
-PANEL = 4.2  # inches, the width of one
+PANEL = 4.2  # inches, the width of a panel
 HEIGHT = 3.8
 
-# Iterations of the start of a run.
+# Iterations of the panel that shows the start of a run.
 START = 1000
-# Shorter curves read well as they are.
+# Shorter curves are not smoothed.
 SMOOTHED_FROM = 200
-# Windows of the moving average that fit side by side into a panel.
+# The window of the moving average is one part in so many of the panel.
 WINDOWS = 50
-# Points on a curve of more epochs than this would run into each other.
+# Longer curves have no markers, which would overlap.
 MARKED_UP_TO = 30
-# The search for the best place of a legend is slow, and warns so, among more points than this.
+# With more points, matplotlib warns that placing the legend is slow.
 PLACED_UP_TO = 10_000
 
 
@@ -37,23 +37,23 @@ def plot_loss(
     axes: "Iterable[Axes] | None" = None,
     first: int = START,
 ) -> "tuple[Axes, Axes]":
-    """Draw the training loss: the whole run, and beside it the start.
+    """Draw the training loss of the whole run, and of its start beside it.
 
     Parameters
     ----------
     history : History or sequence of float
         What `accelnn.fit` returned, or the losses themselves.
     axes : pair of Axes, optional
-        For the whole run and for the start; they are made to share their y axis. By default those
-        of a new figure.
+        For the whole run and for the start; they will share their y axis. By default those of a
+        new figure.
     first : int, default 1000
-        Iterations of the start.
+        Iterations in the panel of the start.
 
     Returns
     -------
     tuple of Axes
-        The two axes. A panel of 200 iterations or more shows the losses faintly, and their moving
-        average over a fiftieth of the panel.
+        The two axes. Panels of 200 iterations or more show the losses faintly, and their moving
+        average over 1/50 of the panel.
 
     Raises
     ------
@@ -93,9 +93,9 @@ def plot_accuracy(
     history : History
         What `accelnn.fit` returned, given ``validation``.
     ax : Axes, optional
-        By default that of a new figure. To compare runs, draw them into the same axes.
+        By default those of a new figure. To compare runs, draw them into the same axes.
     label : str, default ""
-        A name for the run, put before "train" and "test" in the legend.
+        A name for the run, shown before "train" and "test" in the legend.
     **kwargs
         Passed to ``Axes.plot``, for both lines.
 
@@ -106,8 +106,8 @@ def plot_accuracy(
     Raises
     ------
     ValueError
-        If the history holds no accuracies: `accelnn.fit` got no ``validation``, or the loss does
-        not classify.
+        If the history holds no accuracies, because `accelnn.fit` got no ``validation`` or the loss
+        is not one of classification.
 
     Examples
     --------
@@ -130,15 +130,15 @@ def plot_accuracy(
         raise ValueError(msg)
     if not history.train_accuracy:
         msg = (
-            "this history holds no accuracies: the net's loss does not classify. plot_training() "
-            "draws its losses on training and test data"
+            "this history holds no accuracies: the net's loss is not one of classification. "
+            "plot_training() draws its losses on training and test data"
         )
         raise ValueError(msg)
     ax = flat_axes(ax, 1.2 * PANEL, HEIGHT)
     curves = history.train_accuracy, history.test_accuracy
     _draw_curves(ax, history, "Accuracy", *curves, label=label, **kwargs)
     ax.legend(loc="lower right")
-    # The data of everything in the axes, so that a second run drawn into them stays in sight.
+    # The limits of everything in the axes, which may hold other runs too.
     low = ax.dataLim.y0
     bottom = max(0.0, math.floor(10 * low - 0.1) / 10)
     ax.set_ylim(bottom, 1 + 0.02 * (1 - bottom))
@@ -153,15 +153,14 @@ def plot_training(history: History, *, figure: "Figure | None" = None) -> "Figur
     history : History
         What `accelnn.fit` returned.
     figure : Figure, optional
-        By default a new one of pyplot; a ``matplotlib.figure.Figure()`` is one that pyplot does
-        not keep.
+        By default a new pyplot figure; pyplot does not keep a ``matplotlib.figure.Figure()``.
 
     Returns
     -------
     Figure
-        With the panels of `plot_loss` and that of `plot_accuracy`. The start of a run of up to
-        1,000 iterations is its first quarter. Without accuracies the third
-        panel shows the loss on training and test data; without ``validation`` it is left out.
+        With the panels of `plot_loss` and `plot_accuracy`. For runs of up to 1,000 iterations, the
+        start is the first quarter. Without accuracies the third panel shows the loss on training
+        and test data; without ``validation`` it is left out.
 
     Raises
     ------
@@ -181,7 +180,7 @@ def plot_training(history: History, *, figure: "Figure | None" = None) -> "Figur
     >>> plt.close(figure)
     """
     steps = _losses(history).size
-    # The start of a run that is all start would be the same picture twice.
+    # A run no longer than its start would be drawn twice.
     first = START if steps > START else max(1, steps // 4)
     columns = 3 if history.evaluated_at else 2
     if figure is None:
@@ -235,7 +234,7 @@ def _draw_losses(ax: "Axes", losses: np.ndarray, title: str) -> None:
     )
     if smooth:
         window = losses.size // WINDOWS
-        # A tenth of a window apart: the work stays proportional to the length of the run.
+        # A tenth of a window apart, so that the work is proportional to the length of the run.
         stride = max(1, window // 10)
         windows = np.lib.stride_tricks.sliding_window_view(losses, window)[::stride]
         average = windows.mean(axis=1)

@@ -185,7 +185,7 @@ def test_a_run_on_a_card_joins_that_of_another_machine(report, gpu_report, tmp_p
     replace(gpu_report, machine={"GPU": "Another", "data": "digits"}).write(other)
     done = script("--json", whole, document, "--merge", whole, tmp_path / "times.json", other)
     assert done.returncode == 1
-    assert done.stderr.strip() == "--merge: these runs cannot be one: they differ in ['GPU']"
+    assert done.stderr.strip() == "--merge: these runs cannot be merged: they differ in ['GPU']"
 
 
 def test_only_what_was_measured_alike_is_one_run(report):

@@ -102,9 +102,9 @@ def test_a_gradient_of_nan_is_wrong(monkeypatch):
         (("--dtype", "float16"), "'float16' is not one of"),
         (("--backend", "nope"), "unknown backend 'nope'; known backends are"),
         (("--data", "nofolder"), "neither '5k' nor 'mnist' nor a folder"),
-        (("--rtol", "-1"), "rtol must be a number from 0 on, or None, got -1.0"),
-        (("--atol", "nan"), "atol must be a number from 0 on, or None, got nan"),
-        (("--workers", "2"), "belong to a FUNCTION"),
+        (("--rtol", "-1"), "rtol must be None or a finite number >= 0, got -1.0"),
+        (("--atol", "nan"), "atol must be None or a finite number >= 0, got nan"),
+        (("--workers", "2"), "need a FUNCTION"),
     ],
 )
 def test_mistakes_are_one_line(arguments, message):

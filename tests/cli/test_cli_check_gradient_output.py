@@ -144,5 +144,5 @@ def test_a_small_difference_hints_at_an_eps(tmp_path, monkeypatch):
     result = run("entropy.py:loss", "--at", "0.5,0.25")
     assert result.exit_code == 1
     text = result.output.replace("\n", " ")
-    assert "A difference that small is what an eps in a logarithm makes" in text
-    assert result.output.endswith("must know of it.\n")
+    assert "An error this small is typical of an eps inside a logarithm" in text
+    assert result.output.endswith("must include it.\n")

@@ -56,7 +56,7 @@ def test_ragged_lists_are_a_value_error_with_one_message(name):
     function = getattr(accelnn, name)
     messages = {_message(ValueError, function, RAGGED, backend=b) for b in BACKENDS}
     assert len(messages) == 1
-    assert "x is no array of numbers" in messages.pop()
+    assert "x is not an array of numbers" in messages.pop()
 
 
 @pytest.mark.parametrize("name", ["sum_squared_error", "cross_entropy_error"])

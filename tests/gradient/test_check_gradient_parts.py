@@ -49,7 +49,7 @@ def test_the_wrong_array_is_named(mode):
 
 @pytest.mark.parametrize(
     ("gradient", "found"),
-    [({"a": 1.0}, r"the keys \['a'\]"), (np.ones(3), "no mapping"), ({}, r"the keys \[\]")],
+    [({"a": 1.0}, r"the keys \['a'\]"), (np.ones(3), "no keys"), ({}, r"the keys \[\]")],
 )
 def test_keys_must_be_those_of_x(gradient, found):
     with pytest.raises(ValueError, match=rf"x has the keys \['a', 'b', 'c'\], .* has {found}"):

@@ -120,7 +120,7 @@ def test_no_step_returns_a_copy_of_the_start():
 def test_a_rate_that_is_too_large_diverges_and_the_last_good_iterate_comes_back(grad):
     start = np.array([-3.0, 4.0])
     with pytest.warns(
-        DivergenceWarning, match=r"diverged at step \d+ of 100: .* lr=10.0 is too la"
+        DivergenceWarning, match=r"diverged at update \d+ of 100, because lr=10.0 is too la"
     ):
         result = accelnn.gradient_descent(
             _squares, start, lr=10.0, step_num=100, grad=grad, full_output=True
@@ -168,7 +168,7 @@ def test_a_distant_minimum_is_no_divergence():
 def test_a_rate_that_is_too_small_stagnates(grad):
     start = np.array([-3.0, 4.0])
     with pytest.warns(
-        StagnationWarning, match=r"100 steps moved x by less .* lr=1e-10 is too small"
+        StagnationWarning, match=r"100 updates moved x by less .* lr=1e-10 is too small"
     ):
         result = accelnn.gradient_descent(
             _squares, start, lr=1e-10, step_num=100, grad=grad, full_output=True
@@ -314,7 +314,7 @@ def test_a_step_too_small_is_noticed_from_the_origin_too():
 
 
 def test_a_gradient_that_is_nan_is_named_as_the_cause():
-    with pytest.warns(DivergenceWarning, match="The cause: the gradient is NaN"):
+    with pytest.warns(DivergenceWarning, match="because the gradient is NaN"):
         accelnn.gradient_descent(np.sum, np.ones(2), grad=lambda x: x * np.nan, step_num=3)
 
 
@@ -338,7 +338,7 @@ def test_an_iterate_outside_the_domain_is_not_returned(full_output):
 
 
 def test_a_last_iterate_outside_the_domain_is_reported_too():
-    with pytest.warns(DivergenceWarning, match="after step 1 of 1. The cause: the gradient is NaN"):
+    with pytest.warns(DivergenceWarning, match="after update 1 of 1, because the gradient is NaN"):
         result = accelnn.gradient_descent(
             lambda x: np.log(x[0]), np.ones(1), lr=1.5, step_num=1, full_output=True
         )

@@ -139,7 +139,7 @@ def test_bounds_are_never_left(method, at, room):
 
 
 def test_bounds_of_methods_that_know_none():
-    with pytest.raises(ValueError, match="know no bounds; use method='central'"):
+    with pytest.raises(ValueError, match="support no bounds; use method='central'"):
         accelnn.numerical_hessian(np.sum, np.ones(2), method="complex", bounds=(0.0, 2.0))
 
 

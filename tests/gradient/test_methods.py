@@ -191,11 +191,11 @@ def test_bounds_are_never_left(method, place):
 @pytest.mark.parametrize(
     ("bounds", "message"),
     [
-        ((2.0, 3.0), r"x\[0\] is 1\.0, and its bounds 2\.0 and 3\.0 do not hold it"),
-        ((0.0, [5.0, 1.0]), r"x\[1\] is 2\.0, and its bounds 0\.0 and 1\.0 do not hold it"),
+        ((2.0, 3.0), r"x\[0\] is 1\.0, which is not within its bounds 2\.0 and 3\.0"),
+        ((0.0, [5.0, 1.0]), r"x\[1\] is 2\.0, which is not within its bounds 0\.0 and 1\.0"),
         ([(0.0, 3.0), (3.0, 5.0), (0.0, 9.0)], r"bounds must be .* or a list of 2 pairs"),
         (3.0, r"bounds must be \(low, high\)"),
-        ((np.nan, 3.0), "do not hold it"),
+        ((np.nan, 3.0), "is not within its bounds"),
     ],
 )
 def test_x_must_be_within_its_bounds(bounds, message):

@@ -121,7 +121,9 @@ def test_read_only_arrays_are_fine():
 
 
 def test_a_scalar_function_of_many_variables_is_sent_to_numerical_gradient():
-    with pytest.raises(ValueError, match=r"x has shape \(2,\) and f\(x\) has shape \(\)\. .*numer"):
+    with pytest.raises(
+        ValueError, match=r"x has shape \(2,\), but f\(x\) has shape \(\)\. .*numer"
+    ):
         accelnn.numerical_diff(np.sum, [1.0, 2.0])
 
 

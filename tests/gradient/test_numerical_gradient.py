@@ -137,7 +137,7 @@ def test_integers_and_bools_are_values(convert):
             r"f must return one number, .* \(2,\): .* numerical_jacobian, .*sum",
         ),
         ([1.0, 2.0], ValueError, r"f must return one number, but f\(x\) has shape \(2,\)"),
-        (np.ones((3, 1)), ValueError, r"has shape \(3, 1\): .* with batched=True"),
+        (np.ones((3, 1)), ValueError, r"has shape \(3, 1\): .* pass batched=True"),
         (np.ones(0), ValueError, r"f must return one number, but f\(x\) has shape \(0,\)"),
         (None, TypeError, r"f returned nothing: is a return missing\?"),
         ((1.0, np.ones(2)), TypeError, r"returned a tuple of 2\. .*check_gradient\(f, True, x\)"),

@@ -132,7 +132,7 @@ def test_a_value_that_is_known_is_taken(method, options):
 
 def test_a_known_value_of_the_wrong_kind_is_refused():
     x = np.array([1.0, 2.0])
-    with pytest.raises(ValueError, match="f0 is no value of f: f must return one number"):
+    with pytest.raises(ValueError, match="f0 is not a valid value of f: f must return one number"):
         accelnn.numerical_gradient(np.sum, x, f0=[1.0, 2.0])
     with pytest.raises(ValueError, match="f returned shape"):
         accelnn.numerical_jacobian(lambda x: x**2, x, f0=np.ones(3))

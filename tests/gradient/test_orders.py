@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 import accelnn
-from accelnn.gradient import Flag, _methods
+from accelnn import _differences
+from accelnn.gradient import Flag
 
 EPS = 2.0**-52
 METHODS = ("central", "central4", "forward", "backward", "complex", "richardson")
@@ -121,8 +122,8 @@ def test_no_other_order(order):
 
 def test_a_row_of_the_table_is_a_method_of_every_door(monkeypatch):
     """Of sixth order, which nothing else knows of."""
-    row = dataclasses.replace(_methods.METHODS["central4"], accuracy=6)
-    monkeypatch.setitem(_methods.METHODS, "central6", row)
+    row = dataclasses.replace(_differences.METHODS["central4"], accuracy=6)
+    monkeypatch.setitem(_differences.METHODS, "central6", row)
     x = np.array([0.5, -0.25])
 
     def f(x):
@@ -149,10 +150,10 @@ def test_a_row_of_the_table_is_a_method_of_every_door(monkeypatch):
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("method", ["central", "central4", "forward", "backward"])
 def test_weights_are_exact_for_polynomials_up_to_the_degree_that_a_row_says(method, order):
-    row = _methods.METHODS[method]
+    row = _differences.METHODS[method]
     points = row.points(order)
     has_base = row.takes_base(order)
-    factors = _methods.weights(points[None], order, has_base=has_base)[0]
+    factors = _differences.weights(points[None], order, has_base=has_base)[0]
     nodes = np.append(points, 0.0) if has_base else points
     assert len(factors) == len(nodes)
     for degree in range(order + row.accuracy + 1):

@@ -131,7 +131,7 @@ def test_a_given_step_is_that_along_v():
 @pytest.mark.parametrize("v", [np.ones(4), np.ones((5, 1)), 1.0, {"x": np.ones(5)}])
 def test_v_must_be_like_x(v):
     for product in (accelnn.numerical_jvp, accelnn.numerical_hvp):
-        with pytest.raises(ValueError, match="v must be like x"):
+        with pytest.raises(ValueError, match="v must have the form of x"):
             product(scalar, X, v)
 
 

@@ -210,7 +210,7 @@ def test_a_wrong_gradient_of_a_tree_is_named(form):
 
 def test_a_hessian_is_of_one_array_and_its_diagonal_of_a_tree():
     tree = make("dict")
-    with pytest.raises(ValueError, match="a Hessian is of one array"):
+    with pytest.raises(ValueError, match="a Hessian needs a single array"):
         accelnn.numerical_hessian(lambda p: value(**p), tree)
     found = accelnn.numerical_hessian(lambda p: value(**p), tree, diagonal=True)
     np.testing.assert_allclose(found["a"], [4.0, 4.0], atol=1e-5)

@@ -218,7 +218,7 @@ def test_what_may_read_something_else_is_refused_and_both_readings_are_named(f, 
     with pytest.raises(ImpureFunctionError) as raised:
         accelnn.numerical_gradient(f, x, **options)
     message = str(raised.value)
-    assert "it is constant, or it ignores its argument and reads the array" in message
+    assert "it is constant, or it ignores its argument and reads an array" in message
     assert "pass x as a writable float array" in message
 
 

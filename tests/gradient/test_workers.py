@@ -205,7 +205,7 @@ def test_a_worker_with_another_state_is_found_out(monkeypatch, f):
 
     accelnn.numerical_gradient(f, np.ones(3), workers=2)
     monkeypatch.setattr(functions_to_send, "SCALE", 5.0)
-    with pytest.raises(ImpureFunctionError, match="another function in a worker than here"):
+    with pytest.raises(ImpureFunctionError, match="another value in a worker than in this process"):
         accelnn.numerical_gradient(f, np.ones(3), workers=2)
 
 

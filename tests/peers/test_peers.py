@@ -8,7 +8,21 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 from peer_rows import _tolerance as tolerances
-from peer_rows import checks, domains, faults, forms, gradients, hessians, jacobians, scalar
+from peer_rows import (
+    checks,
+    checks_of_nets,
+    domains,
+    faults,
+    forms,
+    functions_of_many,
+    gradient_forms,
+    gradients,
+    hessians,
+    jacobians,
+    scalar,
+    scalar_scipy,
+    shared_state,
+)
 from peer_rows._row import Raises, Value
 from peer_rows.known import KNOWN
 from scipy import sparse
@@ -165,7 +179,7 @@ def derivative_modes(row):
         yield from (f"gradient-{m}" for m in ("central", "richardson") if m in methods)
 
 
-@each(scalar.ROWS)
+@each([*scalar.ROWS, *scalar_scipy.ROWS])
 def test_derivative(row):
     in_each_mode(row, derivative_modes(row), differentiate)
 
@@ -225,7 +239,7 @@ def doors_of(row, methods):
 def modes_of_many(row):
     yield "central"
     yield "central-batched"
-    if np.size(row.x) == max(gradients.MANY):
+    if np.size(row.x) == max(functions_of_many.MANY):
         yield "forward"
         yield "complex-batched"
         yield "central-workers"
@@ -249,7 +263,7 @@ def along_of(row):
     return found if np.all(np.isfinite(found)) else None
 
 
-@each(gradients.ROWS)
+@each([*gradients.ROWS, *gradient_forms.ROWS])
 def test_gradient(row, pool):
     in_each_mode(row, gradient_modes(row), functools.partial(differentiate_of_many, pool=pool))
 
@@ -470,7 +484,7 @@ def differentiate_twice(row, mode, pool):
 # --- checks, and all the rest
 
 
-@each(checks.ROWS)
+@each([*checks.ROWS, *checks_of_nets.ROWS])
 def test_check(row):
     in_each_mode(row, row.modes, check)
 
@@ -485,7 +499,7 @@ def check(row, mode):
     assert row.says in str(report)
 
 
-@each([*domains.ROWS, *faults.ROWS, *forms.ROWS])
+@each([*domains.ROWS, *faults.ROWS, *shared_state.ROWS, *forms.ROWS])
 def test_call(row):
     if row.needs and importlib.util.find_spec(row.needs) is None:
         pytest.skip(f"needs {row.needs}")
@@ -533,12 +547,16 @@ def compare(found, answer):
 def test_there_are_rows_enough():
     rows = [
         *scalar.ROWS,
+        *scalar_scipy.ROWS,
         *gradients.ROWS,
+        *gradient_forms.ROWS,
         *jacobians.ROWS,
         *hessians.ROWS,
         *checks.ROWS,
+        *checks_of_nets.ROWS,
         *domains.ROWS,
         *faults.ROWS,
+        *shared_state.ROWS,
         *forms.ROWS,
     ]
     assert len({(type(row), row.name) for row in rows}) == len(rows) >= 300

@@ -213,7 +213,7 @@ def test_accuracy_without_validation_says_how_to_get_it():
 
 def test_accuracy_of_a_loss_that_does_not_classify_is_refused(history):
     history.train_accuracy, history.test_accuracy = [], []
-    with pytest.raises(ValueError, match="does not classify"):
+    with pytest.raises(ValueError, match="is not one of classification"):
         plot_accuracy(history)
     assert not plt.get_fignums()
 

@@ -144,10 +144,6 @@ class CupyBackend(Backend):
         with self._device:
             return self.xp.zeros(shape, dtype=dtype)
 
-    def set_items(self, x: Array, columns: np.ndarray, values: Array) -> None:
-        """See `Backend.set_items`."""
-        x[self.xp.arange(len(columns))[:, None], self.asarray(columns)] = values
-
     def to_numpy(self, x: Array) -> np.ndarray:
         """Copy `x` to the host."""
         with self._device:

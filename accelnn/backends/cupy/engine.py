@@ -8,8 +8,9 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
+from accelnn._differences import DIFFERENCES
 from accelnn._typing import Array
-from accelnn.backends._engine import DIFFERENCES, Dataset, Engine, Extras, TrainingState
+from accelnn.backends._engine import Dataset, Engine, Extras, TrainingState
 from accelnn.backends._rules import rule_numbers
 from accelnn.backends._spec import NetSpec
 from accelnn.backends.cupy.dataset import NULL, Rows

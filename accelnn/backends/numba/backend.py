@@ -15,7 +15,7 @@ from accelnn.backends._base import Backend
 from accelnn.backends._engine import Dataset, Engine
 from accelnn.backends._spec import NetSpec
 from accelnn.backends.numpy import NumpyBackend
-from accelnn.errors import BackendUnavailableError, ImpureFunctionError
+from accelnn.errors import BackendUnavailableError
 from accelnn.formulas._table import ACTIVATIONS
 
 __all__ = ["NumbaBackend"]
@@ -115,36 +115,6 @@ class NumbaBackend(NumpyBackend):
     def shares_data_with(self, other: Backend) -> bool:
         """See `Backend.shares_data_with`; the number of threads makes no difference."""
         return type(other) is type(self)
-
-    def can_compile(self, f: object) -> bool:
-        """Return whether `f` is a function that Numba compiles."""
-        from numba.core.registry import CPUDispatcher
-
-        return self._compiles and isinstance(f, CPUDispatcher)
-
-    def evaluate_compiled(
-        self,
-        f: Callable[[Array], Any],
-        x: Array,
-        columns: np.ndarray,
-        moved: Array,
-        *,
-        threads: int | None = None,
-    ) -> Array:
-        """See `Backend.evaluate_compiled`; the team's threads have rows of their own."""
-        from accelnn.backends.numba.kernels.points import evaluate_points
-
-        x, out = np.asarray(x, order="C"), np.empty(moved.shape[:2])
-        untouched = np.ones(self.threads, bool)
-
-        def evaluate(member: Any) -> None:
-            untouched[member.number] = evaluate_points(member, f, x, columns, moved, out)
-
-        self.team.run(evaluate, threads)
-        if not untouched.all():
-            msg = "f changes its argument in place; let it work on a copy"
-            raise ImpureFunctionError(msg)
-        return out
 
     def map(self, f: Callable[..., Any], *arrays: Array) -> Array:
         """See `Backend.map`; what Numba can compile it compiles when it is first called."""

@@ -1,4 +1,4 @@
-"""Gradients of functions that nobody looks into: accelnn."""
+"""Gradients of black-box functions: accelnn."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from accelnn.bench.jobs.job import Job
 
 __all__ = ["Batched", "BlackBox", "CallsFromPython", "Serial", "Workers", "few", "rosenbrock"]
 
-# Coordinates that `few` looks at.
+# Coordinates that `few` depends on.
 FEW = 16
 
 
@@ -99,7 +99,7 @@ class Batched(BlackBox):
 
 
 class Workers(BlackBox):
-    """Two processes, or as many as there are threads."""
+    """As many processes as threads, two at least."""
 
     def gradient(self) -> np.ndarray:
         """See `BlackBox.gradient`."""
@@ -110,7 +110,7 @@ class Workers(BlackBox):
 
 
 class CallsFromPython(BlackBox):
-    """The calls alone, to compare with: 2n of them, and nothing made of their values."""
+    """2n calls alone, for comparison; their values are discarded."""
 
     def gradient(self) -> np.ndarray:
         """See `BlackBox.gradient`."""

@@ -32,7 +32,7 @@ def few(x):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN202
 
 @numba.njit
 def call(f, x, times):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN202
-    """Call f, at points that differ, so that no call can be left out."""
+    """Call f at different points, so that the compiler cannot eliminate calls."""
     total = 0.0
     for i in range(times):
         before = x[i % x.size]
@@ -52,7 +52,7 @@ class _Compiled(BlackBox):
 
 
 class Compiled(_Compiled):
-    """In one compiled loop on all threads."""
+    """A compiled loop on all threads."""
 
     def gradient(self) -> np.ndarray:
         """See `BlackBox.gradient`."""
@@ -61,7 +61,7 @@ class Compiled(_Compiled):
 
 
 class Calls(_Compiled):
-    """The calls alone, to compare with: 2n of them in a compiled loop on one thread."""
+    """2n calls alone in a compiled loop on one thread, for comparison."""
 
     def gradient(self) -> np.ndarray:
         """See `BlackBox.gradient`."""

@@ -23,7 +23,7 @@ class Scipy(BlackBox):
 
 
 class ScipyWorkers(BlackBox):
-    """`approx_derivative` with the map of a pool that is there already."""
+    """`approx_derivative` with the map of an existing pool."""
 
     def __init__(self, task: Task, threads: int) -> None:
         super().__init__(task, threads)
@@ -38,7 +38,7 @@ class ScipyWorkers(BlackBox):
 
 
 class Numdifftools(BlackBox):
-    """`numdifftools.Gradient` with one given step: it searches none."""
+    """`numdifftools.Gradient` with one given step, without its search for the best."""
 
     def gradient(self) -> np.ndarray:
         """See `BlackBox.gradient`."""

@@ -1,4 +1,4 @@
-"""How long a piece of work takes."""
+"""Clocks for work on the host and on devices."""
 
 import time
 from collections.abc import Callable

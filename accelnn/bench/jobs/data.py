@@ -1,4 +1,4 @@
-"""Data sets of the measurements."""
+"""Data sets of the benchmarks."""
 
 import os
 from pathlib import Path
@@ -36,7 +36,7 @@ def digits() -> str:
         If ``ACCELNN_DATA_DIR`` names a folder that does not hold it.
     """
     if os.environ.get("ACCELNN_DATA_DIR"):
-        # Reads it, so that a mistake is told once and not by every contestant.
+        # Read here, so that an error is reported once and not by every contestant.
         load_mnist()
         return "mnist"
     try:
@@ -50,7 +50,7 @@ def digits() -> str:
 
 
 def load(name: str, dtype: str, batch: int = 1) -> Data:
-    """Load a data set; of the training samples as many as fill whole batches."""
+    """Load a data set, with as many training samples as fill whole batches."""
     (x, t), (x_test, t_test) = _gaussian() if name == "gaussian" else _mnist(name)
     whole = max(batch, len(x) // batch * batch)
     cast, cast_test = (a.astype(dtype, copy=False) for a in (x[:whole], x_test))

@@ -1,4 +1,4 @@
-"""How many digits of known derivatives a method finds, and for how many evaluations."""
+"""Correct digits of known derivatives, and evaluations, for each method."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ __all__ = [
     "ScipyThreePoint",
 ]
 
-# As many as float64 has.
+# The digits of float64.
 MOST_DIGITS = 16.0
-# At how many places a function is tried, so that no single rounding decides.
+# Points per function, so that no single rounding error decides.
 POINTS = 40
 
 
 class Found(NamedTuple):
-    """What a method found of one derivative; `held` tells whether its error was within bounds."""
+    """The result of a method for one derivative; `held` says whether its error estimate held."""
 
     digits: float
     evaluations: int
@@ -55,7 +55,7 @@ class Digits(Job):
             self.found = {case.name: self.measure(case) for case in DERIVATIVE_CASES}
 
     def facts(self) -> dict[str, Any]:
-        """Return medians of digits and evaluations, and how often an estimate of the error held."""
+        """Return medians of digits and evaluations, and how often the error estimate held."""
         found = {name: results for name, results in self.found.items() if results}
         held = [r.held for results in found.values() for r in results if r.held is not None]
 
@@ -72,13 +72,13 @@ class Digits(Job):
         }
 
     def measure(self, case: DerivativeCase) -> list[Found]:
-        """Return what is found near a case's x; nothing where the method does not apply."""
+        """Return the results near a case's x; none if the method does not apply."""
         if self.needs_complex and not case.is_analytic:
             return []
         return [self.measure_at(case, float(x)) for x in case.points(POINTS)]
 
     def measure_at(self, case: DerivativeCase, x: float) -> Found:
-        """Return what is found at one x."""
+        """Return the result at one x."""
         evaluations = 0
 
         def counted(x: Any) -> Any:
@@ -94,7 +94,7 @@ class Digits(Job):
         return Found(_digits(deviation, exact), evaluations, held)
 
     def derivative(self, f: Callable[[Any], Any], x: float) -> tuple[float, float | None]:
-        """Return f'(x), and an estimate of its error if there is one."""
+        """Return f'(x) and an error estimate, if the method has one."""
         raise NotImplementedError
 
 
@@ -135,7 +135,7 @@ class Complex(_Ours):
 
 
 class Richardson(Digits):
-    """`accelnn.numerical_gradient` with its estimate of the error."""
+    """`accelnn.numerical_gradient` with its error estimate."""
 
     def derivative(self, f: Callable[[Any], Any], x: float) -> tuple[float, float | None]:
         """See `Digits.derivative`."""

@@ -1,4 +1,4 @@
-"""From the start of a process to the end of its first training step."""
+"""The time from the start of a process to the end of its first update."""
 
 import json
 import os
@@ -24,7 +24,7 @@ __all__ = [
 
 
 class FirstCall(Job):
-    """A new process that loads the images and takes one step; a unit is one of them."""
+    """A new process that loads the images and does one update; a unit is one process."""
 
     contestant = ""
 
@@ -34,7 +34,7 @@ class FirstCall(Job):
             self.start({})
 
     def start(self, changes: dict[str, str]) -> None:
-        """Run a process in a changed environment until its first step is done."""
+        """Run a process in a changed environment until its first update is done."""
         request = json.dumps([self.contestant, asdict(self.task), self.threads])
         subprocess.run(  # noqa: S603 - our own command line
             [sys.executable, "-m", "accelnn.bench.jobs.first_call", request],
@@ -45,7 +45,7 @@ class FirstCall(Job):
 
 
 class ColdNumba(FirstCall):
-    """Nothing compiled: a new folder for compiled code each time."""
+    """Nothing compiled: a new cache folder each time."""
 
     contestant = "accelnn numba"
 
@@ -69,7 +69,7 @@ class Numpy(FirstCall):
 
 
 class NumpyLoop(FirstCall):
-    """See `FirstCall`: how long starting Python, NumPy and the data takes."""
+    """See `FirstCall`; mostly the time to start Python, import NumPy and load the data."""
 
     contestant = "NumPy loop"
 
@@ -93,7 +93,7 @@ class JaxStep(FirstCall):
 
 
 def main() -> None:
-    """Take one step, and leave without tidying up, which is not what is measured."""
+    """Do one update, and exit without cleaning up, which is not measured."""
     contestant, task, threads = json.loads(sys.argv[1])
     job = make_job("training", contestant, Task(**task), threads)
     job.run(1)

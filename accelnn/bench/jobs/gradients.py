@@ -26,7 +26,7 @@ __all__ = [
 ]
 
 STEP = 1e-4
-# Samples times hidden units for which a whole sample of parameters is measured.
+# Samples times hidden units up to which all sampled parameters are measured.
 USUAL_WORK = 2_000
 
 
@@ -69,7 +69,7 @@ class Gradient(Job):
         return {"deviation": float(np.abs(found - self.exact).max())}
 
     def gradient(self) -> Any:
-        """Return the gradient as the contestant gives it: one array, or a sequence or dict."""
+        """Return the contestant's gradient: an array, sequence or dict."""
         raise NotImplementedError
 
 
@@ -122,7 +122,7 @@ class Analytic(Gradient):
 
 
 class Sampled(Gradient):
-    """Differences for some of the parameters, spread evenly, in the time of all.
+    """Differences for evenly spaced parameters, with the time scaled to all.
 
     The time for one parameter does not depend on which it is, so that of all is proportional. In
     larger nets and batches fewer are measured, so that a repeat takes as long.
@@ -139,13 +139,13 @@ class Sampled(Gradient):
         self.exact = self.exact[self.moved]
 
     def facts(self) -> dict[str, Any]:
-        """Return also how much was measured."""
+        """Add how much was measured."""
         measured = f"{self.moved.size:,} of {self.flat.size:,} parameters"
         return super().facts() | {"measured": measured}
 
 
 class Loop(Sampled):
-    """The textbook's: the whole forward pass, twice for every parameter."""
+    """The textbook's loop: two forward passes for every parameter."""
 
     def gradient(self) -> Any:
         """See `Gradient.gradient`."""
@@ -166,7 +166,7 @@ class Loop(Sampled):
 
 
 class NumpyTraining(Gradient):
-    """`accelnn.fit` by differences alone; a unit is one step."""
+    """`accelnn.fit` by differences alone; a unit is one update."""
 
     def __init__(self, task: Task, threads: int) -> None:
         super().__init__(task, threads)
@@ -187,7 +187,7 @@ class NumpyTraining(Gradient):
         )
 
     def facts(self) -> dict[str, Any]:
-        """Return the loss of the last step."""
+        """Return the loss of the last update."""
         return {"steps": self.history.steps, "loss": self.history.loss[-1]}
 
 

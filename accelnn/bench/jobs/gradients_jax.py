@@ -63,7 +63,7 @@ class Map(_Jax, Sampled):
         self.places = jnp.array(self.moved)
 
     def differences(self, flat: Any, places: Any, x: Any, t: Any) -> Any:
-        """Return the differences at some places."""
+        """Return the differences along some coordinates."""
 
         def difference(place: Any) -> Any:
             above = self.loss(flat.at[place].add(STEP), x, t)

@@ -43,7 +43,7 @@ class Scipy(_OfSome):
 
 
 class Numdifftools(_OfSome):
-    """`numdifftools.Gradient` with the step that all others have: it searches none."""
+    """`numdifftools.Gradient` with the same step as all others, without its search."""
 
     sample = 200
 

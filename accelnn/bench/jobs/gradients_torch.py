@@ -49,7 +49,7 @@ class Gradcheck(_Torch, Sampled):
     sample = 500
 
     def gradient(self) -> Any:
-        """See `Gradient.gradient`; gradcheck tells only whether it is right."""
+        """See `Gradient.gradient`; gradcheck only returns whether it is right."""
         base, moved = self.parameters.detach(), torch.from_numpy(self.moved)
         values = base[moved].requires_grad_()
         torch.autograd.gradcheck(

@@ -81,7 +81,7 @@ class NumpyPrepare(Job):
             accelnn.prepare(self.data.x, self.data.t, backend=self.backend, dtype=self.task.dtype)
 
     def facts(self) -> dict[str, Any]:
-        """Return how many samples there are."""
+        """Return the number of samples."""
         return {"samples": len(self.data.x)}
 
 

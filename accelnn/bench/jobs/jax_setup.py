@@ -1,4 +1,4 @@
-"""JAX, on a device, on so many threads and in that precision."""
+"""Set-up of JAX: device, threads and precision."""
 
 import os
 
@@ -23,15 +23,15 @@ def configure(dtype: str, threads: int, device: str = "cpu") -> None:
 
 
 def _configure_cpu(threads: int) -> None:
-    # XLA takes as many threads as the process has processors; for one, a flag in the environment
-    # of the worker says so.
+    # XLA takes as many threads as the process has processors; one thread is selected by a flag in
+    # the environment of the worker.
     if threads > 1 and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
     jax.config.update("jax_platforms", "cpu")
 
 
 def _configure_gpu() -> None:
-    # Otherwise products of float32 are of TF32, with ten bits, and nobody else's are.
+    # Otherwise products of float32 are computed in TF32, with ten bits, unlike those of others.
     jax.config.update("jax_default_matmul_precision", "highest")
     try:
         jax.config.update("jax_default_device", jax.devices("cuda")[0])

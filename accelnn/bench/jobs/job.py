@@ -1,4 +1,4 @@
-"""What every job has, and the one loop that times them all."""
+"""The base class of jobs, and the loop that times them."""
 
 import math
 from typing import Any
@@ -34,11 +34,11 @@ class Job:
         """Get ready for runs of up to `amount`; this is not timed."""
 
     def run(self, amount: int) -> None:
-        """Do that many units of work, and return when the last is done."""
+        """Do `amount` units of work, and return when the last is done."""
         raise NotImplementedError
 
     def facts(self) -> dict[str, Any]:
-        """Return what is worth knowing besides the time, such as how right the result is."""
+        """Return results other than the time, such as the accuracy."""
         return {}
 
 
@@ -53,7 +53,7 @@ def seconds_per_unit(job: Job, few: int, many: int) -> float:
 
 
 def amounts(job: Job, few: int, many: int, budget: float) -> tuple[int, int]:
-    """Warm up, and return how much to do so that one repeat takes about `budget` seconds at most.
+    """Warm up, and return amounts such that a repeat takes about `budget` seconds at most.
 
     Proportions are kept; `few` and `many` become whole multiples of the job's granule.
     """
@@ -62,7 +62,7 @@ def amounts(job: Job, few: int, many: int, budget: float) -> tuple[int, int]:
     job.run(first)
     share = 1.0
     if many > first:
-        # The faster of two: what disturbs one must not make all repeats short.
+        # The faster of two, so that a disturbance does not shorten all repeats.
         seconds = max(min(_seconds(job, first) for _ in range(2)), 1e-9)
         share = min(1.0, budget / seconds * first / (few + many))
     low, high = (_whole(n * share, job.granule) for n in (few, many))

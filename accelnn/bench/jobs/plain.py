@@ -1,4 +1,4 @@
-"""A net in plain NumPy, as one would write it by hand with care: in place, without copies."""
+"""A net in plain NumPy, written by hand with care: in place, without copies."""
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
@@ -12,7 +12,7 @@ Layers = list[np.ndarray]
 
 
 def views(flat: np.ndarray, sizes: Sequence[int]) -> Layers:
-    """Return the layers that lie one after the other in `flat`."""
+    """Return the layers stored one after the other in `flat`."""
     layers, start = [], 0
     for inputs, outputs in pairwise(sizes):
         for shape in ((inputs, outputs), (outputs,)):

@@ -1,4 +1,4 @@
-"""What all training contestants share: data, first weights, order of batches, and the judge."""
+"""What training contestants share: data, initial weights, batch order and evaluation."""
 
 from typing import Any
 
@@ -20,14 +20,14 @@ OPTIMIZERS: dict[str, Any] = {
     "momentum": Momentum(0.01, momentum=0.9),
     "adam": Adam(0.001),
 }
-# Passes over the data after which all nets are compared.
+# Epochs after which all nets are compared.
 JUDGED_EPOCHS = 2
-# Samples that the training loss is taken on.
+# Samples for the training loss.
 JUDGED = 10_000
 
 
 class Training(Job):
-    """Training from the same weights on the same batches; a unit is one step.
+    """Training from the same weights on the same batches; a unit is one update.
 
     A contestant writes `begin`, `advance`, `wait` and `layers`.
     """
@@ -41,24 +41,24 @@ class Training(Job):
         self.order = self.draw(1)
 
     def draw(self, steps: int) -> np.ndarray:
-        """Return which samples each step sees, of shape (steps, batch): as in `accelnn.fit`."""
+        """Return the samples of each update, of shape (updates, batch), as in `accelnn.fit`."""
         planned = Plan.of(len(self.data.x), self.task.batch, None, steps, "shuffle")
         epochs = list(planned.epochs(generator(SEED)))
         return np.concatenate(epochs).reshape(steps, self.task.batch)
 
     def ready(self, amount: int) -> None:
-        """Draw the order of the batches beforehand: for a peer it costs nothing."""
+        """Draw the order of the batches in advance, which is not timed for peers."""
         if amount > len(self.order):
             self.order = self.draw(amount)
 
     def run(self, amount: int) -> None:
-        """Train from the first weights."""
+        """Train from the initial weights."""
         self.begin()
         self.advance(0, amount)
         self.wait()
 
     def facts(self) -> dict[str, Any]:
-        """Return the loss and the accuracy that training has come to after a few epochs."""
+        """Return loss and accuracy after a few epochs of training."""
         steps = JUDGED_EPOCHS * self.per_epoch
         self.ready(steps)
         self.run(steps)
@@ -72,15 +72,15 @@ class Training(Job):
         }
 
     def begin(self) -> None:
-        """Go back to the first weights."""
+        """Reset to the initial weights."""
         raise NotImplementedError
 
     def advance(self, first: int, last: int) -> None:
-        """Take the steps from number `first` to before `last`."""
+        """Do the updates from number `first` to before `last`."""
         raise NotImplementedError
 
     def wait(self) -> None:
-        """Return when all steps are done."""
+        """Wait until all updates are done."""
 
     def layers(self) -> plain.Layers:
         """Return the weights and biases on the host."""
@@ -88,7 +88,7 @@ class Training(Job):
 
 
 class WholeRun(Training):
-    """A whole training with accuracies after every epoch; a unit is one such run.
+    """A training run with accuracies after every epoch; a unit is one such run.
 
     A contestant adds `correct`, how many of some samples it gets right.
     """
@@ -99,7 +99,7 @@ class WholeRun(Training):
         super().__init__(task, threads)
         self.test_accuracy: list[float] = []
 
-    def ready(self, amount: int) -> None:  # noqa: ARG002 - every run has the same steps
+    def ready(self, amount: int) -> None:  # noqa: ARG002 - every run has the same updates
         """See `Training.ready`."""
         super().ready(self.STEPS)
 
@@ -118,7 +118,7 @@ class WholeRun(Training):
             self.evaluate()
 
     def evaluate(self) -> None:
-        """Take both accuracies."""
+        """Evaluate both accuracies."""
         self.correct("train")
         self.test_accuracy.append(self.correct("test") / len(self.data.t_test))
 
@@ -127,7 +127,7 @@ class WholeRun(Training):
         return {"steps": self.STEPS, "accuracy": self.test_accuracy[-1]}
 
     def correct(self, part: str) -> int:
-        """Return how many samples of ``"train"`` or ``"test"`` are right."""
+        """Return how many samples of ``"train"`` or ``"test"`` are classified correctly."""
         raise NotImplementedError
 
 

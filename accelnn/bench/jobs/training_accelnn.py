@@ -1,4 +1,4 @@
-"""accelnn trains."""
+"""Training with accelnn."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ __all__ = ["Cupy", "Numba", "Numpy", "WholeCupy", "WholeNumba", "WholeNumpy"]
 
 
 class _Accelnn(Training):
-    """`accelnn.fit` on a prepared data set, batches drawn within the time."""
+    """`accelnn.fit` on a prepared data set; drawing batches is timed."""
 
     backend = "numpy"
 
@@ -71,18 +71,18 @@ class Numba(_Accelnn):
 
 
 class Cupy(_Accelnn):
-    """The engine of CUDA kernels."""
+    """The CuPy engine."""
 
     backend = "cupy"
     clock = CUPY_EVENTS
 
     def facts(self) -> dict[str, Any]:
-        """Return also how the engine computes such a step, of which it has several ways."""
+        """Add how the engine computes an update, for which it has several ways."""
         return super().facts() | {"engine": self.net.engine.describe(self.task.batch)}
 
 
 class WholeNumpy(Numpy, WholeRun):
-    """A whole run from plain arrays: preparing them is within the time."""
+    """A whole run from plain arrays; preparing them is timed."""
 
     def whole(self) -> None:
         """See `WholeRun.whole`."""
@@ -108,4 +108,4 @@ class WholeNumba(WholeNumpy):
 
 
 class WholeCupy(Cupy, WholeNumpy):
-    """As `WholeNumpy`: moving the data to the device is within the time."""
+    """As `WholeNumpy`; moving the data to the device is timed."""

@@ -1,4 +1,4 @@
-"""JAX trains: one jitted step a call, and many steps a call under `lax.scan`."""
+"""Training with JAX: one jitted update per call, or many per call under `lax.scan`."""
 
 import functools
 from typing import Any
@@ -53,7 +53,7 @@ class Step(_Jax):
     def ready(self, amount: int) -> None:
         """See `Job.ready`."""
         super().ready(amount)
-        # Rows on the host: taking them is faster than slicing an array on the device.
+        # On the host, where taking rows is faster than slicing an array on the device.
         self.chosen = list(self.order.astype(np.int32))
 
     def advance(self, first: int, last: int) -> None:
@@ -63,7 +63,7 @@ class Step(_Jax):
 
 
 class Scan(_Jax):
-    """`lax.scan` over the steps of a call, whose order is on the device already."""
+    """`lax.scan` over the updates of a call, with the batch order on the device."""
 
     granule = 200
 
@@ -73,7 +73,7 @@ class Scan(_Jax):
         self.chunks: dict[tuple[int, int], Any] = {}
 
     def take_steps(self, state: Any, order: Any, x: Any, t: Any) -> Any:
-        """Take as many steps as there are rows in `order`."""
+        """Do one update for each row of `order`."""
         return jax.lax.scan(
             lambda state, chosen: (self.take_step(state, chosen, x, t), None), state, order
         )[0]
@@ -85,7 +85,7 @@ class Scan(_Jax):
             self.chunk(first, min(first + self.granule, amount))
 
     def chunk(self, first: int, last: int) -> Any:
-        """Return the order of some steps, on the device."""
+        """Return the batch order of some updates, on the device."""
         if (first, last) not in self.chunks:
             rows = self.order[first:last].astype(np.int32)
             self.chunks[first, last] = jax.block_until_ready(jnp.asarray(rows))
@@ -99,7 +99,7 @@ class Scan(_Jax):
 
 
 class WholeScan(Scan, WholeRun):
-    """A whole run; each epoch's steps are a few calls."""
+    """A whole run, with a few calls per epoch."""
 
     def __init__(self, task: Task, threads: int) -> None:
         super().__init__(task, threads)
@@ -115,7 +115,7 @@ class WholeScan(Scan, WholeRun):
         self.state = self.many(self.state, self.chunk(first, last), self.x, self.t)
 
     def count_correct(self, net: Any, x: Any, t: Any) -> Any:
-        """Return how many samples are right."""
+        """Return how many samples are classified correctly."""
         return jnp.sum(jnp.argmax(_scores(net, x, self.task.activation), axis=1) == t)
 
     def correct(self, part: str) -> int:
@@ -137,7 +137,7 @@ def _loss(net: Any, x: Any, t: Any, activation: str) -> Any:
 
 
 def _step(rule: Any, activation: str, state: Any, chosen: Any, x: Any, t: Any) -> Any:
-    """Return the state after one step."""
+    """Return the state after one update."""
     net, (slots, seconds), number = state
     gradient = jax.grad(_loss)(net, x[chosen], t[chosen], activation)
     number += 1

@@ -1,4 +1,4 @@
-"""The loop that one writes by hand in NumPy."""
+"""Training with a handwritten NumPy loop."""
 
 from typing import Any
 
@@ -50,7 +50,7 @@ def _update(
     second: np.ndarray,
     number: int,
 ) -> None:
-    """Move `value` and its state, in place."""
+    """Update `value` and its state in place."""
     if isinstance(rule, Adam):
         slot += (1 - rule.betas[0]) * (grad - slot)
         second += (1 - rule.betas[1]) * (grad * grad - second)

@@ -1,4 +1,4 @@
-"""scikit-learn trains."""
+"""Training with scikit-learn."""
 
 import warnings
 from typing import Any
@@ -18,7 +18,7 @@ ACTIVATIONS = {"sigmoid": "logistic", "relu": "relu"}
 
 
 class Classifier(Training):
-    """`MLPClassifier.fit`, whole epochs, whose batches it draws itself, within the time.
+    """`MLPClassifier.fit` on whole epochs; drawing batches is timed.
 
     From the weights that all start from, without its penalty and without its early stop.
     """
@@ -52,7 +52,7 @@ class Classifier(Training):
             random_state=0,
             **options,
         )
-        # This makes the weights, which are then replaced.
+        # This creates the weights, which are then replaced.
         first = self.task.batch
         self.net.partial_fit(x[:first], t[:first], classes=np.arange(self.task.sizes[-1]))
         for value, layer in zip(_layers(self.net), self.initial, strict=True):
@@ -67,7 +67,7 @@ class Classifier(Training):
             if epochs:
                 self.net.set_params(warm_start=True, max_iter=epochs).fit(x, t)
         if rest:
-            # One pass over some samples, which a warm start refuses where they lack a class.
+            # One pass over some samples; a warm start would refuse samples without all classes.
             some = rest * self.task.batch
             self.net.set_params(warm_start=False).partial_fit(x[:some], t[:some])
 

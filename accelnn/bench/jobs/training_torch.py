@@ -1,4 +1,4 @@
-"""PyTorch trains: eagerly, as a recorded CUDA graph, and with the whole step compiled."""
+"""Training with PyTorch: eager, as a captured CUDA graph, and with the update compiled."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -52,14 +52,14 @@ class _Torch(Training):
 
 
 class Eager(_Torch):
-    """`torch.nn.Sequential` and `torch.optim`: the way that the manual shows."""
+    """`torch.nn.Sequential` and `torch.optim`, as in the PyTorch tutorials."""
 
     def begin(self) -> None:
         """See `Training.begin`."""
         rule = self.optimizer
         self.net = _sequential(self.task).to(self.task.device)
         self.reset()
-        # Of the ways to loop over parameters, the fastest here for each.
+        # The fastest loop over parameters here for each optimiser.
         if isinstance(rule, Adam):
             self.rule: Any = torch.optim.Adam(
                 self.net.parameters(), rule.lr, rule.betas, rule.eps, fused=True
@@ -75,7 +75,7 @@ class Eager(_Torch):
             )
 
     def reset(self) -> None:
-        """Give the net the first weights."""
+        """Set the initial weights."""
         with torch.no_grad():
             for value, first in zip(self.net.parameters(), self.initial, strict=True):
                 value.copy_(torch.from_numpy(first.T.copy()))
@@ -85,7 +85,7 @@ class Eager(_Torch):
         self.take(self.chosen[first:last])
 
     def take(self, batches: Iterable[torch.Tensor]) -> None:
-        """Take a step on each batch."""
+        """Do an update for each batch."""
         net, rule, x, t = self.net, self.rule, self.x, self.t
         for chosen in batches:
             loss = torch.nn.functional.cross_entropy(net(x[chosen]), t[chosen])
@@ -114,14 +114,14 @@ class WholeEager(Eager, WholeRun):
 
 
 class Graph(Eager):
-    """The eager steps recorded in CUDA graphs: many in one, and one for what is left of a run.
+    """Eager updates captured in CUDA graphs: one of many updates, and one for the remainder.
 
     A graph reads its batches from where they were when it was recorded. A run begins with the first
     weights but not with a new optimiser, so that this is right for one without a state, as SGD is.
     """
 
     RECORDED = granule = 100
-    # Steps before a recording, in which libraries allocate what they keep.
+    # Updates before the capture, in which libraries allocate their workspaces.
     WARM_UP = 3
 
     def __init__(self, task: Task, threads: int) -> None:
@@ -131,7 +131,7 @@ class Graph(Eager):
         self.replay = {n: self.record(n) for n in (self.RECORDED, 1)}
 
     def record(self, steps: int) -> Callable[[], object]:
-        """Return what takes that many steps, on the first batches of the window."""
+        """Return a graph of that many updates, on the first batches of the window."""
         aside = torch.cuda.Stream()
         aside.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(aside):
@@ -178,7 +178,7 @@ class Compiled(_Torch):
             self.keep_in_place()
 
     def keep_in_place(self) -> None:
-        """Promise that tensors stay where they are.
+        """Promise that tensors keep their addresses.
 
         Otherwise every step copies the data set, and no graph is made of one that changes weights.
         """
@@ -219,7 +219,7 @@ def _sequential(task: Task) -> torch.nn.Sequential:
 
 
 def _step_function(rule: Any, activation: str) -> Any:
-    """Return a function that takes one step, in place."""
+    """Return a function that does one update in place."""
 
     def loss(net: list[torch.Tensor], x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
         for i in range(0, len(net), 2):
@@ -254,7 +254,7 @@ def _update(
     second: torch.Tensor,
     number: torch.Tensor,
 ) -> None:
-    """Move `value` and its state, in place."""
+    """Update `value` and its state in place."""
     if isinstance(rule, Adam):
         slot += (1 - rule.betas[0]) * (grad - slot)
         second += (1 - rule.betas[1]) * (grad * grad - second)

@@ -1,9 +1,9 @@
-"""How f is evaluated at points beside x: one by one, many at once, by workers, compiled."""
+"""Ways to evaluate f near x: one point at a time, batched, compiled, or on workers."""
 
 from accelnn.gradient.evaluators._base import Advance, Evaluator, Function, Serial, no_progress
 from accelnn.gradient.evaluators._batched import Batched, Compiled
 from accelnn.gradient.evaluators._reads import alike, points_beside, refuse_random
-from accelnn.gradient.evaluators._values import Values, adopt
+from accelnn.gradient.evaluators._values import Values, adopt, from_foreign
 from accelnn.gradient.evaluators._workers import HasMap, Mapper, Workers, workers_for
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "Workers",
     "adopt",
     "alike",
+    "from_foreign",
     "no_progress",
     "points_beside",
     "refuse_random",

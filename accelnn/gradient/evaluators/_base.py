@@ -1,4 +1,4 @@
-"""What every way to evaluate has, and the plain ones: call by call, on copies or on x itself."""
+"""The base class of evaluators, and serial evaluation on copies of x or on x itself."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from accelnn.gradient._argument import Argument
 from accelnn.gradient.evaluators._reads import Reads, alike, is_compiled, what_is_read
 from accelnn.gradient.evaluators._values import Values
 
-__all__ = ["Advance", "Evaluator", "Function", "Serial", "no_progress"]
+__all__ = ["Advance", "Evaluator", "Function", "Serial", "no_progress", "set_items"]
 
-# Numbers that are written one by one.
+# Up to so many coordinates are written one by one.
 FEW = 8
 
 Function = Callable[[Any], Any]
@@ -25,11 +25,22 @@ Advance = Callable[[int], object]
 
 
 def no_progress(_n: int) -> None:
-    """Show nothing."""
+    """Ignore progress."""
+
+
+def set_items(backend: Backend, x: Array, columns: np.ndarray, values: Array) -> None:
+    """Write ``values[i, j]`` to ``x[i, columns[i, j]]``, in place."""
+    try:
+        x[backend.asarray(np.arange(len(columns))[:, None]), backend.asarray(columns)] = values
+    except (IndexError, TypeError):
+        # The array API standard has no assignment by arrays of indices.
+        for i, row in enumerate(columns.tolist()):
+            for j, column in enumerate(row):
+                x[i, column] = values[i, j]
 
 
 class Evaluator:
-    """A function at points that differ from x in a few coordinates.
+    """Evaluates f at points that differ from x in a few coordinates.
 
     Attributes
     ----------
@@ -38,19 +49,19 @@ class Evaluator:
     f : callable
         The function.
     argument : Argument
-        x, and what f takes.
+        x in the form that f takes.
     point : array of shape (n,)
-        x; floating, or complex.
+        x as a floating or complex vector.
     values : Values
-        What `f` returns.
+        Checks what `f` returns.
     count : int
-        How many points `f` was evaluated at.
+        At how many points `f` was evaluated.
     how : str
-        Where f runs, in words.
+        How f is evaluated, in words.
     base : numpy.ndarray
-        f(x), once `begin` has returned it.
+        f(x), set to what `begin` returns.
     moves_x : bool
-        Whether x itself is moved, and not a copy: f reads it, and not its argument.
+        Whether x itself is moved instead of a copy, because f reads x and ignores its argument.
     """
 
     how = "one call after the other"
@@ -63,12 +74,12 @@ class Evaluator:
         self.count = 0
 
     def at(self, flat: Array) -> Any:
-        """Return the value of f at a flat point, which f may keep."""
+        """Return the value of f at a flat point; f may keep the array."""
         self.count += 1
         return self.values.one(self.f(self.argument.of(flat)))
 
     def at_copy(self, point: np.ndarray | None = None) -> np.ndarray:
-        """Return the value of f at a point, by default at x; both are on the host."""
+        """Return the value of f at a copy of a point, by default of x; both are on the host."""
         if point is None:
             flat = self.backend.xp.asarray(self.point, copy=True)
         else:
@@ -77,22 +88,22 @@ class Evaluator:
 
     @property
     def can_move_x(self) -> bool:
-        """Whether x itself could be moved here."""
+        """Whether this evaluator can move x itself."""
         return False
 
     def begin(
         self, beside: Iterator[np.ndarray], base: np.ndarray | None, *, in_place: bool | None
     ) -> np.ndarray:
-        """Return f(x), and find out what f reads.
+        """Return f(x), and determine what f reads.
 
         Parameters
         ----------
         beside : iterator of numpy.ndarray
-            Points as of `points_beside`.
+            The points of `points_beside`.
         base : numpy.ndarray or None
-            f(x), where it is known.
+            f(x), if it is known.
         in_place : bool or None
-            Whether x itself is to be moved. Only None asks what f reads.
+            Whether to move x itself; None determines it from what f reads.
         """
         with self.argument.moving() as restore:
             if base is None:
@@ -112,24 +123,24 @@ class Evaluator:
         *,
         asks: bool,
     ) -> None:
-        """Find out what f reads, if that is asked; `restore` puts x back."""
+        """Determine what f reads if `asks`; `restore` restores x."""
         self.values.note_single(self.f)
         if asks:
             reads = self.probe(base, beside, restore)
             if reads.argument and reads.x and not alike(base, self.at_copy()):
-                # Random, which a serial difference survives, and a caller may want to know.
+                # f is random: differences can still be taken, and `full_output` flags it.
                 reads = Reads(argument=True, x=False)
             self.moves_x = what_is_read(reads, self.f, can_move=self.can_move_x)
 
     def probe(
         self, base: np.ndarray, beside: Iterable[np.ndarray], restore: Callable[[], None]
     ) -> Reads:
-        """Move the argument while x stays, and x while the argument stays, until f responds."""
+        """Move the argument with x fixed, and x with the argument fixed, until f responds."""
         argument, reads = self.argument, Reads(argument=False, x=None)
         can_shift = argument.shared and not is_compiled(self.f)
         for i, point in enumerate(beside):
-            # The differences go as far as the first point. The others, for where it shows nothing,
-            # may be out of the domain of f.
+            # The first point is within the steps. The others, tried if it shows nothing, may lie
+            # outside the domain of f.
             responds = partial(self._responds, base, is_safe=i == 0)
             to_argument, to_x = responds(point), None
             restore()
@@ -147,7 +158,7 @@ class Evaluator:
             with nullcontext() if is_safe else np.errstate(all="ignore"):
                 return not alike(base, self.at_copy(point))
         except Exception:
-            # What raises at a point far away, and not at x, has read that point.
+            # An f that raises there but not at x has read the point.
             if is_safe:
                 raise
             return True
@@ -162,32 +173,33 @@ class Evaluator:
         columns : numpy.ndarray of shape (m, c)
             Flat indices of the coordinates that move together.
         moved : numpy.ndarray of shape (m, p, c)
-            Where they go, at each of p points.
+            Their values at each of p points.
         advance : callable
-            Called with the number of rows that are done.
+            Called with the number of rows completed.
 
         Returns
         -------
         numpy.ndarray of shape (m, p, q)
-            The q numbers of f's values, on the host.
+            The values of f, flattened, on the host.
         """
         rows, points = moved.shape[:2]
         found = self.values.all_on_host(self.evaluate(columns, moved, advance))
         return found.reshape(rows, points, -1)
 
     def evaluate(self, columns: np.ndarray, moved: np.ndarray, advance: Advance) -> Any:
-        """Return m * p values; there is at least one row."""
+        """Return m * p values, m being at least 1."""
         raise NotImplementedError
 
     def finish(self, *, diagnose: bool) -> bool:
-        """Return whether f at x still has the same value, if that is asked."""
+        """Return whether f(x) still has the same value; True without `diagnose`."""
         return not diagnose or alike(self.base, self.at_copy())
 
 
 class Serial(Evaluator):
-    """Calls f with one fresh copy after the other.
+    """Calls f at one point after the other.
 
-    Or with x itself, for an f that reads nothing else; it is put back after every call.
+    f is called with a fresh copy each time; or with x itself, restored after every call, if f reads
+    x instead of its argument.
     """
 
     @property
@@ -198,7 +210,7 @@ class Serial(Evaluator):
     def evaluate(self, columns: np.ndarray, moved: np.ndarray, advance: Advance) -> Any:
         """See `Evaluator.evaluate`."""
         f, one = self.f, self.values.one
-        # Here, so that x is where it was before anybody sees an error of f.
+        # Within `moving`, so that x is restored before an error of f propagates.
         with self.argument.moving() if self.moves_x else nullcontext() as restore:
             if restore:
                 points = self._moves(columns, moved, advance, restore)
@@ -209,12 +221,12 @@ class Serial(Evaluator):
         return found
 
     def finish(self, *, diagnose: bool) -> bool:
-        """See `Evaluator.finish`; this is always the last call, and on x itself.
+        """See `Evaluator.finish`; the last call of f is always with x itself.
 
-        So an f that keeps its argument holds x then, and nothing that was beside it.
+        An f that stores its argument holds x afterwards, and no neighbouring point.
         """
         argument, again = self.argument, self.base
-        # Complex arithmetic rounds otherwise than that of f at x itself.
+        # Complex arithmetic may round differently than real arithmetic at x itself.
         tells = argument.is_handed_over and not self.values.is_complex
         if not argument.is_handed_over or (diagnose and not tells):
             again = self.at_copy()
@@ -226,12 +238,11 @@ class Serial(Evaluator):
         return alike(self.base, again)
 
     def _copies(self, columns: np.ndarray, moved: np.ndarray, advance: Advance) -> Iterator[Any]:
-        """Yield what f takes at one point after the other, and tell of each row that is done."""
+        """Yield a fresh argument of f for each point, and report each completed row."""
         xp, point, argument = self.backend.xp, self.point, self.argument
         is_flat = argument.is_flat
         if columns.shape[1] == 1:
-            # Python numbers, which every library writes into single places, and without losing
-            # digits.
+            # Every library can assign a Python number to an element, without loss of precision.
             for column, row in zip(columns[:, 0].tolist(), moved[..., 0].tolist(), strict=True):
                 for number in row:
                     flat = xp.asarray(point, copy=True)
@@ -243,7 +254,7 @@ class Serial(Evaluator):
             for numbers in row:
                 flat = xp.asarray(point[None, :], copy=True)
                 values = self.backend.asarray(numbers[None], point.dtype)
-                self.backend.set_items(flat, places[None], values)
+                set_items(self.backend, flat, places[None], values)
                 yield argument.of(flat[0, :])
             advance(1)
 
@@ -254,7 +265,7 @@ class Serial(Evaluator):
         advance: Advance,
         restore: Callable[[], None],
     ) -> Iterator[Any]:
-        """Yield x itself, moved to one point after the other, and tell of each row as well."""
+        """Yield x itself, moved to each point, and report each completed row."""
         argument, together = self.argument, columns.shape[1]
         places = argument.places(columns.reshape(-1)) if together <= FEW else []
         x = self.backend.to_numpy(self.point)

@@ -1,4 +1,4 @@
-"""Workers for those who only say how many: processes, or threads for what cannot be sent."""
+"""Pools behind ``workers=n``: processes, or threads if f cannot be pickled."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from accelnn.gradient.evaluators._workers import Mapper
 
 __all__ = ["worker_map"]
 
-# Processes take long to start, so that a pool stays for the next call.
+# Processes are slow to start, so that pools are kept for the next call.
 _pools: dict[tuple[Callable[[int], Executor], int], Executor] = {}
 _lock = threading.Lock()
 
 
 def worker_map(count: int, f: object) -> tuple[Mapper, str]:
-    """Return a function like `map` for so many workers, and what they are.
+    """Return a function like `map` for so many workers, and its description.
 
-    They are processes; those of loky, which takes lambdas, where f cannot be pickled and joblib is
-    installed; otherwise threads.
+    Processes if f can be pickled; those of loky, which takes lambdas, if joblib is installed;
+    otherwise threads.
     """
     if _can_be_sent(f):
         return partial(_in_processes, _processes, count), f"{count} processes"
@@ -41,7 +41,7 @@ def _in_threads(
     count: int, function: Callable[..., Any], tasks: Sequence[Any]
 ) -> Generator[Any, None, None]:
     pool = ThreadPoolExecutor(count, thread_name_prefix="accelnn")
-    # All of them are handed over now, and none is begun once one has failed.
+    # All tasks are submitted now; after a failure no further one is started.
     mapped = pool.map(function, tasks)
 
     def results() -> Generator[Any, None, None]:
@@ -57,9 +57,9 @@ def _in_processes(
     function: Callable[..., Any],
     tasks: Sequence[Any],
 ) -> Generator[Any, None, None]:
-    """Map in processes, which are started again once if one of them dies.
+    """Map in processes, which are restarted once if one of them dies.
 
-    What was finished by then is kept, and the rest is done again.
+    Finished results are kept, and the other tasks are submitted again.
     """
 
     def submitted(tasks: Sequence[Any]) -> list[Future[Any]]:
@@ -69,7 +69,7 @@ def _in_processes(
     try:
         first = submitted(tasks)
     except BrokenProcessPool:
-        # One died since the last call.
+        # A process died since the last call.
         _forget(make, count)
         first = submitted(tasks)
 
@@ -83,10 +83,10 @@ def _in_processes(
             msg = (
                 f"a worker process ended before its work was done, twice; "
                 f"{len(tasks) - len(lost)} of {len(tasks)} tasks were finished. Each worker "
-                f"imports the script: it must start its work under "
-                f'`if __name__ == "__main__":`, and define the function above that line, where a '
-                f"worker sees it. Otherwise the function itself ended the process, or memory ran "
-                f"out. Threads need none of that: workers=ThreadPoolExecutor(n)"
+                f"imports the script, which must define the function at the top level and start "
+                f'its work under `if __name__ == "__main__":`. Otherwise the function ended the '
+                f"process, or memory ran out. Threads do not import the script: "
+                f"workers=ThreadPoolExecutor(n)"
             )
             raise RuntimeError(msg) from error
 
@@ -96,7 +96,7 @@ def _in_processes(
 def _finished(
     tasks: Sequence[Any], futures: list[Future[Any]]
 ) -> Generator[Any, None, tuple[list[Any], BrokenProcessPool | None]]:
-    """Yield results; return the tasks that a dead process has left, and its error."""
+    """Yield results; return the tasks lost with a dead process, and its error."""
     lost, died = [], None
     try:
         for task, future in zip(tasks, futures, strict=True):
@@ -108,16 +108,16 @@ def _finished(
             else:
                 yield result
     finally:
-        # Nothing more is begun once one has failed.
+        # After a failure no further task is started.
         for future in futures:
             future.cancel()
     return lost, died
 
 
 def _loky_can_send(f: object) -> bool:
-    """Return whether joblib is installed, and its processes can be handed `f`."""
+    """Return whether joblib is installed and can pickle `f`."""
     try:
-        # As loky itself will do it: newer versions of joblib hold no cloudpickle of their own.
+        # loky's own pickler, because newer versions of joblib bundle no cloudpickle.
         from joblib.externals.loky.backend.reduction import dumps
     except ImportError:
         return False
@@ -129,7 +129,7 @@ def _loky_can_send(f: object) -> bool:
 
 
 def _loky(count: int) -> Executor:
-    """Return an executor of our own: `joblib.Parallel` fails with a shared one of others."""
+    """Return a separate executor, because `joblib.Parallel` fails with a shared one."""
     from joblib.externals import loky
 
     executor: Executor = loky.ProcessPoolExecutor(count, initializer=_one_thread_each)
@@ -137,7 +137,7 @@ def _loky(count: int) -> Executor:
 
 
 def _processes(count: int) -> Executor:
-    # Never fork: a child of a process with threads, and with Numba's or BLAS's, may hang.
+    # Never fork: a child of a process with threads, such as those of Numba or BLAS, may hang.
     kinds = multiprocessing.get_all_start_methods()
     kind = "forkserver" if "forkserver" in kinds else "spawn"
     context = multiprocessing.get_context(kind)
@@ -155,7 +155,7 @@ def _forget(make: Callable[[int], Executor], count: int) -> None:
     with _lock:
         pool = _pools.pop((make, count), None)
     if pool is not None:
-        # What had not begun was cancelled by who submitted it.
+        # Pending tasks have been cancelled by whoever submitted them.
         pool.shutdown(wait=False)
 
 
@@ -170,7 +170,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def _one_thread_each() -> None:
-    """Leave a worker one BLAS thread, because there are as many workers as processors."""
+    """Limit a worker to one BLAS thread, because there is a worker for each processor."""
     with suppress(ImportError):
         from threadpoolctl import threadpool_limits
 
@@ -178,14 +178,14 @@ def _one_thread_each() -> None:
 
 
 def _can_be_sent(f: object) -> bool:
-    """Return whether a new process can be handed `f`."""
+    """Return whether `f` can be sent to a new process."""
     try:
         pickle.dumps(f)
     except Exception:  # noqa: BLE001 - whatever a __reduce__ raises
         return False
-    # Of what adds arguments to f, f itself.
+    # Without bound arguments.
     f = getattr(f, "__wrapped__", f)
-    # What was typed at a prompt is in a module that a new process has not.
+    # A new process cannot import what was typed at a prompt.
     module = sys.modules.get(getattr(f, "__module__", None) or type(f).__module__)
     is_typed = getattr(module, "__name__", "") == "__main__" and not hasattr(module, "__file__")
     return not is_typed

@@ -1,8 +1,7 @@
-"""What a function reads: its argument, the array that the caller has, both or neither.
+"""Whether f reads its argument, the caller's array x, both or neither.
 
-A textbook closure such as ``lambda W: net.loss(x, t)`` ignores its argument and reads the array
-that the caller moved. Where a copy is moved instead, such a function would see no move at all, and
-its gradient would be answered with zeros.
+A textbook closure such as ``lambda W: net.loss(x, t)`` ignores its argument and reads the caller's
+array. If only copies were moved, its value would never change and its gradient would be zero.
 """
 
 from __future__ import annotations
@@ -30,14 +29,14 @@ __all__ = [
 ]
 
 GOLDEN = (5.0**0.5 - 1.0) / 2.0
-# How far a probe goes, in units of max(1, abs(x)): at most, and where nothing is seen nearer.
+# The farthest probe, in units of max(1, abs(x)), used where closer ones show nothing.
 FAR = 0.02
-# And at least, in units of the last place of x.
+# The closest probe, in units in the last place of x.
 LEAST_ULPS = 8.0
 
 
 class Reads(NamedTuple):
-    """Whether f changes with its argument, and with the caller's x; None where x cannot change."""
+    """Whether f responds to its argument and to the caller's x; None if x cannot be moved."""
 
     argument: bool
     x: bool | None
@@ -46,10 +45,9 @@ class Reads(NamedTuple):
 def points_beside(
     x: np.ndarray, h: np.ndarray, side: np.ndarray | int, bounds: Bounds | None
 ) -> Iterator[np.ndarray]:
-    """Yield points where it shows what f reads: one within the steps, and two further away.
+    """Yield points that show what f reads: one within the steps, and two farther away.
 
-    Every coordinate moves by its own amount, so that no combination of them stays the same. The
-    first of them is no further away than the differences themselves go.
+    All coordinates move by different amounts, so that no simple combination of them stays the same.
     """
     spread, size = _spread(x.size), np.abs(x)
     far = FAR * np.maximum(size, 1.0)
@@ -66,45 +64,45 @@ def points_beside(
 
 @functools.lru_cache(maxsize=1)
 def _spread(count: int) -> np.ndarray:
-    """Return multiples of the golden ratio: numbers from 1/2 to 1, no two of them the same."""
+    """Return distinct numbers from 1/2 to 1, made of multiples of the golden ratio."""
     return 0.5 + 0.5 * (np.arange(1, count + 1) * GOLDEN % 1.0)
 
 
 def alike(first: np.ndarray, second: np.ndarray) -> bool:
-    """Return whether values of f are the same, NaN included; one may be repeated."""
+    """Return whether values of f are equal, NaN included, with broadcasting."""
     differ = first != second
     if not np.count_nonzero(differ):
         return True
-    # NaN, of any kind of number, is not even itself.
+    # Without isnan, which not every kind of number has.
     differ &= (first == first) | (second == second)  # noqa: PLR0124
     return not np.count_nonzero(differ)
 
 
 def what_is_read(reads: Reads, f: Callable[..., Any], *, can_move: bool) -> bool:
-    """Return whether x itself must be moved, because f reads it and not its argument.
+    """Return whether x itself must be moved, because f reads x and ignores its argument.
 
     Parameters
     ----------
     reads : Reads
-        What probes have shown.
+        The result of the probes.
     f : callable
-        Whose code is looked at where they have shown nothing.
+        Its code is inspected if the probes showed nothing.
     can_move : bool
-        Whether moving x itself is possible here.
+        Whether x itself can be moved.
 
     Raises
     ------
     accelnn.errors.AmbiguousFunctionError
-        If f reads both.
+        If f depends on both.
     accelnn.errors.ImpureFunctionError
-        If f reads x where that cannot be moved, or if nobody can tell what it reads.
+        If f reads x but x cannot be moved, or if what f reads cannot be determined.
     """
     if reads.argument:
         if reads.x:
             msg = (
-                "f uses its argument, and it also changes with the array x that it was given: the "
-                "two derivatives differ. Pass in_place=True to move x itself, which gives the "
-                "total derivative, or in_place=False to move the argument alone, which gives the "
+                "f uses its argument and also reads the array x directly, so that two derivatives "
+                "are possible. Pass in_place=True to move x itself, which gives the total "
+                "derivative, or in_place=False to move the argument alone, which gives the "
                 "partial one; or let f use its argument everywhere"
             )
             raise AmbiguousFunctionError(msg)
@@ -115,14 +113,14 @@ def what_is_read(reads: Reads, f: Callable[..., Any], *, can_move: bool) -> bool
         msg = (
             "f does not depend on its argument alone: it changed when x was shifted in place "
             "while its argument was not. Write f so that it uses its argument, or pass a "
-            "writable float array in serial mode, which moves x itself"
+            "writable float array in serial mode, where x itself is moved"
         )
         raise ImpureFunctionError(msg)
     if reads.x is None and _code_reads(f) is None:
         msg = (
             "f never responded to its argument. Either it is constant, or it ignores its argument "
-            "and reads the array that it closes over; the two cannot be told apart where x cannot "
-            "be moved, or where Numba has compiled that array into f. Write f so that it uses its "
+            "and reads an array that it closes over; the two cannot be told apart if x cannot be "
+            "moved, or if Numba has compiled that array into f. Write f so that it uses its "
             "argument, or pass x as a writable float array"
         )
         raise ImpureFunctionError(msg)
@@ -130,29 +128,29 @@ def what_is_read(reads: Reads, f: Callable[..., Any], *, can_move: bool) -> bool
 
 
 def refuse_random(before: Any, after: Any) -> None:
-    """Raise because two calls of f at one point differ."""
+    """Raise ImpureFunctionError for two different values of f at one point."""
     msg = (
         f"f is not deterministic: two calls at the same x gave {shown(before)} and "
-        f"{shown(after)}. Fix its randomness, for instance with a seed inside f"
+        f"{shown(after)}. Make it deterministic, for instance with a fixed seed inside f"
     )
     raise ImpureFunctionError(msg)
 
 
 def shown(value: Any) -> str:
-    """Return how an error shows a value of f."""
+    """Return a short description of a value of f."""
     array = np.asarray(value)
     return repr(array.item()) if array.size == 1 else f"an array of shape {array.shape}"
 
 
 def is_compiled(f: object) -> bool:
-    """Return whether Numba has compiled `f`, with what it closes over as constants in it."""
+    """Return whether `f` is compiled by Numba, which freezes the arrays it closes over."""
     return hasattr(f, "py_func")
 
 
 def _code_reads(f: Any) -> bool | None:
-    """Return whether the code of `f` reads its first argument; False if it can read nothing.
+    """Return whether the code of `f` reads its first argument; False if it reads nothing at all.
 
-    None where the code is not there, or may read something else.
+    None if there is no code to inspect, or if it may read something else.
     """
     inner = f
     while not hasattr(inner, "__code__"):

@@ -1,4 +1,4 @@
-"""Points divided among workers: processes, threads, or whatever maps."""
+"""Evaluation on workers: processes, threads, or anything with a map."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ from accelnn.gradient.evaluators._values import Values
 __all__ = ["HasMap", "Mapper", "Workers", "workers_for"]
 
 Mapper: TypeAlias = Callable[[Callable[[Any], Any], Sequence[Any]], Iterable[Any]]
-"""A function like `map`; its results may come in any order."""
+"""A function like `map`, which may yield results in any order."""
 
 
 class HasMap(Protocol):
-    """A pool, an executor or a client: whatever has a method `map`."""
+    """A pool, executor or client with a method `map`."""
 
     @property
     def map(self) -> Callable[..., Any]:
@@ -42,26 +42,26 @@ class HasMap(Protocol):
 
 Task: TypeAlias = tuple[int, np.ndarray, np.ndarray]
 Result: TypeAlias = tuple[int, list[Any], float]
-# Values of f here and in a worker, which may sum in another order, agree to this part.
+# Relative tolerance between values of f here and in a worker, which may sum in another order.
 SAME_VALUE = 1e-6
-# How many tasks for each worker: no fewer, so that one that is late gets less to do, and no more,
-# because each costs a message.
+# Tasks per worker: at least so many, to balance the load, and at most so many, because each has to
+# be sent.
 FEWEST_EACH, MOST_EACH = 2, 8
-# Between these, what lasts so many seconds: a task is sent in a fraction of a millisecond.
+# Target duration of a task within these limits; sending one takes a fraction of a millisecond.
 TASK_SECONDS = 0.1
-# How many tasks where nobody knows how many workers there are.
+# Number of tasks if the number of workers is unknown.
 TASKS = 32
 
 
 class Workers(Evaluator):
-    """Sends each worker the point and some moves of it, and gets the values.
+    """Sends the moves of x to workers in tasks, and collects the values.
 
     Parameters
     ----------
     crew : tuple
-        As of `workers_for`.
+        What `workers_for` returns.
     chunk_size : int or None
-        Coordinates of one task; by default what makes some tasks for each worker.
+        Coordinates per task; by default such that each worker gets several tasks.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class Workers(Evaluator):
         super().__init__(f, argument, point, values)
         self.mapper, self.how, self.workers = crew
         self.chunk_size, self.seconds = chunk_size, 0.0
-        # A point beside x, and f there, which has yet to be seen with x where it is.
+        # A point near x and f there, to be evaluated once more with x restored.
         self.beside: tuple[np.ndarray, np.ndarray] | None = None
 
     def begin(
@@ -84,9 +84,9 @@ class Workers(Evaluator):
     ) -> np.ndarray:
         """See `Evaluator.begin`.
 
-        All of it is one evaluation deep: x is shifted while f is called at a copy of it and at a
-        point beside it, in workers and here. While the values that follow are computed elsewhere,
-        f is called here once more, with x where it is: that tells whether f reads it.
+        It takes the time of one evaluation: x is shifted while f is called at the original x and at
+        a point near it, in workers and here. While the workers compute the first differences, f is
+        called here once more with x restored, which shows whether f reads x.
         """
         argument, near, asks = self.argument, next(beside), in_place is None
         tasks = [(1, np.arange(near.size)[None], near[None, None])]
@@ -112,7 +112,7 @@ class Workers(Evaluator):
             if asks and alike(base, there):
                 reads = Reads(argument=False, x=None)
                 if argument.shared:
-                    # Here, and in no hurry.
+                    # In this process, without workers.
                     reads = self.probe(self.at_copy(), [near], restore)
                 what_is_read(reads, self.f, can_move=False)
             elif asks and argument.shared:
@@ -146,7 +146,7 @@ class Workers(Evaluator):
         return [value for start in starts for value in found[start]]
 
     def _size(self, points: int) -> int:
-        """Return how many points make a task."""
+        """Return the number of points per task."""
         if self.workers is None:
             return -(-points // TASKS)
         least, most = (-(-points // (each * self.workers)) for each in (MOST_EACH, FEWEST_EACH))
@@ -160,7 +160,7 @@ class Workers(Evaluator):
     def _gathered(
         self, results: Iterable[Result], tasks: list[Task], advance: Advance
     ) -> dict[int, list[Any]]:
-        """Return the values of each task, or say what there is of them, and why no more."""
+        """Return the values of each task; errors say how many tasks were finished."""
         found: list[tuple[int, list[Any]]] = []
         with _explained(len(tasks), found):
             for result in results:
@@ -172,11 +172,11 @@ class Workers(Evaluator):
                 self.values.require(tuple(getattr(values[0], "shape", ())))
                 found.append((start, values))
                 advance(len(values))
-        # Neither less nor more: a `joblib.Parallel` may give what is left of a call that failed.
+        # A `joblib.Parallel` may return left-over results of a call that failed.
         if sorted(start for start, _ in found) != sorted(task[0] for task in tasks):
             msg = (
                 f"workers must be a function like map: of {len(tasks)} tasks it gave {len(found)} "
-                f"results, or not one of each. If it is a pool whose last call failed, make it anew"
+                f"results, not one for each. If it is a pool whose last call failed, make a new one"
             )
             raise ValueError(msg)
         return dict(found)
@@ -188,7 +188,7 @@ class Workers(Evaluator):
             raise ImpureFunctionError(msg)
 
     def _require_same(self, here: np.ndarray, there: np.ndarray) -> None:
-        """Refuse a worker whose f is another, because its module is in another state there."""
+        """Refuse workers in which f has another value, because of other module state there."""
         with np.errstate(all="ignore"):
             is_same = np.isclose(there, here, rtol=SAME_VALUE, atol=0.0, equal_nan=True)
         if is_same.all():
@@ -197,23 +197,23 @@ class Workers(Evaluator):
         if not alike(first, second):
             refuse_random(first, second)
         msg = (
-            f"f is another function in a worker than here: at one point it gave "
-            f"{shown(there)} there and {shown(here)} here. A process imports f anew, without "
-            f"what was changed since: hand over what it depends on, as functools.partial does. "
-            f"Threads share what f writes to: let it write to nothing"
+            f"f has another value in a worker than in this process: at one point it gave "
+            f"{shown(there)} there and {shown(here)} here. A worker process imports f's module "
+            f"again and does not see later changes to it: pass what f depends on as arguments, or "
+            f"with functools.partial. In worker threads, f must not write to shared data"
         )
         raise ImpureFunctionError(msg)
 
 
-# What executors raise when a worker died, by name: their packages are not imported for this.
-# The first is the base class of those in `concurrent.futures` and loky. The other is of Dask, which
-# gives up a task that several workers have died of.
+# What executors raise when a worker died, by name so that their packages need not be imported: the
+# base class in `concurrent.futures` and loky, and the error of Dask for a task that has killed
+# several workers.
 DIED = {"BrokenExecutor", "KilledWorker"}
 
 
 @contextmanager
 def _explained(count: int, finished: Sized) -> Iterator[None]:
-    """Say why f could not be sent to a process, or what was finished when a worker died."""
+    """Explain errors of pickling f and of workers that died."""
     try:
         yield
     except Exception as error:
@@ -224,7 +224,7 @@ def _explained(count: int, finished: Sized) -> Iterator[None]:
             )
             raise RuntimeError(msg) from error
         is_pickling = isinstance(error, AttributeError | TypeError | pickle.PicklingError)
-        # Python 3.13 says of a local function that it "can't get" it, and nothing of pickling.
+        # Python 3.13 says "Can't get local object" of a local function, and nothing of pickling.
         if is_pickling and ("pickle" in str(error) or "Can't get local" in str(error)):
             msg = (
                 f"these workers are processes, and f cannot be sent to one ({error}): define f at "
@@ -237,7 +237,7 @@ def _explained(count: int, finished: Sized) -> Iterator[None]:
 def workers_for(
     workers: int | Mapper | HasMap, f: Function
 ) -> tuple[Mapper, str, int | None] | None:
-    """Return what maps, what that is, and how many workers it has; None for f in this thread."""
+    """Return a map, its description and its number of workers; None for serial evaluation."""
     if not isinstance(workers, int | np.integer | float):
         return _as_mapper(workers), "the workers given", None
     count = usable_processors() if workers == -1 else positive_int(workers, "workers")
@@ -249,7 +249,7 @@ def workers_for(
 
 
 def _as_mapper(workers: Any) -> Mapper:
-    """Return the map of a pool, an executor, a client or a `joblib.Parallel`, or a function."""
+    """Return a function like `map` for a pool, executor, client, `joblib.Parallel` or function."""
     if not isinstance(workers, type) and _is_joblib(workers):
         return lambda function, tasks: workers((function, (task,), {}) for task in tasks)
     mapper = getattr(workers, "map", workers)
@@ -259,7 +259,7 @@ def _as_mapper(workers: Any) -> Mapper:
             f"got {workers!r}"
         )
         raise TypeError(msg)
-    # What is to be mapped is handed over at once; only its results are waited for.
+    # All tasks are submitted now; results are awaited later.
     return lambda function, tasks: _results(mapper(function, tasks))
 
 
@@ -268,7 +268,7 @@ def _is_joblib(workers: Any) -> bool:
 
 
 def _results(mapped: Any) -> Iterator[Any]:
-    """Return results, of those that are still to come when they are there, as Dask's."""
+    """Yield results; futures, such as those of Dask, are awaited."""
     if not isinstance(mapped, Iterable):
         msg = (
             f"workers must be a function like map, but it returned a {type(mapped).__name__}: pass "
@@ -279,21 +279,21 @@ def _results(mapped: Any) -> Iterator[Any]:
 
 
 def evaluate_task(evaluator: Serial, task: Task) -> Result:
-    """Evaluate one point after the other; this runs in a worker."""
+    """Evaluate the points of a task; runs in a worker."""
     start, columns, moved = task
-    # Every thread and process has a current device of its own.
+    # The current device is a property of each thread.
     with evaluator.backend.current():
         try:
             values = evaluator.evaluate(columns, moved, no_progress)
-        except Exception as error:  # noqa: BLE001 - whatever f raises is sent on
+        except Exception as error:  # noqa: BLE001 - f may raise anything
             raise _sendable(error) from None
     return start, values, evaluator.values.epsilon
 
 
 def _sendable(error: Exception) -> Exception:
-    """Return an error as it is, or its text if it would not arrive in another process."""
+    """Return an error itself if it can be pickled, otherwise one with its text."""
     try:
         pickle.loads(pickle.dumps(error))  # noqa: S301 - our own bytes
-    except Exception:  # noqa: BLE001 - whatever its own code raises
+    except Exception:  # noqa: BLE001 - a __reduce__ may raise anything
         return RuntimeError(f"f raised {type(error).__name__}: {error}")
     return error

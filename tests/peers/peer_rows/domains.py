@@ -9,7 +9,7 @@ import numpy as np
 import accelnn
 from peer_rows import sources
 from peer_rows._row import Call, Raises, Value, quiet
-from peer_rows.jacobians import vector_to_vector, vector_to_vector_jacobian
+from peer_rows.vector_functions import vector_to_vector, vector_to_vector_jacobian
 
 ANY_ERROR = (ValueError, TypeError)
 BOTH_SIDES = ("central", "central4", "richardson")

@@ -11,10 +11,10 @@ import accelnn
 from accelnn import functions
 from accelnn.errors import ImpureFunctionError
 from peer_rows import sources
+from peer_rows._calls import ANY_ERROR, LOOSE, METHODS, X, gradient, with_threads
 from peer_rows._row import Call, Raises, Value
-from peer_rows.faults import ANY_ERROR, LOOSE, METHODS, X, gradient, with_threads
 from peer_rows.functions_of_many import rosenbrock, sum_of_sines, sum_of_squares
-from peer_rows.jacobians import MIXED, cyclic, cyclic_jacobian
+from peer_rows.vector_functions import MIXED, cyclic, cyclic_jacobian
 
 
 def _arrays():

@@ -1,4 +1,4 @@
-"""The finite differences that there are: a row each, from which everything else follows."""
+"""The table of finite difference methods, and the weights of their points."""
 
 from __future__ import annotations
 
@@ -8,7 +8,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["HIGHEST_ORDER", "METHODS", "Method", "find_method", "gain", "slopes", "weights"]
+__all__ = [
+    "DIFFERENCES",
+    "HIGHEST_ORDER",
+    "METHODS",
+    "Method",
+    "find_method",
+    "gain",
+    "slopes",
+    "weights",
+]
 
 HIGHEST_ORDER = 4
 
@@ -22,11 +31,11 @@ class Method:
     side : {0, 1, -1}
         Whether its points lie on both sides of x, above it or below it.
     accuracy : int
-        The power of the step that its error shrinks with.
+        The order of accuracy: the truncation error is O(h**accuracy).
     is_imaginary : bool
-        Whether one order comes from an imaginary step, and the others from its differences.
+        Whether the first derivative is a complex step, and higher ones are differences of it.
     is_extrapolated : bool
-        Whether its differences are extrapolated to step 0.
+        Whether differences are extrapolated to step 0.
     """
 
     side: int
@@ -36,9 +45,9 @@ class Method:
 
     @functools.cache  # noqa: B019 - there are a handful of methods and of orders
     def points(self, order: int) -> np.ndarray:
-        """Return where the points of a derivative are, in steps from x; x itself is left out.
+        """Return the points of a derivative in units of the step, without x itself.
 
-        Of order 0 there is nothing else.
+        For order 0 that is x alone.
         """
         if order == 0:
             return np.zeros(1)
@@ -49,19 +58,19 @@ class Method:
         return np.stack([upward, -upward], axis=1).reshape(-1)
 
     def takes_base(self, order: int) -> bool:
-        """Return whether f(x) enters a derivative of that order."""
+        """Return whether a derivative of that order uses f(x)."""
         return self.side != 0 or order % 2 == 0
 
     def balance(self, order: int) -> float:
-        """Return the power of machine epsilon at which truncation and rounding are balanced."""
+        """Return the power of machine epsilon that balances truncation and rounding errors."""
         return 1.0 / (self.real_order(order) + self.accuracy)
 
     def real_order(self, order: int) -> int:
-        """Return how often differences are taken."""
+        """Return the order of the differences, which a complex step reduces by one."""
         return order - 1 if self.is_imaginary else order
 
     def turned(self, side: int) -> Method:
-        """Return the difference as accurate on one side, for where the other is closed."""
+        """Return the one-sided difference of the same accuracy."""
         return Method(side, self.accuracy)
 
 
@@ -76,7 +85,7 @@ METHODS = {
 
 
 def find_method(name: str, known: Iterable[str] = METHODS) -> Method:
-    """Return a method by its name, or raise ValueError if it is not among those known."""
+    """Return a method by name, or raise ValueError that lists those known."""
     if name not in known:
         msg = f"unknown method {name!r}; known methods are {', '.join(map(repr, known))}"
         raise ValueError(msg)
@@ -95,7 +104,7 @@ def slopes(
     base : numpy.ndarray of shape (q,) or (k, q)
         f(x).
     taken : numpy.ndarray of shape (k, p)
-        How far from x the points are, after rounding.
+        The distances of the points from x, after rounding.
     """
     if order == 0:
         return values[:, 0]
@@ -112,7 +121,7 @@ def slopes(
 
 
 def gain(taken: np.ndarray, method: Method, order: int) -> np.ndarray:
-    """Return how much an error of one in all values can make in each derivative, halved."""
+    """Return half the largest error of each derivative if every value is off by one."""
     has_base = method.takes_base(order)
     if taken.shape[1] + has_base == 2:  # noqa: PLR2004 - as in `slopes`
         width: np.ndarray = np.abs(taken[:, 0] - (0.0 if has_base else taken[:, 1]))
@@ -122,7 +131,7 @@ def gain(taken: np.ndarray, method: Method, order: int) -> np.ndarray:
 
 
 def weights(taken: np.ndarray, order: int, *, has_base: bool) -> np.ndarray:
-    """Return the factors of the values in a derivative, x itself last.
+    """Return the weights of the values in a derivative, that of f(x) last.
 
     References
     ----------
@@ -133,7 +142,7 @@ def weights(taken: np.ndarray, order: int, *, has_base: bool) -> np.ndarray:
     nodes = taken / unit
     if has_base:
         nodes = np.concatenate([nodes, np.zeros_like(unit)], axis=1)
-    # Along the last axis are derivatives of order 0 and up; each follows from the one below.
+    # The last axis holds derivatives of order 0 and up, each computed from the one before.
     orders = np.arange(order + 1)
     found = np.zeros((*nodes.shape, order + 1), nodes.dtype)
     found[:, 0, 0] = 1.0
@@ -151,3 +160,15 @@ def weights(taken: np.ndarray, order: int, *, has_base: bool) -> np.ndarray:
         before = product
     scaled: np.ndarray = found[:, :, order] / unit**order
     return scaled
+
+
+def _change_terms(method: Method) -> tuple[tuple[float, float], ...]:
+    points = method.points(1)
+    # Weights sum to 0, so that f(x) drops out of a sum of changes.
+    (factors,) = weights(points[None], 1, has_base=method.takes_base(1))
+    return tuple(zip(points.tolist(), factors.tolist(), strict=False))
+
+
+# What the engines' structured differences take: h times the derivative is the sum of weight times
+# f(x + point * h) - f(x) over these (point, weight) pairs, of which their kernels hold two.
+DIFFERENCES = {name: _change_terms(METHODS[name]) for name in ("central", "forward", "backward")}
