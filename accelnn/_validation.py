@@ -34,7 +34,7 @@ __all__ = [
 DTYPES = get_args(DTypeName)
 # Axes of a batch of samples.
 ROWS = 2
-# Up to so many labels or targets are checked on the host; copying them takes as long as copying one.
+# Up to so many labels or targets are checked on the host: copying all takes as long as copying one.
 FEW = 1 << 12
 
 

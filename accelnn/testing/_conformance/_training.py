@@ -8,14 +8,27 @@ import pytest
 
 import accelnn
 from accelnn.backends import Backend
+from accelnn.backends._engine import TrainingState
 from accelnn.errors import DivergenceWarning
+from accelnn.formulas._dropout import Dropout
 from accelnn.formulas._table import ACTIVATIONS, LOSSES, RULES
-from accelnn.testing._reference import COEFFICIENTS, ReferenceNet, batches, reference_update
+from accelnn.testing._reference import (
+    COEFFICIENTS,
+    ReferenceNet,
+    batches,
+    dropped,
+    reference_update,
+)
 from accelnn.testing._rounding import Move, assert_equal_but_for_rounding
 
 SIZES = (9, 6, 4)
 SAMPLES = 53
 BATCH = 10
+# Of an engine's training, each alone and all of them.
+OPTIONS = [("rates",), ("weights",), ("clip",), ("dropout",)]
+OPTIONS.append(("rates", "weights", "clip", "dropout"))
+# About half of the gradients are longer.
+CLIP, SEED = 0.5, 0x0123_4567_89AB_CDEF
 
 
 def _blobs(samples: int = SAMPLES) -> tuple[np.ndarray, np.ndarray]:
@@ -91,6 +104,67 @@ class TrainingConformance:
         assert_equal_but_for_rounding(
             [history.loss], lambda move: reference(move)[:1], dtype="float64"
         )
+
+    @pytest.mark.parametrize("dtype", ["float32", "float64"])
+    @pytest.mark.parametrize("names", OPTIONS, ids="-".join)
+    def test_an_engine_trains_with(self, b: Backend, names: tuple[str, ...], dtype: Any) -> None:
+        """Rates, sample weights, clipping and dropout, each alone and all together."""
+        net = accelnn.MLP([9, 6, 5, 4], "tanh", rng=5, backend=b, dtype=dtype)
+        host = {key: np.array(b.to_numpy(value)) for key, value in net.params.items()}
+        x, labels = _blobs()
+        order = np.concatenate(list(batches(SAMPLES, BATCH, 40, seed=1)))
+        draw = np.random.default_rng(3)
+        rates = 0.05 * draw.uniform(size=40)
+        weights = draw.integers(0, 4, size=SAMPLES).astype(float)
+        options: Any = {"rates": rates, "clip": CLIP, "dropout": Dropout(0.4, SEED)}
+        options["weights"] = b.asarray(weights, dtype)
+        data = accelnn.prepare(x, labels, backend=b, dtype=dtype)
+        state = TrainingState(net.flat, accelnn.Adam(COEFFICIENTS[0]), "analytic", b)
+        chosen = {name: options[name] for name in names}
+        losses = net.engine.train(state, data, order, BATCH, **chosen)
+        assert state.step == len(losses) == 40
+
+        def reference(move: Move) -> list[Any]:
+            moved = ReferenceNet(
+                {key: move(value) for key, value in host.items()}, "tanh", "cross_entropy"
+            )
+            xs, targets, numbers = move(x), np.eye(SIZES[-1])[labels], move(COEFFICIENTS)
+            found, slots = [], {}  # type: ignore[var-annotated]
+            for k, index in enumerate(batches(SAMPLES, BATCH, 40, seed=1), start=1):
+                extras: Any = {}
+                if "weights" in names:
+                    extras["weights"] = weights[index]
+                if "dropout" in names:
+                    extras["masks"] = dropped(0.4, SEED, k - 1, len(index), (6, 5))
+                found.append(moved.loss(xs[index], targets[index], **extras))
+                grads = moved.gradient(xs[index], targets[index], **extras)
+                if "clip" in names:
+                    norm = np.sqrt(sum((g**2).sum() for g in grads.values()))
+                    # As torch.nn.utils.clip_grad_norm_.
+                    grads = {n: g * min(1.0, CLIP / (norm + 1e-6)) for n, g in grads.items()}
+                rate = rates[k - 1] if "rates" in names else numbers[0]
+                numbers_now = (rate, *numbers[1:])
+                reference_update("Adam", moved.params, grads, slots, k, numbers_now)
+            flat = np.concatenate([value.ravel() for value in moved.params.values()])
+            return [found, flat]
+
+        assert_equal_but_for_rounding([losses, b.to_numpy(net.flat)], reference, dtype=dtype)
+
+    @pytest.mark.parametrize("names", OPTIONS, ids="-".join)
+    def test_an_engine_trains_by_differences_with(self, b: Backend, names: tuple[str, ...]) -> None:
+        x, labels = _blobs()
+        draw = np.random.default_rng(3)
+        options: Any = {"rates": draw.uniform(size=12), "clip": CLIP, "dropout": Dropout(0.4, SEED)}
+        options["weights"] = b.asarray(draw.uniform(size=SAMPLES), "float64")
+        data = accelnn.prepare(x, labels, backend=b, dtype="float64")
+        curves = []
+        for gradient in ("analytic", "numerical"):
+            net = accelnn.MLP([9, 6, 5, 4], "tanh", rng=5, backend=b, dtype="float64")
+            state = TrainingState(net.flat, accelnn.SGD(0.1), gradient, b)
+            chosen = {name: options[name] for name in names}
+            curves.append(net.engine.train(state, data, np.arange(12 * 4), 4, **chosen))
+        np.testing.assert_allclose(curves[1], curves[0], rtol=1e-6)
+        assert (curves[1] != curves[0]).any(), "a finite difference is no derivative"
 
     def test_numerical_training_follows_the_analytic_curve(self, b: Backend) -> None:
         x, t = _blobs()
