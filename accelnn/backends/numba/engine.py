@@ -9,7 +9,7 @@ import numpy as np
 
 from accelnn._typing import Array
 from accelnn.backends._engine import DIFFERENCES, Dataset, Engine, TrainingState
-from accelnn.backends._rules import rule_numbers
+from accelnn.backends._rules import NUMBERS, RULES, rule_numbers
 from accelnn.backends._spec import NetSpec
 from accelnn.backends.numba.dataset import PackedDataset, kernel_array, kernel_data
 from accelnn.backends.numba.kernels.activations import ACTIVATIONS
@@ -26,7 +26,6 @@ from accelnn.backends.numba.kernels.losses import BINARY_CROSS_ENTROPY, LOSSES
 from accelnn.backends.numba.kernels.packing import copy_parameters
 from accelnn.backends.numba.kernels.passes import Data, Net, Rule, Work
 from accelnn.backends.numba.kernels.training import train
-from accelnn.backends.numba.kernels.updates import NUMBERS, RULES
 from accelnn.backends.numba.layout import Layout, aligned_zeros
 from accelnn.backends.numba.vectors import LANES, SHORT
 
@@ -136,7 +135,7 @@ class NumbaEngine(Engine):
         self, state: TrainingState, data: Dataset, order: np.ndarray, batch: int
     ) -> np.ndarray:
         """See `Engine.train`."""
-        numbers = rule_numbers(state.optimizer, self._dtype, RULES)
+        numbers = rule_numbers(state.optimizer, self._dtype)
         if numbers is None or self._has_bits(data) or state.gradient != "analytic":
             return super().train(state, data, order, batch)
         net, slots = self._net(state.params), self._packed_zeros(2)

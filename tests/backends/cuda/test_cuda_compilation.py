@@ -4,9 +4,10 @@ import re
 
 import numpy as np
 import pytest
+from nvrtc import ARCHITECTURES, compile_kernels
 
 from accelnn.backends._rules import RULES
-from accelnn.backends.cupy.engine import ACTIVATIONS, LOSSES
+from accelnn.backends.cupy.formulas import ACTIVATIONS, LOSSES
 from accelnn.backends.cupy.launch import FLAGS, TERMS
 from accelnn.backends.cupy.resident import RESIDENT, layout_of
 from accelnn.backends.cupy.source import (
@@ -23,7 +24,6 @@ from accelnn.backends.cupy.source import (
     shared_bytes,
     tile_bytes,
 )
-from accelnn.testing._nvrtc import ARCHITECTURES, compile_kernels
 
 # The oldest devices, and Hopper: every variant is compiled for them in each run, and each variant
 # for another one of the others.
