@@ -101,8 +101,9 @@ __global__ void batch_update(
 }
 
 // Steps of training in one launch of blocks that are all on the device at once: `order` has all
-// their samples, `samples` of each step. A loss that is not finite ends it before its update.
-__global__ void train(
+// their samples, `samples` of each step. A loss that is not finite ends it before its update. Whatever
+// the formulas, registers are left for as many threads.
+__global__ void __launch_bounds__(sizeof(REAL) == 4 ? 1024 : 896) train(
     STATE, RULE, long long total, NET, BATCH, TRACE) {
     MAKE_NET;
     MAKE_STATE;
