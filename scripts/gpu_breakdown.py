@@ -316,7 +316,7 @@ class Case:
     def _resident(self, run: Training) -> Resident | None:
         """Return the way of a net that the device keeps, if it fits."""
         engine: Any = self.net.engine
-        layout = engine._layout(run.most, run.rows.variant, len(run.slots))  # noqa: SLF001 - see `_training`
+        layout = engine._layout(run.most, run.variant, len(run.slots))  # noqa: SLF001 - see `_training`
         if layout is None:
             return None
         print(f"{self.name}: {layout}", flush=True)

@@ -10,21 +10,21 @@ import numpy as np
 from accelnn.backends._engine import Optimizer
 from accelnn.formulas import _table
 
-__all__ = ["RULES", "rule_numbers"]
+__all__ = ["DECAY_OF_BIASES", "DECAY_OF_WEIGHTS", "NUMBERS", "RULES", "rule_numbers"]
 
-# Names of the optimisers that kernels of CUDA have code for; their positions are their numbers.
-RULES = ("SGD", "Momentum", "Nesterov", "AdaGrad", "RMSprop", "Adam")
+# Names of the optimisers that fused engines have code for; their positions are their numbers.
+RULES = ("SGD", "Momentum", "Nesterov", "AdaGrad", "RMSprop", "Adam", "AdamW")
+# How many numbers a rule has, and which of them is its decay.
+NUMBERS, DECAY_OF_WEIGHTS, DECAY_OF_BIASES = 6, 4, 5
 
 
-def rule_numbers(
-    optimizer: Optimizer, dtype: np.dtype, rules: tuple[str, ...] = RULES
-) -> np.ndarray | None:
+def rule_numbers(optimizer: Optimizer, dtype: np.dtype) -> np.ndarray | None:
     """Return an optimiser's numbers, or None if there is no code for it.
 
     These are its learning rate, up to two fractions, eps, and the decay of weights and of biases.
     """
     rule: Any = optimizer
-    if type(rule) not in (_table.RULES[name] for name in rules):
+    if type(rule) not in (_table.RULES[name] for name in RULES):
         return None
     fractions = [getattr(rule, name) for name in ("momentum", "alpha") if hasattr(rule, name)]
     first, second = getattr(rule, "betas", (*fractions, 0.0, 0.0)[:2])

@@ -144,25 +144,9 @@ def training_backend(request, monkeypatch):
     return backend
 
 
-def _require_kernels(activation=None, loss=None, optimizer=None, **_):
-    """Skip what has code of Numba, and no kernels of CUDA yet."""
-    from accelnn.backends._rules import RULES
-    from accelnn.backends.cupy import engine
-
-    missing = [activation] if activation not in (None, *engine.ACTIVATIONS) else []
-    missing += [loss] if loss not in (None, *engine.LOSSES) else []
-    if optimizer is not None:
-        missing += [optimizer] if type(optimizer).__name__ not in RULES else []
-        missing += [f"{optimizer}"] if optimizer.weight_decay > 0.0 else []
-    if missing:
-        pytest.skip(f"there are no kernels of CUDA for {missing[0]}: it runs portable")
-
-
 def _with_fused_engine(request, name):
     if name == "numba":
         request.getfixturevalue("always_fused")
-    if name != "numba":
-        _require_kernels(**request.node.callspec.params)
     if name == "cupy on cpu":
         # Without a second thread there is nothing to wait for, hundreds of launches long.
         request.getfixturevalue("cupy").grid = 1, 1

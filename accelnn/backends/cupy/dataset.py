@@ -97,10 +97,15 @@ class Rows(NamedTuple):
     t: Array
 
     @classmethod
-    def of(cls, data: Dataset) -> Rows:
-        """Return what kernels read of a data set."""
+    def of(cls, data: Dataset, *, has_bits: bool = False) -> Rows:
+        """Return what kernels read of a data set.
+
+        With `has_bits`, integers are targets of a single output, and not numbers of classes.
+        """
         t = kernel_targets(data.backend, data.t)
         real = np.dtype(data.dtype).type
+        if has_bits and t.dtype == np.int32:
+            t = t.astype(real)
         if isinstance(data, PixelDataset):
             return cls(data.pixels, real(data.divisor), t)
         return cls(data.backend.xp.ascontiguousarray(data.x), real(1), t)

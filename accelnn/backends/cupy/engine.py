@@ -14,6 +14,12 @@ from accelnn.backends._engine import Dataset, Engine, Extras, TrainingState
 from accelnn.backends._rules import rule_numbers
 from accelnn.backends._spec import NetSpec
 from accelnn.backends.cupy.dataset import NULL, Rows
+from accelnn.backends.cupy.formulas import (
+    ACTIVATIONS,
+    LOSSES,
+    has_change,
+    keeps_pre_activation,
+)
 from accelnn.backends.cupy.launch import FLAGS, Kernels, device_attributes, kernels_of
 from accelnn.backends.cupy.resident import THREADS, Layout, layout_of
 from accelnn.backends.cupy.source import MOST_LAYERS, Variant
@@ -24,13 +30,10 @@ from accelnn.formulas._dropout import Dropout
 if TYPE_CHECKING:
     from accelnn.backends.cupy.backend import CupyBackend
 
-__all__ = ["ACTIVATIONS", "LOSSES", "MOST_PARAMETERS", "CupyEngine"]
+__all__ = ["MOST_PARAMETERS", "CupyEngine"]
 
 Way = OneLaunch | Products | Replayed | Resident | Tiled
 
-# Names in the order of the kernels' own numbers.
-ACTIVATIONS = ("sigmoid", "tanh", "relu", "identity")
-LOSSES = ("cross_entropy", "sum_squared_error")
 # Kernels count parameters in 32 bits.
 MOST_PARAMETERS = 1 << 30
 # Samples times parameters of a batch that is evaluated in tiles and no longer trained on in one
@@ -68,12 +71,15 @@ class CupyEngine(Engine):
 
     def __init__(self, backend: CupyBackend, spec: NetSpec, dtype: str) -> None:
         super().__init__(backend, spec, dtype)
-        number = ACTIVATIONS.index(spec.activation) if spec.activations else 0
-        self.activation_number = np.int32(number)
-        self.identity_number = np.int32(ACTIVATIONS.index("identity"))
+        # A net without hidden layers asks for none.
+        self._activation = spec.activation if spec.activations else ACTIVATIONS[0]
+        self.activation_number = np.int32(ACTIVATIONS.index(self._activation))
         self.loss_number = np.int32(LOSSES.index(spec.loss.name))
+        self.keeps_pre_activation = keeps_pre_activation(self._activation)
         self._units = sum(spec.sizes[1:])
-        self._sizes = backend.asarray(np.array(spec.sizes, np.int32))
+        sizes = backend.asarray(np.array(spec.sizes, np.int32))
+        # How many layers, whether they have a bias, and their widths.
+        self.layers = np.int32(len(spec.sizes) - 1), np.int32(spec.bias), sizes
         self._ways: WeakKeyDictionary[TrainingState, Any] = WeakKeyDictionary()
 
     @staticmethod
@@ -110,7 +116,8 @@ class CupyEngine(Engine):
         found, kernels = self._evaluate(params, data)
         # Both at once: the device is waited for when they are copied.
         loss, share = self.backend.to_numpy(self._means(kernels, found, data.size))
-        accuracy = round(float(share) * data.size) / data.size
+        labels = self.spec.sizes[-1] if hasattr(self.spec.loss, "hits") else 1
+        accuracy = round(float(share) * data.size) / (data.size * labels)
         return float(loss), accuracy if self.spec.loss.classifies else None
 
     def loss_and_gradient(self, params: Array, x: Array, t: Array, out: Array) -> Array:
@@ -118,7 +125,7 @@ class CupyEngine(Engine):
         samples = x.shape[0]
         if self._is_large(samples):
             return super().loss_and_gradient(params, x, t, out)
-        rows = Rows.of(Dataset(x, t, self.backend, self.dtype))
+        rows = self.rows(Dataset(x, t, self.backend, self.dtype))
         kernels = self.kernels(rows)
         flags = self._checked(params, kernels)
         losses = self.backend.xp.empty(samples)
@@ -141,7 +148,8 @@ class CupyEngine(Engine):
         extras: Extras | None = None,
     ) -> Array:
         """See `Engine.numerical_gradient`."""
-        if self.dtype != "float64" or not (extras or Extras()).is_empty:
+        has_code = has_change(self._activation) and has_change(self.spec.loss.name)
+        if self.dtype != "float64" or not has_code or not (extras or Extras()).is_empty:
             return super().numerical_gradient(params, x, t, method=method, step=step, extras=extras)
         samples, most = x.shape[0], max(1, DIFFERENCE_UNITS // self._units)
         if samples <= most:
@@ -167,9 +175,6 @@ class CupyEngine(Engine):
     ) -> np.ndarray:
         """See `Engine.train`."""
         rule = rule_numbers(state.optimizer, np.dtype(self.dtype))
-        if rule is not None and rule[4] > 0.0:
-            # Of decay, kernels know nothing yet.
-            rule = None
         is_plain = all(option is None for option in (rates, weights, clip, dropout))
         if rule is None or state.gradient != "analytic" or not is_plain:
             return super().train(
@@ -194,9 +199,19 @@ class CupyEngine(Engine):
 
     # What kernels are told ----------------------------------------------------------------------
 
-    def kernels(self, rows: Rows) -> Kernels:
+    def rows(self, data: Dataset) -> Rows:
+        """Return a data set as kernels read it."""
+        is_single = self.spec.sizes[-1] == 1
+        return Rows.of(data, has_bits=is_single and getattr(self.spec.loss, "takes_bits", False))
+
+    def variant(self, rows: Rows, *, decays: bool = False) -> Variant:
+        """Return what kernels are compiled for that read these rows."""
+        activation, loss = self._activation, self.spec.loss.name
+        return rows.variant._replace(activation=activation, loss=loss, decays=decays)
+
+    def kernels(self, rows: Rows, *, decays: bool = False) -> Kernels:
         """Return the kernels that read these rows."""
-        return kernels_of(self.backend, rows.variant)
+        return kernels_of(self.backend, self.variant(rows, decays=decays))
 
     def trace(self, samples: int) -> tuple[Array, Array]:
         """Return room for values and errors of the units of so many samples."""
@@ -213,8 +228,8 @@ class CupyEngine(Engine):
         losses: Array,
     ) -> tuple[Any, ...]:
         """Return the net, a batch, and where its trace goes, as kernels take them."""
-        layers, has_bias = np.int32(len(self.spec.sizes) - 1), np.int32(self.spec.bias)
-        net = (layers, has_bias, self.activation_number, self.loss_number, self._sizes)
+        layers, has_bias, sizes = self.layers
+        net = (layers, has_bias, self.activation_number, self.loss_number, sizes)
         return (*net, *rows.told(order, samples), np.int32(self._units), values, errors, losses)
 
     # Pieces -------------------------------------------------------------------------------------
@@ -274,7 +289,7 @@ class CupyEngine(Engine):
         way = self._ways.get(state)
         if way is None or not way.training.goes_on(state, data, batch, most):
             run = Training(self, state, data, batch, most, rule)
-            layout = self._layout(most, run.rows.variant, len(state.slots))
+            layout = self._layout(most, run.variant, len(state.slots))
             way = self._way(most)(run) if layout is None else Resident(run, layout)
             self._ways[state] = way
         return way
@@ -303,11 +318,11 @@ class CupyEngine(Engine):
         return means
 
     def _evaluate(self, params: Array, data: Dataset) -> tuple[Array, Kernels]:
-        """Return every sample's loss, then whether its largest score names its class.
+        """Return every sample's loss, then how many of its labels are right.
 
         With the kernels that have found them.
         """
-        rows = Rows.of(data)
+        rows = self.rows(data)
         kernels, backend = self.kernels(rows), self.backend
         found = backend.xp.empty((2, data.size))
         if self._is_tiled(data.size):
@@ -322,7 +337,7 @@ class CupyEngine(Engine):
         return found, kernels
 
     def _differences(self, params: Array, x: Array, t: Array, method: str, step: float) -> Array:
-        rows, samples = Rows.of(Dataset(x, t, self.backend, self.dtype)), x.shape[0]
+        rows, samples = self.rows(Dataset(x, t, self.backend, self.dtype)), x.shape[0]
         kernels, size, sizes = self.kernels(rows), self.spec.size, self.spec.sizes
         losses = self.backend.xp.empty(samples)
         told = self.told(rows, None, samples, *self.trace(samples), losses)

@@ -9,6 +9,8 @@ from functools import cache
 from importlib.resources import files
 from typing import NamedTuple
 
+from accelnn.backends.cupy.formulas import dispatch
+
 __all__ = [
     "KERNELS",
     "MOST_LAYERS",
@@ -45,7 +47,7 @@ MOST_LAYERS = 255
 
 REALS = {"float32": "float", "float64": "double"}
 COMMENT = re.compile(r"^ *//.*\n| *//.*", re.MULTILINE)
-INCLUDE = re.compile(r'^#include "([\w.]+)"\n', re.MULTILINE)
+INCLUDE = re.compile(r'^#include "([\w./]+)"$', re.MULTILINE)
 
 
 class Variant(NamedTuple):
@@ -59,15 +61,22 @@ class Variant(NamedTuple):
         Whether inputs are bytes, or else numbers of `dtype`.
     has_labels : bool
         Whether targets are class labels, or else numbers of `dtype` for each output.
+    activation, loss : str, optional
+        The only formulas that they can compute with; by default all, as they are told.
+    decays : bool, optional
+        Whether weights decay; by default they do or not, as they are told.
     """
 
     dtype: str
     has_pixels: bool
     has_labels: bool
+    activation: str | None = None
+    loss: str | None = None
+    decays: bool | None = None
 
     @classmethod
     def all(cls) -> Iterator[Variant]:
-        """Yield every one that can be asked for."""
+        """Yield one of every kind of data, which is told the rest."""
         choices = itertools.product(REALS, (False, True), (False, True))
         return itertools.starmap(cls, choices)
 
@@ -81,7 +90,15 @@ class Variant(NamedTuple):
             f"-DINPUT={'unsigned char' if self.has_pixels else real}",
             f"-DTARGET={'Labels' if self.has_labels else 'Targets'}",
             f"-DTARGET_ELEMENT={'int' if self.has_labels else real}",
+            *self.told_beforehand,
         )
+
+    @property
+    def told_beforehand(self) -> tuple[str, ...]:
+        """Those that leave kernels less to be told."""
+        named = {"ACTIVATION": self.activation, "LOSS": self.loss}
+        options = [f"-D{name}={value.upper()}" for name, value in named.items() if value]
+        return (*options, *([] if self.decays is None else [f"-DDECAYS={self.decays:d}"]))
 
 
 def shared_bytes(threads: int) -> int:
@@ -106,13 +123,15 @@ def kernel_source(file: str = "training.cu") -> str:
 
     It is without comments, which have letters that CuPy cannot write to a file everywhere.
     """
-    folder = files("accelnn.backends.cupy") / "kernels"
+    folder = files("accelnn.backends.cupy")
     included: set[str] = set()
 
     def text(name: str) -> str:
         if name in included:
             return ""
         included.add(name)
-        return INCLUDE.sub(lambda match: text(match[1]), (folder / name).read_text("utf-8"))
+        path = folder / (name if "/" in name else f"kernels/{name}")
+        own = dispatch() if name == "formulas.cuh" else path.read_text("utf-8")
+        return INCLUDE.sub(lambda match: text(match[1]), own)
 
     return COMMENT.sub("", text(file).replace("#pragma once\n", ""))

@@ -15,10 +15,12 @@ from accelnn.backends.cupy.source import TILE_DEPTH, TILE_EDGE, TILES
 
 if TYPE_CHECKING:
     from accelnn.backends.cupy.engine import CupyEngine
+    from accelnn.backends.cupy.launch import Kernels
     from accelnn.backends.cupy.training import Training
 
 __all__ = ["Tiled", "tiled_evaluation"]
 
+NO_ACTIVATION = np.int32(-1)
 # Steps that are captured together.
 CAPTURED = 32
 # Threads of a block where one has a sample, and where one has an element.
@@ -42,13 +44,18 @@ class Passes:
         Of a batch at most.
     params : array of shape (size,)
         The net's.
+    kernels : Kernels
+        Those that read the data.
     """
 
-    def __init__(self, engine: CupyEngine, rows: Rows, samples: int, params: Array) -> None:
-        self.engine, self.rows, self.samples = engine, rows, samples
-        self.kernels = engine.kernels(rows)
+    def __init__(
+        self, engine: CupyEngine, rows: Rows, samples: int, params: Array, kernels: Kernels
+    ) -> None:
+        self.engine, self.rows, self.samples, self.kernels = engine, rows, samples, kernels
         self.layers = engine.spec.layers(params, engine.backend.xp)
         self.values = self._buffers()
+        # Where pre-activations stay of layers whose slopes ask for them: nobody asks, so far.
+        self.pre: list[Any] = [NULL] * len(self.layers)
         # The steps done before, and all samples of the order.
         self.clock = engine.backend.zeros(2, np.int64)
 
@@ -57,13 +64,13 @@ class Passes:
         sizes, last = self.engine.spec.sizes, len(self.layers) - 1
         for i, (w, b) in enumerate(self.layers):
             inputs, outputs = sizes[i], sizes[i + 1]
-            activation = self.engine.activation_number if i < last else self.engine.identity_number
+            activation = self.engine.activation_number if i < last else NO_ACTIVATION
             tiles, parts = self._cut(self.samples, outputs, inputs)
             to = self.values[i] if parts == 1 else self._sums
             bias = NULL if b is None else b
             head = (self.values[i - 1] if i else NULL, w, bias, np.int32(inputs), np.int32(outputs))
             told = (*self.rows.told(order, self.samples), self.clock, np.int32(offset))
-            arguments = (*head, activation, np.int32(parts), to, *told)
+            arguments = (*head, activation, np.int32(parts), to, self.pre[i], *told)
             self.kernels.launch_tiles("tile_values", tiles * parts, arguments)
             if parts > 1:
                 self._join(bias, NULL, i, activation, parts, self.values[i], offset)
@@ -81,7 +88,9 @@ class Passes:
         width, samples = self.engine.spec.sizes[layer + 1], np.int32(self.samples)
         head = (self._sums, bias, values, np.int32(width), activation, np.int32(parts))
         self.elementwise(
-            "tile_join", self.samples * width, (*head, samples, to, self.clock, np.int32(offset))
+            "tile_join",
+            self.samples * width,
+            (*head, samples, to, self.pre[layer], self.clock, np.int32(offset)),
         )
 
     def of_samples(self, name: str, arguments: tuple[Any, ...]) -> None:
@@ -127,9 +136,11 @@ class Tiled(Passes):
     """
 
     def __init__(self, training: Training) -> None:
-        super().__init__(training.engine, training.rows, training.most, training.params)
+        engine, kernels = training.engine, training.kernels
+        super().__init__(engine, training.rows, training.most, training.params, kernels)
         self.training = training
-        self._errors = self._buffers()
+        # Until a unit has its error, its pre-activation may have that place.
+        self.pre = self._errors = self._buffers()
         sizes, bias = self.engine.spec.sizes, self.engine.spec.bias
         # Parts of gradients are as many in all layers, which lie one after the other in each.
         self._parts = min(
@@ -189,10 +200,10 @@ class Tiled(Passes):
         self._backward(offset)
         for i in range(len(self.layers)):
             self._find_gradient(i, offset)
-        arguments = (*run.rule(self._corrections), self._gradients, np.int32(self._parts))
-        self.elementwise(
-            "tile_update", self.engine.spec.size, (*arguments, np.int32(self.samples), *when)
-        )
+        rule = (*run.rule(self._corrections), *self.engine.layers)
+        counts = np.int32(self._parts), np.int32(self.samples)
+        arguments = (*rule, self._gradients, *counts, *when)
+        self.elementwise("tile_update", self.engine.spec.size, arguments)
 
     def _backward(self, offset: int) -> None:
         sizes, activation = self.engine.spec.sizes, self.engine.activation_number
@@ -203,7 +214,8 @@ class Tiled(Passes):
             to = self._errors[i - 1] if parts == 1 else self._sums
             values = self.values[i - 1]
             head = (self._errors[i], self.layers[i][0], values, np.int32(inputs))
-            told = (np.int32(outputs), activation, np.int32(parts), samples, to, *when)
+            pre = self.pre[i - 1]
+            told = (np.int32(outputs), activation, np.int32(parts), samples, to, pre, *when)
             self.kernels.launch_tiles("tile_errors", tiles * parts, (*head, *told))
             if parts > 1:
                 self._join(NULL, values, i - 1, activation, parts, self._errors[i - 1], offset)
@@ -225,10 +237,10 @@ class Tiled(Passes):
 
 
 def tiled_evaluation(engine: CupyEngine, params: Array, rows: Rows, found: Array) -> None:
-    """Find every sample's loss, then whether its largest score names its class, as numbers."""
+    """Find every sample's loss, then how many of its labels are right, as numbers."""
     samples, outputs = found.shape[1], np.int32(engine.spec.sizes[-1])
     at_once = min(samples, max(1, UNITS_AT_ONCE // sum(engine.spec.sizes[1:])))
-    passes = Passes(engine, rows, at_once, params)
+    passes = Passes(engine, rows, at_once, params, engine.kernels(rows))
     passes.clock[1] = samples
     for offset in range(math.ceil(samples / at_once)):
         passes.forward(None, offset)

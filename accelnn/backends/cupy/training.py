@@ -15,9 +15,9 @@ import numpy as np
 
 from accelnn._typing import Array
 from accelnn.backends._engine import Dataset, TrainingState
-from accelnn.backends._rules import RULES
-from accelnn.backends.cupy.dataset import NULL, Rows
-from accelnn.backends.cupy.launch import FLAGS, TERMS, resident_kernel
+from accelnn.backends._rules import DECAY_OF_WEIGHTS, RULES
+from accelnn.backends.cupy.dataset import NULL
+from accelnn.backends.cupy.launch import FLAGS, TERMS, kernels_of, resident_kernel
 from accelnn.backends.cupy.resident import Layout
 
 if TYPE_CHECKING:
@@ -58,8 +58,9 @@ class Training:
         rule: np.ndarray,
     ) -> None:
         self.engine, self.data, self.batch, self.most = engine, data, batch, most
-        self.rows = Rows.of(data)
-        self.kernels = engine.kernels(self.rows)
+        self.rows = engine.rows(data)
+        self.variant = engine.variant(self.rows, decays=bool(rule[DECAY_OF_WEIGHTS] > 0.0))
+        self.kernels = kernels_of(engine.backend, self.variant)
         self.optimizer: Any = state.optimizer
         self.params, self.grads, self.slots = state.params, state.grads, state.slots
         # What a rule has no state for is never touched, but has an address.
@@ -67,7 +68,7 @@ class Training:
         self.flags = engine.backend.zeros(FLAGS, np.uint32)
         self.state = (state.params, *slots, np.int32(engine.spec.size), self.flags)
         number = RULES.index(type(state.optimizer).__name__)
-        self.rule_numbers = (np.int32(number), *map(np.float64, rule[:4]))
+        self.rule_numbers = (np.int32(number), *map(np.float64, rule))
         self.values, self.errors = engine.trace(most)
 
     def goes_on(self, state: TrainingState, data: Dataset, batch: int, most: int) -> bool:
@@ -115,7 +116,7 @@ class Resident:
     def __init__(self, training: Training, layout: Layout) -> None:
         self.training, self._layout = training, layout
         backend = training.engine.backend
-        self._kernel = resident_kernel(backend, training.rows.variant, layout)
+        self._kernel = resident_kernel(backend, training.variant, layout)
         self._words = [backend.zeros(size, np.uint64) for size in layout.words]
         # The tag of the next step; words that are zero are of none.
         self._tag = 1
@@ -245,7 +246,7 @@ class Products(StepByStep):
         head = (scores, _address(b), run.engine.loss_number, np.int32(scores.shape[1]))
         self._launch("output_errors", *head, *told, errors[-1], losses, run.flags)
         self._backward(rows, errors)
-        arguments = (*run.rule(corrections), np.int64(step), run.grads)
+        arguments = (*run.rule(corrections), *run.engine.layers, np.int64(step), run.grads)
         self._launch("update_parameters", *arguments)
 
     def _forward(self, rows: list[Array]) -> None:
@@ -255,7 +256,7 @@ class Products(StepByStep):
             self._xp.matmul(rows[i], w, out=z)
             if i < last:
                 told = (np.int64(z.size), np.int32(z.shape[1]), self._activation)
-                self._launch("hidden_values", z, _address(b), *told)
+                self._launch("hidden_values", z, _address(b), self._pre[i], *told)
 
     def _backward(self, rows: list[Array], errors: list[Array]) -> None:
         for i in reversed(range(len(errors))):
@@ -266,7 +267,7 @@ class Products(StepByStep):
                 self._xp.matmul(ones, errors[i], out=grad_b[None, :])
             if i > 0:
                 self._xp.matmul(errors[i], self._layers[i][0].T, out=errors[i - 1])
-                told = (rows[i], np.int64(rows[i].size), self._activation)
+                told = (rows[i], self._pre[i - 1], np.int64(rows[i].size), self._activation)
                 self._launch("hidden_errors", errors[i - 1], *told)
 
     def _launch(self, name: str, *arguments: Any) -> None:
@@ -298,6 +299,13 @@ class Products(StepByStep):
     def _errors(self) -> list[Array]:
         """Rows of errors of every layer but the input."""
         return self._buffers(self.training.engine.spec.sizes[1:])
+
+    @cached_property
+    def _pre(self) -> list[Any]:
+        """Rows of every hidden layer before activation, where slopes ask for them."""
+        hidden = self.training.engine.spec.sizes[1:-1]
+        is_kept = self.training.engine.keeps_pre_activation
+        return self._buffers(hidden) if is_kept else [NULL] * len(hidden)
 
     @cached_property
     def _ones(self) -> Array:

@@ -10,7 +10,7 @@ import numpy as np
 from accelnn._differences import DIFFERENCES
 from accelnn._typing import Array
 from accelnn.backends._engine import Dataset, Engine, Extras, TrainingState
-from accelnn.backends._rules import rule_numbers
+from accelnn.backends._rules import NUMBERS, RULES, rule_numbers
 from accelnn.backends._spec import NetSpec
 from accelnn.backends.numba.dataset import PackedDataset, kernel_array, kernel_data
 from accelnn.backends.numba.kernels.changes import CHANGES, LOSS_CHANGES
@@ -26,7 +26,6 @@ from accelnn.backends.numba.kernels.losses import BINARY_CROSS_ENTROPY
 from accelnn.backends.numba.kernels.packing import copy_parameters
 from accelnn.backends.numba.kernels.passes import Data, Net, Rule, Work
 from accelnn.backends.numba.kernels.training import train
-from accelnn.backends.numba.kernels.updates import NUMBERS, RULES
 from accelnn.backends.numba.layout import Layout, aligned_zeros
 from accelnn.backends.numba.own import activation_code, loss_code
 from accelnn.backends.numba.vectors import LANES, SHORT
@@ -150,7 +149,7 @@ class NumbaEngine(Engine):
         dropout: Dropout | None = None,
     ) -> np.ndarray:
         """See `Engine.train`."""
-        numbers = rule_numbers(state.optimizer, self._dtype, RULES)
+        numbers = rule_numbers(state.optimizer, self._dtype)
         has_code = numbers is not None and state.gradient == "analytic" and not self._has_bits(data)
         if numbers is None or not has_code or clip is not None or dropout is not None:
             return super().train(

@@ -25,7 +25,7 @@ SIZES = (9, 6, 4)
 SAMPLES = 53
 BATCH = 10
 # Of an engine's training, each alone and all of them.
-OPTIONS = [("rates",), ("weights",), ("clip",), ("dropout",)]
+OPTIONS: list[tuple[str, ...]] = [("rates",), ("weights",), ("clip",), ("dropout",)]
 OPTIONS.append(("rates", "weights", "clip", "dropout"))
 # About half of the gradients are longer.
 CLIP, SEED = 0.5, 0x0123_4567_89AB_CDEF
@@ -109,7 +109,7 @@ class TrainingConformance:
     @pytest.mark.parametrize("names", OPTIONS, ids="-".join)
     def test_an_engine_trains_with(self, b: Backend, names: tuple[str, ...], dtype: Any) -> None:
         """Rates, sample weights, clipping and dropout, each alone and all together."""
-        net = accelnn.MLP([9, 6, 5, 4], "tanh", rng=5, backend=b, dtype=dtype)
+        net = accelnn.MLP([9, 6, 5, 4], activation="tanh", rng=5, backend=b, dtype=dtype)
         host = {key: np.array(b.to_numpy(value)) for key, value in net.params.items()}
         x, labels = _blobs()
         order = np.concatenate(list(batches(SAMPLES, BATCH, 40, seed=1)))
@@ -159,7 +159,7 @@ class TrainingConformance:
         data = accelnn.prepare(x, labels, backend=b, dtype="float64")
         curves = []
         for gradient in ("analytic", "numerical"):
-            net = accelnn.MLP([9, 6, 5, 4], "tanh", rng=5, backend=b, dtype="float64")
+            net = accelnn.MLP([9, 6, 5, 4], activation="tanh", rng=5, backend=b, dtype="float64")
             state = TrainingState(net.flat, accelnn.SGD(0.1), gradient, b)
             chosen = {name: options[name] for name in names}
             curves.append(net.engine.train(state, data, np.arange(12 * 4), 4, **chosen))

@@ -4,11 +4,19 @@ import itertools
 
 import numpy as np
 
+from accelnn.backends._rules import RULES
+from accelnn.backends.cupy.formulas import ACTIVATIONS, LOSSES
 from accelnn.testing import assert_equal_but_for_rounding
+from accelnn.testing._formulas import ACTIVATION_ROWS, LOSS_ROWS
 
-ACTIVATIONS = ("sigmoid", "tanh", "relu", "identity")
-LOSSES = ("cross_entropy", "sum_squared_error")
-OPTIMIZERS = ("SGD", "Momentum", "Nesterov", "AdaGrad", "RMSprop", "Adam")
+# Each with the decay of weights and that of biases.
+OPTIMIZERS = {name: (name, 0.0, 0.0) for name in RULES} | {
+    "AdamW of weights": ("AdamW", 0.3, 0.0),
+    "AdamW of all": ("AdamW", 0.3, 0.2),
+    "SGD of weights": ("SGD", 0.3, 0.0),
+    "Momentum of all": ("Momentum", 0.3, 0.3),
+    "RMSprop of weights": ("RMSprop", 0.3, 0.0),
+}
 TOLERANCE = {"float32": 3e-5, "float64": 1e-12}
 ROWS = 100
 
@@ -37,6 +45,14 @@ class Case:
         self.order = draw.permutation(ROWS).astype(np.int64)[:batch]
 
     @property
+    def weights(self):
+        """Whether each parameter is a weight, or else a bias."""
+        rows = [np.arange(a) < a - self.bias for a, _ in self.shapes]
+        return np.concatenate(
+            [np.repeat(r, b) for r, (_, b) in zip(rows, self.shapes, strict=True)]
+        )
+
+    @property
     def net(self):
         """The arguments that describe the net."""
         self.widths = np.array(self.sizes, np.int32)
@@ -63,53 +79,35 @@ class Case:
             layers.append(params[start:stop].astype(float).reshape(shape))
             start = stop
         x = self.x[order].astype(float) / float(self.divisor)
-        inputs, values = [], [x]
+        inputs, before, values = [], [], [x]
+        activation, loss = ACTIVATION_ROWS[self.activation], LOSS_ROWS[self.loss]
         for i, layer in enumerate(layers):
             extended = np.hstack([values[-1], np.ones((len(x), 1))]) if self.bias else values[-1]
             inputs.append(extended)
             z = extended @ layer
-            values.append(z if i == len(layers) - 1 else _activation(self.activation, z))
+            before.append(z)
+            values.append(z if i == len(layers) - 1 else activation.value(z))
         scores = values[-1]
         t = np.eye(self.sizes[-1])[self.t[order]] if self.variant.has_labels else self.t[order]
         t = t.astype(float)
-        if self.loss == "cross_entropy":
-            top = scores.max(axis=1, keepdims=True)
-            logs = top + np.log(np.exp(scores - top).sum(axis=1, keepdims=True))
-            total = t.sum(axis=1, keepdims=True)
-            losses = (total * logs - (t * scores).sum(axis=1, keepdims=True))[:, 0]
-            error = (total * np.exp(scores - logs) - t) / len(x)
-        else:
-            losses = 0.5 * ((scores - t) ** 2).sum(axis=1)
-            error = (scores - t) / len(x)
+        losses, error = loss.value(scores, t), loss.error(scores, t) / len(x)
         gradient = []
         for i in reversed(range(len(layers))):
             gradient.append((inputs[i].T @ error).ravel())
             if i:
                 back = error @ layers[i][: self.sizes[i]].T
-                error = back * _slope(self.activation, values[i])
+                error = back * activation.slope(before[i - 1])
         return losses, np.concatenate(gradient[::-1]), scores
 
 
-def _activation(name, z):
-    return {
-        "sigmoid": lambda z: 1.0 / (1.0 + np.exp(-z)),
-        "tanh": np.tanh,
-        "relu": lambda z: np.maximum(z, 0.0),
-        "identity": lambda z: z,
-    }[name](z)
-
-
-def _slope(name, a):
-    return {
-        "sigmoid": lambda a: a * (1.0 - a),
-        "tanh": lambda a: 1.0 - a**2,
-        "relu": lambda a: (a > 0.0).astype(float),
-        "identity": np.ones_like,
-    }[name](a)
-
-
-def _update(name, params, g, slots, step):
+def _update(rule, params, g, slots, step, weights):
     """Change parameters by the formulas of torch.optim, at settings that no default hides."""
+    name, *decays = rule
+    decay = np.where(weights, *decays)
+    if name == "AdamW":
+        params = params - 0.1 * decay * params
+    else:
+        g = g + decay * params
     if name == "SGD":
         return params - 0.1 * g
     if name in ("Momentum", "Nesterov"):
@@ -136,8 +134,9 @@ def rule_of(optimizer, steps):
     """Return the arguments that describe a rule, at settings that no default hides."""
     k = np.arange(1, steps + 1)
     corrections = np.stack([0.1 / (1.0 - 0.8**k), np.sqrt(1.0 - 0.7**k)], axis=1)
-    numbers = map(np.float64, (0.1, 0.8, 0.7, 1e-3))
-    return [np.int32(OPTIMIZERS.index(optimizer)), *numbers, np.ascontiguousarray(corrections)]
+    name, *decays = OPTIMIZERS[optimizer]
+    numbers = map(np.float64, (0.1, 0.8, 0.7, 1e-3, *decays))
+    return [np.int32(RULES.index(name)), *numbers, np.ascontiguousarray(corrections)]
 
 
 def assert_trained(case, optimizer, losses, params, slots, batch=7):
@@ -149,7 +148,7 @@ def assert_trained(case, optimizer, losses, params, slots, batch=7):
         for step, start in enumerate(range(0, len(case.order), batch), start=1):
             loss, g, _ = case.reference(wanted, case.order[start : start + batch])
             expected.extend(loss)
-            wanted = _update(optimizer, wanted, g, wanted_slots, step)
+            wanted = _update(OPTIMIZERS[optimizer], wanted, g, wanted_slots, step, case.weights)
         return expected, wanted, *wanted_slots
 
     found = [losses, params, *slots]

@@ -75,7 +75,7 @@ int main(int, char** words) {
         t[i] = (TARGET_ELEMENT)(i % 2);
     }
     const auto of_batch = [&](const char* name, int samples, auto... first) {
-        run(name, first..., 3, 1, 0, 0, (const int*)sizes.data(),
+        run(name, first..., 3, 1, int(GELU), 0, (const int*)sizes.data(),
             (const INPUT*)x.data(), REAL(1), (const TARGET_ELEMENT*)t.data(),
             (const long long*)order.data(), samples, units, values.data(), errors.data(),
             losses.data());
@@ -85,7 +85,7 @@ int main(int, char** words) {
     const double* const adam = corrections.data();
     const auto updating = [&](const char* name, int samples, auto... last) {
         of_batch(name, samples, p, slots.data(), slots.data() + size, size, told, int(ADAM),
-                 0.1, 0.9, 0.99, 1e-8, adam, last...);
+                 0.1, 0.9, 0.99, 1e-8, 0.1, 0.0, adam, last...);
     };
     run("check_parameters", (const REAL*)p, size, told);
     of_batch("batch_errors", rows, (const REAL*)p, told);
@@ -102,38 +102,42 @@ int main(int, char** words) {
     std::vector<REAL> gathered(rows * 9), hidden(rows * 3), scores(rows * 2), wrong(rows * 2);
     run("gather_rows", 9, (const INPUT*)x.data(), REAL(1),
         (const TARGET_ELEMENT*)t.data(), (const long long*)order.data(), rows, gathered.data());
-    run("hidden_values", hidden.data(), (const REAL*)p, (long long)rows * 3, 3, 0);
+    std::vector<REAL> pre(rows * 3);
+    run("hidden_values", hidden.data(), (const REAL*)p, pre.data(), (long long)rows * 3, 3, int(GELU));
     run("output_errors", scores.data(), (const REAL*)p, 0, 2, (const INPUT*)x.data(),
         REAL(1), (const TARGET_ELEMENT*)t.data(), (const long long*)order.data(), rows,
         wrong.data(), losses.data(), told);
-    run("hidden_errors", hidden.data(), (const REAL*)gathered.data(),
-        (long long)rows * 3, 0);
+    run("hidden_errors", hidden.data(), (const REAL*)gathered.data(), (const REAL*)pre.data(),
+        (long long)rows * 3, int(GELU));
     run("mean_losses", (const double*)losses.data(), (long long)rows, batch, means.data());
     run("update_parameters", p, slots.data(), slots.data() + size, size, told,
-        int(ADAM), 0.1, 0.9, 0.99, 1e-8, adam, 0ll, (const REAL*)gradient.data());
+        int(ADAMW), 0.1, 0.9, 0.99, 1e-8, 0.1, 0.0, adam, 3, 1, (const int*)sizes.data(), 0ll,
+        (const REAL*)gradient.data());
 
     // The last layer by tiles, in two parts, as the second of the run's steps, which is short.
     Clock clock = {0, 13};
     const Clock* when = &clock;
     std::vector<REAL> sums(2 * rows * 9), parts(2 * size), inner(batch * 3), outer(batch * 2);
+    std::vector<REAL> before(batch * 3);
     const INPUT* pixels = x.data();
     const TARGET_ELEMENT* targets = t.data();
     const long long* chosen = order.data();
-    run_tiles("tile_values", (const REAL*)nullptr, (const REAL*)p, (const REAL*)nullptr, 9, 3, 0, 2,
-              sums.data(), pixels, REAL(1), targets, chosen, batch, when, 1);
-    run("tile_join", (const REAL*)sums.data(), (const REAL*)p, (const REAL*)nullptr, 3, 0, 2, batch,
-        inner.data(), when, 1);
-    run_tiles("tile_values", (const REAL*)inner.data(), (const REAL*)p, (const REAL*)p, 3, 2, 3, 1,
-              outer.data(), pixels, REAL(1), targets, chosen, batch, when, 1);
+    run_tiles("tile_values", (const REAL*)nullptr, (const REAL*)p, (const REAL*)nullptr, 9, 3,
+              int(GELU), 2, sums.data(), (REAL*)nullptr, pixels, REAL(1), targets, chosen, batch, when, 1);
+    run("tile_join", (const REAL*)sums.data(), (const REAL*)p, (const REAL*)nullptr, 3, int(GELU), 2,
+        batch, inner.data(), before.data(), when, 1);
+    run_tiles("tile_values", (const REAL*)inner.data(), (const REAL*)p, (const REAL*)p, 3, 2, -1, 1,
+              outer.data(), (REAL*)nullptr, pixels, REAL(1), targets, chosen, batch, when, 1);
     run("tile_hits", (const REAL*)outer.data(), 0, 2, pixels, REAL(1), targets, chosen, batch,
         losses.data(), hits.data(), when, 1);
     run("tile_losses", (const REAL*)outer.data(), 0, 2, pixels, REAL(1), targets, chosen, batch,
         outer.data(), losses.data(), told, when, 1);
     run_tiles("tile_errors", (const REAL*)outer.data(), (const REAL*)p, (const REAL*)inner.data(), 3,
-              2, 0, 1, batch, inner.data(), when, 1);
+              2, int(GELU), 1, batch, inner.data(), before.data(), when, 1);
     run_tiles("tile_gradient", (const REAL*)nullptr, (const REAL*)inner.data(), 9, 3, 1, 2, 0, size,
               parts.data(), pixels, REAL(1), targets, chosen, batch, when, 1);
     run("tile_update", p, slots.data(), slots.data() + size, size, told, int(ADAM), 0.1, 0.9, 0.99,
-        1e-8, adam, (const REAL*)parts.data(), 2, batch, when, 1);
+        1e-8, 0.1, 0.0, adam, 3, 1, (const int*)sizes.data(), (const REAL*)parts.data(), 2, batch,
+        when, 1);
     run("tile_advance", &clock, 1);
 }

@@ -28,8 +28,8 @@ int main(int, char** words) {
     for (unsigned int first : {1u, 4u}) {
         REAL *p = params.data(), *slot = slots.data(), *other = slot + size, divisor = 1;
         unsigned int* told = flags.data();
-        int count = size, rule = ADAM, activation = SIGMOID, loss = CROSS_ENTROPY;
-        double lr = 0.1, one = 0.9, two = 0.99, eps = 1e-8, *adam = corrections.data();
+        int count = size, rule = ADAMW, activation = GELU, loss = CROSS_ENTROPY;
+        double lr = 0.1, one = 0.9, two = 0.99, eps = 1e-8, decay = 0.1, none = 0.0, *adam = corrections.data();
         const INPUT* inputs = x.data();
         const TARGET_ELEMENT* targets = t.data();
         const long long* chosen = order.data();
@@ -37,7 +37,7 @@ int main(int, char** words) {
         double* found = losses.data();
         Word *a = sums.data(), *b = sent.data(), *c = weights.data();
         void* places[] = {
-            &p, &slot, &other, &count, &told, &rule, &lr, &one, &two, &eps, &adam, &inputs, &divisor,
+            &p, &slot, &other, &count, &told, &rule, &lr, &one, &two, &eps, &decay, &none, &adam, &inputs, &divisor,
             &targets, &chosen, &samples, &activation, &loss, &found, &first, &a, &b, &c};
         if (launch("train_resident", WORKERS + LAST_BLOCKS, THREADS, MEMORY_BYTES - missing, places)) {
             std::abort();

@@ -377,6 +377,7 @@ class StandIn(ModuleType):
         return self.built[options]
 
 
+BEFOREHAND = ("-DPURPOSE", "-DACTIVATION", "-DLOSS", "-DDECAYS")
 # What a tile is compiled for on the processor.
 THREADS_OF_TILE = 4
 # Without shared memory that a block can ask for, no net is kept on the device.
@@ -405,8 +406,8 @@ class RawKernel:
         self.cupy, self.name, self.is_cooperative = cupy, name, enable_cooperative_groups
         if name != RESIDENT:
             assert purpose_option(name) in options
-            # Once for all purposes.
-            options = tuple(option for option in options if not option.startswith("-DPURPOSE"))
+        # Once for all purposes, and all formulas, which kernels are told when they run.
+        options = tuple(option for option in options if not option.startswith(BEFOREHAND))
         self.library = cupy.library(code, options)
         self.itemsize = 8 if "-DREAL=double" in options else 4
 

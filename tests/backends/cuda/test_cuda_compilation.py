@@ -1,12 +1,14 @@
 """Every kernel compiles for every kind of device, and its source says what it must."""
 
+import itertools
 import re
 
 import numpy as np
 import pytest
+from nvrtc import ARCHITECTURES, compile_kernels
 
 from accelnn.backends._rules import RULES
-from accelnn.backends.cupy.engine import ACTIVATIONS, LOSSES
+from accelnn.backends.cupy.formulas import ACTIVATIONS, LOSSES
 from accelnn.backends.cupy.launch import FLAGS, TERMS
 from accelnn.backends.cupy.resident import RESIDENT, layout_of
 from accelnn.backends.cupy.source import (
@@ -23,7 +25,6 @@ from accelnn.backends.cupy.source import (
     shared_bytes,
     tile_bytes,
 )
-from accelnn.testing._nvrtc import ARCHITECTURES, compile_kernels
 
 # The oldest devices, and Hopper: every variant is compiled for them in each run, and each variant
 # for another one of the others.
@@ -43,6 +44,26 @@ def _with_architectures(variants):
 @pytest.mark.nvrtc
 @pytest.mark.parametrize(("variant", "architecture"), list(_with_architectures(Variant.all())))
 def test_all_kernels_compile_and_spill_nothing(variant, architecture):
+    """For each kind of data, with the formulas that are asked for most."""
+    usual = variant._replace(activation="sigmoid", loss="cross_entropy", decays=False)
+    _assert_compiled_well(usual, architecture)
+
+
+def _formulas():
+    """Yield every formula in both dtypes, beside others that take turns."""
+    for dtype, i in itertools.product(("float32", "float64"), range(len(ACTIVATIONS))):
+        loss, decays = LOSSES[i % len(LOSSES)], i % 2 == 0
+        variant = Variant(dtype, i % 3 == 0, i % 5 == 0, ACTIVATIONS[i], loss, decays)
+        yield pytest.param(variant, id=f"{dtype}-{ACTIVATIONS[i]}-{loss}")
+
+
+@pytest.mark.nvrtc
+@pytest.mark.parametrize("variant", _formulas())
+def test_every_formula_compiles_and_spills_nothing(variant):
+    _assert_compiled_well(variant, 90)
+
+
+def _assert_compiled_well(variant, architecture):
     found = compile_kernels(kernel_source(), variant.options, architecture)
     assert sorted(kernel.name for kernel in found) == sorted(KERNELS)
     assert all(kernel.spilled == kernel.stack == 0 for kernel in found)
@@ -50,12 +71,16 @@ def test_all_kernels_compile_and_spill_nothing(variant, architecture):
     # doubles.
     most = {name: 255 if variant.dtype == "float64" and name in TILES else 128 for name in KERNELS}
     assert all(0 < kernel.registers <= most[kernel.name] for kernel in found)
+    # A block of one launch is to have 1,024 threads, or of doubles 896.
+    (one,) = (kernel for kernel in found if kernel.name == "train")
+    assert one.registers <= {"float32": 64, "float64": 72}[variant.dtype]
 
 
 @pytest.mark.nvrtc
 @pytest.mark.parametrize("names", PURPOSES, ids=lambda names: names[0])
 def test_kernels_of_one_purpose_are_compiled_by_themselves(names):
     variant = Variant("float32", has_pixels=True, has_labels=True)
+    variant = variant._replace(activation="relu", loss="sum_squared_error", decays=False)
     options = (*variant.options, purpose_option(names[-1]))
     found = compile_kernels(kernel_source(), options, 90)
     assert sorted(kernel.name for kernel in found) == sorted(names)
@@ -83,10 +108,15 @@ CARDS = {
         ("float64", True, 2, (64, 30, 32), 50),
     ],
 )
-def test_the_kernel_that_keeps_a_net_compiles(architecture, dtype, is_small, slots, sizes, batch):
+@pytest.mark.parametrize(
+    ("activation", "loss"), [("sigmoid", "cross_entropy"), ("gelu", "binary_cross_entropy")]
+)
+def test_the_kernel_that_keeps_a_net_compiles(
+    architecture, dtype, is_small, slots, sizes, batch, activation, loss
+):
     """Without a spill, for the layout of a card of that kind."""
     processors, shared = CARDS[architecture]
-    variant = Variant(dtype, has_pixels=is_small, has_labels=is_small)
+    variant = Variant(dtype, is_small, is_small, activation, loss, decays=activation == "gelu")
     sizes_of_card = {"processors": processors, "shared": shared}
     layout = layout_of(variant, sizes, batch, bias=True, slots=slots, **sizes_of_card)
     if layout is None:
@@ -136,6 +166,9 @@ def test_numbers_mean_the_same_on_both_sides():
     assert _enum("Activation") == list(ACTIVATIONS)
     assert _enum("Loss") == list(LOSSES)
     assert _enum("Optimizer") == [rule.lower() for rule in RULES]
+    # Each with a branch of its own.
+    update = kernel_source()[kernel_source().index("void update(") :]
+    assert all(f"case {rule.upper()}:" in update for rule in RULES)
     assert len(_enum("Flag")) == FLAGS
     assert f"terms + {TERMS - 1}) / {TERMS}" in kernel_source()
     assert kernel_source().count(f"i < {TERMS}; ++i") == 3

@@ -17,6 +17,7 @@ from on_cpu import Kernels, build
 from accelnn.backends.cupy.launch import FLAGS
 from accelnn.backends.cupy.resident import RESIDENT, layout_of
 from accelnn.backends.cupy.source import Variant, kernel_source
+from accelnn.formulas import _table
 
 pytestmark = pytest.mark.cuda_on_cpu
 
@@ -30,7 +31,7 @@ def resident(tmp_path_factory):
     built = {}
 
     def train(case, optimizer, batch, *, steps=None, processors=7, threads=32, first_tag=1):
-        slots = {"SGD": 0, "Adam": 2}.get(optimizer, 1)
+        slots = len(_table.RULES[OPTIMIZERS[optimizer][0]].state_names)
         layout = layout_of(
             case.variant,
             case.sizes,

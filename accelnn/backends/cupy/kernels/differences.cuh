@@ -2,7 +2,7 @@
 
 #pragma once
 
-#include "changes.cuh"
+#include "passes.cuh"
 
 // (f(x + h) - f(x - h)) / 2h and its like: one or two moves, each with the weight of its change.
 struct Difference {
@@ -10,6 +10,21 @@ struct Difference {
     double sign[2], weight[2];
     bool skips_zeros;
 };
+
+using formulas::cross_entropy::Sums;
+
+// What one output's move d adds to the sums of which a loss change is made. `now` is the output's
+// probability under cross entropy, and the output itself under all other losses.
+__device__ inline Sums output_change(int loss, REAL now, REAL target, REAL d) {
+    if (loss == CROSS_ENTROPY) {
+        return formulas::cross_entropy::change_terms(now, target, d);
+    }
+    return {loss_change(loss, now, target, d), 0, 0};
+}
+
+__device__ inline double sample_change(int loss, const Sums& sums) {
+    return loss == CROSS_ENTROPY ? formulas::cross_entropy::change(sums) : sums.powers;
+}
 
 // Where the parameters of a layer begin.
 __device__ inline int start_of(int layer, const Net& net) {
@@ -83,7 +98,7 @@ __device__ inline double near_changes(
             const REAL target = batch.t.at(sample.row, outputs, o);
             sums = sums + output_change(net.loss, sample.outputs[o], target, moved);
         }
-        return loss_change(net.loss, sums);
+        return sample_change(net.loss, sums);
     };
     return changes_of(at, net, batch, trace, difference, first, stride, change);
 }
@@ -119,7 +134,7 @@ __device__ inline double far_changes(
             }
             w += net.size(layer);
         }
-        return loss_change(net.loss, over_block<Sum>(sums, outputs, (Sums*)block_memory()));
+        return sample_change(net.loss, over_block<Sum>(sums, outputs, (Sums*)block_memory()));
     };
     return changes_of(at, net, batch, trace, difference, 0, 1, change);
 }

@@ -2,100 +2,42 @@
 
 #pragma once
 
-#include "grid.cuh"
-
-enum Loss { CROSS_ENTROPY, SUM_SQUARED_ERROR };
-
-// Class labels, one of each sample.
-struct Labels {
-    const int* label;
-    __device__ REAL at(long long row, int, int unit) const { return label[row] == unit ? 1 : 0; }
-};
-
-// Targets of each sample and output.
-struct Targets {
-    const REAL* target;
-    __device__ REAL at(long long row, int outputs, int unit) const {
-        return target[row * outputs + unit];
-    }
-};
-
-// Three sums over outputs, found together.
-struct Sums {
-    double powers, targets, along;
-    __device__ Sums operator+(const Sums& other) const {
-        return {powers + other.powers, targets + other.targets, along + other.along};
-    }
-};
-
-__device__ inline REAL largest_of(const REAL* scores, int outputs, double* shared) {
-    REAL largest = scores[0];
-    for (int j = threadIdx.x; j < outputs; j += blockDim.x) {
-        largest = Largest::join(largest, scores[j]);
-    }
-    return over_block<Largest>(largest, outputs, (REAL*)shared);
-}
-
-// Turn scores into probabilities.
-__device__ inline void softmax(REAL* scores, int outputs, double* shared) {
-    const REAL largest = largest_of(scores, outputs, shared);
-    double sum = 0;
-    for (int j = threadIdx.x; j < outputs; j += blockDim.x) {
-        scores[j] = exp(scores[j] - largest);
-        sum += scores[j];
-    }
-    sum = over_block<Sum>(sum, outputs, shared);
-    for (int j = threadIdx.x; j < outputs; j += blockDim.x) {
-        scores[j] /= (REAL)sum;
-    }
-    __syncthreads();
-}
-
-// Cross entropy of softmax: T logsumexp(a) - Σ t a, where T = Σ t. The first thread gets it.
-__device__ inline double cross_entropy(
-    const REAL* scores, int outputs, TARGET t, long long row, REAL scale, REAL* error,
-    double* shared) {
-    const REAL largest = largest_of(scores, outputs, shared);
-    Sums sums = {0, 0, 0};
-    for (int j = threadIdx.x; j < outputs; j += blockDim.x) {
-        const REAL target = t.at(row, outputs, j), score = scores[j] - largest;
-        // Relative to the largest, or else two large numbers would cancel.
-        const double along = target == 0 ? 0 : (double)target * (double)score;
-        sums = sums + Sums{exp(score), target, along};
-    }
-    sums = over_block<Sum>(sums, outputs, (Sums*)shared);
-    if (error != nullptr) {
-        for (int j = threadIdx.x; j < outputs; j += blockDim.x) {
-            const REAL p = exp(scores[j] - largest) / (REAL)sums.powers;
-            error[j] = ((REAL)sums.targets * p - t.at(row, outputs, j)) * scale;
-        }
-    }
-    return threadIdx.x == 0 ? sums.targets * log(sums.powers) - sums.along : 0;
-}
-
-// Half the sum of squared differences.
-__device__ inline double sum_squared_error(
-    const REAL* scores, int outputs, TARGET t, long long row, REAL scale, REAL* error,
-    double* shared) {
-    double sum = 0;
-    for (int j = threadIdx.x; j < outputs; j += blockDim.x) {
-        const REAL difference = scores[j] - t.at(row, outputs, j);
-        sum += 0.5 * (double)difference * (double)difference;
-        if (error != nullptr) {
-            error[j] = difference * scale;
-        }
-    }
-    return over_block<Sum>(sum, outputs, shared);
-}
+#include "formulas.cuh"
 
 // The loss of one sample, for the first thread. Writes its derivative by the scores, times `scale`,
 // unless error is null.
 __device__ inline double loss_of(
     int loss, const REAL* scores, int outputs, TARGET t, long long row, REAL scale, REAL* error,
     double* shared) {
-    return loss == CROSS_ENTROPY
-               ? cross_entropy(scores, outputs, t, row, scale, error, shared)
-               : sum_squared_error(scores, outputs, t, row, scale, error, shared);
+    if (loss == CROSS_ENTROPY) {
+        return formulas::cross_entropy::of_block(scores, outputs, t, row, scale, error, shared);
+    }
+    double sum = 0;
+    for (int j = threadIdx.x; j < outputs; j += blockDim.x) {
+        const REAL score = scores[j], target = t.at(row, outputs, j);
+        sum += loss_value(loss, score, target);
+        if (error != nullptr) {
+            error[j] = loss_slope(loss, score, target) * scale;
+        }
+    }
+    return over_block<Sum>(sum, outputs, shared);
+}
+
+// The same of a sample that one thread has.
+__device__ inline double thread_loss(
+    int loss, const REAL* scores, int outputs, TARGET t, long long row, REAL scale, REAL* errors) {
+    if (loss == CROSS_ENTROPY) {
+        return formulas::cross_entropy::of_thread(scores, outputs, t, row, scale, errors);
+    }
+    double sum = 0;
+    for (int j = 0; j < outputs; ++j) {
+        const REAL score = scores[j], target = t.at(row, outputs, j);
+        sum += loss_value(loss, score, target);
+        if (errors != nullptr) {
+            errors[j] = loss_slope(loss, score, target) * scale;
+        }
+    }
+    return sum;
 }
 
 // Whether a sample's largest score names its label, or its largest target.
@@ -109,6 +51,23 @@ __device__ inline bool is_hit(const REAL* scores, int outputs, TARGET t, long lo
         is_number = is_number && scores[j] == scores[j];
     }
     return is_number && best == wanted;
+}
+
+// How many labels of a sample are right; 0 or 1 where it has one class. Scores of which one is no
+// number are right in nothing.
+__device__ inline int hits_of(
+    int loss, const REAL* scores, int outputs, TARGET t, long long row) {
+    if (!counts_labels(loss)) {
+        return is_hit(scores, outputs, t, row);
+    }
+    int right = 0;
+    for (int j = 0; j < outputs; ++j) {
+        if (scores[j] != scores[j]) {
+            return 0;
+        }
+        right += is_right(loss, scores[j], t.at(row, outputs, j));
+    }
+    return right;
 }
 
 // Write down the loss of a sample. One that is not finite, or is beyond the range of the net's numbers,

@@ -5,7 +5,6 @@
 
 #pragma once
 
-#include "activations.cuh"
 #include "batches.cuh"
 
 // The architecture. Parameters lie in one buffer, W of shape (inputs, outputs) and b of each layer.
@@ -140,7 +139,10 @@ __device__ inline void backward(
                 for (int p = 0; p < parts; ++p) {
                     sum += shared[threadIdx.x + p];
                 }
-                errors[unit + k] = sum * slope(net.activation, values[unit + k]);
+                // Where a slope asks for the pre-activation, it is still in the error's place.
+                const REAL z =
+                    keeps_pre_activation(net.activation) ? errors[unit + k] : REAL(0);
+                errors[unit + k] = sum * slope(net.activation, z, values[unit + k]);
             }
         }
         w -= net.size(layer - 1);
@@ -158,7 +160,8 @@ __device__ inline void sample_pass(
         const long long row = batch.row(s);
         REAL* values = trace.values + (long long)s * trace.units;
         REAL* errors = trace.errors + (long long)s * trace.units;
-        const REAL* scores = forward(params, net, batch, row, flags, values, nullptr, shared);
+        REAL* pre = keeps_pre_activation(net.activation) ? errors : nullptr;
+        const REAL* scores = forward(params, net, batch, row, flags, values, pre, shared);
         const double loss = loss_of(
             net.loss, scores, outputs, batch.t, row, REAL(1) / batch.samples,
             errors + (scores - values), block_memory());
@@ -183,6 +186,11 @@ __device__ inline Place place_of(int index, const Net& net) {
     found.k = index / outputs;
     found.j = index % outputs;
     return found;
+}
+
+__device__ inline bool is_bias(int index, const Net& net) {
+    const Place at = place_of(index, net);
+    return at.k == net.sizes[at.layer];
 }
 
 // The derivative of the loss by one parameter, summed over every `stride`th sample of the batch.

@@ -2,7 +2,6 @@
 
 #pragma once
 
-#include "activations.cuh"
 #include "batches.cuh"
 
 // Rows of a batch one after the other.
@@ -15,11 +14,16 @@ __device__ inline void gather(const Batch& batch, int inputs, REAL* rows) {
     }
 }
 
-// Hidden values of a layer from its products, in place.
+// Hidden values of a layer from its products, in place. Pre-activations stay in `pre` where their
+// formula asks for them.
 __device__ inline void add_bias_and_activate(
-    REAL* z, const REAL* b, long long size, int width, int activation) {
+    REAL* products, const REAL* b, REAL* pre, long long size, int width, int activation) {
     FOR_EACH(i, size) {
-        z[i] = activated(activation, b == nullptr ? z[i] : z[i] + b[i % width]);
+        const REAL z = b == nullptr ? products[i] : products[i] + b[i % width];
+        if (keeps_pre_activation(activation)) {
+            pre[i] = z;
+        }
+        products[i] = activated(activation, z);
     }
 }
 

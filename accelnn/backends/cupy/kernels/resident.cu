@@ -14,7 +14,6 @@
 //
 // What is in capitals and not defined here is said when this is compiled: accelnn.backends.cupy.resident.
 
-#include "activations.cuh"
 #include "batches.cuh"
 #include "exchange.cuh"
 #include "optimizers.cuh"
@@ -245,11 +244,12 @@ __device__ inline REAL of_lane(REAL value, int lane) {
     return __shfl_sync(0xffffffffu, value, lane);
 }
 
-// What one warp finds of a sample from its hidden values `a`: its loss, and its errors, each times
-// `scale`, which it sends with the values. Every lane has one output, and a part of its sum.
+// What one warp finds of a sample from its hidden values `a`, and `z` before activation where slopes
+// ask for it: its loss, and its errors, each times `scale`, which it sends with the values. Every lane
+// has one output, and a part of its sum.
 __device__ inline void finish_sample(
-    const REAL* a, const REAL* w, const REAL* t, const Run& run, REAL scale, Word* sent, Tag tag,
-    double* place, unsigned int* flags) {
+    const REAL* a, const REAL* z, const REAL* w, const REAL* t, const Run& run, REAL scale,
+    Word* sent, Tag tag, double* place, unsigned int* flags) {
     constexpr int PARTS = 32 / OUTPUTS;
     const int lane = threadIdx.x, o = lane % OUTPUTS, part = lane / OUTPUTS;
     REAL even = 0, odd = 0;
@@ -292,14 +292,13 @@ __device__ inline void finish_sample(
         own_error = (targets * (power / powers) - t[o]) * scale;
         loss = targets * log(powers) - along;
     } else {
-        const REAL difference = score - t[o];
+        const REAL own_loss = loss_value(run.loss, score, t[o]);
+        own_error = loss_slope(run.loss, score, t[o]) * scale;
 #pragma unroll
         for (int i = 0; i < OUTPUTS; ++i) {
-            error[i] = of_lane(difference, i);
-            loss += REAL(0.5) * error[i] * error[i];
-            error[i] *= scale;
+            error[i] = of_lane(own_error, i);
+            loss += of_lane(own_loss, i);
         }
-        own_error = difference * scale;
     }
     if (!isfinite(loss)) {
         tag = tag.stopped();
@@ -311,7 +310,8 @@ __device__ inline void finish_sample(
         for (int i = 0; i < OUTPUTS; ++i) {
             sum += weights[i] * error[i];
         }
-        send(sent, h, sum * slope(run.activation, a[h]), tag);
+        const REAL pre = keeps_pre_activation(run.activation) ? z[h] : REAL(0);
+        send(sent, h, sum * slope(run.activation, pre, a[h]), tag);
         send(sent, HIDDEN + h, a[h], tag);
     }
     if (lane < OUTPUTS) {
@@ -439,12 +439,16 @@ __device__ inline void work(
                 for (int group = 0; group < ROW_GROUPS; ++group) {
                     sum += z[group * HIDDEN + h];
                 }
-                a[h] = activated(run.activation, sum * reciprocal);
+                sum *= reciprocal;
+                if (keeps_pre_activation(run.activation)) {
+                    z[h] = sum;
+                }
+                a[h] = activated(run.activation, sum);
             }
             __syncthreads();
             if (thread < 32) {
                 finish_sample(
-                    a, last, t + mine * OUTPUTS, run, REAL(1) / count,
+                    a, z, last, t + mine * OUTPUTS, run, REAL(1) / count,
                     samples_sent + s * SENT * WORDS_EACH, tag, losses + step * SAMPLES + s,
                     state.flags);
             }
@@ -494,7 +498,8 @@ __device__ inline void work(
             for (int p = 0; p < UPDATE_PARTS; ++p) {
                 sum += sums[(p * COLUMNS + c) * padded(ROWS) + row];
             }
-            update(rule, step, own, weight_at(row, c), sum * reciprocal);
+            const bool is_bias = part.has_bias && row == OWN_WORDS - 1;
+            update(rule, step, own, weight_at(row, c), sum * reciprocal, is_bias);
         }
         __syncthreads();
     }
@@ -563,7 +568,7 @@ __device__ inline void work_on_last(
                 sum += of_lane(sum, thread % 32 ^ apart);
             }
             if (i < own && thread % 8 == 0) {
-                update(rule, step, state_of_own, i, sum);
+                update(rule, step, state_of_own, i, sum, (first + i) / OUTPUTS == HIDDEN);
                 send(weights_sent, first + i, w[i], tag);
             }
         }
@@ -583,13 +588,16 @@ extern "C" {
 // beyond those of all launches before.
 __global__ void __launch_bounds__(THREADS, 1) train_resident(
     REAL* params, REAL* first_slot, REAL* second_slot, int, unsigned int* flags, int optimizer,
-    double lr, double first, double second, double eps, const double* corrections,
+    double lr, double first, double second, double eps, double decay_of_weights,
+    double decay_of_biases, const double* corrections,
     const INPUT* x, REAL divisor, const TARGET_ELEMENT* t, const long long* order, long long total,
     int activation, int loss, double* losses, unsigned int first_tag, Word* sums_sent,
     Word* samples_sent, Word* weights_sent) {
     const State state = {params, first_slot, second_slot, flags};
-    const Rule rule = {optimizer, lr, first, second, eps, corrections};
-    const Run run = {x, divisor, {t}, order, total, activation, loss};
+    const Rule rule = {
+        optimizer, lr, first, second, eps, decay_of_weights, decay_of_biases, corrections};
+    const Run run = {
+        x, divisor, {t}, order, total, ACTIVATION_OF(activation), LOSS_OF(loss)};
     if (blockIdx.x < WORKERS) {
         work(state, rule, run, losses, first_tag, sums_sent, samples_sent, weights_sent);
     } else {

@@ -5,7 +5,6 @@
 
 #pragma once
 
-#include "activations.cuh"
 #include "batches.cuh"
 
 // A block has SIDE x SIDE threads.
@@ -113,13 +112,26 @@ __device__ inline void each_product(
 struct Finish {
     const REAL* bias;
     const REAL* values;
-    int activation;
+    // Where pre-activations stay, of formulas that ask for them, unless it is null. A unit's error is
+    // written there after it was read.
+    REAL* pre;
+    // Below 0, there is none.
+    int told;
 
     __device__ REAL of(REAL sum, long long index, int unit) const {
+        const int activation = ACTIVATION_OF(told);
+        const bool keeps = keeps_pre_activation(activation);
         if (values != nullptr) {
-            return sum * slope(activation, values[index]);
+            return sum * slope(activation, keeps ? pre[index] : REAL(0), values[index]);
         }
-        return activated(activation, bias == nullptr ? sum : sum + bias[unit]);
+        const REAL z = bias == nullptr ? sum : sum + bias[unit];
+        if (told < 0) {
+            return z;
+        }
+        if (keeps && pre != nullptr) {
+            pre[index] = z;
+        }
+        return activated(activation, z);
     }
 };
 
@@ -130,36 +142,4 @@ __device__ inline REAL joined(const REAL* parts_of_sums, int parts, long long si
         sum += parts_of_sums[p * size + index];
     }
     return sum;
-}
-
-// Loss, and unless it is null errors, of a sample that one thread has, from its scores.
-__device__ inline double thread_loss(
-    int kind, const REAL* scores, int outputs, TARGET t, long long row, REAL scale, REAL* errors) {
-    if (kind == SUM_SQUARED_ERROR) {
-        double sum = 0;
-        for (int j = 0; j < outputs; ++j) {
-            const REAL difference = scores[j] - t.at(row, outputs, j);
-            sum += 0.5 * (double)difference * (double)difference;
-            if (errors != nullptr) {
-                errors[j] = difference * scale;
-            }
-        }
-        return sum;
-    }
-    REAL largest = scores[0];
-    for (int j = 1; j < outputs; ++j) {
-        largest = Largest::join(largest, scores[j]);
-    }
-    Sums sums = {0, 0, 0};
-    for (int j = 0; j < outputs; ++j) {
-        // Relative to the largest, or else two large numbers would cancel.
-        const REAL target = t.at(row, outputs, j), score = scores[j] - largest;
-        const double along = target == 0 ? 0 : (double)target * (double)score;
-        sums = sums + Sums{exp(score), target, along};
-    }
-    for (int j = 0; errors != nullptr && j < outputs; ++j) {
-        const REAL p = exp(scores[j] - largest) / (REAL)sums.powers;
-        errors[j] = ((REAL)sums.targets * p - t.at(row, outputs, j)) * scale;
-    }
-    return sums.targets * log(sums.powers) - sums.along;
 }

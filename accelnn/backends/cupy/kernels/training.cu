@@ -13,17 +13,23 @@
 #define NET int layers, int has_bias, int activation, int loss_kind, const int *sizes
 #define TRACE int units, REAL *values, REAL *errors, double *losses
 #define RULE                                                                                      \
-    int optimizer, double lr, double first, double second, double eps, const double *corrections
+    int optimizer, double lr, double first, double second, double eps, double decay_of_weights,   \
+        double decay_of_biases, const double *corrections
+#define LAYERS int layers, int has_bias, const int *sizes
 #define STATE                                                                                     \
     REAL *params, REAL *first_slot, REAL *second_slot, int size, unsigned int *flags
 
 #define MAKE_BATCH const Batch batch = {x, divisor, {t}, order, samples}
 #define MAKE_NET                                                                                  \
     const Net net = {                                                                             \
-        layers, has_bias, activation, loss_kind, in_shared_memory(sizes, layers)}
+        layers, has_bias, ACTIVATION_OF(activation), LOSS_OF(loss_kind),                          \
+        in_shared_memory(sizes, layers)}
+#define MAKE_LAYERS const Net net = {layers, has_bias, 0, 0, sizes}
 #define MAKE_TRACE const Trace trace = {units, values, errors, losses}
 #define MAKE_STATE const State state = {params, first_slot, second_slot, flags}
-#define MAKE_RULE const Rule rule = {optimizer, lr, first, second, eps, corrections}
+#define MAKE_RULE                                                                                 \
+    const Rule rule = {                                                                           \
+        optimizer, lr, first, second, eps, decay_of_weights, decay_of_biases, corrections}
 
 // Kernels of one purpose are compiled without the others, or, where none is said, all of them.
 #ifdef PURPOSE
@@ -90,13 +96,14 @@ __global__ void batch_update(
         return;
     }
     each_gradient(size, net, batch, trace, [&](int i, REAL g) {
-        update(rule, step, state, i, g);
+        update(rule, step, state, i, g, rule.decays() && is_bias(i, net));
     });
 }
 
 // Steps of training in one launch of blocks that are all on the device at once: `order` has all
-// their samples, `samples` of each step. A loss that is not finite ends it before its update.
-__global__ void train(
+// their samples, `samples` of each step. A loss that is not finite ends it before its update. Whatever
+// the formulas, registers are left for as many threads.
+__global__ void __launch_bounds__(sizeof(REAL) == 4 ? 1024 : 896) train(
     STATE, RULE, long long total, NET, BATCH, TRACE) {
     MAKE_NET;
     MAKE_STATE;
@@ -111,7 +118,7 @@ __global__ void train(
             return;
         }
         each_gradient(size, net, batch, trace, [&](int i, REAL g) {
-            update(rule, step, state, i, g);
+            update(rule, step, state, i, g, rule.decays() && is_bias(i, net));
         });
         grid_barrier(flags + ARRIVED);
     }
@@ -130,8 +137,8 @@ __global__ void batch_values(const REAL* params, const unsigned int* flags, NET,
         REAL* scores = forward(
             params, net, batch, batch.row(s), flags, values + place, errors + place,
             (REAL*)block_memory());
-        if (loss_kind == CROSS_ENTROPY) {
-            softmax(scores, outputs, block_memory());
+        if (net.loss == CROSS_ENTROPY) {
+            formulas::cross_entropy::softmax(scores, outputs, block_memory());
         }
     }
 }
@@ -162,7 +169,7 @@ __global__ void differences(
 #endif
 
 #if IS_FOR(3)
-// Losses of samples, and whether the largest score names the label or the largest target.
+// Losses of samples, and how many of their labels are right.
 __global__ void evaluate(const REAL* params, const unsigned int* flags, double* hits, NET, BATCH, TRACE) {
     MAKE_NET;
     MAKE_BATCH;
@@ -173,10 +180,10 @@ __global__ void evaluate(const REAL* params, const unsigned int* flags, double* 
         const REAL* scores =
             forward(params, net, batch, row, flags, own, nullptr, (REAL*)block_memory());
         const double loss = loss_of(
-            loss_kind, scores, outputs, batch.t, row, REAL(1), nullptr, block_memory());
+            net.loss, scores, outputs, batch.t, row, REAL(1), nullptr, block_memory());
         if (threadIdx.x == 0) {
             losses[s] = loss;
-            hits[s] = is_hit(scores, outputs, batch.t, row);
+            hits[s] = hits_of(net.loss, scores, outputs, batch.t, row);
         }
         __syncthreads();
     }
@@ -189,33 +196,38 @@ __global__ void gather_rows(int inputs, BATCH, REAL* rows) {
     gather(batch, inputs, rows);
 }
 
-__global__ void hidden_values(REAL* z, const REAL* b, long long count, int width, int activation) {
-    add_bias_and_activate(z, b, count, width, activation);
+__global__ void hidden_values(
+    REAL* z, const REAL* b, REAL* pre, long long count, int width, int activation) {
+    add_bias_and_activate(z, b, pre, count, width, ACTIVATION_OF(activation));
 }
 
 __global__ void output_errors(
     REAL* scores, const REAL* b, int loss_kind, int outputs, BATCH, REAL* errors, double* losses,
     unsigned int* flags) {
     MAKE_BATCH;
-    score_errors(scores, b, loss_kind, batch, outputs, errors, losses, flags);
+    score_errors(scores, b, LOSS_OF(loss_kind), batch, outputs, errors, losses, flags);
 }
 
-__global__ void hidden_errors(REAL* errors, const REAL* values, long long count, int activation) {
+__global__ void hidden_errors(
+    REAL* errors, const REAL* values, const REAL* pre, long long count, int activation) {
+    const int kind = ACTIVATION_OF(activation);
     FOR_EACH(i, count) {
-        errors[i] *= slope(activation, values[i]);
+        const REAL z = keeps_pre_activation(kind) ? pre[i] : REAL(0);
+        errors[i] *= slope(kind, z, values[i]);
     }
 }
 
 // Nothing is updated once a loss was not finite.
 __global__ void update_parameters(
-    STATE, RULE, long long step, const REAL* gradient) {
+    STATE, RULE, LAYERS, long long step, const REAL* gradient) {
     MAKE_STATE;
     MAKE_RULE;
+    MAKE_LAYERS;
     if (flags[STOPPED]) {
         return;
     }
     FOR_EACH(i, size) {
-        update(rule, step, state, (int)i, gradient[i]);
+        update(rule, step, state, (int)i, gradient[i], rule.decays() && is_bias((int)i, net));
     }
 }
 #endif
@@ -225,10 +237,10 @@ __global__ void update_parameters(
 // is in. A layer's values, from samples where there are none before it; in parts, its sums.
 __global__ void __launch_bounds__(SIDE * SIDE, BLOCKS_EACH) tile_values(
     const REAL* from, const REAL* w, const REAL* b, int inputs, int outputs, int activation,
-    int parts, REAL* to, BATCH, const Clock* clock, int offset) {
+    int parts, REAL* to, REAL* pre, BATCH, const Clock* clock, int offset) {
     const Step step(clock, offset, samples);
     const Batch batch = step.of({x, divisor, {t}, order, samples});
-    const Finish finish = {b, nullptr, activation};
+    const Finish finish = {b, nullptr, pre, activation};
     const auto weight = [&](int k, int j) { return w[(long long)k * outputs + j]; };
     const auto store = [&](int part, int s, int j, REAL sum) {
         const long long index = (long long)s * outputs + j;
@@ -247,9 +259,9 @@ __global__ void __launch_bounds__(SIDE * SIDE, BLOCKS_EACH) tile_values(
 // Values, or with `values` errors, from the parts of their sums.
 __global__ void tile_join(
     const REAL* sums, const REAL* b, const REAL* values, int width, int activation, int parts,
-    int samples, REAL* to, const Clock* clock, int offset) {
+    int samples, REAL* to, REAL* pre, const Clock* clock, int offset) {
     const Step step(clock, offset, samples);
-    const Finish finish = {b, values, activation};
+    const Finish finish = {b, values, pre, activation};
     FOR_EACH(i, (long long)step.samples * width) {
         to[i] = finish.of(joined(sums, parts, (long long)samples * width, i), i, (int)(i % width));
     }
@@ -262,13 +274,13 @@ __global__ void tile_losses(
     const Step step(clock, offset, samples);
     FOR_EACH(s, step.samples) {
         const double loss = thread_loss(
-            loss_kind, scores + s * outputs, outputs, {t}, order[step.start + s],
+            LOSS_OF(loss_kind), scores + s * outputs, outputs, {t}, order[step.start + s],
             REAL(1) / step.samples, errors + s * outputs);
         keep_loss(loss, losses + step.start + s, flags);
     }
 }
 
-// Losses of the scores, and whether the largest names the label or the largest target.
+// Losses of the scores, and how many labels of each sample are right.
 __global__ void tile_hits(
     const REAL* scores, int loss_kind, int outputs, BATCH, double* losses, double* hits,
     const Clock* clock, int offset) {
@@ -278,17 +290,17 @@ __global__ void tile_hits(
         const REAL* own = scores + s * outputs;
         const long long row = batch.row((int)s);
         losses[step.start + s] =
-            thread_loss(loss_kind, own, outputs, batch.t, row, REAL(1), nullptr);
-        hits[step.start + s] = is_hit(own, outputs, batch.t, row);
+            thread_loss(LOSS_OF(loss_kind), own, outputs, batch.t, row, REAL(1), nullptr);
+        hits[step.start + s] = hits_of(LOSS_OF(loss_kind), own, outputs, batch.t, row);
     }
 }
 
 // Errors of a layer's inputs from those of its outputs.
 __global__ void __launch_bounds__(SIDE * SIDE, BLOCKS_EACH) tile_errors(
     const REAL* errors, const REAL* w, const REAL* values, int inputs, int outputs, int activation,
-    int parts, int samples, REAL* to, const Clock* clock, int offset) {
+    int parts, int samples, REAL* to, REAL* pre, const Clock* clock, int offset) {
     const Step step(clock, offset, samples);
-    const Finish finish = {nullptr, values, activation};
+    const Finish finish = {nullptr, values, pre, activation};
     each_product<true, true>(
         step.samples, inputs, outputs, parts,
         [&](int s, int j) { return errors[(long long)s * outputs + j]; },
@@ -326,15 +338,19 @@ __global__ void __launch_bounds__(SIDE * SIDE, BLOCKS_EACH) tile_gradient(
 
 // Nothing is updated once a loss was not finite.
 __global__ void tile_update(
-    STATE, RULE, const REAL* sums, int parts, int samples, const Clock* clock, int offset) {
+    STATE, RULE, LAYERS, const REAL* sums, int parts, int samples, const Clock* clock,
+    int offset) {
     MAKE_STATE;
     MAKE_RULE;
+    MAKE_LAYERS;
     const Step step(clock, offset, samples);
     if (flags[STOPPED] || step.samples == 0) {
         return;
     }
     FOR_EACH(i, size) {
-        update(rule, step.number, state, (int)i, joined(sums, parts, size, i));
+        update(
+            rule, step.number, state, (int)i, joined(sums, parts, size, i),
+            rule.decays() && is_bias((int)i, net));
     }
 }
 

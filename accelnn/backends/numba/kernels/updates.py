@@ -2,17 +2,13 @@
 
 import math
 
-from accelnn.backends._rules import RULES as COMMON
+from accelnn.backends._rules import DECAY_OF_BIASES, DECAY_OF_WEIGHTS, RULES
 from accelnn.backends.numba._jit import called, inlined
 from accelnn.backends.numba.vectors import load, root, store, width
 
-__all__ = ["NUMBERS", "RULES", "at_step", "update"]
+__all__ = ["at_step", "update"]
 
-# Names of the optimisers that have code here; their positions are their numbers in kernels.
-RULES = (*COMMON, "AdamW")
 SGD, MOMENTUM, NESTEROV, ADAGRAD, RMSPROP, ADAM, ADAMW = range(len(RULES))
-# An optimiser's numbers: see `rule_numbers`.
-NUMBERS, DECAY_OF_WEIGHTS, DECAY_OF_BIASES = 6, 4, 5
 
 
 @inlined

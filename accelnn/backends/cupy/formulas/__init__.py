@@ -1,0 +1,126 @@
+"""Formulas as CUDA source, one a file, of the names that they have in `accelnn.formulas`.
+
+Each has a namespace of its name, in which its parameters are constants. An activation gives
+``value(z)`` and its slope: as ``slope(z)`` at the pre-activation or, where that costs no digits, as
+``slope_of_value(a)``, since kernels keep values anyway. It may give ``change(z, d)``, without
+cancellation. A loss that is a sum over outputs gives ``value(a, t)`` and ``slope(a, t)`` of one
+output, may give ``change(a, t, d)``, and gives ``is_right(a, t)`` if each output is a label.
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import fields
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from accelnn.backends._rules import RULES
+from accelnn.formulas._activation import HUGE
+from accelnn.formulas._table import ACTIVATIONS as ALL_ACTIVATIONS
+from accelnn.formulas._table import LOSSES as ALL_LOSSES
+
+__all__ = ["ACTIVATIONS", "LOSSES", "dispatch", "has_change", "keeps_pre_activation"]
+
+# What is said when kernels are compiled is not asked when they run.
+TOLD = """
+#ifdef {name}
+#define {name}_OF(told) {name}
+#else
+#define {name}_OF(told) (told)
+#endif"""
+PART = re.compile(r"^__device__ inline \w+ (\w+)\(", re.MULTILINE)
+
+
+def names_with_code(names: Iterable[str]) -> tuple[str, ...]:
+    """Return which of the names have a file here."""
+    return tuple(name for name in names if (files(__name__) / f"{name}.cuh").is_file())
+
+
+# Their positions are their numbers in kernels.
+ACTIVATIONS, LOSSES = names_with_code(ALL_ACTIVATIONS), names_with_code(ALL_LOSSES)
+
+
+@cache
+def _parts(name: str) -> frozenset[str]:
+    """Return the names of the functions that a file has."""
+    text = (files(__name__) / f"{name}.cuh").read_text("utf-8")
+    return frozenset(PART.findall(text))
+
+
+def has_change(name: str) -> bool:
+    """Return whether a formula has a change without cancellation."""
+    return "change" in _parts(name)
+
+
+def keeps_pre_activation(name: str) -> bool:
+    """Return whether the slope of an activation is asked for with the pre-activation."""
+    return "slope" in _parts(name)
+
+
+def dispatch() -> str:
+    """Return what kernels include: numbers of formulas and rules, and functions that choose."""
+    return "\n".join(_lines())
+
+
+def _lines() -> Iterator[str]:
+    for kind, names in (("Activation", ACTIVATIONS), ("Loss", LOSSES), ("Optimizer", RULES)):
+        yield f"enum {kind} {{ {', '.join(map(str.upper, names))} }};"
+    for name in ("ACTIVATION", "LOSS", "DECAYS"):
+        yield TOLD.format(name=name)
+    yield f"constexpr REAL HUGE_NUMBER = REAL({HUGE!r});"
+    for formula in (*ALL_ACTIVATIONS.values(), *ALL_LOSSES.values()):
+        yield from _constants(formula)
+    for name in (*ACTIVATIONS, *LOSSES):
+        yield f'#include "formulas/{name}.cuh"'
+    kept = [name for name in ACTIVATIONS if keeps_pre_activation(name)]
+    yield from _predicate("keeps_pre_activation", kept)
+    yield from _choice("REAL activated", "REAL z", _calls(ACTIVATIONS, "value", "z"))
+    slopes = _calls(kept, "slope", "z") | _calls(ACTIVATIONS, "slope_of_value", "a")
+    yield from _choice("REAL slope", "REAL z, REAL a", slopes)
+    changes = _calls(ACTIVATIONS, "change", "z, d")
+    yield from _choice("REAL activation_change", "REAL z, REAL d", changes)
+    sums = [name for name in LOSSES if "value" in _parts(name)]
+    for part in ("value", "slope"):
+        yield from _choice(f"REAL loss_{part}", "REAL a, REAL t", _calls(sums, part, "a, t"))
+    changes = _calls(sums, "change", "a, t, d")
+    yield from _choice("REAL loss_change", "REAL a, REAL t, REAL d", changes)
+    labels = _calls(sums, "is_right", "a, t")
+    yield from _predicate("counts_labels", labels)
+    yield from _choice("bool is_right", "REAL a, REAL t", labels)
+
+
+def _constants(formula: Any) -> Iterator[str]:
+    """Yield the namespace of a formula with its parameters, which are numbers."""
+    lines = [
+        f"constexpr REAL {field.name.upper()} = REAL({getattr(formula, field.name)!r});"
+        for field in fields(formula)
+    ]
+    if lines:
+        yield f"namespace formulas::{formula.name} {{"
+        yield from lines
+        yield "}"
+
+
+def _calls(names: Iterable[str], part: str, arguments: str) -> dict[str, str]:
+    """Return what calls a part of each formula that has it."""
+    return {
+        name: f"formulas::{name}::{part}({arguments})" for name in names if part in _parts(name)
+    }
+
+
+def _choice(head: str, arguments: str, calls: dict[str, str]) -> Iterator[str]:
+    """Yield a function that calls what belongs to a formula's number."""
+    yield f"__device__ inline {head}(int kind, {arguments}) {{"
+    yield "    switch (kind) {"
+    *others, last = calls.items()
+    for name, call in others:
+        yield f"        case {name.upper()}: return {call};"
+    yield f"        default: return {last[1]};"
+    yield "    }"
+    yield "}"
+
+
+def _predicate(name: str, names: Iterable[str]) -> Iterator[str]:
+    """Yield a function that says whether a formula's number is that of one of these."""
+    found = " || ".join(f"kind == {name.upper()}" for name in names) or "false"
+    yield f"__device__ inline bool {name}(int kind) {{ return {found}; }}"

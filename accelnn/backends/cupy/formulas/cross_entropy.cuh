@@ -1,0 +1,94 @@
+// Softmax followed by cross entropy, T logsumexp(a) - Σ t a, where T = Σ t.
+
+#pragma once
+
+#include "numbers.cuh"
+#include "targets.cuh"
+
+namespace formulas::cross_entropy {
+
+// Three sums over outputs, found together.
+struct Sums {
+    double powers, targets, along;
+    __device__ Sums operator+(const Sums& other) const {
+        return {powers + other.powers, targets + other.targets, along + other.along};
+    }
+};
+
+__device__ inline REAL largest_of(const REAL* scores, int outputs, double* shared) {
+    REAL largest = scores[0];
+    for (int j = threadIdx.x; j < outputs; j += blockDim.x) {
+        largest = Largest::join(largest, scores[j]);
+    }
+    return over_block<Largest>(largest, outputs, (REAL*)shared);
+}
+
+// Turn scores into probabilities.
+__device__ inline void softmax(REAL* scores, int outputs, double* shared) {
+    const REAL largest = largest_of(scores, outputs, shared);
+    double sum = 0;
+    for (int j = threadIdx.x; j < outputs; j += blockDim.x) {
+        scores[j] = exp(scores[j] - largest);
+        sum += scores[j];
+    }
+    sum = over_block<Sum>(sum, outputs, shared);
+    for (int j = threadIdx.x; j < outputs; j += blockDim.x) {
+        scores[j] /= (REAL)sum;
+    }
+    __syncthreads();
+}
+
+// What one score adds to the sums. It is relative to the largest, or else two large numbers would
+// cancel.
+__device__ inline Sums terms_of(REAL score, REAL target) {
+    return {exp(score), target, target == 0 ? 0 : (double)target * (double)score};
+}
+
+// Of a sample that a block has. The first thread gets the loss.
+__device__ inline double of_block(
+    const REAL* scores, int outputs, TARGET t, long long row, REAL scale, REAL* error,
+    double* shared) {
+    const REAL largest = largest_of(scores, outputs, shared);
+    Sums sums = {0, 0, 0};
+    for (int j = threadIdx.x; j < outputs; j += blockDim.x) {
+        sums = sums + terms_of(scores[j] - largest, t.at(row, outputs, j));
+    }
+    sums = over_block<Sum>(sums, outputs, (Sums*)shared);
+    if (error != nullptr) {
+        for (int j = threadIdx.x; j < outputs; j += blockDim.x) {
+            const REAL p = exp(scores[j] - largest) / (REAL)sums.powers;
+            error[j] = ((REAL)sums.targets * p - t.at(row, outputs, j)) * scale;
+        }
+    }
+    return threadIdx.x == 0 ? sums.targets * log(sums.powers) - sums.along : 0;
+}
+
+// Of a sample that a thread has.
+__device__ inline double of_thread(
+    const REAL* scores, int outputs, TARGET t, long long row, REAL scale, REAL* errors) {
+    REAL largest = scores[0];
+    for (int j = 1; j < outputs; ++j) {
+        largest = Largest::join(largest, scores[j]);
+    }
+    Sums sums = {0, 0, 0};
+    for (int j = 0; j < outputs; ++j) {
+        sums = sums + terms_of(scores[j] - largest, t.at(row, outputs, j));
+    }
+    for (int j = 0; errors != nullptr && j < outputs; ++j) {
+        const REAL p = exp(scores[j] - largest) / (REAL)sums.powers;
+        errors[j] = ((REAL)sums.targets * p - t.at(row, outputs, j)) * scale;
+    }
+    return sums.targets * log(sums.powers) - sums.along;
+}
+
+// What an output of this probability, which moves by d, adds to the sums of a change.
+__device__ inline Sums change_terms(REAL probability, REAL target, REAL d) {
+    return {probability * exp_change(d), target, target * d};
+}
+
+// T log1p(Σ p expm1(d)) - Σ t d.
+__device__ inline double change(const Sums& sums) {
+    return sums.targets * log_change(sums.powers) - sums.along;
+}
+
+}  // namespace formulas::cross_entropy

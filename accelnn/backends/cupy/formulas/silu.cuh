@@ -1,0 +1,22 @@
+// The sigmoid-weighted linear unit.
+
+#pragma once
+
+#include "formulas/sigmoid.cuh"
+
+namespace formulas::silu {
+
+// Minus infinity times what is left of the sigmoid would be no 0.
+__device__ inline REAL value(REAL z) { return (z < -HUGE_NUMBER ? -HUGE_NUMBER : z) * sigmoid::value(z); }
+
+__device__ inline REAL slope(REAL z) {
+    const REAL e = exp(z < 0 ? z : -z), part = 1 / (1 + e);
+    return (z < 0 ? e * part : part) + capped(z, HUGE_NUMBER) * (e * part * part);
+}
+
+__device__ inline REAL change(REAL z, REAL d) {
+    z = capped(z, HUGE_NUMBER);
+    return d * sigmoid::value(z + d) + z * sigmoid::change(z, d);
+}
+
+}  // namespace formulas::silu

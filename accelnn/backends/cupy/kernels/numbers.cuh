@@ -1,0 +1,31 @@
+// What formulas are written with.
+
+#pragma once
+
+// exp(d) - 1 and log(1 + d), of which small arguments, the common ones, need a few terms only.
+__device__ inline REAL exp_change(REAL d) {
+    if (d > REAL(0.01) || !(d >= REAL(-0.01))) {
+        return expm1(d);
+    }
+    REAL sum = 1;
+#pragma unroll
+    for (int n = 7; n > 1; --n) {
+        sum = 1 + d * (REAL(1) / n) * sum;
+    }
+    return d * sum;
+}
+
+__device__ inline double log_change(double d) {
+    if (d > 0.01 || !(d >= -0.01)) {
+        return log1p(d);
+    }
+    double sum = 1.0 / 9;
+#pragma unroll
+    for (int n = 8; n > 0; --n) {
+        sum = 1.0 / n - d * sum;
+    }
+    return d * sum;
+}
+
+// x, cut off at ±`most`; NaN stays NaN.
+__device__ inline REAL capped(REAL x, REAL most) { return x > most ? most : x < -most ? -most : x; }
