@@ -180,11 +180,11 @@ class Engine:
         return total_loss / data.size, accuracy
 
     def gradient(self, params: Array, x: Array, t: Array, out: Array) -> None:
-        """Write the flat gradient into `out`, as `loss_and_gradient` does."""
-        if type(self).loss_and_gradient is Engine.loss_and_gradient:
+        """Write the flat gradient into `out`; a subclass has only to give `loss_and_gradient`."""
+        if type(self).loss_and_gradient is _portable_loss_and_gradient:
+            # The same without the loss.
             self._backpropagate(params, x, self._targets(t), out)
         else:
-            # An engine with a faster one, of which the loss is a by-product.
             self.loss_and_gradient(params, x, t, out)
 
     def loss_and_gradient(self, params: Array, x: Array, t: Array, out: Array) -> Array:
@@ -402,6 +402,9 @@ class Engine:
             return self._mean(loss.delta_along(scores, moves, direction, t, backend=self.backend))
         change = moves[..., None] * direction
         return self._mean(self._loss.delta(scores, change, t))
+
+
+_portable_loss_and_gradient = Engine.loss_and_gradient
 
 
 def _tells_along(loss: Any) -> bool:
