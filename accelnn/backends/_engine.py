@@ -197,11 +197,11 @@ class Engine:
         return total_loss / data.size, accuracy
 
     def gradient(self, params: Array, x: Array, t: Array, out: Array) -> None:
-        """Write the flat gradient into `out`, as `loss_and_gradient` does."""
-        if type(self).loss_and_gradient is Engine.loss_and_gradient:
+        """Write the flat gradient into `out`; a subclass has only to give `loss_and_gradient`."""
+        if type(self).loss_and_gradient is _portable_loss_and_gradient:
+            # The same without the loss.
             self._backpropagate(params, x, self._targets(t), out, Extras())
         else:
-            # An engine with a faster one, of which the loss is a by-product.
             self.loss_and_gradient(params, x, t, out)
 
     def loss_and_gradient(self, params: Array, x: Array, t: Array, out: Array) -> Array:
@@ -508,6 +508,9 @@ class Engine:
         else:
             delta = self._loss.delta(scores, moves[..., None] * direction, t)
         return self._mean(delta, extras.weights)
+
+
+_portable_loss_and_gradient = Engine.loss_and_gradient
 
 
 def _tells_along(loss: Any) -> bool:
