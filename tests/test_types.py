@@ -11,10 +11,10 @@ import pytest
 
 import accelnn
 from accelnn import _typing
+from accelnn._differences import METHODS
 from accelnn.backends import DIFFERENCES
 from accelnn.formulas import _table
 from accelnn.gradient import _options
-from accelnn.gradient._methods import METHODS
 
 SCRIPTS = Path(__file__).parent / "typing"
 PACKAGE = Path(accelnn.__file__).parent
