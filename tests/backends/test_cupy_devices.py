@@ -96,13 +96,10 @@ def test_an_unknown_device_is_named_beside_those_there_are(number):
         accelnn.get_backend(f"cupy:{number}")
 
 
-@pytest.mark.parametrize("name", ["numpy", "numba"])
-def test_a_backend_without_devices_takes_no_number(name):
-    message = (
-        f"unknown device '1' of the backend '{name}'; it has no numbered devices: use '{name}'"
-    )
+def test_a_backend_without_devices_takes_no_number():
+    message = "unknown device '1' of the backend 'numpy'; it has no numbered devices: use 'numpy'"
     with pytest.raises(ValueError, match=message):
-        accelnn.get_backend(f"{name}:1")
+        accelnn.get_backend("numpy:1")
 
 
 @pytest.mark.parametrize("name", ["auto:1", "jax:1"])
@@ -212,7 +209,7 @@ def test_arrays_of_two_devices_are_refused_by_both_names(first, second):
 def test_a_data_set_of_another_device_is_refused(net):
     data = accelnn.prepare(X, T, backend="cupy:0")
     with pytest.raises(
-        BackendMismatchError, match=r"for 'cupy:0' .* call prepare\(x, t, backend='"
+        BackendMismatchError, match=r"for 'cupy:0' .* call prepare\(x, t, backend=net.backend,"
     ):
         accelnn.fit(net, data, epochs=1)
 
