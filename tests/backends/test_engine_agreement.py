@@ -23,8 +23,13 @@ ACTIVATIONS = pytest.importorskip("accelnn.backends.numba.kernels.activations").
 LOSSES = pytest.importorskip("accelnn.backends.numba.kernels.losses").LOSSES
 CHANGES = pytest.importorskip("accelnn.backends.numba.kernels.changes").CHANGES
 FORMULAS = tuple(itertools.product(ACTIVATIONS, LOSSES))
-# What has code for differences too.
-DIFFERENCES = tuple(itertools.product(CHANGES, LOSSES))
+# What Numba has code for differences of, and all else that CUDA has, each once.
+DIFFERENCES = dict.fromkeys(
+    (
+        *itertools.product(CHANGES, LOSSES),
+        *((activation, "cross_entropy") for activation in ACTIVATIONS),
+    )
+)
 
 # Non-zero inputs: fewer and more than the data set is stored apart for.
 SPARSE, DENSE = 0.1, 0.7
@@ -43,6 +48,8 @@ OPTIMIZERS = (
     accelnn.Momentum(0.001, weight_decay=0.1, decay_biases=True),
     accelnn.RMSprop(0.0005, alpha=0.9, weight_decay=0.1),
 )
+
+RULE = accelnn.AdamW(0.01, weight_decay=0.1)
 
 
 class Case(NamedTuple):
@@ -144,6 +151,35 @@ def test_forward(fused_backend, activation, loss, dtype):
 
         _assert_agree(fused_backend, run)
         assert accuracies[0] == accuracies[1]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("outputs", [1, 3])
+def test_labels_that_are_no_classes(training_backend, outputs, dtype):
+    """Under binary cross entropy: of one output as integers, of several as rows of 0 and 1."""
+    draw = np.random.default_rng(1)
+    x = draw.normal(size=(37, 5)).astype(dtype)
+    t = draw.integers(0, 2, (37, outputs))
+    t = t[:, 0] if outputs == 1 else t.astype(dtype)
+    accuracies = []
+
+    def run(backend, move):
+        options = {"activation": "silu", "loss": "binary_cross_entropy", "dtype": dtype, "rng": 3}
+        net = accelnn.MLP([5, 9, outputs], **options, backend=backend)
+        _set(net, net.flat, move(_host(net.flat)))
+        here = _on(net, move(x), t)
+        gradient = _in_order(net, net.gradient(*here))
+        numerical = _in_order(net, net.numerical_gradient(*here))
+        history = accelnn.fit(
+            net, move(x), t, validation=(x, t), batch_size=7, epochs=2, rng=4, optimizer=RULE
+        )
+        accuracies.append((net.accuracy(*here), history.test_accuracy))
+        losses = np.array([net.loss(*here), *history.loss], dtype)
+        return losses, net.flat, *gradient, *numerical
+
+    _assert_agree(training_backend, run)
+    assert accuracies[0] == accuracies[1]
+    assert len(set(accuracies[0][1])) > 1
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
