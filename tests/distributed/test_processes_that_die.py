@@ -103,5 +103,5 @@ def test_what_is_left_of_another_call_is_refused(call):
         before = (start, [value + 1.0 for value in values], epsilon)
         return [before, *results] if len(calls) == call + 1 else results
 
-    with pytest.raises(ValueError, match="whose last call failed, make it anew"):
+    with pytest.raises(ValueError, match="whose last call failed, make a new one"):
         gradient(rosenbrock, stale)

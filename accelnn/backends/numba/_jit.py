@@ -17,7 +17,7 @@ from numba.core.ccallback import CFunc
 __all__ = [
     "OWN_CODE",
     "ZERO",
-    "callback",
+    "Callback",
     "called",
     "inlined",
     "is_compiled",
@@ -75,8 +75,8 @@ def called(function: Callable[..., Any]) -> Any:
     return _njit(function, **INTERNAL, **OPTIONS)
 
 
-def callback(function: Callable[..., Any], signature: Any, *, keep: bool, what: str) -> Any:
-    """Compile a function for callers that know its address alone, and say what it is for.
+class Callback:
+    """A function for callers that know its address alone.
 
     Parameters
     ----------
@@ -87,31 +87,33 @@ def callback(function: Callable[..., Any], signature: Any, *, keep: bool, what: 
         Of pointers and numbers.
     keep : bool
         Whether its code may be kept on disk.
-    what : str
-        What it computes.
     """
-    given = signature.args, signature.return_type
-    compiled: Any = CFunc(function, given, locals={}, options=dict(OPTIONS))
-    if keep:
-        # Without a folder that can be written, it is compiled in every process.
-        with contextlib.suppress(RuntimeError):
-            compiled.enable_caching()
-    kept = keep and _stamp(compiled)
-    cache: Any = compiled._cache if kept else NullCache()  # noqa: SLF001 - Numba has no public handle
-    compiled._cache = cache  # noqa: SLF001
-    load = _or_nothing(cache, _checked(cache.load_overload))
 
-    def loaded(signature: Any, context: Any) -> Any:
-        found = load(signature, context)
-        if found is None:
-            how_often = "once" if kept else "in every process"
-            logger.warning("accelnn compiles %s for its Numba kernels, %s", what, how_often)
-        return found
+    def __init__(self, function: Callable[..., Any], signature: Any, *, keep: bool) -> None:
+        given = signature.args, signature.return_type
+        compiled: Any = CFunc(function, given, locals={}, options=dict(OPTIONS))
+        if keep:
+            # Without a folder that can be written, it is compiled in every process.
+            with contextlib.suppress(RuntimeError):
+                compiled.enable_caching()
+        self.is_kept = keep and _stamp(compiled)
+        # Numba has no public handle of it.
+        cache: Any = compiled._cache if self.is_kept else NullCache()  # noqa: SLF001
+        cache.load_overload = _or_nothing(cache, _checked(cache.load_overload))
+        cache.save_overload = _or_nothing(cache, cache.save_overload)
+        compiled._cache = cache  # noqa: SLF001
+        self._compiled = compiled
 
-    cache.load_overload = loaded
-    cache.save_overload = _or_nothing(cache, cache.save_overload)
-    compiled.compile()
-    return compiled
+    def is_on_disk(self) -> bool:
+        """Return whether there is nothing to compile."""
+        compiled = self._compiled
+        context = compiled._targetdescr.target_context  # noqa: SLF001
+        return compiled._cache.load_overload(compiled._sig, context) is not None  # noqa: SLF001
+
+    def compile(self) -> int:
+        """Return the address of the code, compiled or from disk."""
+        self._compiled.compile()
+        return int(self._compiled.address)
 
 
 def is_compiled(function: Any) -> bool:

@@ -152,11 +152,13 @@ def _elementwise(f: Callable[..., Any], arguments: int) -> Callable[..., Any] | 
     """Return a function of plain numbers as a compiled one of arrays; None if Numba cannot."""
     import numba
 
+    from accelnn.backends.numba.own import NoCodeError, code_of
+
     vectorize: Any = numba.vectorize
     signature = f"float64({', '.join(['float64'] * arguments)})"
     try:
-        compiled: Callable[..., Any] = vectorize([signature])(f)
-    except (numba.errors.NumbaError, TypeError, ValueError) as error:
+        compiled: Callable[..., Any] = vectorize([signature])(code_of(f).plain)
+    except (numba.errors.NumbaError, NoCodeError, TypeError, ValueError) as error:
         logger.warning("Numba cannot compile %r: %s", f, str(error).partition("\n")[0])
         return None
     return compiled

@@ -19,7 +19,7 @@ from numba.core import types
 from numba.core.errors import NumbaError
 from numba.core.registry import CPUDispatcher
 
-from accelnn.backends.numba._jit import OWN_CODE, callback, uncached_loop
+from accelnn.backends.numba._jit import OWN_CODE, Callback, uncached_loop
 from accelnn.backends.numba.kernels.activations import ACTIVATIONS
 from accelnn.backends.numba.kernels.losses import LOSSES
 from accelnn.backends.numba.kernels.own import NUMBER, STRETCH_OF_NUMBERS, STRETCH_OF_VECTORS
@@ -28,7 +28,7 @@ from accelnn.formulas import _table
 from accelnn.formulas._activation import ActivationFormula
 from accelnn.formulas._own import Activation, Loss
 
-__all__ = ["NoCodeError", "activation_code", "loss_code"]
+__all__ = ["NoCodeError", "activation_code", "code_of", "loss_code"]
 
 logger = logging.getLogger("accelnn")
 
@@ -40,8 +40,19 @@ class NoCodeError(Exception):
 
 
 class Code(NamedTuple):
-    """What a function compiles to depends on: the function, and what its source looks up."""
+    """A user's function with the plain functions that it calls compiled, and itself.
 
+    Attributes
+    ----------
+    plain : function
+        Which is called from Python.
+    function : CPUDispatcher
+        Which compiled code calls.
+    key : bytes or None
+        What tells it, and all that its source looks up, from other code; None if nothing does.
+    """
+
+    plain: Callable[..., Any]
     function: CPUDispatcher
     key: bytes | None
 
@@ -58,7 +69,7 @@ def activation_code(formula: ActivationFormula, dtype: str) -> tuple[int, int]:
         return ACTIVATIONS.index(formula.name), 0
     if not isinstance(formula, Activation):
         raise NoCodeError
-    return OWN_CODE, _activation_callback(formula, dtype).address
+    return OWN_CODE, _address_of_activation(formula, dtype)
 
 
 def loss_code(loss: Any) -> tuple[int, int, int]:
@@ -74,80 +85,88 @@ def loss_code(loss: Any) -> tuple[int, int, int]:
     # A subclass may compute something else.
     if type(loss) is not Loss:
         raise NoCodeError
-    value, slope = _loss_callbacks(loss)
-    return OWN_CODE, value.address, slope.address
+    return OWN_CODE, *_addresses_of_loss(loss)
 
 
+# Compiled once a process, in which code stays where it is.
 @functools.cache
-def _activation_callback(formula: Activation, dtype: str) -> Any:
-    value, slope = _codes(formula)
+def _address_of_activation(formula: Activation, dtype: str) -> int:
+    value, slope = map(code_of, formula.functions)
     pointer: Any = types.CPointer(DTYPES[dtype])  # type: ignore[no-untyped-call]
     lanes = LANES[np.dtype(dtype).type]
     known = {"value": value.function, "slope": slope.function, "LANES": lanes}
     signature = types.void(pointer, pointer, types.intp)
-    try:
-        return _compiled(STRETCH_OF_VECTORS, signature, known, formula, value, slope)
-    except NumbaError:
-        return _compiled_or_none(STRETCH_OF_NUMBERS, signature, known, formula, value, slope)
+    templates = (STRETCH_OF_VECTORS, STRETCH_OF_NUMBERS)
+    return _compiled(formula, templates, signature, known, value.key, slope.key)
 
 
 @functools.cache
-def _loss_callbacks(loss: Loss) -> tuple[Any, Any]:
-    codes = _codes(loss)
+def _addresses_of_loss(loss: Loss) -> tuple[int, int]:
     signature = types.float64(types.float64, types.float64)
     value, slope = (
-        _compiled_or_none(NUMBER, signature, {"function": code.function}, loss, code)
-        for code in codes
+        _compiled(loss, (NUMBER,), signature, {"function": code.function}, code.key)
+        for code in map(code_of, loss.functions)
     )
     return value, slope
 
 
-def _codes(formula: Activation | Loss) -> list[Code]:
-    return [_code(function) for function in formula.functions]
-
-
-def _compiled_or_none(
-    template: Callable[..., Any], signature: Any, known: dict[str, Any], formula: Any, *codes: Code
-) -> Any:
-    try:
-        return _compiled(template, signature, known, formula, *codes)
-    except NumbaError as error:
-        logger.warning(
-            "Numba cannot compile %r, which is computed by itself: %s",
-            formula,
-            str(error).partition("\n")[0],
-        )
-        raise NoCodeError from error
-
-
 def _compiled(
-    template: Callable[..., Any], signature: Any, known: dict[str, Any], formula: Any, *codes: Code
-) -> Any:
-    """Return a template as compiled code that knows these functions."""
-    keys = [code.key for code in codes]
-    key = None if None in keys else int.from_bytes(_digest(*keys)[:7], "little")
+    formula: Activation | Loss,
+    templates: tuple[Callable[..., Any], ...],
+    signature: Any,
+    known: dict[str, Any],
+    *keys: bytes | None,
+) -> int:
+    """Return the address of the first template that can be compiled with these functions."""
+    callbacks = [_callback(template, signature, known, *keys) for template in templates]
+    for callback in callbacks:
+        if callback.is_on_disk():
+            return callback.compile()
+    how_often = "once" if callbacks[0].is_kept else "in every process"
+    logger.warning("accelnn compiles %r for its Numba kernels, %s", formula, how_often)
+    for callback in callbacks:
+        try:
+            return callback.compile()
+        except NumbaError as error:
+            reason = str(error).partition("\n")[0]
+    logger.warning("Numba cannot compile %r, which is computed by itself: %s", formula, reason)
+    raise NoCodeError
+
+
+def _callback(
+    template: Callable[..., Any], signature: Any, known: dict[str, Any], *keys: bytes | None
+) -> Callback:
+    """Return a template for these functions."""
+    key = 0 if None in keys else int.from_bytes(_digest(*keys)[:7], "little")
     function = python_types.FunctionType(
         template.__code__,
         {**template.__globals__, **known},
         template.__name__,
-        closure=(python_types.CellType(key or 0),),
+        closure=(python_types.CellType(key),),
     )
     # By its name the files of its code are called, which processes may write at the same time.
-    function.__module__, function.__qualname__ = template.__module__, f"own_{key or 0:x}"
-    return callback(function, signature, keep=key is not None, what=repr(formula))
+    function.__module__, function.__qualname__ = template.__module__, f"own_{key:x}"
+    return Callback(function, signature, keep=None not in keys)
 
 
 @functools.cache
-def _code(function: Callable[..., Any]) -> Code:
-    """Return a plain function compiled, together with the plain functions that it calls."""
+def code_of(function: Callable[..., Any]) -> Code:
+    """Return a plain function compiled, together with the plain functions that it calls.
+
+    Raises
+    ------
+    NoCodeError
+        If it is not made of plain functions.
+    """
     return _code_of(function, ())
 
 
 def _code_of(function: Any, callers: tuple[Any, ...]) -> Code:
     plain = getattr(function, "py_func", function)
     if not isinstance(plain, python_types.FunctionType) or plain in callers:
-        # An object that is called, or a function that calls itself.
-        raise NoCodeError
+        what = getattr(function, "__qualname__", repr(function))
+        msg = f"{what} is no function of Python's, or calls itself"
+        raise NoCodeError(msg)
     names = {
         name: plain.__globals__[name]
         for name in sorted(set(plain.__code__.co_names))
@@ -162,7 +181,7 @@ def _code_of(function: Any, callers: tuple[Any, ...]) -> Code:
         for name, found in known.items():
             key = _key(found)
             if isinstance(found, python_types.FunctionType):
-                known[name], key = _code_of(found, (*callers, plain))
+                _, known[name], key = _code_of(found, (*callers, plain))
             elif isinstance(found, CPUDispatcher):
                 key = _code_of(found, (*callers, plain)).key
             parts.append(None if key is None else name.encode() + key)
@@ -178,7 +197,7 @@ def _code_of(function: Any, callers: tuple[Any, ...]) -> Code:
         compiled: Any = uncached_loop(plain)
     else:
         compiled = function
-    return Code(compiled, None if None in parts else _digest(*parts))
+    return Code(plain, compiled, None if None in parts else _digest(*parts))
 
 
 def _code_bytes(code: python_types.CodeType) -> bytes:

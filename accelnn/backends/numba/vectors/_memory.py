@@ -91,6 +91,9 @@ def load(typing, array, i):
 @intrinsic
 def store(typing, array, i, vector):
     """Write a vector at ``array[i]``."""
+    if not isinstance(vector, Vector):
+        # A number, which a user's function returns instead.
+        return None
 
     def generate(context, builder, signature, args):
         pointer = pointer_to(context, builder, signature.args[0], args[0], args[1])
