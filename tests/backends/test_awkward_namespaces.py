@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import accelnn
-from accelnn._validation import FEW_LABELS, check_finite
+from accelnn._validation import FEW, check_finite
 from accelnn.backends import Backend
 
 ARRAY = type(array_api_strict.asarray(0))
@@ -67,7 +67,7 @@ def test_numbers_of_the_other_byte_order_are_turned(awkward, dtype):
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "uint64", ">u2"])
-@pytest.mark.parametrize("samples", [10, FEW_LABELS + 1])
+@pytest.mark.parametrize("samples", [10, FEW + 1])
 def test_labels_without_signs(awkward, samples, dtype):
     draw = np.random.default_rng(0)
     x, labels = draw.normal(size=(samples, 3)), draw.integers(0, 4, samples)

@@ -58,7 +58,7 @@ def _formulas():
 
 
 @pytest.mark.nvrtc
-@pytest.mark.parametrize("variant", _formulas())
+@pytest.mark.parametrize("variant", list(_formulas()))
 def test_every_formula_compiles_and_spills_nothing(variant):
     _assert_compiled_well(variant, 90)
 
