@@ -19,6 +19,8 @@ from accelnn.losses import LOSSES
 # Kernels of the CuPy backend on the processor.
 sys.path.insert(0, str(Path(__file__).parent / "cuda"))
 
+from ways import ENGINES
+
 
 @pytest.fixture(autouse=True)
 def registry_as_it_was(monkeypatch):
@@ -112,15 +114,11 @@ def device(cupy):
     return CupyBackend()
 
 
-WAYS = ("one launch", "graph", "tiles", "products")
-ON_CPU, ON_DEVICE = (getattr(pytest.mark, name) for name in ("cuda_on_cpu", "gpu"))
-
-
 @pytest.fixture(
     params=[
         "numba",
-        pytest.param("cupy on cpu", marks=ON_CPU),
-        pytest.param("cupy", marks=ON_DEVICE),
+        pytest.param("cupy on cpu", marks=pytest.mark.cuda_on_cpu),
+        pytest.param("cupy", marks=pytest.mark.gpu),
     ]
 )
 def fused_backend(request):
@@ -128,13 +126,7 @@ def fused_backend(request):
     return _with_fused_engine(request, request.param)
 
 
-@pytest.fixture(
-    params=[
-        ("numba", "numba"),
-        *(pytest.param(("cupy on cpu", way), marks=ON_CPU, id=f"{way} on cpu") for way in WAYS),
-        *(pytest.param(("cupy", way), marks=ON_DEVICE, id=way) for way in (*WAYS, "resident")),
-    ]
-)
+@pytest.fixture(params=ENGINES)
 def training_backend(request, monkeypatch):
     """Return a backend with a fused engine, and one of the engine's ways of training."""
     name, way = request.param
