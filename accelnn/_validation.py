@@ -41,8 +41,8 @@ FEW = 1 << 12
 def as_array(backend: Backend, x: ArrayLike, name: str = "x") -> Array:
     """Return `x` as an array of `backend`, refusing arrays of other libraries."""
     is_own = backend.owns(x)
-    # With several devices, an array of the backend's library may be on another one.
-    if not is_own or backend.number is not None:
+    # Of its own arrays too a backend may refuse some: on another device, or recording gradients.
+    if not is_own or type(backend).check_owned is not Backend.check_owned:
         backend.check_owned(x, name)
     if isinstance(x, np.ndarray) and type(x) is not np.ndarray:
         x = _plain(x, name)
