@@ -14,6 +14,7 @@ from cases import (
 )
 from on_cpu import Kernels, build
 
+from accelnn.backends.cupy.formulas import keeps_pre_activation
 from accelnn.backends.cupy.launch import FLAGS
 from accelnn.backends.cupy.resident import RESIDENT, layout_of
 from accelnn.backends.cupy.source import Variant, kernel_source
@@ -94,6 +95,13 @@ def test_every_rule(resident, variant, optimizer):
 def test_every_activation_and_loss(resident, activation, loss, bias):
     case = Case(NUMBERS, (5, 9, 4), 21, activation, loss, bias)
     assert_trained(case, "SGD", *resident(case, "SGD", 8), batch=8)
+
+
+@pytest.mark.parametrize("activation", [name for name in ACTIVATIONS if keeps_pre_activation(name)])
+def test_slopes_at_pre_activations_of_bytes(resident, activation):
+    """Whose sums come from several blocks, and are still to be divided."""
+    case = Case(BYTES, (31, 9, 10), 45, activation)
+    assert_trained(case, "SGD", *resident(case, "SGD", 7))
 
 
 @pytest.mark.parametrize("variant", list(Variant.all()), ids=lambda v: "-".join(map(str, v)))
