@@ -212,7 +212,8 @@ class Backend(metaclass=_ChecksArrays):
         ----------
         x : array_like
             A NumPy array, an array of this backend, Python numbers, or an array in host memory of
-            any library with ``__dlpack__``, whose memory is shared where the result may be there.
+            any library with ``__dlpack__``, whose memory is shared where the result may be there
+            and it can be written.
         dtype : dtype or str, optional
             The dtype of the result; by default that of `x`, and of Python numbers the one that
             NumPy gives them.
@@ -228,7 +229,8 @@ class Backend(metaclass=_ChecksArrays):
         if not isinstance(x, np.ndarray) and not self.owns(x):
             # Libraries disagree on the dtype of a Python number: float64 or float32.
             x = from_dlpack(np, x) if speaks_dlpack(x) else np.asarray(x)
-        if isinstance(x, np.ndarray) and not x.dtype.isnative:
+        if isinstance(x, np.ndarray) and not (x.dtype.isnative and x.flags.writeable):
+            # A copy, because few libraries know memory that cannot be written.
             x = x.astype(x.dtype.newbyteorder("="))
         return self.xp.asarray(x, dtype=dtype, device=self.device)
 

@@ -66,6 +66,32 @@ def test_numbers_of_the_other_byte_order_are_turned(awkward, dtype):
     np.testing.assert_array_equal(x, host)
 
 
+def test_what_cannot_be_written_is_copied():
+    class Plain(AwkwardBackend):
+        xp = np
+
+        @classmethod
+        def owns(cls, x):
+            return isinstance(x, np.ndarray)
+
+    host = np.arange(3.0)
+    assert np.shares_memory(Plain().asarray(host), host)
+    host.flags.writeable = False
+    assert not np.shares_memory(Plain().asarray(host), host)
+
+
+def test_a_check_of_its_own_is_asked_about_its_own_arrays():
+    class Picky(AwkwardBackend):
+        def check_owned(self, x, name="x"):
+            super().check_owned(x, name)
+            if self.owns(x):
+                raise TypeError(f"{name} records gradients")
+
+    picky = Picky()
+    with pytest.raises(TypeError, match="x records gradients"):
+        accelnn.sigmoid(picky.asarray([0.0]), backend=picky)
+
+
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "uint64", ">u2"])
 @pytest.mark.parametrize("samples", [10, FEW + 1])
 def test_labels_without_signs(awkward, samples, dtype):

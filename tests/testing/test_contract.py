@@ -1,6 +1,7 @@
 """What the conformance suite says to the author of a backend that lacks something."""
 
 import ast
+import ctypes
 import types
 from pathlib import Path
 
@@ -86,6 +87,14 @@ class NativeOnly(Faulty):
         return np.asarray(x, dtype)
 
 
+class WritesToReadOnly(Faulty):
+    def asarray(self, x, dtype=None):
+        if isinstance(x, np.ndarray) and not x.flags.writeable:
+            pointer, _ = x.__array_interface__["data"]
+            return np.frombuffer((ctypes.c_double * len(x)).from_address(pointer))
+        return np.asarray(x, dtype)
+
+
 class CopiesZeros(Faulty):
     def zeros(self, shape, dtype):
         x = np.zeros(shape, dtype)
@@ -139,6 +148,11 @@ FAULTS = [
         NativeOnly(),
         lambda b: SUITE.test_takes_every_dtype_of_numpy(b, ">f8"),
         "`asarray` must take arrays of dtype >f8",
+    ),
+    (
+        WritesToReadOnly(),
+        SUITE.test_takes_what_cannot_be_written_and_leaves_it_alone,
+        "`asarray` must copy arrays that are read-only, or return such",
     ),
     (
         ClipsLabels(),

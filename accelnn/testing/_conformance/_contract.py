@@ -3,8 +3,9 @@
 import copy
 import inspect
 import pickle
+import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import numpy as np
@@ -125,6 +126,17 @@ class ContractConformance:
         with _or_else(f"`asarray` must take arrays of dtype {host.dtype.str}, whatever it makes"):
             np.testing.assert_array_equal(b.to_numpy(b.asarray(host)), host)
             assert_close(b.asarray(host, "float32"), host.astype(np.float32), backend=b)
+
+    def test_takes_what_cannot_be_written_and_leaves_it_alone(self, b: Backend) -> None:
+        host = np.arange(3.0)
+        host.flags.writeable = False
+        with _or_else("`asarray` must copy arrays that are read-only, or return such"):
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")
+                x = b.asarray(host)
+            with suppress(TypeError, ValueError):
+                x[...] = b.zeros(3, "float64")
+            np.testing.assert_array_equal(host, [0.0, 1.0, 2.0])
 
     @pytest.mark.parametrize("samples", [9, MANY])
     @pytest.mark.parametrize("dtype", LABELS)
