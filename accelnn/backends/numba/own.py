@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import logging
+import math
 import types as python_types
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -169,14 +170,15 @@ def _code_of(function: Any, callers: tuple[Any, ...]) -> Code:
         raise NoCodeError(msg)
     names = {
         name: plain.__globals__[name]
-        for name in sorted(set(plain.__code__.co_names))
+        for name in sorted(_names(plain.__code__))
         if name in plain.__globals__
     }
     cells = {
         name: cell.cell_contents
         for name, cell in zip(plain.__code__.co_freevars, plain.__closure__ or (), strict=True)
     }
-    parts: list[bytes | None] = [_code_bytes(plain.__code__), repr(plain.__defaults__).encode()]
+    parts: list[bytes | None] = [_code_bytes(plain.__code__)]
+    parts += map(_key, plain.__defaults__ or ())
     for known in (names, cells):
         for name, found in known.items():
             key = _key(found)
@@ -184,6 +186,7 @@ def _code_of(function: Any, callers: tuple[Any, ...]) -> Code:
                 _, known[name], key = _code_of(found, (*callers, plain))
             elif isinstance(found, CPUDispatcher):
                 key = _code_of(found, (*callers, plain)).key
+                key = key and key + repr(sorted(found.targetoptions.items())).encode()
             parts.append(None if key is None else name.encode() + key)
     if plain is function:
         closure = tuple(map(python_types.CellType, cells.values()))
@@ -200,16 +203,29 @@ def _code_of(function: Any, callers: tuple[Any, ...]) -> Code:
     return Code(plain, compiled, None if None in parts else _digest(*parts))
 
 
+def _names(code: python_types.CodeType) -> set[str]:
+    """Return the names that a function looks up, and the functions inside it."""
+    inner = (const for const in code.co_consts if isinstance(const, python_types.CodeType))
+    return set(code.co_names).union(*map(_names, inner))
+
+
 def _code_bytes(code: python_types.CodeType) -> bytes:
-    return repr((code.co_code, code.co_consts, code.co_names, code.co_varnames)).encode()
+    """Return the bytecode of a function, and of the functions inside it."""
+    consts = [
+        _code_bytes(const) if isinstance(const, python_types.CodeType) else repr(const)
+        for const in code.co_consts
+    ]
+    return repr((code.co_code, consts, code.co_names, code.co_varnames)).encode()
 
 
 def _key(found: Any) -> bytes | None:
     """Return what tells a value from another of its name; None if nothing does."""
     if isinstance(found, int | float | complex | str | bytes | type(None)):
         return repr(found).encode()
-    if isinstance(found, python_types.ModuleType | python_types.BuiltinFunctionType | np.ufunc):
-        return found.__name__.encode()
+    # What another module's names mean may change with it.
+    is_builtin = isinstance(found, python_types.BuiltinFunctionType | np.ufunc)
+    if found is math or found is np or is_builtin:
+        return str(found.__name__).encode()
     return None
 
 
