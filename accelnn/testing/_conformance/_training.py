@@ -164,7 +164,7 @@ class TrainingConformance:
             state = TrainingState(net.flat, accelnn.SGD(0.1), gradient, b)
             chosen = {name: options[name] for name in names}
             curves.append(net.engine.train(state, data, np.arange(12 * 4), 4, **chosen))
-        # A central difference is off by h²/6 = 2e-9 third derivatives, here of the order of ten; the
+        # A central difference is off by h²/6 = 2e-9 third derivatives, here of about ten; the
         # updates are twelve, of rates up to one.
         np.testing.assert_allclose(curves[1], curves[0], rtol=1e-6)
         assert (curves[1] != curves[0]).any(), "a finite difference is no derivative"
