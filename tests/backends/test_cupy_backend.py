@@ -102,10 +102,12 @@ class Watched(np.ndarray):
     calls = Calls()
 
     def __getattribute__(self, name):
+        # What NumPy's arrays lack too is asked for with hasattr, and so may be missing anywhere.
+        value = super().__getattribute__(name)
         # NumPy's own protocol is asked for from inside its operators.
         if not name.startswith("__") and _asked_by_the_library():
             Watched.calls.attributes.add(name)
-        return super().__getattribute__(name)
+        return value
 
 
 def _asked_by_the_library():

@@ -175,14 +175,18 @@ def adopt(backend: Backend, value: Any) -> Any:
     """
     if not (backend.owns(value) or speaks_dlpack(value)):
         return value
-    # torch exports no tensor that requires grad.
-    value = value.detach() if hasattr(value, "detach") else value
+    value = _detached(value)
     if backend.owns(value):
         return value
     try:
         return from_dlpack(backend.xp, value)
     except (AttributeError, TypeError):
         return value
+
+
+def _detached(value: Any) -> Any:
+    """Return an array that records no gradients, as torch exports no other."""
+    return value.detach() if hasattr(value, "detach") else value
 
 
 def from_foreign(
@@ -199,9 +203,8 @@ def from_foreign(
         return backend, f, grad, x
     if backend is not None:
         home.check_owned(x)
-    detached = x.detach() if hasattr(x, "detach") else x
     try:
-        host = np.array(np.from_dlpack(detached))
+        host = np.array(np.from_dlpack(_detached(x)))
     except (BufferError, RuntimeError) as error:
         msg = f"x, of dtype {getattr(x, 'dtype', '?')}, cannot be handed over to NumPy: {error}"
         raise TypeError(msg) from error
