@@ -8,7 +8,7 @@ from accelnn.backends._base import (
     is_floating,
     speaks_dlpack,
 )
-from accelnn.backends._engine import Dataset, Engine, Optimizer, TrainingState
+from accelnn.backends._engine import Engine
 from accelnn.backends._memory import Memory, MemoryFor, out_of_memory, pass_bytes
 from accelnn.backends._registry import BackendInfo, list_backends, register_backend
 from accelnn.backends._resolve import (
@@ -19,6 +19,7 @@ from accelnn.backends._resolve import (
     use_backend,
 )
 from accelnn.backends._spec import ActivationLike, Loss, NetSpec, get_activation
+from accelnn.backends._training import Dataset, Optimizer, TrainingState
 
 __all__ = [
     "DIFFERENCES",

@@ -15,9 +15,10 @@ import numpy as np
 
 from accelnn._cached import cached_property
 from accelnn._typing import Array, ArrayLike
-from accelnn.backends._engine import Dataset, Engine
+from accelnn.backends._engine import Engine
 from accelnn.backends._memory import Memory
 from accelnn.backends._spec import Loss, NetSpec
+from accelnn.backends._training import Dataset
 from accelnn.errors import BackendMismatchError
 from accelnn.formulas._activation import ActivationFormula
 from accelnn.formulas._loss import LossFormula

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from accelnn.backends._engine import Optimizer
+from accelnn.backends._training import Optimizer
 from accelnn.formulas import _table
 
 __all__ = ["DECAY_OF_BIASES", "DECAY_OF_WEIGHTS", "NUMBERS", "RULES", "rule_numbers"]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from accelnn._typing import Array
-from accelnn.backends._engine import Dataset
+from accelnn.backends._training import Dataset
 from accelnn.backends.cupy.source import Variant
 
 if TYPE_CHECKING:

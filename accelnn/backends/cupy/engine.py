@@ -10,9 +10,10 @@ import numpy as np
 
 from accelnn._differences import DIFFERENCES
 from accelnn._typing import Array
-from accelnn.backends._engine import Dataset, Engine, Extras, TrainingState
+from accelnn.backends._engine import Engine
 from accelnn.backends._rules import rule_numbers
 from accelnn.backends._spec import NetSpec
+from accelnn.backends._training import Dataset, Extras, TrainingState
 from accelnn.backends.cupy.dataset import NULL, Rows
 from accelnn.backends.cupy.formulas import (
     ACTIVATIONS,

@@ -12,8 +12,9 @@ import numpy as np
 from accelnn._optional import install_command
 from accelnn._typing import Array
 from accelnn.backends._base import Backend
-from accelnn.backends._engine import Dataset, Engine
+from accelnn.backends._engine import Engine
 from accelnn.backends._spec import NetSpec
+from accelnn.backends._training import Dataset
 from accelnn.backends.numpy import NumpyBackend
 from accelnn.errors import BackendUnavailableError
 from accelnn.formulas._table import ACTIVATIONS

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from accelnn.backends._engine import Dataset
+from accelnn.backends._training import Dataset
 from accelnn.backends.numba.kernels.nonzeros import copy_nonzeros, count_nonzeros
 from accelnn.backends.numba.kernels.passes import Data
 from accelnn.backends.numba.team import Team

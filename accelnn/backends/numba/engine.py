@@ -9,9 +9,10 @@ import numpy as np
 
 from accelnn._differences import DIFFERENCES
 from accelnn._typing import Array
-from accelnn.backends._engine import Dataset, Engine, Extras, TrainingState
+from accelnn.backends._engine import Engine
 from accelnn.backends._rules import NUMBERS, RULES, rule_numbers
 from accelnn.backends._spec import NetSpec
+from accelnn.backends._training import Dataset, Extras, TrainingState
 from accelnn.backends.numba.dataset import PackedDataset, kernel_array, kernel_data
 from accelnn.backends.numba.kernels.changes import CHANGES, LOSS_CHANGES
 from accelnn.backends.numba.kernels.differences import (

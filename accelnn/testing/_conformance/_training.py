@@ -8,7 +8,7 @@ import pytest
 
 import accelnn
 from accelnn.backends import Backend
-from accelnn.backends._engine import TrainingState
+from accelnn.backends._training import TrainingState
 from accelnn.errors import DivergenceWarning
 from accelnn.formulas._dropout import Dropout
 from accelnn.formulas._table import ACTIVATIONS, LOSSES, RULES
