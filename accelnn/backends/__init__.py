@@ -1,13 +1,8 @@
 """Backends: whose arrays and whose kernels compute."""
 
 from accelnn._differences import DIFFERENCES
-from accelnn.backends._base import (
-    Backend,
-    dtype_name,
-    from_dlpack,
-    is_floating,
-    speaks_dlpack,
-)
+from accelnn.backends._arrays import dtype_name, from_dlpack, is_floating, speaks_dlpack
+from accelnn.backends._base import Backend
 from accelnn.backends._engine import Engine
 from accelnn.backends._memory import Memory, MemoryFor, out_of_memory, pass_bytes
 from accelnn.backends._registry import BackendInfo, list_backends, register_backend

@@ -15,6 +15,7 @@ import numpy as np
 
 from accelnn._cached import cached_property
 from accelnn._typing import Array, ArrayLike
+from accelnn.backends._arrays import dtype_name, from_dlpack, is_array, kind_of, speaks_dlpack
 from accelnn.backends._engine import Engine
 from accelnn.backends._memory import Memory
 from accelnn.backends._spec import Loss, NetSpec
@@ -27,7 +28,7 @@ from accelnn.formulas._table import ACTIVATIONS
 
 logger = logging.getLogger("accelnn")
 
-__all__ = ["ActivationOps", "Backend", "dtype_name", "from_dlpack", "is_floating", "speaks_dlpack"]
+__all__ = ["ActivationOps", "Backend"]
 
 # The ops of each activation of the table: `gelu`, `gelu_grad` and `gelu_delta`.
 SUFFIXES = ("", "_grad", "_delta")
@@ -76,7 +77,7 @@ def _require_writable_views(backend: "Backend") -> None:
             return
     msg = (
         f"{type(backend).__qualname__} cannot be a backend: accelnn needs arrays that can be "
-        f"written, with views, and {_kind(x)} is none ({why})"
+        f"written, with views, and {kind_of(x)} is none ({why})"
     )
     raise TypeError(msg)
 
@@ -262,11 +263,11 @@ class Backend(metaclass=_ChecksArrays):
 
     def check_owned(self, x: object, name: str = "x") -> None:
         """Raise `BackendMismatchError` if `x` is an array of another library or device."""
-        if self.owns(x) or isinstance(x, np.generic) or not _is_array(x):
+        if self.owns(x) or isinstance(x, np.generic) or not is_array(x):
             return
         msg = (
-            f"{name} is a {_kind(x)}, but the backend is {self.name!r} (device {self.device}) and "
-            f"nothing is converted implicitly. Move it with "
+            f"{name} is a {kind_of(x)}, but the backend is {self.name!r} (device {self.device}) "
+            f"and nothing is converted implicitly. Move it with "
             f"accelnn.get_backend({self.address!r}).asarray(...), which takes NumPy arrays and, "
             f"through DLPack or __cuda_array_interface__, those of other libraries where the "
             f"backend can reach them; or choose the backend that the array belongs to."
@@ -446,53 +447,3 @@ def _add_ops(formula: ActivationFormula) -> None:
 
 for _formula in ACTIVATIONS.values():
     _add_ops(_formula)
-
-
-def dtype_name(dtype: Any) -> str:
-    """Return the plain name ("float32") of a dtype of any array library."""
-    if isinstance(dtype, str):
-        return dtype
-    if isinstance(dtype, np.dtype):
-        return _numpy_name(dtype)
-    try:
-        return str(np.dtype(dtype).name)
-    except TypeError:
-        return str(dtype).rpartition(".")[2]
-
-
-# NumPy takes microseconds to name a dtype, and there are a handful of them.
-@functools.cache
-def _numpy_name(dtype: np.dtype[Any]) -> str:
-    return str(dtype.name)
-
-
-def is_floating(dtype: Any) -> bool:
-    """Return whether a dtype of any array library is real and floating."""
-    name = _numpy_name(dtype) if isinstance(dtype, np.dtype) else dtype_name(dtype)
-    return name.startswith("float")
-
-
-def speaks_dlpack(x: object) -> bool:
-    """Return whether `x` is an array, not NumPy's, that can be handed over through DLPack."""
-    return hasattr(type(x), "__dlpack__") and not isinstance(x, np.ndarray | np.generic)
-
-
-def from_dlpack(xp: Any, x: Any) -> Array:
-    """Return an array of another library as one of `xp`, in the same memory."""
-    try:
-        return xp.from_dlpack(x)
-    except (BufferError, RuntimeError, TypeError, ValueError) as error:
-        msg = (
-            f"the {_kind(x)}, of dtype {getattr(x, 'dtype', '?')}, cannot be handed over to "
-            f"{xp.__name__}: {error}. Let its own library move it, or cast it to float32, first"
-        )
-        raise TypeError(msg) from error
-
-
-def _kind(x: object) -> str:
-    return f"{type(x).__module__.partition('.')[0]}.{type(x).__name__}"
-
-
-def _is_array(x: object) -> bool:
-    protocols = ("__array_namespace__", "__dlpack__", "__cuda_array_interface__")
-    return any(hasattr(type(x), protocol) for protocol in protocols)

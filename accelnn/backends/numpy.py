@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 
 from accelnn._typing import Array, ArrayLike
-from accelnn.backends._base import Backend, from_dlpack, speaks_dlpack
+from accelnn.backends._arrays import from_dlpack, speaks_dlpack
+from accelnn.backends._base import Backend
 
 __all__ = ["NumpyBackend"]
 

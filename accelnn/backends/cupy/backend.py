@@ -12,7 +12,8 @@ import numpy as np
 
 from accelnn._optional import install_command
 from accelnn._typing import Array, ArrayLike
-from accelnn.backends._base import Backend, from_dlpack, speaks_dlpack
+from accelnn.backends._arrays import from_dlpack, speaks_dlpack
+from accelnn.backends._base import Backend
 from accelnn.backends._engine import Engine
 from accelnn.backends._memory import Memory
 from accelnn.backends._spec import NetSpec

@@ -1,0 +1,62 @@
+"""What is asked of an array, whichever library it is of."""
+
+import functools
+from typing import Any
+
+import numpy as np
+
+from accelnn._typing import Array
+
+__all__ = ["dtype_name", "from_dlpack", "is_array", "is_floating", "kind_of", "speaks_dlpack"]
+
+
+def dtype_name(dtype: Any) -> str:
+    """Return the plain name ("float32") of a dtype of any array library."""
+    if isinstance(dtype, str):
+        return dtype
+    if isinstance(dtype, np.dtype):
+        return _numpy_name(dtype)
+    try:
+        return str(np.dtype(dtype).name)
+    except TypeError:
+        return str(dtype).rpartition(".")[2]
+
+
+# NumPy takes microseconds to name a dtype, and there are a handful of them.
+@functools.cache
+def _numpy_name(dtype: np.dtype[Any]) -> str:
+    return str(dtype.name)
+
+
+def is_floating(dtype: Any) -> bool:
+    """Return whether a dtype of any array library is real and floating."""
+    name = _numpy_name(dtype) if isinstance(dtype, np.dtype) else dtype_name(dtype)
+    return name.startswith("float")
+
+
+def speaks_dlpack(x: object) -> bool:
+    """Return whether `x` is an array, not NumPy's, that can be handed over through DLPack."""
+    return hasattr(type(x), "__dlpack__") and not isinstance(x, np.ndarray | np.generic)
+
+
+def from_dlpack(xp: Any, x: Any) -> Array:
+    """Return an array of another library as one of `xp`, in the same memory."""
+    try:
+        return xp.from_dlpack(x)
+    except (BufferError, RuntimeError, TypeError, ValueError) as error:
+        msg = (
+            f"the {kind_of(x)}, of dtype {getattr(x, 'dtype', '?')}, cannot be handed over to "
+            f"{xp.__name__}: {error}. Let its own library move it, or cast it to float32, first"
+        )
+        raise TypeError(msg) from error
+
+
+def kind_of(x: object) -> str:
+    """Return the name of an array's type, and of its library, as errors name it."""
+    return f"{type(x).__module__.partition('.')[0]}.{type(x).__name__}"
+
+
+def is_array(x: object) -> bool:
+    """Return whether `x` is an array of some library."""
+    protocols = ("__array_namespace__", "__dlpack__", "__cuda_array_interface__")
+    return any(hasattr(type(x), protocol) for protocol in protocols)
