@@ -12,7 +12,7 @@ from pathlib import Path
 
 from accelnn.backends.cupy.source import Variant, kernel_source
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests/backends/cuda"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests/backends/cupy"))
 
 from nvrtc import ARCHITECTURES, compile_kernels  # type: ignore[import-not-found]
 

@@ -42,7 +42,13 @@ SMALL_BLOCKS, SMALL_THREADS = 6, 64
 SMALL_STEPS, SMALL_BATCH = 5, 8
 # How far a small net's losses may be from NumPy's in float64.
 TOLERANCE = 1e-4
-TESTED = ("tests/test_conformance.py", "tests/backends", "tests/training", "tests/nets")
+TESTED = (
+    "tests/testing/test_conformance.py",
+    "tests/backends",
+    "tests/formulas",
+    "tests/training",
+    "tests/nets",
+)
 # Seconds of one test, after which it hangs.
 MOST_SECONDS = 40
 REPEATS = 3

@@ -17,7 +17,7 @@ from accelnn.errors import BackendUnavailableError
 from accelnn.losses import LOSSES
 
 # Kernels of the CuPy backend on the processor.
-sys.path.insert(0, str(Path(__file__).parent / "cuda"))
+sys.path.insert(0, str(Path(__file__).parent / "cupy"))
 
 from ways import ENGINES
 

@@ -8,13 +8,13 @@ import pytest
 
 import accelnn
 
-TESTS = Path(__file__).parent
+PROJECT = Path(__file__).parents[2]
 
 
 def run_pytest(*arguments):
     return subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments],
-        cwd=TESTS.parent,
+        cwd=PROJECT,
         capture_output=True,
         text=True,
         check=False,
@@ -26,7 +26,7 @@ def run_pytest(*arguments):
     reason="cupy can be used here, so there is no skip to turn into a failure",
 )
 def test_a_required_backend_that_cannot_be_used_fails():
-    one = ["tests/test_conformance.py", "-k", "TestCupy and synchronize"]
+    one = ["tests/testing/test_conformance.py", "-k", "TestCupy and synchronize"]
     assert run_pytest(*one).returncode == 0
     required = run_pytest(*one, "--require-backend", "cupy")
     assert required.returncode == 1
@@ -35,13 +35,13 @@ def test_a_required_backend_that_cannot_be_used_fails():
 
 
 def test_a_required_backend_that_can_be_used_is_tested():
-    one = ["tests/test_conformance.py", "-k", "TestNumpy and synchronize"]
+    one = ["tests/testing/test_conformance.py", "-k", "TestNumpy and synchronize"]
     done = run_pytest(*one, "--require-backend", "numpy")
     assert done.returncode == 0
     assert "1 passed" in done.stdout
 
 
 def test_an_unknown_name_is_a_usage_error():
-    done = run_pytest("tests/test_conformance.py", "--require-backend", "nope")
+    done = run_pytest("tests/testing/test_conformance.py", "--require-backend", "nope")
     assert done.returncode == pytest.ExitCode.USAGE_ERROR
     assert "known backends are numpy, numba, cupy" in done.stderr
