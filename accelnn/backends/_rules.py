@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -18,13 +19,15 @@ RULES = ("SGD", "Momentum", "Nesterov", "AdaGrad", "RMSprop", "Adam", "AdamW")
 NUMBERS, DECAY_OF_WEIGHTS, DECAY_OF_BIASES = 6, 4, 5
 
 
-def rule_numbers(optimizer: Optimizer, dtype: np.dtype) -> np.ndarray | None:
-    """Return an optimiser's numbers, or None if there is no code for it.
+def rule_numbers(
+    optimizer: Optimizer, dtype: np.dtype, names: Sequence[str] = RULES
+) -> np.ndarray | None:
+    """Return an optimiser's numbers, or None if there is no code for it among those names.
 
     These are its learning rate, up to two fractions, eps, and the decay of weights and of biases.
     """
     rule: Any = optimizer
-    if type(rule) not in (_table.RULES[name] for name in RULES):
+    if type(rule) not in (_table.RULES[name] for name in names):
         return None
     fractions = [getattr(rule, name) for name in ("momentum", "alpha") if hasattr(rule, name)]
     first, second = getattr(rule, "betas", (*fractions, 0.0, 0.0)[:2])

@@ -18,6 +18,7 @@ from accelnn.backends.cupy.dataset import NULL, Rows
 from accelnn.backends.cupy.formulas import (
     ACTIVATIONS,
     LOSSES,
+    RULES,
     has_change,
     keeps_pre_activation,
 )
@@ -175,7 +176,7 @@ class CupyEngine(Engine):
         dropout: Dropout | None = None,
     ) -> np.ndarray:
         """See `Engine.train`."""
-        rule = rule_numbers(state.optimizer, np.dtype(self.dtype))
+        rule = rule_numbers(state.optimizer, np.dtype(self.dtype), RULES)
         is_plain = all(option is None for option in (rates, weights, clip, dropout))
         if rule is None or state.gradient != "analytic" or not is_plain:
             return super().train(

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from accelnn._typing import Array
-from accelnn.backends._rules import DECAY_OF_WEIGHTS, RULES
+from accelnn.backends._rules import DECAY_OF_WEIGHTS
 from accelnn.backends._training import Dataset, TrainingState
 from accelnn.backends.cupy.dataset import NULL
+from accelnn.backends.cupy.formulas import RULES
 from accelnn.backends.cupy.launch import FLAGS, TERMS, kernels_of, resident_kernel
 from accelnn.backends.cupy.resident import Layout
 

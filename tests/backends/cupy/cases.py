@@ -4,8 +4,7 @@ import itertools
 
 import numpy as np
 
-from accelnn.backends._rules import RULES
-from accelnn.backends.cupy.formulas import ACTIVATIONS, LOSSES
+from accelnn.backends.cupy.formulas import ACTIVATIONS, LOSSES, RULES
 from accelnn.testing import assert_equal_but_for_rounding
 from accelnn.testing._formulas import ACTIVATION_ROWS, LOSS_ROWS
 

@@ -4,7 +4,9 @@ Each has a namespace of its name, in which its parameters are constants. An acti
 ``value(z)`` and its slope: as ``slope(z)`` at the pre-activation or, where that costs no digits, as
 ``slope_of_value(a)``, since kernels keep values anyway. It may give ``change(z, d)``, without
 cancellation. A loss that is a sum over outputs gives ``value(a, t)`` and ``slope(a, t)`` of one
-output, may give ``change(a, t, d)``, and gives ``is_right(a, t)`` if each output is a label.
+output, may give ``change(a, t, d)``, and gives ``is_right(a, t)`` if each output is a label. A rule
+gives ``update(rule, step, p, g, ...)``, which changes a parameter and its state, and may give
+``decay(rule, p, g, factor)``, if λ θ is not to be added to the gradient.
 """
 
 import re
@@ -14,12 +16,12 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from accelnn.backends._rules import RULES
 from accelnn.formulas._activation import HUGE
 from accelnn.formulas._table import ACTIVATIONS as ALL_ACTIVATIONS
 from accelnn.formulas._table import LOSSES as ALL_LOSSES
+from accelnn.formulas._table import RULES as ALL_RULES
 
-__all__ = ["ACTIVATIONS", "LOSSES", "dispatch", "has_change", "keeps_pre_activation"]
+__all__ = ["ACTIVATIONS", "LOSSES", "RULES", "dispatch", "has_change", "keeps_pre_activation"]
 
 # What is said when kernels are compiled is not asked when they run.
 TOLD = """
@@ -28,22 +30,25 @@ TOLD = """
 #else
 #define {name}_OF(told) (told)
 #endif"""
-PART = re.compile(r"^__device__ inline \w+ (\w+)\(", re.MULTILINE)
+PART = re.compile(r"^(?:__device__ inline \w+ |using \w+::)(\w+)[(;]", re.MULTILINE)
+# The state of a rule.
+SLOTS = ("first_slot", "second_slot")
 
 
 def names_with_code(names: Iterable[str]) -> tuple[str, ...]:
     """Return which of the names have a file here."""
-    return tuple(name for name in names if (files(__name__) / f"{name}.cuh").is_file())
+    return tuple(name for name in names if (files(__name__) / f"{name.lower()}.cuh").is_file())
 
 
 # Their positions are their numbers in kernels.
 ACTIVATIONS, LOSSES = names_with_code(ALL_ACTIVATIONS), names_with_code(ALL_LOSSES)
+RULES = names_with_code(ALL_RULES)
 
 
 @cache
 def _parts(name: str) -> frozenset[str]:
     """Return the names of the functions that a file has."""
-    text = (files(__name__) / f"{name}.cuh").read_text("utf-8")
+    text = (files(__name__) / f"{name.lower()}.cuh").read_text("utf-8")
     return frozenset(PART.findall(text))
 
 
@@ -70,8 +75,8 @@ def _lines() -> Iterator[str]:
     yield f"constexpr REAL HUGE_NUMBER = REAL({HUGE!r});"
     for formula in (*ALL_ACTIVATIONS.values(), *ALL_LOSSES.values()):
         yield from _constants(formula)
-    for name in (*ACTIVATIONS, *LOSSES):
-        yield f'#include "formulas/{name}.cuh"'
+    for name in (*ACTIVATIONS, *LOSSES, *RULES):
+        yield f'#include "formulas/{name.lower()}.cuh"'
     kept = [name for name in ACTIVATIONS if keeps_pre_activation(name)]
     yield from _predicate("keeps_pre_activation", kept)
     yield from _choice("REAL activated", "REAL z", _calls(ACTIVATIONS, "value", "z"))
@@ -87,6 +92,16 @@ def _lines() -> Iterator[str]:
     labels = _calls(sums, "is_right", "a, t")
     yield from _predicate("counts_labels", labels)
     yield from _choice("bool is_right", "REAL a, REAL t", labels)
+    decays = dict.fromkeys(RULES, "add_decay(rule, p, g, factor)")
+    decays |= _calls(RULES, "decay", "rule, p, g, factor")
+    yield from _choice("void decay", "const Rule& rule, REAL& p, REAL& g, double factor", decays)
+    updates: dict[str, str] = {}
+    for name in RULES:
+        told = ("rule, step, p, g", *SLOTS[: len(ALL_RULES[name].state_names)])
+        updates |= _calls([name], "update", ", ".join(told))
+    state = ", ".join(f"REAL& {slot}" for slot in SLOTS)
+    arguments = f"const Rule& rule, long long step, REAL& p, REAL g, {state}"
+    yield from _choice("void update", arguments, updates)
 
 
 def _constants(formula: Any) -> Iterator[str]:
@@ -104,7 +119,9 @@ def _constants(formula: Any) -> Iterator[str]:
 def _calls(names: Iterable[str], part: str, arguments: str) -> dict[str, str]:
     """Return what calls a part of each formula that has it."""
     return {
-        name: f"formulas::{name}::{part}({arguments})" for name in names if part in _parts(name)
+        name: f"formulas::{name.lower()}::{part}({arguments})"
+        for name in names
+        if part in _parts(name)
     }
 
 

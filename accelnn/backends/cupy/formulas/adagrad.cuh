@@ -1,0 +1,14 @@
+// Updates in units of the root of all squared gradients so far.
+
+#pragma once
+
+#include "rule.cuh"
+
+namespace formulas::adagrad {
+
+__device__ inline void update(const Rule& rule, long long, REAL& p, REAL g, REAL& squares) {
+    squares += g * g;
+    p -= REAL(rule.lr) * g / (sqrt(squares) + REAL(rule.eps));
+}
+
+}  // namespace formulas::adagrad
