@@ -100,10 +100,17 @@ __global__ void batch_update(
     });
 }
 
+// Threads of a block for which there are registers, whatever the formulas. From Blackwell on, code of
+// doubles needs more of them.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 1000
+constexpr int TRAIN_THREADS = sizeof(REAL) == 4 ? 1024 : 768;
+#else
+constexpr int TRAIN_THREADS = sizeof(REAL) == 4 ? 1024 : 896;
+#endif
+
 // Steps of training in one launch of blocks that are all on the device at once: `order` has all
-// their samples, `samples` of each step. A loss that is not finite ends it before its update. Whatever
-// the formulas, registers are left for as many threads.
-__global__ void __launch_bounds__(sizeof(REAL) == 4 ? 1024 : 896) train(
+// their samples, `samples` of each step. A loss that is not finite ends it before its update.
+__global__ void __launch_bounds__(TRAIN_THREADS) train(
     STATE, RULE, long long total, NET, BATCH, TRACE) {
     MAKE_NET;
     MAKE_STATE;
