@@ -27,7 +27,7 @@ from accelnn.backends.numba.kernels.packing import copy_parameters
 from accelnn.backends.numba.kernels.passes import Data, Net, Rule, Work
 from accelnn.backends.numba.kernels.training import train
 from accelnn.backends.numba.layout import Layout, aligned_zeros
-from accelnn.backends.numba.own import activation_code, loss_code
+from accelnn.backends.numba.own import activation_code, loss_code, parameter_of
 from accelnn.backends.numba.vectors import LANES, SHORT
 from accelnn.formulas._dropout import Dropout
 
@@ -66,6 +66,8 @@ class NumbaEngine(Engine):
         activations = [activation_code(formula, dtype) for formula in spec.activations]
         self._layout = Layout.of(spec, self._dtype, activations)
         self._loss_code = loss_code(spec.loss)
+        formulas = (*spec.activations, spec.loss)
+        self._parameters = np.array([parameter_of(formula) for formula in formulas])
         self._run = backend.team.run
 
     def describe(self, batch: int = 100) -> str:  # noqa: ARG002 - the same for all
@@ -304,7 +306,7 @@ class NumbaEngine(Engine):
     def _net(self, params: np.ndarray) -> Net:
         packed = self._packed_zeros(1)
         self._pack(params, packed)
-        return Net(self._layout.table, packed, *self._loss_code)
+        return Net(self._layout.table, packed, self._parameters, *self._loss_code)
 
     def _pack(self, flat: np.ndarray, packed: np.ndarray) -> None:
         into_panels = True

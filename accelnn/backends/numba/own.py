@@ -12,7 +12,8 @@ import hashlib
 import logging
 import math
 import types as python_types
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import astuple
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -29,7 +30,7 @@ from accelnn.formulas import _table
 from accelnn.formulas._activation import ActivationFormula
 from accelnn.formulas._own import Activation, Loss
 
-__all__ = ["NoCodeError", "activation_code", "code_of", "loss_code"]
+__all__ = ["NoCodeError", "activation_code", "code_of", "loss_code", "parameter_of"]
 
 logger = logging.getLogger("accelnn")
 
@@ -66,7 +67,7 @@ def activation_code(formula: ActivationFormula, dtype: str) -> tuple[int, int]:
     NoCodeError
         If there is none.
     """
-    if formula.name in ACTIVATIONS and _table.ACTIVATIONS[formula.name] == formula:
+    if formula.name in ACTIVATIONS and _is_of_table(formula, _table.ACTIVATIONS):
         return ACTIVATIONS.index(formula.name), 0
     if not isinstance(formula, Activation):
         raise NoCodeError
@@ -81,12 +82,32 @@ def loss_code(loss: Any) -> tuple[int, int, int]:
     NoCodeError
         If there is none.
     """
-    if loss.name in LOSSES and _table.LOSSES[loss.name] == loss:
+    if loss.name in LOSSES and _is_of_table(loss, _table.LOSSES):
         return LOSSES.index(loss.name), 0, 0
     # A subclass may compute something else.
     if type(loss) is not Loss:
         raise NoCodeError
     return OWN_CODE, *_addresses_of_loss(loss)
+
+
+def parameter_of(formula: Any) -> float:
+    """Return what a formula of the table takes besides vectors, or 0 if it takes nothing.
+
+    Raises
+    ------
+    NoCodeError
+        If it is more than a number.
+    """
+    is_own = isinstance(formula, Activation | Loss)
+    parameters = () if is_own else astuple(formula)
+    if len(parameters) > 1:
+        raise NoCodeError
+    return float(*parameters)
+
+
+def _is_of_table(formula: Any, table: Mapping[str, Any]) -> bool:
+    """Return whether code was written for a formula: a subclass may compute something else."""
+    return type(formula) is type(table[formula.name])
 
 
 # Compiled once a process, in which code stays where it is.

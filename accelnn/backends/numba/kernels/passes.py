@@ -56,11 +56,13 @@ ROWS = 96
 class Net(NamedTuple):
     """An architecture and its packed parameters; see `accelnn.backends.numba.layout`.
 
-    `loss` is a number, or `OWN_CODE`, and then the addresses of value and slope count.
+    `parameters` has that of each hidden layer's activation, and last that of the loss. `loss` is a
+    number, or `OWN_CODE`, and then the addresses of value and slope count.
     """
 
     table: np.ndarray
     params: np.ndarray
+    parameters: np.ndarray
     loss: int
     loss_value: int
     loss_slope: int
@@ -133,6 +135,7 @@ def forward(net, data, work, layer, order, first, panels, rows):
     table, params, z, lanes = net.table, net.params, work.outputs, width(work.outputs)
     capacity = work.capacity
     is_hidden, kind = layer < table.shape[0] - 1, table[layer, ACTIVATION]
+    parameter = at(net.parameters, layer)
     panel_size = table[layer, INPUT_PANELS] * lanes * lanes
     source = table[layer, INPUT_PANEL] * capacity * lanes
     for top in range(rows[0], rows[1], ROWS):
@@ -155,7 +158,7 @@ def forward(net, data, work, layer, order, first, panels, rows):
                     x = load(z, here)
                 x = x + bias
                 if is_hidden and kind != OWN_CODE:
-                    x, slope = activate(kind, x)
+                    x, slope = activate(kind, x, parameter)
                     store(work.slopes, here, slope)
                 store(z, here, x)
             if is_hidden and kind == OWN_CODE:
