@@ -9,8 +9,9 @@ import numpy as np
 
 from accelnn._differences import DIFFERENCES
 from accelnn._typing import Array
-from accelnn.backends._engine import Dataset, Engine, Extras, TrainingState
-from accelnn.backends._rules import NUMBERS, RULES, rule_numbers
+from accelnn.backends._engine import Dataset, Engine, Extras, Optimizer, TrainingState
+from accelnn.backends._resolve import use_backend
+from accelnn.backends._rules import NUMBERS, RULES, numbers_of_all_rules, rule_numbers
 from accelnn.backends._spec import NetSpec
 from accelnn.backends.numba.dataset import PackedDataset, kernel_array, kernel_data
 from accelnn.backends.numba.kernels.changes import CHANGES, LOSS_CHANGES
@@ -26,10 +27,18 @@ from accelnn.backends.numba.kernels.losses import BINARY_CROSS_ENTROPY
 from accelnn.backends.numba.kernels.packing import copy_parameters
 from accelnn.backends.numba.kernels.passes import Data, Net, Rule, Work
 from accelnn.backends.numba.kernels.training import train
+from accelnn.backends.numba.kernels.updates import OWN_RULE
 from accelnn.backends.numba.layout import Layout, aligned_zeros
-from accelnn.backends.numba.own import activation_code, loss_code, parameter_of
+from accelnn.backends.numba.own import (
+    NoCodeError,
+    activation_code,
+    loss_code,
+    parameter_of,
+    rule_code,
+)
 from accelnn.backends.numba.vectors import LANES, SHORT
 from accelnn.formulas._dropout import Dropout
+from accelnn.formulas._own import Rule as OwnRule
 
 if TYPE_CHECKING:
     from accelnn.backends.numba.backend import NumbaBackend
@@ -107,7 +116,7 @@ class NumbaEngine(Engine):
         if len(x) < FEW:
             return super().loss_and_gradient(params, x, t, out)
         nothing = np.zeros(NUMBERS)
-        rule = Rule(STORE_GRADIENT, nothing, self._packed_zeros(1), nothing, 0)
+        rule = Rule(STORE_GRADIENT, nothing, self._packed_zeros(1), nothing, 0, 0)
         order = np.arange(len(x))
         losses = self._train(self._net(params), kernel_data(x, t), rule, order, order.size, 0)
         self._unpack(rule.slots, out)
@@ -151,18 +160,21 @@ class NumbaEngine(Engine):
         dropout: Dropout | None = None,
     ) -> np.ndarray:
         """See `Engine.train`."""
-        numbers = rule_numbers(state.optimizer, self._dtype)
-        has_code = numbers is not None and state.gradient == "analytic" and not self._has_bits(data)
-        if numbers is None or not has_code or clip is not None or dropout is not None:
+        has_code = state.gradient == "analytic" and clip is None and dropout is None
+        told = None if self._has_bits(data) or not has_code else self._told(state.optimizer)
+        if told is None:
             return super().train(
                 state, data, order, batch, rates=rates, weights=weights, clip=clip, dropout=dropout
             )
+        kind, numbers, code = told
         if rates is None:
             rates = np.full(-(-order.size // batch), numbers[0])
-        net, slots = self._net(state.params), self._packed_zeros(2)
+        # As many as the kernels know of at least.
+        copies = max(2, len(state.slots))
+        net, slots = self._net(state.params), self._packed_zeros(copies)
         rates = kernel_array(rates, np.float64)
-        rule = Rule(RULES.index(type(state.optimizer).__name__), numbers, slots, rates, state.step)
-        parts = np.split(slots, 2)
+        rule = Rule(kind, numbers, slots, rates, state.step, code)
+        parts = np.split(slots, copies)
         for slot, part in zip(state.slots, parts, strict=False):
             self._pack(slot, part)
         losses = [np.zeros(0)]
@@ -185,6 +197,24 @@ class NumbaEngine(Engine):
         return np.concatenate(losses)
 
     # Pieces -------------------------------------------------------------------------------------
+
+    def _update(self, state: TrainingState, rate: float | None = None) -> None:
+        # A user's rule finds its loop by the active backend.
+        with use_backend(self.backend):
+            super()._update(state, rate)
+
+    def _told(self, optimizer: Optimizer) -> tuple[int, np.ndarray, int] | None:
+        """Return the number of a rule, its numbers and the address of its code, or None."""
+        numbers = rule_numbers(optimizer, self._dtype)
+        if numbers is not None:
+            return RULES.index(type(optimizer).__name__), numbers, 0
+        if type(optimizer) is not OwnRule:
+            return None
+        try:
+            code = rule_code(optimizer, self._dtype.name)
+        except NoCodeError:
+            return None
+        return OWN_RULE, numbers_of_all_rules(optimizer), code
 
     def _has_bits(self, data: Dataset) -> bool:
         """Return whether labels are targets of a single output, and not numbers of classes."""

@@ -1,6 +1,7 @@
-"""Formulas with parameters that are not the default."""
+"""Formulas with parameters that are not the default, and update rules of one's own."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -59,8 +60,70 @@ CASES = {
 }
 
 
+def _adamax(p: float, g: float, rate: float, k: float, m: float, u: float) -> tuple[float, ...]:
+    m = 0.9 * m + 0.1 * g
+    u = max(0.99 * u, abs(g) + 1e-8)
+    return p - rate / (1.0 - 0.9**k) * m / u, m, u
+
+
+def _bounded(p: float, g: float, rate: float, _k: float) -> float:
+    return p - rate * (1.0 if g > 1.0 else g / (1.0 + 0.5 * g * g))
+
+
+def _adamax_by_hand(p: Any, g: Any, rate: float, k: int, m: Any, u: Any) -> None:
+    m += (g - m) / 10.0
+    u[...] = np.where(0.99 * u > np.abs(g) + 1e-8, 0.99 * u, np.abs(g) + 1e-8)
+    p -= rate * (m / (1.0 - 0.9**k)) / u
+
+
+def _bounded_by_hand(p: Any, g: Any, rate: float, _k: int) -> None:
+    p -= np.where(g > 1.0, rate, rate * g / (1.0 + g**2 / 2.0))
+
+
+RULES: dict[str, tuple[accelnn.Rule, Callable[..., None]]] = {
+    "adamax": (accelnn.Rule("adamax", _adamax, lr=0.01, state=("m", "u")), _adamax_by_hand),
+    "bounded": (accelnn.Rule("bounded", _bounded, lr=RATE), _bounded_by_hand),
+    "bounded that decays": (
+        accelnn.Rule("bounded", _bounded, lr=RATE, weight_decay=0.1),
+        _bounded_by_hand,
+    ),
+}
+
+
 class FormulaConformance:
-    """Nets of such formulas, against the reference net."""
+    """Nets and training with such formulas, against the reference net."""
+
+    @pytest.mark.parametrize("name", RULES)
+    @pytest.mark.parametrize("dtype", ["float32", "float64"])
+    def test_update_rules_of_ones_own(self, b: Backend, name: str, dtype: Any) -> None:
+        rule, by_hand = RULES[name]
+        draw = np.random.default_rng(0)
+        x, labels = draw.normal(size=(SAMPLES, 9)), draw.integers(0, 4, SAMPLES)
+        net = accelnn.MLP([9, 6, 4], activation="tanh", rng=5, backend=b, dtype=dtype)
+        host = {key: np.array(b.to_numpy(value)) for key, value in net.params.items()}
+        options: Any = {"optimizer": rule, "batch_size": BATCH, "iters": UPDATES, "rng": 1}
+        if b.memory() is not None:
+            with pytest.raises(TypeError, match="is a function of plain numbers"):
+                accelnn.fit(net, x, labels, **options)
+            return
+        history = accelnn.fit(net, x, labels, **options)
+
+        def reference(move: Move) -> list[Any]:
+            xs, t, rate = move(x.astype(dtype)), np.eye(4)[labels], move(rule.lr)
+            moved = {key: move(value) for key, value in host.items()}
+            plain, losses = ReferenceNet(moved, "tanh", "cross_entropy"), []
+            state = {n: [np.zeros_like(p) for _ in rule.state] for n, p in plain.params.items()}
+            order = batches(SAMPLES, BATCH, UPDATES, seed=1)
+            for k, index in enumerate(order, start=1):
+                losses.append(plain.loss(xs[index], t[index]))
+                for key, g in plain.gradient(xs[index], t[index]).items():
+                    p = plain.params[key]
+                    decay = rule.weight_decay * (p.ndim > 1)
+                    by_hand(p, g + decay * p, rate, k, *state[key])
+            return [losses, np.concatenate([value.ravel() for value in plain.params.values()])]
+
+        found = [history.loss, b.to_numpy(net.flat)]
+        assert_equal_but_for_rounding(found, reference, dtype=dtype, terms=1.0)
 
     @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
     @pytest.mark.parametrize("dtype", ["float32", "float64"])
