@@ -45,7 +45,7 @@ from accelnn.gradient import (
 )
 from accelnn.losses import Huber, Loss
 from accelnn.nets import MLP, Net, SimpleNet, TwoLayerNet
-from accelnn.optimizers import SGD, AdaGrad, Adam, AdamW, Momentum, Nesterov, RMSprop
+from accelnn.optimizers import SGD, AdaGrad, Adam, AdamW, Momentum, Nesterov, RMSprop, Rule
 from accelnn.training import History, fit, prepare, warmup
 
 if TYPE_CHECKING:
@@ -84,6 +84,7 @@ __all__ = [
     "Nesterov",
     "Net",
     "RMSprop",
+    "Rule",
     "SimpleNet",
     "TwoLayerNet",
     "__version__",

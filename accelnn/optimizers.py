@@ -7,6 +7,7 @@ formulas θ are the parameters, g the gradient, η the learning rate `lr`, λ `w
 number of the update, from 1.
 """
 
+from accelnn.formulas._own import Rule
 from accelnn.formulas._rule import UpdateRule
 from accelnn.formulas.adagrad import AdaGrad
 from accelnn.formulas.adam import Adam
@@ -16,4 +17,14 @@ from accelnn.formulas.nesterov import Nesterov
 from accelnn.formulas.rmsprop import RMSprop
 from accelnn.formulas.sgd import SGD
 
-__all__ = ["SGD", "AdaGrad", "Adam", "AdamW", "Momentum", "Nesterov", "RMSprop", "UpdateRule"]
+__all__ = [
+    "SGD",
+    "AdaGrad",
+    "Adam",
+    "AdamW",
+    "Momentum",
+    "Nesterov",
+    "RMSprop",
+    "Rule",
+    "UpdateRule",
+]

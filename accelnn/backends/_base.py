@@ -323,10 +323,11 @@ class Backend(metaclass=_ChecksArrays):
         same_device = self.number is not None and self.number == other.number
         return other is self or (type(other) is type(self) and same_device)
 
-    def map(self, f: Callable[..., Any], *arrays: Array) -> Array:
+    def map(self, f: Callable[..., Any], *arrays: Array, results: int = 1) -> Any:
         """Return f of each element, or of each together with those of other arrays.
 
-        Here f is called for one after another, by plain numbers, which is said once.
+        An f that returns a tuple of so many `results` gives a tuple of arrays. Here f is called for
+        one after another, by plain numbers, which is said once.
         """
         if self.memory() is not None:
             msg = (
@@ -337,8 +338,10 @@ class Backend(metaclass=_ChecksArrays):
             raise TypeError(msg)
         _say_once(_name_of(f), self.name)
         dtype = np.result_type(self.to_numpy(arrays[0]).dtype, np.float16)
-        called = np.frompyfunc(f, len(arrays), 1)
+        called = np.frompyfunc(f, len(arrays), results)
         found = called(*(self.to_numpy(array).astype(object) for array in arrays))
+        if results > 1:
+            return tuple(self.asarray(np.asarray(array, dtype)) for array in found)
         return self.asarray(np.asarray(found, dtype))
 
     # Along one axis -------------------------------------------------------------------------

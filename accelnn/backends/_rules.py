@@ -10,8 +10,16 @@ import numpy as np
 
 from accelnn.backends._training import Optimizer
 from accelnn.formulas import _table
+from accelnn.formulas._rule import UpdateRule
 
-__all__ = ["DECAY_OF_BIASES", "DECAY_OF_WEIGHTS", "NUMBERS", "RULES", "rule_numbers"]
+__all__ = [
+    "DECAY_OF_BIASES",
+    "DECAY_OF_WEIGHTS",
+    "NUMBERS",
+    "RULES",
+    "numbers_of_all_rules",
+    "rule_numbers",
+]
 
 # Names of the optimisers that fused engines have code for; their positions are their numbers.
 RULES = ("SGD", "Momentum", "Nesterov", "AdaGrad", "RMSprop", "Adam", "AdamW")
@@ -36,5 +44,12 @@ def rule_numbers(
     # a gradient is zero, as in the filling of panels, eps = 0 divides zero by zero.
     if eps < math.sqrt(np.finfo(dtype).tiny):
         return None
+    return numbers_of_all_rules(rule, first, second, eps)
+
+
+def numbers_of_all_rules(
+    rule: UpdateRule, first: float = 0.0, second: float = 0.0, eps: float = 1.0
+) -> np.ndarray:
+    """Return what all rules have in the places of `rule_numbers`, with these in the others."""
     decays = rule.weight_decay, rule.weight_decay if rule.decay_biases else 0.0
     return np.array([rule.lr, first, second, eps, *decays])

@@ -1,7 +1,7 @@
 """The architecture of a net, and where its parameters lie in one flat buffer."""
 
 import math
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
@@ -109,14 +109,13 @@ class NetSpec:
         return "-".join(names[:1] if len(set(self.activations)) <= 1 else names)
 
     def is_made_of(self, activations: Collection[str], losses: Collection[str]) -> bool:
-        """Return whether it has only formulas of these names, with the parameters of the table."""
-        return (
-            self.loss.name in losses
-            and LOSSES.get(self.loss.name) == self.loss
-            and all(
-                formula.name in activations and ACTIVATIONS[formula.name] == formula
-                for formula in self.activations
-            )
+        """Return whether it has only formulas of these names, of the table's classes."""
+        formulas: list[tuple[Any, Collection[str], Mapping[str, Any]]]
+        formulas = [(self.loss, losses, LOSSES)]
+        formulas += [(formula, activations, ACTIVATIONS) for formula in self.activations]
+        return all(
+            formula.name in names and type(formula) is type(table[formula.name])
+            for formula, names, table in formulas
         )
 
     @cached_property

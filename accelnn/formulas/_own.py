@@ -1,18 +1,22 @@
-"""Activations and losses that a user makes of scalar functions."""
+"""Activations, losses and update rules that a user makes of scalar functions."""
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import pairwise
 from types import FunctionType
 from typing import Any, ClassVar
 
 from accelnn._typing import Array
 from accelnn.formulas._activation import ActivationFormula, Initializer
+from accelnn.formulas._checks import check_parameters, positive
 from accelnn.formulas._loss import LossFormula
+from accelnn.formulas._ops import ops_of
+from accelnn.formulas._rule import UpdateRule
 
-__all__ = ["Activation", "Loss", "described_own"]
+__all__ = ["Activation", "Loss", "Rule", "described_own"]
 
 # Where slopes are checked: at integers, where kinks are, too.
 POINTS = tuple(float(point) for point in range(-4, 5))
@@ -33,18 +37,7 @@ class _Own:
     kind: ClassVar[str]
 
     def __init__(self, name: str, value: Callable[..., Any], slope: Callable[..., Any]) -> None:
-        for what, given in (("value", value), ("slope", slope)):
-            if not callable(given):
-                msg = f"{what} must be a function of plain numbers, got {given!r}"
-                raise TypeError(msg)
-            try:
-                hash(given)
-            except TypeError as error:
-                msg = f"{what} must be hashable, as functions are, and {given!r} is not"
-                raise TypeError(msg) from error
-        if not isinstance(name, str) or not name:
-            msg = f"name must be a text, got {name!r}"
-            raise TypeError(msg)
+        _check_own(name, value=value, slope=slope)
         self.name = name
         self.functions = value, slope
 
@@ -211,6 +204,102 @@ class Loss(_Own, LossFormula):
         return ops.map(self.functions[1], a, t)
 
 
+@dataclass(frozen=True, repr=False)
+class Rule(UpdateRule):
+    """An update rule of one's own, from a function of one parameter.
+
+    Parameters
+    ----------
+    name : str
+        What errors call it.
+    function : callable
+        ``function(p, g, rate, k, *state)`` of a parameter, its gradient, the learning rate and the
+        number of the update, from 1, in plain Python and `math`. It returns what becomes of the
+        parameter or, of a rule with state, a tuple of that and of each number of the state.
+    lr : float
+        Learning rate, or a first one where `fit` has others.
+    state : tuple of str, default ()
+        Names of the numbers that it keeps for each parameter, which start at zero.
+    weight_decay, decay_biases
+        As of `UpdateRule`: the decay is part of g.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is no such thing, or the function does not return as many numbers.
+
+    Notes
+    -----
+    On NumPy it is called for one number after another, which is slow and said once; on Numba in a
+    compiled loop, where numbers below the smallest normal one are zero. Coefficients are what the
+    function finds by name or in its closure.
+
+    Examples
+    --------
+    Lion, of which the updates are signs:
+
+    >>> import math, numpy as np, accelnn
+    >>> def lion(p, g, rate, k, m):
+    ...     moved = 0.9 * m + 0.1 * g
+    ...     sign = math.copysign(1.0, moved) if moved != 0.0 else 0.0
+    ...     return p - rate * sign, 0.99 * m + 0.01 * g
+    >>> rule = accelnn.Rule("lion", lion, lr=0.1, state=("average",))
+    >>> params = {"W": np.array([[1.0, -1.0]])}
+    >>> state = rule.init(params)
+    >>> rule.update(params, {"W": np.array([[3.0, -0.5]])}, state)
+    >>> params["W"], state["average"]["W"]
+    (array([[ 0.9, -0.9]]), array([[ 0.03 , -0.005]]))
+    """
+
+    name: str
+    function: Callable[..., Any]
+    lr: float = field(kw_only=True)
+    state: tuple[str, ...] = field(default=(), kw_only=True)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_parameters(self, lr=positive)
+        _check_own(self.name, function=self.function)
+        names = self.state
+        if not isinstance(names, tuple) or not all(isinstance(name, str) for name in names):
+            msg = f"state must be a tuple of names, such as ('average',), got {names!r}"
+            raise TypeError(msg)
+        if len({"updates", *names}) <= len(names):
+            msg = f"state must have different names, none of them 'updates', got {names!r}"
+            raise ValueError(msg)
+        found = self.function(0.5, 0.25, self.lr, 1, *[0.0] * len(names))
+        parts = found if isinstance(found, tuple) else (found,)
+        if isinstance(found, tuple) != bool(names) or len(parts) != 1 + len(names):
+            wanted = (
+                f"a tuple of {1 + len(names)} numbers, p and its state" if names else "a number"
+            )
+            msg = f"the function of {self!r} must return {wanted}, got {found!r:.80}"
+            raise TypeError(msg)
+
+    def __repr__(self) -> str:
+        return f"accelnn.Rule({self.name!r}, ..., lr={self.lr!r})"
+
+    @property
+    def state_names(self) -> tuple[str, ...]:
+        """The arrays of its state."""
+        return self.state
+
+    def _apply(
+        self,
+        params: Array,
+        grads: Array,
+        slots: Sequence[Array],
+        rate: float,
+        k: int,
+        xp: Any,
+    ) -> None:
+        ops = ops_of(None, params)
+        numbers = params, grads, ops.asarray(rate), ops.asarray(k), *slots
+        found = ops.map(self.function, *numbers, results=1 + len(slots))
+        for array, moved in zip((params, *slots), found if slots else (found,), strict=True):
+            array[...] = moved
+
+
 def described_own(description: Mapping[str, Any]) -> Activation | Loss:
     """Return what `described` described.
 
@@ -234,6 +323,22 @@ def described_own(description: Mapping[str, Any]) -> Activation | Loss:
         raise ValueError(msg)
     setattr(found, part, description[part])
     return found
+
+
+def _check_own(name: object, **functions: object) -> None:
+    """Refuse what is no name, and what is no function that can tell two formulas apart."""
+    for what, given in functions.items():
+        if not callable(given):
+            msg = f"{what} must be a function of plain numbers, got {given!r}"
+            raise TypeError(msg)
+        try:
+            hash(given)
+        except TypeError as error:
+            msg = f"{what} must be hashable, as functions are, and {given!r} is not"
+            raise TypeError(msg) from error
+    if not isinstance(name, str) or not name:
+        msg = f"name must be a text, got {name!r}"
+        raise TypeError(msg)
 
 
 def _imported(path: object) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -46,7 +46,11 @@ class UpdateRule:
         def lr(self) -> float:
             """Learning rate, a field of every subclass."""
 
-    state_names: ClassVar[tuple[str, ...]] = ()
+        @property
+        def state_names(self) -> tuple[str, ...]:
+            """The arrays of its state, an attribute of the class."""
+    else:
+        state_names = ()
 
     def __post_init__(self) -> None:
         check_parameters(self, weight_decay=not_negative, decay_biases=boolean)

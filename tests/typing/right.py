@@ -31,6 +31,7 @@ net = accelnn.MLP([x.shape[1], 50, 10], activation="relu", loss="cross_entropy",
 deep = accelnn.MLP((784, 50, 20, 10), activation=["relu", accelnn.LeakyReLU(0.2)], init="he")
 own = accelnn.Activation("twice", lambda z: 2 * z, lambda _: 2.0)
 accelnn.MLP([4, 3, 2], activation=own, loss=accelnn.Huber(2.0), dtype=np.float64, init=0.1)
+mine = accelnn.Rule("sgd", lambda p, g, rate, _: p - rate * g, lr=0.1, weight_decay=0.01)
 accelnn.MLP([4, 3, 1], loss="binary_cross_entropy", dtype=np.dtype("float64"), rng=None)
 accelnn.MLP([4, 3, 1], loss=accelnn.losses.get_loss("huber"), dtype=net.dtype)
 simple = accelnn.SimpleNet(rng=np.random.default_rng(0), backend="numba")

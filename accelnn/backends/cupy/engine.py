@@ -19,7 +19,9 @@ from accelnn.backends.cupy.formulas import (
     ACTIVATIONS,
     LOSSES,
     RULES,
+    constants,
     has_change,
+    has_code_with_parameters,
     keeps_pre_activation,
 )
 from accelnn.backends.cupy.launch import FLAGS, Kernels, device_attributes, kernels_of
@@ -89,7 +91,10 @@ class CupyEngine(Engine):
         """Return whether there are kernels for a net's formulas and its size."""
         fits = spec.size <= MOST_PARAMETERS and len(spec.sizes) - 1 <= MOST_LAYERS
         is_uniform = len(set(spec.activations)) <= 1
-        return fits and is_uniform and spec.is_made_of(ACTIVATIONS, LOSSES)
+        has_code = spec.is_made_of(ACTIVATIONS, LOSSES) and all(
+            map(has_code_with_parameters, (*spec.activations, spec.loss))
+        )
+        return fits and is_uniform and has_code
 
     def describe(self, batch: int = 100) -> str:
         """See `Engine.describe`."""
@@ -209,7 +214,12 @@ class CupyEngine(Engine):
     def variant(self, rows: Rows, *, decays: bool = False) -> Variant:
         """Return what kernels are compiled for that read these rows."""
         activation, loss = self._activation, self.spec.loss.name
-        return rows.variant._replace(activation=activation, loss=loss, decays=decays)
+        return rows.variant._replace(
+            activation=activation,
+            loss=loss,
+            decays=decays,
+            constants=constants(*self.spec.activations[:1], self.spec.loss),
+        )
 
     def kernels(self, rows: Rows, *, decays: bool = False) -> Kernels:
         """Return the kernels that read these rows."""

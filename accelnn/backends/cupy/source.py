@@ -65,6 +65,8 @@ class Variant(NamedTuple):
         The only formulas that they can compute with; by default all, as they are told.
     decays : bool, optional
         Whether weights decay; by default they do or not, as they are told.
+    constants : tuple of str
+        The compiler's options for parameters of formulas that are not the default.
     """
 
     dtype: str
@@ -73,6 +75,7 @@ class Variant(NamedTuple):
     activation: str | None = None
     loss: str | None = None
     decays: bool | None = None
+    constants: tuple[str, ...] = ()
 
     @classmethod
     def all(cls) -> Iterator[Variant]:
@@ -91,6 +94,7 @@ class Variant(NamedTuple):
             f"-DTARGET={'Labels' if self.has_labels else 'Targets'}",
             f"-DTARGET_ELEMENT={'int' if self.has_labels else real}",
             *self.told_beforehand,
+            *self.constants,
         )
 
     @property

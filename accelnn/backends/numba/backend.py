@@ -117,13 +117,15 @@ class NumbaBackend(NumpyBackend):
         """See `Backend.shares_data_with`; the number of threads makes no difference."""
         return type(other) is type(self)
 
-    def map(self, f: Callable[..., Any], *arrays: Array) -> Array:
+    def map(self, f: Callable[..., Any], *arrays: Array, results: int = 1) -> Any:
         """See `Backend.map`; what Numba can compile it compiles when it is first called."""
-        compiled = _elementwise(f, len(arrays)) if self._compiles else None
+        compiled = _elementwise(f, len(arrays), results) if self._compiles else None
         if compiled is None:
-            return super().map(f, *arrays)
+            return super().map(f, *arrays, results=results)
         dtype = np.result_type(arrays[0].dtype, np.float16)
         found = compiled(*(np.asarray(array, np.float64) for array in arrays))
+        if results > 1:
+            return tuple(array.astype(dtype, copy=False) for array in found)
         return np.asarray(found).astype(dtype, copy=False)
 
     def sigmoid_delta(self, x: Array, d: Array) -> Array:
@@ -149,15 +151,17 @@ class NumbaBackend(NumpyBackend):
 
 
 @functools.cache
-def _elementwise(f: Callable[..., Any], arguments: int) -> Callable[..., Any] | None:
+def _elementwise(f: Callable[..., Any], arguments: int, results: int) -> Any:
     """Return a function of plain numbers as a compiled one of arrays; None if Numba cannot."""
     import numba
 
-    from accelnn.backends.numba.own import NoCodeError, code_of
+    from accelnn.backends.numba.own import NoCodeError, code_of, loop_of
 
     vectorize: Any = numba.vectorize
     signature = f"float64({', '.join(['float64'] * arguments)})"
     try:
+        if results > 1:
+            return loop_of(f, arguments, results)
         compiled: Callable[..., Any] = vectorize([signature])(code_of(f).plain)
     except (numba.errors.NumbaError, NoCodeError, TypeError, ValueError) as error:
         logger.warning("Numba cannot compile %r: %s", f, str(error).partition("\n")[0])

@@ -10,9 +10,10 @@ import numpy as np
 from accelnn._differences import DIFFERENCES
 from accelnn._typing import Array
 from accelnn.backends._engine import Engine
-from accelnn.backends._rules import NUMBERS, RULES, rule_numbers
+from accelnn.backends._resolve import use_backend
+from accelnn.backends._rules import NUMBERS, RULES, numbers_of_all_rules, rule_numbers
 from accelnn.backends._spec import NetSpec
-from accelnn.backends._training import Dataset, Extras, TrainingState
+from accelnn.backends._training import Dataset, Extras, Optimizer, TrainingState
 from accelnn.backends.numba.dataset import PackedDataset, kernel_array, kernel_data
 from accelnn.backends.numba.kernels.changes import CHANGES, LOSS_CHANGES
 from accelnn.backends.numba.kernels.differences import (
@@ -27,10 +28,18 @@ from accelnn.backends.numba.kernels.losses import BINARY_CROSS_ENTROPY
 from accelnn.backends.numba.kernels.packing import copy_parameters
 from accelnn.backends.numba.kernels.passes import Data, Net, Rule, Work
 from accelnn.backends.numba.kernels.training import train
+from accelnn.backends.numba.kernels.updates import OWN_RULE
 from accelnn.backends.numba.layout import Layout, aligned_zeros
-from accelnn.backends.numba.own import activation_code, loss_code
+from accelnn.backends.numba.own import (
+    NoCodeError,
+    activation_code,
+    loss_code,
+    parameter_of,
+    rule_code,
+)
 from accelnn.backends.numba.vectors import LANES, SHORT
 from accelnn.formulas._dropout import Dropout
+from accelnn.formulas._own import Rule as OwnRule
 
 if TYPE_CHECKING:
     from accelnn.backends.numba.backend import NumbaBackend
@@ -67,6 +76,8 @@ class NumbaEngine(Engine):
         activations = [activation_code(formula, dtype) for formula in spec.activations]
         self._layout = Layout.of(spec, self._dtype, activations)
         self._loss_code = loss_code(spec.loss)
+        formulas = (*spec.activations, spec.loss)
+        self._parameters = np.array([parameter_of(formula) for formula in formulas])
         self._run = backend.team.run
 
     def describe(self, batch: int = 100) -> str:  # noqa: ARG002 - the same for all
@@ -106,7 +117,7 @@ class NumbaEngine(Engine):
         if len(x) < FEW:
             return super().loss_and_gradient(params, x, t, out)
         nothing = np.zeros(NUMBERS)
-        rule = Rule(STORE_GRADIENT, nothing, self._packed_zeros(1), nothing, 0)
+        rule = Rule(STORE_GRADIENT, nothing, self._packed_zeros(1), nothing, 0, 0)
         order = np.arange(len(x))
         losses = self._train(self._net(params), kernel_data(x, t), rule, order, order.size, 0)
         self._unpack(rule.slots, out)
@@ -150,18 +161,21 @@ class NumbaEngine(Engine):
         dropout: Dropout | None = None,
     ) -> np.ndarray:
         """See `Engine.train`."""
-        numbers = rule_numbers(state.optimizer, self._dtype)
-        has_code = numbers is not None and state.gradient == "analytic" and not self._has_bits(data)
-        if numbers is None or not has_code or clip is not None or dropout is not None:
+        has_code = state.gradient == "analytic" and clip is None and dropout is None
+        told = None if self._has_bits(data) or not has_code else self._told(state.optimizer)
+        if told is None:
             return super().train(
                 state, data, order, batch, rates=rates, weights=weights, clip=clip, dropout=dropout
             )
+        kind, numbers, code = told
         if rates is None:
             rates = np.full(-(-order.size // batch), numbers[0])
-        net, slots = self._net(state.params), self._packed_zeros(2)
+        # As many as the kernels know of at least.
+        copies = max(2, len(state.slots))
+        net, slots = self._net(state.params), self._packed_zeros(copies)
         rates = kernel_array(rates, np.float64)
-        rule = Rule(RULES.index(type(state.optimizer).__name__), numbers, slots, rates, state.step)
-        parts = np.split(slots, 2)
+        rule = Rule(kind, numbers, slots, rates, state.step, code)
+        parts = np.split(slots, copies)
         for slot, part in zip(state.slots, parts, strict=False):
             self._pack(slot, part)
         losses = [np.zeros(0)]
@@ -184,6 +198,24 @@ class NumbaEngine(Engine):
         return np.concatenate(losses)
 
     # Pieces -------------------------------------------------------------------------------------
+
+    def _update(self, state: TrainingState, rate: float | None = None) -> None:
+        # A user's rule finds its loop by the active backend.
+        with use_backend(self.backend):
+            super()._update(state, rate)
+
+    def _told(self, optimizer: Optimizer) -> tuple[int, np.ndarray, int] | None:
+        """Return the number of a rule, its numbers and the address of its code, or None."""
+        numbers = rule_numbers(optimizer, self._dtype)
+        if numbers is not None:
+            return RULES.index(type(optimizer).__name__), numbers, 0
+        if type(optimizer) is not OwnRule:
+            return None
+        try:
+            code = rule_code(optimizer, self._dtype.name)
+        except NoCodeError:
+            return None
+        return OWN_RULE, numbers_of_all_rules(optimizer), code
 
     def _has_bits(self, data: Dataset) -> bool:
         """Return whether labels are targets of a single output, and not numbers of classes."""
@@ -305,7 +337,7 @@ class NumbaEngine(Engine):
     def _net(self, params: np.ndarray) -> Net:
         packed = self._packed_zeros(1)
         self._pack(params, packed)
-        return Net(self._layout.table, packed, *self._loss_code)
+        return Net(self._layout.table, packed, self._parameters, *self._loss_code)
 
     def _pack(self, flat: np.ndarray, packed: np.ndarray) -> None:
         into_panels = True

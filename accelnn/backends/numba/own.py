@@ -1,8 +1,8 @@
 """Formulas that a user made of scalar functions, as code that the kernels call by its address.
 
-An activation is compiled for vectors where its functions are made of arithmetic and of those of
-`math` that are known for vectors, and for one number after another where they branch or call
-others.
+An activation or a rule is compiled for vectors where its functions are made of arithmetic and of
+those of `math` that are known for vectors, and for one number after another where they branch or
+call others.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ import hashlib
 import logging
 import math
 import types as python_types
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import astuple
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,13 +24,28 @@ from numba.core.registry import CPUDispatcher
 from accelnn.backends.numba._jit import OWN_CODE, Callback, uncached_loop
 from accelnn.backends.numba.kernels.activations import ACTIVATIONS
 from accelnn.backends.numba.kernels.losses import LOSSES
-from accelnn.backends.numba.kernels.own import NUMBER, STRETCH_OF_NUMBERS, STRETCH_OF_VECTORS
+from accelnn.backends.numba.kernels.own import (
+    NUMBER,
+    STRETCH_OF_NUMBERS,
+    STRETCH_OF_VECTORS,
+    UPDATE_OF_NUMBERS,
+    UPDATE_OF_VECTORS,
+    each,
+)
 from accelnn.backends.numba.vectors import LANES
 from accelnn.formulas import _table
 from accelnn.formulas._activation import ActivationFormula
-from accelnn.formulas._own import Activation, Loss
+from accelnn.formulas._own import Activation, Loss, Rule
 
-__all__ = ["NoCodeError", "activation_code", "code_of", "loss_code"]
+__all__ = [
+    "NoCodeError",
+    "activation_code",
+    "code_of",
+    "loop_of",
+    "loss_code",
+    "parameter_of",
+    "rule_code",
+]
 
 logger = logging.getLogger("accelnn")
 
@@ -66,7 +82,7 @@ def activation_code(formula: ActivationFormula, dtype: str) -> tuple[int, int]:
     NoCodeError
         If there is none.
     """
-    if formula.name in ACTIVATIONS and _table.ACTIVATIONS[formula.name] == formula:
+    if formula.name in ACTIVATIONS and _is_of_table(formula, _table.ACTIVATIONS):
         return ACTIVATIONS.index(formula.name), 0
     if not isinstance(formula, Activation):
         raise NoCodeError
@@ -81,12 +97,46 @@ def loss_code(loss: Any) -> tuple[int, int, int]:
     NoCodeError
         If there is none.
     """
-    if loss.name in LOSSES and _table.LOSSES[loss.name] == loss:
+    if loss.name in LOSSES and _is_of_table(loss, _table.LOSSES):
         return LOSSES.index(loss.name), 0, 0
     # A subclass may compute something else.
     if type(loss) is not Loss:
         raise NoCodeError
     return OWN_CODE, *_addresses_of_loss(loss)
+
+
+def rule_code(rule: Rule, dtype: str) -> int:
+    """Return the address of the code of a user's rule.
+
+    Raises
+    ------
+    NoCodeError
+        If it cannot be compiled.
+    """
+    found = _address_of_rule(rule.name, rule.function, len(rule.state), dtype)
+    if found is None:
+        raise NoCodeError
+    return found
+
+
+def parameter_of(formula: Any) -> float:
+    """Return what a formula of the table takes besides vectors, or 0 if it takes nothing.
+
+    Raises
+    ------
+    NoCodeError
+        If it is more than a number.
+    """
+    is_own = isinstance(formula, Activation | Loss)
+    parameters = () if is_own else astuple(formula)
+    if len(parameters) > 1:
+        raise NoCodeError
+    return float(*parameters)
+
+
+def _is_of_table(formula: Any, table: Mapping[str, Any]) -> bool:
+    """Return whether code was written for a formula: a subclass may compute something else."""
+    return type(formula) is type(table[formula.name])
 
 
 # Compiled once a process, in which code stays where it is.
@@ -111,8 +161,33 @@ def _addresses_of_loss(loss: Loss) -> tuple[int, int]:
     return value, slope
 
 
+# For any learning rate and decay; what cannot be compiled is not tried again.
+@functools.cache
+def _address_of_rule(
+    name: str, function: Callable[..., Any], states: int, dtype: str
+) -> int | None:
+    pointer: Any = types.CPointer(DTYPES[dtype])  # type: ignore[no-untyped-call]
+    whole, real = types.intp, types.float64
+    signature = types.void(*[pointer] * 3, whole, whole, whole, real, whole, real)
+    try:
+        code = code_of(function)
+        update = code.function if states else _with_a_state(code.function)
+        known = {"update": update, "STATES": max(1, states), "LANES": LANES[np.dtype(dtype).type]}
+        templates = (UPDATE_OF_VECTORS, UPDATE_OF_NUMBERS)
+        key = None if code.key is None else code.key + f"{states}".encode()
+        return _compiled(f"accelnn.Rule({name!r}, ...)", templates, signature, known, key)
+    except NoCodeError:
+        return None
+
+
+def _with_a_state(function: Any) -> CPUDispatcher:
+    """Return a rule without state as one with an array that stays as it is."""
+    compiled: CPUDispatcher = uncached_loop(lambda p, g, rate, k, s: (function(p, g, rate, k), s))
+    return compiled
+
+
 def _compiled(
-    formula: Activation | Loss,
+    formula: object,
     templates: tuple[Callable[..., Any], ...],
     signature: Any,
     known: dict[str, Any],
@@ -124,13 +199,13 @@ def _compiled(
         if callback.is_on_disk():
             return callback.compile()
     how_often = "once" if callbacks[0].is_kept else "in every process"
-    logger.warning("accelnn compiles %r for its Numba kernels, %s", formula, how_often)
+    logger.warning("accelnn compiles %s for its Numba kernels, %s", formula, how_often)
     for callback in callbacks:
         try:
             return callback.compile()
         except NumbaError as error:
             reason = str(error).partition("\n")[0]
-    logger.warning("Numba cannot compile %r, which is computed by itself: %s", formula, reason)
+    logger.warning("Numba cannot compile %s, which is computed by itself: %s", formula, reason)
     raise NoCodeError
 
 
@@ -148,6 +223,26 @@ def _callback(
     # By its name the files of its code are called, which processes may write at the same time.
     function.__module__, function.__qualname__ = template.__module__, f"own_{key:x}"
     return Callback(function, signature, keep=None not in keys)
+
+
+def loop_of(function: Callable[..., Any], arguments: int, results: int) -> Callable[..., Any]:
+    """Return a function of several results as a compiled one of arrays.
+
+    Raises
+    ------
+    NoCodeError, numba.NumbaError
+        If it cannot be compiled.
+    """
+    loop = uncached_loop(each(code_of(function).function, arguments))
+    loop.compile((types.float64[:, ::1], types.float64[:, ::1]))
+
+    def called(*arrays: np.ndarray) -> np.ndarray:
+        broadcast = np.broadcast_arrays(*arrays)
+        found = np.empty((results, *broadcast[0].shape))
+        loop(np.stack([array.ravel() for array in broadcast]), found.reshape(results, -1))
+        return found
+
+    return called
 
 
 @functools.cache

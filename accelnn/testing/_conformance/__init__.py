@@ -7,6 +7,7 @@ import pytest
 from accelnn.backends import Backend, BackendLike, get_backend
 from accelnn.errors import BackendUnavailableError
 from accelnn.testing._conformance._contract import ContractConformance
+from accelnn.testing._conformance._formulas import FormulaConformance
 from accelnn.testing._conformance._functions import FunctionConformance
 from accelnn.testing._conformance._gradients import GradientConformance
 from accelnn.testing._conformance._identity import IdentityConformance
@@ -22,6 +23,7 @@ class BackendConformance(
     ContractConformance,
     OpConformance,
     FunctionConformance,
+    FormulaConformance,
     GradientConformance,
     NetConformance,
     TrainingConformance,

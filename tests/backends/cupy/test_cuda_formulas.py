@@ -185,16 +185,16 @@ def test_decay_is_none_where_it_was_said_beforehand(tmp_path, decays):
     np.testing.assert_allclose(params, case.params * kept, rtol=1e-15)
 
 
-def test_parameters_that_are_not_the_tables_run_portable(device):
-    for activation, loss in (
-        (accelnn.LeakyReLU(0.2), "huber"),
-        ("relu", accelnn.losses.Huber(2.0)),
-        (("relu", "gelu"), "huber"),
+def test_which_formulas_run_portable(device):
+    """Layers that differ, and a value that does not tell the slope."""
+    for activations, expected in (
+        ((accelnn.LeakyReLU(-0.2), ("relu", "gelu")), Engine),
+        ((accelnn.LeakyReLU(0.2), accelnn.ELU(-0.5)), engine_module.CupyEngine),
     ):
-        net = accelnn.MLP([4, 5, 3, 2], activation=activation, loss=loss, backend=device)
-        assert type(net.engine) is Engine
-    usual = accelnn.MLP([4, 5, 2], activation=accelnn.LeakyReLU(), loss="huber", backend=device)
-    assert type(usual.engine) is engine_module.CupyEngine
+        for activation in activations:
+            loss = accelnn.losses.Huber(2.0)
+            net = accelnn.MLP([4, 5, 3, 2], activation=activation, loss=loss, backend=device)
+            assert type(net.engine) is expected
 
 
 def test_what_a_file_has_not_the_portable_engine_does(device, monkeypatch):

@@ -1,17 +1,17 @@
 """Formulas as CUDA source, one a file, of the names that they have in `accelnn.formulas`.
 
-Each has a namespace of its name, in which its parameters are constants. An activation gives
-``value(z)`` and its slope: as ``slope(z)`` at the pre-activation or, where that costs no digits, as
-``slope_of_value(a)``, since kernels keep values anyway. It may give ``change(z, d)``, without
-cancellation. A loss that is a sum over outputs gives ``value(a, t)`` and ``slope(a, t)`` of one
-output, may give ``change(a, t, d)``, and gives ``is_right(a, t)`` if each output is a label. A rule
-gives ``update(rule, step, p, g, ...)``, which changes a parameter and its state, and may give
-``decay(rule, p, g, factor)``, if λ θ is not to be added to the gradient.
+Each has a namespace of its name, in which its parameters are constants, by default the table's. An
+activation gives ``value(z)`` and its slope: as ``slope(z)`` at the pre-activation or, where that
+costs no digits, as ``slope_of_value(a)``, since kernels keep values anyway. It may give
+``change(z, d)``, without cancellation. A loss that is a sum over outputs gives ``value(a, t)`` and
+``slope(a, t)`` of one output, may give ``change(a, t, d)``, and gives ``is_right(a, t)`` if each
+output is a label. A rule gives ``update(rule, step, p, g, ...)``, which changes a parameter and its
+state, and may give ``decay(rule, p, g, factor)``, if λ θ is not to be added to the gradient.
 """
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import fields
+from dataclasses import astuple, fields
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -21,7 +21,16 @@ from accelnn.formulas._table import ACTIVATIONS as ALL_ACTIVATIONS
 from accelnn.formulas._table import LOSSES as ALL_LOSSES
 from accelnn.formulas._table import RULES as ALL_RULES
 
-__all__ = ["ACTIVATIONS", "LOSSES", "RULES", "dispatch", "has_change", "keeps_pre_activation"]
+__all__ = [
+    "ACTIVATIONS",
+    "LOSSES",
+    "RULES",
+    "constants",
+    "dispatch",
+    "has_change",
+    "has_code_with_parameters",
+    "keeps_pre_activation",
+]
 
 # What is said when kernels are compiled is not asked when they run.
 TOLD = """
@@ -62,6 +71,25 @@ def keeps_pre_activation(name: str) -> bool:
     return "slope" in _parts(name)
 
 
+def has_code_with_parameters(formula: Any) -> bool:
+    """Return whether the code of a formula holds for its parameters.
+
+    A value tells the slope only of a function that increases.
+    """
+    return keeps_pre_activation(formula.name) or all(number > 0.0 for number in astuple(formula))
+
+
+def constants(*formulas: Any) -> tuple[str, ...]:
+    """Return the compiler's options for parameters that are not those of the table."""
+    table: dict[str, Any] = {**ALL_ACTIVATIONS, **ALL_LOSSES}
+    return tuple(
+        f"-D{_macro(formula, name)}={value!r}"
+        for formula in formulas
+        if formula != table[formula.name]
+        for name, value in vars(formula).items()
+    )
+
+
 def dispatch() -> str:
     """Return what kernels include: numbers of formulas and rules, and functions that choose."""
     return "\n".join(_lines())
@@ -97,7 +125,7 @@ def _lines() -> Iterator[str]:
     yield from _choice("void decay", "const Rule& rule, REAL& p, REAL& g, double factor", decays)
     updates: dict[str, str] = {}
     for name in RULES:
-        told = ("rule, step, p, g", *SLOTS[: len(ALL_RULES[name].state_names)])
+        told = ("rule, step, p, g", *SLOTS[: ALL_RULES[name]().slots])
         updates |= _calls([name], "update", ", ".join(told))
     state = ", ".join(f"REAL& {slot}" for slot in SLOTS)
     arguments = f"const Rule& rule, long long step, REAL& p, REAL g, {state}"
@@ -106,14 +134,18 @@ def _lines() -> Iterator[str]:
 
 def _constants(formula: Any) -> Iterator[str]:
     """Yield the namespace of a formula with its parameters, which are numbers."""
-    lines = [
-        f"constexpr REAL {field.name.upper()} = REAL({getattr(formula, field.name)!r});"
-        for field in fields(formula)
-    ]
-    if lines:
+    for field in fields(formula):
+        macro = _macro(formula, field.name)
+        yield f"#ifndef {macro}"
+        yield f"#define {macro} {getattr(formula, field.name)!r}"
+        yield "#endif"
         yield f"namespace formulas::{formula.name} {{"
-        yield from lines
+        yield f"constexpr REAL {field.name.upper()} = REAL({macro});"
         yield "}"
+
+
+def _macro(formula: Any, parameter: str) -> str:
+    return f"{formula.name}_{parameter}".upper()
 
 
 def _calls(names: Iterable[str], part: str, arguments: str) -> dict[str, str]:

@@ -3,20 +3,17 @@
 import math
 
 from accelnn.backends.numba._jit import inlined
-from accelnn.formulas.huber import Huber
 
 __all__ = ["loss", "output"]
 
-THRESHOLD = Huber().threshold
-
 
 @inlined
-def loss(a, t):
+def loss(a, t, threshold):
     """Return the loss and its derivative, which is a - t cut off; a NaN stays one."""
     r = a - t
     c = r
-    if abs(r) > THRESHOLD:
-        c = math.copysign(THRESHOLD, r)
+    if abs(r) > threshold:
+        c = math.copysign(threshold, r)
     return c * (r - 0.5 * c), c
 
 

@@ -8,5 +8,5 @@ __all__ = ["ACTIVATIONS", "activate"]
 
 # Their positions are their numbers in kernels.
 ACTIVATIONS = names_with_code(ALL)
-# Value and derivative of activation number `kind` at a vector.
-activate = inlined(choice(ACTIVATIONS, "activate", "x"))
+# Value and derivative of activation number `kind`, with its parameter if it has one, at a vector.
+activate = inlined(choice(ACTIVATIONS, "activate", "x, parameter"))

@@ -38,8 +38,9 @@ SUMS = names_with_code(ALL)
 # Their positions are their numbers in kernels.
 LOSSES = ("cross_entropy", *SUMS)
 CROSS_ENTROPY, BINARY_CROSS_ENTROPY = map(LOSSES.index, ("cross_entropy", "binary_cross_entropy"))
-# Value and derivative of loss number `kind` of one output, and what a net makes of the output.
-loss = inlined(choice(SUMS, "loss", "a, t", first=1))
+# Value and derivative of loss number `kind`, with its parameter if it has one, of one output, and
+# what a net makes of the output.
+loss = inlined(choice(SUMS, "loss", "a, t, parameter", first=1))
 output_of = inlined(choice(SUMS, "output", "a", first=1))
 
 
@@ -96,7 +97,7 @@ def loss_of_row(net, z, start, capacity, row, outputs, data, sample, out):
             if net.loss == OWN_CODE:
                 total_loss += call_loss(net.loss_value, a, t)
             else:
-                total_loss += loss(net.loss, a, t)[0]
+                total_loss += loss(net.loss, a, t, at(net.parameters, net.table.shape[0] - 1))[0]
         return total_loss
     exps_sum, top = exponentials(z, start, capacity, row, outputs, out)
     log_sum = math.log(exps_sum)
@@ -124,7 +125,8 @@ def write_error(net, z, start, capacity, row, outputs, data, sample, factor, out
         elif net.loss == OWN_CODE:
             out[here] = call_loss(net.loss_slope, float(z[here]), t) * factor
         else:
-            out[here] = loss(net.loss, float(z[here]), t)[1] * factor
+            parameter = at(net.parameters, net.table.shape[0] - 1)
+            out[here] = loss(net.loss, float(z[here]), t, parameter)[1] * factor
 
 
 @inlined

@@ -1,16 +1,31 @@
 """What calls a user's functions, for kernels that know its address alone."""
 
 from collections.abc import Callable
+from typing import Any
 
 from numba import carray
 
-from accelnn.backends.numba.vectors import load, store
+from accelnn.backends.numba.vectors import (
+    first_lanes,
+    load,
+    load_numbers,
+    load_rows,
+    store,
+    store_numbers,
+)
 
-__all__ = ["NUMBER", "STRETCH_OF_NUMBERS", "STRETCH_OF_VECTORS"]
+__all__ = [
+    "NUMBER",
+    "STRETCH_OF_NUMBERS",
+    "STRETCH_OF_VECTORS",
+    "UPDATE_OF_NUMBERS",
+    "UPDATE_OF_VECTORS",
+    "each",
+]
 
 
-def templates(key: int) -> tuple[Callable[..., None], Callable[..., None], Callable[..., float]]:
-    """Return the sources, which find `value`, `slope`, `function` and `LANES` among their globals.
+def templates(key: int) -> tuple[Callable[..., Any], ...]:
+    """Return the sources, which find the functions, `LANES` and `STATES` among their globals.
 
     The key is in their closure, by which Numba tells one's cached code from another's.
     """
@@ -34,7 +49,58 @@ def templates(key: int) -> tuple[Callable[..., None], Callable[..., None], Calla
     def number(a, t):
         return function(a, t) if key >= 0 else 0.0  # noqa: F821
 
-    return stretch_of_vectors, stretch_of_numbers, number
+    def update_of_vectors(params, gradient, slots, stride, count, used, rate, k, decay):
+        if key >= 0:
+            params, gradient = carray(params, (count,)), carray(gradient, (count,))
+            slots = carray(slots, (count,))
+            for i in range(0, count, LANES):  # noqa: F821
+                p, g = load(params, i), load(gradient, i)
+                if decay > 0.0:
+                    g = g + decay * p
+                state = load_rows(slots, i, stride, STATES)  # noqa: F821
+                moved = update(p, g, rate, k, *state)  # noqa: F821
+                # What fills a panel up stays zero, whatever becomes of a gradient that is zero.
+                store(params, i, first_lanes(moved[0], used, 0.0))
+                here = i
+                for row in moved[1:]:
+                    store(slots, here, first_lanes(row, used, 0.0))
+                    here += stride
+
+    def update_of_numbers(params, gradient, slots, stride, count, used, rate, k, decay):
+        if key >= 0:
+            params, gradient = carray(params, (count,)), carray(gradient, (count,))
+            slots = carray(slots, (count,))
+            for i in range(count):
+                if i % LANES < used:  # noqa: F821
+                    p, g = float(params[i]), float(gradient[i])
+                    if decay > 0.0:
+                        g += decay * p
+                    state = load_numbers(slots, i, stride, STATES)  # noqa: F821
+                    moved = update(p, g, rate, k, *state)  # noqa: F821
+                    params[i] = moved[0]
+                    store_numbers(slots, i, stride, moved[1:])
+
+    return stretch_of_vectors, stretch_of_numbers, number, update_of_vectors, update_of_numbers
 
 
-STRETCH_OF_VECTORS, STRETCH_OF_NUMBERS, NUMBER = templates(0)
+(
+    STRETCH_OF_VECTORS,
+    STRETCH_OF_NUMBERS,
+    NUMBER,
+    UPDATE_OF_VECTORS,
+    UPDATE_OF_NUMBERS,
+) = templates(0)
+
+
+def each(function: Callable[..., Any], arguments: int) -> Callable[..., None]:
+    """Return the source of a loop that calls a compiled function of several results.
+
+    Its arguments are rows of one array, as its results are.
+    """
+
+    def loop(given, found):
+        for i in range(found.shape[1]):
+            numbers = load_numbers(given, i, given.shape[1], arguments)
+            store_numbers(found, i, found.shape[1], function(*numbers))
+
+    return loop

@@ -56,11 +56,13 @@ ROWS = 96
 class Net(NamedTuple):
     """An architecture and its packed parameters; see `accelnn.backends.numba.layout`.
 
-    `loss` is a number, or `OWN_CODE`, and then the addresses of value and slope count.
+    `parameters` has that of each hidden layer's activation, and last that of the loss. `loss` is a
+    number, or `OWN_CODE`, and then the addresses of value and slope count.
     """
 
     table: np.ndarray
     params: np.ndarray
+    parameters: np.ndarray
     loss: int
     loss_value: int
     loss_slope: int
@@ -85,9 +87,10 @@ class Data(NamedTuple):
 
 
 class Rule(NamedTuple):
-    """An optimiser: which, its numbers, and its state in two packed buffers, one after another.
+    """An optimiser: which, its numbers, and its state in packed buffers, one after another.
 
-    ``rates[i]`` is the learning rate of update number ``done + i + 1``.
+    ``rates[i]`` is the learning rate of update number ``done + i + 1``. `code` is the address of a
+    user's own.
     """
 
     kind: int
@@ -95,6 +98,7 @@ class Rule(NamedTuple):
     slots: np.ndarray
     rates: np.ndarray
     done: int
+    code: int
 
 
 class Work(NamedTuple):
@@ -133,6 +137,7 @@ def forward(net, data, work, layer, order, first, panels, rows):
     table, params, z, lanes = net.table, net.params, work.outputs, width(work.outputs)
     capacity = work.capacity
     is_hidden, kind = layer < table.shape[0] - 1, table[layer, ACTIVATION]
+    parameter = at(net.parameters, layer)
     panel_size = table[layer, INPUT_PANELS] * lanes * lanes
     source = table[layer, INPUT_PANEL] * capacity * lanes
     for top in range(rows[0], rows[1], ROWS):
@@ -155,7 +160,7 @@ def forward(net, data, work, layer, order, first, panels, rows):
                     x = load(z, here)
                 x = x + bias
                 if is_hidden and kind != OWN_CODE:
-                    x, slope = activate(kind, x)
+                    x, slope = activate(kind, x, parameter)
                     store(work.slopes, here, slope)
                 store(z, here, x)
             if is_hidden and kind == OWN_CODE:
@@ -204,7 +209,8 @@ def backward_hidden(member, net, work, rule, step, layer, batch):
             d = error + output * capacity * lanes
             multiply_transposed(work.outputs, source, columns, errors, d, batch, scratch, block)
             here = weights + output * panel_size
-            update(rule, step, params, here, scratch, block, columns * lanes, False)  # noqa: FBT003
+            count, used = columns * lanes, outputs - output * lanes
+            update(rule, step, params, here, scratch, block, count, used, False)  # noqa: FBT003
     first, last = share(member, panels, 1)
     update_bias(net, work, rule, step, layer, batch, first, last, own)
 
@@ -215,6 +221,7 @@ def backward_first(member, net, data, work, rule, step, order, start, batch):
     table, params, lanes = net.table, net.params, width(work.outputs)
     capacity, errors, scratch = work.capacity, work.errors, work.scratch
     inputs, panel_size = table[0, INPUTS], table[0, INPUT_PANELS] * lanes * lanes
+    outputs = table[0, OUTPUTS]
     own = member.number * (scratch.size // member.size)
     first, last = share(member, table[0, OUTPUT_PANELS], 1)
     if data.sparse:
@@ -224,7 +231,8 @@ def backward_first(member, net, data, work, rule, step, order, start, batch):
                 data, order, start, batch, errors, error, scratch, own, inputs, panel == first
             )
             weights = table[0, WEIGHTS] + panel * panel_size
-            update(rule, step, params, weights, scratch, own, inputs * lanes, False)  # noqa: FBT003
+            count, used = inputs * lanes, outputs - panel * lanes
+            update(rule, step, params, weights, scratch, own, count, used, False)  # noqa: FBT003
     else:
         for k in range(0, inputs, lanes):
             source = table[0, INPUT_PANEL] * capacity * lanes + k * capacity
@@ -235,7 +243,8 @@ def backward_first(member, net, data, work, rule, step, order, start, batch):
                     work.outputs, source, columns, errors, error, batch, scratch, own
                 )
                 weights = table[0, WEIGHTS] + panel * panel_size + k * lanes
-                update(rule, step, params, weights, scratch, own, columns * lanes, False)  # noqa: FBT003
+                count, used = columns * lanes, outputs - panel * lanes
+                update(rule, step, params, weights, scratch, own, count, used, False)  # noqa: FBT003
     update_bias(net, work, rule, step, ZERO, batch, first, last, own)
 
 
@@ -272,5 +281,5 @@ def update_bias(net, work, rule, step, layer, batch, first, last, own):
         for here in range(error, error + batch * lanes, lanes):
             sum_ = sum_ + load(work.errors, here)
         store(work.scratch, own, sum_)
-        bias = table[layer, BIAS] + panel * lanes
-        update(rule, step, net.params, bias, work.scratch, own, lanes, True)  # noqa: FBT003
+        bias, used = table[layer, BIAS] + panel * lanes, table[layer, OUTPUTS] - panel * lanes
+        update(rule, step, net.params, bias, work.scratch, own, lanes, used, True)  # noqa: FBT003

@@ -4,11 +4,13 @@ import math
 
 from accelnn.backends._rules import DECAY_OF_BIASES, DECAY_OF_WEIGHTS, RULES
 from accelnn.backends.numba._jit import called, inlined
-from accelnn.backends.numba.vectors import load, root, store, width
+from accelnn.backends.numba.vectors import call_update, load, root, store, width
 
-__all__ = ["at_step", "update"]
+__all__ = ["OWN_RULE", "at_step", "update"]
 
 SGD, MOMENTUM, NESTEROV, ADAGRAD, RMSPROP, ADAM, ADAMW = range(len(RULES))
+# A user's, whose code is called by its address.
+OWN_RULE = len(RULES)
 
 
 @inlined
@@ -22,15 +24,22 @@ def at_step(rule, step):
 
 
 @called
-def update(rule, step, params, start, gradient, gradient_start, count, is_bias):
+def update(rule, step, params, start, gradient, gradient_start, count, used, is_bias):
     """Move ``params[start : start + count]`` by a gradient, with the state in the same places.
 
-    `count` is a multiple of the width. A negative kind stores the gradient in place of the state.
+    `count` is a multiple of the width; of each vector, the first `used` lanes are parameters. A
+    negative kind stores the gradient in place of the state.
     """
     rate, correction = at_step(rule, step)
-    kind, slot, second_slot = rule.kind, rule.slots, rule.slots.size // 2
+    kind, slot, second_slot = rule.kind, rule.slots, params.size
     a, b, eps = rule.numbers[1], rule.numbers[2], rule.numbers[3]
     decay = rule.numbers[DECAY_OF_BIASES if is_bias else DECAY_OF_WEIGHTS]
+    if kind == OWN_RULE:
+        stride, g = params.size, gradient_start
+        call_update(
+            rule.code, params, start, gradient, g, slot, stride, count, used, rate, step, decay
+        )
+        return
     for i in range(0, count, width(params)):
         here, g = start + i, load(gradient, gradient_start + i)
         if kind < 0:

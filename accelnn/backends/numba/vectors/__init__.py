@@ -6,7 +6,7 @@ every lane, and stored. Arrays are indexed flat and unchecked.
 """
 
 from accelnn.backends.numba.vectors import _math, _operators  # noqa: F401 - define what + and exp are
-from accelnn.backends.numba.vectors._calls import call_activation, call_loss
+from accelnn.backends.numba.vectors._calls import call_activation, call_loss, call_update
 from accelnn.backends.numba.vectors._denormals import flush_denormals, restore
 from accelnn.backends.numba.vectors._functions import (
     absolute,
@@ -35,6 +35,7 @@ from accelnn.backends.numba.vectors._products import (
     rows_of_zeros,
     store_rows,
 )
+from accelnn.backends.numba.vectors._rows import load_numbers, load_rows, store_numbers
 from accelnn.backends.numba.vectors._type import LANES, SHORT, TALL, WIDE
 
 __all__ = [
@@ -48,12 +49,15 @@ __all__ = [
     "borrow",
     "call_activation",
     "call_loss",
+    "call_update",
     "exp_and_expm1",
     "filled",
     "first_lanes",
     "flush_denormals",
     "largest",
     "load",
+    "load_numbers",
+    "load_rows",
     "maximum",
     "multiply_add",
     "polynomial",
@@ -62,6 +66,7 @@ __all__ = [
     "root",
     "rows_of_zeros",
     "store",
+    "store_numbers",
     "store_rows",
     "total",
     "where_positive",

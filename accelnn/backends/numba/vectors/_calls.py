@@ -6,7 +6,7 @@ from numba.extending import intrinsic
 
 from accelnn.backends.numba.vectors._type import I64, pointer_to
 
-__all__ = ["call_activation", "call_loss"]
+__all__ = ["call_activation", "call_loss", "call_update"]
 
 
 @intrinsic
@@ -36,3 +36,29 @@ def call_loss(typing, address, a, t):
         return builder.call(builder.inttoptr(args[0], kind.as_pointer()), args[1:])
 
     return types.float64(types.intp, types.float64, types.float64), generate
+
+
+@intrinsic
+def call_update(
+    typing, address, params, i, gradient, j, slots, stride, count, used, rate, step, decay
+):
+    """Let the code at an address move ``params[i : i + count]``, with its state in the same places.
+
+    The gradient starts at `j`; arrays of the state are `stride` apart. Of every vector, the first
+    `used` lanes are parameters.
+    """
+
+    def generate(context, builder, signature, args):
+        address, params, i, gradient, j, slots, *numbers = args
+        places = [
+            pointer_to(context, builder, signature.args[number], array, start)
+            for number, array, start in ((1, params, i), (3, gradient, j), (5, slots, i))
+        ]
+        arguments = [*places, *numbers]
+        kind = ir.FunctionType(ir.VoidType(), [argument.type for argument in arguments])
+        builder.call(builder.inttoptr(address, kind.as_pointer()), arguments)
+        return context.get_dummy_value()
+
+    arrays = params, types.intp, gradient, types.intp, slots
+    numbers = (types.intp, types.intp, types.intp, types.float64, types.intp, types.float64)
+    return types.void(types.intp, *arrays, *numbers), generate
