@@ -25,6 +25,11 @@ def pytest_addoption(parser):
         action="store_true",
         help="Fail, instead of skipping, where Dask, joblib or MPI is missing.",
     )
+    parser.addoption(
+        "--exhaustive",
+        action="store_true",
+        help="Combine every engine, activation, loss, dtype and update rule, not only every two.",
+    )
 
 
 def pytest_configure(config):
@@ -33,6 +38,15 @@ def pytest_configure(config):
         # They inherit this, and load NumPy after it. As many threads of BLAS as processors in each
         # of them would wait for each other.
         os.environ.setdefault("OPENBLAS_NUM_THREADS", str(max(1, usable_processors() // tests)))
+
+
+def pytest_collection_modifyitems(config, items):
+    """Leave out what is marked `exhaustive` unless it is asked for."""
+    if config.getoption("--exhaustive"):
+        return
+    left_out = [item for item in items if item.get_closest_marker("exhaustive")]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if not item.get_closest_marker("exhaustive")]
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -176,6 +176,12 @@ def _usable(request, name):
 
 
 @pytest.fixture
+def is_exhaustive(request):
+    """Return whether every combination is wanted, however long that takes."""
+    return request.config.getoption("--exhaustive")
+
+
+@pytest.fixture
 def on_device(request):
     """Return the backend of a real CUDA device, or skip."""
     return _usable(request, "cupy")

@@ -16,6 +16,7 @@ from accelnn.testing._reference import ReferenceNet
 from accelnn.testing._rounding import Move, assert_equal_but_for_rounding
 
 SIZES = ((5, 3), (7, 5, 4), (6, 4, 1), (4, 5, 3, 2))
+METHODS = ("central", "forward", "backward")
 KINDS = list(itertools.product(ACTIVATIONS, LOSSES))
 
 _every_kind = pytest.mark.parametrize(("activation", "loss"), KINDS)
@@ -77,18 +78,17 @@ class NetConformance:
     def test_structured_difference_is_the_black_box_difference(
         self, b: Backend, activation: str, loss: str
     ) -> None:
-        for sizes in _sizes_for(loss):
+        # With the other activations, every architecture meets every method.
+        turn = list(ACTIVATIONS).index(activation)
+        for i, sizes in enumerate(_sizes_for(loss), start=turn):
             net, _ = _net(b, sizes, activation=activation, loss=loss, dtype="float64")
             x, t = (b.asarray(a) for a in _data(sizes, samples=3))
             backpropagated = net.gradient(x, t)
-            for method in ("central", "forward", "backward"):
-                options: Any = {"method": method, "step": 0.5}
-                structured = net.numerical_gradient(x, t, **options)
-                black_box = net.numerical_gradient(x, t, structured=False, **options)
-                for key, value in black_box.items():
-                    assert_close(
-                        structured[key], b.to_numpy(value), backend=b, rtol=1e-12, atol=1e-12
-                    )
+            options: Any = {"method": METHODS[i % len(METHODS)], "step": 0.5}
+            structured = net.numerical_gradient(x, t, **options)
+            black_box = net.numerical_gradient(x, t, structured=False, **options)
+            for key, value in black_box.items():
+                assert_close(structured[key], b.to_numpy(value), backend=b, rtol=1e-12, atol=1e-12)
             truncation = max(
                 float(np.abs(b.to_numpy(structured[k]) - b.to_numpy(backpropagated[k])).max())
                 for k in structured
