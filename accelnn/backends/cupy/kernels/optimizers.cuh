@@ -1,27 +1,27 @@
-// One update of one parameter; formulas and defaults are those of accelnn.optimizers.
+// One update of one parameter, with the formulas of accelnn.optimizers.
 
 #pragma once
 
 #include "formulas.cuh"
 
-// What an optimiser was configured with: `first` and `second` are μ, α, or β₁ and β₂.
+// The hyperparameters of an optimiser: `first` and `second` are μ, α, or β₁ and β₂.
 struct Rule {
     int optimizer;
     double lr, first, second, eps, decay_of_weights, decay_of_biases;
-    // η / (1 - β₁ᵏ) and √(1 - β₂ᵏ) of every update, which Adam needs.
+    // Adam's η / (1 - β₁ᵏ) and √(1 - β₂ᵏ) for every update.
     const double* corrections;
 
-    // Whether there is any: biases decay only where weights do.
+    // Biases decay only if weights do.
     __device__ bool decays() const { return DECAYS_OF(decay_of_weights > 0); }
 };
 
-// What updates change.
+// The parameters and the optimiser's state.
 struct State {
     REAL *params, *first_slot, *second_slot;
     unsigned int* flags;
 };
 
-// Update number `step` of those that `corrections` are for, of one parameter.
+// Do update number `step`, counted from the first of `corrections`, for one parameter.
 __device__ inline void update(
     const Rule& rule, long long step, const State& state, int index, REAL g, bool is_bias) {
     REAL *p = state.params + index, *slot = state.first_slot + index;
