@@ -46,7 +46,7 @@ def sigmoid(x: ArrayLike, *, backend: BackendLike | None = None) -> Array:
     x : array_like
         Numbers of any shape.
     backend : str, Backend or subclass, optional
-        Whose arrays and kernels; see `accelnn.get_backend`.
+        The backend that computes; see `accelnn.get_backend`.
 
     Returns
     -------
@@ -192,7 +192,7 @@ def softmax(x: ArrayLike, *, backend: BackendLike | None = None) -> Array:
     x : array_like of shape (..., classes)
         Scores; one sample may be 1-D.
     backend : str, Backend or subclass, optional
-        Whose arrays and kernels; see `accelnn.get_backend`.
+        The backend that computes; see `accelnn.get_backend`.
 
     Returns
     -------
@@ -243,7 +243,7 @@ def sum_squared_error(y: ArrayLike, t: ArrayLike, *, backend: BackendLike | None
     t : array_like
         Targets of exactly that shape: nothing is broadcast.
     backend : str, Backend or subclass, optional
-        Whose arrays and kernels; see `accelnn.get_backend`.
+        The backend that computes; see `accelnn.get_backend`.
 
     Returns
     -------
@@ -290,7 +290,7 @@ def cross_entropy_error(
     eps : float, default 1e-7
         Keeps the logarithm of a zero probability finite.
     backend : str, Backend or subclass, optional
-        Whose arrays and kernels; see `accelnn.get_backend`.
+        The backend that computes; see `accelnn.get_backend`.
 
     Returns
     -------

@@ -326,7 +326,7 @@ class Backend(metaclass=_ChecksArrays):
     def map(self, f: Callable[..., Any], *arrays: Array) -> Array:
         """Return f applied elementwise to one or more arrays.
 
-        By default f, a function of Python numbers, is called in a loop, and a warning is logged.
+        By default f, a function of Python numbers, is called in a loop; a warning is logged once.
         """
         if self.memory() is not None:
             msg = (
