@@ -1,4 +1,4 @@
-"""Properties that are computed once."""
+"""A `cached_property` without a lock."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ T = TypeVar("T")
 
 
 class cached_property(Generic[T]):  # noqa: N801 - used as the standard library's is
-    """`functools.cached_property` without its lock, which ended with Python 3.12.
+    """`functools.cached_property` without the lock, which Python 3.12 removed.
 
-    The lock is the class's and is held while a value is computed: a child that is forked meanwhile
-    waits for it forever (https://github.com/python/cpython/issues/87634). Here several threads may
-    compute a value at once, and all get the one that is stored first.
+    Up to Python 3.11 one lock per property is held while a value is computed, so a child process
+    forked meanwhile deadlocks (https://github.com/python/cpython/issues/87634). Here several
+    threads may compute a value at once, and all get the one that is stored first.
     """
 
     def __init__(self, function: Callable[[Any], T]) -> None:
@@ -34,6 +34,6 @@ class cached_property(Generic[T]):  # noqa: N801 - used as the standard library'
     def __get__(self, instance: object | None, owner: type) -> cached_property[T] | T:
         if instance is None:
             return self
-        # Attributes of the instance come first, so that this is called no more.
+        # From now on the instance attribute shadows this non-data descriptor.
         stored: T = instance.__dict__.setdefault(self._name, self._function(instance))
         return stored

@@ -1,4 +1,4 @@
-"""The table of finite difference methods, and the weights of their points."""
+"""The finite difference methods: their points and weights."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Method:
     accuracy : int
         The order of accuracy: the truncation error is O(h**accuracy).
     is_imaginary : bool
-        Whether the first derivative is a complex step, and higher ones are differences of it.
+        Whether the first derivative is a complex step, and higher ones are differences of that.
     is_extrapolated : bool
         Whether differences are extrapolated to step 0.
     """
@@ -47,7 +47,7 @@ class Method:
     def points(self, order: int) -> np.ndarray:
         """Return the points of a derivative in units of the step, without x itself.
 
-        For order 0 that is x alone.
+        Order 0 has x as its only point.
         """
         if order == 0:
             return np.zeros(1)
@@ -85,7 +85,7 @@ METHODS = {
 
 
 def find_method(name: str, known: Iterable[str] = METHODS) -> Method:
-    """Return a method by name, or raise ValueError that lists those known."""
+    """Return a method by name, or raise a ValueError that lists the known ones."""
     if name not in known:
         msg = f"unknown method {name!r}; known methods are {', '.join(map(repr, known))}"
         raise ValueError(msg)
@@ -104,7 +104,7 @@ def slopes(
     base : numpy.ndarray of shape (q,) or (k, q)
         f(x).
     taken : numpy.ndarray of shape (k, p)
-        The distances of the points from x, after rounding.
+        The signed distances of the points from x, after rounding.
     """
     if order == 0:
         return values[:, 0]
@@ -164,11 +164,11 @@ def weights(taken: np.ndarray, order: int, *, has_base: bool) -> np.ndarray:
 
 def _change_terms(method: Method) -> tuple[tuple[float, float], ...]:
     points = method.points(1)
-    # Weights sum to 0, so that f(x) drops out of a sum of changes.
+    # The weights sum to 0, so f(x) cancels out of a sum of changes.
     (factors,) = weights(points[None], 1, has_base=method.takes_base(1))
     return tuple(zip(points.tolist(), factors.tolist(), strict=False))
 
 
-# What the engines' structured differences take: h times the derivative is the sum of weight times
-# f(x + point * h) - f(x) over these (point, weight) pairs, of which their kernels hold two.
+# The methods of the engines' structured differences: h times the derivative is the sum of
+# weight * (f(x + point * h) - f(x)) over these (point, weight) pairs. Kernels take at most two.
 DIFFERENCES = {name: _change_terms(METHODS[name]) for name in ("central", "forward", "backward")}

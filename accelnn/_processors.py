@@ -1,4 +1,4 @@
-"""How much of the machine is ours."""
+"""The number of CPUs that this process may use."""
 
 import math
 import os
@@ -9,7 +9,7 @@ __all__ = ["processor_quota", "usable_processors"]
 
 
 def usable_processors() -> int:
-    """Return how many processors this process may use: its affinity, and its container's quota."""
+    """Return how many CPUs this process may use, given its affinity and its cgroup quota."""
     if hasattr(os, "sched_getaffinity"):
         count = len(os.sched_getaffinity(0))
     else:
@@ -18,21 +18,20 @@ def usable_processors() -> int:
 
 
 def processor_quota(root: Path = Path("/")) -> float:
-    """Return how many processors' time Linux's control groups let this process have.
+    """Return the CPU quota that Linux control groups (v1 and v2) set for this process, in CPUs.
 
-    The smallest quota counts of its group and of all groups around it, of both versions of control
-    groups. A container may see but a part of the path of its group; then the groups that it does
-    see are at the end of that.
+    The effective quota is the smallest one of its group and all parent groups. A container may have
+    mounted only part of the hierarchy: groups that it does not see are skipped.
 
     Parameters
     ----------
     root : path, default "/"
-        The folder in which ``proc`` and ``sys`` are.
+        The directory that contains ``proc`` and ``sys``.
 
     Returns
     -------
     float
-        Infinite without a quota.
+        Infinity without a quota.
     """
     try:
         lines = (root / "proc/self/cgroup").read_text("utf-8").splitlines()
@@ -42,7 +41,7 @@ def processor_quota(root: Path = Path("/")) -> float:
     mounted = root / "sys/fs/cgroup"
     quotas = [math.inf]
     for line in lines:
-        # Such as "0::/a/b", or "4:cpu,cpuacct:/a/b" of version 1.
+        # "0::/a/b" in v2, "4:cpu,cpuacct:/a/b" in v1.
         _, _, rest = line.partition(":")
         controllers, _, path = rest.partition(":")
         if not controllers:
@@ -55,9 +54,9 @@ def processor_quota(root: Path = Path("/")) -> float:
 
 
 def _groups(mounted: Path, path: str) -> Iterator[Path]:
-    """Yield the folders of a group and of all around it."""
+    """Yield the directories of a group and of its parents."""
     group = PurePosixPath(path.lstrip("/"))
-    # A group outside of what a container sees begins with "..".
+    # The path of a group outside the container's cgroup namespace begins with "..".
     if ".." not in group.parts:
         yield mounted / group
         yield from (mounted / around for around in group.parents)
@@ -70,7 +69,7 @@ def _quota_v2(group: Path) -> float:
         quota, period = (group / "cpu.max").read_text("ascii").split()
         return int(quota) / int(period)
     except (OSError, ValueError, ZeroDivisionError):
-        # No such folder, or "max".
+        # No such directory, or "max".
         return math.inf
 
 

@@ -1,10 +1,10 @@
-"""Names for types that appear everywhere."""
+"""Type aliases and protocols used throughout the package."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypeVar
 
 if TYPE_CHECKING:
-    # At run time this would import numpy.random, which NumPy itself leaves for its first use.
+    # At run time this would import numpy.random, which NumPy loads lazily.
     import numpy as np
 
 __all__ = [
@@ -31,26 +31,26 @@ class IsArray(Protocol):
 
     @property
     def shape(self) -> Any:
-        """Its lengths."""
+        """The length of each axis."""
 
     @property
     def dtype(self) -> Any:
-        """What its elements are."""
+        """The type of its elements."""
 
 
 Kind = TypeVar("Kind", bound=IsArray)
-"""A library's arrays, of a dtype, and with as many axes as their type says."""
+"""An array type, with the dtype and number of axes that it declares."""
 
 
 class HasArray(Protocol):
-    """What NumPy can make an array of, such as a table of pandas."""
+    """An object that NumPy can convert to an array, such as a pandas DataFrame."""
 
     def __array__(self) -> Any:
         """Return the array."""
 
 
 _Leaf: TypeAlias = float | IsArray | HasArray
-# As deep as this and not recursive, because a text is a sequence of texts, for ever.
+# Three levels rather than a recursive type, which `str`, a sequence of `str`, would match.
 _Nested: TypeAlias = (
     Sequence[_Leaf] | Sequence[Sequence[_Leaf]] | Sequence[Sequence[Sequence[_Leaf]]]
 )
@@ -61,23 +61,23 @@ ArrayLike: TypeAlias = _Leaf | _Nested
 """An array, or Python numbers and nested sequences of them."""
 
 Tree: TypeAlias = Mapping[Any, Any] | Sequence[Any]
-"""Arrays in a dict, a list or a tuple, with others within."""
+"""Arrays in nested dicts, lists and tuples."""
 
 MethodName: TypeAlias = Literal[
     "central", "central4", "forward", "backward", "complex", "richardson"
 ]
-"""The finite differences that there are."""
+"""The finite difference methods."""
 
 NetMethodName: TypeAlias = Literal["central", "forward", "backward"]
-"""Those that engines take of nets."""
+"""The methods of a net's numerical gradient."""
 
 DTypeName: TypeAlias = Literal["float32", "float64"]
-"""What nets compute in."""
+"""The dtypes of nets."""
 
 DTypeLike: TypeAlias = (
     "DTypeName | type[np.float32 | np.float64] | np.dtype[np.float32] | np.dtype[np.float64]"
 )
-"""A `DTypeName`, or NumPy's own name for it."""
+"""A `DTypeName`, or NumPy's type or dtype for it."""
 
 Rng: TypeAlias = "int | np.random.Generator | None"
 """A seed, a generator to draw from, or None for fresh entropy."""

@@ -1,4 +1,4 @@
-"""Validation of arguments of public functions."""
+"""Validation of the arguments of public functions."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ __all__ = [
 
 # The dtypes of nets.
 DTYPES = get_args(DTypeName)
-# Axes of a batch of samples.
+# The number of axes of a batch of samples.
 ROWS = 2
-# Up to so many labels or targets are checked on the host: copying all takes as long as copying one.
+# Up to this many labels or targets are checked on the host: copying them takes as long as one.
 FEW = 1 << 12
 
 
 def as_array(backend: Backend, x: ArrayLike, name: str = "x") -> Array:
     """Return `x` as an array of `backend`, refusing arrays of other libraries."""
     is_own = backend.owns(x)
-    # Of its own arrays too a backend may refuse some: on another device, or recording gradients.
+    # A backend may refuse some of its own arrays: on another device, or recording gradients.
     if not is_own or type(backend).check_owned is not Backend.check_owned:
         backend.check_owned(x, name)
     if isinstance(x, np.ndarray) and type(x) is not np.ndarray:
@@ -54,7 +54,7 @@ def as_array(backend: Backend, x: ArrayLike, name: str = "x") -> Array:
     if not is_real:
         got = dtype_name(array.dtype)
         msg = f"{name} must hold real numbers, got dtype {got}"
-        # bfloat16, and formats of 8 bits and less.
+        # bfloat16 and 8-bit floats.
         msg += f"; cast it to float32 first: {name}.astype('float32')" if "float" in got else ""
         raise TypeError(msg)
     return array if is_own else backend.asarray(array)
@@ -69,7 +69,7 @@ def _plain(x: np.ndarray, name: str) -> np.ndarray:
 
 
 def _from_python(x: ArrayLike, name: str) -> np.ndarray:
-    """Return Python numbers as a NumPy array, whose errors are the same for every backend."""
+    """Convert Python numbers by NumPy, so that errors are the same for every backend."""
     try:
         return np.asarray(x)
     except ValueError as error:
@@ -86,7 +86,7 @@ def as_floating(backend: Backend, x: ArrayLike, name: str = "x", dtype: Any = No
 
 
 def to_dtype(backend: Backend, array: Array, dtype: Any) -> Array:
-    """Return an array of `backend` in `dtype`: itself, if that is what it has."""
+    """Return an array of `backend` cast to `dtype`, without a copy if it has that dtype."""
     wanted = backend.dtype(dtype)
     return array if array.dtype == wanted else backend.xp.astype(array, wanted)
 
@@ -196,13 +196,13 @@ def _is_integral(backend: Backend, t: Array) -> bool:
 
 
 def _extremes(backend: Backend, t: Array) -> tuple[Any, Any]:
-    """Return the smallest and the largest element as numbers of the host."""
+    """Return the smallest and the largest element, on the host."""
     if math.prod(t.shape) <= FEW:
-        # A device is waited for once, and not twice after two launches.
+        # One copy waits for the device once; two reductions would wait twice.
         t = backend.to_numpy(t)
         return t.min(), t.max()
     if backend.xp.isdtype(t.dtype, "unsigned integer"):
-        # torch has no extremes of them: https://github.com/pytorch/pytorch/issues/58734
+        # torch has no min and max for them: https://github.com/pytorch/pytorch/issues/58734
         t = backend.xp.astype(t, backend.dtype("int64"))
     return backend.to_numpy(backend.xp.min(t)), backend.to_numpy(backend.xp.max(t))
 

@@ -16,19 +16,19 @@ PathLike = str | os.PathLike[str]
 
 
 def write(path: PathLike, arrays: dict[str, np.ndarray], key: str, description: object) -> None:
-    """Write arrays and what they are, in one file.
+    """Write arrays and their description to one file.
 
     Parameters
     ----------
     path : path-like
-        Written beside itself first and then renamed: an interruption leaves the old file.
+        Written to a temporary file and renamed: an interruption leaves the old file.
     arrays : dict of str to numpy.ndarray
         Contiguous arrays.
     key : str
-        Under which metadata entry the description goes. There is only one, because safetensors
-        writes several in random order: the same arrays, the same bytes.
+        The metadata entry that holds the description. There is only one, because safetensors
+        writes several in random order, and equal arrays are to give equal bytes.
     description : object
-        Anything that JSON can say.
+        Any JSON-serialisable object.
     """
     safetensors = import_optional("safetensors.numpy", feature="Saving a net", extra="save")
     _write_atomically(Path(path), safetensors.save(arrays, {key: json.dumps(description)}))
@@ -66,8 +66,8 @@ def read(path: PathLike, key: str) -> tuple[dict[str, np.ndarray], Any]:
 
 
 def _write_atomically(path: Path, content: bytes) -> None:
-    """Write beside `path` and rename, so that `path` is the old file or the new one, never half."""
-    path = path.resolve()  # A link stays one.
+    """Write to a temporary file and rename, so that `path` is never half written."""
+    path = path.resolve()  # A symbolic link stays one.
     if not path.parent.is_dir():
         msg = f"cannot write {os.fspath(path)!r}: there is no folder {os.fspath(path.parent)!r}"
         raise FileNotFoundError(msg)

@@ -29,7 +29,7 @@ class BackendUnavailableError(ImportError):
     Attributes
     ----------
     reason : {"not installed", "import failed", "no device"}
-        The cause: the package is missing, it is broken, or it finds no device.
+        The package is missing, it cannot be imported, or it finds no device.
     """
 
     def __init__(self, message: str, *, reason: UnavailableReason) -> None:
@@ -38,7 +38,7 @@ class BackendUnavailableError(ImportError):
 
 
 class BackendMismatchError(TypeError):
-    """An array belongs to another backend than the one that was to compute with it."""
+    """An array belongs to a backend other than the one asked to compute with it."""
 
 
 class MissingDependencyError(ImportError):
@@ -54,7 +54,7 @@ class OutOfMemoryError(MemoryError):
 
 
 class ImpureFunctionError(ValueError):
-    """A function that must depend on its argument alone does not."""
+    """A function depends on something other than its argument."""
 
 
 class AmbiguousFunctionError(ImpureFunctionError):
@@ -76,7 +76,7 @@ class GradientCheckError(AssertionError):
 
 
 class DivergenceWarning(RuntimeWarning):
-    """Gradient descent or a training diverged; the learning rate is too large."""
+    """Gradient descent or training diverged; the learning rate is too large."""
 
 
 class StagnationWarning(RuntimeWarning):

@@ -30,7 +30,7 @@ __all__ = [
     "tanh_grad",
 ]
 
-# An array of NumPy whose dtype and number of axes the result has too.
+# A NumPy array; the result has the same dtype and number of axes.
 Numbers = TypeVar("Numbers", bound="np.ndarray[Any, np.dtype[np.inexact[Any]]]")
 
 
@@ -46,7 +46,7 @@ def sigmoid(x: ArrayLike, *, backend: BackendLike | None = None) -> Array:
     x : array_like
         Numbers of any shape.
     backend : str, Backend or subclass, optional
-        Whose arrays and kernels; see `accelnn.get_backend`.
+        The backend that computes; see `accelnn.get_backend`.
 
     Returns
     -------
@@ -192,7 +192,7 @@ def softmax(x: ArrayLike, *, backend: BackendLike | None = None) -> Array:
     x : array_like of shape (..., classes)
         Scores; one sample may be 1-D.
     backend : str, Backend or subclass, optional
-        Whose arrays and kernels; see `accelnn.get_backend`.
+        The backend that computes; see `accelnn.get_backend`.
 
     Returns
     -------
@@ -243,7 +243,7 @@ def sum_squared_error(y: ArrayLike, t: ArrayLike, *, backend: BackendLike | None
     t : array_like
         Targets of exactly that shape: nothing is broadcast.
     backend : str, Backend or subclass, optional
-        Whose arrays and kernels; see `accelnn.get_backend`.
+        The backend that computes; see `accelnn.get_backend`.
 
     Returns
     -------
@@ -290,7 +290,7 @@ def cross_entropy_error(
     eps : float, default 1e-7
         Keeps the logarithm of a zero probability finite.
     backend : str, Backend or subclass, optional
-        Whose arrays and kernels; see `accelnn.get_backend`.
+        The backend that computes; see `accelnn.get_backend`.
 
     Returns
     -------
@@ -348,7 +348,7 @@ def _applied(op: str, backend: Backend, x: Array) -> Array:
 
 
 def _numbers(backend: Backend, x: ArrayLike, name: str = "x") -> Array:
-    """Return a floating array, or a complex one as it is: complex steps differentiate with them."""
+    """Return a floating array; complex ones, which complex steps need, stay as they are."""
     return x if backend.owns(x) and _is_complex(backend, x) else as_floating(backend, x, name)
 
 
@@ -357,7 +357,7 @@ def _is_complex(backend: Backend, x: Array) -> bool:
 
 
 def _analytic(op: str, xp: Any, x: Array) -> Array:
-    """Return the analytic continuation of an op: which branch is that of the real part."""
+    """Return the analytic continuation of an op; branches are chosen by the real part."""
     up = xp.real(x) > 0
     if op == "identity":
         return x

@@ -1,6 +1,6 @@
-"""The losses of nets, on the last layer's output, from which every engine derives.
+"""The losses of nets, as functions of the last layer's output before the output function.
 
-A loss is computed for each sample; nets take the mean. ``backend=`` defaults to the backend of the
+A loss is computed per sample; nets take the mean. ``backend=`` defaults to the backend of the
 arrays.
 """
 
@@ -24,12 +24,12 @@ __all__ = [
     "get_loss",
 ]
 
-# Attributes that an object needs to be a loss.
+# The attributes that make an object a loss.
 PARTS = ("name", "output", "classifies", "value", "grad", "delta")
 
 
 def get_loss(loss: str | LossProtocol) -> LossProtocol:
-    """Return the loss of that name, or a loss object itself.
+    """Return a loss by name, or a loss object unchanged.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Backends: whose arrays and whose kernels compute."""
+"""Backends: an array library and the kernels that compute on its arrays."""
 
 from accelnn._differences import DIFFERENCES
 from accelnn.backends._arrays import dtype_name, from_dlpack, is_floating, speaks_dlpack

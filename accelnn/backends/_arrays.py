@@ -1,4 +1,4 @@
-"""What is asked of an array, whichever library it is of."""
+"""Queries about arrays and dtypes of any array library."""
 
 import functools
 from typing import Any
@@ -22,7 +22,7 @@ def dtype_name(dtype: Any) -> str:
         return str(dtype).rpartition(".")[2]
 
 
-# NumPy takes microseconds to name a dtype, and there are a handful of them.
+# NumPy takes microseconds to name a dtype.
 @functools.cache
 def _numpy_name(dtype: np.dtype[Any]) -> str:
     return str(dtype.name)
@@ -35,12 +35,12 @@ def is_floating(dtype: Any) -> bool:
 
 
 def speaks_dlpack(x: object) -> bool:
-    """Return whether `x` is an array, not NumPy's, that can be handed over through DLPack."""
+    """Return whether `x` is a non-NumPy array that supports DLPack."""
     return hasattr(type(x), "__dlpack__") and not isinstance(x, np.ndarray | np.generic)
 
 
 def from_dlpack(xp: Any, x: Any) -> Array:
-    """Return an array of another library as one of `xp`, in the same memory."""
+    """Return an array of another library as one of `xp`, sharing memory."""
     try:
         return xp.from_dlpack(x)
     except (BufferError, RuntimeError, TypeError, ValueError) as error:
@@ -52,11 +52,11 @@ def from_dlpack(xp: Any, x: Any) -> Array:
 
 
 def kind_of(x: object) -> str:
-    """Return the name of an array's type, and of its library, as errors name it."""
+    """Return library and type of an array for an error message, such as ``torch.Tensor``."""
     return f"{type(x).__module__.partition('.')[0]}.{type(x).__name__}"
 
 
 def is_array(x: object) -> bool:
-    """Return whether `x` is an array of some library."""
+    """Return whether `x` is an array of any library."""
     protocols = ("__array_namespace__", "__dlpack__", "__cuda_array_interface__")
     return any(hasattr(type(x), protocol) for protocol in protocols)

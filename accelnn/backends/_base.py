@@ -1,7 +1,7 @@
-"""The contract of a backend, with a portable body for every op.
+"""The base class of backends, with a portable implementation of every op.
 
-A body is written against the array-API names of ``self.xp``, so a subclass that sets `name` and
-`xp` is correct; it overrides only what it makes faster.
+Ops use only array-API functions of ``self.xp``, so a subclass that sets `name` and `xp` and defines
+`owns` is correct; it overrides only the ops that it makes faster.
 """
 
 import functools
@@ -30,9 +30,9 @@ logger = logging.getLogger("accelnn")
 
 __all__ = ["ActivationOps", "Backend"]
 
-# The ops of each activation of the table: `gelu`, `gelu_grad` and `gelu_delta`.
+# An activation of the table has three ops, such as `gelu`, `gelu_grad` and `gelu_delta`.
 SUFFIXES = ("", "_grad", "_delta")
-# It holds nothing, so that all may share it.
+# Stateless, so one instance serves all.
 _NO_CHANGE = nullcontext()
 
 
@@ -53,11 +53,11 @@ class ActivationOps(NamedTuple):
 
 
 class _ChecksArrays(type):
-    """Refuses a backend of arrays that nets and derivatives cannot compute with, when made."""
+    """Checks, when a backend is instantiated, that its arrays are writable and have views."""
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
         made = super().__call__(*args, **kwargs)
-        # A class with `zeros` of its own answers for its arrays, so that ours wait for no device.
+        # A class that overrides `zeros` is trusted, so that CuPy's need not wait for its device.
         is_ours = getattr(made.zeros, "__func__", None) is Backend.zeros
         if is_ours and getattr(made, "xp", None) is not None:
             _require_writable_views(made)
@@ -83,28 +83,28 @@ def _require_writable_views(backend: "Backend") -> None:
 
 
 class Backend(metaclass=_ChecksArrays):
-    """Whose arrays and whose kernels compute.
+    """An array library and the kernels that compute on its arrays.
 
-    Subclass it, set `name` and `xp`, and every function, net and training loop of accelnn runs on
-    the new backend. Override an op to make it faster; call ``super()`` for the cases that the
-    fast version leaves out.
+    Subclass it, set `name` and `xp` and define `owns`, and every function, net and training loop of
+    accelnn runs on the new backend. Override an op to make it faster; call ``super()`` for the
+    cases that the fast version does not cover.
 
     Attributes
     ----------
     name : str
-        What `accelnn.get_backend` knows it by.
+        The name that `accelnn.get_backend` takes.
     xp : module
-        A namespace that follows the Python array API standard, 2024.12 or later, and whose arrays
-        can be written, with views: after ``x[1:][...] = 1.0`` x has changed. A backend of arrays
-        that cannot, such as JAX's, is a TypeError when it is made.
+        A namespace that follows the Python array API standard, 2024.12 or later, with writable
+        arrays and views: ``x[1:][...] = 1.0`` changes x. Instantiating a backend of immutable
+        arrays, such as JAX's, raises TypeError.
     device : object
-        Where new arrays live, in the namespace's own terms.
+        The device of new arrays, as the namespace names it.
     inferred : bool
-        Whether an array of this backend's type selects it when nothing else does. False for a
+        Whether arrays of its type select this backend when nothing else does. False for a
         backend that shares its array type with another.
     number : int or None
-        What stands after the colon of a name such as ``"cupy:1"``: which of several devices, each
-        of which has a backend of its own; None without a choice.
+        The number after the colon of a name such as ``"cupy:1"``, usually that of a device; each
+        has its own instance. None for a backend without numbers.
     """
 
     name: ClassVar[str]
@@ -117,7 +117,7 @@ class Backend(metaclass=_ChecksArrays):
         return f"<accelnn backend {self.name!r} on {self.device}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # A backend holds a device and compiled code: it is found again where it arrives.
+        # A device and compiled code cannot be pickled: unpickling looks the backend up.
         from accelnn.backends._registry import found_again, reference
 
         return found_again, reference(self)
@@ -144,29 +144,29 @@ class Backend(metaclass=_ChecksArrays):
 
     # Devices --------------------------------------------------------------------------------
     #
-    # A class with several devices says how many, takes the number of one when it is made, and has
-    # one instance for each.
+    # A class for several devices overrides `device_count`, takes the number of one in its
+    # constructor, and has one instance per device.
 
     @classmethod
     def device_count(cls) -> int:
-        """Return how many devices a name such as ``"cupy:1"`` chooses from; 0 without a choice."""
+        """Return how many devices names such as ``"cupy:1"`` choose from; 0 without a choice."""
         return 0
 
     @classmethod
     def parse_number(cls, number: str, name: str) -> int:
-        """Return the number that stands after the colon of a name, here that of a device.
+        """Parse the number after the colon of a backend's name, by default that of a device.
 
         Parameters
         ----------
         number : str
-            What stands there.
+            The part after the colon.
         name : str
-            What stands before the colon.
+            The part before the colon.
 
         Raises
         ------
         ValueError
-            If it is no number of a device.
+            If there is no such device.
         """
         count = cls.device_count()
         if number.isdecimal() and int(number) < count:
@@ -180,59 +180,59 @@ class Backend(metaclass=_ChecksArrays):
 
     @classmethod
     def number_of(cls, x: Array) -> int | None:  # noqa: ARG003 - subclasses ask
-        """Return the number of the device that an array of this backend's library is on."""
+        """Return the number of the device that holds an array of this backend's library."""
         return None
 
     @property
     def address(self) -> str:
-        """What `accelnn.get_backend` finds this very backend by: its name, and its number."""
+        """The name, with the number if any, that `accelnn.get_backend` takes for this instance."""
         return self.name if self.number is None else f"{self.name}:{self.number}"
 
     def current(self) -> AbstractContextManager[object]:
-        """Return a context in which arrays of this backend can be computed with.
+        """Return a context manager in which this backend's device is current.
 
-        Functions, nets, `fit`, `prepare` and numerical gradients enter it themselves, and leave
-        the caller's device and stream as they were. Ops, engines and loss objects, which they are
-        made of, do not: a direct call of one, and arithmetic with the arrays themselves, needs the
-        backend's device to be current where that is not the only one.
+        Functions, nets, `fit`, `prepare` and numerical gradients enter it themselves and restore
+        the caller's device and stream. Ops, engines and loss objects do not: where there are
+        several devices, make the backend's own current before you call them directly or compute
+        with its arrays.
         """
         return _NO_CHANGE
 
     # Movement -------------------------------------------------------------------------------
 
     def dtype(self, dtype: Any) -> Any:
-        """Return the namespace's own dtype for a name or a dtype of any array library."""
+        """Return the namespace's dtype for a name or a dtype of any array library."""
         return getattr(self.xp, dtype if isinstance(dtype, str) else dtype_name(dtype))
 
     def asarray(self, x: ArrayLike, dtype: Any = None) -> Array:
         """Return `x` as an array of this backend, copied from the host if need be.
 
-        The one way from another library's arrays to a backend's, because nothing else converts
-        them. The way back is the library's own, as ``torch.from_dlpack(y)``, or `to_numpy`.
+        Nothing else converts arrays of another library to those of a backend. To convert back,
+        use the other library's own function, such as ``torch.from_dlpack(y)``, or `to_numpy`.
 
         Parameters
         ----------
         x : array_like
             A NumPy array, an array of this backend, Python numbers, or an array in host memory of
-            any library with ``__dlpack__``, whose memory is shared where the result may be there
-            and it can be written.
+            any library with ``__dlpack__``, which shares memory with the result if it is writable
+            and the backend computes on the host.
         dtype : dtype or str, optional
-            The dtype of the result; by default that of `x`, and of Python numbers the one that
+            The dtype of the result; by default that of `x`, or for Python numbers the one that
             NumPy gives them.
 
         Raises
         ------
         TypeError
-            If the other library cannot hand over `x`: because of its device, or of a dtype such as
+            If the other library cannot export `x`, because of its device or of a dtype such as
             bfloat16.
         """
         if dtype is not None:
             dtype = self.dtype(dtype)
         if not isinstance(x, np.ndarray) and not self.owns(x):
-            # Libraries disagree on the dtype of a Python number: float64 or float32.
+            # Libraries disagree on the dtype of a Python float: float64 or float32.
             x = from_dlpack(np, x) if speaks_dlpack(x) else np.asarray(x)
         if isinstance(x, np.ndarray) and not (x.dtype.isnative and x.flags.writeable):
-            # A copy, because few libraries know memory that cannot be written.
+            # A copy, because few libraries support read-only memory.
             x = x.astype(x.dtype.newbyteorder("="))
         return self.xp.asarray(x, dtype=dtype, device=self.device)
 
@@ -249,17 +249,17 @@ class Backend(metaclass=_ChecksArrays):
         return np.asarray(x)
 
     def synchronize(self) -> None:
-        """Wait until the device has done everything asked of it."""
+        """Wait until the device has finished all pending work."""
 
     def memory(self) -> Memory | None:
         """Return how much memory the device has, or None where arrays are in host memory.
 
-        A backend whose memory runs out raises MemoryError, or a subclass of it.
+        A backend that runs out of memory must raise MemoryError or a subclass of it.
         """
         return None
 
     def release_memory(self) -> None:
-        """Give back memory that no array is in, but that is kept for later ones."""
+        """Free cached memory that no array occupies."""
 
     def check_owned(self, x: object, name: str = "x") -> None:
         """Raise `BackendMismatchError` if `x` is an array of another library or device."""
@@ -277,7 +277,7 @@ class Backend(metaclass=_ChecksArrays):
     # Engines --------------------------------------------------------------------------------
 
     def engine(self, spec: NetSpec, dtype: Any) -> Engine:
-        """Return the engine for one kind of architecture, made once and then kept.
+        """Return the engine for an architecture and a dtype; it is cached.
 
         Parameters
         ----------
@@ -289,7 +289,7 @@ class Backend(metaclass=_ChecksArrays):
         key = (spec, dtype_name(dtype))
         if key not in self._engines:
             with self.current():
-                # Two threads may both make one; the first to be kept is everyone's.
+                # Two threads may both make one; all use the one that is stored first.
                 self._engines.setdefault(key, self.make_engine(*key))
         return self._engines[key]
 
@@ -302,32 +302,32 @@ class Backend(metaclass=_ChecksArrays):
         return Engine(self, spec, dtype)
 
     def prepare(self, x: Array, t: Array, dtype: str, *, copy: bool) -> Dataset:
-        """Bring a checked data set into the form that this backend's engines train on fastest.
+        """Convert a validated data set to the form that this backend's engines train on fastest.
 
         Parameters
         ----------
         x, t : array
-            Samples in `dtype`, and targets or labels, of this backend.
+            Samples in `dtype`, and targets or labels, as arrays of this backend.
         dtype : str
             ``"float32"`` or ``"float64"``.
         copy : bool
-            Whether `x` is memory that the caller may change, which the data set must not share.
+            Whether the caller may still change `x`, so that the data set must not share it.
         """
         if self.xp.isdtype(t.dtype, "unsigned integer"):
-            # torch takes no rows of them: https://github.com/pytorch/pytorch/issues/58734
+            # torch cannot index rows of them: https://github.com/pytorch/pytorch/issues/58734
             t = self.xp.astype(t, self.dtype("int64"))
         return Dataset(self.xp.asarray(x, copy=True) if copy else x, t, self, dtype)
 
     def shares_data_with(self, other: "Backend") -> bool:
-        """Return whether a data set that `other` has prepared is as good as one of its own."""
+        """Return whether this backend can train on a data set that `other` prepared."""
         same_device = self.number is not None and self.number == other.number
         return other is self or (type(other) is type(self) and same_device)
 
     def map(self, f: Callable[..., Any], *arrays: Array, results: int = 1) -> Any:
-        """Return f of each element, or of each together with those of other arrays.
+        """Return f applied elementwise to one or more arrays.
 
-        An f that returns a tuple of so many `results` gives a tuple of arrays. Here f is called for
-        one after another, by plain numbers, which is said once.
+        An f that returns a tuple of that many `results` gives a tuple of arrays. By default f, a
+        function of Python numbers, is called in a loop; a warning is logged once.
         """
         if self.memory() is not None:
             msg = (
@@ -397,7 +397,7 @@ class Backend(metaclass=_ChecksArrays):
     def activation_ops(self, formula: ActivationFormula) -> ActivationOps:
         """Return value, slope and exact change of an activation, as this backend computes them.
 
-        A backend may have ops of its own for what is in the table with default parameters.
+        For an activation of the table with default parameters, overridden ops take precedence.
         """
         ops = [inner(formula, ActivationFormula, part, self) for part in ActivationOps._fields]
         if ACTIVATIONS.get(formula.name) == formula:
@@ -408,7 +408,7 @@ class Backend(metaclass=_ChecksArrays):
         return ActivationOps(*ops)
 
     def loss_ops(self, loss: Loss) -> LossOps:
-        """Return value, gradient and exact change of a loss, for arrays of this backend."""
+        """Return value, gradient and exact change of a loss on arrays of this backend."""
         return LossOps(*(inner(loss, LossFormula, part, self) for part in LossOps._fields))
 
 
@@ -427,8 +427,8 @@ def _name_of(function: object) -> str:
 
 
 def _add_ops(formula: ActivationFormula) -> None:
-    """Give `Backend` the ops of an activation, which a subclass may have faster ones of."""
-    # Past the doors that find a backend and convert: an op is given arrays of its own.
+    """Define the ops of an activation on `Backend`, where subclasses may override them."""
+    # The private methods skip conversion and the choice of a backend: ops take its own arrays.
     f, f_slope, f_change = (getattr(formula, part) for part in ("_value", "_slope", "_change"))
 
     def value(self: Backend, x: Array) -> Array:

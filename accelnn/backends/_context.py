@@ -1,4 +1,4 @@
-"""What `use_backend` chooses: blocks that a thread or task is in, and decorated functions."""
+"""The context manager and decorator behind `use_backend`."""
 
 import functools
 import inspect
@@ -12,20 +12,20 @@ __all__ = ["Choice", "chosen"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-# The blocks entered and not yet left, with what they chose: a tuple, because contexts are copied.
+# The open ``with`` blocks and their backends; a tuple, because copied contexts share the value.
 _entered: ContextVar[tuple[tuple["Choice", Backend], ...]] = ContextVar(
     "accelnn_backend", default=()
 )
 
 
 def chosen() -> Backend | None:
-    """Return the backend of the innermost block, or None outside of all."""
+    """Return the backend of the innermost block, or None outside any."""
     entered = _entered.get()
     return entered[-1][1] if entered else None
 
 
 class Choice:
-    """What `accelnn.use_backend` returns: for ``with`` blocks, any number of them, or a decorator.
+    """What `accelnn.use_backend` returns: a reusable context manager and decorator.
 
     Parameters
     ----------
@@ -43,24 +43,24 @@ class Choice:
 
     def __exit__(self, *error: object) -> None:
         entered = _entered.get()
-        # Blocks around a yield are left in any order: this one goes, and no other.
+        # Blocks that contain a yield may be left in any order: remove this one only.
         for i in reversed(range(len(entered))):
             if entered[i][0] is self:
                 _entered.set(entered[:i] + entered[i + 1 :])
                 return
         msg = (
             "a use_backend block is left where it was not entered: in another thread or asyncio "
-            "task, or a second time. What it chose stays chosen where it was entered. Enter and "
-            "leave it in one place, or decorate the generator or function with "
+            "task, or a second time. Its backend stays selected where it was entered. Enter and "
+            "leave it in the same thread and task, or decorate the generator or function with "
             "@accelnn.use_backend(...)"
         )
         raise RuntimeError(msg)
 
     def __call__(self, function: F) -> F:
-        """Return `function` with this choice for all that it computes.
+        """Return `function` wrapped so that its body runs with this backend.
 
-        That of a generator, coroutine or asynchronous generator holds whenever it runs, and not
-        while it is suspended.
+        In a generator, coroutine or asynchronous generator the choice holds whenever the body runs,
+        and not while it is suspended.
         """
         if isinstance(function, type) or not callable(function):
             msg = f"use_backend decorates functions, got {function!r}; decorate its methods"
@@ -81,12 +81,12 @@ class Choice:
         return called  # type: ignore[return-value]
 
     def begin(self) -> "_Suspendable":
-        """Return this choice as that of something which runs in pieces."""
+        """Return the context of one call of a generator or coroutine."""
         return _Suspendable(((self, self._find()),))
 
 
 class _Suspendable:
-    """The blocks that are entered inside something which runs in pieces, wherever it is resumed."""
+    """The open blocks inside a generator or coroutine, set whenever it is resumed."""
 
     def __init__(self, entered: tuple[tuple[Choice, Backend], ...]) -> None:
         self._entered = entered
@@ -102,7 +102,7 @@ class _Suspendable:
 
 
 class _Pieces(Generator[Any, Any, Any]):
-    """A generator, or what can be awaited, whose pieces run with a choice of their own."""
+    """Wraps a generator or awaitable so that it always runs with its own open blocks."""
 
     def __init__(self, suspendable: _Suspendable, running: Any) -> None:
         self._suspendable, self._running = suspendable, running

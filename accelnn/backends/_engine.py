@@ -1,7 +1,7 @@
 """The portable engine: a net's computations, composed from a backend's ops.
 
-An engine is specialised once for an architecture and a dtype. Nets, `fit` and numerical gradients
-speak to it alone, so that a backend with fused kernels replaces it whole, method by method.
+An engine is specialised for an architecture and a dtype. Nets, `fit` and numerical gradients use it
+alone, so a backend with fused kernels may override any of its methods.
 """
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ __all__ = ["Engine"]
 
 # Elements of the largest temporary array of a structured difference: a few of them fit in cache.
 CHUNK_ELEMENTS = 1 << 18
-# Samples of one forward pass of an evaluation, which bounds its memory.
+# Samples per forward pass of an evaluation, which bounds its memory.
 EVALUATION_ROWS = 10_000
-# Added to the norm of a gradient before it is compared with what it may be, as torch does.
+# Added to the norm of a gradient before it is clipped, as in torch.
 CLIP_EPS = 1e-6
 
 
 class Engine:
-    """Forward pass, loss, gradients and training steps of one kind of net.
+    """Forward pass, loss, gradients and updates of nets of one architecture.
 
-    All parameters travel as one flat buffer in the order of ``spec.parameters``. Inputs are
-    checked by the caller: `x` has shape (n, inputs) and the engine's dtype; `t` holds integer
+    Parameters are passed as one flat buffer in the order of ``spec.parameters``. Inputs are
+    validated by the caller: `x` has shape (n, inputs) and the engine's dtype; `t` holds integer
     labels of shape (n,) or targets of shape (n, outputs) in the engine's dtype.
 
     Parameters
     ----------
     backend : Backend
-        Whose ops compute.
+        The backend whose ops compute.
     spec : NetSpec
         The architecture.
     dtype : str
@@ -59,7 +59,7 @@ class Engine:
         self._output = getattr(backend, spec.loss.output)
 
     def describe(self, batch: int = 100) -> str:  # noqa: ARG002 - others choose by it
-        """Return how a training step on a batch of that many samples is computed, in words."""
+        """Return a description of how an update on a batch of that many samples is computed."""
         return f"portable: each op of {self.backend.name} by itself"
 
     def scores(self, params: Array, x: Array) -> Array:
@@ -88,15 +88,15 @@ class Engine:
         return total_loss / data.size, accuracy
 
     def gradient(self, params: Array, x: Array, t: Array, out: Array) -> None:
-        """Write the flat gradient into `out`; a subclass has only to give `loss_and_gradient`."""
+        """Write the flat gradient to `out`; a subclass need only override `loss_and_gradient`."""
         if type(self).loss_and_gradient is _portable_loss_and_gradient:
-            # The same without the loss.
+            # Saves the loss.
             self._backpropagate(params, x, self._targets(t), out, Extras())
         else:
             self.loss_and_gradient(params, x, t, out)
 
     def loss_and_gradient(self, params: Array, x: Array, t: Array, out: Array) -> Array:
-        """Backpropagate: write the flat gradient into `out`, return the loss as a 0-d array."""
+        """Backpropagate: write the flat gradient to `out`, return the loss as a 0-d array."""
         t = self._targets(t)
         return self._mean_loss(self._backpropagate(params, x, t, out, Extras()), t)
 
@@ -112,10 +112,10 @@ class Engine:
     ) -> Array:
         """Return the flat gradient by true finite differences with the given step.
 
-        Structured: moving one weight moves the pre-activation of one unit, so only what that unit
-        feeds is evaluated again, for all weights of the unit at once. The changes of activations
-        and of the loss are computed without cancellation, so that they are as exact at a step of
-        1e-4 as at a step of 0.5.
+        Structured: moving one weight moves the pre-activation of one unit, so only the layers after
+        that unit are evaluated again, for all its weights at once. Changes of activations and of
+        the loss are computed without cancellation, so they are as accurate at a step of 1e-4 as at
+        one of 0.5.
         """
         xp, extras = self.backend.xp, extras or Extras()
         layers = self._layers(params)
@@ -128,7 +128,7 @@ class Engine:
                 moved_by = xp.concat([moved_by, xp.ones_like(moved_by[:1, :])])
             for unit in range(grad_w.shape[1]):
                 for rows in self._chunks(moved_by, i):
-                    # Row k of `moves` is the pre-activation's move per unit step of weight k.
+                    # Row k: the change of the pre-activation per unit change of weight k.
                     moves = moved_by[rows, :]
                     derivative = sum(
                         weight
@@ -152,27 +152,27 @@ class Engine:
     ) -> np.ndarray:
         """Do one update per batch and return each batch's loss before its update.
 
-        A loss that is not finite ends the training before its update, and is the last returned.
+        A non-finite loss stops the training before its update, and is the last one returned.
 
         Parameters
         ----------
         state : TrainingState
-            Changed in place.
+            Updated in place.
         data : Dataset
-            What `Backend.prepare` made.
+            As returned by `Backend.prepare`.
         order : numpy.ndarray of int
-            Sample indices of all batches, one after the other.
+            The sample indices of all batches, concatenated.
         batch : int
             Samples per batch; the last one may be shorter.
         rates : numpy.ndarray of float64, optional
             The learning rate of each update; by default the optimizer's own.
         weights : array of shape (data.size,), optional
-            What each sample's loss counts, in the engine's dtype. The loss of a batch is
-            Σ wₛ lₛ / n, n being its samples.
+            The weight of each sample, in the engine's dtype. The loss of a batch of n samples is
+            Σ wₛ lₛ / n.
         clip : float, optional
-            The largest norm of a gradient, weight decay apart: a larger one is scaled down to it.
+            The largest norm of a gradient, before weight decay: a larger one is scaled down to it.
         dropout : Dropout, optional
-            Which units are left out of each update.
+            Draws the units that each update drops.
 
         Returns
         -------
@@ -198,17 +198,17 @@ class Engine:
             self._update(state, rate)
         return np.array(losses)
 
-    # Pieces ---------------------------------------------------------------------------------
+    # Helpers --------------------------------------------------------------------------------
 
     def _masks(self, dropout: Dropout, update: int, rows: int) -> tuple[Array, ...]:
-        """Return what the outputs of each hidden layer are multiplied by, drawn on the host."""
+        """Return the dropout masks of the hidden layers, drawn on the host."""
         return tuple(
             self.backend.asarray(dropout.factors(update, layer, rows, units), self.dtype)
             for layer, units in enumerate(self.spec.sizes[1:-1])
         )
 
     def _clip(self, grads: Array, most: float) -> None:
-        """Scale a gradient down to the norm `most`, as torch does."""
+        """Scale a gradient down to the norm `most`, as in torch."""
         xp = self.backend.xp
         norm = self._number(xp.sqrt(xp.sum(grads * grads)))
         if norm + CLIP_EPS > most:
@@ -217,12 +217,12 @@ class Engine:
     def _update(self, state: TrainingState, rate: float | None = None) -> None:
         xp, rule = self.backend.xp, state.optimizer
         if not isinstance(rule, UpdateRule) or type(rule).update is not UpdateRule.update:
-            # A user's own, which knows nothing of weights and biases.
+            # A user-defined optimiser does not tell weights from biases.
             own = cast("OwnOptimizer", rule)
             if rate is not None and rate != getattr(own, "lr", None):
                 msg = (
-                    f"{type(own).__name__} updates on its own, with a learning rate of its own, "
-                    f"and takes no other: leave the rates out"
+                    f"{type(own).__name__} updates with its own learning rate and takes no other: "
+                    f"leave the rates out"
                 )
                 raise TypeError(msg)
             own.update(state.params, state.grads, state.slots, state.step, xp)
@@ -244,7 +244,7 @@ class Engine:
     def _backpropagate(
         self, params: Array, x: Array, t: Array, out: Array, extras: Extras
     ) -> Array:
-        """Write the flat gradient for targets in rows into `out`, return the scores."""
+        """Write the flat gradient to `out`, return the scores; `t` has shape (n, outputs)."""
         backend, spec, masks = self.backend, self.spec, extras.masks
         layers, grads = spec.layers(params, backend.xp), spec.layers(out, backend.xp)
         inputs, pre = self._forward(layers, x, masks)
@@ -267,11 +267,11 @@ class Engine:
         return self._mean(self._loss.value(scores, t), weights)
 
     def _mean(self, per_sample: Array, weights: Array | None = None) -> Array:
-        """Average over the last axis, that of samples, each of them with its weight."""
+        """Return the weighted mean over the last axis, that of samples."""
         if per_sample.ndim == 0:
             msg = (
-                f"the loss {self.spec.loss.name!r} returned one number; it must return that of "
-                f"each sample, of shape (..., n), whose mean the net takes"
+                f"the loss {self.spec.loss.name!r} returned one number; it must return the loss of "
+                f"each sample, of shape (..., n); the net takes the mean"
             )
             raise TypeError(msg)
         if weights is not None:
@@ -313,7 +313,7 @@ class Engine:
         return self.spec.layers(flat, self.backend.xp)
 
     def _targets(self, t: Array) -> Array:
-        """Return targets as rows of numbers, labels as one-hot rows."""
+        """Return targets of shape (n, outputs), with labels as one-hot rows."""
         if t.ndim == 1:
             if self.spec.sizes[-1] == 1 and getattr(self.spec.loss, "takes_bits", False):
                 return self.backend.xp.astype(t[:, None], self.backend.dtype(self.dtype))
@@ -335,7 +335,7 @@ class Engine:
         return inputs, pre
 
     def _count_correct(self, scores: Array, t: Array) -> Array:
-        """Return how many samples are classified rightly, or outputs where each is a label."""
+        """Return how many samples, or labels if there are several outputs, are classified right."""
         xp = self.backend.xp
         hits = getattr(self.spec.loss, "hits", None)
         if hits is not None:
@@ -343,14 +343,14 @@ class Engine:
         labels = t if xp.isdtype(t.dtype, "integral") else xp.argmax(t, axis=-1)
         # In int64, because a narrow label type may not hold every class.
         hit = xp.argmax(scores, axis=-1) == xp.astype(labels, self.backend.dtype("int64"))
-        # The largest of scores with a NaN is the NaN, which names no class.
+        # The maximum of scores with a NaN is NaN, and then no class is predicted.
         return xp.count_nonzero(hit & ~xp.isnan(xp.max(scores, axis=-1)))
 
     def _number(self, x: Array) -> float:
         return float(self.backend.to_numpy(x))
 
     def _chunks(self, moved_by: Array, layer: int) -> Iterator[slice]:
-        """Cut the weights of a unit so that no temporary array outgrows `CHUNK_ELEMENTS`."""
+        """Split the weights of a unit so that no temporary array exceeds `CHUNK_ELEMENTS`."""
         weights, samples = moved_by.shape
         last = len(self.spec.sizes) - 2
         along = layer >= last - 1 and _tells_along(self.spec.loss)
@@ -369,7 +369,7 @@ class Engine:
     ) -> Array:
         """Return the change of the loss, of shape (k,), for `k` moves of one pre-activation.
 
-        `move` has shape (k, n): the moves of pre-activation `unit` of `layer` for each sample.
+        `move` has shape (k, n): how far pre-activation `unit` of `layer` moves for each sample.
         """
         last, masks = len(layers) - 1, extras.masks
         if layer == last:
@@ -405,9 +405,9 @@ _portable_loss_and_gradient = Engine.loss_and_gradient
 
 
 def _tells_along(loss: Any) -> bool:
-    """Return whether a loss has a `delta_along` that belongs to its `delta`.
+    """Return whether a loss has a `delta_along` that matches its `delta`.
 
-    A class that extends another may have changed only one of them.
+    A subclass may have overridden only one of them.
     """
     for cls in type(loss).__mro__:
         if vars(cls).keys() & {"delta", "_delta", "delta_along", "_delta_along"}:
@@ -416,13 +416,13 @@ def _tells_along(loss: Any) -> bool:
 
 
 def _slices(total: int, length: int) -> Iterator[slice]:
-    """Cut ``range(total)`` into slices that end inside it, as the array API asks."""
+    """Split ``range(total)`` into slices within bounds, as the array API requires."""
     for start in range(0, total, length):
         yield slice(start, min(start + length, total))
 
 
 def _store(grad_w: Array, grad_b: Array | None, unit: int, rows: slice, values: Array) -> None:
-    """Write the derivatives of a unit's weights, the bias coming after the last weight."""
+    """Store the derivatives of a unit's weights; the bias comes after the last weight."""
     n_weights = grad_w.shape[0]
     in_w = min(rows.stop, n_weights) - rows.start
     grad_w[rows.start : rows.start + in_w, unit] = values[:in_w]

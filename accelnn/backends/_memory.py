@@ -1,4 +1,4 @@
-"""What a computation takes of a backend's memory, and the error where there is not so much."""
+"""The memory of a backend's device, and the error when it runs out."""
 
 from __future__ import annotations
 
@@ -18,32 +18,32 @@ __all__ = ["Memory", "MemoryFor", "out_of_memory", "pass_bytes"]
 
 
 class Memory(NamedTuple):
-    """Bytes of a device's memory.
+    """The memory of a device, in bytes.
 
     Attributes
     ----------
     free : int
-        What a new array can have.
+        Available for new arrays.
     total : int
-        All there are.
+        The size of the memory.
     """
 
     free: int
     total: int
 
 
-# A class, because one written with `contextlib` would take longer than a small net's loss bears.
+# A class, because `contextlib.contextmanager` would slow down the loss of a small net noticeably.
 class MemoryFor:
-    """A context in which memory that runs out is a clear error.
+    """A context manager that explains errors for lack of memory.
 
     Parameters
     ----------
     backend : Backend
-        Whose memory.
+        The backend that computes.
     needs : callable
-        Returns what takes how much, for the error.
+        Returns the part of the message that says what needs how much.
     remedy : str
-        What the caller can do.
+        The part of the message that says what to do.
     """
 
     __slots__ = ("backend", "needs", "remedy")
@@ -57,7 +57,7 @@ class MemoryFor:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
     ) -> None:
-        """Raise `accelnn.errors.OutOfMemoryError` from what the backend has raised."""
+        """Raise `accelnn.errors.OutOfMemoryError` from the backend's MemoryError."""
         if isinstance(error, MemoryError) and not isinstance(error, OutOfMemoryError):
             raise out_of_memory(self.backend, self.needs(), self.remedy, error) from error
 
@@ -75,5 +75,5 @@ def out_of_memory(
 
 
 def pass_bytes(spec: NetSpec, dtype: str, samples: int) -> int:
-    """Return what a forward pass keeps: parameters, samples, and every unit's output."""
+    """Return the bytes of a forward pass: parameters, samples, and the output of every unit."""
     return (spec.size + samples * sum(spec.sizes)) * np.dtype(dtype).itemsize

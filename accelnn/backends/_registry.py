@@ -1,4 +1,4 @@
-"""Which backends exist: ours, registered ones, and those that installed packages announce."""
+"""The registry of backends: built in, registered, or announced by entry points."""
 
 import functools
 import importlib
@@ -9,7 +9,7 @@ from accelnn.backends._base import Backend
 from accelnn.errors import BackendMismatchError, BackendUnavailableError
 
 if TYPE_CHECKING:
-    # Finding installed packages takes milliseconds, which only an unknown name is worth.
+    # importlib.metadata takes milliseconds to import; only unknown names need it.
     from importlib.metadata import EntryPoint
 
 __all__ = [
@@ -35,10 +35,10 @@ _BUILT_IN = {
 }
 _registered: dict[str, Backend | type[Backend]] = {}
 _announced: dict[str, Backend] = {}
-# By class and number; None is the number that a class chooses itself.
+# By class and number; with None the class chooses its number.
 _instances: dict[tuple[type[Backend], int | None], Backend] = {}
 
-# Methods that are called on a class, before there is an instance, and their arguments.
+# The methods that are called on a class, before there is an instance, and their arguments.
 _OF_THE_CLASS = {
     "owns": "x",
     "check_available": "",
@@ -54,13 +54,13 @@ class BackendInfo(NamedTuple):
     Attributes
     ----------
     name : str
-        What `get_backend` takes.
+        The name that `get_backend` takes.
     available : bool
-        Whether it is known to be able to compute here and now.
+        Whether it is known to work on this machine.
     reason : str
-        Why not, with the command that mends it, or the call that finds out; empty if it can.
+        Why not, with the command that fixes it or the call that finds out; empty if available.
     device : str
-        Where its arrays live; empty if it is not available.
+        The device of its arrays; empty if not available.
     """
 
     name: str
@@ -72,23 +72,23 @@ class BackendInfo(NamedTuple):
 def register_backend(
     backend: Backend | type[Backend], *, name: str | None = None, replace: bool = False
 ) -> Backend | type[Backend]:
-    """Make a backend known by name, in this process.
+    """Register a backend by name, in this process.
 
-    A package announces its backend to every process with an entry point in the group
-    ``accelnn.backends`` instead: ``name = "package.module:BackendClass"``. It is imported when it
-    is first asked for by name. An entry point in the group ``accelnn.backend_modules``,
-    ``name = "module"``, says that arrays whose types are defined in that module, or in one inside
-    it, are the backend's: the first such array selects the backend, and imports no other. Further
-    modules have entries ``"name:2" = "other_module"`` and so on.
+    A package instead announces its backend to every process by an entry point in the group
+    ``accelnn.backends``: ``name = "package.module:BackendClass"``. It is imported when the name is
+    first used. An entry point in the group ``accelnn.backend_modules``, ``name = "module"``,
+    declares that array types defined in that module or its submodules belong to the backend: the
+    first such array selects the backend, and imports no other. Further modules have entries
+    ``"name:2" = "other_module"`` and so on.
 
     Parameters
     ----------
     backend : Backend or subclass of Backend
-        A class is instantiated when it is first asked for.
+        A class is instantiated on first use.
     name : str, optional
-        The name to register; by default the backend's own.
+        The name to register; by default the `name` of the backend.
     replace : bool, default False
-        Whether a backend of that name may be replaced.
+        Replace a backend of that name.
 
     Returns
     -------
@@ -98,10 +98,10 @@ def register_backend(
     Raises
     ------
     TypeError
-        If `backend` is not a backend, or lacks what every backend needs: a class attribute `name`,
-        a class method `owns`, and an attribute `xp`.
+        If `backend` is not a backend, or lacks one of the class attribute `name`, the class method
+        `owns`, and the attribute `xp`.
     ValueError
-        If the name is taken and `replace` is False, or reserved.
+        If the name is reserved, or is taken and `replace` is False.
 
     Examples
     --------
@@ -123,7 +123,7 @@ def register_backend(
         msg = "the name 'auto' is reserved: it means the fastest backend that can be used here"
         raise ValueError(msg)
     if ":" in name:
-        msg = f"the name {name!r} has a colon, after which a name has the number of a device"
+        msg = f"the name {name!r} has a colon, which separates a name from the number of a device"
         raise ValueError(msg)
     if not replace and (name in _BUILT_IN or name in _registered):
         msg = f"a backend named {name!r} is already registered; pass replace=True to replace it"
@@ -138,14 +138,14 @@ def list_backends(*, load: bool = False) -> list[BackendInfo]:
     Parameters
     ----------
     load : bool, default False
-        Whether to import backends that installed packages announce and that nothing has asked for
-        so far, which may take seconds each. Otherwise these are listed as not available, and
-        `reason` says that they are not loaded.
+        Import the backends that installed packages announce and that have not been used so far,
+        which may take seconds each. Otherwise these are listed as not available, and `reason` says
+        that they are not loaded.
 
     Returns
     -------
     list of BackendInfo
-        In the order built-in, registered, announced by installed packages.
+        Built-in ones first, then registered ones, then those of installed packages.
 
     Examples
     --------
@@ -168,7 +168,7 @@ def known_names() -> list[str]:
 
 
 def backend_named(name: str) -> Backend:
-    """Return the backend of that name, made on its first use; ``"cupy:1"`` is on device 1."""
+    """Return a backend by name, made on first use; ``"cupy:1"`` is on device 1."""
     plain, colon, number = name.partition(":")
     found = _found(plain, name)
     if not colon:
@@ -178,7 +178,7 @@ def backend_named(name: str) -> Backend:
 
 
 def instance_of(backend: Backend | type[Backend], number: int | None = None) -> Backend:
-    """Return `backend` itself, or the one instance of a class, or of a class with a number."""
+    """Return an instance unchanged, or the only instance of a class and number."""
     if isinstance(backend, Backend):
         return backend
     made = _instances.get((backend, number))
@@ -186,17 +186,17 @@ def instance_of(backend: Backend | type[Backend], number: int | None = None) -> 
 
 
 def _make(cls: type[Backend], number: int | None) -> Backend:
-    """Make the instance of a class.
+    """Make the instance of a class and number.
 
-    No lock is held: it may take seconds, during which other threads ask for other backends, and a
-    forked child would wait forever. Of several threads that make one, all get what is stored first.
+    No lock is held: this may take seconds, other threads need other backends meanwhile, and a
+    forked child would deadlock. If several threads make one, all get the one stored first.
     """
     _require_complete(cls)
     cls.check_available()
-    # Only a class that parses numbers takes one.
+    # A class whose `parse_number` returns one takes it in its constructor.
     made = cls() if number is None else cls(number)  # type: ignore[call-arg]
     _require_complete(made)
-    # What a class chooses itself has a number too.
+    # A class that chose for itself has a number too.
     made = _instances.setdefault((cls, made.number), made)
     return _instances.setdefault((cls, number), made)
 
@@ -212,7 +212,7 @@ def _found(name: str, asked: str) -> Backend | type[Backend]:
 
 
 def _require_complete(backend: Backend | type[Backend]) -> None:
-    """Refuse what would fail later, in calls that have nothing to do with it."""
+    """Raise TypeError for defects that would otherwise show up later in unrelated calls."""
     cls = backend if isinstance(backend, type) else type(backend)
     name = getattr(cls, "name", None)
     lacking = {}
@@ -233,8 +233,8 @@ def _require_complete(backend: Backend | type[Backend]) -> None:
         if inspect.isfunction(inspect.getattr_static(cls, method)):
             taken = f"cls, {arguments}".removesuffix(", ")
             msg = (
-                f"{cls.__qualname__}.{method} is called on the class, but is defined as a method "
-                f"of its instances. Write:\n\n    @classmethod\n    def {method}({taken}):\n"
+                f"{cls.__qualname__}.{method} is called on the class, but is defined as an "
+                f"instance method. Write:\n\n    @classmethod\n    def {method}({taken}):\n"
             )
             raise TypeError(msg)
 
@@ -242,22 +242,22 @@ def _require_complete(backend: Backend | type[Backend]) -> None:
 def _lacks_namespace(backend: Backend | type[Backend]) -> bool:
     if not isinstance(backend, type):
         return getattr(backend, "xp", None) is None
-    # A constructor may set it.
+    # The constructor may set it.
     constructs = backend.__init__ is not object.__init__ or backend.__new__ is not object.__new__
     return not constructs and inspect.getattr_static(backend, "xp", None) is None
 
 
 def is_backend(value: object) -> TypeGuard[Backend | type[Backend]]:
-    """Return whether `value` is a backend or a class of backends."""
+    """Return whether `value` is a backend or a subclass of `Backend`."""
     return isinstance(value, Backend) or (isinstance(value, type) and issubclass(value, Backend))
 
 
 def owner_of(x: object) -> Backend | None:
     """Return the backend that an array's type selects.
 
-    Of announced backends only that which declares the type's module is imported for this.
+    Of announced backends, only one that declares the type's module is imported for this.
     """
-    # Copied at once, because another thread may add to them.
+    # A copy, because another thread may add to them.
     known: Any
     for known in ("numpy", "cupy", *_registered, *_instances):
         if isinstance(known, str):
@@ -270,7 +270,7 @@ def owner_of(x: object) -> Backend | None:
 
 
 def reference(backend: Backend) -> tuple[str | type[Backend], int | None]:
-    """Return how `found_again` finds a backend, in another process too."""
+    """Return the arguments with which `found_again` finds a backend, also in another process."""
     try:
         is_known = type(backend_named(backend.address)) is type(backend)
     except (ValueError, ImportError):
@@ -279,7 +279,7 @@ def reference(backend: Backend) -> tuple[str | type[Backend], int | None]:
 
 
 def found_again(name: str | type[Backend], number: int | None) -> Backend:
-    """Return the backend of which `reference` told."""
+    """Return the backend that `reference` described."""
     return backend_named(name) if isinstance(name, str) else instance_of(name, number)
 
 
@@ -321,11 +321,11 @@ def _from_entry_point(name: str, asked: str) -> Backend:
 
 
 def _declared_owner(x: object) -> Backend | None:
-    """Return the announced backend that declares the module of an array's type."""
+    """Return the announced backend that declares the module of an array's type, if any."""
     for cls in type(x).__mro__:
         if cls.__module__ in ("builtins", "numpy"):
             continue
-        # The dotted name, and those of the packages around it.
+        # The module, then its parent packages.
         module = cls.__module__
         while module:
             if points := _declared_modules().get(module):
@@ -359,7 +359,7 @@ def _backend_declaring(module: str, points: "list[EntryPoint]", x: object) -> Ba
 
 @functools.cache
 def _declared_modules() -> "dict[str, list[EntryPoint]]":
-    """Return the modules whose arrays are those of announced backends; looked up once."""
+    """Return the modules that announced backends declare, with their entry points; cached."""
     modules: dict[str, list[EntryPoint]] = {}
     for points in _entry_points(MODULES_GROUP).values():
         for point in points:
@@ -368,12 +368,12 @@ def _declared_modules() -> "dict[str, list[EntryPoint]]":
 
 
 def _backend_of(point: "EntryPoint") -> str:
-    # A name can be there only once: further modules are those of "mine:2" and so on.
+    # Names are unique within a group: further modules have "mine:2" and so on.
     return point.name.partition(":")[0]
 
 
 def _entry_points(group: str) -> "dict[str, list[EntryPoint]]":
-    """Return the entry points of a group by name, which several packages may have chosen."""
+    """Return the entry points of a group by name; several packages may use one name."""
     from importlib.metadata import entry_points
 
     points: dict[str, list[EntryPoint]] = {}
@@ -383,7 +383,7 @@ def _entry_points(group: str) -> "dict[str, list[EntryPoint]]":
 
 
 def _package(point: "EntryPoint") -> str:
-    # A damaged installation may have metadata without a name, or none at all.
+    # A broken installation may have metadata without a name, or none at all.
     metadata = point.dist.metadata if point.dist else None
     return metadata["Name"] if metadata and "Name" in metadata else point.module
 

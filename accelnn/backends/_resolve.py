@@ -1,8 +1,8 @@
-"""Which backend computes: the one place where that is decided.
+"""The choice of a backend.
 
 Order: the ``backend=`` argument, `use_backend`, `set_backend` or the environment variable
-``ACCELNN_BACKEND``, the arrays' own type, else NumPy. This reads a default; nothing is notified
-when it changes, because nets and engines capture their backend when they are made.
+``ACCELNN_BACKEND``, the type of the arrays, else NumPy. Nets and engines capture their backend at
+construction, so nothing needs to be notified when the default changes.
 """
 
 import functools
@@ -38,9 +38,9 @@ def get_backend(name: BackendLike | None = None) -> Backend:
     ----------
     name : str, Backend or subclass of Backend, optional
         ``"auto"`` is CuPy on a usable CUDA device, else Numba, else NumPy. ``"cupy:1"`` is CuPy on
-        the second device, ``"cupy"`` on the one that was current when it was first asked for.
-        ``"numba:1"`` is Numba on one thread. By default the active backend: that of `use_backend`,
-        else of `set_backend` or the environment variable ``ACCELNN_BACKEND``, else NumPy.
+        the second device, ``"cupy"`` on the one that was current on first use. ``"numba:1"`` is
+        Numba on one thread. By default the active backend: that of `use_backend`, else of
+        `set_backend` or the environment variable ``ACCELNN_BACKEND``, else NumPy.
 
     Raises
     ------
@@ -68,7 +68,7 @@ def get_backend(name: BackendLike | None = None) -> Backend:
 
 
 def set_backend(name: BackendLike | None) -> None:
-    """Choose this process's default backend; None returns to the environment variable.
+    """Set the default backend of this process; None restores that of the environment variable.
 
     Examples
     --------
@@ -83,28 +83,26 @@ def set_backend(name: BackendLike | None) -> None:
 
 
 def use_backend(name: BackendLike) -> Choice:
-    """Choose the backend inside a ``with`` block, in this thread or asyncio task alone.
+    """Choose the backend inside a ``with`` block, in this thread or asyncio task only.
 
-    A block around a ``yield`` chooses for whoever resumes the generator, too, until the block is
-    left: a generator shares the context of its caller. As a decorator, ``@use_backend(name)``
-    chooses for a function, a coroutine function or a generator function, there whenever its body
-    runs and not while it is suspended.
+    A generator shares the context of its caller, so a block that contains a ``yield`` also chooses
+    for the caller until the block is left. As a decorator, ``@use_backend(name)`` chooses for the
+    body of a function, coroutine function or generator function, and not while it is suspended.
 
     Parameters
     ----------
     name : str, Backend or subclass of Backend
-        See `get_backend`. It is looked up when a block, or a call of a decorated function, begins.
+        See `get_backend`. Looked up whenever a block is entered or a decorated function called.
 
     Returns
     -------
     context manager and decorator
-        Its ``with`` blocks give the backend. It may be used any number of times, nested and in
-        several threads.
+        ``with ... as`` binds the backend. Reusable, also nested and in several threads.
 
     Raises
     ------
     RuntimeError
-        When a block is left in another thread or task than it was entered in.
+        If a block is left in a thread or task other than the one that entered it.
 
     Examples
     --------
@@ -155,7 +153,7 @@ def _from_environment(name: str) -> Backend:
 
 @functools.cache
 def _fastest_of_all() -> Backend:
-    """Look for devices once: it takes a millisecond, and this is asked at every call."""
+    """Look for devices once, because this takes a millisecond and runs on every call."""
     return _fastest()
 
 

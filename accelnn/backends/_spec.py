@@ -1,4 +1,4 @@
-"""The architecture of a net, and where its parameters lie in one flat buffer."""
+"""The architecture of a net, and the layout of its parameters in one flat buffer."""
 
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -16,24 +16,24 @@ ActivationLike: TypeAlias = str | ActivationFormula
 
 
 class Loss(Protocol):
-    """A loss of each sample, on the last layer's output `a`; see `accelnn.losses`.
+    """A per-sample loss of the last layer's output `a`; see `accelnn.losses`.
 
-    None of its formulas is divided by the number of samples: the engine takes the mean. One that
-    can tell the changes by many moves along one direction faster than by moves of all
-    outputs may also have ``delta_along(a, c, w, t, backend=)``, which is ``delta(a, c w, t)``.
+    No formula is divided by the number of samples: the engine takes the mean. A loss that is faster
+    to change along one direction than along all outputs may also define
+    ``delta_along(a, c, w, t, backend=)``, equal to ``delta(a, c w, t)``.
     """
 
     @property
     def name(self) -> str:
-        """What it is called."""
+        """The name of the loss."""
 
     @property
     def output(self) -> str:
-        """Name of the backend op that makes outputs of `a`."""
+        """The backend op that computes the outputs from `a`."""
 
     @property
     def classifies(self) -> bool:
-        """Whether an accuracy belongs to it."""
+        """Whether accuracy is defined for it."""
 
     def value(self, a: Array, t: Array, *, backend: Any = None) -> Array:
         """Return each sample's loss, of shape (..., n)."""
@@ -46,7 +46,7 @@ class Loss(Protocol):
 
 
 class Parameter(NamedTuple):
-    """One named array inside the flat buffer."""
+    """One named array in the flat buffer."""
 
     name: str
     shape: tuple[int, ...]
@@ -60,14 +60,14 @@ class Parameter(NamedTuple):
 
 @dataclass(frozen=True, init=False)
 class NetSpec:
-    """Everything an engine needs to know about a net, except its numbers.
+    """Everything that an engine needs to know about a net except its parameters.
 
     Parameters
     ----------
     sizes : tuple of int
         Widths of all layers, the input first.
     activations : str or formula, or sequence of them
-        One for all hidden layers, or one for each; kept as a tuple of one formula a hidden layer.
+        One for all hidden layers, or one for each; stored as one formula per hidden layer.
     loss : Loss
         The loss object.
     bias : bool, default True
@@ -88,7 +88,7 @@ class NetSpec:
     ) -> None:
         hidden = max(0, len(sizes) - 2)
         if isinstance(activations, str) or not isinstance(activations, Sequence):
-            # Checked where there is no hidden layer, too.
+            # Checked even if there is no hidden layer.
             found = (get_activation(activations),) * hidden
         elif len(activations) == hidden:
             found = tuple(map(get_activation, activations))
@@ -104,12 +104,12 @@ class NetSpec:
 
     @property
     def activation(self) -> str:
-        """The name of what is between layers, or of each where they differ."""
+        """The name of the activation, or of each layer's, joined by hyphens, if they differ."""
         names = [formula.name for formula in self.activations] or ["identity"]
         return "-".join(names[:1] if len(set(self.activations)) <= 1 else names)
 
     def is_made_of(self, activations: Collection[str], losses: Collection[str]) -> bool:
-        """Return whether it has only formulas of these names, of the table's classes."""
+        """Return whether all formulas have these names and are of the table's classes."""
         formulas: list[tuple[Any, Collection[str], Mapping[str, Any]]]
         formulas = [(self.loss, losses, LOSSES)]
         formulas += [(formula, activations, ACTIVATIONS) for formula in self.activations]
@@ -134,7 +134,7 @@ class NetSpec:
 
     def views(self, flat: Array, xp: Any) -> dict[str, Array]:
         """Return the parameters as named views into a flat buffer."""
-        # The array's own method where it has one: numpy.reshape calls it, after three more calls.
+        # The array's own method, if any, saves the three Python calls of numpy.reshape.
         reshape = getattr(type(flat), "reshape", xp.reshape)
         return {
             name: reshape(flat[place], shape) if len(shape) > 1 else flat[place]
@@ -146,7 +146,7 @@ class NetSpec:
         arrays = iter(self.views(flat, xp).values())
         if not self.bias:
             return [(w, None) for w in arrays]
-        # Each takes from the same iterator: a matrix, then its bias.
+        # Both arguments are the same iterator, which alternates between W and b.
         return list(zip(arrays, arrays, strict=True))
 
     def _lay_out(self) -> Iterator[Parameter]:
@@ -161,7 +161,7 @@ class NetSpec:
 
 
 def get_activation(activation: ActivationLike) -> ActivationFormula:
-    """Return the activation of that name, or an activation itself.
+    """Return an activation by name, or an activation object unchanged.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""What an engine trains with: samples, a rule, and the state of a run."""
+"""The data sets, optimisers and state that engines train with."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ __all__ = ["Dataset", "Extras", "Optimizer", "OwnOptimizer", "TrainingState"]
 
 
 class OwnOptimizer(Protocol):
-    """A frozen configuration of a user's own that updates a flat parameter buffer."""
+    """A user-defined optimiser: a frozen configuration that updates a flat parameter buffer."""
 
     @property
     def slots(self) -> int:
         """Number of state buffers."""
 
     def update(self, params: Array, grads: Array, slots: list[Array], step: int, xp: Any) -> None:
-        """Apply step number `step` (from 1) in place."""
+        """Apply update number `step`, counted from 1, in place."""
 
 
 Optimizer: TypeAlias = UpdateRule | OwnOptimizer
@@ -31,7 +31,7 @@ Optimizer: TypeAlias = UpdateRule | OwnOptimizer
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Samples and targets where and how an engine wants them.
+    """Samples and targets on an engine's device and in its layout.
 
     Attributes
     ----------
@@ -40,9 +40,9 @@ class Dataset:
     t : array
         Integer class labels of shape (n,), or targets of shape (n, outputs) in `dtype`.
     backend : Backend
-        Where they are.
+        The backend of the arrays.
     dtype : str
-        The dtype of the nets that can use them.
+        The dtype of the nets that can train on them.
     """
 
     x: Array
@@ -57,7 +57,7 @@ class Dataset:
 
     @property
     def inputs(self) -> int:
-        """Number of inputs per sample."""
+        """Number of features per sample."""
         return int(self.x.shape[1])
 
     def take(self, index: Array) -> tuple[Array, Array]:
@@ -72,20 +72,20 @@ class Dataset:
 
 @dataclass(eq=False)
 class TrainingState:
-    """What a training run changes as it goes.
+    """The mutable state of a training run.
 
     Attributes
     ----------
     params : array of shape (size,)
         The net's own flat buffer.
     optimizer : Optimizer
-        The rule of the updates.
+        Computes the updates.
     gradient : {"analytic", "numerical"}
         Backpropagation, or structured central differences.
     step : int
         Updates done so far.
     meanwhile : callable, optional
-        What an engine may call while a device works and the host has nothing to do.
+        Host work that an engine may do while it waits for the device.
     """
 
     params: Array
@@ -105,14 +105,14 @@ class TrainingState:
 
 
 class Extras(NamedTuple):
-    """What a batch has besides samples and targets.
+    """The sample weights and dropout masks of a batch.
 
     Attributes
     ----------
     weights : array of shape (n,) or None
-        What each sample's loss counts.
+        The weight of each sample.
     masks : tuple of arrays of shape (n, units)
-        What the outputs of each hidden layer are multiplied by; empty without dropout.
+        The dropout mask of each hidden layer; empty without dropout.
     """
 
     weights: Array | None = None
@@ -120,5 +120,5 @@ class Extras(NamedTuple):
 
     @property
     def is_empty(self) -> bool:
-        """Whether there is none of it."""
+        """Whether there are neither weights nor masks."""
         return self.weights is None and not self.masks

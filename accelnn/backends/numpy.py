@@ -1,4 +1,4 @@
-"""NumPy, the backend that is always there."""
+"""The NumPy backend, which is always available."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,13 +11,13 @@ from accelnn.backends._base import Backend
 
 __all__ = ["NumpyBackend"]
 
-# What numpy.sum and numpy.max call, after three functions in Python.
+# numpy.sum and numpy.max call these through three Python functions.
 _total: Callable[..., Array] = np.add.reduce
 _largest: Callable[..., Array] = np.maximum.reduce
 
 
 class NumpyBackend(Backend):
-    """The portable bodies on `numpy` itself."""
+    """The portable ops on NumPy arrays."""
 
     name = "numpy"
     xp: Any = np

@@ -1,4 +1,4 @@
-"""Formulas, one a file: activations, losses and update rules; `_table` lists them.
+"""Activations, losses and update rules, one per file, listed in `_table`.
 
-Nothing here knows of backends: formulas are given one, as ``ops``, to compute with.
+This package does not import backends: formulas are passed one as ``ops``.
 """

@@ -1,4 +1,4 @@
-"""What an activation is made of."""
+"""The base class of activations."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from accelnn.formulas._ops import floats, ops_of
 
 __all__ = ["ActivationFormula", "capped"]
 
-# Far beyond where sigmoids and normal distributions end.
+# Far beyond the arguments where the sigmoid and the normal distribution saturate.
 HUGE = 1e30
 
 Initializer = Literal["xavier", "he"]
@@ -18,16 +18,16 @@ Initializer = Literal["xavier", "he"]
 class ActivationFormula:
     """An elementwise function between layers: its value, its slope and its exact change.
 
-    Every formula takes ``backend=``; by default it is that of the arrays. A subclass is a frozen
-    dataclass whose fields are the parameters of the function, and gives `_value` and `_slope` in
-    terms of ``ops``, a backend, whose array-API namespace is ``ops.xp``.
+    Every method takes ``backend=``, by default that of the arrays. A subclass is a frozen dataclass
+    whose fields are the parameters of the function. It defines `_value` and `_slope` in terms of
+    ``ops``, a backend with the array-API namespace ``ops.xp``.
 
     Attributes
     ----------
     name : str
-        What nets, files and errors call it.
+        Its name in nets, files and errors.
     initializer : {"xavier", "he"}
-        How the weights are drawn whose outputs it takes.
+        The default initialisation of the weights before it.
     """
 
     name: str
@@ -55,11 +55,11 @@ class ActivationFormula:
         raise NotImplementedError
 
     def _change(self, ops: Any, x: Array, d: Array) -> Array:
-        # For a function without a form of its own: it loses the digits that both values share.
+        # The default cancels: a subclass should override it.
         return self._value(ops, x + d) - self._value(ops, x)
 
 
 def capped(xp: Any, x: Array) -> Array:
-    """Return x without infinities, which times 0 would be NaN; NaN stays NaN."""
+    """Return x with infinities clipped, because 0 times infinity is NaN; NaN stays NaN."""
     most = HUGE * xp.ones_like(x)
     return xp.minimum(xp.maximum(x, -most), most)

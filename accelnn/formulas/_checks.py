@@ -1,4 +1,4 @@
-"""Checks of the numbers that formulas are configured with."""
+"""Validation of the parameters of formulas."""
 
 import math
 import numbers
@@ -17,7 +17,7 @@ __all__ = [
 
 
 def check_parameters(formula: Any, **checks: Callable[[object, str], Any]) -> None:
-    """Check the named fields of a frozen dataclass, and make them plain numbers."""
+    """Check the named fields of a frozen dataclass, and convert them to Python numbers."""
     for name, check in checks.items():
         object.__setattr__(formula, name, check(getattr(formula, name), name))
 
@@ -27,7 +27,7 @@ def number(value: object, name: str) -> float:
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         msg = f"{name} must be a number, got {value!r}"
         raise TypeError(msg)
-    # A plain float takes the dtype of the array it meets; NumPy's own would promote float32.
+    # Unlike a NumPy scalar, a Python float never promotes a float32 array.
     return float(value)
 
 
@@ -41,7 +41,7 @@ def finite(value: object, name: str) -> float:
 
 
 def positive(value: object, name: str) -> float:
-    """Return a finite number above 0."""
+    """Return a positive finite number."""
     found = number(value, name)
     if not 0.0 < found < math.inf:
         msg = f"{name} must be positive and finite, got {value!r}"
@@ -50,7 +50,7 @@ def positive(value: object, name: str) -> float:
 
 
 def not_negative(value: object, name: str) -> float:
-    """Return a finite number from 0 on."""
+    """Return a non-negative finite number."""
     found = number(value, name)
     if not 0.0 <= found < math.inf:
         msg = f"{name} must be non-negative and finite, got {value!r}"

@@ -1,4 +1,4 @@
-"""Dropout whose masks depend on a seed and on where a unit is, so that backends agree on them."""
+"""Dropout by a counter-based generator, so that all backends draw the same masks."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 __all__ = ["Dropout", "philox"]
 
-# Philox4x32-10: multipliers, what is added to the key after each round, and the number of rounds.
+# Philox4x32-10: multipliers, key increments, and the number of rounds.
 MULTIPLIERS = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
 WEYL = 0x9E3779B9, 0xBB67AE85
 ROUNDS = 10
@@ -18,28 +18,28 @@ HALF = np.uint64(32)
 
 
 class Dropout(NamedTuple):
-    """Which units of hidden layers are left out of an update.
+    """The dropout of a training run.
 
     Attributes
     ----------
     p : float
-        Probability that a unit is left out, in [0, 1).
+        The probability that a hidden unit is dropped, in [0, 1).
     seed : int
-        64 bits, of a whole training.
+        64 bits, the same for the whole run.
     """
 
     p: float
     seed: int
 
     def factors(self, update: int, layer: int, rows: int, units: int) -> np.ndarray:
-        """Return what the outputs of a hidden layer are multiplied by.
+        """Return the mask by which the outputs of a hidden layer are multiplied.
 
         Parameters
         ----------
         update : int
-            Updates done before this one.
+            The number of updates before this one.
         layer : int
-            Hidden layer, the first being 0.
+            The hidden layer, from 0.
         rows, units : int
             Samples of the batch, and units of the layer.
 
@@ -57,7 +57,7 @@ class Dropout(NamedTuple):
 def philox(
     counter: tuple[int | np.ndarray, ...], key: tuple[int, int]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Return four random words of 32 bits for each counter of four, by Philox4x32-10.
+    """Return four random 32-bit words for each counter of four words, by Philox4x32-10.
 
     References
     ----------

@@ -1,4 +1,4 @@
-"""What a loss is made of."""
+"""The base class of losses."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ __all__ = ["LossFormula"]
 
 
 class LossFormula:
-    """A loss of each sample: its value, its gradient and its exact change.
+    """A per-sample loss: its value, its gradient and its exact change.
 
     `a` has shape (..., n, outputs), the last layer's output, and `t` holds targets of shape
     (n, outputs), one-hot or soft; one sample may drop the axis of samples. Nothing is divided by n,
-    the number of samples: that is for whoever takes the mean. Every formula takes ``backend=``; by
-    default it is that of the arrays. A subclass is a frozen dataclass whose fields are the
-    parameters of the loss, and gives `_value`, `_grad` and `_delta` in terms of ``ops``, a backend,
-    whose array-API namespace is ``ops.xp``.
+    the number of samples: the caller takes the mean. Every method takes ``backend=``, by default
+    that of the arrays. A subclass is a frozen dataclass whose fields are the parameters of the
+    loss. It defines `_value`, `_grad` and `_delta` in terms of ``ops``, a backend with the
+    array-API namespace ``ops.xp``.
 
     Attributes
     ----------
     name : str
-        What nets, files and errors call it.
+        Its name in nets, files and errors.
     output : str
-        The backend's op that makes outputs of `a`.
+        The backend op that computes the outputs from `a`.
     classifies : bool
-        Whether an accuracy belongs to it: by default how often the largest output is that of the
-        largest target; a loss for which it is another one has ``hits(a, t, backend=)``, which is 1
-        for each output that is right, and 0 elsewhere.
+        Whether accuracy is defined for it: by default the fraction of samples whose largest output
+        is that of the largest target. A loss with another accuracy defines
+        ``hits(a, t, backend=)``, which is 1 for each correct output and 0 elsewhere.
     takes_bits : bool
-        Whether targets of a single output may be of shape (n,).
+        Whether targets of a single output may have shape (n,).
     target_range : tuple (low, high) of float
         The interval in which targets must lie.
     """
@@ -59,12 +59,12 @@ class LossFormula:
         return self._delta(ops, *floats(ops, backend, a, d, t))
 
     def delta_along(self, a: Array, c: Array, w: Array, t: Array, *, backend: Any = None) -> Array:
-        """Return ``delta(a, c w, t)`` for numbers `c` of shape (..., n) and one direction `w`."""
+        """Return ``delta(a, c w, t)`` for `c` of shape (..., n) and one direction `w`."""
         ops = ops_of(backend, a, c, w, t)
         return self._delta_along(ops, *floats(ops, backend, a, c, w, t))
 
     def check_sizes(self, outputs: int) -> None:
-        """Raise ValueError if a net with so many outputs cannot have this loss."""
+        """Raise ValueError if the loss is not defined for that number of outputs."""
 
     def _value(self, ops: Any, a: Array, t: Array) -> Array:
         raise NotImplementedError
@@ -73,7 +73,7 @@ class LossFormula:
         raise NotImplementedError
 
     def _delta(self, ops: Any, a: Array, d: Array, t: Array) -> Array:
-        # For a loss without a form of its own: it loses the digits that both values share.
+        # The default cancels: a subclass should override it.
         return self._value(ops, a + d, t) - self._value(ops, a, t)
 
     def _delta_along(self, ops: Any, a: Array, c: Array, w: Array, t: Array) -> Array:

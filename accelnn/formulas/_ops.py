@@ -1,4 +1,4 @@
-"""Whose ops compute a formula: a backend's, which is above this package and says how to find it."""
+"""The backend that computes a formula; backends, which import this package, register a resolver."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from typing import Any
 
 __all__ = ["find_ops_with", "floats", "inner", "ops_of"]
 
-# A backend: its array namespace is `xp`, and its ops are methods.
+# A backend, with array namespace `xp` and ops as methods.
 Ops = Any
 
 _find: Callable[..., Ops] | None = None
 
 
 def find_ops_with(find: Callable[..., Ops]) -> None:
-    """Let ``find(backend, *arrays)`` say which backend's ops compute where none is given."""
+    """Register ``find(backend, *arrays)``, which returns the backend to compute with."""
     global _find  # noqa: PLW0603 - set once, when backends are imported
     _find = find
 
 
 def ops_of(backend: Ops | None, *arrays: Any) -> Ops:
-    """Return the ops: those of `backend`, or else of the backend to which the arrays belong."""
+    """Return `backend`, or by default the backend of the arrays."""
     if backend is not None and not isinstance(backend, str | type):
         return backend
     if _find is None:
@@ -31,9 +31,9 @@ def ops_of(backend: Ops | None, *arrays: Any) -> Ops:
 
 
 def inner(formula: Any, base: type, name: str, ops: Ops) -> Callable[..., Any]:
-    """Return a function of arrays: ``formula.<name>`` with these ops, its arguments not checked.
+    """Return ``formula.<name>`` bound to these ops, without argument conversion if possible.
 
-    That is ``_<name>``, if the formula extends `base` and has no ``<name>`` of its own.
+    That is ``_<name>`` if the formula extends `base` and does not override ``<name>``.
     """
     if getattr(type(formula), name, None) is getattr(base, name):
         return functools.partial(getattr(formula, "_" + name), ops)
@@ -41,9 +41,9 @@ def inner(formula: Any, base: type, name: str, ops: Ops) -> Callable[..., Any]:
 
 
 def floats(ops: Ops, backend: Ops | None, *numbers: Any) -> tuple[Any, ...]:
-    """Return what a caller without a backend passed, as floating arrays; else what was passed.
+    """Convert arguments to floating arrays, unless the caller passed a backend.
 
-    Engines pass arrays, and are not kept waiting.
+    Engines pass one, with arrays that need no conversion.
     """
     if backend is not None:
         return numbers

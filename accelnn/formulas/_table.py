@@ -1,7 +1,7 @@
-"""Which formulas there are: the only lists of them.
+"""The lists of all formulas.
 
-Doors, engines, tests, the command line and documentation draw from here. Type checkers cannot, so
-that the names stand here a second time, for them.
+The public functions, engines, tests, the command line and the documentation use these lists. Type
+checkers cannot derive the literal types from them, so the names are repeated here.
 """
 
 from collections.abc import Mapping
@@ -45,7 +45,7 @@ __all__ = [
 
 Formula = TypeVar("Formula", ActivationFormula, LossFormula)
 
-# Each with its default parameters.
+# With their default parameters.
 ACTIVATIONS: dict[str, ActivationFormula] = {
     formula.name: formula
     for formula in (
@@ -82,7 +82,7 @@ RULES: dict[str, type[UpdateRule]] = {
 
 
 def describe(formula: Any, table: Mapping[str, Any]) -> str | dict[str, Any]:
-    """Return what JSON can say of a formula: its name, and its parameters if they are not usual.
+    """Return a JSON-serialisable description: the name, and any non-default parameters.
 
     Raises
     ------
@@ -100,12 +100,12 @@ def describe(formula: Any, table: Mapping[str, Any]) -> str | dict[str, Any]:
 
 
 def described(description: Any, table: Mapping[str, Formula]) -> Any:
-    """Return the formula that `describe` described; a name as it is.
+    """Return the formula that `describe` described; a name is returned unchanged.
 
     Raises
     ------
     ValueError, TypeError
-        If there is none of that name, or not with these parameters.
+        If the name is unknown, or the parameters are invalid.
     """
     if not isinstance(description, dict):
         return description

@@ -1,4 +1,4 @@
-"""Steps that shrink with all gradients so far."""
+"""AdaGrad: learning rates that decrease with the sum of squared gradients."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ class AdaGrad(UpdateRule):
     eps : float, default 1e-10
         Added to the denominator.
     weight_decay, decay_biases
-        As of `UpdateRule`.
+        See `UpdateRule`.
 
     References
     ----------

@@ -1,4 +1,4 @@
-"""Momentum in units of recent gradients."""
+"""Adam: momentum, scaled by a moving average of squared gradients."""
 
 import math
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ __all__ = ["Adam"]
 class Adam(UpdateRule):
     """Adam: m ← β₁ m + (1 - β₁) g; s ← β₂ s + (1 - β₂) g²; θ ← θ - η m̂ / (√ŝ + eps).
 
-    m̂ = m / (1 - β₁ᵏ) and ŝ = s / (1 - β₂ᵏ) correct the bias of the zero start.
+    m̂ = m / (1 - β₁ᵏ) and ŝ = s / (1 - β₂ᵏ) correct the bias of the zero initial state.
 
     Parameters
     ----------
@@ -27,7 +27,7 @@ class Adam(UpdateRule):
     eps : float, default 1e-8
         Added to the denominator.
     weight_decay, decay_biases
-        As of `UpdateRule`.
+        See `UpdateRule`.
 
     References
     ----------

@@ -1,4 +1,4 @@
-"""Adam whose weights decay apart from the gradient."""
+"""AdamW: Adam with decoupled weight decay."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,16 +11,16 @@ __all__ = ["AdamW"]
 
 @dataclass(frozen=True, repr=False)
 class AdamW(Adam):
-    """Adam with θ ← θ - η λ θ before each update, in the place of λ θ in the gradient.
+    """Adam with θ ← θ - η λ θ before each update, instead of λ θ in the gradient.
 
     Parameters
     ----------
     lr, betas, eps
-        As of `Adam`.
+        See `Adam`.
     weight_decay : float, default 0.01
         λ.
     decay_biases : bool, default False
-        Whether λ is for biases too, as in torch.
+        Whether biases decay too, as in torch.
 
     References
     ----------

@@ -1,4 +1,4 @@
-"""A sigmoid for each output followed by cross entropy: one class, or several labels at once."""
+"""Binary cross entropy of sigmoid outputs: two classes, or several labels per sample."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -10,16 +10,15 @@ from accelnn.formulas.softplus import softplus, softplus_change
 
 __all__ = ["BinaryCrossEntropy"]
 
-# What is more probable than not.
+# The threshold of a predicted label.
 EVEN = 0.5
 
 
 @dataclass(frozen=True)
 class BinaryCrossEntropy(LossFormula):
-    """Σ (log(1 + exp(a)) - t a) of each sample, over its outputs; t is in [0, 1].
+    """Σ (log(1 + exp(a)) - t a) over the outputs of each sample; t is in [0, 1].
 
-    The accuracy is that of single labels: a sample of which three labels in four are right counts
-    three quarters.
+    Accuracy counts single labels: a sample with three of four labels right counts three quarters.
 
     Examples
     --------
@@ -35,7 +34,7 @@ class BinaryCrossEntropy(LossFormula):
     target_range = (0.0, 1.0)
 
     def _value(self, ops: Any, a: Array, t: Array) -> Array:
-        # Where t is 1, the two terms would cancel for large a: log(1 + exp(a)) - a is that of -a.
+        # log(1 + exp(a)) - a = log(1 + exp(-a)), where the left side cancels for large a.
         xp = ops.xp
         return xp.sum((1.0 - t) * softplus(xp, a) + t * softplus(xp, -a), axis=-1)
 
@@ -48,8 +47,8 @@ class BinaryCrossEntropy(LossFormula):
         return xp.sum((1.0 - t) * rising + t * falling, axis=-1)
 
     def hits(self, a: Array, t: Array, *, backend: Any = None) -> Array:
-        """Return 1 for each label that is right, else 0, of the shape of `a`."""
+        """Return 1 for each correct label, else 0, of the shape of `a`."""
         xp = ops_of(backend, a, t).xp
-        # The largest of scores with a NaN is NaN: a sample that has one is not classified at all.
+        # The maximum of scores with a NaN is NaN, and then no label of the sample is correct.
         is_hit = ((a > 0) == (t > EVEN)) & ~xp.isnan(xp.max(a, axis=-1, keepdims=True))
         return xp.astype(is_hit, a.dtype)

@@ -9,18 +9,18 @@ from accelnn.formulas._loss import LossFormula
 
 __all__ = ["CrossEntropy"]
 
-# Moves up to which a change is summed as a series, and the size of the terms left out.
+# The largest change of a score for which a power series is used, and where it is truncated.
 SERIES_BELOW = 0.1
 LAST_DIGIT = 1e-17
-# log1p keeps all digits above this, and loses them where it comes close to -1.
+# log1p is accurate for arguments above this, and loses digits close to -1.
 SHRUNK = -0.5
 
 
 @dataclass(frozen=True)
 class CrossEntropy(LossFormula):
-    """T logsumexp(a) - Σ t a of each sample, T being the sum of its targets.
+    """T logsumexp(a) - Σ t a of each sample, with T the sum of its targets.
 
-    No eps enters, so that it differs from `accelnn.cross_entropy_error` of the probabilities by
+    There is no eps, so it differs from `accelnn.cross_entropy_error` of the probabilities by
     O(eps / p). Rows of `t` need not sum to one.
 
     Examples
@@ -46,9 +46,9 @@ class CrossEntropy(LossFormula):
         return ops.sum(t, -1, keepdims=True) * ops.softmax(a) - t
 
     def _delta(self, ops: Any, a: Array, d: Array, t: Array) -> Array:
-        # T log1p(Σ p expm1(d)) - Σ t d keeps all digits unless expm1 is huge, where p may have
-        # underflowed, or log1p's argument comes close to -1. The growth is then of the size of d,
-        # and the plain difference of two logsumexp loses nothing.
+        # T log1p(Σ p expm1(d)) - Σ t d is accurate unless expm1 is huge, where p may have
+        # underflowed, or the argument of log1p is close to -1. The change is then of the order of
+        # d, and the plain difference of two logsumexp is accurate.
         xp = ops.xp
         large = 0.5 * math.log(float(xp.finfo(d.dtype).max))
         capped = xp.minimum(d, large * xp.ones_like(d))
@@ -61,8 +61,8 @@ class CrossEntropy(LossFormula):
         return xp.sum(t, axis=-1) * growth - xp.sum(t * d, axis=-1)
 
     def _delta_along(self, ops: Any, a: Array, c: Array, w: Array, t: Array) -> Array:
-        # Where all |c w| are small, Σ p expm1(c w) is a series in c whose coefficients Σ p wᵏ / k!
-        # are the same for all c, so that the outputs need not be gone through for every c.
+        # For small |c w|, Σ p expm1(c w) is a power series in c with the coefficients Σ p wᵏ / k!,
+        # which do not depend on c: this saves the sum over the outputs for every c.
         xp = ops.xp
         bound = float(ops.to_numpy(xp.max(xp.abs(c)) * xp.max(xp.abs(w))))
         if not bound <= SERIES_BELOW:
@@ -76,7 +76,7 @@ class CrossEntropy(LossFormula):
         return xp.sum(t, axis=-1) * logarithm - xp.sum(t * w, axis=-1) * c
 
     def check_sizes(self, outputs: int) -> None:
-        """Refuse a single output: its probability would be 1 whatever the scores."""
+        """Raise ValueError for a single output, whose probability would always be 1."""
         if outputs == 1:
             msg = (
                 "a softmax over one output is always 1; take two outputs, or "
@@ -86,6 +86,6 @@ class CrossEntropy(LossFormula):
 
 
 def _terms(bound: float) -> int:
-    """Return how many terms of a series of powers up to `bound` have digits to give."""
-    # The series of log1p has a little more than `bound` to the k in term number k.
+    """Return how many terms of a power series with arguments up to `bound` are significant."""
+    # Term k of the series of log1p is a little larger than bound**k.
     return 2 + max(0, math.ceil(math.log(LAST_DIGIT) / math.log(1.1 * bound + LAST_DIGIT)) - 1)

@@ -1,4 +1,4 @@
-"""The Gaussian error linear unit, exact."""
+"""The exact Gaussian error linear unit (GELU)."""
 
 import math
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ __all__ = ["GELU"]
 # Chebyshev coefficients of (1 + 2z) exp(z²) erfc(z) in t = (z - MIDDLE) / (z + MIDDLE), which maps
 # all z >= 0 to [-1, 1), as in M. M. Shepherd and J. G. Laframboise, "Chebyshev approximation of
 # (1 + 2x) exp(x²) erfc x in 0 ≤ x < ∞", Mathematics of Computation 36 (1981). These were computed
-# with 50 digits; what is left out is below 1e-18.
+# with 50 digits; omitted coefficients are below 1e-18.
 MIDDLE = 3.75
 ERFC = (
     1.1775789345674017,
@@ -43,18 +43,18 @@ ERFC = (
     -2.2370566594359995e-18,
     -2.187342944303018e-18,
 )
-# Squares of multiples of this are exact, in float32 too.
+# Squares of multiples of this are exact, also in float32.
 GRID = 1.0 / 64.0
-# Beyond this, nothing is left of the normal density.
+# The normal density underflows beyond this.
 END = 64.0
-# Half a move up to which the normal distribution between two points is summed as a series about
-# the middle, also in units of one over the middle, and the terms that this takes.
+# Φ(x + d) - Φ(x) is computed as a series about the midpoint m if |d| / 2 (1 + |m|) is at most this;
+# and the number of its terms.
 LARGEST_HALF, TERMS = 0.5, 10
 
 
 @dataclass(frozen=True)
 class GELU(ActivationFormula):
-    """x Φ(x), Φ being the standard normal distribution.
+    """x Φ(x), with Φ the standard normal distribution function.
 
     References
     ----------
@@ -83,15 +83,15 @@ def normal_density(xp: Any, x: Array) -> Array:
 
 
 def normal_distribution(xp: Any, x: Array) -> Array:
-    """Return Φ(x) = erfc(-x / √2) / 2, which keeps its digits far below 0 too."""
-    # As much as is above |x|.
+    """Return Φ(x) = erfc(-x / √2) / 2, accurate in both tails."""
+    # Φ(-|x|).
     tail = 0.5 * bell(xp, x) * scaled_erfc(xp.abs(x) * math.sqrt(0.5))
     return xp.where(x > 0, 1.0 - tail, tail)
 
 
 def scaled_erfc(z: Array) -> Array:
     """Return exp(z²) erfc(z) for z >= 0, by Clenshaw's recurrence."""
-    # For an infinite z, t is 1 and what is divided by infinite.
+    # For infinite z, t is 1 and the result 0.
     t = 1.0 - 2.0 * MIDDLE / (z + MIDDLE)
     last = before = 0.0 * t
     for coefficient in reversed(ERFC[1:]):
@@ -100,15 +100,15 @@ def scaled_erfc(z: Array) -> Array:
 
 
 def bell(xp: Any, x: Array) -> Array:
-    """Return exp(-x² / 2), where rounding of x² would cost digits."""
-    # Beyond this nothing is left; and infinity minus itself would be no number.
+    """Return exp(-x² / 2) without the loss of digits by rounding x²."""
+    # Clipped, because infinity minus infinity would be NaN.
     size = xp.minimum(xp.abs(x), END * xp.ones_like(x))
     near = xp.round(size / GRID) * GRID
     return xp.exp(-0.5 * near * near) * xp.exp(-0.5 * (size - near) * (size + near))
 
 
 def clipped(xp: Any, x: Array, most: float) -> Array:
-    """Return x, cut off at ±`most`."""
+    """Return x clipped to ±`most`."""
     most = most * xp.ones_like(x)
     return xp.minimum(xp.maximum(x, -most), most)
 
@@ -116,11 +116,11 @@ def clipped(xp: Any, x: Array, most: float) -> Array:
 def distribution_change(xp: Any, x: Array, d: Array) -> Array:
     """Return Φ(x + d) - Φ(x).
 
-    About the middle m of a short move, it is φ(m) Σ He₂ₖ(m) 2 h²ᵏ⁺¹ / (2k + 1)!, with h = d / 2 and
-    Hermite's polynomials. A longer one is the difference of two tails on the side where x is, which
-    differ by a good part of the larger.
+    For small d it is the Taylor series about the midpoint m, φ(m) Σ He₂ₖ(m) 2 h²ᵏ⁺¹ / (2k + 1)!,
+    with h = d / 2 and Hermite polynomials He. Otherwise it is the difference of two tails on the
+    side of m, which do not nearly cancel.
     """
-    # Where the series is not taken, its powers are not to overflow.
+    # Clipped so that the series does not overflow where it is not used.
     middle, half = clipped(xp, x + 0.5 * d, END), clipped(xp, 0.5 * d, LARGEST_HALF)
     series, power = 0.0 * middle, half
     hermite, before = xp.ones_like(middle), 0.0 * middle

@@ -1,4 +1,4 @@
-"""No activation at all: a layer that stays linear."""
+"""The identity, for a linear layer."""
 
 from dataclasses import dataclass
 from typing import Any

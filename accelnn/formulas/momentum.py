@@ -1,4 +1,4 @@
-"""Gradient descent with momentum."""
+"""Stochastic gradient descent with momentum."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ class Momentum(UpdateRule):
     momentum : float, default 0.9
         μ, in [0, 1).
     weight_decay, decay_biases
-        As of `UpdateRule`.
+        See `UpdateRule`.
     """
 
     lr: float = 0.001

@@ -1,4 +1,4 @@
-"""Gradient descent with Nesterov's momentum."""
+"""Stochastic gradient descent with Nesterov momentum."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

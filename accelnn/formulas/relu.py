@@ -1,4 +1,4 @@
-"""The rectifier."""
+"""The rectified linear unit (ReLU)."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +11,7 @@ __all__ = ["ReLU"]
 
 @dataclass(frozen=True)
 class ReLU(ActivationFormula):
-    """max(x, 0), whose slope at 0 is taken to be 0."""
+    """max(x, 0), with slope 0 at 0 by convention."""
 
     name = "relu"
     initializer = "he"

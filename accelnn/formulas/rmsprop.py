@@ -1,4 +1,4 @@
-"""Steps in units of recent gradients."""
+"""RMSprop: gradients scaled by a moving average of their squares."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ class RMSprop(UpdateRule):
     eps : float, default 1e-8
         Added to the denominator.
     weight_decay, decay_biases
-        As of `UpdateRule`.
+        See `UpdateRule`.
 
     References
     ----------

@@ -20,7 +20,7 @@ class SGD(UpdateRule):
     lr : float, default 0.001
         Learning rate.
     weight_decay, decay_biases
-        As of `UpdateRule`.
+        See `UpdateRule`.
 
     Examples
     --------

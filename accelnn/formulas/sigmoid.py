@@ -18,22 +18,22 @@ class Sigmoid(ActivationFormula):
     def _value(self, ops: Any, x: Array) -> Array:
         xp = ops.xp
         e = xp.exp(-xp.abs(x))
-        # 1 where x is positive, for e is at most 1: faster than `where`.
+        # The numerator is 1 where x >= 0, because e <= 1: faster than `where`.
         return xp.maximum(xp.astype(x >= 0, x.dtype), e) / (1.0 + e)
 
     def _slope(self, ops: Any, x: Array) -> Array:
-        # s(x) s(-x), in which neither factor cancels.
+        # s(x) s(-x), where s(x) (1 - s(x)) would cancel.
         xp = ops.xp
         e = xp.exp(-xp.abs(x))
         return e / (1.0 + e) ** 2
 
     def _change(self, ops: Any, x: Array, d: Array) -> Array:
-        # s(x + d) - s(x) = s(x) s(-x - d) expm1(d), taken at d <= 0, where expm1 cannot overflow; a
-        # positive d is mirrored through s(x) = 1 - s(-x).
+        # s(x + d) - s(x) = s(x) s(-x - d) expm1(d), evaluated for d <= 0, where expm1 cannot
+        # overflow; a positive d is mirrored by s(x) = 1 - s(-x).
         xp = ops.xp
         up = d > 0
         down = -xp.abs(d)
-        # x is often one row for many rows of d: what depends on it alone is computed first.
+        # x is often one row for many rows of d, so what depends on x alone is computed apart.
         before = xp.where(up, ops.sigmoid(-x), ops.sigmoid(x))
         after = ops.sigmoid(-(xp.where(up, -x, x) + down))
         change = before * after * xp.expm1(down)

@@ -1,4 +1,4 @@
-"""The sigmoid-weighted linear unit, also called swish."""
+"""The sigmoid linear unit (SiLU), also known as swish."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +11,7 @@ __all__ = ["SiLU"]
 
 @dataclass(frozen=True)
 class SiLU(ActivationFormula):
-    """x s(x), s being the sigmoid.
+    """x s(x), with s the sigmoid.
 
     References
     ----------

@@ -1,4 +1,4 @@
-"""A smooth rectifier."""
+"""The softplus function, a smooth ReLU."""
 
 import math
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from accelnn.formulas._activation import ActivationFormula
 
 __all__ = ["Softplus", "softplus", "softplus_change"]
 
-# log1p keeps all digits of its argument above this.
+# log1p is accurate for arguments above this.
 SHRUNK = -0.5
 
 
@@ -42,12 +42,12 @@ def softplus(xp: Any, x: Array) -> Array:
 
 
 def softplus_change(ops: Any, x: Array, d: Array) -> Array:
-    """Return log((1 + exp(x + d)) / (1 + exp(x))) = log1p(s(x) expm1(d)), s being the sigmoid.
+    """Return log((1 + exp(x + d)) / (1 + exp(x))) = log1p(s(x) expm1(d)), with s the sigmoid.
 
-    That form loses digits where its argument comes close to -1, which is far down from x > 0. There
-    it is d + log1p(s(-x) expm1(-d)), of the mirrored function, if that logarithm is of a number
-    below 2, and otherwise the plain difference of values, of which one is at most half the other.
-    It is that too where x is not above 0 and d is so large that expm1 overflows.
+    That form loses digits where its argument is close to -1, that is from x > 0 far down. There it
+    is d + log1p(s(-x) expm1(-d)), the form mirrored, if that argument is below 1, and else the
+    plain difference of values, one of which is at most half the other. The plain difference also
+    serves where x <= 0 and expm1 would overflow.
     """
     xp = ops.xp
     large = 0.5 * math.log(float(xp.finfo(d.dtype).max)) * xp.ones_like(d)

@@ -1,10 +1,10 @@
-"""What tests of a backend need: assertions, op cases, test backends, the conformance suite.
+"""Tools to test a backend: assertions, op cases, test backends, and the conformance suite.
 
-A third party's backend is checked by the suite that checks ours, from the command line ::
+Run the suite that tests the built-in backends on your own, from the command line ::
 
     pytest --pyargs accelnn.testing --backend mine
 
-or among tests of its own::
+or as part of your tests::
 
     from accelnn.testing import BackendConformance
 
@@ -18,7 +18,7 @@ from accelnn._optional import import_optional
 
 import_optional("pytest", feature="accelnn.testing", extra="test")
 
-# ruff: noqa: E402 - only once pytest is known to be there
+# ruff: noqa: E402 - only after the check for pytest
 from accelnn.testing._assertions import assert_close
 from accelnn.testing._backends import ReadOnlyBackend, StrictBackend
 from accelnn.testing._conformance import BackendConformance

@@ -9,7 +9,7 @@ from accelnn.backends import Backend, dtype_name
 
 __all__ = ["assert_close"]
 
-# Units in the last place that a few chained operations may lose.
+# Rounding error of a few chained operations, in ulp.
 DEFAULT_ULPS = 64
 
 
@@ -22,18 +22,18 @@ def assert_close(
     rtol: float | None = None,
     atol: float = 0.0,
 ) -> None:
-    """Assert that an array is what it should be: backend, shape, dtype, device, then values.
+    """Assert that an array has the expected backend, shape, dtype, device and values.
 
     Parameters
     ----------
     actual : array
-        What the backend computed. A NumPy scalar counts as a 0-d array.
+        The result of the backend. A NumPy scalar counts as a 0-d array.
     expected : array_like
-        The right values, as NumPy or Python numbers.
+        The expected values, as NumPy or Python numbers.
     backend : Backend
-        Whose array `actual` must be.
+        The backend that must own `actual`.
     dtype : dtype or str, optional
-        The dtype `actual` must have, by default that of `expected`.
+        The expected dtype; by default that of `expected`.
     rtol : float, optional
         Relative tolerance, by default 64 units in the last place of `dtype`.
     atol : float, default 0.0
@@ -42,7 +42,7 @@ def assert_close(
     Raises
     ------
     AssertionError
-        Naming the first of these that differs.
+        If one of these differs; the message names the first.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Backends that are stricter than any that users have."""
+"""Strict backends, which find portability errors."""
 
 import functools
 import sys
@@ -16,15 +16,15 @@ from accelnn.testing._ops import OP_CASES
 
 __all__ = ["ReadOnlyBackend", "StrictBackend"]
 
-# Functions of `xp` that are asked for a copy in order to write to it.
+# Functions of `xp` whose result is written to.
 COPIES = ("asarray", "repeat")
 
 
 class StrictBackend(Backend):
-    """array-api-strict on its second device: what a GPU would refuse, this refuses.
+    """array-api-strict on its second device, which refuses whatever a GPU library may refuse.
 
-    Names outside the standard do not exist, arrays do not mix with NumPy's, nothing is promoted
-    that the standard does not promote, and NumPy cannot read an array of that device.
+    Names outside the standard do not exist, arrays do not mix with NumPy arrays, only promotions of
+    the standard work, and NumPy cannot read an array on that device.
     """
 
     name = "strict"
@@ -42,14 +42,14 @@ class StrictBackend(Backend):
         return bool(getattr(x, "device", None) == xp.__array_namespace_info__().devices()[1])
 
     def to_numpy(self, x: Array) -> np.ndarray:
-        """Copy to the host, by name."""
+        """Copy to the host device explicitly."""
         return np.asarray(x.to_device(self._host))
 
 
 class ReadOnlyBackend(NumpyBackend):
-    """NumPy whose arrays cannot be written to, so that an op that changes its input fails.
+    """NumPy with read-only arrays, so that an op that writes to its input fails.
 
-    Only `zeros`, where an engine gets its workspace, and `COPIES` return writable arrays.
+    Only `zeros`, which allocates workspaces, and `COPIES` return writable arrays.
     """
 
     name = "readonly"

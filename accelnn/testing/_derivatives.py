@@ -1,4 +1,4 @@
-"""Functions whose derivatives are known, well and badly behaved."""
+"""Functions with known derivatives, well and badly behaved."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ Elementwise = Callable[[np.ndarray], np.ndarray]
 
 @dataclass(frozen=True)
 class DerivativeCase:
-    """A function of one variable, and its derivative.
+    """A function of one variable, its derivative, and a point.
 
     Attributes
     ----------
     name : str
-        A formula.
+        The formula of f.
     f, derivative : callable
-        Elementwise.
+        Elementwise functions.
     x : float
-        Where.
+        The point.
     is_analytic : bool
-        Whether f computes with complex numbers.
+        Whether f is analytic and takes complex numbers.
     noise : float
-        Size of the errors in f, relative to its values, beyond those of float64.
+        The relative error of f beyond the rounding of float64.
     kink : float
-        How far away the nearest point is at which f is not smooth; infinite if there is none.
+        The distance to the nearest point where f is not smooth; infinite if there is none.
     is_special : bool
-        Whether it is about this very x, and not about points like it.
+        Whether the case is about this x only, and not about points near it.
     """
 
     name: str
@@ -44,7 +44,7 @@ class DerivativeCase:
     is_special: bool = False
 
     def points(self, count: int) -> np.ndarray:
-        """Return `count` points within a twentieth of x, or x itself where only that is meant."""
+        """Return `count` points within 5 % of x, or x alone if the case is about that point."""
         if self.is_special or np.isfinite(self.kink):
             return np.array([self.x])
         draw = np.random.default_rng(0)
@@ -171,4 +171,4 @@ DERIVATIVE_CASES = (
     DerivativeCase("sin(x) with noise of 1e-9", _noisy, np.cos, 0.9, noise=1e-9, is_analytic=False),
     DerivativeCase("exp(x) in float32", _single, np.exp, 0.5, noise=6e-8, is_analytic=False),
 )
-"""Of functions on which finite differences are known to do well, badly, or not at all."""
+"""Functions on which finite differences do well, do badly, or fail."""

@@ -1,6 +1,6 @@
-"""Reference rows: what each formula is, in float64 or longer, and written another way.
+"""Reference implementations of all formulas, in float64 or longer, written independently.
 
-Conformance, engine and CUDA tests draw from here, one row for each formula of
+Conformance, engine and CUDA tests use these tables, with one row for each formula of
 `accelnn.formulas._table`.
 """
 
@@ -20,7 +20,7 @@ POINTS = 64
 
 
 def _gauss_legendre() -> tuple[Array, Array]:
-    """Return nodes and weights of an integral over [0, 1], as precise as the longest float."""
+    """Return the nodes and weights of Gauss-Legendre quadrature on [0, 1], in long double."""
     x: Array = np.polynomial.legendre.leggauss(POINTS)[0].astype(np.longdouble)
     for _ in range(2):
         before: Array = np.ones_like(x)
@@ -37,18 +37,18 @@ NODES, WEIGHTS = _gauss_legendre()
 
 @dataclass(frozen=True)
 class ActivationRow:
-    """An activation: value and slope, and its change where that is not the slope's integral.
+    """The reference of an activation.
 
     Attributes
     ----------
     value, slope : callable
-        Of an array.
+        Functions of an array.
     change : callable, optional
-        ``change(x, d)``.
+        ``change(x, d)``; by default the integral of the slope.
     at_ends : tuple of float
         Value and slope at -inf, and at inf.
     terms : callable, optional
-        The sum of the sizes of the slope's terms, to which its rounding is relative where they
+        The sum of the magnitudes of the slope's terms, which scales its rounding error where they
         cancel.
     """
 
@@ -59,15 +59,15 @@ class ActivationRow:
     terms: Callable[[Array], Array] | None = None
 
     def change_of(self, x: Array, d: Array) -> Array:
-        """Return f(x + d) - f(x), by default as the integral of the slope."""
+        """Return f(x + d) - f(x)."""
         return self.change(x, d) if self.change is not None else _integral(self.slope, x, d)
 
     def size_of_slope(self, x: Array) -> Array:
-        """Return to what rounding of the slope is relative, besides itself."""
+        """Return the scale of the slope's rounding error, besides the slope itself."""
         return np.zeros_like(x) if self.terms is None else self.terms(x)
 
     def size_of_change(self, x: Array, d: Array) -> Array:
-        """Return to what rounding of a change is relative, besides itself."""
+        """Return the scale of a change's rounding error, besides the change itself."""
         return np.asarray(np.abs(_integral(self.size_of_slope, x, d)))
 
 
@@ -87,7 +87,7 @@ def _normal(x: Array) -> Array:
     if np.size(x) == 0:
         return np.zeros_like(x)
     z = -x / np.sqrt(np.asarray(2.0, x.dtype))
-    # With the derivative, for what the argument of a function of double precision loses.
+    # The first-order correction for rounding the argument to double precision.
     rounded = np.asarray(z, float)
     lost = (z - rounded) * np.exp(-(z**2)) * (2.0 / math.sqrt(math.pi))
     return np.asarray(0.5 * (_erfc(rounded) - lost))
@@ -98,7 +98,7 @@ def _density(x: Array) -> Array:
 
 
 def _kinked(below: float) -> Callable[[Array, Array], Array]:
-    """Return the change of x above 0, and `below` x from 0 down, piece by piece."""
+    """Return the change of a function with slope 1 above 0 and `below` below 0, piecewise."""
 
     def change(x: Array, d: Array) -> Array:
         y = x + d
@@ -181,20 +181,20 @@ ACTIVATION_ROWS = {
 
 @dataclass(frozen=True)
 class LossRow:
-    """A loss: outputs of scores, and of outputs the loss and its error, for each sample.
+    """The reference of a loss.
 
     Attributes
     ----------
     output : callable
-        Of scores of shape (n, outputs).
+        The output function, of scores of shape (n, outputs).
     value : callable
         ``value(scores, t)`` of shape (n,).
     error : callable
-        ``error(scores, t)``, its derivative by the scores.
+        ``error(scores, t)``, the derivative with respect to the scores.
     least_outputs : int
-        Of a net with it.
+        The smallest number of outputs that it is defined for.
     is_smooth : bool
-        Whether its second derivative has no jumps.
+        Whether its second derivative is continuous.
     """
 
     output: Callable[[Array], Array]
@@ -274,8 +274,8 @@ def _adamw(p: Array, g: Array, state: list[Array], k: int, numbers: Numbers) -> 
     return _adam(decayed, g, state, k, numbers)
 
 
-# Update number k, from 1, of one array by a rule whose coefficients are `numbers`, with torch's
-# other defaults; the state, of two arrays at most, is changed in place.
+# Update number k, from 1, of one array by a rule with the coefficients `numbers` and torch's other
+# defaults. The state, at most two arrays, is updated in place.
 RULE_ROWS: dict[str, Callable[[Any, Any, list[Array], int, Numbers], Array]] = {
     "SGD": _sgd,
     "Momentum": _momentum,

@@ -1,6 +1,6 @@
-"""The table of op cases: it drives the conformance tests and the op benchmarks.
+"""The table of op cases for the conformance tests and the op benchmarks.
 
-References are float64 or longer, and written differently from the ops they check.
+References are float64 or longer, and written independently of the ops.
 """
 
 import itertools
@@ -14,7 +14,7 @@ from accelnn.testing._formulas import ACTIVATION_ROWS, ActivationRow
 
 __all__ = ["OP_CASES", "SHAPES", "OpCase"]
 
-# Odd sizes, one element, no element, no axis.
+# Odd sizes, one element, no elements, no axes.
 SHAPES = ((), (1,), (0,), (7,), (3, 5), (1, 1), (2, 3, 4), (31, 33), (785,))
 ROW_SHAPES = ((1,), (7,), (3, 1), (1, 10), (31, 33), (2, 3, 4), (0, 5))
 
@@ -23,27 +23,27 @@ Arrays = tuple[np.ndarray, ...]
 
 @dataclass(frozen=True)
 class OpCase:
-    """One op with arguments and the right answer.
+    """One op with arguments and the expected result.
 
     Attributes
     ----------
     op : str
-        Name of the method of `accelnn.Backend`.
+        The method of `accelnn.Backend`.
     arguments : callable
         ``arguments(draw, shape)`` returns float64 arrays.
     reference : callable
-        Takes the arguments, cast to the dtype under test and then to the longest float, and
-        returns the right answer.
+        Takes the arguments, cast to the dtype under test and then to long double, and returns the
+        expected result.
     shapes : tuple of shapes
-        Where the op is defined.
+        Shapes for which the op is defined.
     options : tuple
         Further positional arguments.
     ulps : float
-        Relative error allowed, in units in the last place of each value.
+        The relative tolerance, in ulp.
     floor : float
-        Absolute error allowed on top, in units in the last place of 1.
+        An additional absolute tolerance, in ulp of 1.
     size : callable, optional
-        Of the arguments: what `ulps` is relative to on top of each value, where that may cancel.
+        Of the arguments: added to the magnitudes that `ulps` scales, where terms may cancel.
     """
 
     op: str
@@ -64,7 +64,7 @@ def _wide(draw: np.random.Generator, shape: tuple[int, ...]) -> Arrays:
 
 
 def _with_small_move(draw: np.random.Generator, shape: tuple[int, ...]) -> Arrays:
-    """Draw moves from 1e-6 to 10, so that a difference that cancels shows."""
+    """Draw moves from 1e-6 to 10, so that cancellation shows."""
     size = 10.0 ** draw.uniform(-6.0, 1.0, size=shape)
     return draw.normal(scale=3.0, size=shape), draw.choice([-1.0, 1.0], size=shape) * size
 

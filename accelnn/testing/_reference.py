@@ -1,6 +1,6 @@
-"""A net in plain float64 NumPy, written apart from the library: what every backend must agree with.
+"""A reference net in float64 NumPy, independent of the library, that every backend must match.
 
-Everything here is spelled out layer by layer, in the plainest form that is right.
+Everything is written layer by layer in the simplest correct form.
 """
 
 import functools
@@ -21,7 +21,7 @@ COEFFICIENTS: Numbers = (0.05, 0.9, 0.99, 0.999)
 
 
 class ReferenceNet:
-    """Forward pass, loss and backpropagation of an MLP whose parameters are `params`."""
+    """Forward pass, loss and backpropagation of an MLP with parameters `params`."""
 
     def __init__(self, params: Arrays, activation: str, loss: str) -> None:
         self.params = {name: np.array(value, dtype=np.float64) for name, value in params.items()}
@@ -70,7 +70,7 @@ class ReferenceNet:
 def batches(
     samples: int, batch: int, steps: int, seed: int, sampling: str = "shuffle"
 ) -> Iterator[np.ndarray]:
-    """Yield the sample indices of each step, as `accelnn.fit` documents them."""
+    """Yield the sample indices of each batch, as `accelnn.fit` documents them."""
     draw = np.random.default_rng(seed)
     per_epoch = -(-samples // batch)
     for step in range(steps):
@@ -87,7 +87,7 @@ def batches(
 def dropped(
     p: float, seed: int, update: int, rows: int, widths: tuple[int, ...]
 ) -> list[np.ndarray]:
-    """Return what the outputs of each hidden layer are multiplied by, one number after another."""
+    """Return the dropout masks of the hidden layers, computed element by element."""
     masks = []
     for layer, units in enumerate(widths):
         mask = np.empty((rows, units))
@@ -99,7 +99,7 @@ def dropped(
 
 
 def _philox(counter: list[int], key: list[int]) -> int:
-    """Return the first word of Philox4x32-10, on Python's integers."""
+    """Return the first word of Philox4x32-10, in Python integers."""
     for turn in range(10):
         product0, product1 = 0xD2511F53 * counter[0], 0xCD9E8D57 * counter[2]
         key0, key1 = (k + turn * w for k, w in zip(key, (0x9E3779B9, 0xBB67AE85), strict=True))
@@ -115,7 +115,7 @@ def _philox(counter: list[int], key: list[int]) -> int:
 def reference_update(
     name: str, params: Arrays, grads: Arrays, state: dict[str, Any], k: int, numbers: Numbers
 ) -> None:
-    """Apply update `k` (from 1) of an optimiser whose coefficients are `numbers`."""
+    """Apply update `k` (from 1) of an optimiser with the coefficients `numbers`."""
     for key, g in grads.items():
         p = params[key]
         slots = state.setdefault(key, [np.zeros_like(p), np.zeros_like(p)])

@@ -1,9 +1,9 @@
-"""How far rounding may take two computations of one thing apart, found from the computation.
+"""Comparison up to rounding, with tolerances from the sensitivity of the computation itself.
 
-Two engines sum in different orders, and so does one engine on two processors. What becomes of a
-last digit depends on what is computed: a plain sum hardly notices, an optimiser that divides by the
-root of a sum of squares near zero multiplies it. So the reference is run again on inputs that are
-moved by one unit in the last place, and what that changes is the measure.
+Two engines sum in different orders, and so may one engine on two machines. How much a rounding
+error grows depends on the computation: a plain sum hardly amplifies it, but an optimiser that
+divides by the root of a sum of squares near zero does. So the reference is run again on inputs
+perturbed by one ulp, and the change of its results sets the tolerance.
 """
 
 import dataclasses
@@ -16,12 +16,12 @@ __all__ = ["Move", "assert_equal_but_for_rounding"]
 
 Move = Callable[[Any], Any]
 
-# How much further than the moved reference a right computation may be. The units of the inputs are
-# moved once, while a computation rounds at every operation and rounds sums in an order of its own.
+# The tolerance as a multiple of the change by a perturbation: inputs are perturbed once, while a
+# computation rounds at every operation and sums in its own order.
 MULTIPLE = 8.0
 
-# Units in the last place of the largest number that are always allowed: the result itself is
-# rounded, and two moves may happen to cancel.
+# The tolerance is at least this many ulp of the largest number, because the result is rounded too,
+# and the effects of two perturbations may cancel.
 FLOOR = 8.0
 
 DRAWS = 2
@@ -34,29 +34,28 @@ def assert_equal_but_for_rounding(
     dtype: Any = None,
     terms: float = 0.0,
 ) -> None:
-    """Assert that arrays are those of a reference, up to what rounding does to that very reference.
+    """Assert that arrays equal those of a reference up to the rounding error of the reference.
 
     Parameters
     ----------
     actual : sequence of array_like
-        What was computed, on the host.
+        The computed arrays, on the host.
     reference : callable
-        ``reference(move)`` computes the same arrays on another way. It passes everything that it
-        starts from through `move`: arrays, numbers, optimisers. The first time `move` changes
-        nothing; then it moves floats that are not zero by one unit in the last place, up or down
-        by chance.
+        ``reference(move)`` computes the same arrays independently. It must pass all of its inputs
+        through `move`: arrays, numbers, optimisers. In the first call `move` is the identity; then
+        it moves every non-zero float by one ulp, up or down at random.
     dtype : dtype or str, optional
         The precision in which `actual` was computed, if the reference is more precise. By default
-        each array of the reference has the precision and the dtype that is wanted.
+        the dtypes of the reference, which `actual` must then have.
     terms : float, default 0.0
-        How large the numbers are that cancel in the results. Where they cancel to nothing, so may
-        what the moves change, and yet in another order they leave their rounding.
+        The magnitude of terms that cancel in the results. If they cancel exactly, so may the effect
+        of the moves, although summing in another order leaves a rounding error.
 
     Raises
     ------
     AssertionError
-        If an array differs by more than 8 times what the moves change anywhere in it and 8 units
-        in the last place of its largest number, or of `terms`.
+        If an array differs by more than 8 times the largest change by the moves, plus 8 ulp of its
+        largest number or of `terms`.
 
     Examples
     --------
@@ -87,7 +86,7 @@ def _largest(array: np.ndarray) -> float:
 
 
 def _moved(value: Any, draw: np.random.Generator, dtype: Any) -> Any:
-    """Return numbers one unit in the last place of `dtype`, by default their own, away."""
+    """Return numbers moved by one ulp of `dtype`, by default of their own dtype."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         names = [field.name for field in dataclasses.fields(value)]
         return dataclasses.replace(
@@ -101,5 +100,5 @@ def _moved(value: Any, draw: np.random.Generator, dtype: Any) -> Any:
         return value
     unit = np.spacing(np.abs(value).astype(dtype or value.dtype)).astype(value.dtype)
     sign = draw.choice(np.array([-1.0, 1.0], value.dtype), value.shape)
-    # A zero is often exact, and which numbers are zero may decide what is computed.
+    # Zeros are often exact, and sparse code branches on them.
     return np.where(value == 0.0, value, value + sign * unit)

@@ -1,4 +1,4 @@
-"""The conformance suite on the backends that pytest was told to test."""
+"""The conformance suite on the backends that pytest's options name."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from accelnn.testing.pytest_plugin import backends_named
 
 
 class TestBackend(BackendConformance):
-    """One run of the suite for each of them."""
+    """The suite, once per backend."""
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

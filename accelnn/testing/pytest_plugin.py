@@ -1,7 +1,7 @@
 """The pytest plug-in: the conformance suite from the command line.
 
-``pytest --pyargs accelnn.testing --backend NAME`` runs it on an installed backend, and
-``--require-backend NAME`` makes a failure of the skip where that cannot be used. Tests that
+``pytest --pyargs accelnn.testing --backend NAME`` runs it on an installed backend. With
+``--require-backend NAME`` a backend that cannot be used is a failure, not a skip. Tests that
 subclass `accelnn.testing.BackendConformance` get the options with
 ``-p accelnn.testing.pytest_plugin``.
 """
@@ -35,7 +35,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Refuse names that no backend has."""
+    """Refuse names of unknown backends."""
     for option in ("--backend", "--require-backend"):
         for name in config.getoption(option):
             known = known_names()
@@ -48,14 +48,14 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def backends_named(config: pytest.Config) -> list[str]:
-    """Return the backends that the suite runs on: a required one need not be named twice."""
-    # Without --pyargs the tests are those of a project, which may have the suite in them.
+    """Return the backends that the suite runs on, including required ones."""
+    # Without --pyargs this is the test run of a project, whose tests may subclass the suite.
     required = config.getoption("--require-backend") if config.option.pyargs else []
     return list(dict.fromkeys([*config.getoption("--backend"), *required]))
 
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Module | None:
-    """Collect the suite where a backend is named, whatever the pattern of test files is."""
+    """Collect the suite if a backend is named, although its file matches no test pattern."""
     if file_path == SUITE and backends_named(parent.config):
         return pytest.Module.from_parent(parent, path=file_path)
     return None

@@ -142,7 +142,7 @@ FAULTS = [
     (
         SinglePrecision(),
         lambda b: SUITE.test_python_numbers_have_the_dtypes_of_numpy(b, [1.0], "float64"),
-        r"`asarray\(\[1.0\]\)` must have the dtype float64: take what is no array through NumPy",
+        r"`asarray\(\[1.0\]\)` must have the dtype float64: convert Python numbers with NumPy",
     ),
     (
         NativeOnly(),

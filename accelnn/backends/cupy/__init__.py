@@ -1,4 +1,4 @@
-"""CuPy: arrays and kernels on a CUDA device."""
+"""The CuPy backend: arrays and kernels on a CUDA device."""
 
 from accelnn.backends.cupy.backend import CupyBackend
 

@@ -1,4 +1,4 @@
-"""The backend of arrays on a CUDA device."""
+"""The CuPy backend: arrays on a CUDA device."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ from accelnn.errors import BackendMismatchError, BackendUnavailableError
 __all__ = ["CupyBackend"]
 
 NEWEST_CUDA_MAJOR = 13
-# What DLPack calls memory of a CUDA device, and memory that it shares with the host.
+# DLPack's device types for CUDA memory and CUDA managed memory.
 DLPACK_CUDA = (2, 13)
 
 
 class CupyBackend(Backend):
-    """The portable bodies on `cupy` and fused engines, on one device.
+    """The portable ops on CuPy arrays and fused engines, on one device.
 
-    Work goes to the stream of that device that is current in the calling thread. Results are CuPy
-    arrays, which other libraries take through DLPack or ``__cuda_array_interface__`` without a
-    copy; `asarray` takes theirs in the same way. CuPy itself computes with an array only where its
-    device is current, so that a loop of your own on another one, such as
-    ``net.params[k] -= lr * grads[k]``, stands inside ``with net.backend.current():``.
+    Work is queued on the calling thread's current stream of that device. Results are CuPy arrays,
+    which other libraries import through DLPack or ``__cuda_array_interface__`` without a copy;
+    `asarray` imports theirs in the same way. CuPy computes with an array only while its device is
+    current: put a loop of your own, such as ``net.params[k] -= lr * grads[k]``, inside ``with
+    net.backend.current():`` if the net is on another device.
 
     Parameters
     ----------
     device : int, optional
-        Its number; by default that of the current device. `accelnn.get_backend` calls them
+        The number of the device; by default the current one. In `accelnn.get_backend`,
         ``"cupy:0"``, ``"cupy:1"`` and so on.
     """
 
@@ -87,7 +87,7 @@ class CupyBackend(Backend):
 
     @classmethod
     def owns(cls, x: object) -> bool:
-        """Return whether `x` is a CuPy array; without CuPy imported, nothing can be."""
+        """Return whether `x` is a CuPy array, without importing CuPy."""
         cupy = sys.modules.get("cupy")
         return cupy is not None and isinstance(x, cupy.ndarray)
 
@@ -121,15 +121,15 @@ class CupyBackend(Backend):
             raise BackendMismatchError(msg)
 
     def asarray(self, x: ArrayLike, dtype: Any = None) -> Array:
-        """Return `x` on the device.
+        """Return `x` as an array on this device.
 
-        Arrays of another device are copied to this one. What another library has on a CUDA device
-        is taken through DLPack or ``__cuda_array_interface__``, in the same memory if that is on
-        this device.
+        CuPy arrays on another device are copied to this one. CUDA arrays of other libraries are
+        imported through DLPack or ``__cuda_array_interface__``, without a copy if they are on this
+        device.
         """
         array = self._handed_over(x)
         if self.owns(array) and self.number_of(array) != self.number:
-            # The copy is done in this device's stream, which does not wait for the other's.
+            # The copy runs on this device's stream, which does not wait for the other's.
             with array.device:
                 self.xp.cuda.get_current_stream().synchronize()
         with self._device:
@@ -152,7 +152,7 @@ class CupyBackend(Backend):
             return self.xp.asnumpy(x)  # type: ignore[no-any-return]
 
     def make_engine(self, spec: NetSpec, dtype: str) -> Engine:
-        """Return a fused engine, or the portable one where a net has parts that are not ours."""
+        """Return a fused engine, or the portable one if there are no kernels for the net."""
         from accelnn.backends.cupy.engine import CupyEngine
 
         if not CupyEngine.supports(spec):
@@ -166,11 +166,11 @@ class CupyBackend(Backend):
         return device_dataset(self, x, t, dtype, copy=copy)
 
     def synchronize(self) -> None:
-        """Wait for all streams of the device, whichever device is current."""
+        """Wait for all streams of this device, whichever device is current."""
         self._device.synchronize()
 
     def memory(self) -> Memory:
-        """See `Backend.memory`; what CuPy's pool keeps for later arrays is free too."""
+        """See `Backend.memory`; free blocks of CuPy's memory pool count as free."""
         with self._device:
             pool = self.xp.get_default_memory_pool()
             free, total = self._device.mem_info
@@ -192,7 +192,7 @@ def _install_cupy() -> str:
 
 
 def _driver_cuda_major() -> int | None:
-    """Ask the NVIDIA driver, if there is one, which CUDA it supports."""
+    """Return the CUDA version that the NVIDIA driver supports, or None without a driver."""
     try:
         driver = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
     except OSError:

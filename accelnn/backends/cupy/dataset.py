@@ -1,4 +1,4 @@
-"""Data sets as the kernels read them: bytes where nothing is lost by it."""
+"""Data sets in the layout of the CUDA kernels: as bytes where that is lossless."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ if TYPE_CHECKING:
 
 __all__ = ["NULL", "PixelDataset", "Rows", "device_dataset", "kernel_targets"]
 
-# The address that stands for an array which is not there.
+# The null pointer, passed in place of an absent array.
 NULL = np.uint64(0)
 
-# What pixels are commonly divided by: nothing, and the largest of them.
+# The common scalings of pixels.
 DIVISORS = (255, 1)
 BYTES = 256
-# Elements that are looked at together, so that a large data set is not there twice.
+# Elements that are converted at once, which bounds the memory for temporaries.
 PIECE = 1 << 24
 
 
 class PixelDataset(Dataset):
-    """Samples as bytes, each divided by the same number: a quarter of the memory, and exact.
+    """Samples stored as bytes with a common divisor: a quarter of the memory of float32, exact.
 
     Attributes
     ----------
     pixels : array of uint8, shape (n, inputs)
-        Samples, times `divisor`.
+        The samples times `divisor`.
     divisor : int
-        By which they are divided.
+        The samples are ``pixels / divisor``.
     """
 
     pixels: Array
@@ -42,7 +42,7 @@ class PixelDataset(Dataset):
 
     def __init__(self, pixels: Array, divisor: int, t: Array, backend: Backend, dtype: str) -> None:
         own = {"pixels": pixels, "divisor": divisor}
-        # The class it extends is frozen.
+        # The base class is frozen.
         self.__dict__.update(own, t=t, backend=backend, dtype=dtype)
 
     def __repr__(self) -> str:
@@ -58,7 +58,7 @@ class PixelDataset(Dataset):
 
     @property
     def inputs(self) -> int:
-        """Number of inputs per sample."""
+        """Number of features per sample."""
         return int(self.pixels.shape[1])
 
     @property
@@ -80,14 +80,14 @@ class PixelDataset(Dataset):
 
 
 class Rows(NamedTuple):
-    """A data set as kernels are told of it.
+    """A data set as kernel arguments.
 
     Attributes
     ----------
     x : array of shape (n, inputs)
-        Bytes or numbers, one row after the other.
+        Bytes or floating-point numbers, C-contiguous.
     divisor : numpy scalar
-        By which bytes are divided, in the dtype of the net.
+        The divisor of bytes, in the dtype of the net.
     t : array
         Labels of int32, or targets in the dtype of the net.
     """
@@ -98,9 +98,9 @@ class Rows(NamedTuple):
 
     @classmethod
     def of(cls, data: Dataset, *, has_bits: bool = False) -> Rows:
-        """Return what kernels read of a data set.
+        """Return the kernel arguments of a data set.
 
-        With `has_bits`, integers are targets of a single output, and not numbers of classes.
+        With `has_bits`, integers are targets of a single output, not class labels.
         """
         t = kernel_targets(data.backend, data.t)
         real = np.dtype(data.dtype).type
@@ -112,18 +112,18 @@ class Rows(NamedTuple):
 
     @property
     def variant(self) -> Variant:
-        """Which kernels read them."""
+        """The variant of the kernels that read them."""
         has_pixels, has_labels = self.x.dtype == np.uint8, self.t.dtype == np.int32
         return Variant(str(self.divisor.dtype), has_pixels=has_pixels, has_labels=has_labels)
 
     def told(self, order: Array | None, samples: int) -> tuple[Any, ...]:
-        """Return a batch as kernels take it; without an order, of all rows in turn."""
+        """Return a batch as kernel arguments; without an order, all rows in turn."""
         chosen = NULL if order is None else order
         return self.x, self.divisor, self.t, chosen, np.int32(samples)
 
 
 def device_dataset(backend: CupyBackend, x: Array, t: Array, dtype: str, *, copy: bool) -> Dataset:
-    """Keep samples as bytes if that gives equal numbers back, else as they are."""
+    """Store samples as bytes if that is lossless, else unchanged."""
     t = kernel_targets(backend, t, copy=copy)
     for divisor in DIVISORS:
         pixels = _pixels(backend, x, divisor)
@@ -134,13 +134,13 @@ def device_dataset(backend: CupyBackend, x: Array, t: Array, dtype: str, *, copy
 
 
 def kernel_targets(backend: Backend, t: Array, *, copy: bool = False) -> Array:
-    """Return labels as the kernels' integers, and other targets one row after the other."""
+    """Return C-contiguous targets, with labels as int32."""
     dtype = np.int32 if backend.xp.isdtype(t.dtype, "integral") else t.dtype
     return backend.xp.ascontiguousarray(t.astype(dtype, copy=copy))
 
 
 def _pixels(backend: CupyBackend, x: Array, divisor: int) -> Array | None:
-    """Return samples times `divisor` as bytes, or None if some are no such bytes."""
+    """Return samples times `divisor` as bytes, or None if that is not exact."""
     xp = backend.xp
     pixels = xp.empty(x.shape, np.uint8)
     rows = max(1, PIECE // max(1, x.shape[1]))
@@ -148,7 +148,7 @@ def _pixels(backend: CupyBackend, x: Array, divisor: int) -> Array | None:
     for start in range(0, x.shape[0], rows):
         piece = x[start : start + rows]
         scaled = xp.rint(piece * scale)
-        # Nothing else may be cast to a byte.
+        # Casting other values to a byte is undefined.
         if not bool(((scaled >= 0) & (scaled < BYTES)).all()):
             return None
         pixels[start : start + rows] = scaled.astype(np.uint8)

@@ -1,4 +1,4 @@
-"""The fused engine: training steps, evaluations and differences as CUDA kernels."""
+"""The fused engine of the CuPy backend: updates, evaluations and differences as CUDA kernels."""
 
 from __future__ import annotations
 
@@ -38,57 +38,57 @@ __all__ = ["MOST_PARAMETERS", "CupyEngine"]
 
 Way = OneLaunch | Products | Replayed | Resident | Tiled
 
-# Kernels count parameters in 32 bits.
+# Kernels index parameters with 32 bits.
 MOST_PARAMETERS = 1 << 30
-# Samples times parameters of a batch that is evaluated in tiles and no longer trained on in one
-# launch, that is trained on in tiles, and that is left to cuBLAS; outputs that a thread goes
-# through. On an NVIDIA H200, steps of 4.0 million take 23.3 µs as a graph, 31.2 in tiles and 32.1
-# in one launch; of 24 million 76.9, 51.8 and 102; of 398 million in tiles 205, by cuBLAS 278.
+# Samples times parameters from which a batch is evaluated in tiles and no longer trained in one
+# launch, is trained in tiles, and by cuBLAS; the most outputs that one thread loops over. On an
+# NVIDIA H200, updates of 4.0 million take 23.3 µs as a graph, 31.2 in tiles and 32.1 in one launch;
+# of 24 million 76.9, 51.8 and 102; of 398 million 205 in tiles and 278 by cuBLAS.
 TILED, TRAINED_IN_TILES, PRODUCTS, MOST_OUTPUTS = 1 << 20, 1 << 23, 1 << 30, 256
-# Cycles of a step of a net that is kept, from which tiles are faster; not measured.
+# Estimated cycles of a resident update above which tiles are faster; not measured.
 MOST_CYCLES = 40_000
-# Samples times parameters of a gradient that is left to cuBLAS, or parameters of a net, and those
-# from which an evaluation is. Estimates, which are not measured.
+# From either of the first two on (samples times parameters, and parameters) gradients use cuBLAS,
+# evaluations only if the net also has LARGE_TO_EVALUATE parameters. Estimates, not measured.
 LARGE_BATCH = 1 << 27
 LARGE_NET = 1 << 20
 LARGE_TO_EVALUATE = 1 << 17
-# Samples times parameters of one call of a way of training, and its steps: well under a second, so
-# that Ctrl-C is heard, and no display waits.
+# Samples times parameters, and updates, per training call: well under a second, so that Ctrl-C is
+# handled promptly and a display stays responsive.
 CALL_WORK = 30_000_000_000
 CALL_STEPS = 20_000
-# Numbers of all samples' units of one call of the kernel of differences, which bounds its memory.
+# Units of all samples per call of the kernel of differences, which bounds its memory.
 DIFFERENCE_UNITS = 1 << 24
-# Threads of a block of that kernel, and of all blocks that a multiprocessor is given.
+# Threads per block of that kernel, and threads per multiprocessor.
 DIFFERENCE_THREADS, MOST_RESIDENT = 128, 512
 CHECK_THREADS = 256
-# Of the kernel of mean losses, which has a block for each step.
+# For the kernel of mean losses, which has a block per update.
 MEAN_THREADS, MOST_BLOCKS = 128, 1_024
 
 
 class CupyEngine(Engine):
-    """An engine whose steps are kernels of its own, and for large batches cuBLAS.
+    """An engine of custom CUDA kernels, and of cuBLAS for large batches.
 
-    How the steps of a run reach the device is chosen by size; `describe` says which way it is.
+    How updates are launched depends on the size of net and batch; `describe` says how.
     """
 
     backend: CupyBackend
 
     def __init__(self, backend: CupyBackend, spec: NetSpec, dtype: str) -> None:
         super().__init__(backend, spec, dtype)
-        # A net without hidden layers asks for none.
+        # A net without hidden layers never calls it.
         self._activation = spec.activation if spec.activations else ACTIVATIONS[0]
         self.activation_number = np.int32(ACTIVATIONS.index(self._activation))
         self.loss_number = np.int32(LOSSES.index(spec.loss.name))
         self.keeps_pre_activation = keeps_pre_activation(self._activation)
         self._units = sum(spec.sizes[1:])
         sizes = backend.asarray(np.array(spec.sizes, np.int32))
-        # How many layers, whether they have a bias, and their widths.
+        # The number of layers, whether they have a bias, and their widths.
         self.layers = np.int32(len(spec.sizes) - 1), np.int32(spec.bias), sizes
         self._ways: WeakKeyDictionary[TrainingState, Any] = WeakKeyDictionary()
 
     @staticmethod
     def supports(spec: NetSpec) -> bool:
-        """Return whether there are kernels for a net's formulas and its size."""
+        """Return whether there are kernels for the formulas and the size of a net."""
         fits = spec.size <= MOST_PARAMETERS and len(spec.sizes) - 1 <= MOST_LAYERS
         is_uniform = len(set(spec.activations)) <= 1
         has_code = spec.is_made_of(ACTIVATIONS, LOSSES) and all(
@@ -121,7 +121,7 @@ class CupyEngine(Engine):
         if self._is_for_products(data):
             return super().evaluate(params, data)
         found, kernels = self._evaluate(params, data)
-        # Both at once: the device is waited for when they are copied.
+        # One copy for both, because copying waits for the device.
         loss, share = self.backend.to_numpy(self._means(kernels, found, data.size))
         labels = self.spec.sizes[-1] if hasattr(self.spec.loss, "hits") else 1
         accuracy = round(float(share) * data.size) / (data.size * labels)
@@ -195,24 +195,24 @@ class CupyEngine(Engine):
         steps = min(CALL_STEPS, max(1, CALL_WORK // (batch * self.spec.size)))
         for start in range(0, order.size, steps * batch):
             found = self._train(way, state, on_device[start : start + steps * batch])
-            # What follows a loss that is not finite has changed nothing.
+            # Updates after a non-finite loss have changed nothing.
             stopped = np.flatnonzero(~np.isfinite(found))
             losses.append(found[: stopped[0] + 1] if stopped.size else found)
-            # After every piece, so that an interruption leaves what was reached before it.
+            # After every piece, so that an interrupt loses only the current one.
             state.step += int(stopped[0]) if stopped.size else found.size
             if stopped.size:
                 break
         return np.concatenate(losses)
 
-    # What kernels are told ----------------------------------------------------------------------
+    # Kernel arguments ---------------------------------------------------------------------------
 
     def rows(self, data: Dataset) -> Rows:
-        """Return a data set as kernels read it."""
+        """Return a data set as kernel arguments."""
         is_single = self.spec.sizes[-1] == 1
         return Rows.of(data, has_bits=is_single and getattr(self.spec.loss, "takes_bits", False))
 
     def variant(self, rows: Rows, *, decays: bool = False) -> Variant:
-        """Return what kernels are compiled for that read these rows."""
+        """Return the variant of the kernels that read these rows with the net's formulas."""
         activation, loss = self._activation, self.spec.loss.name
         return rows.variant._replace(
             activation=activation,
@@ -226,7 +226,7 @@ class CupyEngine(Engine):
         return kernels_of(self.backend, self.variant(rows, decays=decays))
 
     def trace(self, samples: int) -> tuple[Array, Array]:
-        """Return room for values and errors of the units of so many samples."""
+        """Return buffers for values and errors of the units of `samples` samples."""
         values, errors = self.backend.xp.empty((2, samples, self._units), self.dtype)
         return values, errors
 
@@ -239,15 +239,15 @@ class CupyEngine(Engine):
         errors: Array,
         losses: Array,
     ) -> tuple[Any, ...]:
-        """Return the net, a batch, and where its trace goes, as kernels take them."""
+        """Return the net, a batch, and the buffers of its trace as kernel arguments."""
         layers, has_bias, sizes = self.layers
         net = (layers, has_bias, self.activation_number, self.loss_number, sizes)
         return (*net, *rows.told(order, samples), np.int32(self._units), values, errors, losses)
 
-    # Pieces -------------------------------------------------------------------------------------
+    # Helpers ------------------------------------------------------------------------------------
 
     def _way(self, batch: int) -> type[OneLaunch | Replayed | Products | Tiled]:
-        """Return the way of a net that the device does not keep."""
+        """Return the training strategy for a net that is not resident."""
         work = batch * self.spec.size
         if work >= PRODUCTS:
             return Products
@@ -260,7 +260,7 @@ class CupyEngine(Engine):
         return samples * self.spec.size >= TILED and self.spec.sizes[-1] <= MOST_OUTPUTS
 
     def _layout(self, batch: int, variant: Variant, slots: int) -> Layout | None:
-        """Return how a net is laid out that the device keeps, or None if another way is better."""
+        """Return the layout for resident training, or None if another strategy is better."""
         attributes = device_attributes(self.backend)
         if not attributes["CooperativeLaunch"]:
             return None
@@ -284,7 +284,7 @@ class CupyEngine(Engine):
         return self.spec.size >= LARGE_TO_EVALUATE and self._is_large(data.size)
 
     def _checked(self, params: Array, kernels: Kernels, flags: Array | None = None) -> Array:
-        """Return the kernels' flags, of which one says whether all parameters are finite."""
+        """Return the kernels' flags, one of which says whether all parameters are finite."""
         if flags is None:
             flags = self.backend.zeros(FLAGS, np.uint32)
         else:
@@ -297,7 +297,7 @@ class CupyEngine(Engine):
     def _way_of(
         self, state: TrainingState, data: Dataset, batch: int, most: int, rule: np.ndarray
     ) -> Way:
-        """Return the way of a run, with its buffers and what it has captured, made once."""
+        """Return the training strategy of a run, with its buffers and graphs; cached."""
         way = self._ways.get(state)
         if way is None or not way.training.goes_on(state, data, batch, most):
             run = Training(self, state, data, batch, most, rule)
@@ -307,12 +307,12 @@ class CupyEngine(Engine):
         return way
 
     def _train(self, way: Way, state: TrainingState, order: Array) -> np.ndarray:
-        """Take some steps after those done; return the mean loss of each."""
+        """Do some more updates; return the mean loss of each batch."""
         run, xp = way.training, self.backend.xp
         steps = -(-order.size // run.batch)
         losses = xp.full(order.size, np.nan)
         if not isinstance(way, Resident):
-            # Which multiplies by all inputs, and needs no word that it may pass over some.
+            # Others skip zero inputs if all parameters are finite.
             self._checked(run.params, run.kernels, run.flags)
         way(order, losses, run.corrections(state.step + 1, steps))
         means = self._means(run.kernels, losses, min(run.batch, order.size))
@@ -321,7 +321,7 @@ class CupyEngine(Engine):
         return self.backend.to_numpy(means)
 
     def _means(self, kernels: Kernels, numbers: Array, each: int) -> Array:
-        """Return the mean of each so many numbers, one after the other."""
+        """Return the means of consecutive groups of `each` numbers."""
         count = -(-numbers.size // each)
         means = self.backend.xp.empty(count)
         threads = kernels.whole_warps("mean_losses", MEAN_THREADS)
@@ -330,10 +330,7 @@ class CupyEngine(Engine):
         return means
 
     def _evaluate(self, params: Array, data: Dataset) -> tuple[Array, Kernels]:
-        """Return every sample's loss, then how many of its labels are right.
-
-        With the kernels that have found them.
-        """
+        """Return every sample's loss and number of correct labels, and the kernels used."""
         rows = self.rows(data)
         kernels, backend = self.kernels(rows), self.backend
         found = backend.xp.empty((2, data.size))
@@ -357,11 +354,11 @@ class CupyEngine(Engine):
         flags = self._checked(params, kernels)
         kernels.launch("batch_values", samples, threads, (params, flags, *told))
         threads = kernels.whole_warps("differences", DIFFERENCE_THREADS)
-        # All but the last two layers' parameters, of which every block has one at a time.
+        # The parameters before the last two layers; each block handles one at a time.
         far = sum((a + self.spec.bias) * b for a, b in itertools.pairwise(sizes[:-2]))
         blocks = kernels.processors * max(1, MOST_RESIDENT // threads)
         xp, gradient = self.backend.xp, self.backend.xp.empty(size)
-        # Their moves go through all hidden layers but the first.
+        # Their changes are propagated through all hidden layers but the first.
         widest = max(sizes[2:-1], default=0)
         work = xp.empty((blocks, 2, widest)) if far else NULL
         moves = [*DIFFERENCES[method], (0.0, 0.0)][:2]

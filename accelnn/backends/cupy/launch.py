@@ -1,4 +1,4 @@
-"""Compiled kernels, and how many blocks and threads they are launched with."""
+"""Compilation and launch of CUDA kernels."""
 
 from __future__ import annotations
 
@@ -25,25 +25,25 @@ if TYPE_CHECKING:
 
 __all__ = ["FLAGS", "TERMS", "Kernels", "device_attributes", "kernels_of", "resident_kernel"]
 
-# Words in which kernels tell each other what has happened.
+# Words by which kernels signal each other.
 FLAGS = 3
-# The kernel with a barrier of the grid, whose blocks must all be on the device at once.
+# This kernel has a grid barrier, so all of its blocks must be resident at once.
 COOPERATIVE = "train"
 WARP = 32
 MOST_THREADS = 1_024
-# Terms of a sum that a thread adds up at least, and so how many threads have work in a layer.
+# A thread adds at least this many terms of a sum, which limits the useful threads of a layer.
 TERMS = 8
 
 
 class Kernels:
-    """The kernels of one variant, compiled when they are first used; CuPy keeps them on disk.
+    """The kernels of one variant, compiled on first use; CuPy caches them on disk.
 
     Parameters
     ----------
     backend : CupyBackend
-        On whose device they run.
+        They run on its device.
     variant : Variant
-        What they are compiled for.
+        The compile-time options.
     """
 
     def __init__(self, backend: CupyBackend, variant: Variant) -> None:
@@ -57,18 +57,18 @@ class Kernels:
         kernel((blocks,), (threads,), arguments, shared_mem=shared_bytes(threads))
 
     def launch_tiles(self, name: str, blocks: int, arguments: tuple[Any, ...]) -> None:
-        """Launch a kernel whose blocks have tiles of a product."""
+        """Launch a kernel whose blocks compute tiles of a matrix product."""
         kernel, _ = self._kernel(name)
         shared = tile_bytes(np.dtype(self.variant.dtype).itemsize)
         kernel((blocks,), (TILE_THREADS,), arguments, shared_mem=shared)
 
     def load(self, *names: str) -> None:
-        """Compile kernels, which is not to happen while something is captured."""
+        """Compile kernels, which must not happen during stream capture."""
         for name in names:
             self._kernel(name)
 
     def threads(self, name: str, spec: NetSpec) -> int:
-        """Return how many threads of a block have work in the widest layer of a net."""
+        """Return how many threads per block have work in the widest layer of a net."""
         useful = max(
             outputs * math.ceil(inputs / TERMS)
             for inputs, outputs in itertools.pairwise(spec.sizes)
@@ -76,17 +76,17 @@ class Kernels:
         return self.whole_warps(name, useful)
 
     def whole_warps(self, name: str, threads: int) -> int:
-        """Return a number of threads as whole warps, as many as the kernel's registers allow."""
+        """Round a number of threads up to whole warps, limited by the kernel's registers."""
         _, most = self._kernel(name)
         return max(1, min(math.ceil(threads / WARP), most // WARP)) * WARP
 
     @cached_property
     def processors(self) -> int:
-        """How many blocks, one to a multiprocessor, are on the device at once."""
+        """The number of multiprocessors of the device."""
         return device_attributes(self.backend)["MultiProcessorCount"]
 
     def _kernel(self, name: str) -> tuple[Any, int]:
-        """Return a kernel, and how many threads of a block it can have at most."""
+        """Return a kernel and its maximum number of threads per block."""
         if name not in self._compiled:
             kernel = self.backend.xp.RawKernel(
                 kernel_source(),
@@ -101,25 +101,25 @@ class Kernels:
 
 @cache
 def kernels_of(backend: CupyBackend, variant: Variant) -> Kernels:
-    """Return the kernels of a variant, which all engines of a backend share."""
+    """Return the kernels of a variant, shared by all engines of a backend."""
     return Kernels(backend, variant)
 
 
 @cache
 def resident_kernel(backend: CupyBackend, variant: Variant, layout: Layout) -> Any:
-    """Return the kernel that keeps a net laid out in this way, which all nets like it share."""
+    """Return the resident training kernel for a layout, shared by all nets that use it."""
     kernel = backend.xp.RawKernel(
         kernel_source("resident.cu"),
         RESIDENT,
         options=(*variant.options, *layout.options),
         enable_cooperative_groups=True,
     )
-    # More than a block has unless it asks.
+    # Above the default limit, a kernel must opt in.
     kernel.max_dynamic_shared_size_bytes = layout.shared_bytes
     return kernel
 
 
 @cache
 def device_attributes(backend: CupyBackend) -> dict[str, int]:
-    """Return properties of a backend's device, by CUDA's names for them."""
+    """Return the attributes of a backend's device by their CUDA names."""
     return dict(backend.xp.cuda.Device(backend.number).attributes)

@@ -1,7 +1,7 @@
-"""How a net with one hidden layer is laid out over a device that keeps it while it trains.
+"""The layout of a net with one hidden layer that stays in shared memory while it trains.
 
-`kernels/resident.cu` says what its blocks do. Sizes are compiled into it, and this module chooses
-them: how many blocks have which part of the net, so that each fits in a block's shared memory.
+`kernels/resident.cu` describes the kernel. Sizes are compiled into it; this module chooses them:
+how the net is divided among the blocks, so that each part fits in a block's shared memory.
 """
 
 from __future__ import annotations
@@ -19,51 +19,51 @@ __all__ = ["RESIDENT", "THREADS", "Layout", "layout_of"]
 
 RESIDENT = "train_resident"
 THREADS = 256
-# A warp has all outputs of a sample.
+# A warp computes all outputs of a sample.
 MOST_OUTPUTS = 32
-# Wider layers would not fit, and are not laid out to see it.
+# Wider layers would not fit, so no layouts are tried.
 MOST_HIDDEN = 1_024
-# Pixels that are read together, where their number is a multiple of it.
+# Pixels per load, if the number of inputs is a multiple of it.
 VECTOR = 4
-# Hidden units of a thread's tile: its sums, four of each, stay in registers.
+# Hidden units of a thread's tile: its sums, four per unit, stay in registers.
 MOST_TILE = {"float32": 10, "float64": 5}
-# Blocks of the last layer that are tried.
+# The numbers of blocks of the last layer that are tried.
 LAST_BLOCKS = (1, 2, 4, 6, 8, 12, 16)
-# Parts into which sums are cut where threads would have nothing to do.
+# The most parts that sums are split into to keep threads busy.
 MOST_PARTS = 8
 
-# Estimates of cycles, fitted to nine layouts on an H200: of a row and four samples of each thread
-# of a warp, and of each hidden unit of their tile; of a pass over all rows at the least; of a
-# sample to its owner, of a number that a block of the last layer waits for, and of any other.
-# What they choose for 784-50-10 at batch 100 takes 6.60 µs a step on an NVIDIA H200, and four
-# other layouts 6.60 to 6.97.
+# Cycle estimates, fitted to nine layouts on an H200: per row and four samples of each thread of a
+# warp, and per hidden unit of their tile; the minimum of a pass over all rows; per sample that a
+# block owns, per number that a block of the last layer waits for, and per number of other blocks.
+# The layout that they choose for 784-50-10 at batch 100 takes 6.60 µs per update on an NVIDIA H200,
+# four other layouts 6.60 to 6.97.
 ROW, UNIT, PASS, SAMPLE, LAST_NUMBER, NUMBER = 6.0, 2.0, 400.0, 600.0, 250.0, 100.0
 LAST_PRODUCTS = 32
 
 
 class Layout(NamedTuple):
-    """Sizes that are compiled into the kernel; its own text has what follows from them.
+    """The sizes that are compiled into the kernel, which derives all others from them.
 
     Attributes
     ----------
     inputs, hidden, outputs, bias : int
         The net.
     samples : int
-        Of a step; the last one may have fewer.
+        Samples per batch; the last one may be shorter.
     vector : int
-        Inputs that are read together.
+        Inputs per load.
     slots : int
         Buffers of the optimiser's state.
     rows, columns : int
-        Groups of inputs, and of hidden units, of which a block has one each.
+        Groups of inputs, and of hidden units; a block has one of each.
     last : int
         Blocks of the last layer.
     width, tile : int
-        Hidden units of a block, and of a thread.
+        Hidden units per block, and per thread.
     forward, update : int
         Parts of sums over inputs, and over samples.
     threads, number : int
-        Of a block, and bytes of a number.
+        Threads per block, and bytes per number.
     """
 
     inputs: int
@@ -85,12 +85,12 @@ class Layout(NamedTuple):
 
     @property
     def blocks(self) -> int:
-        """Blocks of the grid."""
+        """The number of blocks of the grid."""
         return self.rows * self.columns + self.last
 
     @property
     def options(self) -> tuple[str, ...]:
-        """The compiler's, besides those of the `Variant`."""
+        """Compiler options, besides those of the `Variant`."""
         told = {
             "INPUTS": self.inputs,
             "HIDDEN": self.hidden,
@@ -113,7 +113,7 @@ class Layout(NamedTuple):
 
     @property
     def words(self) -> tuple[int, int, int]:
-        """Words for sums on their way, for samples and for weights of the last layer."""
+        """Words for exchanged sums, samples, and weights of the last layer."""
         each = self.number // 4
         sent = 2 * self.hidden + self.outputs
         sizes = (self.samples * self.rows * self.hidden, self.samples * sent, self._last_size)
@@ -121,7 +121,7 @@ class Layout(NamedTuple):
 
     @property
     def shared_bytes(self) -> int:
-        """What a block needs of shared memory."""
+        """Bytes of shared memory per block."""
         quads, tiles = _parts(self.samples, 4), self.width // self.tile
         row = tiles * _padded(self.tile)
         owned = _parts(self.samples, self.rows * self.columns)
@@ -149,7 +149,7 @@ class Layout(NamedTuple):
 
     @property
     def cost(self) -> float:
-        """Cycles of a step, roughly."""
+        """The estimated cycles of an update."""
         quads, tiles = _parts(self.samples, 4), self.width // self.tile
         each = self._own_rows * quads * tiles / 32 * (ROW + UNIT * self.tile)
         busy = (
@@ -162,7 +162,7 @@ class Layout(NamedTuple):
         last = numbers / self.threads * LAST_NUMBER + most * self.samples / LAST_PRODUCTS
         received = self.rows * self.hidden + self.samples * self.width
         owned = _parts(self.samples, self.rows * self.columns)
-        # What is not waited for still has memory to share.
+        # The shorter path still competes for memory bandwidth.
         both = max(first, last) + 0.1 * last
         return both + owned * SAMPLE + received / self.threads * NUMBER
 
@@ -192,24 +192,24 @@ def layout_of(
     shared: int,
     threads: int = THREADS,
 ) -> Layout | None:
-    """Return the layout that should be the fastest, or None if the net cannot be resident.
+    """Return the layout with the lowest estimated cost, or None if the net cannot be resident.
 
     Parameters
     ----------
     variant : Variant
-        What kernels are compiled for.
+        The compile-time options of the kernels.
     sizes : tuple of int
-        Of the net.
+        The widths of the layers.
     samples : int
-        Of a step.
+        Samples per batch.
     bias : bool
-        Whether layers have one.
+        Whether layers have a bias.
     slots : int
         Buffers of the optimiser's state.
     processors, shared : int
-        Multiprocessors of the device, and bytes of shared memory that a block can have.
+        Multiprocessors of the device, and the maximum bytes of shared memory per block.
     threads : int, default: 256
-        Of a block.
+        Threads per block.
     """
     if len(sizes) != 3:  # noqa: PLR2004 - one hidden layer
         return None
@@ -250,7 +250,7 @@ def _layouts(
 
 
 def _evenly(terms: int, parts: int) -> int:
-    """Return at most so many parts of so many terms, none of which is empty."""
+    """Return the number of non-empty parts, at most `parts`, that `terms` are split into."""
     return _parts(terms, _parts(terms, max(1, min(parts, MOST_PARTS, terms))))
 
 

@@ -1,4 +1,4 @@
-"""The kernels' source, and what they are compiled for."""
+"""The source of the CUDA kernels, and their compile-time options."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ __all__ = [
     "tile_bytes",
 ]
 
-# Of which a block has a tile of a product.
+# The kernels whose blocks compute tiles of a matrix product.
 TILES = ("tile_errors", "tile_gradient", "tile_values")
-# Kernels that are compiled together, so that nobody waits for those of another purpose.
+# Kernels that are compiled together; others are compiled only when they are needed.
 PURPOSES = (
     ("check_parameters", "mean_losses"),
     ("batch_errors", "batch_gradient", "batch_update", "train"),
@@ -39,10 +39,10 @@ PURPOSES = (
 )
 KERNELS = tuple(itertools.chain.from_iterable(PURPOSES))
 
-# Sums of an edge of a tile, terms that are in shared memory at once, and threads of its block.
+# The edge of a tile, the terms of its sums that are in shared memory at once, and its threads.
 TILE_EDGE, TILE_DEPTH, TILE_THREADS = 64, 32, 256
 
-# Layers of the deepest net, whose widths lie in shared memory.
+# The most layers of a net, because their widths are kept in shared memory.
 MOST_LAYERS = 255
 
 REALS = {"float32": "float", "float64": "double"}
@@ -51,22 +51,22 @@ INCLUDE = re.compile(r'^#include "([\w./]+)"$', re.MULTILINE)
 
 
 class Variant(NamedTuple):
-    """What one compilation of the kernels is for; all else they are told when they run.
+    """The compile-time options of the kernels; everything else is a kernel argument.
 
     Attributes
     ----------
     dtype : {"float32", "float64"}
-        Of parameters and activations.
+        The dtype of parameters and activations.
     has_pixels : bool
-        Whether inputs are bytes, or else numbers of `dtype`.
+        Whether inputs are bytes, else numbers of `dtype`.
     has_labels : bool
-        Whether targets are class labels, or else numbers of `dtype` for each output.
+        Whether targets are class labels, else numbers of `dtype` for each output.
     activation, loss : str, optional
-        The only formulas that they can compute with; by default all, as they are told.
+        The only formulas that are compiled in; by default all, chosen at run time.
     decays : bool, optional
-        Whether weights decay; by default they do or not, as they are told.
+        Whether weights decay; by default decided at run time.
     constants : tuple of str
-        The compiler's options for parameters of formulas that are not the default.
+        Compiler options for formula parameters that are not the default.
     """
 
     dtype: str
@@ -79,13 +79,13 @@ class Variant(NamedTuple):
 
     @classmethod
     def all(cls) -> Iterator[Variant]:
-        """Yield one of every kind of data, which is told the rest."""
+        """Yield one variant per kind of data, with the rest decided at run time."""
         choices = itertools.product(REALS, (False, True), (False, True))
         return itertools.starmap(cls, choices)
 
     @property
     def options(self) -> tuple[str, ...]:
-        """The compiler's."""
+        """Compiler options."""
         real = REALS[self.dtype]
         return (
             "-std=c++17",
@@ -99,33 +99,33 @@ class Variant(NamedTuple):
 
     @property
     def told_beforehand(self) -> tuple[str, ...]:
-        """Those that leave kernels less to be told."""
+        """The options that replace run-time arguments."""
         named = {"ACTIVATION": self.activation, "LOSS": self.loss}
         options = [f"-D{name}={value.upper()}" for name, value in named.items() if value]
         return (*options, *([] if self.decays is None else [f"-DDECAYS={self.decays:d}"]))
 
 
 def shared_bytes(threads: int) -> int:
-    """Return what a block needs of shared memory: three doubles a thread, and widths of layers."""
+    """Return the shared memory per block: three doubles per thread, and widths of layers."""
     return 24 * threads + 4 * (MOST_LAYERS + 1)
 
 
 def purpose_option(name: str) -> str:
-    """Return the compiler's option for a kernel, and those that are compiled with it."""
+    """Return the compiler option for a kernel and those that are compiled with it."""
     number = next(i for i, names in enumerate(PURPOSES) if name in names)
     return f"-DPURPOSE={number}"
 
 
 def tile_bytes(itemsize: int) -> int:
-    """Return what a tile needs of shared memory: some terms of both sides, in rows of four more."""
+    """Return the shared memory per tile: some terms of both factors, in rows padded by four."""
     return 2 * TILE_DEPTH * (TILE_EDGE + 4) * itemsize
 
 
 @cache
 def kernel_source(file: str = "training.cu") -> str:
-    """Return one text: the cache of compiled kernels sees no change of a file that it includes.
+    """Return the source with its includes expanded, because CuPy's cache does not hash them.
 
-    It is without comments, which have letters that CuPy cannot write to a file everywhere.
+    Comments are stripped for their non-ASCII letters: https://github.com/cupy/cupy/issues/8278.
     """
     folder = files("accelnn.backends.cupy")
     included: set[str] = set()

@@ -1,4 +1,4 @@
-"""Passes over a batch as kernels of tiles, whatever their size, and steps of them as a graph."""
+"""Forward and backward passes by tiled matrix products, and updates captured as a CUDA graph."""
 
 from __future__ import annotations
 
@@ -21,31 +21,31 @@ if TYPE_CHECKING:
 __all__ = ["Tiled", "tiled_evaluation"]
 
 NO_ACTIVATION = np.int32(-1)
-# Steps that are captured together.
+# Updates per graph.
 CAPTURED = 32
-# Threads of a block where one has a sample, and where one has an element.
+# Threads per block of kernels with a thread per sample, and with a thread per element.
 SAMPLE_THREADS, ELEMENT_THREADS = 64, 256
-# Blocks of a multiprocessor, from which sums are cut into parts.
+# With fewer blocks per multiprocessor, sums are split into parts.
 RESIDENT_BLOCKS = 2
 # Units of all samples that are evaluated at once, which bounds the memory.
 UNITS_AT_ONCE = 1 << 24
 
 
 class Passes:
-    """Forward and backward passes over a batch, whose sizes are all known beforehand.
+    """Forward passes over batches of a fixed size.
 
     Parameters
     ----------
     engine : CupyEngine
-        The net's.
+        The engine of the net.
     rows : Rows
         The data.
     samples : int
-        Of a batch at most.
+        The most samples per batch.
     params : array of shape (size,)
-        The net's.
+        The parameters of the net.
     kernels : Kernels
-        Those that read the data.
+        The kernels that read the data.
     """
 
     def __init__(
@@ -54,13 +54,13 @@ class Passes:
         self.engine, self.rows, self.samples, self.kernels = engine, rows, samples, kernels
         self.layers = engine.spec.layers(params, engine.backend.xp)
         self.values = self._buffers()
-        # Where pre-activations stay of layers whose slopes ask for them: nobody asks, so far.
+        # Only a backward pass needs buffers for pre-activations.
         self.pre: list[Any] = [NULL] * len(self.layers)
-        # The steps done before, and all samples of the order.
+        # The updates done before, and the number of samples of the order.
         self.clock = engine.backend.zeros(2, np.int64)
 
     def forward(self, order: Array | None, offset: int) -> None:
-        """Find the values of all layers."""
+        """Compute the values of all layers."""
         sizes, last = self.engine.spec.sizes, len(self.layers) - 1
         for i, (w, b) in enumerate(self.layers):
             inputs, outputs = sizes[i], sizes[i + 1]
@@ -94,25 +94,25 @@ class Passes:
         )
 
     def of_samples(self, name: str, arguments: tuple[Any, ...]) -> None:
-        """Launch a kernel of which a thread has a sample."""
+        """Launch a kernel with a thread per sample."""
         blocks = math.ceil(self.samples / SAMPLE_THREADS)
         self.kernels.launch(name, blocks, SAMPLE_THREADS, arguments)
 
     def elementwise(self, name: str, size: int, arguments: tuple[Any, ...]) -> None:
-        """Launch a kernel of which a thread has an element of so many."""
+        """Launch a kernel whose threads loop over `size` elements."""
         most = 4 * self.kernels.processors
         blocks = min(most, math.ceil(size / ELEMENT_THREADS))
         self.kernels.launch(name, blocks, ELEMENT_THREADS, arguments)
 
     def _cut(self, rows: int, columns: int, terms: int) -> tuple[int, int]:
-        """Return the tiles of a product, and into how many parts its sums are cut."""
+        """Return the number of tiles of a product, and of the parts of its sums."""
         tiles = math.ceil(rows / TILE_EDGE) * math.ceil(columns / TILE_EDGE)
         wanted = RESIDENT_BLOCKS * self.kernels.processors // tiles
         return tiles, max(1, min(wanted, math.ceil(terms / TILE_DEPTH)))
 
     @cached_property
     def _sums(self) -> Array:
-        """Room for the parts of the sums of any layer."""
+        """A buffer for the partial sums of any layer."""
         sizes = self.engine.spec.sizes
         most = max(
             self._cut(self.samples, width, terms)[1] * width
@@ -127,7 +127,7 @@ class Passes:
 
 
 class Tiled(Passes):
-    """Steps of some kernels each, captured once as a graph that knows where the run is.
+    """Updates of several kernels each, captured as a graph that reads its position from memory.
 
     Parameters
     ----------
@@ -139,10 +139,10 @@ class Tiled(Passes):
         engine, kernels = training.engine, training.kernels
         super().__init__(engine, training.rows, training.most, training.params, kernels)
         self.training = training
-        # Until a unit has its error, its pre-activation may have that place.
+        # A pre-activation is overwritten by the error of its unit.
         self.pre = self._errors = self._buffers()
         sizes, bias = self.engine.spec.sizes, self.engine.spec.bias
-        # Parts of gradients are as many in all layers, which lie one after the other in each.
+        # All layers have the same number of parts, because each part is a whole flat gradient.
         self._parts = min(
             self._cut(a + bias, b, self.samples)[1] for a, b in itertools.pairwise(sizes)
         )
@@ -152,7 +152,7 @@ class Tiled(Passes):
         self._make_room(1)
 
     def __call__(self, order: Array, losses: Array, corrections: Array) -> None:
-        """Give every step its update."""
+        """Do one update per batch."""
         steps = len(corrections)
         if order.size > self._order.size:
             self._make_room(steps)
@@ -167,7 +167,7 @@ class Tiled(Passes):
         losses[...] = self._losses[: order.size]
 
     def _make_room(self, steps: int) -> None:
-        """Have buffers for the order of so many steps, of which graphs know the addresses."""
+        """Allocate buffers for `steps` updates; graphs, which contain addresses, are discarded."""
         backend, size = self.engine.backend, steps * self.samples
         self._order = backend.zeros(size, np.int64)
         self._losses = backend.zeros(size, np.float64)
@@ -175,12 +175,12 @@ class Tiled(Passes):
         self._graphs: dict[int, Any] = {}
 
     def _graph(self, length: int) -> Any:
-        """Return so many steps as a graph."""
+        """Return a graph of `length` updates."""
         if length not in self._graphs:
             names = ("tile_join", "tile_losses", "tile_update", "tile_advance")
             self.kernels.load(*TILES, *names)
-            # What is made at the first call cannot be made while something is captured.
-            assert self._sums is not None  # noqa: S101 - it is there from now on
+            # Allocate the cached property now, because capture forbids allocation.
+            assert self._sums is not None  # noqa: S101 - allocates
             stream = self.engine.backend.xp.cuda.Stream(non_blocking=True)
             with stream:
                 stream.begin_capture()
@@ -237,7 +237,7 @@ class Tiled(Passes):
 
 
 def tiled_evaluation(engine: CupyEngine, params: Array, rows: Rows, found: Array) -> None:
-    """Find every sample's loss, then how many of its labels are right, as numbers."""
+    """Write every sample's loss and number of correct labels to the rows of `found`."""
     samples, outputs = found.shape[1], np.int32(engine.spec.sizes[-1])
     at_once = min(samples, max(1, UNITS_AT_ONCE // sum(engine.spec.sizes[1:])))
     passes = Passes(engine, rows, at_once, params, engine.kernels(rows))

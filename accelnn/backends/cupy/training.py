@@ -1,7 +1,7 @@
-"""The ways in which the steps of a training run reach the device.
+"""Training strategies: how the updates of a run are launched on the device.
 
-Each is called with the order of its samples and a place for each sample's loss, both on the device,
-and gives every step one update, until a loss is not finite. Which one is the engine's choice.
+Each is called with the order of the samples and a buffer for their losses, both on the device, and
+does one update per batch until a loss is not finite. The engine chooses one.
 """
 
 from __future__ import annotations
@@ -26,25 +26,25 @@ if TYPE_CHECKING:
 
 __all__ = ["OneLaunch", "Products", "Replayed", "Resident", "Training"]
 
-# Steps that are captured together.
+# Updates per graph.
 CAPTURED = 32
-# Numbers by which steps are told apart.
+# Tags that distinguish the messages of updates are counted modulo this.
 TAGS = 1 << 31
 
 
 class Training:
-    """One run: what the kernels are told of it, and the buffers that all of its steps share.
+    """One run: its kernel arguments, and the buffers that all updates share.
 
     Parameters
     ----------
     engine : CupyEngine
-        The net's.
+        The engine of the net.
     state, data : TrainingState, Dataset
-        What is trained, on what.
+        The state of the run, and its data.
     batch : int
-        Samples of a step.
+        Samples per batch.
     most : int
-        Samples of the largest step, for which there is room: a batch may be more than there are.
+        Samples of the largest batch, less than `batch` if there are fewer samples.
     rule : numpy.ndarray
         The optimiser's numbers.
     """
@@ -64,7 +64,7 @@ class Training:
         self.kernels = kernels_of(engine.backend, self.variant)
         self.optimizer: Any = state.optimizer
         self.params, self.grads, self.slots = state.params, state.grads, state.slots
-        # What a rule has no state for is never touched, but has an address.
+        # Kernels take two slots; those that a rule lacks are valid pointers but never accessed.
         slots = [*state.slots, state.params, state.params][:2]
         self.flags = engine.backend.zeros(FLAGS, np.uint32)
         self.state = (state.params, *slots, np.int32(engine.spec.size), self.flags)
@@ -73,7 +73,7 @@ class Training:
         self.values, self.errors = engine.trace(most)
 
     def goes_on(self, state: TrainingState, data: Dataset, batch: int, most: int) -> bool:
-        """Return whether this is what a call of `Engine.train` wants, with all in its place."""
+        """Return whether a call of `Engine.train` with these arguments can reuse this run."""
         return (
             self.data is data
             and (self.batch, self.optimizer) == (batch, state.optimizer)
@@ -84,7 +84,7 @@ class Training:
         )
 
     def corrections(self, first: int, steps: int) -> Array:
-        """Return what Adam needs for updates `first` and after, of shape (steps, 2)."""
+        """Return Adam's bias corrections from update `first` on, of shape (steps, 2)."""
         backend, betas = self.engine.backend, getattr(self.optimizer, "betas", None)
         if betas is None:
             return backend.zeros((steps, 2), np.float64)
@@ -95,23 +95,23 @@ class Training:
         return backend.asarray(numbers)
 
     def rule(self, corrections: Array) -> tuple[Any, ...]:
-        """Return parameters, their state and the rule of their updates, as kernels take them."""
+        """Return the parameters, the optimiser and its state as kernel arguments."""
         return (*self.state, *self.rule_numbers, corrections)
 
     def told(self, order: Array, losses: Array, samples: int) -> tuple[Any, ...]:
-        """Return the net, a batch, and where its trace goes, as kernels take them."""
+        """Return the net, a batch, and the buffers of its trace as kernel arguments."""
         return self.engine.told(self.rows, order, samples, self.values, self.errors, losses)
 
 
 class Resident:
-    """All steps in one launch, whose blocks keep the net and send each other what they find.
+    """All updates in one launch, whose blocks keep the net and exchange results.
 
     Parameters
     ----------
     training : Training
         The run.
     layout : Layout
-        Which block keeps what.
+        The parts of the net that blocks keep.
     """
 
     def __init__(self, training: Training, layout: Layout) -> None:
@@ -119,11 +119,11 @@ class Resident:
         backend = training.engine.backend
         self._kernel = resident_kernel(backend, training.variant, layout)
         self._words = [backend.zeros(size, np.uint64) for size in layout.words]
-        # The tag of the next step; words that are zero are of none.
+        # The tag of the next update; zeroed words belong to none.
         self._tag = 1
 
     def __call__(self, order: Array, losses: Array, corrections: Array) -> None:
-        """Give every step its update."""
+        """Do one update per batch."""
         run, layout = self.training, self._layout
         rows = run.rows.x, run.rows.divisor, run.rows.t, order, np.int64(order.size)
         net = run.engine.activation_number, run.engine.loss_number
@@ -144,17 +144,17 @@ class Resident:
 
 @dataclass(frozen=True)
 class OneLaunch:
-    """All steps in one launch, whose blocks meet at a barrier of the grid twice a step."""
+    """All updates in one launch, with two grid barriers per update."""
 
     training: Training
 
     def __call__(self, order: Array, losses: Array, corrections: Array) -> None:
-        """Give every step its update."""
+        """Do one update per batch."""
         run, spec, kernels = self.training, self.training.engine.spec, self.training.kernels
         samples = min(run.batch, order.size)
         told = run.told(order, losses, samples)
         threads = kernels.threads("train", spec)
-        # A barrier is waited for by all blocks: no more of them than have work.
+        # No more blocks than have work, because a barrier waits for all.
         sums = spec.size * math.ceil(samples / TERMS)
         blocks = min(kernels.processors, max(samples, math.ceil(sums / threads)))
         arguments = (*run.rule(corrections), np.int64(order.size), *told)
@@ -163,24 +163,24 @@ class OneLaunch:
 
 @dataclass(frozen=True)
 class StepByStep:
-    """Every step by itself."""
+    """Each update launched by itself."""
 
     training: Training
 
     def __call__(self, order: Array, losses: Array, corrections: Array) -> None:
-        """Give every step its update."""
+        """Do one update per batch."""
         batch = self.training.batch
         for step, start in enumerate(range(0, order.size, batch)):
             piece = slice(start, min(start + batch, order.size))
             self.take_step(order[piece], losses[piece], corrections, step)
 
     def take_step(self, order: Array, losses: Array, corrections: Array, step: int) -> None:
-        """Give one step its update."""
+        """Do update number `step` of this call."""
         raise NotImplementedError
 
 
 class TwoLaunches(StepByStep):
-    """A launch for each half of a step."""
+    """Two launches per update."""
 
     def take_step(self, order: Array, losses: Array, corrections: Array, step: int) -> None:
         """See `StepByStep.take_step`."""
@@ -195,12 +195,12 @@ class TwoLaunches(StepByStep):
 
 @dataclass(frozen=True)
 class Replayed:
-    """Some steps of two launches each, captured once as a graph, and then replayed."""
+    """Updates of two launches each, captured as a CUDA graph and replayed."""
 
     training: Training
 
     def __call__(self, order: Array, losses: Array, corrections: Array) -> None:
-        """Give every step its update."""
+        """Do one update per batch."""
         length = CAPTURED * self.training.batch
         whole = order.size // length
         for i in range(whole):
@@ -215,15 +215,15 @@ class Replayed:
 
     @cached_property
     def _captured(self) -> tuple[Any, Array, Array, Array]:
-        """The graph, what it reads (order and corrections), and the losses that it writes."""
+        """The graph, its inputs (order and corrections), and its output (losses)."""
         backend, length = self.training.engine.backend, CAPTURED * self.training.batch
         order, losses = backend.zeros(length, np.int64), backend.zeros(length, np.float64)
         corrections = backend.zeros((CAPTURED, 2), np.float64)
         kernels, spec = self.training.kernels, self.training.engine.spec
         for name in ("batch_errors", "batch_update"):
-            # Loads it, which is not to happen while something is captured.
+            # Compiles the kernel, which must not happen during capture.
             kernels.threads(name, spec)
-        # The stream that is current for everyone else cannot be captured.
+        # The default stream cannot be captured.
         stream = backend.xp.cuda.Stream(non_blocking=True)
         with stream:
             stream.begin_capture()
@@ -233,7 +233,7 @@ class Replayed:
 
 
 class Products(StepByStep):
-    """Matrix products by cuBLAS, and what lies between them in kernels; cuBLAS is not captured."""
+    """Matrix products by cuBLAS, the rest in fused kernels; not captured as a graph."""
 
     def take_step(self, order: Array, losses: Array, corrections: Array, step: int) -> None:
         """See `StepByStep.take_step`."""
@@ -293,24 +293,24 @@ class Products(StepByStep):
 
     @cached_property
     def _values(self) -> list[Array]:
-        """Rows of samples, of every hidden layer, and of scores."""
+        """Buffers for the samples, the values of every hidden layer, and the scores."""
         return self._buffers(self.training.engine.spec.sizes)
 
     @cached_property
     def _errors(self) -> list[Array]:
-        """Rows of errors of every layer but the input."""
+        """Buffers for the errors of every layer but the input."""
         return self._buffers(self.training.engine.spec.sizes[1:])
 
     @cached_property
     def _pre(self) -> list[Any]:
-        """Rows of every hidden layer before activation, where slopes ask for them."""
+        """Buffers for the pre-activations of every hidden layer, if the slope needs them."""
         hidden = self.training.engine.spec.sizes[1:-1]
         is_kept = self.training.engine.keeps_pre_activation
         return self._buffers(hidden) if is_kept else [NULL] * len(hidden)
 
     @cached_property
     def _ones(self) -> Array:
-        """A row by which columns are summed."""
+        """A row of ones: multiplying by it sums columns."""
         return self._xp.ones((1, self.training.most), self.training.engine.dtype)
 
     def _buffers(self, widths: tuple[int, ...]) -> list[Array]:

@@ -1,4 +1,4 @@
-"""Numba: NumPy arrays, kernels compiled for the CPU when they are first called."""
+"""The Numba backend: NumPy arrays, and CPU kernels compiled on first use."""
 
 from accelnn.backends.numba.backend import NumbaBackend
 

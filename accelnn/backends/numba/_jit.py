@@ -1,4 +1,4 @@
-"""How kernels are compiled: lazily, without the GIL, cached on disk where that is possible."""
+"""Compilation of kernels: lazy, without the GIL, and cached on disk where that is possible."""
 
 import contextlib
 import functools
@@ -28,19 +28,19 @@ __all__ = [
 
 logger = logging.getLogger("accelnn")
 
-# Numba's own types leave out some options.
+# Numba's type stubs lack some options.
 _njit: Any = numba.njit
 
-# Products and sums may be fused. Nothing else is assumed: NaN and infinity keep their meaning.
+# Fused multiply-add is allowed. No other fast-math flag is, so that NaN and infinity are respected.
 OPTIONS = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
 
-# A zero that is not a literal: Numba compiles a function once more for each literal argument.
+# A zero that is not a literal, because Numba compiles a function again for literal arguments.
 ZERO = np.int64(0)
 
-# In the place of a formula's number: its code is a user's, and called by its address.
+# Stands for a formula's number where the formula is user-defined and called by address.
 OWN_CODE = -1
 
-# What only kernels call needs no way in from Python.
+# Functions that only kernels call need no wrappers for Python and C.
 INTERNAL = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 
 
@@ -55,49 +55,48 @@ def slow_loop(function: Callable[..., Any]) -> Any:
 
 
 def uncached_loop(function: Callable[..., Any]) -> Any:
-    """Compile a kernel as `loop` does, but keep it in memory only, as one that calls others' code.
+    """Compile a kernel as `loop` does, but do not cache it on disk, because it calls user code.
 
-    Numba cannot tell whether that code is still what it was.
+    Numba does not notice when that code changes: https://github.com/numba/numba/issues/1833.
     """
     return _njit(function, **OPTIONS)
 
 
 def inlined(function: Callable[..., Any]) -> Any:
-    """Compile a function that only kernels call, as a part of each of them.
+    """Compile a function that is inlined into the kernels that call it.
 
-    LLVM would call large ones, with every array of every tuple among the arguments.
+    LLVM would not inline large ones, and would pass every array of every tuple as arguments.
     """
     return _njit(function, forceinline=True, **INTERNAL, **OPTIONS)
 
 
 def called(function: Callable[..., Any]) -> Any:
-    """Compile a function that only kernels call, from several places, once for all of them."""
+    """Compile a function that kernels call from several places without inlining it."""
     return _njit(function, **INTERNAL, **OPTIONS)
 
 
 class Callback:
-    """A function for callers that know its address alone.
+    """A compiled function that is called by its address.
 
     Parameters
     ----------
     function : callable
-        What is compiled. Its closure, which holds what else its code depends on, tells it from
-        others of the same source.
+        Its closure is part of the cache key and holds whatever else the code depends on.
     signature : numba.core.typing.Signature
-        Of pointers and numbers.
+        Takes pointers and numbers.
     keep : bool
-        Whether its code may be kept on disk.
+        Whether the code may be cached on disk.
     """
 
     def __init__(self, function: Callable[..., Any], signature: Any, *, keep: bool) -> None:
         given = signature.args, signature.return_type
         compiled: Any = CFunc(function, given, locals={}, options=dict(OPTIONS))
         if keep:
-            # Without a folder that can be written, it is compiled in every process.
+            # Without a writable cache directory it is compiled in every process.
             with contextlib.suppress(RuntimeError):
                 compiled.enable_caching()
         self.is_kept = keep and _stamp(compiled)
-        # Numba has no public handle of it.
+        # Numba has no public API for it.
         cache: Any = compiled._cache if self.is_kept else NullCache()  # noqa: SLF001
         cache.load_overload = _or_nothing(cache, _checked(cache.load_overload))
         cache.save_overload = _or_nothing(cache, cache.save_overload)
@@ -105,19 +104,19 @@ class Callback:
         self._compiled = compiled
 
     def is_on_disk(self) -> bool:
-        """Return whether there is nothing to compile."""
+        """Return whether the compiled code is in the cache."""
         compiled = self._compiled
         context = compiled._targetdescr.target_context  # noqa: SLF001
         return compiled._cache.load_overload(compiled._sig, context) is not None  # noqa: SLF001
 
     def compile(self) -> int:
-        """Return the address of the code, compiled or from disk."""
+        """Return the address of the code, which is compiled or loaded from the cache."""
         self._compiled.compile()
         return int(self._compiled.address)
 
 
 def is_compiled(function: Any) -> bool:
-    """Return whether a kernel is one, and not the plain function that NUMBA_DISABLE_JIT leaves."""
+    """Return whether a kernel is compiled, and not a Python function under NUMBA_DISABLE_JIT."""
     return hasattr(function, "py_func")
 
 
@@ -126,12 +125,12 @@ def _compiled(function: Callable[..., Any], *, announced: bool) -> Any:
         compiled = _njit(function, cache=True, **OPTIONS)
         kept = _stamp(compiled)
     except (RuntimeError, ValueError):
-        # No cache folder can be written, as in a read-only install without a home directory, or
-        # the package is in an archive that Numba does not take for a zip.
+        # No cache directory is writable, as in a read-only install without a home directory, or the
+        # package is in an archive that Numba does not recognise as a zip file.
         kept = False
     if not kept:
         compiled = _njit(function, **OPTIONS)
-    cache = getattr(compiled, "_cache", None)  # Numba has no public handle of it
+    cache = getattr(compiled, "_cache", None)  # Numba has no public API for it
     if cache is None:
         # Under NUMBA_DISABLE_JIT this is the function itself.
         return compiled
@@ -143,14 +142,14 @@ def _compiled(function: Callable[..., Any], *, announced: bool) -> Any:
 
 
 def _checked(load: Callable[..., Any]) -> Callable[..., Any]:
-    """Refuse code for other arguments: processes that save at once may give files one name."""
+    """Reject code for other arguments: concurrent processes may save under the same file name."""
 
     def loaded(signature: Any, context: Any) -> Any:
         found = load(signature, context)
-        # Callbacks are looked up by whole signatures.
+        # Callbacks are looked up by signature, kernels by argument types.
         args = tuple(getattr(signature, "args", signature))
         if found is not None and found.signature.args != args:
-            msg = f"the cache has {found.signature} in the place of {signature}"
+            msg = f"the cache holds {found.signature} in place of {signature}"
             raise ValueError(msg)
         return found
 
@@ -158,23 +157,23 @@ def _checked(load: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _stamp(compiled: Any) -> bool:
-    """Make a cache forget its code when any kernel's source changes; return whether that is done.
+    """Make a change of any kernel's source invalidate a cache; return whether that is possible.
 
-    Numba looks at the function's own file, but its code holds that of the files it calls.
+    Numba checks the function's own file only: https://github.com/numba/numba/issues/1833.
     """
     file: Any = getattr(getattr(compiled, "_cache", None), "_cache_file", None)
     if not hasattr(file, "_source_stamp"):
-        # NUMBA_DISABLE_JIT, or a Numba that does it otherwise.
+        # NUMBA_DISABLE_JIT, or a version of Numba that implements it differently.
         return False
     stamp = _stamp_of_all_kernels()
-    file._source_stamp = stamp  # noqa: SLF001 - Numba has no public handle
+    file._source_stamp = stamp  # noqa: SLF001 - Numba has no public API for it
     return stamp is not None
 
 
 def _announcing(
     load: Callable[..., Any], function: Callable[..., Any], *, kept: bool
 ) -> Callable[..., Any]:
-    """Say what is about to be compiled when the cache does not have it."""
+    """Log what is about to be compiled when it is not in the cache."""
 
     def loaded(signature: Any, context: Any) -> Any:
         found = load(signature, context)
@@ -196,8 +195,8 @@ def _announcing(
 
 @functools.cache
 def _stamp_of_all_kernels() -> str | None:
-    """Return a digest of what machine code is made of; None where that comes without its source."""
-    # The table of formulas gives those of kernels their numbers, and formulas share constants.
+    """Return a digest of the sources of all kernels, or None if they are not available."""
+    # Kernels number formulas by their position in the table, and share constants with them.
     packages = ("accelnn.backends.numba", "accelnn.formulas")
     sources = {name: source for package in packages for name, source in _sources(package)}
     digest = hashlib.blake2b(digest_size=16)
@@ -207,7 +206,7 @@ def _stamp_of_all_kernels() -> str | None:
 
 
 def _sources(package: str) -> Iterator[tuple[str, bytes]]:
-    """Yield the files of a package, which may be in a zip, by name."""
+    """Yield name and content of the modules of a package, which may be in a zip file."""
     folders: list[tuple[str, Traversable]] = [(package, files(package))]
     while folders:
         name, folder = folders.pop()
@@ -220,20 +219,20 @@ def _sources(package: str) -> Iterator[tuple[str, bytes]]:
 
 
 def _or_nothing(cache: Any, method: Callable[..., Any]) -> Callable[..., Any]:
-    """Answer a failure of the cache with None, which costs a compilation, not the call."""
+    """Return None if the cache fails, so that the function is compiled again."""
 
     def tried(*args: Any) -> Any:
         try:
             return method(*args)
         except OSError as error:
-            # The disk is full, the folder gone or not ours.
+            # The disk is full, or the directory was removed or is not writable.
             logger.debug("no cache of compiled kernels: %s", error)
             return None
-        except Exception as error:  # noqa: BLE001 - what unpickling raises, which may be anything
-            # The index is damaged, or names classes that this version of accelnn does not have.
+        except Exception as error:  # noqa: BLE001 - unpickling may raise anything
+            # The index is corrupt, or names classes that this version of accelnn does not have.
             logger.warning(
-                "a cache of compiled kernels could not be read (%s: %s); it is emptied, and what "
-                "is needed is compiled anew",
+                "a cache of compiled kernels could not be read (%s: %s); it is cleared, and "
+                "kernels are compiled again",
                 type(error).__name__,
                 error,
             )

@@ -1,4 +1,4 @@
-"""The Numba backend: NumPy's arrays, compiled loops where they pay."""
+"""The Numba backend: NumPy arrays, with compiled loops where they are faster."""
 
 import functools
 import importlib.util
@@ -23,20 +23,20 @@ __all__ = ["NumbaBackend"]
 
 logger = logging.getLogger("accelnn")
 
-# Widest row for which one compiled pass beats NumPy's vectorised passes: their overhead is per
-# call, its own is one scalar exponential per element.
+# The widest row for which one compiled pass beats NumPy's several vectorised ones, whose overhead
+# is per call; the compiled pass computes a scalar exponential per element.
 NARROW = 16
 COMPILED_DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
 
 
 class NumbaBackend(NumpyBackend):
-    """NumPy arrays with compiled, fused kernels for the ops that NumPy needs many passes for.
+    """NumPy arrays, with fused compiled kernels for ops that take NumPy several passes.
 
     Parameters
     ----------
     threads : int, optional
-        How many threads the engines use at most; by default one for each processor that this
-        process may use. `accelnn.get_backend` calls them ``"numba:1"``, ``"numba:2"`` and so on.
+        The maximum number of threads of its engines; by default one per CPU that this process may
+        use. In `accelnn.get_backend`, ``"numba:1"``, ``"numba:2"`` and so on.
     """
 
     name = "numba"
@@ -49,10 +49,10 @@ class NumbaBackend(NumpyBackend):
         from accelnn.backends.numba.team import Team
 
         self._ops: ModuleType = ops
-        # Under NUMBA_DISABLE_JIT kernels are Python, and those of vectors mean nothing.
+        # Under NUMBA_DISABLE_JIT kernels are Python functions, and those on vectors cannot run.
         self._compiles = is_compiled(ops.softmax_rows)
         self.team = Team(_thread_count(threads))
-        # By which it is found again in other processes, whatever their default.
+        # Other processes find it by this number, whatever their default.
         self.number = None if threads is None else self.team.size
 
     def __repr__(self) -> str:
@@ -68,7 +68,7 @@ class NumbaBackend(NumpyBackend):
             )
             raise BackendUnavailableError(msg, reason="not installed")
         try:
-            import numba  # noqa: F401 - whether it imports is the question
+            import numba  # noqa: F401 - tests whether it can be imported
         except Exception as error:
             msg = (
                 f"numba is installed, but importing it failed with {type(error).__name__}: "
@@ -90,11 +90,11 @@ class NumbaBackend(NumpyBackend):
 
     @property
     def threads(self) -> int:
-        """How many threads the engines use at most."""
+        """The maximum number of threads of its engines."""
         return self.team.size
 
     def make_engine(self, spec: NetSpec, dtype: str) -> Engine:
-        """Return a fused engine, or the portable one where a net has parts that are not ours."""
+        """Return a fused engine, or the portable one if a formula of the net has no kernel."""
         if not self._compiles:
             return super().make_engine(spec, dtype)
         from accelnn.backends.numba.engine import NumbaEngine
@@ -118,7 +118,7 @@ class NumbaBackend(NumpyBackend):
         return type(other) is type(self)
 
     def map(self, f: Callable[..., Any], *arrays: Array, results: int = 1) -> Any:
-        """See `Backend.map`; what Numba can compile it compiles when it is first called."""
+        """See `Backend.map`; f is compiled on first use if Numba can compile it."""
         compiled = _elementwise(f, len(arrays), results) if self._compiles else None
         if compiled is None:
             return super().map(f, *arrays, results=results)
@@ -152,7 +152,7 @@ class NumbaBackend(NumpyBackend):
 
 @functools.cache
 def _elementwise(f: Callable[..., Any], arguments: int, results: int) -> Any:
-    """Return a function of plain numbers as a compiled one of arrays; None if Numba cannot."""
+    """Compile a scalar function to one of arrays, or return None if Numba cannot."""
     import numba
 
     from accelnn.backends.numba.own import NoCodeError, code_of, loop_of

@@ -1,4 +1,4 @@
-"""Data sets as the compiled kernels want them."""
+"""Data sets in the layout of the compiled kernels."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ if TYPE_CHECKING:
 
 __all__ = ["PackedDataset", "kernel_array", "kernel_data", "pack_dataset"]
 
-# Density below which a walk over non-zeros is faster than multiplying everything: with random data
-# a step of 784-50-10 took as long either way at about 0.4, in both dtypes.
+# Density below which sparse products are faster than dense ones: with random data an update of
+# 784-50-10 took as long either way at about 0.4, in both dtypes.
 SPARSE_BELOW = 0.3
-# Samples that are looked at first, spread over the data set, so that dense data costs nothing.
+# Samples, spread over the data set, whose density is estimated first, so that dense data costs
+# little.
 PROBE = 1_000
-# Above this a column number needs more than 16 bits.
+# Above this a column index needs more than 16 bits.
 NARROW_COLUMNS = 1 << 16
 
 
 class PackedDataset(Dataset):
-    """A data set with the form that kernels read.
+    """A data set in the layout that kernels read.
 
-    Where the non-zeros are stored apart, they are all that is stored: `x` is made of them whenever
-    something asks for it.
+    If the samples are stored sparse, `x` is not stored: it is built on each access.
 
     Attributes
     ----------
     kernel_data : Data
-        Samples, dense or their non-zeros alone, and targets.
+        The samples, dense or sparse, and targets.
     """
 
     kernel_data: Data
@@ -45,7 +45,7 @@ class PackedDataset(Dataset):
         self, kernel_data: Data, inputs: int, t: np.ndarray, backend: Backend, dtype: str
     ) -> None:
         own = {"kernel_data": kernel_data, "_inputs": inputs}
-        # The class it extends is frozen.
+        # The base class is frozen.
         self.__dict__.update(own, t=t, backend=backend, dtype=dtype)
 
     @property
@@ -55,7 +55,7 @@ class PackedDataset(Dataset):
 
     @property
     def inputs(self) -> int:
-        """Number of inputs per sample."""
+        """Number of features per sample."""
         return self._inputs
 
     def __repr__(self) -> str:
@@ -88,7 +88,7 @@ class PackedDataset(Dataset):
 def pack_dataset(
     backend: NumbaBackend, x: np.ndarray, t: np.ndarray, dtype: str, *, copy: bool
 ) -> PackedDataset:
-    """Keep the non-zeros alone if that is faster, else all of `x`."""
+    """Store the samples sparse if that is faster, else dense."""
     nonzeros = _nonzeros(x, backend.team)
     if nonzeros is not None:
         data = kernel_data(np.zeros((0, x.shape[1]), x.dtype), t, nonzeros)
@@ -102,7 +102,7 @@ def kernel_data(
     t: np.ndarray,
     nonzeros: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None,
 ) -> Data:
-    """Return samples and targets as kernels read them; targets may be empty."""
+    """Return samples and targets in the layout that kernels read; targets may be empty."""
     labelled = np.issubdtype(t.dtype, np.integer)
     starts, columns, values = nonzeros or (
         np.zeros(0, np.int64),
@@ -123,9 +123,9 @@ def kernel_data(
 
 
 def kernel_array(x: np.ndarray, dtype: np.dtype | type | None = None) -> np.ndarray:
-    """Return an array of the one kind that kernels are compiled for: contiguous, aligned, writable.
+    """Return a contiguous, aligned, writable array: the only kind that kernels are compiled for.
 
-    Kernels do not write to what they are given to read. A read-only array is wrapped, not copied.
+    Kernels do not write to their inputs, so a read-only array is wrapped, not copied.
     """
     array = np.require(np.asarray(x, dtype or x.dtype), requirements=["C", "A"])
     if type(array) is np.ndarray and array.flags.writeable:
@@ -134,7 +134,7 @@ def kernel_array(x: np.ndarray, dtype: np.dtype | type | None = None) -> np.ndar
 
 
 class _Writable:
-    """The memory of an array, without the mark that it is read-only."""
+    """Exposes the memory of a read-only array as writable."""
 
     def __init__(self, array: np.ndarray) -> None:
         self._keeps_alive = array
@@ -148,7 +148,7 @@ def _column_type(inputs: int) -> type[np.integer]:
 
 
 def _nonzeros(x: np.ndarray, team: Team) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
-    """Return starts, columns and values of the non-zeros of every row, or None if they are many."""
+    """Return starts, columns and values of the non-zeros of all rows, or None if `x` is dense."""
     rows, inputs = x.shape
     probe = x[:: -(-rows // PROBE)]
     if np.count_nonzero(probe) > SPARSE_BELOW * probe.size:

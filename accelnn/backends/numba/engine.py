@@ -1,4 +1,4 @@
-"""The fused engine: training steps, evaluations and differences as compiled code."""
+"""The fused engine of the Numba backend: compiled updates, evaluations and differences."""
 
 from __future__ import annotations
 
@@ -46,25 +46,25 @@ if TYPE_CHECKING:
 
 __all__ = ["NumbaEngine"]
 
-# The rule that stores the gradient where others have their state.
+# The number of the rule that stores the gradient in place of the optimiser's state.
 STORE_GRADIENT = -1
 # Below this many samples, packing the parameters for a single call costs more than the kernels
 # save: predictions, losses and gradients of four nets took as long either way at about 1,000.
 FEW = 1_000
-# Samples times parameters of one call of the training kernel: some tenths of a second, so that
-# Ctrl-C is heard.
+# Samples times parameters per call of the training kernel: some tenths of a second, so that Ctrl-C
+# is handled promptly.
 CALL_WORK = 10_000_000_000
-# The same of the kernel of differences, whose moves go through all later layers; and inputs of all
-# layers and samples of one call, which bounds its memory to what is quickly had again.
+# The same for the kernel of differences, where each move is propagated through all later layers;
+# and the inputs of all layers and samples per call, which bounds its memory.
 DIFFERENCE_WORK = 100_000_000
 DIFFERENCE_INPUTS = 300_000
 
 
 class NumbaEngine(Engine):
-    """An engine whose steps are compiled loops, run by the backend's team of threads.
+    """An engine of compiled loops that the backend's team of threads runs.
 
-    Nothing is kept from one call to the next: parameters are packed into panels at the start of a
-    call, and a training call takes many steps.
+    It is stateless: parameters are packed into panels at the start of every call, and one call of
+    `train` does many updates.
     """
 
     backend: NumbaBackend
@@ -179,7 +179,7 @@ class NumbaEngine(Engine):
         for slot, part in zip(state.slots, parts, strict=False):
             self._pack(slot, part)
         losses = [np.zeros(0)]
-        # One kind of array, for which there is compiled code.
+        # The only dtype that the kernel is compiled for.
         order = order.astype(np.int64, casting="same_kind")
         steps = max(1, CALL_WORK // (batch * self.spec.size))
         for start in range(0, order.size, steps * batch):
@@ -187,7 +187,7 @@ class NumbaEngine(Engine):
             if weights is not None:
                 readable = readable._replace(weights=kernel_array(weights, np.float64))
             losses.append(self._train(net, readable, rule, piece, batch, state.step))
-            # After every piece, so that an interruption leaves what was reached before it.
+            # After every piece, so that an interrupt loses only the current one.
             self._unpack(net.params, state.params)
             for slot, part in zip(state.slots, parts, strict=False):
                 self._unpack(part, slot)
@@ -197,7 +197,7 @@ class NumbaEngine(Engine):
                 break
         return np.concatenate(losses)
 
-    # Pieces -------------------------------------------------------------------------------------
+    # Helpers ------------------------------------------------------------------------------------
 
     def _update(self, state: TrainingState, rate: float | None = None) -> None:
         # A user's rule finds its loop by the active backend.
@@ -218,12 +218,13 @@ class NumbaEngine(Engine):
         return OWN_RULE, numbers_of_all_rules(optimizer), code
 
     def _has_bits(self, data: Dataset) -> bool:
-        """Return whether labels are targets of a single output, and not numbers of classes."""
+        """Return whether integer targets are those of a single output, not class labels."""
         is_single = self.spec.sizes[-1] == 1 and self.spec.loss.name == "binary_cross_entropy"
         return is_single and bool(np.issubdtype(data.t.dtype, np.integer))
 
     def _loss_with(self, params: np.ndarray, x: np.ndarray, t: np.ndarray, extras: Extras) -> Array:
-        # However few samples: after a product, the threads of NumPy's BLAS spin in ours' way.
+        # Even for few samples: after a matrix product, NumPy's BLAS threads go on spinning and
+        # compete with ours for CPUs.
         if extras.is_empty:
             return self._fused_loss(params, x, t)
         return super()._loss_with(params, x, t, extras)
@@ -260,11 +261,10 @@ class NumbaEngine(Engine):
         return float(losses.mean()), int(hits.sum()) / (samples * labels)
 
     def _samples_of_differences(self) -> int:
-        """Return how many samples one call of the kernel takes."""
+        """Return how many samples one call of the kernel processes."""
         sizes = self.spec.sizes
         products = [a * b for a, b in itertools.pairwise(sizes)]
-        # A move of a weight is carried through every layer after the one that it feeds, a vector of
-        # moves at once.
+        # A move of a weight is propagated through every layer after the next, a vector at a time.
         work = sum(n * (1 + sum(products[i + 2 :]) // self._lanes) for i, n in enumerate(products))
         return max(1, min(DIFFERENCE_WORK // work, DIFFERENCE_INPUTS // sum(sizes[:-1])))
 
@@ -285,7 +285,7 @@ class NumbaEngine(Engine):
         return out
 
     def _point(self, params: np.ndarray, x: np.ndarray, t: np.ndarray) -> Point:
-        """Return what differences need to know of the net and of the samples."""
+        """Return the net and buffers for the activations of the samples."""
         samples, sizes = x.shape[0], self.spec.sizes
         inputs = samples * sum(size + self._lanes for size in sizes[:-1]) + self._lanes
         targets = self._targets(t)
@@ -310,7 +310,7 @@ class NumbaEngine(Engine):
     def _train(
         self, net: Net, data: Data, rule: Rule, order: np.ndarray, batch: int, done: int
     ) -> np.ndarray:
-        """Run the kernel; return the losses up to the first that is not finite."""
+        """Run the kernel; return the losses up to the first non-finite one."""
         losses = np.full(-(-order.size // batch), np.nan)
         threads = min(self.backend.threads, self._layout.threads)
         capacity = -(-min(batch, order.size) // SHORT) * SHORT
@@ -326,9 +326,9 @@ class NumbaEngine(Engine):
         return losses[: stopped[0] + 1] if stopped.size else losses
 
     def _readable(self, params: np.ndarray, data: Dataset) -> Data:
-        """Return the data in the form that gives the right answer for these parameters.
+        """Return the data dense unless all parameters are finite.
 
-        A walk over non-zeros never meets a weight that is not finite under a pixel that is zero.
+        Sparse products would skip 0 · inf and 0 · NaN, which are NaN.
         """
         if isinstance(data, PackedDataset) and np.isfinite(params).all():
             return data.kernel_data
@@ -351,7 +351,7 @@ class NumbaEngine(Engine):
         return aligned_zeros(copies * self._layout.size, self._dtype)
 
     def _works(self, samples: int) -> list[Work]:
-        """Return buffers for a forward pass, for as many threads as have samples to pass."""
+        """Return buffers for a forward pass, one for each thread that gets samples."""
         threads = max(1, min(self.backend.threads, -(-samples // BLOCK)))
         return [self._work(BLOCK, 1, with_samples=True, with_errors=False) for _ in range(threads)]
 

@@ -1,9 +1,9 @@
-"""Threads of our own that call one compiled function together.
+"""A thread pool that runs one compiled function on several threads at once.
 
-A kernel is serial code that releases the GIL. A team calls it in several threads at the same time,
-each with its number, and they meet inside it; see `accelnn.backends.numba.kernels.meeting`. No
-threading layer of Numba's is involved, so that no layer's limits apply. Kernels divide their work
-so that results do not depend on the number of threads.
+A kernel is serial code that releases the GIL. A team calls it on several threads, each with its own
+number; they synchronise at barriers inside it, see `accelnn.backends.numba.kernels.meeting`. Its
+threads replace Numba's threading layers and their limits. Kernels divide their work such that
+results do not depend on the number of threads.
 """
 
 from __future__ import annotations
@@ -34,31 +34,31 @@ __all__ = [
     "usable_threads",
 ]
 
-# Numbers of 8 bytes in two cache lines, which are fetched together. Places in the array in which
-# a team keeps its counts, each on lines of its own: how many came, which meeting is over, whether a
-# thread has failed, how long threads have waited in all, whether one goes on alone; and from `OWN`
-# on, how many meetings each thread has been to.
+# Elements of 8 bytes in two cache lines, which the hardware fetches in pairs. Each counter in the
+# shared array has its own pair: arrivals, the last open barrier, whether a thread has failed, the
+# total time waited, whether one thread continues alone; and from `OWN` on, the barriers that each
+# thread has reached.
 LINE = 16
 ARRIVED, OPENED, ABANDONED, WAITED, ALONE, OWN = range(0, 6 * LINE, LINE)
 
-# How long calls run alone after one in which threads mostly waited for one that had no processor.
+# How long calls run on one thread after one whose threads mostly waited for a descheduled thread.
 ALONE_SECONDS = 1.0
 
-# What a thread is handed, one call after another; None ends it.
+# The calls that a thread runs, in order; None ends it.
 Tasks: TypeAlias = "queue.SimpleQueue[Callable[[], None] | None]"
 
 
 class Member(NamedTuple):
-    """What a kernel knows of its team.
+    """One thread of a call of a kernel.
 
     Attributes
     ----------
     number : int
-        That of the calling thread, from 0.
+        The index of the thread, from 0.
     size : int
         Number of threads in this call.
     meeting : numpy.ndarray of int64
-        The counts of its meetings.
+        The counters of the barriers.
     """
 
     number: int
@@ -67,10 +67,10 @@ class Member(NamedTuple):
 
 
 class Team:
-    """Up to `size` threads, of which the caller's is the first.
+    """Up to `size` threads, including the caller's.
 
-    One call at a time has the team. A call that finds it busy, and one soon after other programs
-    took the processors away, runs alone, which changes its time but not its result.
+    One call at a time uses the team. A call that finds it busy, or comes soon after other programs
+    occupied the CPUs, runs on the caller's thread alone; its result is the same.
     """
 
     def __init__(self, size: int) -> None:
@@ -79,16 +79,16 @@ class Team:
         self._tasks: list[Tasks] = []
         self._alone_until = 0.0
         _teams.add(self)
-        # Not at exit, when functions that run then may still call.
+        # Not at exit, because atexit functions may still call kernels.
         weakref.finalize(self, _dismiss, self._tasks).atexit = False
 
     def forget_threads(self) -> None:
-        """Start anew in a forked child, which has none of its parent's threads."""
+        """Reset in a forked child, which does not inherit threads."""
         self._busy = threading.Lock()
         self._tasks.clear()
 
     def run(self, kernel: Callable[[Member], object], size: int | None = None) -> None:
-        """Call ``kernel(member)`` in `size` threads (default: all) and wait for the last."""
+        """Call ``kernel(member)`` on `size` threads (default: all) and wait for all of them."""
         size = min(self.size, size or self.size)
         is_ours = False
         try:
@@ -101,7 +101,7 @@ class Team:
 
     def _run(self, kernel: Callable[[Member], object], size: int) -> None:
         meeting = np.zeros(OWN + size * LINE, np.int64)
-        # New in every call: one that was interrupted leaves answers behind.
+        # One queue per call, because an interrupted call leaves results in its own.
         done: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
 
         def work(number: int) -> BaseException | None:
@@ -119,7 +119,7 @@ class Team:
                 self._tasks[number - 1].put(lambda number=number: done.put(work(number)))  # type: ignore[misc]
             errors = [work(0), *(done.get() for _ in range(1, size))]
         except BaseException:
-            # Interrupted here: nobody is to wait for a thread that does not come.
+            # Interrupted: release the threads that wait for this one.
             meeting[ABANDONED] = 1
             raise
         if meeting[ALONE]:
@@ -129,7 +129,7 @@ class Team:
                 raise error
 
     def _hire(self, count: int) -> int:
-        """Start the threads that are missing; return how many of `count` there are."""
+        """Start missing threads; return how many of `count` are running."""
         while len(self._tasks) < count:
             tasks: Tasks = queue.SimpleQueue()
             worker = threading.Thread(target=_serve, args=(tasks,), daemon=True, name="accelnn")
@@ -143,7 +143,7 @@ class Team:
 
 
 def usable_threads() -> int:
-    """Return how many threads to use: NUMBA_NUM_THREADS, or what this process may run on."""
+    """Return how many threads to use: NUMBA_NUM_THREADS, or one per CPU of this process."""
     config: Any = numba.config
     threads = int(config.NUMBA_NUM_THREADS)
     return threads if "NUMBA_NUM_THREADS" in os.environ else min(threads, usable_processors())
@@ -169,5 +169,5 @@ def _dismiss(all_tasks: list[Tasks]) -> None:
 def _serve(tasks: Tasks) -> None:
     while (task := tasks.get()) is not None:
         task()
-        # Or the arrays of a call would live until the next.
+        # It would keep the arrays of the call alive until the next one.
         del task

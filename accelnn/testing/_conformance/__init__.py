@@ -1,4 +1,4 @@
-"""The suite that every backend must pass, ours or a third party's."""
+"""The conformance suite, which every backend must pass."""
 
 from typing import ClassVar
 
@@ -28,15 +28,15 @@ class BackendConformance(
     NetConformance,
     TrainingConformance,
 ):
-    """Subclass this in a test module and set `backend`; pytest does the rest.
+    """Tests of a backend: subclass this in a test module and set `backend`.
 
-    A backend that cannot be used here is skipped, unless pytest was given an option
-    ``--require-backend`` with its name (of the plug-in `accelnn.testing.pytest_plugin`).
+    A backend that is not available is skipped, unless the option ``--require-backend`` of the
+    plug-in `accelnn.testing.pytest_plugin` names it.
 
     Attributes
     ----------
     backend : str, Backend or subclass of Backend
-        What is tested.
+        The backend under test.
     """
 
     backend: ClassVar[BackendLike]

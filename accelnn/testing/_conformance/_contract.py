@@ -1,4 +1,4 @@
-"""What the author of a backend has to write; each failure says what that is."""
+"""The contract of a backend; each failure says what its author has to write."""
 
 import copy
 import inspect
@@ -16,7 +16,7 @@ from accelnn._typing import Array
 from accelnn.backends import Backend
 from accelnn.testing._assertions import assert_close
 
-# The functions of `xp` that portable ops, engines and derivatives are written with.
+# The functions of `xp` that portable ops, engines and derivatives use.
 FUNCTIONS = (
     "abs", "all", "any", "argmax", "asarray", "astype", "concat", "count_nonzero", "exp", "expm1",
     "finfo", "isdtype", "isfinite", "isnan", "log", "log1p", "max", "maximum", "min", "minimum",
@@ -25,7 +25,7 @@ FUNCTIONS = (
 )  # fmt: skip
 DTYPES = ("bool", "int64", "float32", "float64", "complex64", "complex128")
 
-# More labels than are looked at on the host.
+# More labels than are checked on the host.
 MANY = 5000
 LABELS = ("uint8", "uint16", "uint64", "int8", ">i8", ">i4", ">u2")
 
@@ -48,7 +48,7 @@ def _require_class_method(b: Backend, name: str) -> None:
 
 
 def _outcome(call: Callable[[Array], Any], x: Array) -> tuple[Any, str]:
-    """Return a result and nothing, or nothing and what a refusal says."""
+    """Return a result and an empty string, or None and the message of a refusal."""
     try:
         return call(x), ""
     except (TypeError, ValueError) as error:
@@ -115,8 +115,8 @@ class ContractConformance:
     )
     def test_python_numbers_have_the_dtypes_of_numpy(self, b: Backend, x: Any, dtype: str) -> None:
         with _or_else(
-            f"`asarray({x!r})` must have the dtype {dtype}: take what is no array through NumPy, "
-            f"as Backend.asarray does"
+            f"`asarray({x!r})` must have the dtype {dtype}: convert Python numbers with NumPy "
+            f"first, as Backend.asarray does"
         ):
             assert_close(b.asarray(x), np.asarray(x), backend=b, dtype=dtype)
 
@@ -173,7 +173,7 @@ class ContractConformance:
             accelnn.prepare(x, b.asarray(np.array([0, 1])), backend=b)
 
     def test_arrays_that_record_gradients(self, b: Backend) -> None:
-        """Refused with the call that works, or as right as others, and recording no more."""
+        """They are refused with the call that works, or give right results that do not record."""
         host = np.array([[0.5, -1.5, 2.0], [0.25, 1.0, -3.0]])
         plain, t, recording = b.asarray(host), b.asarray([2, 0]), b.asarray(host.copy())
         if not hasattr(recording, "requires_grad"):

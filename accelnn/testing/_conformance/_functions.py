@@ -1,4 +1,4 @@
-"""The public functions, and what they say to wrong arguments."""
+"""The public functions, and their errors for wrong arguments."""
 
 import re
 from typing import Any
@@ -58,7 +58,7 @@ WRONG = [
 
 
 class FunctionConformance:
-    """The public doors."""
+    """The public functions."""
 
     @pytest.mark.parametrize("name", ELEMENTWISE + ALONG_CLASSES)
     def test_integers_and_lists_become_float64(self, b: Backend, name: str) -> None:

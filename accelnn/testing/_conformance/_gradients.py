@@ -64,8 +64,8 @@ class GradientConformance:
         expected = np.diag(np.cos(POINT[0]) * POINT[0, 0])
         expected[:, 0] += np.sin(POINT[0])
         assert_close(jacobian, expected, backend=b, rtol=tolerance, atol=tolerance)
-        # Products, for a power is a logarithm to some: that of a negative number, in CuPy, has an
-        # imaginary part of rounding alone, in which complex steps are lost.
+        # Products, because some libraries compute powers by logarithms: in CuPy that of a negative
+        # number has an imaginary rounding error, in which complex steps are lost.
         hessian = accelnn.numerical_hessian(lambda x: xp.sum(x * x * x) * x[1], x, **options)
         c = POINT[0, 1]
         second = np.diag(6.0 * POINT[0] * c)
@@ -166,6 +166,6 @@ class GradientConformance:
         x = accelnn.gradient_descent(
             lambda x: b.xp.sum(x**2), start, lr=0.1, step_num=100, backend=b
         )
-        # x is multiplied by 1 - 2 lr at every step.
+        # x is multiplied by 1 - 2 lr at every iteration.
         assert_close(x, np.array([-3.0, 4.0]) * 0.8**100, backend=b, rtol=1e-6)
         assert_close(start, [-3.0, 4.0], backend=b, rtol=0.0)

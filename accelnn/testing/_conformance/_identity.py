@@ -1,4 +1,4 @@
-"""Who a backend is, and how arrays come and go."""
+"""The identity of a backend, and the conversion of arrays."""
 
 import inspect
 
@@ -17,7 +17,7 @@ class _Foreign:
 
 
 class IdentityConformance:
-    """Identity and movement."""
+    """Identity and conversion."""
 
     def test_names_itself_and_resolves_to_itself(self, b: Backend) -> None:
         assert isinstance(b.name, str)

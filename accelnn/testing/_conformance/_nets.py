@@ -24,7 +24,7 @@ _both_dtypes = pytest.mark.parametrize("dtype", ["float32", "float64"])
 
 
 def _sizes_for(loss: str) -> list[tuple[int, ...]]:
-    """Return the sizes of nets that can have a loss."""
+    """Return the sizes of nets for which a loss is defined."""
     return [sizes for sizes in SIZES if sizes[-1] >= LOSS_ROWS[loss].least_outputs]
 
 
@@ -35,7 +35,7 @@ def _data(sizes: tuple[int, ...], samples: int = 7) -> tuple[np.ndarray, np.ndar
 
 
 def _net(b: Backend, sizes: tuple[int, ...], **options: Any) -> tuple[accelnn.MLP, ReferenceNet]:
-    """Return a net with biases that are not zero, and its reference."""
+    """Return a net with non-zero biases, and its reference."""
     net = accelnn.MLP(sizes, rng=3, backend=b, **options)
     draw = np.random.default_rng(4)
     for key in net.params:
@@ -104,7 +104,7 @@ class NetConformance:
         x, t = _data((7, 5, 4))
         x, t = x.astype(dtype), t.astype(dtype)
         gradient = net.numerical_gradient(b.asarray(x), b.asarray(t))
-        # Where the slope bends by 1 within a step h, it is off by h x² / 2 at most.
+        # A kink where the slope changes by 1 within the step h causes an error of at most h x² / 2.
         bent = 0.0 if LOSS_ROWS[loss].is_smooth else 0.5e-4 * float((x**2).max())
         for key, expected in reference.gradient(x, t).items():
             assert_close(

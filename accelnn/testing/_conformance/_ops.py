@@ -16,7 +16,7 @@ from accelnn.testing._ops import OP_CASES, OpCase
 
 SPECIAL = np.array([-np.inf, -1e30, -1e-30, -0.0, 0.0, 1e-30, 1e30, np.inf, np.nan])
 
-# Of the smallest numbers, whose digits are few.
+# The absolute tolerance in multiples of the smallest denormal, which has few digits.
 DENORMALS = 16.0
 
 _all_cases = pytest.mark.parametrize("case", OP_CASES, ids=str)
@@ -35,7 +35,7 @@ def _check(b: Backend, case: OpCase, arguments: list[np.ndarray], on_device: lis
     expected = np.asarray(case.reference(*wide))
     eps = float(np.finfo(dtype).eps)
     if case.size is not None:
-        # In units of what rounding is relative to.
+        # Relative to the scale of the rounding error.
         size = np.asarray(case.size(*wide), np.float64)
         off = np.abs(b.to_numpy(actual) - expected)
         allowed = case.ulps * eps * (np.abs(expected) + size)
@@ -54,7 +54,7 @@ def _check(b: Backend, case: OpCase, arguments: list[np.ndarray], on_device: lis
 
 
 class OpConformance:
-    """The ops."""
+    """The ops of a backend."""
 
     @_all_cases
     @_both_dtypes

@@ -1,4 +1,4 @@
-"""The training loop against a loop written by hand around the reference net."""
+"""The training loop against a handwritten loop around the reference net."""
 
 from collections.abc import Callable
 from typing import Any
@@ -24,15 +24,15 @@ from accelnn.testing._rounding import Move, assert_equal_but_for_rounding
 SIZES = (9, 6, 4)
 SAMPLES = 53
 BATCH = 10
-# Of an engine's training, each alone and all of them.
+# The options of `Engine.train`, one at a time and together.
 OPTIONS: list[tuple[str, ...]] = [("rates",), ("weights",), ("clip",), ("dropout",)]
 OPTIONS.append(("rates", "weights", "clip", "dropout"))
-# About half of the gradients are longer.
+# About half of the gradients have a larger norm.
 CLIP, SEED = 0.5, 0x0123_4567_89AB_CDEF
 
 
 def _blobs(samples: int = SAMPLES) -> tuple[np.ndarray, np.ndarray]:
-    """Return classes that a small net can learn."""
+    """Return samples of classes that a small net can learn."""
     draw = np.random.default_rng(8)
     labels = draw.integers(0, SIZES[-1], size=samples)
     centres = draw.normal(scale=2.0, size=(SIZES[-1], SIZES[0]))
@@ -46,9 +46,9 @@ def _net(b: Backend, **options: Any) -> accelnn.MLP:
 def _reference_run(
     net: accelnn.MLP, optimizer: str, steps: int, sampling: str = "shuffle"
 ) -> Callable[[Move], list[Any]]:
-    """Return a function that trains the reference from where the net is now.
+    """Return a function that trains the reference from the net's current parameters.
 
-    It returns the losses of all steps and the parameters, as flat as those of the net.
+    It returns the losses of all batches and the parameters, flattened as those of the net.
     """
     host = {key: np.array(net.backend.to_numpy(value)) for key, value in net.params.items()}
 
@@ -63,14 +63,14 @@ def _reference_run(
             losses.append(reference.loss(x[index], targets[index]))
             grads = reference.gradient(x[index], targets[index])
             reference_update(optimizer, reference.params, grads, state, k, numbers)
-        # Together: of a bias of four numbers, the moves may happen to change none by much.
+        # In one array, because the moves may by chance hardly change a bias of four numbers.
         return [losses, np.concatenate([value.ravel() for value in reference.params.values()])]
 
     return run
 
 
 class TrainingConformance:
-    """`fit` and what is around it."""
+    """`fit`, and the engine's training."""
 
     @pytest.mark.parametrize("optimizer", RULES)
     @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -141,7 +141,7 @@ class TrainingConformance:
                 grads = moved.gradient(xs[index], targets[index], **extras)
                 if "clip" in names:
                     norm = np.sqrt(sum((g**2).sum() for g in grads.values()))
-                    # As torch.nn.utils.clip_grad_norm_.
+                    # As in torch.nn.utils.clip_grad_norm_.
                     grads = {n: g * min(1.0, CLIP / (norm + 1e-6)) for n, g in grads.items()}
                 rate = rates[k - 1] if "rates" in names else numbers[0]
                 numbers_now = (rate, *numbers[1:])
@@ -164,8 +164,8 @@ class TrainingConformance:
             state = TrainingState(net.flat, accelnn.SGD(0.1), gradient, b)
             chosen = {name: options[name] for name in names}
             curves.append(net.engine.train(state, data, np.arange(12 * 4), 4, **chosen))
-        # A central difference is off by h²/6 = 2e-9 third derivatives, here of about ten; the
-        # updates are twelve, of rates up to one.
+        # The error of a central difference is h²/6 = 2e-9 times the third derivative, here about
+        # ten; there are twelve updates with rates up to one.
         np.testing.assert_allclose(curves[1], curves[0], rtol=1e-6)
         assert (curves[1] != curves[0]).any(), "a finite difference is no derivative"
 
@@ -243,7 +243,7 @@ class TrainingConformance:
         nets = []
 
         def nothing(_net: accelnn.Net, _history: accelnn.History) -> None:
-            """Only cuts the run into chunks."""
+            """Only splits the run into chunks."""
 
         nothing.every = 1  # type: ignore[attr-defined]
         for callbacks in ((), (nothing,)):

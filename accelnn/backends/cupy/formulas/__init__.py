@@ -1,12 +1,12 @@
-"""Formulas as CUDA source, one a file, of the names that they have in `accelnn.formulas`.
+"""Formulas as CUDA source, one per file, named as in `accelnn.formulas`.
 
-Each has a namespace of its name, in which its parameters are constants, by default the table's. An
-activation gives ``value(z)`` and its slope: as ``slope(z)`` at the pre-activation or, where that
-costs no digits, as ``slope_of_value(a)``, since kernels keep values anyway. It may give
-``change(z, d)``, without cancellation. A loss that is a sum over outputs gives ``value(a, t)`` and
-``slope(a, t)`` of one output, may give ``change(a, t, d)``, and gives ``is_right(a, t)`` if each
-output is a label. A rule gives ``update(rule, step, p, g, ...)``, which changes a parameter and its
-state, and may give ``decay(rule, p, g, factor)``, if λ θ is not to be added to the gradient.
+Each has a namespace of its name, with its parameters as constants, by default the table's. An
+activation defines ``value(z)`` and either ``slope(z)`` of the pre-activation or, where that loses
+no digits, ``slope_of_value(a)``, because kernels keep values anyway. It may define ``change(z, d)``,
+without cancellation. A loss that is a sum over outputs defines ``value(a, t)`` and ``slope(a, t)``
+for one output, optionally ``change(a, t, d)``, and ``is_right(a, t)`` if each output is a label. An
+update rule defines ``update(rule, step, p, g, ...)``, which changes a parameter and its state, and
+``decay(rule, p, g, factor)`` unless its weight decay is added to the gradient.
 """
 
 import re
@@ -32,7 +32,7 @@ __all__ = [
     "keeps_pre_activation",
 ]
 
-# What is said when kernels are compiled is not asked when they run.
+# A formula fixed at compile time replaces the run-time argument.
 TOLD = """
 #ifdef {name}
 #define {name}_OF(told) {name}
@@ -45,29 +45,29 @@ SLOTS = ("first_slot", "second_slot")
 
 
 def names_with_code(names: Iterable[str]) -> tuple[str, ...]:
-    """Return which of the names have a file here."""
+    """Return the names that have a file here."""
     return tuple(name for name in names if (files(__name__) / f"{name.lower()}.cuh").is_file())
 
 
-# Their positions are their numbers in kernels.
+# Kernels identify a formula by its index.
 ACTIVATIONS, LOSSES = names_with_code(ALL_ACTIVATIONS), names_with_code(ALL_LOSSES)
 RULES = names_with_code(ALL_RULES)
 
 
 @cache
 def _parts(name: str) -> frozenset[str]:
-    """Return the names of the functions that a file has."""
+    """Return the names of the functions that a file defines."""
     text = (files(__name__) / f"{name.lower()}.cuh").read_text("utf-8")
     return frozenset(PART.findall(text))
 
 
 def has_change(name: str) -> bool:
-    """Return whether a formula has a change without cancellation."""
+    """Return whether a formula defines `change`."""
     return "change" in _parts(name)
 
 
 def keeps_pre_activation(name: str) -> bool:
-    """Return whether the slope of an activation is asked for with the pre-activation."""
+    """Return whether the slope of an activation needs the pre-activation."""
     return "slope" in _parts(name)
 
 
@@ -91,7 +91,7 @@ def constants(*formulas: Any) -> tuple[str, ...]:
 
 
 def dispatch() -> str:
-    """Return what kernels include: numbers of formulas and rules, and functions that choose."""
+    """Return the source of ``formulas.cuh``: enums, all formulas, and dispatch functions."""
     return "\n".join(_lines())
 
 
@@ -133,7 +133,7 @@ def _lines() -> Iterator[str]:
 
 
 def _constants(formula: Any) -> Iterator[str]:
-    """Yield the namespace of a formula with its parameters, which are numbers."""
+    """Yield a formula's parameters, which are numbers, as constants in its namespace."""
     for field in fields(formula):
         macro = _macro(formula, field.name)
         yield f"#ifndef {macro}"
@@ -149,7 +149,7 @@ def _macro(formula: Any, parameter: str) -> str:
 
 
 def _calls(names: Iterable[str], part: str, arguments: str) -> dict[str, str]:
-    """Return what calls a part of each formula that has it."""
+    """Return the call of a function for each formula that defines it."""
     return {
         name: f"formulas::{name.lower()}::{part}({arguments})"
         for name in names
@@ -158,7 +158,7 @@ def _calls(names: Iterable[str], part: str, arguments: str) -> dict[str, str]:
 
 
 def _choice(head: str, arguments: str, calls: dict[str, str]) -> Iterator[str]:
-    """Yield a function that calls what belongs to a formula's number."""
+    """Yield a function that dispatches on a formula's number."""
     yield f"__device__ inline {head}(int kind, {arguments}) {{"
     yield "    switch (kind) {"
     *others, last = calls.items()
@@ -170,6 +170,6 @@ def _choice(head: str, arguments: str, calls: dict[str, str]) -> Iterator[str]:
 
 
 def _predicate(name: str, names: Iterable[str]) -> Iterator[str]:
-    """Yield a function that says whether a formula's number is that of one of these."""
+    """Yield a function that returns whether a formula's number is one of these."""
     found = " || ".join(f"kind == {name.upper()}" for name in names) or "false"
     yield f"__device__ inline bool {name}(int kind) {{ return {found}; }}"

@@ -1,4 +1,4 @@
-// The binary cross entropy of one output.
+// Binary cross entropy.
 
 #pragma once
 
@@ -6,8 +6,7 @@
 
 namespace formulas::binary_cross_entropy {
 
-// (1 - t) log(1 + exp(a)) + t log(1 + exp(-a)). Of the larger of the two logarithms, |a| is the part
-// that is left out of `rest`.
+// (1 - t) log(1 + exp(a)) + t log(1 + exp(-a)). The larger logarithm is |a| + rest, the other is rest.
 __device__ inline REAL value(REAL a, REAL t) {
     const REAL rest = log1p(exp(a > 0 ? -a : a));
     return rest + (a > 0 ? a * (1 - t) : -a * t);
@@ -19,7 +18,7 @@ __device__ inline REAL change(REAL a, REAL t, REAL d) {
     return (1 - t) * softplus::change(a, d) + t * softplus::change(-a, -d);
 }
 
-// Each output is a label, which is on the side of 0 where its target is of ½.
+// Each output is a label, predicted by the sign of a.
 __device__ inline bool is_right(REAL a, REAL t) { return (a > 0) == (t > REAL(0.5)); }
 
 }  // namespace formulas::binary_cross_entropy

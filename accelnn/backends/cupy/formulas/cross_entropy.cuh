@@ -7,7 +7,7 @@
 
 namespace formulas::cross_entropy {
 
-// Three sums over outputs, found together.
+// Three sums over outputs, in one reduction.
 struct Sums {
     double powers, targets, along;
     __device__ Sums operator+(const Sums& other) const {
@@ -38,13 +38,12 @@ __device__ inline void softmax(REAL* scores, int outputs, double* shared) {
     __syncthreads();
 }
 
-// What one score adds to the sums. It is relative to the largest, or else two large numbers would
-// cancel.
+// The terms of one score, relative to the largest score so that large numbers do not cancel.
 __device__ inline Sums terms_of(REAL score, REAL target) {
     return {exp(score), target, target == 0 ? 0 : (double)target * (double)score};
 }
 
-// Of a sample that a block has. The first thread gets the loss.
+// Loss and error of a sample, computed by a block. The first thread returns the loss.
 __device__ inline double of_block(
     const REAL* scores, int outputs, TARGET t, long long row, REAL scale, REAL* error,
     double* shared) {
@@ -63,7 +62,7 @@ __device__ inline double of_block(
     return threadIdx.x == 0 ? sums.targets * log(sums.powers) - sums.along : 0;
 }
 
-// Of a sample that a thread has.
+// Loss and error of a sample, computed by one thread.
 __device__ inline double of_thread(
     const REAL* scores, int outputs, TARGET t, long long row, REAL scale, REAL* errors) {
     REAL largest = scores[0];
@@ -81,7 +80,7 @@ __device__ inline double of_thread(
     return sums.targets * log(sums.powers) - sums.along;
 }
 
-// What an output of this probability, which moves by d, adds to the sums of a change.
+// The terms of the change for an output with this probability whose score changes by d.
 __device__ inline Sums change_terms(REAL probability, REAL target, REAL d) {
     return {probability * exp_change(d), target, target * d};
 }

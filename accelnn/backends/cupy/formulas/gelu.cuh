@@ -1,4 +1,4 @@
-// The Gaussian error linear unit, exact.
+// The exact Gaussian error linear unit (GELU).
 
 #pragma once
 
@@ -6,7 +6,7 @@
 
 namespace formulas::gelu {
 
-// exp(-x² / 2) / √(2π), with what rounding of x² loses; beyond 64 nothing is left of it.
+// exp(-x² / 2) / √(2π), corrected for the rounding of x²; it underflows beyond 64.
 __device__ inline REAL density(REAL x) {
     x = capped(x, REAL(64));
     const REAL square = x * x, lost = fma(x, x, -square);
@@ -14,14 +14,14 @@ __device__ inline REAL density(REAL x) {
     return REAL(0.3989422804014327) * bell;
 }
 
-// Minus infinity times what is left of the distribution would be no 0.
+// Clipped, because -inf * 0 is NaN.
 __device__ inline REAL value(REAL z) { return (z < -HUGE_NUMBER ? -HUGE_NUMBER : z) * normcdf(z); }
 
 __device__ inline REAL slope(REAL z) { return normcdf(z) + capped(z, HUGE_NUMBER) * density(z); }
 
-// Φ(z + d) - Φ(z). About the middle m of a short move, it is φ(m) Σ He₂ₖ(m) 2 h²ᵏ⁺¹ / (2k + 1)!, with
-// h = d / 2 and Hermite's polynomials. A longer one is the difference of two tails on the side where
-// m is, which differ by a good part of the larger.
+// Φ(z + d) - Φ(z). For small d it is the Taylor series about the midpoint m, with h = d / 2 and Hermite
+// polynomials He: φ(m) Σ He₂ₖ(m) 2 h²ᵏ⁺¹ / (2k + 1)!. Otherwise it is the difference of two tails on the
+// side of m, which do not nearly cancel.
 __device__ inline REAL distribution_change(REAL z, REAL d) {
     const REAL half = REAL(0.5) * d, middle = z + half;
     if (!(fabs(half) * (1 + fabs(middle)) <= REAL(0.5))) {

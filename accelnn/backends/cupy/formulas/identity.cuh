@@ -1,4 +1,4 @@
-// No activation.
+// The identity, which is no activation.
 
 #pragma once
 

@@ -1,4 +1,4 @@
-// The rectifier.
+// The rectified linear unit (ReLU).
 
 #pragma once
 
@@ -6,7 +6,7 @@
 
 namespace formulas::relu {
 
-// A NaN stays one.
+// NaN stays NaN.
 __device__ inline REAL value(REAL z) { return z < 0 ? REAL(0) : z; }
 
 __device__ inline REAL slope_of_value(REAL a) { return a > 0 ? REAL(1) : REAL(0); }

@@ -20,8 +20,7 @@ __device__ inline REAL change(REAL z, REAL d) {
     const bool is_up = d > 0;
     const REAL p = exp(z < 0 ? z : -z), large = 1 / (1 + p), small = p * large;
     if (small < (sizeof(REAL) == 8 ? REAL(1e-290) : REAL(1e-30))) {
-        // Little is left of the digits of s (1 - s), and σ(z), or 1 - σ(z), is nothing beside what
-        // remains.
+        // s (1 - s) has lost digits; the smaller of σ(z) and 1 - σ(z) is negligible.
         return z < 0 ? value(z + d) - small : small - value(-(z + d));
     }
     const REAL s = (z < 0) == is_up ? large : small;

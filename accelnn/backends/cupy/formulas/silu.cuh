@@ -1,4 +1,4 @@
-// The sigmoid-weighted linear unit.
+// The sigmoid linear unit (SiLU), also known as swish.
 
 #pragma once
 
@@ -6,7 +6,7 @@
 
 namespace formulas::silu {
 
-// Minus infinity times what is left of the sigmoid would be no 0.
+// Clipped, because -inf * 0 is NaN.
 __device__ inline REAL value(REAL z) { return (z < -HUGE_NUMBER ? -HUGE_NUMBER : z) * sigmoid::value(z); }
 
 __device__ inline REAL slope(REAL z) {

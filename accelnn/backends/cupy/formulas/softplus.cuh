@@ -1,4 +1,4 @@
-// The smooth rectifier.
+// The softplus function.
 
 #pragma once
 
@@ -13,10 +13,10 @@ __device__ inline REAL value(REAL z) {
 // The sigmoid of z is 1 - exp(-a) for a = log(1 + exp(z)).
 __device__ inline REAL slope_of_value(REAL a) { return -expm1(-a); }
 
-// log1p(s(z) expm1(d)), s being the sigmoid. It loses digits where its argument comes close to -1, far
-// down from z > 0: there it is d + log1p(s(-z) expm1(-d)), of the mirrored function, if that logarithm
-// is of a number below 2, and otherwise the plain difference of values, of which one is at most half
-// the other. So it is where expm1 would overflow.
+// log1p(s(z) expm1(d)), with s the sigmoid. It loses digits where the argument is close to -1, that is
+// from z > 0 far down: there, and where expm1 would overflow, it is d + log1p(s(-z) expm1(-d)), the form
+// mirrored, if that argument is below 1, and else the plain difference of values, one of which is at
+// most half the other.
 __device__ inline REAL change(REAL z, REAL d) {
     const REAL largest = sizeof(REAL) == 8 ? 350 : 40;
     if (d <= largest) {

@@ -1,16 +1,16 @@
-// Samples and targets of a batch, and what a pass over it leaves behind.
+// Samples and targets of a batch, and the results of a pass over it.
 
 #pragma once
 
 #include "losses.cuh"
 
-// Rows of a data set that is on the device.
+// A batch of a data set on the device.
 struct Batch {
     const INPUT* x;
-    // By which bytes are divided; numbers are as they are.
+    // The divisor of bytes; floating-point inputs are not divided.
     REAL divisor;
     TARGET t;
-    // Which rows; null stands for all of them in turn.
+    // Row numbers; null for all rows in turn.
     const long long* order;
     int samples;
 
@@ -19,8 +19,8 @@ struct Batch {
     }
 };
 
-// What a batch leaves behind for the parameters. Units of all layers but the input lie one after
-// the other, `units` of each sample.
+// The results of a pass over a batch. Each sample has `units` values and errors, those of all layers but
+// the input, concatenated.
 struct Trace {
     int units;
     REAL* values;
@@ -30,13 +30,13 @@ struct Trace {
 
 __device__ inline REAL number(REAL x, REAL) { return x; }
 
-// x / divisor, correctly rounded, without a division.
+// x / divisor, correctly rounded, without a division instruction.
 __device__ inline REAL number(unsigned char x, REAL divisor) {
     const REAL reciprocal = 1 / divisor, quotient = x * reciprocal;
     return fma(fma(-divisor, quotient, REAL(x)), reciprocal, quotient);
 }
 
-// An input of the sample in that row.
+// Input k of the sample in a row.
 __device__ inline REAL input_at(const Batch& batch, long long row, int inputs, int k) {
     return number(batch.x[row * inputs + k], batch.divisor);
 }

@@ -1,10 +1,10 @@
-// Structured finite differences: moving one weight moves one unit, and what that unit feeds.
+// Structured finite differences: moving one weight affects one unit, and the layers after it.
 
 #pragma once
 
 #include "passes.cuh"
 
-// (f(x + h) - f(x - h)) / 2h and its like: one or two moves, each with the weight of its change.
+// A difference such as (f(x + h) - f(x - h)) / 2h: one or two moves, and the weights of their changes.
 struct Difference {
     double step;
     double sign[2], weight[2];
@@ -13,8 +13,8 @@ struct Difference {
 
 using formulas::cross_entropy::Sums;
 
-// What one output's move d adds to the sums of which a loss change is made. `now` is the output's
-// probability under cross entropy, and the output itself under all other losses.
+// The contribution of one output that changes by d to the sums for the change of the loss. `now` is the
+// probability under cross entropy, and the output under all other losses.
 __device__ inline Sums output_change(int loss, REAL now, REAL target, REAL d) {
     if (loss == CROSS_ENTROPY) {
         return formulas::cross_entropy::change_terms(now, target, d);
@@ -26,7 +26,7 @@ __device__ inline double sample_change(int loss, const Sums& sums) {
     return loss == CROSS_ENTROPY ? formulas::cross_entropy::change(sums) : sums.powers;
 }
 
-// Where the parameters of a layer begin.
+// The index of a layer's first parameter.
 __device__ inline int start_of(int layer, const Net& net) {
     int start = 0;
     for (int i = 0; i < layer; ++i) {
@@ -35,7 +35,7 @@ __device__ inline int start_of(int layer, const Net& net) {
     return start;
 }
 
-// Values of one sample, as `batch_values` has left them: before activation, and after it.
+// Pre-activations and values of one sample, as written by `batch_values`.
 struct Sample {
     long long row;
     const REAL *pre, *values, *outputs;
@@ -47,7 +47,7 @@ __device__ inline Sample sample_of(int s, const Batch& batch, const Trace& trace
     return {batch.row(s), pre, values, values + trace.units - outputs};
 }
 
-// By how much a unit step of a parameter moves its unit's pre-activation: its input.
+// The change of a unit's pre-activation per change of a parameter: the input that it multiplies.
 __device__ inline REAL input_of(
     const Place& at, const Net& net, const Batch& batch, const Sample& sample) {
     const int inputs = net.sizes[at.layer];
@@ -58,8 +58,8 @@ __device__ inline REAL input_of(
                          : sample.values[at.unit - inputs + at.k];
 }
 
-// The weighted changes of every `stride`th sample's loss, `change(sample, d)` being that of a sample
-// where the parameter's unit moves by d.
+// The weighted sum of the changes of every `stride`th sample's loss. `change(sample, d)` is the change
+// for a sample when the parameter's unit moves by d.
 template <typename Change>
 __device__ inline double changes_of(
     const Place& at, const Net& net, const Batch& batch, const Trace& trace,
@@ -68,7 +68,7 @@ __device__ inline double changes_of(
     for (int s = first; s < batch.samples; s += stride) {
         const Sample sample = sample_of(s, batch, trace, net.sizes[net.layers]);
         const REAL input = input_of(at, net, batch, sample);
-        // Unrolled, or else they would not be in registers.
+        // Unrolled so that the arrays of `difference` stay in registers.
 #pragma unroll
         for (int move = 0; move < 2; ++move) {
             if (!(difference.skips_zeros && input == 0) && difference.weight[move] != 0) {
@@ -80,7 +80,7 @@ __device__ inline double changes_of(
     return sum / difference.step / batch.samples;
 }
 
-// Of a parameter of the last layer, or of the one before: one thread has every sample's change.
+// The changes for a parameter of the last two layers: one thread computes the change of a sample.
 __device__ inline double near_changes(
     int index, const REAL* params, const Net& net, const Batch& batch, const Trace& trace,
     const Difference& difference, int first, int stride) {
@@ -103,7 +103,7 @@ __device__ inline double near_changes(
     return changes_of(at, net, batch, trace, difference, first, stride, change);
 }
 
-// Of a parameter further down: one block has a sample's change. `work` holds two layers of changes.
+// For a parameter of an earlier layer, a block computes a sample's change. `work` holds two layers of it.
 __device__ inline double far_changes(
     int index, const REAL* params, const Net& net, const Batch& batch, const Trace& trace,
     const Difference& difference, REAL* work, int widest) {
@@ -139,8 +139,8 @@ __device__ inline double far_changes(
     return changes_of(at, net, batch, trace, difference, 0, 1, change);
 }
 
-// Derivatives by parameters from `first` on. A block has 32 of them at a time, and its threads
-// share out their samples.
+// Derivatives for parameters from `first` on. A block computes 32 at a time, and its threads divide the
+// samples.
 template <typename Store>
 __device__ inline void near_differences(
     int first, int size, const REAL* params, const Net& net, const Batch& batch,

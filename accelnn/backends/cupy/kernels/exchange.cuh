@@ -1,8 +1,8 @@
-// Numbers that blocks of one launch send each other through the second-level cache, without a barrier.
+// Message passing between the blocks of one launch, through the L2 cache and without a barrier.
 //
-// A word has 32 bits of a number and, in the same store, the step that they are of: who has read the
-// tag has the number. A place is written again only when all who read it have answered, which is what a
-// step's order of sending and receiving is made for.
+// A word holds 32 bits of a number and a tag, the update that they belong to, written by one store: a
+// reader that sees the tag has the number. The order of messages within an update ensures that a word is
+// overwritten only after all of its readers have sent theirs.
 
 #pragma once
 
@@ -21,8 +21,7 @@ __device__ inline void store_word(Word* place, Word word) {
     asm volatile("st.relaxed.gpu.global.u64 [%0], %1;" ::"l"(place), "l"(word) : "memory");
 }
 
-// What a thread does before it looks again, for the `looks`th time. What has not come after seconds
-// never will: the launch fails, and no display hangs.
+// Called before each poll. Fails the launch after some seconds, so that a lost message hangs nothing.
 __device__ inline void look_again(unsigned int looks) {
     if (looks > 1u << 24) {
         __trap();
@@ -30,10 +29,10 @@ __device__ inline void look_again(unsigned int looks) {
 }
 #endif
 
-// A double is in two words.
+// A double takes two words.
 constexpr int WORDS_EACH = sizeof(REAL) / 4;
 
-// The tag of a step, and with its lowest bit that the training stops there.
+// The tag of an update. The lowest bit says that the training stops there.
 struct Tag {
     unsigned int number;
 
@@ -41,8 +40,8 @@ struct Tag {
     __device__ bool is_of(Word word) const { return ((unsigned)(word >> 32) ^ number) <= 1u; }
 };
 
-// Steps are counted from the first one that the words were there for, and their number may wrap
-// around: no place is left unwritten for so long that it would hold the same tag from before.
+// Tags count the updates since the words were allocated and may wrap around: every word is rewritten
+// often enough never to hold an equal, stale tag.
 __device__ inline Tag tag_of(unsigned int first, long long step) {
     return {(first + (unsigned int)step) << 1};
 }
@@ -56,12 +55,12 @@ __device__ inline void send(Word* words, int place, REAL number, Tag tag) {
     }
 }
 
-// Wait for `n` numbers of that tag, at most MOST, of which all threads of a block have some each:
-// place(i) is where the i-th comes in, and take(i, number) what is done with it. Says whether one of
-// this thread's was sent as the last.
+// Wait for `n` numbers with that tag, at most MOST, divided among the threads of a block. place(i) is
+// the word of the i-th, and take(i, number) consumes it. Returns whether one of this thread's numbers
+// says that the training stops.
 template <int MOST, typename Place, typename Take>
 __device__ inline bool receive(const Word* words, int n, Tag tag, Place place, Take take) {
-    // So many loads of a thread are under way at once.
+    // Loads of a thread in flight at once.
     constexpr int EACH = (MOST + THREADS - 1) / THREADS, AT_ONCE = EACH < 8 ? EACH : 8;
     bool stops = false;
     for (int base = threadIdx.x; base < n; base += AT_ONCE * THREADS) {

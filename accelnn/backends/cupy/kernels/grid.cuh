@@ -1,24 +1,23 @@
-// Blocks and their threads: memory that a block shares, sums over a block, a barrier of the grid.
+// Shared memory, block reductions, and a grid barrier.
 //
-// Kernels are written for any number of blocks and threads, so that they also run where a test
-// makes threads of a processor of them.
+// Kernels work with any number of blocks and threads, so that tests can run them on CPU threads.
 
 #pragma once
 
 #ifndef CUDA_ON_CPU
-// The block's shared memory: three doubles for each thread, and then the widths of a net's layers.
+// The block's shared memory: three doubles per thread, then the widths of the layers.
 __device__ inline double* block_memory() {
     extern __shared__ __align__(16) double memory[];
     return memory;
 }
 
-// What a thread does while it waits for other blocks.
+// Called while a thread waits for other blocks.
 __device__ inline void let_others_run() {}
 #endif
 
 #ifndef GRID_BARRIER_ELSEWHERE
-// Wait until all blocks have come here, and see what they wrote. `arrived` is zero before the launch,
-// and only grows; all blocks must be on the device at once, as a cooperative launch makes sure.
+// Wait until all blocks are here; their writes are visible afterwards. `arrived` is zero before the
+// launch and only grows. All blocks must be resident at once, as a cooperative launch guarantees.
 __device__ inline void grid_barrier(unsigned int* arrived) {
     __syncthreads();
     if (threadIdx.x == 0) {
@@ -34,7 +33,7 @@ __device__ inline void grid_barrier(unsigned int* arrived) {
 }
 #endif
 
-// The loop over `n` elements that all threads of the grid share out.
+// A grid-stride loop over `n` elements.
 #define FOR_EACH(i, n)                                                                            \
     for (long long i = (long long)blockIdx.x * blockDim.x + threadIdx.x; i < (n);                 \
          i += (long long)gridDim.x * blockDim.x)
@@ -45,17 +44,17 @@ struct Sum {
 };
 
 struct Largest {
-    // A NaN is the largest of all, so that no class hides it.
+    // NaN counts as the largest, so that it propagates.
     template <typename T>
     __device__ static T join(T a, T b) { return (a > b || a != a) ? a : b; }
 };
 
-// Join one value of each of the first `n` threads, always in the same order; all get the result.
+// Reduce one value of each of the first `n` threads, in a fixed order; all threads get the result.
 template <typename Join, typename T>
 __device__ inline T over_block(T value, int n, T* shared) {
     const int thread = threadIdx.x, threads = blockDim.x;
     int active = n < threads ? n : threads;
-    // The values of one warp concern no other.
+    // Within one warp no block-wide barrier is needed.
     const bool is_one_warp = active <= 32;
     __syncthreads();
     shared[thread] = value;
@@ -75,21 +74,20 @@ __device__ inline T over_block(T value, int n, T* shared) {
     return shared[0];
 }
 
-// What kernels tell each other, in one word each: that a loss was not finite, which stops the
-// training; that a parameter is not, so that zero inputs may not be passed over; and how many blocks
-// have come to the grid's barrier.
+// Flags, one word each: a loss was not finite, which stops the training; a parameter is not finite, so
+// zero inputs must not be skipped; and the number of blocks that arrived at the grid barrier.
 enum Flag { STOPPED, NOT_FINITE, ARRIVED };
 
-// Into how many parts, of eight terms or more, the sums of `columns` columns are cut, so that all
-// threads of the block have something to add.
+// The number of parts, of at least eight terms, that the sums of `columns` columns are split into to
+// keep all threads of the block busy.
 __device__ inline int parts_of(int columns, int terms) {
     const int threads = blockDim.x / columns, parts = (terms + 7) / 8;
     const int least = threads < parts ? threads : parts;
     return least > 1 ? least : 1;
 }
 
-// Σ a(k) b(k) for k = first, first + stride, ... below end. Eight terms at a time, so that their
-// loads from memory are under way at once; b is not asked for where a is zero, if it may be.
+// Σ a(k) b(k) for k = first, first + stride, ... below end, eight terms at a time so that their loads
+// overlap. With `skips_zeros`, b(k) is not loaded where a(k) is zero.
 template <typename A, typename B>
 __device__ inline REAL dot(int first, int end, int stride, bool skips_zeros, A a, B b) {
     REAL sum = 0;

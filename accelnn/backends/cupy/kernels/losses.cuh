@@ -1,11 +1,11 @@
-// Loss of one sample and its derivative by the scores; a block has the sample.
+// The loss of a sample, and its derivative with respect to the scores.
 
 #pragma once
 
 #include "formulas.cuh"
 
-// The loss of one sample, for the first thread. Writes its derivative by the scores, times `scale`,
-// unless error is null.
+// The loss of a sample, computed by a block and returned to its first thread. Writes the derivative with
+// respect to the scores, times `scale`, unless error is null.
 __device__ inline double loss_of(
     int loss, const REAL* scores, int outputs, TARGET t, long long row, REAL scale, REAL* error,
     double* shared) {
@@ -23,7 +23,7 @@ __device__ inline double loss_of(
     return over_block<Sum>(sum, outputs, shared);
 }
 
-// The same of a sample that one thread has.
+// The same, computed by one thread.
 __device__ inline double thread_loss(
     int loss, const REAL* scores, int outputs, TARGET t, long long row, REAL scale, REAL* errors) {
     if (loss == CROSS_ENTROPY) {
@@ -40,7 +40,7 @@ __device__ inline double thread_loss(
     return sum;
 }
 
-// Whether a sample's largest score names its label, or its largest target.
+// Whether the argmax of a sample's scores is its label, or the argmax of its targets.
 __device__ inline bool is_hit(const REAL* scores, int outputs, TARGET t, long long row) {
     int best = 0, wanted = 0;
     bool is_number = scores[0] == scores[0];
@@ -53,8 +53,8 @@ __device__ inline bool is_hit(const REAL* scores, int outputs, TARGET t, long lo
     return is_number && best == wanted;
 }
 
-// How many labels of a sample are right; 0 or 1 where it has one class. Scores of which one is no
-// number are right in nothing.
+// The number of correct labels of a sample, 0 or 1 if it has one class label. With a NaN among the
+// scores, none is correct.
 __device__ inline int hits_of(
     int loss, const REAL* scores, int outputs, TARGET t, long long row) {
     if (!counts_labels(loss)) {
@@ -70,8 +70,7 @@ __device__ inline int hits_of(
     return right;
 }
 
-// Write down the loss of a sample. One that is not finite, or is beyond the range of the net's numbers,
-// stops the training.
+// Store the loss of a sample. One that is not finite, or overflows REAL, stops the training.
 __device__ inline void keep_loss(double loss, double* place, unsigned int* flags) {
     const bool is_finite = isfinite((REAL)loss);
     *place = is_finite ? loss : (double)(REAL)loss;
@@ -80,7 +79,7 @@ __device__ inline void keep_loss(double loss, double* place, unsigned int* flags
     }
 }
 
-// The same of a sample that a block has.
+// The same, called by all threads of a block.
 __device__ inline void store_loss(double loss, double* place, unsigned int* flags) {
     if (threadIdx.x == 0) {
         keep_loss(loss, place, flags);

@@ -1,8 +1,8 @@
-// What formulas are written with.
+// Scalar functions that formulas share.
 
 #pragma once
 
-// exp(d) - 1 and log(1 + d), of which small arguments, the common ones, need a few terms only.
+// exp(d) - 1 and log(1 + d). Small arguments, the common case, need only a few terms.
 __device__ inline REAL exp_change(REAL d) {
     if (d > REAL(0.01) || !(d >= REAL(-0.01))) {
         return expm1(d);
@@ -27,5 +27,5 @@ __device__ inline double log_change(double d) {
     return d * sum;
 }
 
-// x, cut off at ±`most`; NaN stays NaN.
+// x clipped to ±`most`; NaN stays NaN.
 __device__ inline REAL capped(REAL x, REAL most) { return x > most ? most : x < -most ? -most : x; }

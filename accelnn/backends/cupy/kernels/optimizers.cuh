@@ -1,16 +1,16 @@
-// One update of one parameter.
+// One update of one parameter, by the rule that the optimiser names.
 
 #pragma once
 
 #include "formulas.cuh"
 
-// What updates change.
+// The parameters and the optimiser's state.
 struct State {
     REAL *params, *first_slot, *second_slot;
     unsigned int* flags;
 };
 
-// Update number `step` of those that `corrections` are for, of one parameter.
+// Do update number `step`, counted from the first of `corrections`, for one parameter.
 __device__ inline void update(
     const Rule& rule, long long step, const State& state, int index, REAL g, bool is_bias) {
     REAL& p = state.params[index];

@@ -1,28 +1,28 @@
-// The two halves of a training step: what each sample does, and what each parameter does.
+// The two halves of an update: forward and backward passes per sample, then gradients per parameter.
 //
-// Of a sample, all layers forward and backward need that sample alone, and of a parameter the whole
-// batch: one barrier lies between them, and one after.
+// The passes of a sample need no other sample, but the gradient of a parameter needs the whole batch:
+// there is one barrier between the halves, and one after them.
 
 #pragma once
 
 #include "batches.cuh"
 
-// The architecture. Parameters lie in one buffer, W of shape (inputs, outputs) and b of each layer.
+// The architecture. Parameters are in one buffer, W of shape (inputs, outputs) and b for each layer.
 struct Net {
     int layers;
     int has_bias;
     int activation;
     int loss;
-    // Widths of all layers, the input first; in shared memory, for they are asked for everywhere.
+    // Widths of all layers, the input first; in shared memory, because they are used everywhere.
     const int* sizes;
 
-    // How many parameters a layer has.
+    // The number of parameters of a layer.
     __device__ int size(int layer) const {
         return (sizes[layer] + has_bias) * sizes[layer + 1];
     }
 };
 
-// Bring the widths of layers to the block's shared memory.
+// Copy the widths of the layers to shared memory.
 __device__ inline const int* in_shared_memory(const int* sizes, int layers) {
     int* own = (int*)(block_memory() + 3 * blockDim.x);
     for (int i = threadIdx.x; i <= layers; i += blockDim.x) {
@@ -32,8 +32,8 @@ __device__ inline const int* in_shared_memory(const int* sizes, int layers) {
     return own;
 }
 
-// z = b + input W of one layer of one sample, `input(k)` being the input. A block brings inputs to
-// its shared memory, and then shares out columns and parts of their sums.
+// z = b + input W for one layer and sample, where `input(k)` is input k. A block loads inputs to shared
+// memory, and its threads divide the columns and parts of their sums.
 template <typename Input>
 __device__ inline void affine(
     Input input, const REAL* w, const REAL* b, int inputs, int outputs, bool skips_zeros, REAL* z,
@@ -54,7 +54,7 @@ __device__ inline void affine(
             }
             __syncthreads();
             if (has_part) {
-                // Four pixels in five are zero.
+                // Skipping zeros pays: four pixels in five are zero.
                 sum += dot(part, count, parts, skips_zeros, [&](int k) { return tile[k]; },
                     [&](int k) { return w[(base + k) * outputs + j]; });
             }
@@ -71,8 +71,8 @@ __device__ inline void affine(
     __syncthreads();
 }
 
-// Scores of the sample in that row, whose hidden values stay in `values`, and before activation in
-// `pre` unless that is null. Returns where the scores begin.
+// The forward pass of the sample in a row. Writes hidden values and scores to `values`, and
+// pre-activations to `pre` unless it is null. Returns a pointer to the scores.
 __device__ inline REAL* forward(
     const REAL* params, const Net& net, const Batch& batch, long long row,
     const unsigned int* flags, REAL* values, REAL* pre, REAL* shared) {
@@ -109,8 +109,8 @@ __device__ inline REAL* forward(
     }
 }
 
-// Errors of all hidden layers of one sample, from those of the scores, the last of `errors`. A block
-// shares out inputs of a layer and parts of their sums, so that neighbours read one row of weights.
+// The errors of a sample's hidden layers from those of its scores, the last of `errors`. Threads divide
+// the inputs of a layer and parts of their sums, so that neighbours read the same row of weights.
 __device__ inline void backward(
     const REAL* params, const Net& net, const REAL* values, REAL* errors, REAL* shared) {
     const REAL* w = params;
@@ -139,7 +139,7 @@ __device__ inline void backward(
                 for (int p = 0; p < parts; ++p) {
                     sum += shared[threadIdx.x + p];
                 }
-                // Where a slope asks for the pre-activation, it is still in the error's place.
+                // If the slope needs the pre-activation, the error's place still holds it.
                 const REAL z =
                     keeps_pre_activation(net.activation) ? errors[unit + k] : REAL(0);
                 errors[unit + k] = sum * slope(net.activation, z, values[unit + k]);
@@ -150,7 +150,7 @@ __device__ inline void backward(
     __syncthreads();
 }
 
-// Samples of a batch, one to a block at a time.
+// Forward and backward passes of a batch, one sample per block at a time.
 __device__ inline void sample_pass(
     const REAL* params, const Net& net, const Batch& batch, const Trace& trace,
     unsigned int* flags) {
@@ -170,8 +170,8 @@ __device__ inline void sample_pass(
     }
 }
 
-// Where a parameter belongs: weight k, or the bias, of unit j of a layer, whose units begin at
-// `unit` of a trace.
+// The position of a parameter: weight k, or the bias if k is the number of inputs, of unit j of a layer
+// whose units begin at index `unit` of a trace.
 struct Place {
     int layer, unit, k, j;
 };
@@ -193,7 +193,7 @@ __device__ inline bool is_bias(int index, const Net& net) {
     return at.k == net.sizes[at.layer];
 }
 
-// The derivative of the loss by one parameter, summed over every `stride`th sample of the batch.
+// The derivative of the loss with respect to one parameter, summed over every `stride`th sample.
 __device__ inline REAL gradient_of(
     int index, const Net& net, const Batch& batch, const Trace& trace, int first, int stride) {
     const Place at = place_of(index, net);
@@ -213,8 +213,8 @@ __device__ inline REAL gradient_of(
     return dot(first, batch.samples, stride, false, error, value);
 }
 
-// Call `use(index, derivative)` for every parameter. Where there are threads to spare, several of
-// them share the samples of one; a block's threads then have all of its parameters at once.
+// Call `use(index, derivative)` for every parameter. If there are more threads than parameters, several
+// divide the samples of one, and the block handles all of its parameters at once.
 template <typename Use>
 __device__ inline void each_gradient(
     int size, const Net& net, const Batch& batch, const Trace& trace, Use use) {

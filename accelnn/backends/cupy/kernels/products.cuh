@@ -1,10 +1,10 @@
-// What lies between the matrix products of a large batch, which a library multiplies.
+// Fused operations between the matrix products of a large batch, which cuBLAS computes.
 
 #pragma once
 
 #include "batches.cuh"
 
-// Rows of a batch one after the other.
+// Copy the samples of a batch to consecutive rows.
 __device__ inline void gather(const Batch& batch, int inputs, REAL* rows) {
     for (int s = blockIdx.x; s < batch.samples; s += gridDim.x) {
         const long long row = batch.row(s);
@@ -14,8 +14,8 @@ __device__ inline void gather(const Batch& batch, int inputs, REAL* rows) {
     }
 }
 
-// Hidden values of a layer from its products, in place. Pre-activations stay in `pre` where their
-// formula asks for them.
+// Hidden values of a layer from its products, in place. Pre-activations are stored in `pre` if the slope
+// needs them.
 __device__ inline void add_bias_and_activate(
     REAL* products, const REAL* b, REAL* pre, long long size, int width, int activation) {
     FOR_EACH(i, size) {
@@ -27,7 +27,7 @@ __device__ inline void add_bias_and_activate(
     }
 }
 
-// Losses and errors of all samples from their scores, to which the bias is still to be added.
+// Losses and errors of all samples from their scores, to which the bias is added first.
 __device__ inline void score_errors(
     REAL* scores, const REAL* b, int loss_kind, const Batch& batch, int outputs, REAL* errors,
     double* losses, unsigned int* flags) {

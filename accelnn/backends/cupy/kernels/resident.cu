@@ -1,18 +1,18 @@
-// All steps of a run in one launch, whose blocks keep their parts of a net with one hidden layer.
+// All updates of a run in one launch, whose blocks keep a net with one hidden layer in shared memory.
 //
-// ROW_GROUPS x COLUMN_GROUPS blocks have the first layer: some inputs and some hidden units each, their
-// weights in shared memory from the first step to the last. LAST_BLOCKS blocks have the last layer's
-// parameters. Every sample of a batch has one of the first layer's blocks, its owner. A step is
+// ROW_GROUPS x COLUMN_GROUPS blocks own the first layer: each has the weights of some inputs and some
+// hidden units, in shared memory for the whole launch. LAST_BLOCKS blocks own the parameters of the last
+// layer. Every sample of a batch is owned by one of the first layer's blocks. An update has three stages:
 //
-// 1. sums over a block's own inputs, of all samples and its own units, to each sample's owner;
-// 2. scores, loss and errors of a sample, to all blocks of its units and to those of the last layer;
-// 3. updates of a block's own weights, and those of the last layer to all owners, for the next step.
+// 1. Each block sums over its own inputs, for all samples and its own units, and sends to the owners.
+// 2. The owner of a sample computes its scores, loss and errors, and sends the errors to all blocks.
+// 3. Each block updates its own weights; those of the last layer are sent to all owners.
 //
-// Nothing waits but for numbers that it needs; exchange.cuh has how they travel. Who sends something
-// again has received what all who read it send after they have read it, so that nothing is overwritten
-// too early. All blocks must be on the device at once, as a cooperative launch makes sure.
+// A block waits only for the numbers that it needs; see exchange.cuh. Before a block sends a number
+// again, it has received what all readers of that number send after reading it, so nothing is overwritten
+// too early. All blocks must be resident at once, as a cooperative launch guarantees.
 //
-// What is in capitals and not defined here is said when this is compiled: accelnn.backends.cupy.resident.
+// Constants in capitals that are not defined here are compiler options: accelnn.backends.cupy.resident.
 
 #include "batches.cuh"
 #include "exchange.cuh"
@@ -22,29 +22,29 @@ __device__ constexpr int padded(int n) { return (n + 3) / 4 * 4; }
 __device__ constexpr int larger(int a, int b) { return a > b ? a : b; }
 __device__ constexpr int parts(int n, int of) { return (n + of - 1) / of; }
 
-// Inputs come in words of VECTOR neighbours. A block has room for one word more than any has, in which
-// the first group of rows keeps the input of the bias.
+// Inputs are loaded in words of VECTOR neighbours. A block has room for one more word than it needs, in
+// which the first group of rows keeps the input of the bias.
 constexpr int INPUT_WORDS = INPUTS / VECTOR, OWN_WORDS = INPUT_WORDS / ROW_GROUPS + 1;
 constexpr int ROWS = VECTOR * OWN_WORDS;
-// A thread's tile of hidden units, and a block's tiles; what is loaded together lies on 16 bytes.
+// A thread's tile of hidden units, and a block's tiles; vector loads are aligned to 16 bytes.
 constexpr int TILES = COLUMNS / TILE, TILE_ROOM = padded(TILE), ROW_ROOM = TILES * TILE_ROOM;
 constexpr int QUADS = parts(SAMPLES, 4);
-// Inputs of the next step wait in registers, where four of them are in one.
+// Inputs of the next batch are prefetched to registers if four fit in one.
 constexpr bool IS_READ_EARLY = VECTOR == 4;
-// Neighbouring rows of samples do not lie in the same banks.
+// Padded so that neighbouring rows of samples are in different banks.
 constexpr int SAMPLE_ROOM = 4 * (QUADS | 1);
-// Threads of the update have so many rows each.
+// A thread of the update has two rows, PAIRS apart.
 constexpr int PAIRS = parts(ROWS, 2);
 constexpr int WORKERS = ROW_GROUPS * COLUMN_GROUPS;
 constexpr int MOST_OWN = parts(SAMPLES, WORKERS);
-// Units into the last layer, the bias's among them, and room for the weights of each.
+// The inputs of the last layer, with that of the bias, and room for the weights of each.
 constexpr int FEEDING = HIDDEN + HAS_BIAS, OUTPUT_ROOM = padded(OUTPUTS) + (padded(OUTPUTS) % 8 ? 0 : 4);
 constexpr int LAST_SIZE = FEEDING * OUTPUTS, FIRST_SIZE = (INPUTS + HAS_BIAS) * HIDDEN;
 constexpr int MOST_LAST = parts(LAST_SIZE, LAST_BLOCKS), MOST_UNITS = (MOST_LAST + OUTPUTS - 2) / OUTPUTS + 1;
-// Of a sample: errors of hidden units, their values, errors of outputs.
+// Numbers sent per sample: errors of hidden units, their values, errors of outputs.
 constexpr int SENT = 2 * HIDDEN + OUTPUTS;
 
-// Where things lie in shared memory, in numbers, of a block of the first layer and of the last.
+// Offsets in shared memory, in numbers, for a block of the first layer and for one of the last.
 constexpr int W_SIZE = ROWS * ROW_ROOM;
 constexpr int X = 0, W = X + 2 * ROWS * SAMPLE_ROOM, SUMS = W + (1 + SLOTS) * W_SIZE;
 constexpr int SUMS_SIZE =
@@ -65,7 +65,7 @@ struct alignas(16) Quad {
 
 __device__ inline Quad quad(const REAL* from) { return *(const Quad*)from; }
 
-// N numbers from a place on 16 bytes, with room up to the next such place.
+// Load N numbers from an address aligned to 16 bytes.
 template <int N>
 __device__ inline void load(REAL (&to)[N], const REAL* from) {
 #pragma unroll
@@ -82,7 +82,7 @@ __device__ inline void load(REAL (&to)[N], const REAL* from) {
     }
 }
 
-// What a run is told, which is the same in all of its steps.
+// The arguments of a run that do not change between updates.
 struct Run {
     const INPUT* x;
     REAL divisor;
@@ -97,7 +97,7 @@ struct Run {
     }
 };
 
-// The part of the first layer that a block has.
+// The part of the first layer that a block owns.
 struct Part {
     int column, first_word, words;
     bool has_bias;
@@ -108,7 +108,7 @@ struct Part {
           words(INPUT_WORDS * (block / COLUMN_GROUPS + 1) / ROW_GROUPS - first_word),
           has_bias(HAS_BIAS && block / COLUMN_GROUPS == 0) {}
 
-    // The parameter of a row and a column of the part, or -1 of a filling.
+    // The index of the parameter at a row and column of the part, or -1 for padding.
     __device__ int parameter(int row, int column_of_part) const {
         const int word = row % OWN_WORDS, j = column + column_of_part;
         if (j < HIDDEN && word < words) {
@@ -118,7 +118,7 @@ struct Part {
     }
 };
 
-// Where the weight of a row and a column lies.
+// The offset of the weight at a row and column.
 __device__ inline int weight_at(int row, int column) {
     return row * ROW_ROOM + column / TILE * TILE_ROOM + column % TILE;
 }
@@ -129,8 +129,8 @@ typedef unsigned int InputWord;
 typedef INPUT InputWord;
 #endif
 
-// Inputs of the next batch on their way: from memory while the step works, and then to where the last
-// batch but one was, as x[row][sample]. Eight words of four samples are one warp's.
+// Inputs of the next batch: fetched to registers during an update, then written to the buffer of the
+// batch before the current one as x[row][sample]. A warp handles eight words of four samples.
 struct Inputs {
     static constexpr int ACROSS = parts(OWN_WORDS, 8), TASKS = ACROSS * QUADS;
     static constexpr int EACH = parts(TASKS, THREADS / 32);
@@ -142,7 +142,7 @@ struct Inputs {
         return task / ACROSS * 4 + threadIdx.x % 32 / 8;
     }
 
-    // A row number below zero is no sample's.
+    // Negative row numbers stand for absent samples.
     __device__ void fetch(const Run& run, const int* row_numbers, const Part& part) {
 #pragma unroll
         for (int n = 0; n < EACH; ++n) {
@@ -173,7 +173,7 @@ struct Inputs {
     }
 };
 
-// Sums over the block's rows of x w, each of so many parts: sums[part][column][sample].
+// Sums of x w over the block's rows, in FORWARD_PARTS parts: sums[part][column][sample].
 __device__ inline void forward(const REAL* x, const REAL* w, REAL* sums) {
     constexpr int EACH = parts(ROWS, FORWARD_PARTS);
     for (int item = threadIdx.x; item < QUADS * TILES * FORWARD_PARTS; item += THREADS) {
@@ -201,7 +201,7 @@ __device__ inline void forward(const REAL* x, const REAL* w, REAL* sums) {
     }
 }
 
-// Sums over samples of x d, each of so many parts: sums[part][column][row].
+// Sums of x d over samples, in UPDATE_PARTS parts: sums[part][column][row].
 __device__ inline void gradients(const REAL* x, const REAL* d, REAL* sums) {
     constexpr int EACH = parts(QUADS, UPDATE_PARTS);
     for (int item = threadIdx.x; item < PAIRS * TILES * UPDATE_PARTS; item += THREADS) {
@@ -244,9 +244,9 @@ __device__ inline REAL of_lane(REAL value, int lane) {
     return __shfl_sync(0xffffffffu, value, lane);
 }
 
-// What one warp finds of a sample from its hidden values `a`, and `z` before activation where slopes
-// ask for it: its loss, and its errors, each times `scale`, which it sends with the values. Every lane
-// has one output, and a part of its sum.
+// Loss and errors of a sample, computed by one warp from its hidden values `a`, and from pre-activations
+// `z` if the slope needs them. Sends the errors, times `scale`, and the values. Each lane has one output
+// and a part of its sum.
 __device__ inline void finish_sample(
     const REAL* a, const REAL* z, const REAL* w, const REAL* t, const Run& run, REAL scale,
     Word* sent, Tag tag, double* place, unsigned int* flags) {
@@ -274,7 +274,7 @@ __device__ inline void finish_sample(
         for (int i = 1; i < OUTPUTS; ++i) {
             largest = Largest::join(largest, of_lane(score, i));
         }
-        // Relative to the largest, or else two large numbers would cancel.
+        // Relative to the largest so that large numbers do not cancel.
         score -= largest;
         const REAL power = exp(score), own_along = t[o] == 0 ? REAL(0) : t[o] * score;
         REAL powers = 0, targets = 0, along = 0;
@@ -320,7 +320,7 @@ __device__ inline void finish_sample(
     store_loss(loss, place, flags);
 }
 
-// Blocks of the first layer, owners of samples.
+// A block of the first layer, which also owns samples.
 __device__ inline void work(
     const State& state, const Rule& rule, const Run& run, double* losses, unsigned int first_tag,
     Word* sums_sent, Word* samples_sent, Word* weights_sent) {
@@ -333,7 +333,7 @@ __device__ inline void work(
     const REAL reciprocal = 1 / run.divisor;
     const State own = {w, SLOTS > 0 ? w + W_SIZE : w, SLOTS > 1 ? w + 2 * W_SIZE : w, state.flags};
     REAL* const kept[] = {state.params, state.first_slot, state.second_slot};
-    // Sample `s` of a step is that of block s modulo WORKERS.
+    // Sample `s` of a batch is owned by block s modulo WORKERS.
     const auto row_of = [&](long long step, int s) {
         return s < run.count(step) ? (int)run.order[step * SAMPLES + s] : -1;
     };
@@ -387,7 +387,7 @@ __device__ inline void work(
         const int count = run.count(step);
         const Tag tag = tag_of(first_tag, step);
         REAL* now = x + step % 2 * (ROWS * SAMPLE_ROOM);
-        // What the next step reads is under way while this one works.
+        // Prefetch what the next update reads.
         constexpr int ROWS_EACH = parts(4 * QUADS, THREADS);
         constexpr int TARGETS_EACH = parts(MOST_OWN * OUTPUTS, THREADS);
         int later[ROWS_EACH];
@@ -464,7 +464,7 @@ __device__ inline void work(
         const bool stops = receive<SAMPLES * COLUMNS>(
             samples_sent, SAMPLES * COLUMNS, tag,
             [&](int i) {
-                // A filling, or a sample that a short batch has not, is a copy of one that is there.
+                // Padding, and samples missing from a short batch, read a valid word instead.
                 const int j = part.column + i % COLUMNS, s = i / COLUMNS;
                 return (s < count ? s : 0) * SENT + (j < HIDDEN ? j : part.column);
             },
@@ -476,7 +476,7 @@ __device__ inline void work(
         if (__syncthreads_or(stops)) {
             break;
         }
-        // Nobody reads the last ones any more.
+        // The previous ones are no longer read.
 #pragma unroll
         for (int n = 0; n < ROWS_EACH; ++n) {
             if (thread + n * THREADS < 4 * QUADS) {
@@ -515,7 +515,7 @@ __device__ inline void work(
     }
 }
 
-// Blocks of the last layer: some of its parameters each, one after the other.
+// A block of the last layer, which owns a contiguous range of its parameters.
 __device__ inline void work_on_last(
     const State& state, const Rule& rule, const Run& run, unsigned int first_tag,
     const Word* samples_sent, Word* weights_sent) {
@@ -553,7 +553,7 @@ __device__ inline void work_on_last(
         if (__syncthreads_or(stops)) {
             break;
         }
-        // Eight threads have a parameter.
+        // Eight threads per parameter.
         for (int base = 0; base < own; base += THREADS / 8) {
             const int i = base + thread / 8;
             REAL sum = 0;
@@ -584,8 +584,8 @@ __device__ inline void work_on_last(
 
 extern "C" {
 
-// Steps of training; words are zero before the first launch that is told of them, and `first_tag` is
-// beyond those of all launches before.
+// Do all updates. Words are zero before the first launch that uses them, and `first_tag` is above the
+// tags of all earlier launches.
 __global__ void __launch_bounds__(THREADS, 1) train_resident(
     REAL* params, REAL* first_slot, REAL* second_slot, int, unsigned int* flags, int optimizer,
     double lr, double first, double second, double eps, double decay_of_weights,

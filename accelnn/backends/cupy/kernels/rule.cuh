@@ -1,4 +1,4 @@
-// What an optimiser was configured with, and how weights decay.
+// The hyperparameters of an optimiser, and weight decay.
 
 #pragma once
 
@@ -6,14 +6,14 @@
 struct Rule {
     int optimizer;
     double lr, first, second, eps, decay_of_weights, decay_of_biases;
-    // η / (1 - β₁ᵏ) and √(1 - β₂ᵏ) of every update, which Adam needs.
+    // Adam's η / (1 - β₁ᵏ) and √(1 - β₂ᵏ) for every update.
     const double* corrections;
 
-    // Whether there is any: biases decay only where weights do.
+    // Biases decay only if weights do.
     __device__ bool decays() const { return DECAYS_OF(decay_of_weights > 0); }
 };
 
-// By the gradient, of all rules that have no other way.
+// The default: weight decay is part of the gradient.
 __device__ inline void add_decay(const Rule&, REAL& p, REAL& g, double factor) {
     g += REAL(factor) * p;
 }

@@ -1,16 +1,16 @@
-// Targets of samples, as kernels read them.
+// The two kinds of targets.
 
 #pragma once
 
 #include "grid.cuh"
 
-// Class labels, one of each sample.
+// One class label per sample.
 struct Labels {
     const int* label;
     __device__ REAL at(long long row, int, int unit) const { return label[row] == unit ? 1 : 0; }
 };
 
-// Targets of each sample and output.
+// One number per sample and output.
 struct Targets {
     const REAL* target;
     __device__ REAL at(long long row, int outputs, int unit) const {

@@ -1,7 +1,7 @@
-// Matrix products by tiles, for a step that is several launches of a graph.
+// Tiled matrix products, for updates of several kernels that are captured as a graph.
 //
-// A block has a tile of EDGE x EDGE sums, and a thread 4 x 4 of them. Where there are fewer tiles than
-// blocks, the terms of a sum are cut into parts, which the next kernel joins, always in the same order.
+// A block computes a tile of EDGE x EDGE sums, and a thread 4 x 4 of them. If there are fewer tiles than
+// blocks, sums are split into parts, which the next kernel adds in a fixed order.
 
 #pragma once
 
@@ -14,20 +14,20 @@ constexpr int SIDE = 2;
 constexpr int SIDE = 16;
 #endif
 constexpr int EDGE = 4 * SIDE, DEPTH = 2 * SIDE, STRIDE = EDGE + 4;
-// Blocks that share a multiprocessor's registers: doubles take two each.
+// Resident blocks per multiprocessor: a double takes two registers.
 constexpr int BLOCKS_EACH = sizeof(REAL) == 4 ? 2 : 1;
 
 struct alignas(16) Four {
     REAL at[4];
 };
 
-// Where a run is: the steps before this graph, and all samples of the order. What is captured is told
-// which step of the graph it is.
+// The position of a run: the updates before this graph, and the number of samples of the order. Captured
+// kernels also take their offset in the graph.
 struct Clock {
     long long done, total;
 };
 
-// A step of a run: its number in this call, where its samples begin, and how many there are.
+// An update: its number in this call, the start of its samples, and their number.
 struct Step {
     long long number, start;
     int samples;
@@ -39,7 +39,7 @@ struct Step {
         samples = left < samples_each ? (left > 0 ? (int)left : 0) : samples_each;
     }
 
-    // The batch of this step, of those of all steps.
+    // The batch of this update.
     __device__ Batch of(Batch all) const {
         if (all.order != nullptr) {
             all.order += start;
@@ -49,8 +49,8 @@ struct Step {
     }
 };
 
-// Call store(part, m, n, sum) for sums of left(m, k) right(k, n) over the terms of each part. Which way
-// neighbours in memory lie is said for each side: along the terms, or across them.
+// Call store(part, m, n, sum) for the sums of left(m, k) right(k, n) over the terms k of each part. A
+// factor that is contiguous in k is ALONG.
 template <bool LEFT_ALONG, bool RIGHT_ALONG, typename Left, typename Right, typename Store>
 __device__ inline void each_product(
     int rows, int columns, int terms, int parts, Left left, Right right, Store store) {
@@ -108,14 +108,14 @@ __device__ inline void each_product(
     }
 }
 
-// What a sum of one layer becomes: a unit's value, or the error of a unit that has this value.
+// Turns a sum into a unit's value, or with `values` into its error.
 struct Finish {
     const REAL* bias;
     const REAL* values;
-    // Where pre-activations stay, of formulas that ask for them, unless it is null. A unit's error is
-    // written there after it was read.
+    // Pre-activations, if the slope needs them; may be null. A unit's error overwrites its own after it
+    // was read.
     REAL* pre;
-    // Below 0, there is none.
+    // The activation; negative for none.
     int told;
 
     __device__ REAL of(REAL sum, long long index, int unit) const {
@@ -135,7 +135,7 @@ struct Finish {
     }
 };
 
-// The sum of an element's parts, each of which is `size` elements long.
+// The sum of the parts of an element, where each part has `size` elements.
 __device__ inline REAL joined(const REAL* parts_of_sums, int parts, long long size, long long index) {
     REAL sum = parts_of_sums[index];
     for (int p = 1; p < parts; ++p) {

@@ -1,6 +1,6 @@
-// Kernels of a net: its gradient, its training, and its evaluation.
+// The kernels of a net: gradients, training and evaluation.
 //
-// REAL, INPUT, TARGET and TARGET_ELEMENT are said when this is compiled.
+// REAL, INPUT, TARGET and TARGET_ELEMENT are compiler options.
 
 #include "differences.cuh"
 #include "optimizers.cuh"
@@ -31,7 +31,7 @@
     const Rule rule = {                                                                           \
         optimizer, lr, first, second, eps, decay_of_weights, decay_of_biases, corrections}
 
-// Kernels of one purpose are compiled without the others, or, where none is said, all of them.
+// With PURPOSE, only the kernels of one purpose are compiled.
 #ifdef PURPOSE
 #define IS_FOR(number) (PURPOSE == number)
 #else
@@ -41,7 +41,7 @@
 extern "C" {
 
 #if IS_FOR(0)
-// Say whether a parameter is not finite, before a kernel that passes over zero inputs.
+// Flag a non-finite parameter, before a kernel that would skip zero inputs.
 __global__ void check_parameters(const REAL* params, int size, unsigned int* flags) {
     FOR_EACH(i, size) {
         if (!isfinite(params[i])) {
@@ -50,7 +50,7 @@ __global__ void check_parameters(const REAL* params, int size, unsigned int* fla
     }
 }
 
-// The mean loss of each step, from those of its samples; or of any numbers.
+// The mean loss of each batch, or the means of any numbers.
 __global__ void mean_losses(const double* losses, long long total, int samples, double* means) {
     for (long long step = blockIdx.x; step * samples < total; step += gridDim.x) {
         const long long start = step * samples;
@@ -68,7 +68,7 @@ __global__ void mean_losses(const double* losses, long long total, int samples, 
 #endif
 
 #if IS_FOR(1)
-// The first half of a step: losses and errors of a batch.
+// The first half of an update: losses and errors of a batch.
 __global__ void batch_errors(const REAL* params, unsigned int* flags, NET, BATCH, TRACE) {
     MAKE_NET;
     MAKE_BATCH;
@@ -84,7 +84,7 @@ __global__ void batch_gradient(REAL* gradient, int size, NET, BATCH, TRACE) {
     each_gradient(size, net, batch, trace, [&](int i, REAL g) { gradient[i] = g; });
 }
 
-// The second half. Nothing is updated once a loss was not finite.
+// The second half. Does nothing after a non-finite loss.
 __global__ void batch_update(
     STATE, RULE, long long step, NET, BATCH, TRACE) {
     MAKE_NET;
@@ -100,16 +100,16 @@ __global__ void batch_update(
     });
 }
 
-// Threads of a block for which there are registers, whatever the formulas. From Blackwell on, code of
-// doubles needs more of them.
+// The launch bounds limit registers so that any formula can run with as many threads. From Blackwell
+// on, code of doubles needs more registers.
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 1000
 constexpr int TRAIN_THREADS = sizeof(REAL) == 4 ? 1024 : 768;
 #else
 constexpr int TRAIN_THREADS = sizeof(REAL) == 4 ? 1024 : 896;
 #endif
 
-// Steps of training in one launch of blocks that are all on the device at once: `order` has all
-// their samples, `samples` of each step. A loss that is not finite ends it before its update.
+// All updates in one cooperative launch: `order` has the samples of all batches, `samples` per batch. A
+// non-finite loss stops the training before its update.
 __global__ void __launch_bounds__(TRAIN_THREADS) train(
     STATE, RULE, long long total, NET, BATCH, TRACE) {
     MAKE_NET;
@@ -133,8 +133,8 @@ __global__ void __launch_bounds__(TRAIN_THREADS) train(
 #endif
 
 #if IS_FOR(2)
-// What differences need of a batch: pre-activations in `errors`, and in `values` what they become,
-// under cross entropy the probabilities.
+// The forward pass for differences: pre-activations in `errors`, values in `values`, with probabilities
+// for scores under cross entropy.
 __global__ void batch_values(const REAL* params, const unsigned int* flags, NET, BATCH, TRACE) {
     MAKE_NET;
     MAKE_BATCH;
@@ -150,9 +150,8 @@ __global__ void batch_values(const REAL* params, const unsigned int* flags, NET,
     }
 }
 
-// The gradient by structured differences, one launch for all parameters; the first `far_size` of
-// them are further from the output than one layer. `work` has room for two times `widest` numbers of
-// each block.
+// The gradient by structured differences, in one launch. The first `far_size` parameters are those
+// before the last two layers. `work` has room for 2 * `widest` numbers per block.
 __global__ void differences(
     const REAL* params, const unsigned int* flags, REAL* gradient, int size, int far_size,
     double step, double sign, double weight, double other_sign, double other_weight, REAL* work,
@@ -176,7 +175,7 @@ __global__ void differences(
 #endif
 
 #if IS_FOR(3)
-// Losses of samples, and how many of their labels are right.
+// Losses and numbers of correct labels of all samples.
 __global__ void evaluate(const REAL* params, const unsigned int* flags, double* hits, NET, BATCH, TRACE) {
     MAKE_NET;
     MAKE_BATCH;
@@ -224,7 +223,7 @@ __global__ void hidden_errors(
     }
 }
 
-// Nothing is updated once a loss was not finite.
+// Does nothing after a non-finite loss.
 __global__ void update_parameters(
     STATE, RULE, LAYERS, long long step, const REAL* gradient) {
     MAKE_STATE;
@@ -240,8 +239,8 @@ __global__ void update_parameters(
 #endif
 
 #if IS_FOR(5)
-// Steps in a graph: kernels of `tiles.cuh`, each told where the run is, and which step of the graph it
-// is in. A layer's values, from samples where there are none before it; in parts, its sums.
+// Updates in a graph: each kernel takes the position of the run and the offset of its update in the
+// graph. This one computes a layer's values, or parts of its sums; the first layer reads samples.
 __global__ void __launch_bounds__(SIDE * SIDE, BLOCKS_EACH) tile_values(
     const REAL* from, const REAL* w, const REAL* b, int inputs, int outputs, int activation,
     int parts, REAL* to, REAL* pre, BATCH, const Clock* clock, int offset) {
@@ -263,7 +262,7 @@ __global__ void __launch_bounds__(SIDE * SIDE, BLOCKS_EACH) tile_values(
     }
 }
 
-// Values, or with `values` errors, from the parts of their sums.
+// Values, or errors if `values` is given, from the parts of their sums.
 __global__ void tile_join(
     const REAL* sums, const REAL* b, const REAL* values, int width, int activation, int parts,
     int samples, REAL* to, REAL* pre, const Clock* clock, int offset) {
@@ -274,7 +273,7 @@ __global__ void tile_join(
     }
 }
 
-// Losses and errors of the scores; a thread has a sample.
+// Losses and errors from the scores, one thread per sample.
 __global__ void tile_losses(
     const REAL* scores, int loss_kind, int outputs, BATCH, REAL* errors, double* losses,
     unsigned int* flags, const Clock* clock, int offset) {
@@ -287,7 +286,7 @@ __global__ void tile_losses(
     }
 }
 
-// Losses of the scores, and how many labels of each sample are right.
+// Losses and numbers of correct labels from the scores.
 __global__ void tile_hits(
     const REAL* scores, int loss_kind, int outputs, BATCH, double* losses, double* hits,
     const Clock* clock, int offset) {
@@ -343,7 +342,7 @@ __global__ void __launch_bounds__(SIDE * SIDE, BLOCKS_EACH) tile_gradient(
     }
 }
 
-// Nothing is updated once a loss was not finite.
+// Does nothing after a non-finite loss.
 __global__ void tile_update(
     STATE, RULE, LAYERS, const REAL* sums, int parts, int samples, const Clock* clock,
     int offset) {

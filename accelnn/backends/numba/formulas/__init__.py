@@ -1,9 +1,9 @@
-"""Formulas as compiled code, one a file, of the names that they have in `accelnn.formulas`.
+"""Compiled formulas, one per file, named as in `accelnn.formulas`.
 
-An activation gives ``activate(x)``: its value and its slope at a vector of pre-activations. A loss
-that is a sum over outputs gives ``loss(a, t)``, value and derivative of one output as numbers, and
-``output(a)``, what a net makes of it. A formula with a parameter takes it as one more argument, so
-that no other value of it waits for a compiler.
+An activation defines ``activate(x)``, which returns value and slope for a vector of
+pre-activations. A loss that is a sum over outputs defines ``loss(a, t)``, which returns value and
+derivative for one output, and ``output(a)``, its output function; both take scalars. A formula with
+a parameter takes it as one more argument, so that another value needs no compilation.
 """
 
 from collections.abc import Callable, Iterable
@@ -15,15 +15,15 @@ __all__ = ["choice", "names_with_code"]
 
 
 def names_with_code(names: Iterable[str]) -> tuple[str, ...]:
-    """Return which of the names have a file here."""
+    """Return the names that have a file here."""
     return tuple(name for name in names if find_spec(f"{__name__}.{name}") is not None)
 
 
 def choice(names: Iterable[str], part: str, arguments: str, first: int = 0) -> Callable[..., Any]:
-    """Return a function that calls a part of the file number `kind`, counted from `first`.
+    """Return a function that calls `part` of formula number `kind`, counted from `first`.
 
-    Each part takes as many of the arguments as it has. Numbers are compared one after another,
-    which is what compiles well.
+    Each part receives as many of the arguments as it takes. It is a chain of comparisons, which
+    compiles well.
     """
     names = tuple(names)
     parts = {name: getattr(import_module(f"{__name__}.{name}"), part) for name in names}
@@ -32,7 +32,7 @@ def choice(names: Iterable[str], part: str, arguments: str, first: int = 0) -> C
     for number, call in enumerate(calls[:-1], start=first):
         lines += [f"    if kind == {number}:", f"        return {call}"]
     lines.append(f"    return {calls[-1]}")
-    exec("\n".join(lines), parts)  # noqa: S102 - of the lines above
+    exec("\n".join(lines), parts)  # noqa: S102 - only the lines above
     function: Callable[..., Any] = parts[part]
     return function
 

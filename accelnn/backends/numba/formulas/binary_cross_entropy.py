@@ -1,4 +1,4 @@
-"""The binary cross entropy of one output."""
+"""Binary cross entropy."""
 
 import math
 
@@ -12,7 +12,7 @@ def loss(a, t):
     """Return (1 - t) log(1 + exp(a)) + t log(1 + exp(-a)), and its derivative s(a) - t."""
     e = math.exp(-abs(a))
     rest = math.log1p(e)
-    # Of the larger of the two logarithms, |a| is the part that is left out of `rest`.
+    # The larger of the two logarithms is |a| + rest, the other is rest.
     value = rest + (a * (1.0 - t) if a > 0.0 else -a * t)
     return value, (1.0 if a >= 0.0 else e) / (1.0 + e) - t
 

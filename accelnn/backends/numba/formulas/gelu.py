@@ -1,4 +1,4 @@
-"""The Gaussian error linear unit of vectors."""
+"""The Gaussian error linear unit (GELU)."""
 
 import math
 
@@ -18,8 +18,8 @@ from accelnn.formulas.gelu import ERFC, MIDDLE
 
 __all__ = ["activate"]
 
-# In powers of t, as many as float32 and float64 tell apart. The coefficients shrink faster than
-# those of Chebyshev's polynomials grow, so that nothing cancels.
+# In powers of t, as many as float32 and float64 resolve. The Chebyshev coefficients of erfc decay
+# faster than the coefficients of the Chebyshev polynomials grow, so the conversion is stable.
 scaled_erfc = polynomial(
     [np.polynomial.chebyshev.cheb2poly(ERFC[:terms]).tolist() for terms in (15, len(ERFC))]
 )
@@ -28,7 +28,7 @@ ROOT_HALF, DENSITY = math.sqrt(0.5), 1.0 / math.sqrt(2.0 * math.pi)
 
 @inlined
 def activate(x):
-    """Return x Φ(x), Φ being the normal distribution, and its slope."""
+    """Return x Φ(x), with Φ the standard normal distribution function, and its slope."""
     z = ROOT_HALF * absolute(x)
     t = 1.0 - (2.0 * MIDDLE) / (z + MIDDLE)
     bell, _ = exp_and_expm1(-0.5 * (x * x))

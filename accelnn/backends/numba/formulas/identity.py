@@ -1,4 +1,4 @@
-"""No activation, of vectors."""
+"""The identity, which is no activation."""
 
 from accelnn.backends.numba._jit import inlined
 from accelnn.backends.numba.vectors import filled

@@ -1,4 +1,4 @@
-"""The rectifier of vectors."""
+"""The rectified linear unit (ReLU)."""
 
 from accelnn.backends.numba._jit import inlined
 from accelnn.backends.numba.vectors import filled, maximum, where_positive

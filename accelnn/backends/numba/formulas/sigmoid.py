@@ -1,4 +1,4 @@
-"""The logistic function of vectors."""
+"""The logistic function."""
 
 from accelnn.backends.numba._jit import inlined
 from accelnn.backends.numba.vectors import absolute, exp_and_expm1, where_positive

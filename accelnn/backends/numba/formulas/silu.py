@@ -1,4 +1,4 @@
-"""The sigmoid-weighted linear unit of vectors."""
+"""The sigmoid linear unit (SiLU), also known as swish."""
 
 from accelnn.backends.numba._jit import inlined
 from accelnn.backends.numba.formulas import sigmoid
@@ -10,8 +10,8 @@ __all__ = ["activate"]
 
 @inlined
 def activate(x):
-    """Return x s(x), s being the sigmoid, and its slope."""
+    """Return x s(x), with s the sigmoid, and its slope."""
     s, slope = sigmoid.activate(x)
-    # Infinity times what is left of s would be no 0.
+    # Clipped, because -inf times s(-inf), which is not exactly 0 here, would not be 0.
     x = maximum(x, filled(x, -HUGE))
     return x * s, s + x * slope

@@ -1,4 +1,4 @@
-"""Half the squared error of one output."""
+"""Half the sum of squared errors."""
 
 from accelnn.backends.numba._jit import inlined
 

@@ -1,4 +1,4 @@
-"""The hyperbolic tangent of vectors."""
+"""The hyperbolic tangent."""
 
 from accelnn.backends.numba._jit import inlined
 from accelnn.backends.numba.vectors import absolute, exp_and_expm1, where_positive

@@ -1,1 +1,1 @@
-"""Compiled code: loops over arrays and vectors, by topic."""
+"""Compiled kernels on arrays and vectors."""

@@ -1,4 +1,4 @@
-"""Activations of vectors: which there are, and the choice between them at run time."""
+"""The activations that kernels have, and dispatch between them at run time."""
 
 from accelnn.backends.numba._jit import inlined
 from accelnn.backends.numba.formulas import choice, names_with_code
@@ -6,7 +6,7 @@ from accelnn.formulas._table import ACTIVATIONS as ALL
 
 __all__ = ["ACTIVATIONS", "activate"]
 
-# Their positions are their numbers in kernels.
+# Kernels identify an activation by its index.
 ACTIVATIONS = names_with_code(ALL)
-# Value and derivative of activation number `kind`, with its parameter if it has one, at a vector.
+# activate(kind, x, parameter): value and slope of activation number `kind` for a vector x.
 activate = inlined(choice(ACTIVATIONS, "activate", "x, parameter"))

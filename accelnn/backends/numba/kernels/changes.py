@@ -1,4 +1,4 @@
-"""Changes of activations and losses by moves of any size, without cancellation, as vectors."""
+"""Changes f(x + d) - f(x) of activations and losses, vectorised, without cancellation."""
 
 import math
 
@@ -28,20 +28,20 @@ __all__ = [
     "squared_error_change",
 ]
 
-# Activations and losses whose changes have code; the numbers of activations.
+# The activations and losses whose changes are implemented here.
 CHANGES = ("sigmoid", "relu", "tanh")
 LOSS_CHANGES = ("cross_entropy", "sum_squared_error")
 SIGMOID, RELU, TANH = map(ACTIVATIONS.index, CHANGES)
-# Moves of scores above this overflow expm1; sums of it below that come close to log1p's end.
+# Moves above HUGE bring exp near overflow; sums below SHRUNK bring log1p near its pole at -1.
 HUGE = 350.0
 SHRUNK = -0.5
-# Below this, s (1 - s) has lost digits or is about to.
+# Below this, s (1 - s) is close to underflow and loses digits.
 SMALLEST = 1e-290
 
 
 @inlined
 def activation(kind, x):
-    """Return f(x) of a number."""
+    """Return f(x) for a scalar."""
     if kind == RELU:
         return max(x, 0.0)
     if kind == TANH:
@@ -52,7 +52,7 @@ def activation(kind, x):
 
 @inlined
 def logistic_parts(kind, x):
-    """Return s(x) and 1 - s(x), or of 2x for tanh: what `activation_change` needs besides x."""
+    """Return s(x) and 1 - s(x), for tanh those of 2x, which `activation_change` takes."""
     x = 2.0 * x if kind == TANH else x
     e = math.exp(-abs(x))
     large, small = 1.0 / (1.0 + e), e / (1.0 + e)
@@ -61,7 +61,7 @@ def logistic_parts(kind, x):
 
 @inlined
 def activation_change(kind, x, s, rest, d):
-    """Return f(x + d) - f(x) for a number x, with its `logistic_parts`, and a vector d."""
+    """Return f(x + d) - f(x) for a vector d and a scalar x with its `logistic_parts`."""
     if kind == RELU:
         if x > 0.0:
             return maximum(d, filled(d, -x))
@@ -75,8 +75,8 @@ def activation_change(kind, x, s, rest, d):
 def logistic_change(x, s, rest, d):
     """Return s(x + d) - s(x) = s (1 - s) expm1(d) / (1 - s + s exp(d)).
 
-    Taken at d <= 0; a positive d is mirrored through s(x) = 1 - s(-x). Where s (1 - s) underflows,
-    s(x) or 1 - s(x) is nothing beside what remains.
+    Evaluated for d <= 0; a positive d is mirrored by s(x) = 1 - s(-x). Where s (1 - s) underflows,
+    the change is s(x + d) or -s(-x - d), because s(x) or 1 - s(x) is negligible.
     """
     if s * rest < SMALLEST:
         after, _ = sigmoid.activate((d + x) if x < 0.0 else -1.0 * (d + x))
@@ -90,10 +90,10 @@ def logistic_change(x, s, rest, d):
 
 @inlined
 def cross_entropy_series(moments, terms, signs, weight, c, along):
-    """Return the change for scores moved by c w, all |c w| small.
+    """Return the change for scores moved by c w, where all |c w| are small.
 
-    Σ p expm1(c w) is a series in c, whose coefficients Σ p wᵏ / k! are `moments`; so is log1p, with
-    `signs` as its coefficients. `along` is Σ t w.
+    Σ p expm1(c w) is a power series in c with the coefficients `moments`, Σ p wᵏ / k!; log1p is one
+    with the coefficients `signs`. `along` is Σ t w.
     """
     growth = filled(c, moments[terms - 1])
     for k in range(terms - 2, -1, -1):
@@ -107,10 +107,10 @@ def cross_entropy_series(moments, terms, signs, weight, c, along):
 
 @inlined
 def cross_entropy_change(scores, probabilities, targets, row, outputs, weight, moves, out):
-    """Return the change for moves of all scores, a vector each.
+    """Return the change for moves of all scores, one vector per score.
 
-    T log1p(Σ p expm1(d)) - Σ t d, with the plain difference of two logarithms of sums where that
-    form would lose digits, which is where the change is large.
+    T log1p(Σ p expm1(d)) - Σ t d; where that loses digits, which is where the change is large, the
+    difference of two logsumexp instead.
     """
     lanes = width(moves)
     growth, linear, top = zeros(moves), zeros(moves), load(moves, 0)
@@ -148,7 +148,7 @@ def plain_change(scores, row, outputs, moves, lane):
 
 @inlined
 def squared_error_change(scores, targets, row, outputs, moves):
-    """Return Σ d (a - t + ½ d) for moves of all outputs, a vector each."""
+    """Return Σ d (a - t + ½ d) for moves of all outputs, one vector per output."""
     lanes = width(moves)
     change = zeros(moves)
     for output in range(outputs):

@@ -1,7 +1,7 @@
-"""The structured numerical gradient: every weight moved, what it feeds evaluated again.
+"""The structured numerical gradient: only what a weight affects is evaluated again.
 
-A vector holds the moves of one pre-activation by as many weights of its unit. Weights whose input
-is zero move nothing and are left out. All numbers are float64.
+A vector holds the changes of one pre-activation by several weights of its unit. Weights with a zero
+input change nothing and are skipped. Everything is float64.
 """
 
 from __future__ import annotations
@@ -27,39 +27,39 @@ from accelnn.backends.numba.vectors import borrow, first_lanes, load, store, wid
 
 __all__ = ["SERIES", "Difference", "Point", "Scratch", "differences"]
 
-# Largest move of a score for which the loss is a series, whose terms are counted so that the first
-# left out is below the last digit.
+# The largest change of a score for which the change of the loss is computed as a power series; it
+# is truncated at the first term below LAST_DIGIT.
 SERIES_BELOW = 0.1
 LAST_DIGIT = 1e-17
-# Coefficients of log1p(x) / x, as many as that takes.
+# The coefficients of log1p(x) / x, enough for that.
 SERIES = np.array([(-1.0) ** k / (k + 1) for k in range(20)])
 
 
 class Point(NamedTuple):
-    """A net at one point of its parameters, and what there is to know of the samples there.
+    """A net, its parameters, and the forward pass of the samples.
 
     Attributes
     ----------
     table : numpy.ndarray of int64
         The layers; see `accelnn.backends.numba.layout`.
     flat : numpy.ndarray
-        Parameters, row by row.
+        The parameters in buffer order.
     loss : int
-        Which.
+        The number of the loss.
     x, targets : numpy.ndarray
-        Of shape (samples, inputs) and (samples, outputs), flat.
+        Of shape (samples, inputs) and (samples, outputs), flattened.
     pre, s, rest : numpy.ndarray
-        Pre-activations and their logistic parts, (samples, outputs) of one layer after another,
-        flat.
+        Pre-activations and their logistic parts, of shape (samples, outputs) for each layer,
+        flattened and concatenated.
     counts, columns, values : numpy.ndarray
-        The inputs of a layer that are not zero, a one for the bias among them: ``counts[layer,
-        sample]`` of them, in stretches of a fixed length that `stretch` finds.
+        The non-zero inputs of each layer and sample, including the 1 that the bias multiplies:
+        ``counts[layer, sample]`` of them from the start that `stretch` returns.
     reach : numpy.ndarray of shape (layers, samples)
-        The largest of them, without sign.
+        The largest absolute value of these inputs.
     probabilities : numpy.ndarray
-        Softmax of the scores, of shape (samples, outputs), flat.
+        Softmax of the scores, of shape (samples, outputs), flattened.
     weights : numpy.ndarray of shape (samples,)
-        Sums of targets.
+        The sum of each sample's targets.
     """
 
     table: np.ndarray
@@ -79,14 +79,14 @@ class Point(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """Which difference: signed steps, and the weights of the changes that they make."""
+    """A difference method: signed steps, and the weights of the changes at them."""
 
     steps: np.ndarray
     weights: np.ndarray
 
 
 class Scratch(NamedTuple):
-    """What one thread writes to in passing: for a unit, a sample, and a vector of moves."""
+    """Temporary buffers of one thread."""
 
     sums: np.ndarray
     moments: np.ndarray
@@ -103,7 +103,7 @@ class Scratch(NamedTuple):
 
 @slow_loop
 def differences(member, point, difference, series, scratch, out):
-    """Write the flat gradient of the mean loss, each thread for units of its own."""
+    """Write the flat gradient of the mean loss; each thread computes some units."""
     point, difference, series, out = borrow((point, difference, series, out))
     scratch = borrow(scratch)
     sums, lane_values = scratch.sums, scratch.lanes
@@ -144,7 +144,7 @@ def differences(member, point, difference, series, scratch, out):
 
 @inlined
 def stretch(point, layer, sample):
-    """Return where the inputs of a layer and sample start, a vector's length before the next."""
+    """Return where the inputs of a layer and sample start; each has padding for a vector load."""
     samples, lanes = point.weights.size, width(point.values)
     start = 0
     for i in range(layer):
@@ -154,7 +154,7 @@ def stretch(point, layer, sample):
 
 @inlined
 def observe(point, sample):
-    """Pass a sample forward, and note what differences need to know of it."""
+    """Do the forward pass of a sample, and store what the differences need."""
     table, samples = point.table, point.weights.size
     pre = 0
     for layer in range(table.shape[0]):
@@ -185,7 +185,7 @@ def observe(point, sample):
 
 @inlined
 def note_inputs(point, layer, sample, before):
-    """Write the inputs of a layer that are not zero, and the one that the bias multiplies."""
+    """Store the non-zero inputs of a layer, and the 1 that the bias multiplies."""
     inputs, start = point.table[layer, INPUTS], stretch(point, layer, sample)
     count, reach = 0, 0.0
     for k in range(inputs + point.table[layer, HAS_BIAS]):
@@ -206,10 +206,10 @@ def note_inputs(point, layer, sample, before):
 
 @inlined
 def prepare_series(point, difference, layer, unit, sample, series, moments):
-    """Return what does not depend on the move, for a unit that feeds the scores directly.
+    """Precompute what does not depend on the move, for a unit that feeds the scores directly.
 
-    The scores then move along a direction w, by c w. Return the number of terms of the series,
-    zero if it is not used; Σ w t, or Σ w (a - t) of a squared error; and its ½ Σ w².
+    The scores then move by c w along a direction w. Return the number of terms of the series, zero
+    if it is not used; Σ w t, or Σ w (a - t) for squared errors; and for these also ½ Σ w².
     """
     last = point.table.shape[0] - 1
     if layer < last - 1:
@@ -248,7 +248,7 @@ def prepare_series(point, difference, layer, unit, sample, series, moments):
 
 @inlined
 def direction(point, layer, unit, output):
-    """Return how score number `output` moves with a unit's output, or with the score itself."""
+    """Return the derivative of a score with respect to a unit's output, or to a score itself."""
     last = point.table.shape[0] - 1
     if layer == last:
         return 1.0 if output == unit else 0.0
@@ -257,7 +257,7 @@ def direction(point, layer, unit, output):
 
 @inlined
 def loss_change(point, layer, unit, sample, here, d, shape, series, scratch):
-    """Return the change of a sample's loss by moves `d` of the pre-activation at `here`.
+    """Return the change of a sample's loss for moves `d` of the pre-activation at `here`.
 
     `shape` is what `prepare_series` returned.
     """
@@ -297,14 +297,14 @@ def loss_change(point, layer, unit, sample, here, d, shape, series, scratch):
 
 @inlined
 def output_change(point, layer, here, d):
-    """Return the change of a unit's output by moves `d` of its pre-activation at `here`."""
+    """Return the change of a unit's output for moves `d` of its pre-activation at `here`."""
     kind = point.table[layer, ACTIVATION]
     return activation_change(kind, point.pre[here], point.s[here], point.rest[here], d)
 
 
 @inlined
 def carry_forward(point, layer, unit, sample, c, moves, moves_after):
-    """Write how all scores move when a unit's output moves by c."""
+    """Write the changes of all scores when a unit's output changes by c."""
     table, samples, lanes = point.table, point.weights.size, width(moves)
     pre = 0
     for i in range(layer + 1):

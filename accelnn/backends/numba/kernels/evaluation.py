@@ -1,4 +1,4 @@
-"""Forward passes over a data set, each thread with samples of its own."""
+"""Forward passes over a data set, parallel over samples."""
 
 import math
 
@@ -20,13 +20,13 @@ from accelnn.formulas.binary_cross_entropy import EVEN
 
 __all__ = ["BLOCK", "evaluate", "predict"]
 
-# Samples of one pass, a multiple of `SHORT`.
+# Samples per pass, a multiple of `SHORT`.
 BLOCK = 48
 
 
 @inlined
 def forward_block(net, data, work, order, start, size):
-    """Compute the scores of some samples; return where they are."""
+    """Compute the scores of some samples; return their start in the work buffer."""
     if not data.sparse:
         gather(net, data, work, order, start, ZERO, size)
     for layer in range(net.table.shape[0]):
@@ -38,7 +38,7 @@ def forward_block(net, data, work, order, start, size):
 
 @slow_loop
 def predict(member, net, data, work, order, as_scores, out):
-    """Write scores, or what the loss makes of them, row by row."""
+    """Write the scores, or the outputs that the loss computes from them, row by row."""
     member, net, data, work = borrow((member, net, data, work))
     order, out = borrow((order, out))
     outputs = net.table[net.table.shape[0] - 1, OUTPUTS]
@@ -60,9 +60,9 @@ def predict(member, net, data, work, order, as_scores, out):
 
 @slow_loop
 def evaluate(member, net, data, work, order, losses, hits):
-    """Write each sample's loss, and count those whose largest score is that of their class.
+    """Write each sample's loss, and count the correctly classified samples.
 
-    Under binary cross entropy it is labels that are counted.
+    Under binary cross entropy, correct labels are counted.
     """
     member, net, data, work = borrow((member, net, data, work))
     order, losses, hits = borrow((order, losses, hits))
@@ -77,7 +77,7 @@ def evaluate(member, net, data, work, order, losses, hits):
                 hits[member.number] += right_labels(data, work, z, row, sample, outputs)
             else:
                 hits[member.number] += is_hit(data, work, z, row, sample, outputs)
-            # The last layer has no slopes: their place serves for the exponentials.
+            # The last layer has no slopes, so their buffer holds the exponentials.
             losses[start + row] = loss_of_row(
                 net, work.outputs, z, work.capacity, row, outputs, data, sample, work.slopes
             )
@@ -85,7 +85,7 @@ def evaluate(member, net, data, work, order, losses, hits):
 
 @inlined
 def right_labels(data, work, z, row, sample, outputs):
-    """Return how many outputs are on the side of 0 where their targets are of ½; NaN: none."""
+    """Return how many labels are predicted correctly: a > 0 where t > ½; 0 if an output is NaN."""
     count = 0
     for output in range(outputs):
         value = at(work.outputs, place(work.outputs, z, work.capacity, row, output))
@@ -98,7 +98,7 @@ def right_labels(data, work, z, row, sample, outputs):
 
 @inlined
 def is_hit(data, work, z, row, sample, outputs):
-    """Return 1 if the first of the largest scores is the target's; NaN is nobody's."""
+    """Return 1 if the argmax of the scores is that of the target, 0 otherwise or for NaN."""
     best, label = 0, 0
     top = at(work.outputs, place(work.outputs, z, work.capacity, row, 0))
     highest = target(data, sample, 0, outputs)

@@ -1,7 +1,7 @@
-"""The losses of a row of scores, the last layer's output: value and error.
+"""The losses of a row of scores (the last layer's output): value and derivative.
 
-`z` holds panels of `capacity` rows from `start`; so does `out`, in the same places. A target is a
-label or a row of numbers.
+`z` holds panels of `capacity` rows from `start`, and `out` has the same layout. A target is a label
+or a row of numbers.
 """
 
 import math
@@ -33,20 +33,20 @@ __all__ = [
     "write_error",
 ]
 
-# Losses that are sums over outputs, each of which has a file; cross entropy is not.
+# The losses that are sums over outputs and have a file; cross entropy is not one.
 SUMS = names_with_code(ALL)
-# Their positions are their numbers in kernels.
+# Kernels identify a loss by its index.
 LOSSES = ("cross_entropy", *SUMS)
 CROSS_ENTROPY, BINARY_CROSS_ENTROPY = map(LOSSES.index, ("cross_entropy", "binary_cross_entropy"))
-# Value and derivative of loss number `kind`, with its parameter if it has one, of one output, and
-# what a net makes of the output.
+# loss(kind, a, t, parameter): value and derivative for one output; output_of(kind, a): the output
+# function.
 loss = inlined(choice(SUMS, "loss", "a, t, parameter", first=1))
 output_of = inlined(choice(SUMS, "output", "a", first=1))
 
 
 @inlined
 def place(z, start, capacity, row, output):
-    """Return where output number `output` of a row is."""
+    """Return the index of output number `output` of a row."""
     lanes = width(z)
     panel = output // lanes
     return start + (panel * capacity + row) * lanes + (output - panel * lanes)
@@ -54,7 +54,7 @@ def place(z, start, capacity, row, output):
 
 @inlined
 def exponentials(z, start, capacity, row, outputs, out):
-    """Write ``exp(z - max(z))``, zero beyond the outputs; return the sum and the maximum."""
+    """Write ``exp(z - max(z))``, padded with zeros; return their sum and max(z)."""
     lanes = width(z)
     top = at(z, start + row * lanes)
     for k in range(0, outputs, lanes):
@@ -72,7 +72,7 @@ def exponentials(z, start, capacity, row, outputs, out):
 
 @inlined
 def scale(out, start, capacity, row, outputs, factor):
-    """Multiply a row by a number."""
+    """Multiply a row by a scalar."""
     lanes = width(out)
     for k in range(0, outputs, lanes):
         here = start + k * capacity + row * lanes
@@ -81,14 +81,14 @@ def scale(out, start, capacity, row, outputs, factor):
 
 @inlined
 def softmax_of_row(z, start, capacity, row, outputs, out):
-    """Write the probabilities."""
+    """Write the softmax of a row."""
     exps_sum, _ = exponentials(z, start, capacity, row, outputs, out)
     scale(out, start, capacity, row, outputs, 1.0 / exps_sum)
 
 
 @inlined
 def loss_of_row(net, z, start, capacity, row, outputs, data, sample, out):
-    """Return the loss of one sample; under cross entropy, `out` gets T softmax(z)."""
+    """Return the loss of one sample; under cross entropy also write T softmax(z) to `out`."""
     if net.loss != CROSS_ENTROPY:
         total_loss = 0.0
         for output in range(outputs):
@@ -116,7 +116,7 @@ def loss_of_row(net, z, start, capacity, row, outputs, data, sample, out):
 
 @inlined
 def write_error(net, z, start, capacity, row, outputs, data, sample, factor, out):
-    """Write the derivative of the loss times `factor`, after `loss_of_row` was called."""
+    """Write the derivative of the loss times `factor`; call `loss_of_row` first."""
     for output in range(outputs):
         here = place(z, start, capacity, row, output)
         t = target(data, sample, output, outputs)
@@ -131,7 +131,7 @@ def write_error(net, z, start, capacity, row, outputs, data, sample, factor, out
 
 @inlined
 def target(data, sample, output, outputs):
-    """Return one number of a target."""
+    """Return one element of a target, or of a label's one-hot row."""
     if data.labelled:
         return 1.0 if data.labels[sample] == output else 0.0
     return float(at(data.targets, sample * outputs + output))

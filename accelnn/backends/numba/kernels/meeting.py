@@ -1,8 +1,8 @@
-"""How the threads of a team divide work, and where they wait for each other.
+"""Work division and barriers for the threads of a team.
 
-A meeting of two costs about two tenths of a microsecond while every thread has a processor. Where
-other programs want the processors too, a thread may be put aside for milliseconds, and all wait for
-it: a long call then goes on in one thread, see `is_held_up`.
+A barrier of two threads takes about 0.2 µs while every thread has a CPU. If other programs compete
+for the CPUs, a thread may be descheduled for milliseconds while all others wait for it: a long call
+then continues on one thread, see `is_held_up`.
 """
 
 import os
@@ -18,19 +18,19 @@ from accelnn.backends.numba.vectors._type import I32, I64, IS_X86
 
 __all__ = ["clock", "go_alone", "goes_alone", "is_abandoned", "is_held_up", "share", "wait"]
 
-# Looks at the meeting, some microseconds, before the processor is offered to others.
+# Spins at a barrier, some microseconds, before a thread yields its CPU.
 SPINS = 300
-# Nanoseconds before waiting is judged, and the part of them that is too much. A division of work
-# in which one thread has twice as much to do as another makes a half.
+# A team is held up if its threads have waited more than TOO_MUCH of at least PATIENCE nanoseconds.
+# Work that is divided 2 to 1 between two threads makes one of them wait half the time.
 PATIENCE = 20_000_000
 TOO_MUCH = 0.75
-# The number of the clock that is never set back.
+# The id of the monotonic clock.
 MONOTONIC = getattr(time, "CLOCK_MONOTONIC", 0)
 
 
 @inlined
 def share(member, count, unit):
-    """Return the part of ``range(count)`` that is this thread's, cut at multiples of `unit`."""
+    """Return this thread's part of ``range(count)``, split at multiples of `unit`."""
     units = (count + unit - 1) // unit
     first = unit * (units * member.number // member.size)
     last = unit * (units * (member.number + 1) // member.size)
@@ -39,7 +39,7 @@ def share(member, count, unit):
 
 @inlined
 def wait(member):
-    """Return when every thread of the team has come here; what they wrote is then visible."""
+    """Wait at a barrier for all threads of the team; their writes are visible afterwards."""
     if member.size == 1:
         return
     own = OWN + LINE * member.number
@@ -62,13 +62,13 @@ def wait(member):
 
 @inlined
 def is_abandoned(member):
-    """Return, after a meeting, whether a thread has failed, so that the others work for nothing."""
+    """Return, after a barrier, whether a thread has failed, so that the others may stop."""
     return _read(member.meeting, ABANDONED) != 0
 
 
 @inlined
 def is_held_up(member, since):
-    """Return whether the team has mostly waited since that time on the clock."""
+    """Return whether the threads have mostly waited since that time on the clock."""
     elapsed = clock() - since
     if member.size == 1 or elapsed < PATIENCE:
         return False
@@ -77,13 +77,13 @@ def is_held_up(member, since):
 
 @inlined
 def go_alone(member):
-    """Ask the team, before a meeting, to leave the rest of the work to one thread."""
+    """Request, before a barrier, that one thread do the rest of the work."""
     _write(member.meeting, ALONE, 1)
 
 
 @inlined
 def goes_alone(member):
-    """Return, after that meeting, whether it was asked."""
+    """Return, after that barrier, whether `go_alone` was called."""
     return member.size > 1 and _read(member.meeting, ALONE) == 1
 
 
@@ -124,7 +124,7 @@ def _write(typing, array, i, value):
 
 @intrinsic
 def _pause(typing):
-    """Tell the processor that this is a waiting loop, where it has a word for that."""
+    """Emit the spin-wait hint of the CPU, if it has one."""
 
     def generate(context, builder, signature, args):
         if IS_X86:
@@ -138,7 +138,7 @@ def _pause(typing):
 
 @intrinsic
 def _give_way(typing):
-    """Offer the processor to other threads, where the system has a call for that."""
+    """Yield the CPU to other threads, where the system has a call for that."""
 
     def generate(context, builder, signature, args):
         if os.name == "posix":
@@ -151,7 +151,7 @@ def _give_way(typing):
 
 @intrinsic
 def clock(typing):
-    """Return nanoseconds since some time in the past; zero where the system has no such call."""
+    """Return the monotonic clock in nanoseconds, or 0 where the system has none."""
 
     def generate(context, builder, signature, args):
         if os.name != "posix":

@@ -1,4 +1,4 @@
-"""The non-zeros of a data set, row after row."""
+"""The non-zeros of a data set, row by row."""
 
 from accelnn.backends.numba._jit import loop
 from accelnn.backends.numba.kernels.meeting import share
@@ -8,7 +8,7 @@ __all__ = ["copy_nonzeros", "count_nonzeros"]
 
 @loop
 def count_nonzeros(member, x, inputs, counts):
-    """Write the number of non-zeros of every row of `x`, which is flat."""
+    """Write the number of non-zeros of every row of `x`, which is flattened."""
     first, last = share(member, counts.size, 1)
     for row in range(first, last):
         count = 0
@@ -19,13 +19,13 @@ def count_nonzeros(member, x, inputs, counts):
 
 @loop
 def copy_nonzeros(member, x, inputs, starts, columns, values):
-    """Copy the non-zeros of every row and their columns, from ``starts[row]``."""
+    """Copy the non-zeros of every row and their columns to ``starts[row]`` and after."""
     first, last = share(member, starts.size - 1, 1)
     for row in range(first, last):
         place, stop = starts[row], starts[row + 1]
         for k in range(inputs):
             value = x[row * inputs + k]
-            # Written always and kept if it is not zero, which costs less than to ask first.
+            # Written always, and kept if not zero, which is cheaper than a branch.
             if place < stop:
                 columns[place] = k
                 values[place] = value

@@ -1,6 +1,6 @@
-"""The kernels: plain loops that Numba compiles for the dtype they are given.
+"""Kernels of backend ops: plain loops, compiled for each dtype that they are called with.
 
-Constants are made of the argument's own type, so that float32 stays float32.
+Constants are cast to the dtype of the argument, so that float32 stays float32.
 """
 
 import math
@@ -18,7 +18,7 @@ __all__ = [
 
 @loop
 def sigmoid_delta(x, d, out):
-    """s(x + d) - s(x) without cancellation, of every element."""
+    """s(x + d) - s(x) without cancellation, elementwise."""
     one = x.dtype.type(1)
     for i in range(x.size):
         mirrored = -x[i] if d[i] > 0 else x[i]
@@ -46,7 +46,7 @@ def softmax_rows(x, out):
 
 @loop
 def log_softmax_rows(x, out):
-    """X - log(sum(exp(x))) of every row."""
+    """x - log(sum(exp(x))) of every row."""  # noqa: D403 - a formula
     for i in range(x.shape[0]):
         top = _row_max(x, i)
         total = x.dtype.type(0)

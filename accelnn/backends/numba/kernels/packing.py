@@ -1,4 +1,4 @@
-"""Between a net's flat buffer and its panels."""
+"""Conversion between a net's flat buffer and its panels."""
 
 from accelnn.backends.numba._jit import inlined, loop
 from accelnn.backends.numba.layout import (
@@ -17,7 +17,7 @@ __all__ = ["copy_parameters"]
 
 @loop
 def copy_parameters(table, flat, packed, into_panels):
-    """Copy parameters, or their gradients, from rows in `flat` into panels, or back."""
+    """Copy parameters, or their gradients, from rows in `flat` to panels in `packed`, or back."""
     lanes = width(flat)
     for layer in range(table.shape[0]):
         outputs, rows = table[layer, OUTPUTS], table[layer, INPUTS]
@@ -36,7 +36,7 @@ def copy_parameters(table, flat, packed, into_panels):
 
 @inlined
 def copy(flat, here, packed, there, count, into_panels):
-    """Copy up to a vector's length of numbers from one to the other."""
+    """Copy up to one vector of numbers from `flat` to `packed`, or back."""
     if into_panels:
         copy_numbers(flat, here, packed, there, count)
     else:
@@ -45,7 +45,7 @@ def copy(flat, here, packed, there, count, into_panels):
 
 @inlined
 def copy_numbers(a, a_start, b, b_start, count):
-    """Copy up to a vector's length of numbers."""
+    """Copy up to one vector of numbers."""
     if count == width(a):
         store(b, b_start, load(a, a_start))
     else:

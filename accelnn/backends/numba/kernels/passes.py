@@ -1,8 +1,8 @@
 """The forward and the backward pass of a batch, divided among the threads of a team.
 
-Forward, and in the update of the first layer, a thread has some panels of a layer's outputs; of
-later weights it has the rows that those panels meet. It alone reads and writes them between two
-meetings of the team, so that nothing is summed across threads.
+In the forward pass and in the update of the first layer, each thread computes some panels of a
+layer's outputs; of later weights it updates the rows that these panels multiply. No other thread
+accesses them between two barriers, so nothing is reduced across threads.
 """
 
 from typing import NamedTuple
@@ -48,8 +48,8 @@ __all__ = [
     "output_errors",
 ]
 
-# Rows that pass through all panels of a layer together, so that they stay in cache meanwhile; a
-# multiple of `SHORT`.
+# Rows that are multiplied by all panels of a layer before the next rows, so that they stay in
+# cache; a multiple of `SHORT`.
 ROWS = 96
 
 
@@ -57,7 +57,7 @@ class Net(NamedTuple):
     """An architecture and its packed parameters; see `accelnn.backends.numba.layout`.
 
     `parameters` has that of each hidden layer's activation, and last that of the loss. `loss` is a
-    number, or `OWN_CODE`, and then the addresses of value and slope count.
+    number, or `OWN_CODE` for a user's loss, called by the addresses of its functions.
     """
 
     table: np.ndarray
@@ -69,10 +69,10 @@ class Net(NamedTuple):
 
 
 class Data(NamedTuple):
-    """Samples, dense in `x` or their non-zeros alone, and targets; what is unused is empty.
+    """Samples, dense in `x` or sparse, and targets; unused arrays are empty.
 
-    The non-zeros of sample s are ``values[starts[s] : starts[s + 1]]``, in `columns`. What its loss
-    counts is ``weights[s]``, or 1 where that is empty.
+    The non-zeros of sample s are ``values[starts[s] : starts[s + 1]]``, in `columns`. Its weight is
+    ``weights[s]``, or 1 if `weights` is empty.
     """
 
     sparse: bool
@@ -87,7 +87,7 @@ class Data(NamedTuple):
 
 
 class Rule(NamedTuple):
-    """An optimiser: which, its numbers, and its state in packed buffers, one after another.
+    """An optimiser: its number, its hyperparameters, and its state in packed buffers.
 
     ``rates[i]`` is the learning rate of update number ``done + i + 1``. `code` is the address of a
     user's own.
@@ -102,9 +102,9 @@ class Rule(NamedTuple):
 
 
 class Work(NamedTuple):
-    """Buffers of a batch: outputs, slopes of the activations, errors, and one stretch a thread.
+    """Buffers of a batch: outputs, slopes of the activations, errors, and scratch per thread.
 
-    Each but the last holds panels of `capacity` rows, a multiple of `SHORT`.
+    All but `scratch` hold panels of `capacity` rows, a multiple of `SHORT`.
     """
 
     capacity: int
@@ -116,7 +116,7 @@ class Work(NamedTuple):
 
 @inlined
 def gather(net, data, work, order, first, start, stop):
-    """Copy samples ``order[first + start : first + stop]`` into rows `start` to `stop`."""
+    """Copy samples ``order[first + start : first + stop]`` to rows `start` to `stop`."""
     lanes, capacity = width(data.x), work.capacity
     inputs = net.table[0, INPUTS]
     panels = net.table[0, INPUT_PANEL]
@@ -133,7 +133,7 @@ def gather(net, data, work, order, first, start, stop):
 
 @inlined
 def forward(net, data, work, layer, order, first, panels, rows):
-    """Compute some panels of some rows of a layer's output."""
+    """Compute some panels and rows of a layer's output."""
     table, params, z, lanes = net.table, net.params, work.outputs, width(work.outputs)
     capacity = work.capacity
     is_hidden, kind = layer < table.shape[0] - 1, table[layer, ACTIVATION]
@@ -170,7 +170,7 @@ def forward(net, data, work, layer, order, first, panels, rows):
 
 @inlined
 def output_errors(net, data, work, order, first, batch, rows, losses):
-    """Write each row's loss, and the last layer's error of the mean loss of the batch."""
+    """Write each row's loss, and the derivative of the mean loss for the last layer's output."""
     layer, lanes = net.table.shape[0] - 1, width(work.outputs)
     outputs = net.table[layer, OUTPUTS]
     start = net.table[layer, OUTPUT_PANEL] * work.capacity * lanes
@@ -188,7 +188,7 @@ def output_errors(net, data, work, order, first, batch, rows, losses):
 
 @inlined
 def backward_hidden(member, net, work, rule, step, layer, batch):
-    """Carry the error of a layer back to its input, and update its weights and bias."""
+    """Backpropagate the error of a layer to its input, and update its weights and bias."""
     table, params, lanes = net.table, net.params, width(work.outputs)
     capacity, errors, scratch = work.capacity, work.errors, work.scratch
     inputs, outputs = table[layer, INPUTS], table[layer, OUTPUTS]
@@ -217,7 +217,7 @@ def backward_hidden(member, net, work, rule, step, layer, batch):
 
 @inlined
 def backward_first(member, net, data, work, rule, step, order, start, batch):
-    """Update the first layer; its error is that of its own panels alone."""
+    """Update the first layer; each thread needs only the errors of its own panels."""
     table, params, lanes = net.table, net.params, width(work.outputs)
     capacity, errors, scratch = work.capacity, work.errors, work.scratch
     inputs, panel_size = table[0, INPUTS], table[0, INPUT_PANELS] * lanes * lanes
@@ -250,9 +250,9 @@ def backward_first(member, net, data, work, rule, step, order, start, batch):
 
 @inlined
 def sparse_gradient(data, order, start, batch, errors, error, gradient, own, inputs, look_ahead):
-    """Write a panel of the first layer's gradient; fetch the next batch meanwhile.
+    """Write a panel of the first layer's gradient, and prefetch the next batch.
 
-    Samples are drawn from all over the data set: the memory is asked for them a batch ahead.
+    Samples are drawn at random, so hardware prefetching does not work.
     """
     lanes = width(errors)
     for here in range(own, own + inputs * lanes, lanes):

@@ -1,4 +1,4 @@
-"""A compiled function of the user's, called at many points."""
+"""Evaluation of a compiled user function at many points."""
 
 from accelnn.backends.numba._jit import uncached_loop
 from accelnn.backends.numba.kernels.meeting import share
@@ -8,10 +8,10 @@ __all__ = ["evaluate_points"]
 
 @uncached_loop
 def evaluate_points(member, f, x, columns, moved, out):
-    """Write f at points that differ from `x` in a few coordinates, each thread for some rows.
+    """Write f at points that differ from `x` in a few coordinates, parallel over rows.
 
-    Row i moves the coordinates ``columns[i]`` to ``moved[i, j]`` for its point j. Return whether f
-    has left its argument as it was.
+    Point j of row i sets the coordinates ``columns[i]`` to ``moved[i, j]``. Return whether f left
+    its argument unchanged.
     """
     point = x.copy()
     flat, original = point.reshape(-1), x.copy().reshape(-1)
@@ -23,7 +23,7 @@ def evaluate_points(member, f, x, columns, moved, out):
             out[i, j] = f(point)
         for k in range(columns.shape[1]):
             flat[columns[i, k]] = original[columns[i, k]]
-    for i in range(flat.size):  # noqa: SIM110 - which Numba compiles to a loop
+    for i in range(flat.size):  # noqa: SIM110 - Numba compiles the loop
         if flat[i] != original[i]:
             return False
     return True

@@ -1,4 +1,4 @@
-"""Products of panels: dense, transposed, and with rows of which only the non-zeros are stored.
+"""Matrix products of panels: dense, transposed, and with sparse rows.
 
 `a` holds panels of `capacity` rows. Starts are flat indices.
 """
@@ -26,7 +26,7 @@ __all__ = ["add_sparse_row", "multiply", "multiply_sparse_row", "multiply_transp
 def multiply(a, a_start, capacity, inner, b, b_start, c, c_start, first, last):
     """Write a panel of the product: ``c[s] = Σ_k a[s, k] b[k]`` for rows `first` to `last`.
 
-    ``k < inner``. Rows come in blocks, so that up to `SHORT` - 1 rows after `last` are written.
+    ``k < inner``. Rows are computed in blocks: up to `SHORT` - 1 rows after `last` are written.
     """
     lanes, row = width(b), first
     while row + TALL <= last:
@@ -43,7 +43,7 @@ def multiply(a, a_start, capacity, inner, b, b_start, c, c_start, first, last):
 
 @inlined
 def add_block(sums, a, start, capacity, inner, b, b_start):
-    """Return sums of products for as many rows as `sums` has, of which the first is at `start`."""
+    """Return `sums` plus the products of as many rows, of which the first is at `start`."""
     lanes = width(b)
     for k in range(0, inner, lanes):
         block = start + k * capacity
@@ -57,7 +57,7 @@ def add_block(sums, a, start, capacity, inner, b, b_start):
 def multiply_transposed(a, a_start, columns, d, d_start, rows, g, g_start):
     """Write ``g[k] = Σ_s a[s, k] d[s]`` for the first `columns` columns of a panel of `a`.
 
-    Columns come in blocks, so that up to `WIDE` - 1 more are written.
+    Columns are computed in blocks: up to `WIDE` - 1 more are written.
     """
     lanes = width(d)
     for k in range(0, columns, WIDE):
@@ -70,7 +70,7 @@ def multiply_transposed(a, a_start, columns, d, d_start, rows, g, g_start):
 
 @inlined
 def multiply_sparse_row(values, columns, k, stop, b, b_start):
-    """Return ``Σ values[k] b[columns[k]]``, of one panel of `b`."""
+    """Return ``Σ values[k] b[columns[k]]`` for one panel of `b`."""
     lanes = width(b)
     sum0, sum1, sum2, sum3 = zeros(b), zeros(b), zeros(b), zeros(b)
     while k + 4 <= stop:

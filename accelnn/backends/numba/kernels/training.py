@@ -1,4 +1,4 @@
-"""Many steps of training in one call."""
+"""The training kernel, which does many updates per call."""
 
 import math
 
@@ -28,10 +28,10 @@ __all__ = ["train"]
 
 @slow_loop
 def train(member, net, data, rule, work, row_losses, order, batch, done, losses):
-    """Do one update per batch of `order`, after `done` of them, and write each batch's loss.
+    """Do one update per batch of `order`, after `done` earlier ones, and write each batch's loss.
 
-    A loss that is not finite ends a training before its update. `losses` is NaN from the start,
-    so that what was not reached stays so.
+    A non-finite loss stops the training before its update. `losses` is initially NaN, and stays so
+    for batches that are not reached.
     """
     member, net, data, rule, work = borrow((member, net, data, rule, work))
     row_losses, order, losses = borrow((row_losses, order, losses))
@@ -46,7 +46,7 @@ def train(member, net, data, rule, work, row_losses, order, batch, done, losses)
             wait(member)
         for layer in range(depth):
             panels, is_last = net.table[layer, OUTPUT_PANELS], layer == depth - 1
-            # All scores of a sample are one thread's, which makes probabilities of them.
+            # One thread computes all scores of a sample, because softmax needs them together.
             own = (ZERO, panels) if is_last else share(member, panels, 1)
             forward(net, data, work, layer, order, start, own, rows if is_last else (ZERO, size))
             if not is_last:
@@ -59,11 +59,11 @@ def train(member, net, data, rule, work, row_losses, order, batch, done, losses)
             break
         alone = goes_alone(member)
 
-        # Every thread adds up all rows, so that all come to the same sum and decision.
+        # Every thread sums all rows, so that all get the same loss and decision.
         loss = 0.0
         for row in range(size):
             loss += row_losses[row]
-        # Rounded to the dtype of the net, in which it may be infinite.
+        # Rounded to the dtype of the net, where it may overflow.
         loss = float(work.outputs.dtype.type(loss / size))
         if member.number == 0:
             losses[index] = loss
@@ -76,7 +76,7 @@ def train(member, net, data, rule, work, row_losses, order, batch, done, losses)
                 wait(member)
         backward_first(member, net, data, work, rule, step, order, start, size)
         if depth == 1 or not data.sparse or alone:
-            # The next step's first stage writes what this one's last still reads.
+            # The next update's first stage overwrites what this one's last stage reads.
             wait(member)
         if alone:
             if member.number > 0:

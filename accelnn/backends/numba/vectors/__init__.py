@@ -1,11 +1,11 @@
-"""Vectors in compiled code: as many numbers as two registers of this processor hold.
+"""Explicit SIMD vectors in compiled code, each as wide as two registers of this CPU.
 
-LLVM vectorises a loop when it can prove that it may; kernels that live from it say so instead. A
-vector is loaded from an array, computed with by ``+ - * /``, where a number stands for itself in
-every lane, and stored. Arrays are indexed flat and unchecked.
+LLVM's auto-vectorisation is not guaranteed, so kernels whose speed depends on it use this type. A
+vector is loaded from an array, used in ``+ - * /``, where a scalar is broadcast to all lanes, and
+stored. Arrays are indexed flat and without bounds checks.
 """
 
-from accelnn.backends.numba.vectors import _math, _operators  # noqa: F401 - define what + and exp are
+from accelnn.backends.numba.vectors import _math, _operators  # noqa: F401 - register overloads
 from accelnn.backends.numba.vectors._calls import call_activation, call_loss, call_update
 from accelnn.backends.numba.vectors._denormals import flush_denormals, restore
 from accelnn.backends.numba.vectors._functions import (

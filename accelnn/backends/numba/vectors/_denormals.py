@@ -1,4 +1,4 @@
-"""A switch of the processor."""
+"""Flush-to-zero mode of the CPU."""
 
 from typing import Any
 
@@ -10,16 +10,16 @@ from accelnn.backends.numba.vectors._type import I32, IS_X86
 
 __all__ = ["flush_denormals", "restore"]
 
-# The bits of x86's control word by which denormal results and operands count as zero.
+# The bits FTZ and DAZ of the x86 register MXCSR: denormal results and operands count as zero.
 _FLUSH = 0x8040
 
 
 @intrinsic
 def flush_denormals(typing):
-    """Let results below the smallest normal number be zero; return what to `restore` afterwards.
+    """Flush denormal numbers to zero; return the previous mode, to `restore` afterwards.
 
-    The slopes of a net that is sure of itself are full of them, and each costs some processors a
-    hundred times an ordinary sum. Others have no such switch, nor need of one.
+    The slopes of saturated units are full of denormals, and on some x86 CPUs an operation on one
+    takes a hundred times as long as on normal numbers. Elsewhere nothing is changed.
     """
 
     def generate(context, builder, signature, args):

@@ -1,4 +1,4 @@
-"""Functions of vectors."""
+"""Elementwise functions and reductions of vectors."""
 
 from collections.abc import Sequence
 from math import factorial, log
@@ -54,7 +54,7 @@ def root(typing, x):
 
 @intrinsic
 def maximum(typing, x, y):
-    """Return the larger of x and y; where x is NaN, NaN."""
+    """Return the larger of x and y, and NaN where x is NaN."""
 
     def generate(context, builder, signature, args):
         return builder.select(builder.fcmp_ordered("<", *args), args[1], args[0])
@@ -100,7 +100,7 @@ def total(typing, x):
 
 @intrinsic
 def largest(typing, x):
-    """Return the largest lane, without regard to NaN."""
+    """Return the largest lane, ignoring NaN."""
 
     def generate(context, builder, signature, args):
         return reduce(builder, args[0], lambda a, b: call(builder, "maxnum", a, b))
@@ -109,7 +109,7 @@ def largest(typing, x):
 
 
 def polynomial(coefficients: Sequence[Sequence[float]]) -> Any:
-    """Return a function of vectors: a polynomial, lowest power first, in float32 and in float64."""
+    """Return a polynomial of vectors from its coefficients, lowest power first, for each dtype."""
 
     @intrinsic
     def evaluate(typing, x):
@@ -123,11 +123,11 @@ def polynomial(coefficients: Sequence[Sequence[float]]) -> Any:
     return evaluate
 
 
-# exp and expm1 of |x| up to here are normal numbers: half the largest exponent, and some.
+# For |x| up to here, exp(x) is a normal number.
 _EXP_LIMIT = {True: 87.0, False: 708.0}
-# Terms of the series of expm1(r) / r whose remainder at |r| = ln(2) / 2 is under half a unit.
+# Terms of the series of expm1(r) / r, whose remainder at |r| = ln(2) / 2 is below half an ulp.
 _EXP_TERMS = {True: 7, False: 13}
-# ln(2) in two parts, of which the first times any exponent is exact.
+# ln(2) in two parts; the product of the first and any exponent is exact.
 _LN2 = {
     True: (0.693359375, log(2.0) - 0.693359375),
     False: (float.fromhex("0x1.62e42feep-1"), float.fromhex("0x1.a39ef35793c76p-33")),
@@ -136,10 +136,10 @@ _LN2 = {
 
 @intrinsic
 def exp_and_expm1(typing, x):
-    """Return exp(x) to about one unit in the last place, and exp(x) - 1 to about two.
+    """Return exp(x) to about 1 ulp, and exp(x) - 1 to about 2 ulp.
 
-    x = n ln(2) + r with |r| <= ln(2) / 2; expm1(r) is a series; exp(x) = 2ⁿ (1 + expm1(r)). What
-    would leave the range of normal numbers stops at its ends; NaN stays NaN.
+    x = n ln(2) + r with |r| <= ln(2) / 2; expm1(r) is a series; exp(x) = 2ⁿ (1 + expm1(r)). x is
+    clipped so that results are normal numbers; NaN stays NaN.
     """
 
     def generate(context, builder, signature, args):
@@ -150,7 +150,7 @@ def exp_and_expm1(typing, x):
         x = builder.select(builder.fcmp_ordered("<", args[0], low), low, args[0])
         x = builder.select(builder.fcmp_ordered(">", x, limit), limit, x)
 
-        # Adding 1.5 * 2**(mantissa bits) rounds to an integer, which the low bits then hold.
+        # Adding 1.5 * 2**(mantissa bits) rounds to an integer, held in the low bits of the sum.
         bits, shift = (I32, 23) if single else (I64, 52)
         magic = constant(kind, 1.5 * 2.0**shift)
         shifted = call(builder, "fmuladd", x, constant(kind, 1.0 / log(2.0)), magic)

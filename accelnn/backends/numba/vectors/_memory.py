@@ -1,4 +1,4 @@
-"""Vectors from arrays and back, flat and unchecked."""
+"""Loads and stores of vectors, by flat index and without bounds checks."""
 
 from llvmlite import ir
 from numba.core import cgutils, types
@@ -21,11 +21,11 @@ __all__ = ["at", "borrow", "filled", "load", "prefetch", "store", "width", "zero
 
 @intrinsic
 def borrow(typing, arguments):
-    """Return an argument of a kernel, an array or a tuple with arrays in it, without its counts.
+    """Return an argument of a kernel, an array or a tuple of arrays, without reference counting.
 
-    Numba counts references to arrays atomically whenever they are handed on, and threads that share
-    an array then wait for each other. The caller of a kernel keeps its arguments alive anyway; of
-    an array that the kernel itself has made, this must not be used.
+    Numba updates reference counts atomically whenever an array is passed on, and threads that share
+    the array contend for the count. The caller keeps the arguments of a kernel alive anyway; do not
+    use this for arrays that the kernel allocates.
     """
 
     def without_counts(context, builder, type_, value):
@@ -33,7 +33,7 @@ def borrow(typing, arguments):
             array = context.make_array(type_)(context, builder, value)
             array.meminfo = cgutils.get_null_value(array.meminfo.type)
             array.parent = cgutils.get_null_value(array.parent.type)
-            return array._getvalue()  # noqa: SLF001 - Numba's own way to end an array
+            return array._getvalue()  # noqa: SLF001 - how Numba's own code builds an array
         if isinstance(type_, types.BaseTuple):
             for i, member in enumerate(type_):
                 item = builder.extract_value(value, i)
@@ -59,7 +59,7 @@ def zeros(typing, array):
 
 @intrinsic
 def width(typing, array):
-    """Return the number of lanes for the dtype of `array`, known when the kernel is compiled."""
+    """Return the number of lanes for the dtype of `array`, a compile-time constant."""
 
     def generate(context, builder, signature, args):
         return I64(llvm_type(Vector(signature.args[0].dtype)).count)
@@ -92,7 +92,7 @@ def load(typing, array, i):
 def store(typing, array, i, vector):
     """Write a vector at ``array[i]``."""
     if not isinstance(vector, Vector):
-        # A number, which a user's function returns instead.
+        # A user's function that returns a scalar is not vectorised.
         return None
 
     def generate(context, builder, signature, args):
@@ -105,7 +105,7 @@ def store(typing, array, i, vector):
 
 @intrinsic
 def at(typing, array, i):
-    """Return ``array[i]``; integers as they index."""
+    """Return ``array[i]``; integers become 64-bit indices."""
 
     def generate(context, builder, signature, args):
         pointer = pointer_to(context, builder, signature.args[0], *args)
@@ -120,7 +120,7 @@ def at(typing, array, i):
 
 @intrinsic
 def prefetch(typing, array, i):
-    """Ask for the cache line of ``array[i]``, which may lie anywhere."""
+    """Prefetch the cache line of ``array[i]``."""
 
     def generate(context, builder, signature, args):
         pointer = pointer_to(context, builder, signature.args[0], *args)

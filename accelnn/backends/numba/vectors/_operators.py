@@ -1,4 +1,4 @@
-"""``+ - * /`` of vectors, and of a vector and a number, which stands in every lane."""
+"""``+ - * /`` of two vectors, or of a vector and a scalar."""
 
 import operator
 from typing import Any

@@ -1,4 +1,4 @@
-"""What products of matrices are made of."""
+"""Building blocks of matrix products."""
 
 from numba.core import cgutils, types
 from numba.extending import intrinsic

@@ -1,4 +1,4 @@
-"""The type of vectors, and the pieces of machine code that everything about them is made of."""
+"""The Numba type of SIMD vectors, and helpers that emit LLVM IR for it."""
 
 import platform
 from collections.abc import Callable, Sequence
@@ -34,7 +34,7 @@ __all__ = [
 
 
 def _features() -> set[str]:
-    """Return what the processor can do that Numba compiles for: this one, unless it is told."""
+    """Return the features of the CPU that Numba compiles for: the host, unless configured."""
     config: Any = numba.config
     if config.CPU_FEATURES is not None:
         return _named(config.CPU_FEATURES)
@@ -51,11 +51,11 @@ _wide = "avx512f" in _present
 _REGISTER_BYTES = 64 if _wide else 32 if "avx" in _present else 16
 _MANY_REGISTERS = _wide or not IS_X86
 
-# Numbers in a vector.
+# Elements of a vector.
 LANES = {np.float32: 2 * _REGISTER_BYTES // 4, np.float64: 2 * _REGISTER_BYTES // 8}
-# Rows of a product whose sums stay in registers, with some more for what is multiplied; the rest of
-# the rows come in blocks of `SHORT`, of which `TALL` is a multiple, so that blocks of any rows that
-# start at a multiple of it end at one. In a transposed product, a divisor of `LANES`.
+# Rows of a register block: `TALL` sums and their operands fit in registers. Remaining rows are
+# computed in blocks of `SHORT`, a divisor of `TALL`, so blocks that start at a multiple of `SHORT`
+# end at one. Transposed products have blocks of `WIDE` columns, a divisor of `LANES`.
 SHORT = 4
 TALL = 12 if _MANY_REGISTERS else 4
 WIDE = min(8 if _MANY_REGISTERS else 4, *LANES.values())
@@ -116,7 +116,7 @@ def constant(kind: ir.VectorType, number: float) -> ir.Constant:
 
 
 def call(builder: Any, name: str, *args: Any) -> Any:
-    """Call an LLVM intrinsic of vectors that returns one of their kind."""
+    """Call an LLVM intrinsic whose operands and result have the same vector type."""
     kind = args[0].type
     full_name = f"llvm.{name}.v{kind.count}f{32 if is_single(kind) else 64}"
     signature = ir.FunctionType(kind, [kind] * len(args))
@@ -132,7 +132,7 @@ def horner(builder: Any, x: Any, coefficients: Sequence[float]) -> Any:
 
 
 def reduce(builder: Any, x: Any, combine: Callable[[Any, Any], Any]) -> Any:
-    """Combine lanes pairwise, halves with halves, into one number."""
+    """Reduce the lanes to a scalar by combining halves pairwise."""
     lanes, undefined = x.type.count, ir.Constant(x.type, ir.Undefined)
     while lanes > 1:
         lanes //= 2
