@@ -28,6 +28,12 @@ def registry_as_it_was(monkeypatch):
         monkeypatch.setattr(_registry, name, dict(getattr(_registry, name)))
 
 
+@pytest.fixture
+def listed():
+    """Return ``listed(name)``: the row of a backend, among those of whatever packages announce."""
+    return lambda name: {row.name: row for row in accelnn.list_backends()}[name]
+
+
 @pytest.fixture(scope="session", autouse=True)
 def numba_for_all_tests():
     """Make the backend before any test has registries of its own, which would end with it."""

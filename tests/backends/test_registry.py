@@ -83,7 +83,8 @@ def test_a_wrong_type_is_a_type_error(wrong):
 
 
 def test_list_names_our_own_first_and_says_where_they_compute():
-    rows = accelnn.list_backends()
+    # Installed packages may announce others, whose reason is known once they are loaded.
+    rows = accelnn.list_backends(load=True)
     assert [row.name for row in rows][:3] == ["numpy", "numba", "cupy"]
     assert rows[0] == BackendInfo("numpy", available=True, reason="", device="cpu")
     for row in rows:
@@ -365,7 +366,7 @@ def test_a_backend_may_forget_to_call_the_constructor_of_the_base():
     assert net.predict(np.zeros(3)).shape == (2,)
 
 
-def test_a_device_that_cannot_be_told_is_a_broken_backend():
+def test_a_device_that_cannot_be_told_is_a_broken_backend(listed):
     class Broken(NumpyBackend):
         name = "broken"
         inferred = False
@@ -375,8 +376,8 @@ def test_a_device_that_cannot_be_told_is_a_broken_backend():
             raise OSError("no driver")
 
     accelnn.register_backend(Broken)
-    row = accelnn.list_backends()[-1]
-    assert (row.name, row.available) == ("broken", False)
+    row = listed("broken")
+    assert not row.available
     assert "OSError: no driver" in row.reason
 
 
@@ -482,7 +483,7 @@ def test_a_method_of_instances_where_the_class_is_asked_is_refused(method, shown
             offer(wrong)
 
 
-def test_check_available_is_called_before_a_backend_is_made():
+def test_check_available_is_called_before_a_backend_is_made(listed):
     calls = []
 
     class Checked(Other):
@@ -499,13 +500,13 @@ def test_check_available_is_called_before_a_backend_is_made():
 
     accelnn.register_backend(Checked)
     assert calls == []
-    assert accelnn.list_backends()[-1] == ("checked", False, "plug it in", "")
+    assert listed("checked") == ("checked", False, "plug it in", "")
     accelnn.get_backend("checked")
     accelnn.get_backend("checked")
     assert calls == ["checked", "checked", "made"]
 
 
-def test_a_class_that_ends_the_interpreter_when_it_is_made_is_a_broken_one():
+def test_a_class_that_ends_the_interpreter_when_it_is_made_is_a_broken_one(listed):
     class Exits(Other):
         name = "exits"
 
@@ -513,7 +514,7 @@ def test_a_class_that_ends_the_interpreter_when_it_is_made_is_a_broken_one():
             raise SystemExit("no licence")
 
     accelnn.register_backend(Exits)
-    assert accelnn.list_backends()[-1].reason == "making it failed with SystemExit: no licence"
+    assert listed("exits").reason == "making it failed with SystemExit: no licence"
 
 
 def test_the_truth_of_a_backend_decides_nothing(exercise, monkeypatch):
@@ -541,7 +542,7 @@ def test_the_truth_of_a_backend_decides_nothing(exercise, monkeypatch):
     exercise(empty)
 
 
-def test_the_truth_of_a_backend_is_never_asked_for(exercise):
+def test_the_truth_of_a_backend_is_never_asked_for(exercise, listed):
     class Undecided(Other):
         name = "undecided"
 
@@ -551,7 +552,7 @@ def test_the_truth_of_a_backend_is_never_asked_for(exercise):
     with accelnn.use_backend(Undecided) as backend:
         exercise(backend)
     accelnn.register_backend(backend)
-    assert accelnn.list_backends()[-1].available
+    assert listed("undecided").available
 
 
 def test_one_instance_for_each_number_of_threads(compiled):
