@@ -16,7 +16,9 @@ from accelnn.backends import _registry
 from accelnn.errors import BackendUnavailableError
 from accelnn.losses import LOSSES
 
-# Kernels of the CuPy backend on the processor.
+# Modules that tests share, and the kernels of the CuPy backend on the CPU. Not this folder itself,
+# in which ``import cupy`` would find the tests of that name.
+sys.path.insert(0, str(Path(__file__).parent / "helpers"))
 sys.path.insert(0, str(Path(__file__).parent / "cupy"))
 
 from ways import ENGINES
