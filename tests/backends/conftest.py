@@ -16,7 +16,9 @@ from accelnn.backends import _registry
 from accelnn.errors import BackendUnavailableError
 from accelnn.losses import LOSSES
 
-# Kernels of the CuPy backend on the processor.
+# Modules that tests share, and the kernels of the CuPy backend on the CPU. Not this folder itself,
+# in which ``import cupy`` would find the tests of that name.
+sys.path.insert(0, str(Path(__file__).parent / "helpers"))
 sys.path.insert(0, str(Path(__file__).parent / "cupy"))
 
 from ways import ENGINES
@@ -26,6 +28,12 @@ from ways import ENGINES
 def registry_as_it_was(monkeypatch):
     for name in ("_registered", "_announced", "_instances"):
         monkeypatch.setattr(_registry, name, dict(getattr(_registry, name)))
+
+
+@pytest.fixture
+def listed():
+    """Return ``listed(name)``: the row of a backend, among those of whatever packages announce."""
+    return lambda name: {row.name: row for row in accelnn.list_backends()}[name]
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from stand_in import Transfer
+from stand_in_streams import Transfer
 
 import accelnn
 from accelnn.errors import BackendMismatchError

@@ -13,7 +13,8 @@ from collections import Counter
 from typing import Any, NamedTuple
 
 import numpy as np
-from random_functions import EPS, EXTENDED, RandomFunction
+from function_trees import EPS, EXTENDED
+from random_functions import RandomFunction
 
 from accelnn import check_gradient, numerical_gradient
 from accelnn.errors import InconclusiveCheckWarning

@@ -9,8 +9,9 @@ from random import Random
 import hypothesis
 import numpy as np
 import pytest
+from function_trees import EPS, EXTENDED
 from hypothesis import strategies
-from random_functions import EPS, EXTENDED, random_function
+from random_functions import random_function
 from random_trials import METHODS, MODES, Trial, check_trial, method_trial, wrong_trial
 
 FUNCTIONS = 300

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from stand_in import Launch, Wait
+from stand_in_streams import Launch, Wait
 
 import accelnn
 from accelnn.backends import Engine

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from stand_in import Device
+from stand_in_arrays import Device
 
 import accelnn
 from accelnn.backends.cupy import engine, launch, tiles, training

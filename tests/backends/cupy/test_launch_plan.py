@@ -2,7 +2,8 @@
 
 import numpy as np
 import pytest
-from stand_in import Capture, Device, Launch, Product, Replay, Transfer
+from stand_in_arrays import Device
+from stand_in_streams import Capture, Launch, Product, Replay, Transfer
 
 import accelnn
 from accelnn.backends.cupy import engine as engine_module

@@ -19,13 +19,13 @@ __device__ inline REAL change(REAL z, REAL d) {
     // 1 - s is σ(-z).
     const bool is_up = d > 0;
     const REAL p = exp(z < 0 ? z : -z), large = 1 / (1 + p), small = p * large;
-    if (small < (sizeof(REAL) == 8 ? REAL(1e-290) : REAL(1e-30))) {
-        // s (1 - s) has lost digits; the smaller of σ(z) and 1 - σ(z) is negligible.
-        return z < 0 ? value(z + d) - small : small - value(-(z + d));
-    }
     const REAL s = (z < 0) == is_up ? large : small;
-    const REAL e = exp_change(is_up ? -d : d);
-    const REAL change = large * small * e / (1 + s * e);
+    const REAL e = exp_change(is_up ? -d : d), denominator = 1 + s * e;
+    // Where s e is close to -1, or little is left of the digits of s (1 - s), another exponential gives
+    // (1 - s) / (1 + s e), which is 1 - σ(z + d).
+    const bool is_lossy =
+        small < (sizeof(REAL) == 8 ? REAL(1e-290) : REAL(1e-30)) || denominator < REAL(0.5);
+    const REAL change = is_lossy ? s * value(is_up ? z + d : -(z + d)) * e : large * small * e / denominator;
     return is_up ? -change : change;
 }
 

@@ -2,7 +2,7 @@
 
 #pragma once
 
-#include "numbers.cuh"
+#include "formulas/sigmoid.cuh"
 
 namespace formulas::tanh {
 
@@ -10,14 +10,7 @@ __device__ inline REAL value(REAL z) { return ::tanh(z); }
 
 __device__ inline REAL slope_of_value(REAL a) { return 1 - a * a; }
 
-__device__ inline REAL change(REAL z, REAL d) {
-    const REAL t = ::tanh(z), u = ::tanh(d);
-    if (t * u < REAL(-0.5)) {
-        return ::tanh(z + d) - t;
-    }
-    // 1 - t² = 4 e / (1 + e)² with e = exp(-2 |z|).
-    const REAL e = exp(-2 * (z < 0 ? -z : z));
-    return 4 * e / ((1 + e) * (1 + e)) * u / (1 + t * u);
-}
+// tanh(z) = 2 s(2z) - 1, s being the sigmoid.
+__device__ inline REAL change(REAL z, REAL d) { return 2 * sigmoid::change(2 * z, 2 * d); }
 
 }  // namespace formulas::tanh
