@@ -3,10 +3,11 @@
 Each has a namespace of its name, with its parameters as constants, by default the table's. An
 activation defines ``value(z)`` and either ``slope(z)`` of the pre-activation or, where that loses
 no digits, ``slope_of_value(a)``, because kernels keep values anyway. It may define
-``change(z, d)``, without cancellation. A loss that is a sum over outputs defines ``value(a, t)`` and ``slope(a, t)``
-for one output, optionally ``change(a, t, d)``, and ``is_right(a, t)`` if each output is a label. An
-update rule defines ``update(rule, step, p, g, ...)``, which changes a parameter and its state, and
-``decay(rule, p, g, factor)`` unless its weight decay is added to the gradient.
+``change(z, d)``, without cancellation. A loss that is a sum over outputs defines ``value(a, t)``
+and ``slope(a, t)`` for one output, optionally ``change(a, t, d)``, and ``is_right(a, t)`` if each
+output is a label. An update rule defines ``update(rule, step, p, g, ...)``, which changes a
+parameter and its state, and ``decay(rule, p, g, factor)`` unless its weight decay is added to the
+gradient.
 """
 
 import re
