@@ -13,7 +13,7 @@ NAMES = ("SGD", "Momentum", "Nesterov", "AdaGrad", "RMSprop", "Adam", "AdamW")
 
 
 def test_these_are_all():
-    assert sorted(optimizers.__all__) == sorted((*NAMES, "UpdateRule"))
+    assert sorted(optimizers.__all__) == sorted((*NAMES, "Rule", "UpdateRule"))
 
 
 def three_steps(rule, start=1.0, dtype=np.float64):

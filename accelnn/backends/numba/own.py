@@ -168,7 +168,7 @@ def _address_of_rule(
 ) -> int | None:
     pointer: Any = types.CPointer(DTYPES[dtype])  # type: ignore[no-untyped-call]
     whole, real = types.intp, types.float64
-    signature = types.void(*[pointer] * 3, whole, whole, whole, real, whole, real)
+    signature = types.void(*[pointer] * 3, whole, whole, real, whole, real)
     try:
         code = code_of(function)
         update = code.function if states else _with_a_state(code.function)

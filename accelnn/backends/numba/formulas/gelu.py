@@ -2,27 +2,20 @@
 
 import math
 
-import numpy as np
-
 from accelnn.backends.numba._jit import inlined
 from accelnn.backends.numba.vectors import (
     absolute,
     exp_and_expm1,
     filled,
     maximum,
-    polynomial,
+    scaled_erfc,
     where_positive,
 )
 from accelnn.formulas._activation import HUGE
-from accelnn.formulas.gelu import ERFC, MIDDLE
+from accelnn.formulas.gelu import MIDDLE
 
 __all__ = ["activate"]
 
-# In powers of t, as many as float32 and float64 resolve. The Chebyshev coefficients of erfc decay
-# faster than the coefficients of the Chebyshev polynomials grow, so the conversion is stable.
-scaled_erfc = polynomial(
-    [np.polynomial.chebyshev.cheb2poly(ERFC[:terms]).tolist() for terms in (15, len(ERFC))]
-)
 ROOT_HALF, DENSITY = math.sqrt(0.5), 1.0 / math.sqrt(2.0 * math.pi)
 
 

@@ -6,7 +6,6 @@ from typing import Any
 from numba import carray
 
 from accelnn.backends.numba.vectors import (
-    first_lanes,
     load,
     load_numbers,
     load_rows,
@@ -49,7 +48,7 @@ def templates(key: int) -> tuple[Callable[..., Any], ...]:
     def number(a, t):
         return function(a, t) if key >= 0 else 0.0  # noqa: F821
 
-    def update_of_vectors(params, gradient, slots, stride, count, used, rate, k, decay):
+    def update_of_vectors(params, gradient, slots, stride, count, rate, k, decay):
         if key >= 0:
             params, gradient = carray(params, (count,)), carray(gradient, (count,))
             slots = carray(slots, (count,))
@@ -59,26 +58,24 @@ def templates(key: int) -> tuple[Callable[..., Any], ...]:
                     g = g + decay * p
                 state = load_rows(slots, i, stride, STATES)  # noqa: F821
                 moved = update(p, g, rate, k, *state)  # noqa: F821
-                # What fills a panel up stays zero, whatever becomes of a gradient that is zero.
-                store(params, i, first_lanes(moved[0], used, 0.0))
+                store(params, i, moved[0])
                 here = i
                 for row in moved[1:]:
-                    store(slots, here, first_lanes(row, used, 0.0))
+                    store(slots, here, row)
                     here += stride
 
-    def update_of_numbers(params, gradient, slots, stride, count, used, rate, k, decay):
+    def update_of_numbers(params, gradient, slots, stride, count, rate, k, decay):
         if key >= 0:
             params, gradient = carray(params, (count,)), carray(gradient, (count,))
             slots = carray(slots, (count,))
             for i in range(count):
-                if i % LANES < used:  # noqa: F821
-                    p, g = float(params[i]), float(gradient[i])
-                    if decay > 0.0:
-                        g += decay * p
-                    state = load_numbers(slots, i, stride, STATES)  # noqa: F821
-                    moved = update(p, g, rate, k, *state)  # noqa: F821
-                    params[i] = moved[0]
-                    store_numbers(slots, i, stride, moved[1:])
+                p, g = float(params[i]), float(gradient[i])
+                if decay > 0.0:
+                    g += decay * p
+                state = load_numbers(slots, i, stride, STATES)  # noqa: F821
+                moved = update(p, g, rate, k, *state)  # noqa: F821
+                params[i] = moved[0]
+                store_numbers(slots, i, stride, moved[1:])
 
     return stretch_of_vectors, stretch_of_numbers, number, update_of_vectors, update_of_numbers
 

@@ -209,8 +209,7 @@ def backward_hidden(member, net, work, rule, step, layer, batch):
             d = error + output * capacity * lanes
             multiply_transposed(work.outputs, source, columns, errors, d, batch, scratch, block)
             here = weights + output * panel_size
-            count, used = columns * lanes, outputs - output * lanes
-            update(rule, step, params, here, scratch, block, count, used, False)  # noqa: FBT003
+            update(rule, step, params, here, scratch, block, columns * lanes, False)  # noqa: FBT003
     first, last = share(member, panels, 1)
     update_bias(net, work, rule, step, layer, batch, first, last, own)
 
@@ -221,7 +220,6 @@ def backward_first(member, net, data, work, rule, step, order, start, batch):
     table, params, lanes = net.table, net.params, width(work.outputs)
     capacity, errors, scratch = work.capacity, work.errors, work.scratch
     inputs, panel_size = table[0, INPUTS], table[0, INPUT_PANELS] * lanes * lanes
-    outputs = table[0, OUTPUTS]
     own = member.number * (scratch.size // member.size)
     first, last = share(member, table[0, OUTPUT_PANELS], 1)
     if data.sparse:
@@ -231,8 +229,7 @@ def backward_first(member, net, data, work, rule, step, order, start, batch):
                 data, order, start, batch, errors, error, scratch, own, inputs, panel == first
             )
             weights = table[0, WEIGHTS] + panel * panel_size
-            count, used = inputs * lanes, outputs - panel * lanes
-            update(rule, step, params, weights, scratch, own, count, used, False)  # noqa: FBT003
+            update(rule, step, params, weights, scratch, own, inputs * lanes, False)  # noqa: FBT003
     else:
         for k in range(0, inputs, lanes):
             source = table[0, INPUT_PANEL] * capacity * lanes + k * capacity
@@ -243,8 +240,7 @@ def backward_first(member, net, data, work, rule, step, order, start, batch):
                     work.outputs, source, columns, errors, error, batch, scratch, own
                 )
                 weights = table[0, WEIGHTS] + panel * panel_size + k * lanes
-                count, used = columns * lanes, outputs - panel * lanes
-                update(rule, step, params, weights, scratch, own, count, used, False)  # noqa: FBT003
+                update(rule, step, params, weights, scratch, own, columns * lanes, False)  # noqa: FBT003
     update_bias(net, work, rule, step, ZERO, batch, first, last, own)
 
 
@@ -281,5 +277,5 @@ def update_bias(net, work, rule, step, layer, batch, first, last, own):
         for here in range(error, error + batch * lanes, lanes):
             sum_ = sum_ + load(work.errors, here)
         store(work.scratch, own, sum_)
-        bias, used = table[layer, BIAS] + panel * lanes, table[layer, OUTPUTS] - panel * lanes
-        update(rule, step, net.params, bias, work.scratch, own, lanes, used, True)  # noqa: FBT003
+        bias = table[layer, BIAS] + panel * lanes
+        update(rule, step, net.params, bias, work.scratch, own, lanes, True)  # noqa: FBT003

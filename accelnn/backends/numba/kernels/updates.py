@@ -24,21 +24,20 @@ def at_step(rule, step):
 
 
 @called
-def update(rule, step, params, start, gradient, gradient_start, count, used, is_bias):
+def update(rule, step, params, start, gradient, gradient_start, count, is_bias):
     """Move ``params[start : start + count]`` by a gradient, with the state in the same places.
 
-    `count` is a multiple of the width; of each vector, the first `used` lanes are parameters. A
-    negative kind stores the gradient in place of the state.
+    `count` is a multiple of the width. A negative kind stores the gradient in place of the state.
     """
     rate, correction = at_step(rule, step)
     kind, slot, second_slot = rule.kind, rule.slots, params.size
     a, b, eps = rule.numbers[1], rule.numbers[2], rule.numbers[3]
     decay = rule.numbers[DECAY_OF_BIASES if is_bias else DECAY_OF_WEIGHTS]
     if kind == OWN_RULE:
+        # Of a gradient that is zero it may make anything where panels are filled up, which meets no
+        # other lane.
         stride, g = params.size, gradient_start
-        call_update(
-            rule.code, params, start, gradient, g, slot, stride, count, used, rate, step, decay
-        )
+        call_update(rule.code, params, start, gradient, g, slot, stride, count, rate, step, decay)
         return
     for i in range(0, count, width(params)):
         here, g = start + i, load(gradient, gradient_start + i)

@@ -8,6 +8,7 @@ stored. Arrays are indexed flat and without bounds checks.
 from accelnn.backends.numba.vectors import _math, _operators  # noqa: F401 - register overloads
 from accelnn.backends.numba.vectors._calls import call_activation, call_loss, call_update
 from accelnn.backends.numba.vectors._denormals import flush_denormals, restore
+from accelnn.backends.numba.vectors._error_function import scaled_erfc
 from accelnn.backends.numba.vectors._functions import (
     absolute,
     exp_and_expm1,
@@ -65,6 +66,7 @@ __all__ = [
     "restore",
     "root",
     "rows_of_zeros",
+    "scaled_erfc",
     "store",
     "store_numbers",
     "store_rows",

@@ -39,13 +39,10 @@ def call_loss(typing, address, a, t):
 
 
 @intrinsic
-def call_update(
-    typing, address, params, i, gradient, j, slots, stride, count, used, rate, step, decay
-):
+def call_update(typing, address, params, i, gradient, j, slots, stride, count, rate, step, decay):
     """Let the code at an address move ``params[i : i + count]``, with its state in the same places.
 
-    The gradient starts at `j`; arrays of the state are `stride` apart. Of every vector, the first
-    `used` lanes are parameters.
+    The gradient starts at `j`; arrays of the state are `stride` apart.
     """
 
     def generate(context, builder, signature, args):
@@ -60,5 +57,5 @@ def call_update(
         return context.get_dummy_value()
 
     arrays = params, types.intp, gradient, types.intp, slots
-    numbers = (types.intp, types.intp, types.intp, types.float64, types.intp, types.float64)
+    numbers = (types.intp, types.intp, types.float64, types.intp, types.float64)
     return types.void(types.intp, *arrays, *numbers), generate

@@ -13,13 +13,26 @@ from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic, overload
 
+from accelnn.backends.numba._jit import inlined
+from accelnn.backends.numba.vectors._circular import arctangent, cosine, sine
+from accelnn.backends.numba.vectors._error_function import error_function
 from accelnn.backends.numba.vectors._functions import (
     absolute,
     exp_and_expm1,
+    maximum,
     root,
     where_positive,
 )
-from accelnn.backends.numba.vectors._type import I32, I64, Vector, constant, horner, is_single
+from accelnn.backends.numba.vectors._memory import filled
+from accelnn.backends.numba.vectors._type import (
+    I32,
+    I64,
+    Vector,
+    call,
+    constant,
+    horner,
+    is_single,
+)
 
 __all__ = ["logarithm"]
 
@@ -101,6 +114,37 @@ def where_finite(typing, x, finite, otherwise):
     return x(x, finite, otherwise), generate
 
 
+@intrinsic
+def with_sign(typing, x, y):
+    """Return |x| with the sign of y."""
+
+    def generate(context, builder, signature, args):
+        return call(builder, "copysign", *args)
+
+    return x(x, y), generate
+
+
+def _sin(x: Any) -> Any:
+    return sine(x)
+
+
+def _cos(x: Any) -> Any:
+    return cosine(x)
+
+
+def _atan(x: Any) -> Any:
+    return arctangent(x)
+
+
+def _erf(x: Any) -> Any:
+    return error_function(x)
+
+
+def _cosh(x: Any) -> Any:
+    e = exp_and_expm1(absolute(x))[0]
+    return 0.5 * e + 0.5 / e
+
+
 def _exp(x: Any) -> Any:
     return exp_and_expm1(x)[0]
 
@@ -156,6 +200,11 @@ for _of_numbers, _of_vectors in {
     math.log: _log,
     math.log1p: _log1p,
     math.tanh: _tanh,
+    math.cosh: _cosh,
+    math.sin: _sin,
+    math.cos: _cos,
+    math.atan: _atan,
+    math.erf: _erf,
     math.sqrt: _root,
     math.fabs: _absolute,
     builtins.abs: _absolute,
@@ -163,6 +212,49 @@ for _of_numbers, _of_vectors in {
     operator.pos: _itself,
 }.items():
     overload(_of_numbers)(_for_vectors(_of_vectors))
+
+
+def _larger(x: Any, y: Any) -> Any:
+    return maximum(x, y)
+
+
+def _smaller(x: Any, y: Any) -> Any:
+    return -1.0 * maximum(-1.0 * x, -1.0 * y)
+
+
+def _copysign(x: Any, y: Any) -> Any:
+    return with_sign(x, y)
+
+
+def _for_two_vectors(of_vectors: Any) -> Any:
+    """Return a choice of a function of two vectors, or of one and a number in every lane."""
+    function = inlined(of_vectors)
+
+    def of_both(x: Any, y: Any) -> Any:
+        return function(x, y)
+
+    def of_first(x: Any, y: Any) -> Any:
+        return function(x, filled(x, y))
+
+    def of_second(x: Any, y: Any) -> Any:
+        return function(filled(y, x), y)
+
+    def choose(x: Any, y: Any) -> Any:
+        if isinstance(x, Vector):
+            if isinstance(y, Vector):
+                return of_both
+            return of_first if isinstance(y, types.Number) else None
+        return of_second if isinstance(y, Vector) and isinstance(x, types.Number) else None
+
+    return choose
+
+
+for _of_two_numbers, _of_two_vectors in {
+    builtins.max: _larger,
+    builtins.min: _smaller,
+    math.copysign: _copysign,
+}.items():
+    overload(_of_two_numbers)(_for_two_vectors(_of_two_vectors))
 
 
 @overload(operator.pow, prefer_literal=True)
