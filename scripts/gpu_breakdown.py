@@ -214,7 +214,7 @@ class Case:
         """Time a step in each of the ways that can be gone, an epoch at once."""
         on_device_order = self.backend.asarray(self.order, np.int64)
         losses = self.backend.zeros(self.order.size, np.float64)
-        arguments = (on_device_order, losses, self._training.corrections(1, self.steps))
+        arguments = (on_device_order, losses, self._training.coefficients(1, self.steps))
         for way in (self._resident, Tiled, Replayed, OneLaunch, Products):
             run, take = self._training, way(self._training)
             if take is None:
@@ -235,7 +235,7 @@ class Case:
             return
         order = self.backend.asarray(self.order, np.int64)
         losses = self.backend.zeros(self.order.size, np.float64)
-        arguments = (order, losses, self._training.corrections(1, self.steps))
+        arguments = (order, losses, self._training.coefficients(1, self.steps))
         layout = chosen._layout  # noqa: SLF001 - see `_training`
         wider = {"rows": 24, "columns": 5, "width": 10, "tile": 10}
         for other in ({"update": 5}, {"forward": 4}, {"last": 10}, wider):
@@ -250,12 +250,12 @@ class Case:
         order = self.backend.asarray(self.order[: self.batch], np.int64)
         losses = self.backend.zeros(self.batch, np.float64)
         told, spec = run.told(order, losses, self.batch), self.net.engine.spec
-        corrections = run.corrections(1, 1)
+        coefficients = run.coefficients(1, 1)
         halves = {
             "batch_errors": (self.batch, (run.params, run.flags, *told)),
             "batch_update": (
                 run.kernels.processors,
-                (*run.rule(corrections), np.int64(0), *told),
+                (*run.rule(coefficients), np.int64(0), *told),
             ),
         }
         for name, (blocks, arguments) in halves.items():

@@ -186,6 +186,23 @@ class UpdateRule:
             grads = self._decay(params, grads, self.weight_decay * decayed, rate)
         self._apply(params, grads, slots, rate, k, xp)
 
+    def coefficients(self, rate: Any, k: Any) -> tuple[Any, Any]:
+        """Return the two numbers of an update's formula that depend on which update it is.
+
+        Parameters
+        ----------
+        rate : float or numpy.ndarray
+            The learning rate of each update.
+        k : int or numpy.ndarray
+            Its number, from 1.
+
+        Returns
+        -------
+        tuple of float or numpy.ndarray
+            By default the rate, and 1.
+        """
+        return rate, 1.0
+
     def _decay(self, params: Array, grads: Array, decay: Any, rate: float) -> Array:
         """Return the gradient with which weights decay."""
         return grads + decay * params

@@ -1,6 +1,5 @@
 """Adam: momentum, scaled by a moving average of squared gradients."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -44,6 +43,11 @@ class Adam(UpdateRule):
         super().__post_init__()
         check_parameters(self, lr=positive, betas=two_fractions, eps=not_negative)
 
+    def coefficients(self, rate: Any, k: Any) -> tuple[Any, Any]:
+        """Return η / (1 - β₁ᵏ) and √(1 - β₂ᵏ)."""
+        beta1, beta2 = self.betas
+        return rate / (1.0 - beta1**k), (1.0 - beta2**k) ** 0.5
+
     def _apply(
         self,
         params: Array,
@@ -59,5 +63,5 @@ class Adam(UpdateRule):
         first += (1.0 - beta1) * grads
         second *= beta2
         second += (1.0 - beta2) * grads * grads
-        scale = math.sqrt(1.0 - beta2**k)
-        params -= (rate / (1.0 - beta1**k)) * first / (xp.sqrt(second) / scale + self.eps)
+        rate, scale = self.coefficients(rate, k)
+        params -= rate * first / (xp.sqrt(second) / scale + self.eps)

@@ -11,7 +11,7 @@ import numpy as np
 from accelnn._differences import DIFFERENCES
 from accelnn._typing import Array
 from accelnn.backends._engine import Engine
-from accelnn.backends._rules import rule_numbers
+from accelnn.backends._rules import has_code_for
 from accelnn.backends._spec import NetSpec
 from accelnn.backends._training import Dataset, Extras, TrainingState
 from accelnn.backends.cupy.dataset import NULL, Rows
@@ -181,15 +181,15 @@ class CupyEngine(Engine):
         dropout: Dropout | None = None,
     ) -> np.ndarray:
         """See `Engine.train`."""
-        rule = rule_numbers(state.optimizer, np.dtype(self.dtype), RULES)
+        has_code = has_code_for(state.optimizer, RULES, self.dtype)
         is_plain = all(option is None for option in (rates, weights, clip, dropout))
-        if rule is None or state.gradient != "analytic" or not is_plain:
+        if not has_code or state.gradient != "analytic" or not is_plain:
             return super().train(
                 state, data, order, batch, rates=rates, weights=weights, clip=clip, dropout=dropout
             )
         if order.size == 0:
             return np.zeros(0)
-        way = self._way_of(state, data, batch, min(batch, order.size), rule)
+        way = self._way_of(state, data, batch, min(batch, order.size))
         order = order.astype(np.int64, casting="same_kind")
         on_device, losses = self.backend.asarray(order), [np.zeros(0)]
         steps = min(CALL_STEPS, max(1, CALL_WORK // (batch * self.spec.size)))
@@ -294,13 +294,11 @@ class CupyEngine(Engine):
         kernels.launch("check_parameters", kernels.processors, threads, arguments)
         return flags
 
-    def _way_of(
-        self, state: TrainingState, data: Dataset, batch: int, most: int, rule: np.ndarray
-    ) -> Way:
+    def _way_of(self, state: TrainingState, data: Dataset, batch: int, most: int) -> Way:
         """Return the training strategy of a run, with its buffers and graphs; cached."""
         way = self._ways.get(state)
         if way is None or not way.training.goes_on(state, data, batch, most):
-            run = Training(self, state, data, batch, most, rule)
+            run = Training(self, state, data, batch, most)
             layout = self._layout(most, run.variant, len(state.slots))
             way = self._way(most)(run) if layout is None else Resident(run, layout)
             self._ways[state] = way
@@ -314,7 +312,7 @@ class CupyEngine(Engine):
         if not isinstance(way, Resident):
             # Others skip zero inputs if all parameters are finite.
             self._checked(run.params, run.kernels, run.flags)
-        way(order, losses, run.corrections(state.step + 1, steps))
+        way(order, losses, run.coefficients(state.step + 1, steps))
         means = self._means(run.kernels, losses, min(run.batch, order.size))
         if state.meanwhile is not None:
             state.meanwhile()

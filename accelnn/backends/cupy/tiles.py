@@ -151,13 +151,13 @@ class Tiled(Passes):
         )
         self._make_room(1)
 
-    def __call__(self, order: Array, losses: Array, corrections: Array) -> None:
+    def __call__(self, order: Array, losses: Array, coefficients: Array) -> None:
         """Do one update per batch."""
-        steps = len(corrections)
+        steps = len(coefficients)
         if order.size > self._order.size:
             self._make_room(steps)
         self._order[: order.size] = order
-        self._corrections[:steps] = corrections
+        self._coefficients[:steps] = coefficients
         self.clock.fill(0)
         self.clock[1] = order.size
         for length in (CAPTURED, 1):
@@ -171,7 +171,7 @@ class Tiled(Passes):
         backend, size = self.engine.backend, steps * self.samples
         self._order = backend.zeros(size, np.int64)
         self._losses = backend.zeros(size, np.float64)
-        self._corrections = backend.zeros((steps, 2), np.float64)
+        self._coefficients = backend.zeros((steps, 2), np.float64)
         self._graphs: dict[int, Any] = {}
 
     def _graph(self, length: int) -> Any:
@@ -200,7 +200,7 @@ class Tiled(Passes):
         self._backward(offset)
         for i in range(len(self.layers)):
             self._find_gradient(i, offset)
-        rule = (*run.rule(self._corrections), *self.engine.layers)
+        rule = (*run.rule(self._coefficients), *self.engine.layers)
         counts = np.int32(self._parts), np.int32(self.samples)
         arguments = (*rule, self._gradients, *counts, *when)
         self.elementwise("tile_update", self.engine.spec.size, arguments)

@@ -9,17 +9,18 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from accelnn._typing import Array
-from accelnn.backends._rules import DECAY_OF_WEIGHTS
+from accelnn.backends._rules import coefficients_of, decays_of, numbers_of
 from accelnn.backends._training import Dataset, TrainingState
 from accelnn.backends.cupy.dataset import NULL
-from accelnn.backends.cupy.formulas import RULES
+from accelnn.backends.cupy.formulas import MOST_NUMBERS, RULES
 from accelnn.backends.cupy.launch import FLAGS, TERMS, kernels_of, resident_kernel
 from accelnn.backends.cupy.resident import Layout
+from accelnn.formulas._rule import UpdateRule
 
 if TYPE_CHECKING:
     from accelnn.backends.cupy.engine import CupyEngine
@@ -45,8 +46,6 @@ class Training:
         Samples per batch.
     most : int
         Samples of the largest batch, less than `batch` if there are fewer samples.
-    rule : numpy.ndarray
-        The optimiser's numbers.
     """
 
     def __init__(
@@ -56,20 +55,21 @@ class Training:
         data: Dataset,
         batch: int,
         most: int,
-        rule: np.ndarray,
     ) -> None:
         self.engine, self.data, self.batch, self.most = engine, data, batch, most
+        rule = cast("UpdateRule", state.optimizer)
         self.rows = engine.rows(data)
-        self.variant = engine.variant(self.rows, decays=bool(rule[DECAY_OF_WEIGHTS] > 0.0))
+        self.variant = engine.variant(self.rows, decays=rule.weight_decay > 0.0)
         self.kernels = kernels_of(engine.backend, self.variant)
-        self.optimizer: Any = state.optimizer
+        self.optimizer = rule
         self.params, self.grads, self.slots = state.params, state.grads, state.slots
         # Kernels take two slots; those that a rule lacks are valid pointers but never accessed.
         slots = [*state.slots, state.params, state.params][:2]
         self.flags = engine.backend.zeros(FLAGS, np.uint32)
         self.state = (state.params, *slots, np.int32(engine.spec.size), self.flags)
-        number = RULES.index(type(state.optimizer).__name__)
-        self.rule_numbers = (np.int32(number), *map(np.float64, rule))
+        own = [*numbers_of(rule), 0.0, 0.0, 0.0][:MOST_NUMBERS]
+        numbers = rule.lr, *own, *decays_of(rule)
+        self.rule_numbers = (np.int32(RULES.index(type(rule).__name__)), *map(np.float64, numbers))
         self.values, self.errors = engine.trace(most)
 
     def goes_on(self, state: TrainingState, data: Dataset, batch: int, most: int) -> bool:
@@ -83,20 +83,17 @@ class Training:
             and self.slots is state.slots
         )
 
-    def corrections(self, first: int, steps: int) -> Array:
-        """Return Adam's bias corrections from update `first` on, of shape (steps, 2)."""
-        backend, betas = self.engine.backend, getattr(self.optimizer, "betas", None)
-        if betas is None:
-            return backend.zeros((steps, 2), np.float64)
-        k = np.arange(first, first + steps)[:, None]
-        remaining = 1.0 - np.array(betas) ** k
-        rate = self.optimizer.lr
-        numbers = np.stack([rate / remaining[:, 0], np.sqrt(remaining[:, 1])], axis=1)
-        return backend.asarray(numbers)
+    def coefficients(self, first: int, steps: int) -> Array:
+        """Return the rule's coefficients from update `first` on, of shape (steps, 2)."""
+        if type(self.optimizer).coefficients is UpdateRule.coefficients:
+            # Its kernel has the rate, and reads none of them.
+            return self.engine.backend.zeros((steps, 2), np.float64)
+        found = coefficients_of(self.optimizer, self.optimizer.lr, first, steps)
+        return self.engine.backend.asarray(np.ascontiguousarray(found.T))
 
-    def rule(self, corrections: Array) -> tuple[Any, ...]:
+    def rule(self, coefficients: Array) -> tuple[Any, ...]:
         """Return the parameters, the optimiser and its state as kernel arguments."""
-        return (*self.state, *self.rule_numbers, corrections)
+        return (*self.state, *self.rule_numbers, coefficients)
 
     def told(self, order: Array, losses: Array, samples: int) -> tuple[Any, ...]:
         """Return the net, a batch, and the buffers of its trace as kernel arguments."""
@@ -122,7 +119,7 @@ class Resident:
         # The tag of the next update; zeroed words belong to none.
         self._tag = 1
 
-    def __call__(self, order: Array, losses: Array, corrections: Array) -> None:
+    def __call__(self, order: Array, losses: Array, coefficients: Array) -> None:
         """Do one update per batch."""
         run, layout = self.training, self._layout
         rows = run.rows.x, run.rows.divisor, run.rows.t, order, np.int64(order.size)
@@ -130,7 +127,7 @@ class Resident:
         arguments = (
             *run.state,
             *run.rule_numbers,
-            corrections,
+            coefficients,
             *rows,
             *net,
             losses,
@@ -148,7 +145,7 @@ class OneLaunch:
 
     training: Training
 
-    def __call__(self, order: Array, losses: Array, corrections: Array) -> None:
+    def __call__(self, order: Array, losses: Array, coefficients: Array) -> None:
         """Do one update per batch."""
         run, spec, kernels = self.training, self.training.engine.spec, self.training.kernels
         samples = min(run.batch, order.size)
@@ -157,7 +154,7 @@ class OneLaunch:
         # No more blocks than have work, because a barrier waits for all.
         sums = spec.size * math.ceil(samples / TERMS)
         blocks = min(kernels.processors, max(samples, math.ceil(sums / threads)))
-        arguments = (*run.rule(corrections), np.int64(order.size), *told)
+        arguments = (*run.rule(coefficients), np.int64(order.size), *told)
         kernels.launch("train", blocks, threads, arguments)
 
 
@@ -167,14 +164,14 @@ class StepByStep:
 
     training: Training
 
-    def __call__(self, order: Array, losses: Array, corrections: Array) -> None:
+    def __call__(self, order: Array, losses: Array, coefficients: Array) -> None:
         """Do one update per batch."""
         batch = self.training.batch
         for step, start in enumerate(range(0, order.size, batch)):
             piece = slice(start, min(start + batch, order.size))
-            self.take_step(order[piece], losses[piece], corrections, step)
+            self.take_step(order[piece], losses[piece], coefficients, step)
 
-    def take_step(self, order: Array, losses: Array, corrections: Array, step: int) -> None:
+    def take_step(self, order: Array, losses: Array, coefficients: Array, step: int) -> None:
         """Do update number `step` of this call."""
         raise NotImplementedError
 
@@ -182,14 +179,14 @@ class StepByStep:
 class TwoLaunches(StepByStep):
     """Two launches per update."""
 
-    def take_step(self, order: Array, losses: Array, corrections: Array, step: int) -> None:
+    def take_step(self, order: Array, losses: Array, coefficients: Array, step: int) -> None:
         """See `StepByStep.take_step`."""
         run, spec, kernels = self.training, self.training.engine.spec, self.training.kernels
         told = run.told(order, losses, order.size)
         threads = kernels.threads("batch_errors", spec)
         kernels.launch("batch_errors", order.size, threads, (run.params, run.flags, *told))
         threads = kernels.threads("batch_update", spec)
-        arguments = (*run.rule(corrections), np.int64(step), *told)
+        arguments = (*run.rule(coefficients), np.int64(step), *told)
         kernels.launch("batch_update", kernels.processors, threads, arguments)
 
 
@@ -199,26 +196,26 @@ class Replayed:
 
     training: Training
 
-    def __call__(self, order: Array, losses: Array, corrections: Array) -> None:
+    def __call__(self, order: Array, losses: Array, coefficients: Array) -> None:
         """Do one update per batch."""
         length = CAPTURED * self.training.batch
         whole = order.size // length
         for i in range(whole):
             samples, steps = (slice(i * n, (i + 1) * n) for n in (length, CAPTURED))
             graph, *inputs, output = self._captured
-            for buffer, piece in zip(inputs, (order[samples], corrections[steps]), strict=True):
+            for buffer, piece in zip(inputs, (order[samples], coefficients[steps]), strict=True):
                 buffer[...] = piece
             graph.launch()
             losses[samples] = output
         rest, steps = slice(whole * length, None), slice(whole * CAPTURED, None)
-        TwoLaunches(self.training)(order[rest], losses[rest], corrections[steps])
+        TwoLaunches(self.training)(order[rest], losses[rest], coefficients[steps])
 
     @cached_property
     def _captured(self) -> tuple[Any, Array, Array, Array]:
-        """The graph, its inputs (order and corrections), and its output (losses)."""
+        """The graph, its inputs (order and coefficients), and its output (losses)."""
         backend, length = self.training.engine.backend, CAPTURED * self.training.batch
         order, losses = backend.zeros(length, np.int64), backend.zeros(length, np.float64)
-        corrections = backend.zeros((CAPTURED, 2), np.float64)
+        coefficients = backend.zeros((CAPTURED, 2), np.float64)
         kernels, spec = self.training.kernels, self.training.engine.spec
         for name in ("batch_errors", "batch_update"):
             # Compiles the kernel, which must not happen during capture.
@@ -227,15 +224,15 @@ class Replayed:
         stream = backend.xp.cuda.Stream(non_blocking=True)
         with stream:
             stream.begin_capture()
-            TwoLaunches(self.training)(order, losses, corrections)
+            TwoLaunches(self.training)(order, losses, coefficients)
             graph = stream.end_capture()
-        return graph, order, corrections, losses
+        return graph, order, coefficients, losses
 
 
 class Products(StepByStep):
     """Matrix products by cuBLAS, the rest in fused kernels; not captured as a graph."""
 
-    def take_step(self, order: Array, losses: Array, corrections: Array, step: int) -> None:
+    def take_step(self, order: Array, losses: Array, coefficients: Array, step: int) -> None:
         """See `StepByStep.take_step`."""
         run = self.training
         rows = [buffer[: order.size] for buffer in self._values]
@@ -247,7 +244,7 @@ class Products(StepByStep):
         head = (scores, _address(b), run.engine.loss_number, np.int32(scores.shape[1]))
         self._launch("output_errors", *head, *told, errors[-1], losses, run.flags)
         self._backward(rows, errors)
-        arguments = (*run.rule(corrections), *run.engine.layers, np.int64(step), run.grads)
+        arguments = (*run.rule(coefficients), *run.engine.layers, np.int64(step), run.grads)
         self._launch("update_parameters", *arguments)
 
     def _forward(self, rows: list[Array]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from accelnn._differences import DIFFERENCES
 from accelnn._typing import Array
 from accelnn.backends._engine import Engine
 from accelnn.backends._resolve import use_backend
-from accelnn.backends._rules import NUMBERS, RULES, numbers_of_all_rules, rule_numbers
+from accelnn.backends._rules import coefficients_of, decays_of, has_code_for, numbers_of
 from accelnn.backends._spec import NetSpec
 from accelnn.backends._training import Dataset, Extras, Optimizer, TrainingState
 from accelnn.backends.numba.dataset import PackedDataset, kernel_array, kernel_data
@@ -28,7 +28,7 @@ from accelnn.backends.numba.kernels.losses import BINARY_CROSS_ENTROPY
 from accelnn.backends.numba.kernels.packing import copy_parameters
 from accelnn.backends.numba.kernels.passes import Data, Net, Rule, Work
 from accelnn.backends.numba.kernels.training import train
-from accelnn.backends.numba.kernels.updates import OWN_RULE
+from accelnn.backends.numba.kernels.updates import OWN_RULE, RULES
 from accelnn.backends.numba.layout import Layout, aligned_zeros
 from accelnn.backends.numba.own import (
     NoCodeError,
@@ -40,6 +40,7 @@ from accelnn.backends.numba.own import (
 from accelnn.backends.numba.vectors import LANES, SHORT
 from accelnn.formulas._dropout import Dropout
 from accelnn.formulas._own import Rule as OwnRule
+from accelnn.formulas._rule import UpdateRule
 
 if TYPE_CHECKING:
     from accelnn.backends.numba.backend import NumbaBackend
@@ -48,6 +49,8 @@ __all__ = ["NumbaEngine"]
 
 # The number of the rule that stores the gradient in place of the optimiser's state.
 STORE_GRADIENT = -1
+# Its rate and coefficients, which change nothing.
+ONE, ONE_EACH = np.ones(1), np.ones((2, 1))
 # Below this many samples, packing the parameters for a single call costs more than the kernels
 # save: predictions, losses and gradients of four nets took as long either way at about 1,000.
 FEW = 1_000
@@ -116,8 +119,7 @@ class NumbaEngine(Engine):
         """See `Engine.loss_and_gradient`."""
         if len(x) < FEW:
             return super().loss_and_gradient(params, x, t, out)
-        nothing = np.zeros(NUMBERS)
-        rule = Rule(STORE_GRADIENT, nothing, self._packed_zeros(1), nothing, 0, 0)
+        rule = Rule(STORE_GRADIENT, ONE, 0.0, 0.0, self._packed_zeros(1), ONE, ONE_EACH, 0, 0)
         order = np.arange(len(x))
         losses = self._train(self._net(params), kernel_data(x, t), rule, order, order.size, 0)
         self._unpack(rule.slots, out)
@@ -167,14 +169,16 @@ class NumbaEngine(Engine):
             return super().train(
                 state, data, order, batch, rates=rates, weights=weights, clip=clip, dropout=dropout
             )
-        kind, numbers, code = told
-        if rates is None:
-            rates = np.full(-(-order.size // batch), numbers[0])
-        # As many as the kernels know of at least.
-        copies = max(2, len(state.slots))
-        net, slots = self._net(state.params), self._packed_zeros(copies)
+        kind, code, numbers = told
+        optimizer = cast("UpdateRule", state.optimizer)
+        updates = -(-order.size // batch)
+        rates = np.full(updates, optimizer.lr) if rates is None else rates
         rates = kernel_array(rates, np.float64)
-        rule = Rule(kind, numbers, slots, rates, state.step, code)
+        copies = max(1, len(state.slots))
+        net, slots = self._net(state.params), self._packed_zeros(copies)
+        coefficients = coefficients_of(optimizer, rates, state.step + 1, updates)
+        decays = decays_of(optimizer)
+        rule = Rule(kind, numbers, *decays, slots, rates, coefficients, state.step, code)
         parts = np.split(slots, copies)
         for slot, part in zip(state.slots, parts, strict=False):
             self._pack(slot, part)
@@ -204,18 +208,17 @@ class NumbaEngine(Engine):
         with use_backend(self.backend):
             super()._update(state, rate)
 
-    def _told(self, optimizer: Optimizer) -> tuple[int, np.ndarray, int] | None:
-        """Return the number of a rule, its numbers and the address of its code, or None."""
-        numbers = rule_numbers(optimizer, self._dtype)
-        if numbers is not None:
-            return RULES.index(type(optimizer).__name__), numbers, 0
+    def _told(self, optimizer: Optimizer) -> tuple[int, int, np.ndarray] | None:
+        """Return a rule's number, the address of a user's code, and hyperparameters, or None."""
+        if has_code_for(optimizer, RULES, self._dtype):
+            numbers = numbers_of(cast("UpdateRule", optimizer))
+            return RULES.index(type(optimizer).__name__), 0, numbers
         if type(optimizer) is not OwnRule:
             return None
         try:
-            code = rule_code(optimizer, self._dtype.name)
+            return OWN_RULE, rule_code(optimizer, self._dtype.name), np.zeros(0)
         except NoCodeError:
             return None
-        return OWN_RULE, numbers_of_all_rules(optimizer), code
 
     def _has_bits(self, data: Dataset) -> bool:
         """Return whether integer targets are those of a single output, not class labels."""

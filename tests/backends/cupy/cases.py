@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 
-from accelnn.backends.cupy.formulas import ACTIVATIONS, LOSSES, RULES
+from accelnn.backends.cupy.formulas import ACTIVATIONS, LOSSES, MOST_NUMBERS, RULES
 from accelnn.testing import assert_equal_but_for_rounding
 from accelnn.testing._formulas import ACTIVATION_ROWS, LOSS_ROWS
 
@@ -132,10 +132,20 @@ def state_of(params, slots, flags):
 def rule_of(optimizer, steps):
     """Return the arguments that describe a rule, at settings that no default hides."""
     k = np.arange(1, steps + 1)
-    corrections = np.stack([0.1 / (1.0 - 0.8**k), np.sqrt(1.0 - 0.7**k)], axis=1)
+    coefficients = np.stack([0.1 / (1.0 - 0.8**k), np.sqrt(1.0 - 0.7**k)], axis=1)
     name, *decays = OPTIMIZERS[optimizer]
-    numbers = map(np.float64, (0.1, 0.8, 0.7, 1e-3, *decays))
-    return [np.int32(RULES.index(name)), *numbers, np.ascontiguousarray(corrections)]
+    own = {
+        "SGD": (),
+        "Momentum": (0.8,),
+        "Nesterov": (0.8,),
+        "AdaGrad": (1e-3,),
+        "RMSprop": (0.8, 1e-3),
+        "Adam": (0.8, 0.7, 1e-3),
+        "AdamW": (0.8, 0.7, 1e-3),
+    }[name]
+    unused = [np.nan] * (MOST_NUMBERS - len(own))
+    numbers = map(np.float64, (0.1, *own, *unused, *decays))
+    return [np.int32(RULES.index(name)), *numbers, np.ascontiguousarray(coefficients)]
 
 
 def assert_trained(case, optimizer, losses, params, slots, batch=7):

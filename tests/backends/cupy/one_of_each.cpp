@@ -62,7 +62,7 @@ int main(int, char** words) {
     std::vector<TARGET_ELEMENT> t(rows * 2);
     std::vector<long long> order(rows);
     std::vector<REAL> values(rows * units), errors(rows * units);
-    std::vector<double> losses(rows), hits(rows), corrections(6, 1.0), means(3);
+    std::vector<double> losses(rows), hits(rows), coefficients(6, 1.0), means(3);
     std::vector<unsigned int> flags(3);
     for (int i = 0; i < size; ++i) {
         params[i] = REAL((i * 7919) % 101 - 50) / 100;
@@ -82,7 +82,7 @@ int main(int, char** words) {
     };
     REAL* const p = params.data();
     unsigned int* const told = flags.data();
-    const double* const adam = corrections.data();
+    const double* const adam = coefficients.data();
     const auto updating = [&](const char* name, int samples, auto... last) {
         of_batch(name, samples, p, slots.data(), slots.data() + size, size, told, int(ADAM),
                  0.1, 0.9, 0.99, 1e-8, 0.1, 0.0, adam, last...);

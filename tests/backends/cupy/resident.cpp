@@ -12,7 +12,7 @@ int main(int, char** words) {
     std::vector<INPUT> x(rows * INPUTS);
     std::vector<TARGET_ELEMENT> t(rows * OUTPUTS);
     std::vector<long long> order(total);
-    std::vector<double> losses(total), corrections(6, 1.0);
+    std::vector<double> losses(total), coefficients(6, 1.0);
     std::vector<unsigned int> flags(3);
     std::vector<Word> sums(SAMPLES * ROW_GROUPS * HIDDEN * WORDS_EACH);
     std::vector<Word> sent(SAMPLES * SENT * WORDS_EACH), weights(LAST_SIZE * WORDS_EACH);
@@ -29,7 +29,7 @@ int main(int, char** words) {
         REAL *p = params.data(), *slot = slots.data(), *other = slot + size, divisor = 1;
         unsigned int* told = flags.data();
         int count = size, rule = ADAMW, activation = GELU, loss = CROSS_ENTROPY;
-        double lr = 0.1, one = 0.9, two = 0.99, eps = 1e-8, decay = 0.1, none = 0.0, *adam = corrections.data();
+        double lr = 0.1, one = 0.9, two = 0.99, eps = 1e-8, decay = 0.1, none = 0.0, *adam = coefficients.data();
         const INPUT* inputs = x.data();
         const TARGET_ELEMENT* targets = t.data();
         const long long* chosen = order.data();

@@ -54,13 +54,13 @@ def resident(tmp_path_factory):
         buffers, flags = np.zeros((2, params.size), case.real), np.zeros(FLAGS, np.uint32)
         losses, words = np.full(total, np.nan), [np.zeros(n, np.uint64) for n in layout.words]
         updates = -(-total // batch)
-        optimizer_number, *numbers, corrections = rule_of(optimizer, updates)
+        optimizer_number, *numbers, coefficients = rule_of(optimizer, updates)
         state = state_of(params, buffers, flags)
         case.told(batch)
         activation, loss = case.net[2:4]
         for start in range(0, updates, steps or updates):
             samples = slice(start * batch, min((start + (steps or updates)) * batch, total))
-            order, rest = case.order[samples], np.ascontiguousarray(corrections[start:])
+            order, rest = case.order[samples], np.ascontiguousarray(coefficients[start:])
             own, tag = np.full(len(order), np.nan), np.uint32((first_tag + start) % 2**32)
             head = [*state, optimizer_number, *numbers, rest]
             data = [case.x, case.divisor, case.t, order, np.int64(len(order)), activation, loss]

@@ -6,8 +6,8 @@ no digits, ``slope_of_value(a)``, because kernels keep values anyway. It may def
 ``change(z, d)``, without cancellation. A loss that is a sum over outputs defines ``value(a, t)``
 and ``slope(a, t)`` for one output, optionally ``change(a, t, d)``, and ``is_right(a, t)`` if each
 output is a label. An update rule defines ``update(rule, step, p, g, ...)``, which changes a
-parameter and its state, and ``decay(rule, p, g, factor)`` unless its weight decay is added to the
-gradient.
+parameter and its state, of `SLOTS` arrays at most, by at most `MOST_NUMBERS` hyperparameters, and
+``decay(rule, p, g, factor)`` unless its weight decay is added to the gradient.
 """
 
 import re
@@ -25,6 +25,7 @@ from accelnn.formulas._table import RULES as ALL_RULES
 __all__ = [
     "ACTIVATIONS",
     "LOSSES",
+    "MOST_NUMBERS",
     "RULES",
     "constants",
     "dispatch",
@@ -43,6 +44,8 @@ TOLD = """
 PART = re.compile(r"^(?:__device__ inline \w+ |using \w+::)(\w+)[(;]", re.MULTILINE)
 # The state of a rule.
 SLOTS = ("first_slot", "second_slot")
+# Hyperparameters of a rule, besides the learning rate and the decay.
+MOST_NUMBERS = 3
 
 
 def names_with_code(names: Iterable[str]) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ namespace formulas::adagrad {
 
 __device__ inline void update(const Rule& rule, long long, REAL& p, REAL g, REAL& squares) {
     squares += g * g;
-    p -= REAL(rule.lr) * g / (sqrt(squares) + REAL(rule.eps));
+    p -= REAL(rule.lr) * g / (sqrt(squares) + REAL(rule.first));
 }
 
 }  // namespace formulas::adagrad

@@ -8,7 +8,7 @@ namespace formulas::rmsprop {
 
 __device__ inline void update(const Rule& rule, long long, REAL& p, REAL g, REAL& squares) {
     squares = REAL(rule.first) * squares + REAL(1 - rule.first) * g * g;
-    p -= REAL(rule.lr) * g / (sqrt(squares) + REAL(rule.eps));
+    p -= REAL(rule.lr) * g / (sqrt(squares) + REAL(rule.second));
 }
 
 }  // namespace formulas::rmsprop

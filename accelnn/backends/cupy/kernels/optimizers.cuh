@@ -10,7 +10,7 @@ struct State {
     unsigned int* flags;
 };
 
-// Do update number `step`, counted from the first of `corrections`, for one parameter.
+// Do update number `step`, counted from the first of `coefficients`, for one parameter.
 __device__ inline void update(
     const Rule& rule, long long step, const State& state, int index, REAL g, bool is_bias) {
     REAL& p = state.params[index];

@@ -588,14 +588,14 @@ extern "C" {
 // tags of all earlier launches.
 __global__ void __launch_bounds__(THREADS, 1) train_resident(
     REAL* params, REAL* first_slot, REAL* second_slot, int, unsigned int* flags, int optimizer,
-    double lr, double first, double second, double eps, double decay_of_weights,
-    double decay_of_biases, const double* corrections,
+    double lr, double first, double second, double third, double decay_of_weights,
+    double decay_of_biases, const double* coefficients,
     const INPUT* x, REAL divisor, const TARGET_ELEMENT* t, const long long* order, long long total,
     int activation, int loss, double* losses, unsigned int first_tag, Word* sums_sent,
     Word* samples_sent, Word* weights_sent) {
     const State state = {params, first_slot, second_slot, flags};
     const Rule rule = {
-        optimizer, lr, first, second, eps, decay_of_weights, decay_of_biases, corrections};
+        optimizer, lr, first, second, third, decay_of_weights, decay_of_biases, coefficients};
     const Run run = {
         x, divisor, {t}, order, total, ACTIVATION_OF(activation), LOSS_OF(loss)};
     if (blockIdx.x < WORKERS) {

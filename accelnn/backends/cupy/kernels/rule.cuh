@@ -2,12 +2,12 @@
 
 #pragma once
 
-// `first` and `second` are μ, α, or β₁ and β₂.
+// `first` to `third` are those of its formula, in the order of the fields in Python.
 struct Rule {
     int optimizer;
-    double lr, first, second, eps, decay_of_weights, decay_of_biases;
-    // Adam's η / (1 - β₁ᵏ) and √(1 - β₂ᵏ) for every update.
-    const double* corrections;
+    double lr, first, second, third, decay_of_weights, decay_of_biases;
+    // The rule's `coefficients` for every update.
+    const double* coefficients;
 
     // Biases decay only if weights do.
     __device__ bool decays() const { return DECAYS_OF(decay_of_weights > 0); }

@@ -13,8 +13,8 @@
 #define NET int layers, int has_bias, int activation, int loss_kind, const int *sizes
 #define TRACE int units, REAL *values, REAL *errors, double *losses
 #define RULE                                                                                      \
-    int optimizer, double lr, double first, double second, double eps, double decay_of_weights,   \
-        double decay_of_biases, const double *corrections
+    int optimizer, double lr, double first, double second, double third, double decay_of_weights,   \
+        double decay_of_biases, const double *coefficients
 #define LAYERS int layers, int has_bias, const int *sizes
 #define STATE                                                                                     \
     REAL *params, REAL *first_slot, REAL *second_slot, int size, unsigned int *flags
@@ -29,7 +29,7 @@
 #define MAKE_STATE const State state = {params, first_slot, second_slot, flags}
 #define MAKE_RULE                                                                                 \
     const Rule rule = {                                                                           \
-        optimizer, lr, first, second, eps, decay_of_weights, decay_of_biases, corrections}
+        optimizer, lr, first, second, third, decay_of_weights, decay_of_biases, coefficients}
 
 // With PURPOSE, only the kernels of one purpose are compiled.
 #ifdef PURPOSE

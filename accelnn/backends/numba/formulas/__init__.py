@@ -4,37 +4,58 @@ An activation defines ``activate(x)``, which returns value and slope for a vecto
 pre-activations. A loss that is a sum over outputs defines ``loss(a, t)``, which returns value and
 derivative for one output, and ``output(a)``, its output function; both take scalars. A formula with
 a parameter takes it as one more argument, so that another value needs no compilation.
+
+An update rule defines ``update(p, g, rate, scale, numbers, *state)`` for vectors of parameters and
+gradients, which returns a tuple of the parameters and the state. Rate and scale are the rule's
+`coefficients`, and `numbers` its hyperparameters in the order of its fields. It defines
+``decay(p, g, rate, factor)`` unless its weight decay is added to the gradient.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
-__all__ = ["choice", "names_with_code"]
+__all__ = ["choice", "chosen", "names_with_code", "parts_of"]
 
 
 def names_with_code(names: Iterable[str]) -> tuple[str, ...]:
     """Return the names that have a file here."""
-    return tuple(name for name in names if find_spec(f"{__name__}.{name}") is not None)
+    return tuple(name for name in names if find_spec(_module(name)) is not None)
 
 
 def choice(names: Iterable[str], part: str, arguments: str, first: int = 0) -> Callable[..., Any]:
-    """Return a function that calls `part` of formula number `kind`, counted from `first`.
+    """Return a function that calls `part` of formula number `kind`, counted from `first`."""
+    return chosen(parts_of(names, part), arguments, first)
+
+
+def parts_of(names: Iterable[str], part: str, default: Any = None) -> dict[str, Any]:
+    """Return a function of each formula's file, or the default where a file does not define it."""
+    modules = {name: import_module(_module(name)) for name in names}
+    if default is None:
+        return {name: getattr(module, part) for name, module in modules.items()}
+    return {name: getattr(module, part, default) for name, module in modules.items()}
+
+
+def chosen(parts: Mapping[str, Any], arguments: str, first: int = 0) -> Callable[..., Any]:
+    """Return a function that calls part number `kind`, counted from `first`.
 
     Each part receives as many of the arguments as it takes. It is a chain of comparisons, which
     compiles well.
     """
-    names = tuple(names)
-    parts = {name: getattr(import_module(f"{__name__}.{name}"), part) for name in names}
-    calls = [f"{name}({_taken(parts[name], arguments)})" for name in names]
-    lines = [f"def {part}(kind, {arguments}):"]
+    calls = [f"{name}({_taken(part, arguments)})" for name, part in parts.items()]
+    lines = [f"def choose(kind, {arguments}):"]
     for number, call in enumerate(calls[:-1], start=first):
         lines += [f"    if kind == {number}:", f"        return {call}"]
     lines.append(f"    return {calls[-1]}")
-    exec("\n".join(lines), parts)  # noqa: S102 - only the lines above
-    function: Callable[..., Any] = parts[part]
+    names = dict(parts)
+    exec("\n".join(lines), names)  # noqa: S102 - only the lines above
+    function: Callable[..., Any] = names["choose"]
     return function
+
+
+def _module(name: str) -> str:
+    return f"{__name__}.{name.lower()}"
 
 
 def _taken(part: Any, arguments: str) -> str:

@@ -11,6 +11,7 @@ from accelnn.backends.numba.vectors import (
     load_rows,
     store,
     store_numbers,
+    store_rows,
 )
 
 __all__ = [
@@ -59,10 +60,7 @@ def templates(key: int) -> tuple[Callable[..., Any], ...]:
                 state = load_rows(slots, i, stride, STATES)  # noqa: F821
                 moved = update(p, g, rate, k, *state)  # noqa: F821
                 store(params, i, moved[0])
-                here = i
-                for row in moved[1:]:
-                    store(slots, here, row)
-                    here += stride
+                store_rows(slots, i, stride, moved[1:])
 
     def update_of_numbers(params, gradient, slots, stride, count, rate, k, decay):
         if key >= 0:

@@ -95,8 +95,11 @@ class Rule(NamedTuple):
 
     kind: int
     numbers: np.ndarray
+    decay_of_weights: float
+    decay_of_biases: float
     slots: np.ndarray
     rates: np.ndarray
+    coefficients: np.ndarray
     done: int
     code: int
 

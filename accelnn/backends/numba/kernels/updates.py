@@ -1,26 +1,44 @@
-"""The optimisers, on a stretch of packed parameters."""
+"""Update rules, on a stretch of packed parameters."""
 
-import math
-
-from accelnn.backends._rules import DECAY_OF_BIASES, DECAY_OF_WEIGHTS, RULES
 from accelnn.backends.numba._jit import called, inlined
-from accelnn.backends.numba.vectors import call_update, load, root, store, width
+from accelnn.backends.numba.formulas import chosen, names_with_code, parts_of
+from accelnn.backends.numba.vectors import call_update, load, load_rows, store, store_rows, width
+from accelnn.formulas._table import RULES as ALL
 
-__all__ = ["OWN_RULE", "at_step", "update"]
+__all__ = ["OWN_RULE", "RULES", "update"]
 
-SGD, MOMENTUM, NESTEROV, ADAGRAD, RMSPROP, ADAM, ADAMW = range(len(RULES))
-# A user's, whose code is called by its address.
+# Kernels identify a rule by its index.
+RULES = names_with_code(ALL)
+# A user's rule, whose code is called by its address.
 OWN_RULE = len(RULES)
 
 
 @inlined
-def at_step(rule, step):
-    """Return the learning rate, and the factor of √s, of update number `step`, from 1."""
-    rate = rule.rates[step - rule.done - 1]
-    if rule.kind not in (ADAM, ADAMW):
-        return rate, 1.0
-    first, second = rule.numbers[1], rule.numbers[2]
-    return rate / (1.0 - first**step), 1.0 / math.sqrt(1.0 - second**step)
+def add_decay(p, g, rate, factor):
+    """Return the parameters and the gradient after weight decay, of rules without one of their own.
+
+    It is part of the gradient, whatever the rate.
+    """
+    return p, g + factor * p
+
+
+def in_place(rule_update, states):
+    """Return the update of one vector of parameters in place, by a rule with so many states."""
+
+    @inlined
+    def move(p, g, rate, scale, numbers, params, slots, here, stride):
+        state = load_rows(slots, here, stride, states)
+        moved = rule_update(p, g, rate, scale, numbers, *state)
+        store(params, here, moved[0])
+        store_rows(slots, here, stride, moved[1:])
+
+    return move
+
+
+updates = parts_of(RULES, "update")
+moves = {name: in_place(part, ALL[name]().slots) for name, part in updates.items()}
+move = inlined(chosen(moves, "p, g, rate, scale, numbers, params, slots, here, stride"))
+decay_of = inlined(chosen(parts_of(RULES, "decay", add_decay), "p, g, rate, factor"))
 
 
 @called
@@ -29,43 +47,23 @@ def update(rule, step, params, start, gradient, gradient_start, count, is_bias):
 
     `count` is a multiple of the width. A negative kind stores the gradient in place of the state.
     """
-    rate, correction = at_step(rule, step)
-    kind, slot, second_slot = rule.kind, rule.slots, params.size
-    a, b, eps = rule.numbers[1], rule.numbers[2], rule.numbers[3]
-    decay = rule.numbers[DECAY_OF_BIASES if is_bias else DECAY_OF_WEIGHTS]
-    if kind == OWN_RULE:
-        # Of a gradient that is zero it may make anything where panels are filled up, which meets no
-        # other lane.
-        stride, g = params.size, gradient_start
-        call_update(rule.code, params, start, gradient, g, slot, stride, count, rate, step, decay)
+    row, stride = step - rule.done - 1, params.size
+    rate = rule.rates[row]
+    factor = rule.decay_of_biases if is_bias else rule.decay_of_weights
+    if rule.kind == OWN_RULE:
+        # For the zero gradients that pad a panel it may compute anything: no other lane sees it.
+        g = gradient_start
+        call_update(
+            rule.code, params, start, gradient, g, rule.slots, stride, count, rate, step, factor
+        )
         return
+    first, second = rule.coefficients[0, row], rule.coefficients[1, row]
     for i in range(0, count, width(params)):
         here, g = start + i, load(gradient, gradient_start + i)
-        if kind < 0:
-            store(slot, here, g)
+        if rule.kind < 0:
+            store(rule.slots, here, g)
             continue
         p = load(params, here)
-        if decay > 0.0:
-            if kind == ADAMW:
-                p = (1.0 - rule.rates[step - rule.done - 1] * decay) * p
-            else:
-                g = g + decay * p
-        if kind == SGD:
-            store(params, here, p - rate * g)
-            continue
-        s = load(slot, here)
-        if kind in (MOMENTUM, NESTEROV):
-            s = a * s + g
-            store(params, here, p - rate * (s if kind == MOMENTUM else g + a * s))
-        elif kind == ADAGRAD:
-            s = s + g * g
-            store(params, here, p - rate * g / (root(s) + eps))
-        elif kind == RMSPROP:
-            s = a * s + (1.0 - a) * (g * g)
-            store(params, here, p - rate * g / (root(s) + eps))
-        else:
-            s = a * s + (1.0 - a) * g
-            v = b * load(slot, second_slot + here) + (1.0 - b) * (g * g)
-            store(slot, second_slot + here, v)
-            store(params, here, p - rate * s / (root(v) * correction + eps))
-        store(slot, here, s)
+        if factor > 0.0:
+            p, g = decay_of(rule.kind, p, g, rate, factor)
+        move(rule.kind, p, g, first, second, rule.numbers, params, rule.slots, here, stride)

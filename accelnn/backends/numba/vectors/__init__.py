@@ -34,9 +34,8 @@ from accelnn.backends.numba.vectors._products import (
     add_products,
     multiply_add,
     rows_of_zeros,
-    store_rows,
 )
-from accelnn.backends.numba.vectors._rows import load_numbers, load_rows, store_numbers
+from accelnn.backends.numba.vectors._rows import load_numbers, load_rows, store_numbers, store_rows
 from accelnn.backends.numba.vectors._type import LANES, SHORT, TALL, WIDE
 
 __all__ = [

@@ -10,10 +10,9 @@ from accelnn.backends.numba.vectors._type import (
     llvm_type,
     pointer_to,
     splat,
-    store_vector,
 )
 
-__all__ = ["add_products", "multiply_add", "rows_of_zeros", "store_rows"]
+__all__ = ["add_products", "multiply_add", "rows_of_zeros"]
 
 
 @intrinsic
@@ -55,18 +54,3 @@ def add_products(typing, rows, array, i, stride, vector):
         return cgutils.pack_array(builder, sums)
 
     return rows(rows, array, types.intp, types.intp, vector), generate
-
-
-@intrinsic
-def store_rows(typing, array, i, stride, rows):
-    """Write vector r of a tuple at ``array[i + r * stride]``."""
-
-    def generate(context, builder, signature, args):
-        array, i, stride, rows = args
-        for r in range(signature.args[3].count):
-            pointer = pointer_to(context, builder, signature.args[0], array, i)
-            store_vector(builder, builder.extract_value(rows, r), pointer)
-            i = builder.add(i, stride)
-        return context.get_dummy_value()
-
-    return types.void(array, types.intp, types.intp, rows), generate

@@ -3,9 +3,15 @@
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-from accelnn.backends.numba.vectors._type import Vector, llvm_type, load_vector, pointer_to
+from accelnn.backends.numba.vectors._type import (
+    Vector,
+    llvm_type,
+    load_vector,
+    pointer_to,
+    store_vector,
+)
 
-__all__ = ["load_numbers", "load_rows", "store_numbers"]
+__all__ = ["load_numbers", "load_rows", "store_numbers", "store_rows"]
 
 
 @intrinsic(prefer_literal=True)
@@ -14,15 +20,32 @@ def load_rows(typing, array, i, stride, count):
 
     def generate(context, builder, signature, args):
         array, i, stride, _ = args
-        rows = []
+        rows, kind = [], llvm_type(signature.return_type.dtype)
         for _ in range(count.literal_value):
             pointer = pointer_to(context, builder, signature.args[0], array, i)
-            rows.append(load_vector(builder, pointer, llvm_type(signature.return_type.dtype)))
+            rows.append(load_vector(builder, pointer, kind))
             i = builder.add(i, stride)
-        return cgutils.pack_array(builder, rows)
+        return cgutils.pack_array(builder, rows, kind)
 
     rows = types.UniTuple(Vector(array.dtype), count.literal_value)
     return rows(array, types.intp, types.intp, count), generate
+
+
+@intrinsic
+def store_rows(typing, array, i, stride, rows):
+    """Write vector r of a tuple at ``array[i + r * stride]``."""
+    if not isinstance(rows, types.BaseTuple):
+        return None
+
+    def generate(context, builder, signature, args):
+        array, i, stride, rows = args
+        for r in range(len(signature.args[3])):
+            pointer = pointer_to(context, builder, signature.args[0], array, i)
+            store_vector(builder, builder.extract_value(rows, r), pointer)
+            i = builder.add(i, stride)
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, types.intp, rows), generate
 
 
 @intrinsic(prefer_literal=True)
