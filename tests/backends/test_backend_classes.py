@@ -1,4 +1,4 @@
-"""What a class of a user's must have to be a backend, and how it is asked."""
+"""What a user's class needs to be a backend, and when its methods are called."""
 
 import array
 

@@ -34,7 +34,7 @@ def test_many_threads_that_ask_at_once_get_one_instance():
         thread.start()
     for thread in threads:
         thread.join()
-    # No lock is held, so that several may be made; they all get the one that was ready first.
+    # No lock is held, so several may be made; all threads get the one that was ready first.
     assert len(got) == 8
     assert {id(backend) for backend in got} == {id(accelnn.get_backend(Slow))}
     assert got[0] in made
@@ -123,7 +123,7 @@ def test_a_child_that_is_forked_meanwhile_makes_backends(being_made):
         name = "new"
 
     def work():
-        # In the child nobody waits for the event any more.
+        # In the child, no thread is left that would set the event.
         being_made.__init__ = object.__init__
         return [accelnn.get_backend(b).name for b in (New, being_made)]
 

@@ -89,6 +89,9 @@ class NetConformance:
             black_box = net.numerical_gradient(x, t, structured=False, **options)
             for key, value in black_box.items():
                 assert_close(structured[key], b.to_numpy(value), backend=b, rtol=1e-12, atol=1e-12)
+            if options["method"] == "central":
+                # Of a quadratic function, it is the derivative.
+                continue
             truncation = max(
                 float(np.abs(b.to_numpy(structured[k]) - b.to_numpy(backpropagated[k])).max())
                 for k in structured

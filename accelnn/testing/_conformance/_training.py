@@ -27,6 +27,9 @@ BATCH = 10
 # The options of `Engine.train`, one at a time and together.
 OPTIONS: list[tuple[str, ...]] = [("rates",), ("weights",), ("clip",), ("dropout",)]
 OPTIONS.append(("rates", "weights", "clip", "dropout"))
+# A central difference is off by h²/6 = 2e-9 third derivatives, here of about ten; there are 20
+# updates at most, of rates up to one.
+BY_DIFFERENCES = 1e-6
 # About half of the gradients have a larger norm.
 CLIP, SEED = 0.5, 0x0123_4567_89AB_CDEF
 
@@ -164,9 +167,7 @@ class TrainingConformance:
             state = TrainingState(net.flat, accelnn.SGD(0.1), gradient, b)
             chosen = {name: options[name] for name in names}
             curves.append(net.engine.train(state, data, np.arange(12 * 4), 4, **chosen))
-        # The error of a central difference is h²/6 = 2e-9 times the third derivative, here about
-        # ten; there are twelve updates with rates up to one.
-        np.testing.assert_allclose(curves[1], curves[0], rtol=1e-6)
+        np.testing.assert_allclose(curves[1], curves[0], rtol=BY_DIFFERENCES)
         assert (curves[1] != curves[0]).any(), "a finite difference is no derivative"
 
     def test_numerical_training_follows_the_analytic_curve(self, b: Backend) -> None:
@@ -175,7 +176,7 @@ class TrainingConformance:
             accelnn.fit(_net(b), x, t, batch_size=BATCH, iters=20, gradient=gradient, rng=1).loss
             for gradient in ("analytic", "numerical")
         ]
-        np.testing.assert_allclose(curves[1], curves[0], rtol=1e-6)
+        np.testing.assert_allclose(curves[1], curves[0], rtol=BY_DIFFERENCES)
         assert curves[1] != curves[0], "a finite difference is no derivative"
 
     def test_numerical_training_in_single_precision(self, b: Backend) -> None:

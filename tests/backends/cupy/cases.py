@@ -16,7 +16,6 @@ OPTIMIZERS = {name: (name, 0.0, 0.0) for name in RULES} | {
     "Momentum of all": ("Momentum", 0.3, 0.3),
     "RMSprop of weights": ("RMSprop", 0.3, 0.0),
 }
-TOLERANCE = {"float32": 3e-5, "float64": 1e-12}
 ROWS = 100
 
 
