@@ -10,7 +10,6 @@ import numpy as np
 from accelnn._differences import DIFFERENCES
 from accelnn._typing import Array
 from accelnn.backends._engine import Dataset, Engine, Extras, Optimizer, TrainingState
-from accelnn.backends._resolve import use_backend
 from accelnn.backends._rules import NUMBERS, RULES, numbers_of_all_rules, rule_numbers
 from accelnn.backends._spec import NetSpec
 from accelnn.backends.numba.dataset import PackedDataset, kernel_array, kernel_data
@@ -197,11 +196,6 @@ class NumbaEngine(Engine):
         return np.concatenate(losses)
 
     # Pieces -------------------------------------------------------------------------------------
-
-    def _update(self, state: TrainingState, rate: float | None = None) -> None:
-        # A user's rule finds its loop by the active backend.
-        with use_backend(self.backend):
-            super()._update(state, rate)
 
     def _told(self, optimizer: Optimizer) -> tuple[int, np.ndarray, int] | None:
         """Return the number of a rule, its numbers and the address of its code, or None."""
