@@ -18,6 +18,7 @@ from accelnn._typing import Array
 from accelnn.backends._spec import NetSpec
 from accelnn.backends._training import Dataset, Extras, OwnOptimizer, TrainingState
 from accelnn.formulas._dropout import Dropout
+from accelnn.formulas._own import Rule as OwnRule
 from accelnn.formulas._rule import UpdateRule
 
 if TYPE_CHECKING:
@@ -228,9 +229,13 @@ class Engine:
             own.update(state.params, state.grads, state.slots, state.step, xp)
             return
         decayed = 1.0 if rule.weight_decay == 0.0 or rule.decay_biases else self._weights
-        rule.apply(
-            state.params, state.grads, state.slots, state.step, xp, rate=rate, decayed=decayed
-        )
+        apply = rule.apply
+        if isinstance(rule, OwnRule):
+            from accelnn.backends._resolve import use_backend
+
+            # Its function is mapped by the active backend.
+            apply = use_backend(self.backend)(apply)
+        apply(state.params, state.grads, state.slots, state.step, xp, rate=rate, decayed=decayed)
 
     @cached_property
     def _weights(self) -> Array:

@@ -226,7 +226,8 @@ class Rule(UpdateRule):
     Raises
     ------
     TypeError, ValueError
-        If an argument is no such thing, or the function does not return as many numbers.
+        If an argument is no such thing, the function does not return as many numbers, or a backend
+        whose arrays are on a device is to call it.
 
     Notes
     -----

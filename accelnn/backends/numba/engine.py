@@ -10,7 +10,6 @@ import numpy as np
 from accelnn._differences import DIFFERENCES
 from accelnn._typing import Array
 from accelnn.backends._engine import Engine
-from accelnn.backends._resolve import use_backend
 from accelnn.backends._rules import coefficients_of, decays_of, has_code_for, numbers_of
 from accelnn.backends._spec import NetSpec
 from accelnn.backends._training import Dataset, Extras, Optimizer, TrainingState
@@ -202,11 +201,6 @@ class NumbaEngine(Engine):
         return np.concatenate(losses)
 
     # Helpers ------------------------------------------------------------------------------------
-
-    def _update(self, state: TrainingState, rate: float | None = None) -> None:
-        # A user's rule finds its loop by the active backend.
-        with use_backend(self.backend):
-            super()._update(state, rate)
 
     def _told(self, optimizer: Optimizer) -> tuple[int, int, np.ndarray] | None:
         """Return a rule's number, the address of a user's code, and hyperparameters, or None."""
