@@ -19,6 +19,8 @@ from accelnn.backends import (
     use_backend,
 )
 from accelnn.descent import DescentResult, gradient_descent
+from accelnn.formulas import _rules
+from accelnn.formulas._rules import *  # noqa: F403 - whatever is listed there
 from accelnn.functions import (
     cross_entropy_error,
     identity,
@@ -45,7 +47,7 @@ from accelnn.gradient import (
 )
 from accelnn.losses import Huber, Loss
 from accelnn.nets import MLP, Net, SimpleNet, TwoLayerNet
-from accelnn.optimizers import SGD, AdaGrad, Adam, AdamW, Momentum, Nesterov, RMSprop, Rule
+from accelnn.optimizers import Rule
 from accelnn.training import History, fit, prepare, warmup
 
 if TYPE_CHECKING:
@@ -67,11 +69,7 @@ _ON_FIRST_USE = {
 __all__ = [
     "ELU",
     "MLP",
-    "SGD",
     "Activation",
-    "AdaGrad",
-    "Adam",
-    "AdamW",
     "Backend",
     "DerivativeResult",
     "DescentResult",
@@ -80,10 +78,7 @@ __all__ = [
     "Huber",
     "LeakyReLU",
     "Loss",
-    "Momentum",
-    "Nesterov",
     "Net",
-    "RMSprop",
     "Rule",
     "SimpleNet",
     "TwoLayerNet",
@@ -125,6 +120,7 @@ __all__ = [
     "use_backend",
     "warmup",
 ]
+__all__ += _rules.__all__
 
 
 def __getattr__(name: str) -> object:

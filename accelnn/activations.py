@@ -4,10 +4,10 @@
 two scalar functions.
 """
 
+from accelnn.formulas import _activations
 from accelnn.formulas._activation import ActivationFormula
+from accelnn.formulas._activations import *  # noqa: F403 - whatever is listed there
 from accelnn.formulas._own import Activation
-from accelnn.formulas._table import ACTIVATIONS
-from accelnn.formulas.elu import ELU
-from accelnn.formulas.leaky_relu import LeakyReLU
 
-__all__ = ["ACTIVATIONS", "ELU", "Activation", "ActivationFormula", "LeakyReLU"]
+__all__ = ["Activation", "ActivationFormula"]
+__all__ += _activations.__all__

@@ -5,24 +5,14 @@ arrays.
 """
 
 from accelnn.backends import Loss as LossProtocol
+from accelnn.formulas import _losses
 from accelnn.formulas._loss import LossFormula
+from accelnn.formulas._losses import *  # noqa: F403 - whatever is listed there
+from accelnn.formulas._losses import LOSSES
 from accelnn.formulas._own import Loss
-from accelnn.formulas._table import LOSSES
-from accelnn.formulas.binary_cross_entropy import BinaryCrossEntropy
-from accelnn.formulas.cross_entropy import CrossEntropy
-from accelnn.formulas.huber import Huber
-from accelnn.formulas.sum_squared_error import SumSquaredError
 
-__all__ = [
-    "LOSSES",
-    "BinaryCrossEntropy",
-    "CrossEntropy",
-    "Huber",
-    "Loss",
-    "LossFormula",
-    "SumSquaredError",
-    "get_loss",
-]
+__all__ = ["Loss", "LossFormula", "get_loss"]
+__all__ += _losses.__all__
 
 # The attributes that make an object a loss.
 PARTS = ("name", "output", "classifies", "value", "grad", "delta")

@@ -7,24 +7,10 @@ formulas θ are the parameters, g the gradient, η the learning rate `lr`, λ `w
 number of the update, from 1.
 """
 
+from accelnn.formulas import _rules
 from accelnn.formulas._own import Rule
 from accelnn.formulas._rule import UpdateRule
-from accelnn.formulas.adagrad import AdaGrad
-from accelnn.formulas.adam import Adam
-from accelnn.formulas.adamw import AdamW
-from accelnn.formulas.momentum import Momentum
-from accelnn.formulas.nesterov import Nesterov
-from accelnn.formulas.rmsprop import RMSprop
-from accelnn.formulas.sgd import SGD
+from accelnn.formulas._rules import *  # noqa: F403 - whatever is listed there
 
-__all__ = [
-    "SGD",
-    "AdaGrad",
-    "Adam",
-    "AdamW",
-    "Momentum",
-    "Nesterov",
-    "RMSprop",
-    "Rule",
-    "UpdateRule",
-]
+__all__ = ["Rule", "UpdateRule"]
+__all__ += _rules.__all__

@@ -336,7 +336,7 @@ class Backend(metaclass=_ChecksArrays):
                 f"or the backend 'numpy' or 'numba'"
             )
             raise TypeError(msg)
-        _say_once(_name_of(f), self.name)
+        _say_once(_name_of(f), self.name, getattr(f, "__code__", None))
         dtype = np.result_type(self.to_numpy(arrays[0]).dtype, np.float16)
         called = np.frompyfunc(f, len(arrays), results)
         found = called(*(self.to_numpy(array).astype(object) for array in arrays))
@@ -413,7 +413,7 @@ class Backend(metaclass=_ChecksArrays):
 
 
 @functools.cache
-def _say_once(function: str, backend: str) -> None:
+def _say_once(function: str, backend: str, code: object) -> None:  # noqa: ARG001 - functions may share a name
     logger.warning(
         "accelnn calls %s for one number after another on the backend %r, which is slow; on "
         "'numba' it is compiled",
