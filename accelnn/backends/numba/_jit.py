@@ -15,6 +15,7 @@ from numba.core.caching import NullCache
 from numba.core.ccallback import CFunc
 
 __all__ = [
+    "INLINED",
     "OWN_CODE",
     "ZERO",
     "Callback",
@@ -44,6 +45,9 @@ OWN_CODE = -1
 INTERNAL = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 
 
+INLINED = {"forceinline": True, **INTERNAL, **OPTIONS}
+
+
 def loop(function: Callable[..., Any]) -> Any:
     """Compile a kernel for each dtype that it is called with."""
     return _compiled(function, announced=False)
@@ -67,7 +71,7 @@ def inlined(function: Callable[..., Any]) -> Any:
 
     LLVM would not inline large ones, and would pass every array of every tuple as arguments.
     """
-    return _njit(function, forceinline=True, **INTERNAL, **OPTIONS)
+    return _njit(function, **INLINED)
 
 
 def called(function: Callable[..., Any]) -> Any:

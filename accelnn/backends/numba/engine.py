@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
+from accelnn._cached import cached_property
 from accelnn._differences import DIFFERENCES
 from accelnn._typing import Array
 from accelnn.backends._engine import Engine
@@ -14,7 +15,7 @@ from accelnn.backends._rules import coefficients_of, decays_of, has_code_for, nu
 from accelnn.backends._spec import NetSpec
 from accelnn.backends._training import Dataset, Extras, Optimizer, TrainingState
 from accelnn.backends.numba.dataset import PackedDataset, kernel_array, kernel_data
-from accelnn.backends.numba.kernels.changes import CHANGES, LOSS_CHANGES
+from accelnn.backends.numba.kernels.changes import Codes
 from accelnn.backends.numba.kernels.differences import (
     SERIES,
     Difference,
@@ -31,7 +32,9 @@ from accelnn.backends.numba.kernels.updates import OWN_RULE, RULES
 from accelnn.backends.numba.layout import Layout, aligned_zeros
 from accelnn.backends.numba.own import (
     NoCodeError,
+    activation_change_code,
     activation_code,
+    loss_change_code,
     loss_code,
     parameter_of,
     rule_code,
@@ -136,7 +139,7 @@ class NumbaEngine(Engine):
     ) -> Array:
         """See `Engine.numerical_gradient`."""
         is_finite = np.isfinite(params).all() and np.isfinite(x).all()
-        has_code = self._dtype == np.float64 and self.spec.is_made_of(CHANGES, LOSS_CHANGES)
+        has_code = self._dtype == np.float64 and self._has_changes
         if not has_code or not is_finite or not (extras or Extras()).is_empty:
             return super().numerical_gradient(params, x, t, method=method, step=step, extras=extras)
         samples, most = len(x), self._samples_of_differences()
@@ -257,6 +260,24 @@ class NumbaEngine(Engine):
         labels = self.spec.sizes[-1] if net.loss == BINARY_CROSS_ENTROPY else 1
         return float(losses.mean()), int(hits.sum()) / (samples * labels)
 
+    @cached_property
+    def _has_changes(self) -> bool:
+        """Whether there is code for the changes of all formulas, compiled with `_change_codes`."""
+        try:
+            _ = self._change_codes
+        except NoCodeError:
+            return False
+        return True
+
+    @cached_property
+    def _change_codes(self) -> Codes | None:
+        activations = [activation_change_code(formula) for formula in self.spec.activations]
+        loss = loss_change_code(self.spec.loss)
+        if loss == 0 and not any(changes for _, changes in activations):
+            return None
+        units, changes = np.array([*activations, (0, 0)], np.int64).T.copy()
+        return Codes(units, changes, loss)
+
     def _samples_of_differences(self) -> int:
         """Return how many samples one call of the kernel processes."""
         sizes = self.spec.sizes
@@ -286,16 +307,20 @@ class NumbaEngine(Engine):
         samples, sizes = x.shape[0], self.spec.sizes
         inputs = samples * sum(size + self._lanes for size in sizes[:-1]) + self._lanes
         targets = self._targets(t)
-        pre, large, small = (np.empty(samples * sum(sizes[1:])) for _ in range(3))
+        count = samples * sum(sizes[1:]) + self._lanes
+        pre, after, s, rest = (np.zeros(count) for _ in range(4))
         return Point(
             self._layout.table,
             kernel_array(params),
+            self._parameters,
             self._loss_code[0],
+            self._change_codes,
             kernel_array(x).reshape(-1),
             kernel_array(targets).reshape(-1),
             pre,
-            large,
-            small,
+            after,
+            s,
+            rest,
             np.empty((len(sizes) - 1, samples), np.int64),
             np.empty(inputs, np.int64),
             np.empty(inputs),

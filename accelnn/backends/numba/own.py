@@ -21,13 +21,21 @@ from numba.core import types
 from numba.core.errors import NumbaError
 from numba.core.registry import CPUDispatcher
 
-from accelnn.backends.numba._jit import OWN_CODE, Callback, uncached_loop
+from accelnn.backends.numba._jit import OWN_CODE, Callback, inlined, uncached_loop
+from accelnn.backends.numba.formulas import chosen, names_with, parts_of
 from accelnn.backends.numba.kernels.activations import ACTIVATIONS
+from accelnn.backends.numba.kernels.changes import COMMON, no_parts
 from accelnn.backends.numba.kernels.losses import LOSSES
 from accelnn.backends.numba.kernels.own import (
+    CHANGE_OF_LOSS,
+    CHANGE_OF_NUMBERS,
+    CHANGE_OF_OWN_LOSS,
+    CHANGE_OF_VECTORS,
     NUMBER,
     STRETCH_OF_NUMBERS,
     STRETCH_OF_VECTORS,
+    UNITS_OF_NUMBERS,
+    UNITS_OF_VECTORS,
     UPDATE_OF_NUMBERS,
     UPDATE_OF_VECTORS,
     each,
@@ -39,9 +47,11 @@ from accelnn.formulas._own import Activation, Loss, Rule
 
 __all__ = [
     "NoCodeError",
+    "activation_change_code",
     "activation_code",
     "code_of",
     "loop_of",
+    "loss_change_code",
     "loss_code",
     "parameter_of",
     "rule_code",
@@ -49,6 +59,9 @@ __all__ = [
 
 logger = logging.getLogger("accelnn")
 
+# Numerical gradients are in float64.
+DOUBLES: Any = types.CPointer(types.float64)  # type: ignore[no-untyped-call]
+IN_DOUBLE = {"LANES": LANES[np.float64]}
 DTYPES = {"float32": types.float32, "float64": types.float64}
 
 
@@ -103,6 +116,43 @@ def loss_code(loss: Any) -> tuple[int, int, int]:
     if type(loss) is not Loss:
         raise NoCodeError
     return OWN_CODE, *_addresses_of_loss(loss)
+
+
+def activation_change_code(formula: ActivationFormula) -> tuple[int, int]:
+    """Return the addresses of what numerical gradients need of an activation: units, and changes.
+
+    They are 0 for the activations that the kernel itself has.
+
+    Raises
+    ------
+    NoCodeError
+        If there is none.
+    """
+    if isinstance(formula, Activation):
+        return _addresses_of_own_change(formula)
+    name = formula.name
+    if name not in names_with("change", ACTIVATIONS) or not _is_of_table(
+        formula, _table.ACTIVATIONS
+    ):
+        raise NoCodeError
+    return (0, 0) if ACTIVATIONS.index(name) < COMMON else _addresses_of_change(name)
+
+
+def loss_change_code(loss: Any) -> int:
+    """Return the address of the code of a loss's change, or 0 if the kernel itself has it.
+
+    Raises
+    ------
+    NoCodeError
+        If there is none.
+    """
+    if type(loss) is Loss:
+        return _address_of_own_loss_change(loss)
+    if loss.name not in LOSSES or not _is_of_table(loss, _table.LOSSES):
+        raise NoCodeError
+    if loss.name in ("cross_entropy", "sum_squared_error"):
+        return 0
+    return _address_of_loss_change(loss.name)
 
 
 def rule_code(rule: Rule, dtype: str) -> int:
@@ -161,6 +211,55 @@ def _addresses_of_loss(loss: Loss) -> tuple[int, int]:
     return value, slope
 
 
+@functools.cache
+def _addresses_of_change(name: str) -> tuple[int, int]:
+    functions = {
+        "activate": (parts_of([name], "activate"), "x, parameter"),
+        "parts": (parts_of([name], "parts", no_parts), "x"),
+        "change": (parts_of([name], "change"), "d, x, parameter, s, rest"),
+    }
+    known = {part: inlined(chosen(*of)) for part, of in functions.items()} | IN_DOUBLE
+    key, numbers = name.encode(), [types.float64] * 4
+    return (
+        _compiled(name, (UNITS_OF_VECTORS,), types.void(DOUBLES, numbers[0]), known, key),
+        _compiled(name, (CHANGE_OF_VECTORS,), types.void(DOUBLES, *numbers), known, key),
+    )
+
+
+@functools.cache
+def _addresses_of_own_change(formula: Activation) -> tuple[int, int]:
+    value = code_of(formula.functions[0])
+    f = value.function
+    known = {
+        "value": f,
+        "activate": inlined(lambda _kind, x, _parameter: (f(x), x)),
+        "parts": inlined(lambda _kind, x: (f(x), x)),
+        "change": inlined(lambda _kind, d, x, _parameter, s, _rest: f(d + x) - s),
+    } | IN_DOUBLE
+    units, changes = (UNITS_OF_VECTORS, UNITS_OF_NUMBERS), (CHANGE_OF_VECTORS, CHANGE_OF_NUMBERS)
+    numbers = [types.float64] * 4
+    return (
+        _compiled(formula, units, types.void(DOUBLES, numbers[0]), known, value.key),
+        _compiled(formula, changes, types.void(DOUBLES, *numbers), known, value.key),
+    )
+
+
+@functools.cache
+def _address_of_loss_change(name: str) -> int:
+    change = inlined(chosen(parts_of([name], "change"), "d, a, t, parameter"))
+    signature = types.void(DOUBLES, *[types.float64] * 3)
+    known = {"change": change} | IN_DOUBLE
+    return _compiled(name, (CHANGE_OF_LOSS,), signature, known, name.encode())
+
+
+@functools.cache
+def _address_of_own_loss_change(loss: Loss) -> int:
+    value = code_of(loss.functions[0])
+    signature = types.void(DOUBLES, *[types.float64] * 3)
+    known = {"function": value.function} | IN_DOUBLE
+    return _compiled(loss, (CHANGE_OF_OWN_LOSS,), signature, known, value.key)
+
+
 # For any learning rate and decay; what cannot be compiled is not tried again.
 @functools.cache
 def _address_of_rule(
@@ -199,7 +298,7 @@ def _compiled(
         if callback.is_on_disk():
             return callback.compile()
     how_often = "once" if callbacks[0].is_kept else "in every process"
-    logger.warning("accelnn compiles %s for its Numba kernels, %s", formula, how_often)
+    _say_once("accelnn compiles %s for its Numba kernels, %s", formula, how_often)
     for callback in callbacks:
         try:
             return callback.compile()
@@ -207,6 +306,11 @@ def _compiled(
             reason = str(error).partition("\n")[0]
     logger.warning("Numba cannot compile %s, which is computed by itself: %s", formula, reason)
     raise NoCodeError
+
+
+@functools.cache
+def _say_once(message: str, *details: object) -> None:
+    logger.warning(message, *details)
 
 
 def _callback(

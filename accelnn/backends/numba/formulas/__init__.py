@@ -5,6 +5,11 @@ pre-activations. A loss that is a sum over outputs defines ``loss(a, t)``, which
 derivative for one output, and ``output(a)``, its output function; both take scalars. A formula with
 a parameter takes it as one more argument, so that another value needs no compilation.
 
+For numerical gradients, in float64, an activation defines ``change(d, x, parameter, s, rest)``,
+f(x + d) - f(x) without cancellation for a vector of moves of one pre-activation, or as many of
+these arguments as it needs. If it needs the last two, ``parts(x)`` returns them for a vector of
+pre-activations. A loss defines ``change(d, a, t, parameter)`` for moves of one output.
+
 An update rule defines ``update(p, g, rate, scale, numbers, *state)`` for vectors of parameters and
 gradients, which returns a tuple of the parameters and the state. Rate and scale are the rule's
 `coefficients`, and `numbers` its hyperparameters in the order of its fields. It defines
@@ -16,7 +21,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
-__all__ = ["choice", "chosen", "names_with_code", "parts_of"]
+__all__ = ["choice", "chosen", "names_with", "names_with_code", "parts_of"]
 
 
 def names_with_code(names: Iterable[str]) -> tuple[str, ...]:
@@ -35,6 +40,11 @@ def parts_of(names: Iterable[str], part: str, default: Any = None) -> dict[str, 
     if default is None:
         return {name: getattr(module, part) for name, module in modules.items()}
     return {name: getattr(module, part, default) for name, module in modules.items()}
+
+
+def names_with(part: str, names: Iterable[str]) -> tuple[str, ...]:
+    """Return the names whose file defines a function."""
+    return tuple(name for name in names if hasattr(import_module(_module(name)), part))
 
 
 def chosen(parts: Mapping[str, Any], arguments: str, first: int = 0) -> Callable[..., Any]:

@@ -3,8 +3,9 @@
 import math
 
 from accelnn.backends.numba._jit import inlined
+from accelnn.backends.numba.vectors import filled, maximum
 
-__all__ = ["loss", "output"]
+__all__ = ["change", "loss", "output"]
 
 
 @inlined
@@ -21,3 +22,18 @@ def loss(a, t, threshold):
 def output(a):
     """Return a."""
     return a
+
+
+@inlined
+def change(d, a, t, threshold):
+    """Return the change for moves d of the output, a vector.
+
+    With r' = r + d, and c' = r' cut off as c is, it is c d + (c' - c) (r' - ½ (c + c')), where
+    c' - c is d as far as it is not cut off.
+    """
+    r = a - t
+    _, c = loss(a, t, threshold)
+    beyond = r - c
+    moved = maximum(d + beyond, filled(d, -threshold - c))
+    moved = -1.0 * maximum(-1.0 * moved, filled(d, c - threshold))
+    return c * d + moved * (beyond + d - 0.5 * moved)

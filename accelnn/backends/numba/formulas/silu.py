@@ -5,7 +5,7 @@ from accelnn.backends.numba.formulas import sigmoid
 from accelnn.backends.numba.vectors import filled, maximum
 from accelnn.formulas._activation import HUGE
 
-__all__ = ["activate"]
+__all__ = ["activate", "change", "parts"]
 
 
 @inlined
@@ -15,3 +15,17 @@ def activate(x):
     # Clipped, because -inf times s(-inf), which is not exactly 0 here, would not be 0.
     x = maximum(x, filled(x, -HUGE))
     return x * s, s + x * slope
+
+
+@inlined
+def parts(x):
+    """Return s(x) and 1 - s(x)."""
+    return sigmoid.parts(x)
+
+
+@inlined
+def change(d, x, parameter, s, rest):
+    """Return d s(x + d) + x (s(x + d) - s(x))."""
+    after, _ = sigmoid.activate(d + x)
+    x = min(max(x, -HUGE), HUGE)
+    return d * after + x * sigmoid.change(d, x, parameter, s, rest)

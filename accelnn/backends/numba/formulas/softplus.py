@@ -1,6 +1,9 @@
 """The softplus function."""
 
+import math
+
 from accelnn.backends.numba._jit import inlined
+from accelnn.backends.numba.formulas import sigmoid
 from accelnn.backends.numba.vectors import (
     absolute,
     exp_and_expm1,
@@ -10,8 +13,10 @@ from accelnn.backends.numba.vectors import (
     where_positive,
 )
 
-__all__ = ["activate"]
+__all__ = ["activate", "change", "parts"]
 
+# log1p is accurate for arguments above SHRUNK; for moves above LARGE, exp is near overflow.
+SHRUNK, LARGE = -0.5, 350.0
 # log1p(e) = 2 artanh(s) with s = e / (2 + e) <= 1/3: a power series in s² with coefficients
 # 2 / (2k + 1), with as many terms as float32 and float64 resolve.
 series = polynomial([[2.0 / (2 * k + 1) for k in range(terms)] for terms in (8, 17)])
@@ -25,3 +30,27 @@ def activate(x):
     part = 1.0 / (1.0 + e)
     value = maximum(x, filled(x, 0.0)) + s * series(s * s)
     return value, where_positive(x, part, e * part)
+
+
+@inlined
+def parts(x):
+    """Return s(x) and 1 - s(x), with s the sigmoid."""
+    return sigmoid.parts(x)
+
+
+@inlined
+def change(d, x, _parameter, s, rest):
+    """Return log1p(s expm1(d)), or where that loses digits, the forms of the portable formula."""
+    _, up = exp_and_expm1(d)
+    _, down = exp_and_expm1(-1.0 * d)
+    argument, mirrored = s * up, rest * down
+    shrunk = filled(d, SHRUNK)
+    direct = math.log1p(maximum(argument, shrunk))
+    near = d + math.log1p(maximum(mirrored, shrunk))
+    after, _ = activate(d + x)
+    far = after - (max(x, 0.0) + math.log1p(math.exp(-abs(x))))
+    near = where_positive(1.0 - mirrored, near, far)
+    if not x > 0.0:
+        near = where_positive(-1.0 * d, near, far)
+    direct = where_positive(d - LARGE, near, direct)
+    return where_positive(SHRUNK - argument, near, direct)

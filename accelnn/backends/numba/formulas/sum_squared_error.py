@@ -2,7 +2,7 @@
 
 from accelnn.backends.numba._jit import inlined
 
-__all__ = ["loss", "output"]
+__all__ = ["change", "loss", "output"]
 
 
 @inlined
@@ -16,3 +16,9 @@ def loss(a, t):
 def output(a):
     """Return a."""
     return a
+
+
+@inlined
+def change(d, a, t):
+    """Return the change for moves d of the output, a vector."""
+    return d * (0.5 * d + (a - t))

@@ -1,91 +1,140 @@
 """Changes f(x + d) - f(x) of activations and losses, vectorised, without cancellation."""
 
 import math
+from typing import NamedTuple
 
-from accelnn.backends.numba._jit import inlined
-from accelnn.backends.numba.formulas import sigmoid
+import numpy as np
+from numba.core import types
+from numba.extending import overload
+
+from accelnn.backends.numba._jit import INLINED, inlined
+from accelnn.backends.numba.formulas import chosen, parts_of, sum_squared_error
 from accelnn.backends.numba.kernels.activations import ACTIVATIONS
+from accelnn.backends.numba.kernels.losses import LOSSES
 from accelnn.backends.numba.vectors import (
-    absolute,
+    call_in_place,
     exp_and_expm1,
     filled,
     load,
     maximum,
     store,
-    where_positive,
     width,
     zeros,
 )
 
 __all__ = [
-    "CHANGES",
-    "LOSS_CHANGES",
-    "activation",
+    "COMMON",
+    "SUM_SQUARED_ERROR",
+    "Codes",
     "activation_change",
     "cross_entropy_change",
     "cross_entropy_series",
-    "logistic_parts",
-    "squared_error_change",
+    "sum_change",
+    "summand_change",
+    "units",
 ]
 
-# The activations and losses whose changes are implemented here.
-CHANGES = ("sigmoid", "relu", "tanh")
-LOSS_CHANGES = ("cross_entropy", "sum_squared_error")
-SIGMOID, RELU, TANH = map(ACTIVATIONS.index, CHANGES)
+# The first activations of the table are compiled into the kernel, and squared errors. The others
+# have code of their own, called by its address, and the kernel is compiled once more for nets that
+# need it: all formulas together take as long to compile as the rest, and the possibility of a call
+# in the inner loop takes a tenth of its time.
+COMMON = 3
+SUM_SQUARED_ERROR = LOSSES.index("sum_squared_error")
 # Moves above HUGE bring exp near overflow; sums below SHRUNK bring log1p near its pole at -1.
 HUGE = 350.0
 SHRUNK = -0.5
-# Below this, s (1 - s) is close to underflow and loses digits.
-SMALLEST = 1e-290
 
 
-@inlined
-def activation(kind, x):
-    """Return f(x) for a scalar."""
-    if kind == RELU:
-        return max(x, 0.0)
-    if kind == TANH:
-        return math.tanh(x)
-    e = math.exp(-abs(x))
-    return (1.0 if x >= 0.0 else e) / (1.0 + e)
+class Codes(NamedTuple):
+    """Addresses of code for the changes of formulas that are not in the kernel.
 
-
-@inlined
-def logistic_parts(kind, x):
-    """Return s(x) and 1 - s(x), for tanh those of 2x, which `activation_change` takes."""
-    x = 2.0 * x if kind == TANH else x
-    e = math.exp(-abs(x))
-    large, small = 1.0 / (1.0 + e), e / (1.0 + e)
-    return (large, small) if x >= 0.0 else (small, large)
-
-
-@inlined
-def activation_change(kind, x, s, rest, d):
-    """Return f(x + d) - f(x) for a vector d and a scalar x with its `logistic_parts`."""
-    if kind == RELU:
-        if x > 0.0:
-            return maximum(d, filled(d, -x))
-        return maximum(d + x, filled(d, 0.0))
-    if kind == TANH:
-        return 2.0 * logistic_change(2.0 * x, s, rest, 2.0 * d)
-    return logistic_change(x, s, rest, d)
-
-
-@inlined
-def logistic_change(x, s, rest, d):
-    """Return s(x + d) - s(x) = s (1 - s) expm1(d) / (1 - s + s exp(d)).
-
-    Evaluated for d <= 0; a positive d is mirrored by s(x) = 1 - s(-x). Where s (1 - s) underflows,
-    the change is s(x + d) or -s(-x - d), because s(x) or 1 - s(x) is negligible.
+    Attributes
+    ----------
+    units, changes : numpy.ndarray of int64
+        Of each hidden layer's activation.
+    loss : int
+        Of the loss.
     """
-    if s * rest < SMALLEST:
-        after, _ = sigmoid.activate((d + x) if x < 0.0 else -1.0 * (d + x))
-        return after if x < 0.0 else -1.0 * after
-    s_of_sign = where_positive(d, filled(d, rest), filled(d, s))
-    rest_of_sign = where_positive(d, filled(d, s), filled(d, rest))
-    exp, expm1 = exp_and_expm1(-1.0 * absolute(d))
-    change = (s * rest) * expm1 / (rest_of_sign + s_of_sign * exp)
-    return where_positive(d, -1.0 * change, change)
+
+    units: np.ndarray
+    changes: np.ndarray
+    loss: int
+
+
+@inlined
+def no_parts(x):
+    """Return two vectors that nothing needs."""
+    return x, x
+
+
+names = ACTIVATIONS[:COMMON]
+common_activation = inlined(chosen(parts_of(names, "activate"), "x, parameter"))
+common_parts = inlined(chosen(parts_of(names, "parts", no_parts), "x"))
+common_change = inlined(chosen(parts_of(names, "change"), "d, x, parameter, s, rest"))
+
+
+def units(kind, codes, layer, x, parameter, lane_values):
+    """Return f(x) and the parts of x for a vector of pre-activations, in compiled code."""
+    raise NotImplementedError
+
+
+def activation_change(kind, codes, layer, d, x, parameter, s, rest, lane_values):
+    """Return f(x + d) - f(x) for a vector d and a scalar x with its parts, in compiled code."""
+    raise NotImplementedError
+
+
+def summand_change(kind, codes, d, a, t, parameter, lane_values):
+    """Return the change for moves of one output, of a loss that is a sum, in compiled code."""
+    raise NotImplementedError
+
+
+@overload(units, jit_options=INLINED)
+def _units(kind, codes, layer, x, parameter, lane_values):
+    def of_kernel(kind, codes, layer, x, parameter, lane_values):
+        s, rest = common_parts(kind, x)
+        return common_activation(kind, x, parameter)[0], s, rest
+
+    def of_either(kind, codes, layer, x, parameter, lane_values):
+        if 0 <= kind < COMMON:
+            s, rest = common_parts(kind, x)
+            return common_activation(kind, x, parameter)[0], s, rest
+        lanes = width(lane_values)
+        store(lane_values, 0, x)
+        call_in_place(codes.units[layer], lane_values, (parameter,))
+        after, s = load(lane_values, lanes), load(lane_values, 2 * lanes)
+        return after, s, load(lane_values, 3 * lanes)
+
+    return of_kernel if isinstance(codes, types.NoneType) else of_either
+
+
+@overload(activation_change, jit_options=INLINED)
+def _activation_change(kind, codes, layer, d, x, parameter, s, rest, lane_values):
+    def of_kernel(kind, codes, layer, d, x, parameter, s, rest, lane_values):
+        return common_change(kind, d, x, parameter, s, rest)
+
+    def of_either(kind, codes, layer, d, x, parameter, s, rest, lane_values):
+        if 0 <= kind < COMMON:
+            return common_change(kind, d, x, parameter, s, rest)
+        store(lane_values, 0, d)
+        call_in_place(codes.changes[layer], lane_values, (x, parameter, s, rest))
+        return load(lane_values, 0)
+
+    return of_kernel if isinstance(codes, types.NoneType) else of_either
+
+
+@overload(summand_change, jit_options=INLINED)
+def _summand_change(kind, codes, d, a, t, parameter, lane_values):
+    def of_kernel(kind, codes, d, a, t, parameter, lane_values):
+        return sum_squared_error.change(d, a, t)
+
+    def of_either(kind, codes, d, a, t, parameter, lane_values):
+        if kind == SUM_SQUARED_ERROR:
+            return sum_squared_error.change(d, a, t)
+        store(lane_values, 0, d)
+        call_in_place(codes.loss, lane_values, (a, t, parameter))
+        return load(lane_values, 0)
+
+    return of_kernel if isinstance(codes, types.NoneType) else of_either
 
 
 @inlined
@@ -147,11 +196,11 @@ def plain_change(scores, row, outputs, moves, lane):
 
 
 @inlined
-def squared_error_change(scores, targets, row, outputs, moves):
-    """Return Σ d (a - t + ½ d) for moves of all outputs, one vector per output."""
-    lanes = width(moves)
+def sum_change(kind, codes, parameter, scores, targets, row, outputs, moves, lane_values):
+    """Return the change for moves of all scores, one vector per score, of a sum over outputs."""
     change = zeros(moves)
     for output in range(outputs):
-        d = load(moves, output * lanes)
-        change = change + d * (0.5 * d + (scores[row + output] - targets[row + output]))
+        d = load(moves, output * width(moves))
+        a, t = scores[row + output], targets[row + output]
+        change = change + summand_change(kind, codes, d, a, t, parameter, lane_values)
     return change

@@ -13,17 +13,26 @@ import numpy as np
 
 from accelnn.backends.numba._jit import inlined, slow_loop
 from accelnn.backends.numba.kernels.changes import (
-    activation,
+    SUM_SQUARED_ERROR,
+    Codes,
     activation_change,
     cross_entropy_change,
     cross_entropy_series,
-    logistic_parts,
-    squared_error_change,
+    sum_change,
+    summand_change,
+    units,
 )
 from accelnn.backends.numba.kernels.losses import CROSS_ENTROPY
 from accelnn.backends.numba.kernels.meeting import is_abandoned, share, wait
 from accelnn.backends.numba.layout import ACTIVATION, FLAT, HAS_BIAS, INPUTS, OUTPUTS
-from accelnn.backends.numba.vectors import borrow, first_lanes, load, store, width, zeros
+from accelnn.backends.numba.vectors import (
+    borrow,
+    first_lanes,
+    load,
+    store,
+    width,
+    zeros,
+)
 
 __all__ = ["SERIES", "Difference", "Point", "Scratch", "differences"]
 
@@ -44,13 +53,17 @@ class Point(NamedTuple):
         The layers; see `accelnn.backends.numba.layout`.
     flat : numpy.ndarray
         The parameters in buffer order.
+    parameters : numpy.ndarray
+        That of each hidden layer's activation, and last that of the loss.
     loss : int
         The number of the loss.
+    codes : Codes or None
+        None if all changes are in the kernel.
     x, targets : numpy.ndarray
         Of shape (samples, inputs) and (samples, outputs), flattened.
-    pre, s, rest : numpy.ndarray
-        Pre-activations and their logistic parts, of shape (samples, outputs) for each layer,
-        flattened and concatenated.
+    pre, after, s, rest : numpy.ndarray
+        Pre-activations, activations, and the `activation_parts` of the former, of shape
+        (samples, outputs) for each layer, flattened and concatenated, with room for a vector.
     counts, columns, values : numpy.ndarray
         The non-zero inputs of each layer and sample, including the 1 that the bias multiplies:
         ``counts[layer, sample]`` of them from the start that `stretch` returns.
@@ -64,10 +77,13 @@ class Point(NamedTuple):
 
     table: np.ndarray
     flat: np.ndarray
+    parameters: np.ndarray
     loss: int
+    codes: Codes | None
     x: np.ndarray
     targets: np.ndarray
     pre: np.ndarray
+    after: np.ndarray
     s: np.ndarray
     rest: np.ndarray
     counts: np.ndarray
@@ -97,7 +113,7 @@ class Scratch(NamedTuple):
     @classmethod
     def of(cls, widest: int, lanes: int) -> Scratch:
         """Return buffers for layers up to `widest`."""
-        sizes = (widest + 1, SERIES.size, widest * lanes, widest * lanes, 2 * lanes)
+        sizes = (widest + 1, SERIES.size, widest * lanes, widest * lanes, 4 * lanes)
         return cls(*(np.empty(size) for size in sizes))
 
 
@@ -110,7 +126,7 @@ def differences(member, point, difference, series, scratch, out):
     table, samples, lanes = point.table, point.weights.size, width(point.values)
     first, last = share(member, samples, 1)
     for sample in range(first, last):
-        observe(point, sample)
+        observe(point, sample, lane_values)
     wait(member)
     if is_abandoned(member):
         return
@@ -153,7 +169,7 @@ def stretch(point, layer, sample):
 
 
 @inlined
-def observe(point, sample):
+def observe(point, sample, lane_values):
     """Do the forward pass of a sample, and store what the differences need."""
     table, samples = point.table, point.weights.size
     pre = 0
@@ -168,11 +184,13 @@ def observe(point, sample):
             row, value = weights + point.columns[k] * outputs, point.values[k]
             for output in range(outputs):
                 point.pre[np.uint64(here + output)] += value * point.flat[np.uint64(row + output)]
-        for k in range(here, here + outputs):
-            point.s[k], point.rest[k] = logistic_parts(table[layer, ACTIVATION], point.pre[k])
+        if layer < table.shape[0] - 1:
+            activate_units(point, layer, here, outputs, lane_values)
         pre += samples * outputs
     outputs = table[table.shape[0] - 1, OUTPUTS]
     scores = pre - (samples - sample) * outputs
+    if point.loss != CROSS_ENTROPY:
+        return
     top, exps_sum = -math.inf, 0.0
     for output in range(outputs):
         top = max(top, point.pre[scores + output])
@@ -181,6 +199,23 @@ def observe(point, sample):
     for output in range(outputs):
         exp = math.exp(point.pre[scores + output] - top)
         point.probabilities[sample * outputs + output] = exp / exps_sum
+
+
+@inlined
+def activate_units(point, layer, here, outputs, lane_values):
+    """Store the activations of a sample's units, and what their changes need.
+
+    Vectors are stored number by number, because other threads write beyond the last unit.
+    """
+    lanes, kind = width(point.pre), point.table[layer, ACTIVATION]
+    for k in range(here, here + outputs, lanes):
+        x, count = load(point.pre, k), min(lanes, here + outputs - k)
+        parameter = point.parameters[layer]
+        after, s, rest = units(kind, point.codes, layer, x, parameter, lane_values)
+        for vector, array in ((after, point.after), (s, point.s), (rest, point.rest)):
+            store(lane_values, 0, vector)
+            for lane in range(count):
+                array[k + lane] = lane_values[lane]
 
 
 @inlined
@@ -194,7 +229,7 @@ def note_inputs(point, layer, sample, before):
         elif layer == 0:
             value = point.x[sample * inputs + k]
         else:
-            value = activation(point.table[layer - 1, ACTIVATION], point.pre[before + k])
+            value = point.after[before + k]
         if value != 0.0:
             point.columns[start + count] = k
             point.values[start + count] = value
@@ -216,7 +251,7 @@ def prepare_series(point, difference, layer, unit, sample, series, moments):
         return 0, 0.0, 0.0
     outputs = point.table[last, OUTPUTS]
     row = sample * outputs
-    scores = point.pre.size - point.weights.size * outputs + row
+    scores = point.pre.size - width(point.pre) - point.weights.size * outputs + row
     along, curve, largest = 0.0, 0.0, 0.0
     for output in range(outputs):
         w = direction(point, layer, unit, output)
@@ -266,28 +301,41 @@ def loss_change(point, layer, unit, sample, here, d, shape, series, scratch):
     last, lanes = point.table.shape[0] - 1, width(moves)
     c = d
     if layer < last:
-        c = output_change(point, layer, here, d)
+        c = output_change(point, layer, here, d, scratch.lanes)
+    outputs, row = point.table[last, OUTPUTS], sample * point.table[last, OUTPUTS]
+    scores = point.pre.size - lanes - point.weights.size * outputs
     if layer >= last - 1:
-        if point.loss != CROSS_ENTROPY:
+        if point.loss == SUM_SQUARED_ERROR:
             return c * (curve * c + along)
+        if layer == last and point.loss != CROSS_ENTROPY:
+            a, t = point.pre[scores + row + unit], point.targets[row + unit]
+            parameter = point.parameters[last]
+            return summand_change(point.loss, point.codes, c, a, t, parameter, scratch.lanes)
         if terms > 0:
             weight = point.weights[sample]
             return cross_entropy_series(scratch.moments, terms, series, weight, c, along)
-        for output in range(point.table[last, OUTPUTS]):
+        for output in range(outputs):
             store(moves, output * lanes, c * direction(point, layer, unit, output))
     else:
-        carry_forward(point, layer, unit, sample, c, moves, scratch.moves_after)
-    outputs = point.table[last, OUTPUTS]
-    scores = point.pre.size - point.weights.size * outputs
+        carry_forward(point, layer, unit, sample, c, scratch)
     if point.loss != CROSS_ENTROPY:
-        return squared_error_change(
-            point.pre[scores:], point.targets, sample * outputs, outputs, moves
+        parameter = point.parameters[last]
+        return sum_change(
+            point.loss,
+            point.codes,
+            parameter,
+            point.pre[scores:],
+            point.targets,
+            row,
+            outputs,
+            moves,
+            scratch.lanes,
         )
     return cross_entropy_change(
         point.pre[scores:],
         point.probabilities,
         point.targets,
-        sample * outputs,
+        row,
         outputs,
         point.weights[sample],
         moves,
@@ -296,15 +344,18 @@ def loss_change(point, layer, unit, sample, here, d, shape, series, scratch):
 
 
 @inlined
-def output_change(point, layer, here, d):
+def output_change(point, layer, here, d, lane_values):
     """Return the change of a unit's output for moves `d` of its pre-activation at `here`."""
-    kind = point.table[layer, ACTIVATION]
-    return activation_change(kind, point.pre[here], point.s[here], point.rest[here], d)
+    kind, codes = point.table[layer, ACTIVATION], point.codes
+    x, parameter = point.pre[here], point.parameters[layer]
+    s, rest = point.s[here], point.rest[here]
+    return activation_change(kind, codes, layer, d, x, parameter, s, rest, lane_values)
 
 
 @inlined
-def carry_forward(point, layer, unit, sample, c, moves, moves_after):
+def carry_forward(point, layer, unit, sample, c, scratch):
     """Write the changes of all scores when a unit's output changes by c."""
+    moves, moves_after = scratch.moves, scratch.moves_after
     table, samples, lanes = point.table, point.weights.size, width(moves)
     pre = 0
     for i in range(layer + 1):
@@ -318,7 +369,8 @@ def carry_forward(point, layer, unit, sample, c, moves, moves_after):
         for k in range(outputs):
             store(moves_after, k * lanes, zeros(moves))
         for j in range(inputs):
-            change = output_change(point, i - 1, pre + sample * inputs + j, load(moves, j * lanes))
+            here, d = pre + sample * inputs + j, load(moves, j * lanes)
+            change = output_change(point, i - 1, here, d, scratch.lanes)
             for k in range(outputs):
                 after = load(moves_after, k * lanes)
                 w = point.flat[weights + j * outputs + k]

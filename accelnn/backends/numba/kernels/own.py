@@ -15,9 +15,15 @@ from accelnn.backends.numba.vectors import (
 )
 
 __all__ = [
+    "CHANGE_OF_LOSS",
+    "CHANGE_OF_NUMBERS",
+    "CHANGE_OF_OWN_LOSS",
+    "CHANGE_OF_VECTORS",
     "NUMBER",
     "STRETCH_OF_NUMBERS",
     "STRETCH_OF_VECTORS",
+    "UNITS_OF_NUMBERS",
+    "UNITS_OF_VECTORS",
     "UPDATE_OF_NUMBERS",
     "UPDATE_OF_VECTORS",
     "each",
@@ -75,7 +81,57 @@ def templates(key: int) -> tuple[Callable[..., Any], ...]:
                 params[i] = moved[0]
                 store_numbers(slots, i, stride, moved[1:])
 
-    return stretch_of_vectors, stretch_of_numbers, number, update_of_vectors, update_of_numbers
+    def units_of_vectors(numbers, parameter):
+        if key >= 0:
+            numbers = carray(numbers, (4 * LANES,))  # noqa: F821
+            x = load(numbers, 0)
+            s, rest = parts(0, x)  # noqa: F821
+            store(numbers, LANES, activate(0, x, parameter)[0])  # noqa: F821
+            store(numbers, 2 * LANES, s)  # noqa: F821
+            store(numbers, 3 * LANES, rest)  # noqa: F821
+
+    def units_of_numbers(numbers, parameter):
+        if key >= 0:
+            numbers = carray(numbers, (4 * LANES,))  # noqa: F821
+            for i in range(LANES):  # noqa: F821
+                numbers[i + LANES] = value(float(numbers[i]))  # noqa: F821
+                numbers[i + 2 * LANES] = numbers[i + 3 * LANES] = numbers[i + LANES]  # noqa: F821
+
+    def change_of_vectors(numbers, x, parameter, s, rest):
+        if key >= 0:
+            numbers = carray(numbers, (LANES,))  # noqa: F821
+            store(numbers, 0, change(0, load(numbers, 0), x, parameter, s, rest))  # noqa: F821
+
+    def change_of_numbers(numbers, x, parameter, s, rest):
+        if key >= 0:
+            numbers = carray(numbers, (LANES,))  # noqa: F821
+            for i in range(LANES):  # noqa: F821
+                numbers[i] = value(x + numbers[i]) - s  # noqa: F821
+
+    def change_of_loss(numbers, a, t, parameter):
+        if key >= 0:
+            numbers = carray(numbers, (LANES,))  # noqa: F821
+            store(numbers, 0, change(0, load(numbers, 0), a, t, parameter))  # noqa: F821
+
+    def change_of_own_loss(numbers, a, t, parameter):
+        if key >= 0:
+            numbers, before = carray(numbers, (LANES,)), function(a, t)  # noqa: F821
+            for i in range(LANES):  # noqa: F821
+                numbers[i] = function(a + numbers[i], t) - before  # noqa: F821
+
+    return (
+        stretch_of_vectors,
+        stretch_of_numbers,
+        number,
+        update_of_vectors,
+        update_of_numbers,
+        units_of_vectors,
+        units_of_numbers,
+        change_of_vectors,
+        change_of_numbers,
+        change_of_loss,
+        change_of_own_loss,
+    )
 
 
 (
@@ -84,6 +140,12 @@ def templates(key: int) -> tuple[Callable[..., Any], ...]:
     NUMBER,
     UPDATE_OF_VECTORS,
     UPDATE_OF_NUMBERS,
+    UNITS_OF_VECTORS,
+    UNITS_OF_NUMBERS,
+    CHANGE_OF_VECTORS,
+    CHANGE_OF_NUMBERS,
+    CHANGE_OF_LOSS,
+    CHANGE_OF_OWN_LOSS,
 ) = templates(0)
 
 

@@ -6,7 +6,12 @@ stored. Arrays are indexed flat and without bounds checks.
 """
 
 from accelnn.backends.numba.vectors import _math, _operators  # noqa: F401 - register overloads
-from accelnn.backends.numba.vectors._calls import call_activation, call_loss, call_update
+from accelnn.backends.numba.vectors._calls import (
+    call_activation,
+    call_in_place,
+    call_loss,
+    call_update,
+)
 from accelnn.backends.numba.vectors._denormals import flush_denormals, restore
 from accelnn.backends.numba.vectors._error_function import scaled_erfc
 from accelnn.backends.numba.vectors._functions import (
@@ -48,6 +53,7 @@ __all__ = [
     "at",
     "borrow",
     "call_activation",
+    "call_in_place",
     "call_loss",
     "call_update",
     "exp_and_expm1",

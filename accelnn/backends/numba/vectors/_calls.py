@@ -6,7 +6,7 @@ from numba.extending import intrinsic
 
 from accelnn.backends.numba.vectors._type import I64, pointer_to
 
-__all__ = ["call_activation", "call_loss", "call_update"]
+__all__ = ["call_activation", "call_in_place", "call_loss", "call_update"]
 
 
 @intrinsic
@@ -24,6 +24,22 @@ def call_activation(typing, address, z, i, slopes, j, count):
         return context.get_dummy_value()
 
     return types.void(types.intp, z, types.intp, slopes, types.intp, types.intp), generate
+
+
+@intrinsic
+def call_in_place(typing, address, array, numbers):
+    """Let the code at an address compute in the first numbers of an array, from a few others."""
+
+    def generate(context, builder, signature, args):
+        address, array, numbers = args
+        start = context.get_constant(types.intp, 0)
+        arguments = [pointer_to(context, builder, signature.args[1], array, start)]
+        arguments += [builder.extract_value(numbers, i) for i in range(numbers.type.count)]
+        kind = ir.FunctionType(ir.VoidType(), [argument.type for argument in arguments])
+        builder.call(builder.inttoptr(address, kind.as_pointer()), arguments)
+        return context.get_dummy_value()
+
+    return types.void(types.intp, array, types.UniTuple(types.float64, len(numbers))), generate
 
 
 @intrinsic
