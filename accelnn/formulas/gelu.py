@@ -73,8 +73,12 @@ class GELU(ActivationFormula):
         return normal_distribution(xp, x) + capped(xp, x) * normal_density(xp, x)
 
     def _change(self, ops: Any, x: Array, d: Array) -> Array:
-        x = capped(ops.xp, x)
-        return d * normal_distribution(ops.xp, x + d) + x * distribution_change(ops.xp, x, d)
+        # Of a move by more than half of x, the two terms may cancel, but not the values.
+        xp = ops.xp
+        far = self._value(ops, x + d) - self._value(ops, x)
+        x = capped(xp, x)
+        near = d * normal_distribution(xp, x + d) + x * distribution_change(xp, x, d)
+        return xp.where(2.0 * xp.abs(d) > xp.abs(x), far, near)
 
 
 def normal_density(xp: Any, x: Array) -> Array:

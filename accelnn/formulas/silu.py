@@ -30,5 +30,9 @@ class SiLU(ActivationFormula):
         return ops.sigmoid(x) + capped(ops.xp, x) * ops.sigmoid_grad(x)
 
     def _change(self, ops: Any, x: Array, d: Array) -> Array:
-        x = capped(ops.xp, x)
-        return d * ops.sigmoid(x + d) + x * ops.sigmoid_delta(x, d)
+        # Of a move by more than half of x, the two terms may cancel, but not the values.
+        xp = ops.xp
+        far = self._value(ops, x + d) - self._value(ops, x)
+        x = capped(xp, x)
+        near = d * ops.sigmoid(x + d) + x * ops.sigmoid_delta(x, d)
+        return xp.where(2.0 * xp.abs(d) > xp.abs(x), far, near)

@@ -9,6 +9,8 @@ from accelnn.formulas._activation import ActivationFormula
 
 __all__ = ["Softplus", "softplus", "softplus_change"]
 
+# Numbers below so many of the smallest normal one lose digits in products.
+SMALLEST = 1e16
 # log1p is accurate for arguments above this.
 SHRUNK = -0.5
 
@@ -45,17 +47,20 @@ def softplus_change(ops: Any, x: Array, d: Array) -> Array:
     """Return log((1 + exp(x + d)) / (1 + exp(x))) = log1p(s(x) expm1(d)), with s the sigmoid.
 
     That form loses digits where its argument is close to -1, that is from x > 0 far down. There it
-    is d + log1p(s(-x) expm1(-d)), the form mirrored, if that argument is below 1, and else the
-    plain difference of values, one of which is at most half the other. The plain difference also
-    serves where x <= 0 and expm1 would overflow.
+    is d + log1p(s(-x) expm1(-d)), the form mirrored, as far as x / 2, where its argument is at most
+    exp(-x / 2); and further down the plain difference of values, of different sizes. The plain
+    difference also serves where x <= 0 and expm1 would overflow.
     """
     xp = ops.xp
     large = 0.5 * math.log(float(xp.finfo(d.dtype).max)) * xp.ones_like(d)
-    argument = ops.sigmoid(x) * xp.expm1(xp.minimum(d, large))
+    part = ops.sigmoid(x)
+    argument = part * xp.expm1(xp.minimum(d, large))
     shrunk = SHRUNK * xp.ones_like(argument)
     direct = xp.log1p(xp.maximum(argument, shrunk))
     rest = ops.sigmoid(-x) * xp.expm1(xp.minimum(-d, large))
     mirrored = d + xp.log1p(xp.maximum(rest, shrunk))
     plain = softplus(xp, x + d) - softplus(xp, x)
-    far = xp.where((rest < 1.0) & ((d < 0) | (x > 0)), mirrored, plain)
-    return xp.where((argument < SHRUNK) | (d > large), far, direct)
+    far = xp.where((x > 0) & (x + 2.0 * d > 0), mirrored, plain)
+    # A sigmoid that underflows has few digits, and x is so far down that no values are alike.
+    lossy = (part < SMALLEST * float(xp.finfo(d.dtype).smallest_normal)) & (d > 0)
+    return xp.where((argument < SHRUNK) | (d > large) | lossy, far, direct)

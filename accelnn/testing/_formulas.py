@@ -11,7 +11,15 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["ACTIVATION_ROWS", "LOSS_ROWS", "RULE_ROWS", "ActivationRow", "LossRow"]
+__all__ = [
+    "ACTIVATION_ROWS",
+    "LOSS_ROWS",
+    "RULE_ROWS",
+    "ActivationRow",
+    "LossRow",
+    "far_changes",
+    "far_moves",
+]
 
 Array = np.ndarray
 Numbers = tuple[float, float, float, float]
@@ -136,7 +144,7 @@ ACTIVATION_ROWS = {
         _kinked(0.0),
     ),
     "tanh": ActivationRow(
-        lambda x: np.asarray(np.sinh(x) / np.cosh(x)),
+        lambda x: np.asarray(np.sinh(np.clip(x, -99, 99)) / np.cosh(np.clip(x, -99, 99))),
         lambda x: np.asarray(np.cosh(x) ** -2.0),
         ((-1.0, 0.0), (1.0, 0.0)),
         lambda x, d: np.sinh(d) / (np.cosh(x) * np.cosh(x + d)),
@@ -161,7 +169,7 @@ ACTIVATION_ROWS = {
     ),
     "silu": ActivationRow(
         lambda x: np.asarray(x / (1.0 + np.exp(-x))),
-        lambda x: np.asarray((1.0 + np.exp(-x) * (1.0 + x)) / (1.0 + np.exp(-x)) ** 2),
+        lambda x: np.asarray(_logistic(x) * (1.0 + x * _logistic(-x))),
         ((-0.0, 0.0), (math.inf, 1.0)),
         terms=lambda x: np.asarray(_logistic(x) * (1.0 + np.abs(x) * _logistic(-x))),
     ),
@@ -177,6 +185,34 @@ ACTIVATION_ROWS = {
         lambda x, d: d + 0.0 * x,
     ),
 }
+
+
+def far_moves(dtype: str) -> tuple[Array, Array]:
+    """Return points from 1e-3 to 1e6, and moves of any such size: away, back, and across 0."""
+    draw, count = np.random.default_rng(0), 4000
+    x, d = (
+        draw.choice([-1.0, 1.0], count) * 10.0 ** draw.uniform(-3.0, 6.0, count) for _ in range(2)
+    )
+    d[::2] = -x[::2] * draw.uniform(0.1, 3.0, count // 2)
+    return x.astype(dtype), d.astype(dtype)
+
+
+def far_changes(row: ActivationRow, x: Array, d: Array) -> tuple[Array, Array]:
+    """Return differences of values in extended precision, and what rounding may do to them.
+
+    Two values are rounded, each to a few units, and so is x + d before. Changes are too large for
+    the difference itself to lose digits, or else the allowance covers it.
+    """
+    x_long = x.astype(np.longdouble)
+    z = x_long + d
+    with np.errstate(over="ignore"):
+        before, after = row.value(x_long), row.value(z)
+        slope = np.abs(row.slope(z)) + row.size_of_slope(z)
+    size = np.maximum(np.abs(before), np.abs(after)) + np.abs(z) * slope
+    finfo = np.finfo(x.dtype)
+    # A factor that is a subnormal number has few digits.
+    tiny = 16.0 * finfo.smallest_subnormal * (1.0 + np.abs(x_long))
+    return after - before, 8.0 * finfo.eps * size + tiny
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from accelnn._typing import Array
 from accelnn.backends import Backend
 from accelnn.formulas._table import ACTIVATIONS
 from accelnn.testing._assertions import assert_close
-from accelnn.testing._formulas import ACTIVATION_ROWS
+from accelnn.testing._formulas import ACTIVATION_ROWS, far_changes, far_moves
 from accelnn.testing._ops import OP_CASES, OpCase
 
 SPECIAL = np.array([-np.inf, -1e30, -1e-30, -0.0, 0.0, 1e-30, 1e30, np.inf, np.nan])
@@ -55,6 +55,15 @@ def _check(b: Backend, case: OpCase, arguments: list[np.ndarray], on_device: lis
 
 class OpConformance:
     """The ops of a backend."""
+
+    @_both_dtypes
+    @pytest.mark.parametrize("name", ACTIVATION_ROWS)
+    def test_changes_of_any_size(self, b: Backend, name: str, dtype: str) -> None:
+        x, d = far_moves(dtype)
+        found = b.to_numpy(getattr(b, f"{name}_delta")(b.asarray(x), b.asarray(d)))
+        expected, allowed = far_changes(ACTIVATION_ROWS[name], x, d)
+        wrong = ~(np.abs(found - expected) <= allowed)
+        assert not wrong.any(), [a[wrong][:3] for a in (x, d, found, expected)]
 
     @_all_cases
     @_both_dtypes

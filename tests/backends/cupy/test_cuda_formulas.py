@@ -19,7 +19,7 @@ from accelnn.backends.cupy.formulas import ACTIVATIONS, LOSSES, has_change, keep
 from accelnn.backends.cupy.launch import FLAGS
 from accelnn.backends.cupy.source import Variant, kernel_source
 from accelnn.testing import assert_equal_but_for_rounding
-from accelnn.testing._formulas import ACTIVATION_ROWS, LOSS_ROWS, _integral
+from accelnn.testing._formulas import ACTIVATION_ROWS, LOSS_ROWS, _integral, far_changes, far_moves
 
 pytestmark = pytest.mark.cuda_on_cpu
 
@@ -144,6 +144,16 @@ def test_long_moves_across_zero_do_not_cancel(probe_of, name, dtype):
     wanted = row.change(z, d) if row.change else row.value(z + d) - row.value(z)
     size = np.abs(wanted) + row.size_of_change(z, d)
     _assert_within(found, wanted, 8.0 * (1.0 + np.abs(z) + np.abs(d)) ** power * size, dtype)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_changes_of_any_size(probe_of, name, dtype):
+    x, d = far_moves(dtype)
+    found = np.asarray(probe_of(dtype)("activation_change", name, x, d)[0])
+    expected, allowed = far_changes(ACTIVATION_ROWS[name], x, d)
+    wrong = ~(np.abs(found - expected) <= allowed)
+    assert not wrong.any(), [a[wrong][:3] for a in (x, d, found, expected)]
 
 
 def test_changes_between_saturated_values(probe_of):

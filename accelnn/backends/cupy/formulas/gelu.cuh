@@ -23,7 +23,8 @@ __device__ inline REAL slope(REAL z) { return normcdf(z) + capped(z, HUGE_NUMBER
 // polynomials He: φ(m) Σ He₂ₖ(m) 2 h²ᵏ⁺¹ / (2k + 1)!. Otherwise it is the difference of two tails on the
 // side of m, which do not nearly cancel.
 __device__ inline REAL distribution_change(REAL z, REAL d) {
-    const REAL half = REAL(0.5) * d, middle = z + half;
+    // Clipped so that no power overflows where the density is 0.
+    const REAL half = REAL(0.5) * d, middle = capped(z + half, REAL(64));
     if (!(fabs(half) * (1 + fabs(middle)) <= REAL(0.5))) {
         const REAL sign = middle > 0 ? -1 : 1;
         return sign * (normcdf(sign * (z + d)) - normcdf(sign * z));
@@ -44,6 +45,10 @@ __device__ inline REAL distribution_change(REAL z, REAL d) {
 }
 
 __device__ inline REAL change(REAL z, REAL d) {
+    // Of a move by more than half of z, the two terms may cancel, but not the values.
+    if (2 * fabs(d) > fabs(z)) {
+        return value(z + d) - value(z);
+    }
     z = capped(z, HUGE_NUMBER);
     return d * normcdf(z + d) + z * distribution_change(z, d);
 }

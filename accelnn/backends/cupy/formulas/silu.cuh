@@ -15,6 +15,10 @@ __device__ inline REAL slope(REAL z) {
 }
 
 __device__ inline REAL change(REAL z, REAL d) {
+    // Of a move by more than half of z, the two terms may cancel, but not the values.
+    if (2 * fabs(d) > fabs(z)) {
+        return value(z + d) - value(z);
+    }
     z = capped(z, HUGE_NUMBER);
     return d * sigmoid::value(z + d) + z * sigmoid::change(z, d);
 }

@@ -61,7 +61,7 @@ def parts(x):
 
 @inlined
 def change(d, x, _parameter, normal, rest):
-    """Return d Φ(x + d) + x (Φ(x + d) - Φ(x)), the latter in the portable formula's two forms."""
+    """Return d Φ(x + d) + x (Φ(x + d) - Φ(x)), in the forms of the portable formula."""
     after, rest_after = parts(d + x)
     middle, half = clipped(0.5 * d + x, END), clipped(0.5 * d, LARGEST_HALF)
     square, power = half * half, 2.0 * half
@@ -75,4 +75,5 @@ def change(d, x, _parameter, normal, rest):
     far = where_positive(middle, rest - rest_after, after - normal)
     length = absolute(0.5 * d) * (1.0 + absolute(middle))
     x = min(max(x, -HUGE), HUGE)
-    return d * after + x * where_positive(LARGEST_HALF - length, near, far)
+    near = d * after + x * where_positive(LARGEST_HALF - length, near, far)
+    return where_positive(2.0 * absolute(d) - abs(x), (d + x) * after - x * normal, near)

@@ -29,12 +29,12 @@ def parts(x):
 def change(d, x, _parameter, s, rest):
     """Return s(x + d) - s(x) = s (1 - s) expm1(d) / (1 - s + s exp(d)).
 
-    Evaluated for d <= 0; a positive d is mirrored by s(x) = 1 - s(-x). Where s (1 - s) underflows,
-    the change is s(x + d) or -s(-x - d), because s(x) or 1 - s(x) is negligible.
+    Evaluated for d <= 0; a positive d is mirrored by s(x) = 1 - s(-x). Where s (1 - s) is close to
+    underflow, the plain difference serves, whose rounding is beyond that.
     """
     if s * rest < SMALLEST:
         after, _ = activate((d + x) if x < 0.0 else -1.0 * (d + x))
-        return after if x < 0.0 else -1.0 * after
+        return after - s if x < 0.0 else rest - after
     s_of_sign = where_positive(d, filled(d, rest), filled(d, s))
     rest_of_sign = where_positive(d, filled(d, s), filled(d, rest))
     exp, expm1 = exp_and_expm1(-1.0 * absolute(d))

@@ -2,7 +2,7 @@
 
 from accelnn.backends.numba._jit import inlined
 from accelnn.backends.numba.formulas import sigmoid
-from accelnn.backends.numba.vectors import filled, maximum
+from accelnn.backends.numba.vectors import absolute, filled, maximum, where_positive
 from accelnn.formulas._activation import HUGE
 
 __all__ = ["activate", "change", "parts"]
@@ -25,7 +25,8 @@ def parts(x):
 
 @inlined
 def change(d, x, parameter, s, rest):
-    """Return d s(x + d) + x (s(x + d) - s(x))."""
+    """Return d s(x + d) + x (s(x + d) - s(x)), or of a move by half of x the plain difference."""
     after, _ = sigmoid.activate(d + x)
     x = min(max(x, -HUGE), HUGE)
-    return d * after + x * sigmoid.change(d, x, parameter, s, rest)
+    near = d * after + x * sigmoid.change(d, x, parameter, s, rest)
+    return where_positive(2.0 * absolute(d) - abs(x), (d + x) * after - x * s, near)

@@ -43,14 +43,16 @@ def change(d, x, _parameter, s, rest):
     """Return log1p(s expm1(d)), or where that loses digits, the forms of the portable formula."""
     _, up = exp_and_expm1(d)
     _, down = exp_and_expm1(-1.0 * d)
-    argument, mirrored = s * up, rest * down
+    # Exponentials are clipped, so that a product of two that are out of range means nothing.
+    argument, mirrored = s * up, (rest if rest > sigmoid.SMALLEST else 0.0) * down
     shrunk = filled(d, SHRUNK)
     direct = math.log1p(maximum(argument, shrunk))
     near = d + math.log1p(maximum(mirrored, shrunk))
     after, _ = activate(d + x)
     far = after - (max(x, 0.0) + math.log1p(math.exp(-abs(x))))
-    near = where_positive(1.0 - mirrored, near, far)
-    if not x > 0.0:
-        near = where_positive(-1.0 * d, near, far)
-    direct = where_positive(d - LARGE, near, direct)
-    return where_positive(SHRUNK - argument, near, direct)
+    if x > 0.0:
+        far = where_positive(2.0 * d + x, near, far)
+    # A sigmoid that underflows has few digits, and x is so far down that no values are alike.
+    most = LARGE if s > sigmoid.SMALLEST else 0.0
+    direct = where_positive(d - most, far, direct)
+    return where_positive(SHRUNK - argument, far, direct)
