@@ -27,7 +27,9 @@ def warmup(
     A backend that compiles does so when something is first called, which then takes some seconds.
     What is compiled once is kept on disk where that is possible, and serves every width, depth,
     activation, loss, optimiser and batch size: a later process, and a later net, does not wait.
-    (Sparse data with more than 65,536 inputs needs its own, compiled when it comes.)
+    Compiled when it comes is what few need: code for sparse data with more than 65,536 inputs, for
+    numerical gradients with other activations than sigmoid, ReLU and tanh or other losses than
+    cross entropy and squared errors, and on a CUDA device for another activation or loss.
 
     Parameters
     ----------

@@ -47,8 +47,11 @@ def specialisations(compiled):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(engine, "FEW", 0)
         for dtype, density in itertools.product(DTYPES, (0.1, 1.0)):
-            net = accelnn.MLP([5, 4, 3], dtype=dtype, rng=0, backend=compiled)
-            _everything(net, *_data(density=density))
+            # Formulas whose changes are in the kernel of differences, and one that is not.
+            for activation in ("sigmoid", "gelu"):
+                options = {"activation": activation, "dtype": dtype, "rng": 0}
+                net = accelnn.MLP([5, 4, 3], backend=compiled, **options)
+                _everything(net, *_data(density=density))
     modules = [
         importlib.import_module(f"{kernels.__name__}.{module.name}")
         for module in pkgutil.iter_modules(kernels.__path__)
