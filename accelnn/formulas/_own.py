@@ -6,6 +6,7 @@ import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
+from numbers import Real
 from types import FunctionType
 from typing import Any, ClassVar
 
@@ -214,7 +215,7 @@ class Rule(UpdateRule):
         What errors call it.
     function : callable
         ``function(p, g, rate, k, *state)`` of a parameter, its gradient, the learning rate and the
-        number of the update, from 1, in plain Python and `math`. It returns what becomes of the
+        number of the update, from 1.0, in plain Python and `math`. It returns what becomes of the
         parameter or, of a rule with state, a tuple of that and of each number of the state.
     lr : float
         Learning rate, or a first one where `fit` has others.
@@ -232,8 +233,10 @@ class Rule(UpdateRule):
     Notes
     -----
     On NumPy it is called for one number after another, which is slow and said once; on Numba in a
-    compiled loop, where numbers below the smallest normal one are zero. Coefficients are what the
-    function finds by name or in its closure.
+    compiled loop, where numbers below the smallest normal one are zero, and where what Python would
+    raise an error for, as ``1 / 0`` or ``math.log(-1)``, is infinite or NaN. A function with
+    ``raise``, ``assert`` or ``try`` is not compiled. Coefficients are what the function finds by
+    name or in its closure.
 
     Examples
     --------
@@ -268,9 +271,14 @@ class Rule(UpdateRule):
         if len({"updates", *names}) <= len(names):
             msg = f"state must have different names, none of them 'updates', got {names!r}"
             raise ValueError(msg)
-        found = self.function(0.5, 0.25, self.lr, 1, *[0.0] * len(names))
+        try:
+            found = self.function(0.5, 0.25, self.lr, 1.0, *[0.0] * len(names))
+        except Exception as error:
+            error.add_note(f"It was raised by function(p, g, rate, k, *state) of {self!r}")
+            raise
         parts = found if isinstance(found, tuple) else (found,)
-        if isinstance(found, tuple) != bool(names) or len(parts) != 1 + len(names):
+        is_right = isinstance(found, tuple) == bool(names) and len(parts) == 1 + len(names)
+        if not is_right or not all(isinstance(part, Real) for part in parts):
             wanted = (
                 f"a tuple of {1 + len(names)} numbers, p and its state" if names else "a number"
             )
@@ -295,7 +303,7 @@ class Rule(UpdateRule):
         xp: Any,
     ) -> None:
         ops = ops_of(None, params)
-        numbers = params, grads, ops.asarray(rate), ops.asarray(k), *slots
+        numbers = params, grads, ops.asarray(float(rate)), ops.asarray(float(k)), *slots
         found = ops.map(self.function, *numbers, results=1 + len(slots))
         for array, moved in zip((params, *slots), found if slots else (found,), strict=True):
             array[...] = moved

@@ -3,7 +3,7 @@
 import functools
 import importlib.util
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from types import ModuleType
 from typing import Any
 
@@ -98,7 +98,7 @@ class NumbaBackend(NumpyBackend):
         if not self._compiles:
             return super().make_engine(spec, dtype)
         from accelnn.backends.numba.engine import NumbaEngine
-        from accelnn.backends.numba.own import NoCodeError
+        from accelnn.backends.numba.user_functions import NoCodeError
 
         try:
             return NumbaEngine(self, spec, dtype)
@@ -119,7 +119,11 @@ class NumbaBackend(NumpyBackend):
 
     def map(self, f: Callable[..., Any], *arrays: Array, results: int = 1) -> Any:
         """See `Backend.map`; f is compiled on first use if Numba can compile it."""
-        compiled = _elementwise(f, len(arrays), results) if self._compiles else None
+        compiled = None
+        if self._compiles:
+            from accelnn.backends.numba.user_functions import state_of
+
+            compiled = _elementwise(f, state_of(f), len(arrays), results)
         if compiled is None:
             return super().map(f, *arrays, results=results)
         dtype = np.result_type(arrays[0].dtype, np.float16)
@@ -151,11 +155,17 @@ class NumbaBackend(NumpyBackend):
 
 
 @functools.cache
-def _elementwise(f: Callable[..., Any], arguments: int, results: int) -> Any:
+def _elementwise(
+    f: Callable[..., Any],
+    state: Hashable,  # noqa: ARG001 - what f looks up, which is constant in its code
+    arguments: int,
+    results: int,
+) -> Any:
     """Compile a scalar function to one of arrays, or return None if Numba cannot."""
     import numba
 
-    from accelnn.backends.numba.own import NoCodeError, code_of, loop_of
+    from accelnn.backends.numba.own import loop_of
+    from accelnn.backends.numba.user_functions import NoCodeError, code_of
 
     vectorize: Any = numba.vectorize
     signature = f"float64({', '.join(['float64'] * arguments)})"

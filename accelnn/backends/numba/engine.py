@@ -31,7 +31,6 @@ from accelnn.backends.numba.kernels.training import train
 from accelnn.backends.numba.kernels.updates import OWN_RULE, RULES
 from accelnn.backends.numba.layout import Layout, aligned_zeros
 from accelnn.backends.numba.own import (
-    NoCodeError,
     activation_change_code,
     activation_code,
     loss_change_code,
@@ -39,6 +38,7 @@ from accelnn.backends.numba.own import (
     parameter_of,
     rule_code,
 )
+from accelnn.backends.numba.user_functions import NoCodeError, State, state_of
 from accelnn.backends.numba.vectors import LANES, SHORT
 from accelnn.formulas._dropout import Dropout
 from accelnn.formulas._own import Rule as OwnRule
@@ -78,12 +78,25 @@ class NumbaEngine(Engine):
         super().__init__(backend, spec, dtype)
         self._dtype = np.dtype(dtype)
         self._lanes = LANES[self._dtype.type]
-        activations = [activation_code(formula, dtype) for formula in spec.activations]
-        self._layout = Layout.of(spec, self._dtype, activations)
-        self._loss_code = loss_code(spec.loss)
         formulas = (*spec.activations, spec.loss)
         self._parameters = np.array([parameter_of(formula) for formula in formulas])
+        self._own = [f for formula in formulas for f in getattr(formula, "functions", ())]
+        self._compile()
         self._run = backend.team.run
+
+    def _compile(self) -> None:
+        """Look up the code of all formulas, and compile that of a user's own."""
+        self._states: list[State] = list(map(state_of, self._own))
+        codes = [activation_code(formula, self.dtype) for formula in self.spec.activations]
+        self._layout = Layout.of(self.spec, self._dtype, codes)
+        self._loss_code = loss_code(self.spec.loss)
+        for name in ("_change_codes", "_has_changes"):
+            self.__dict__.pop(name, None)
+
+    def _recompile_what_changed(self) -> None:
+        """Compile a user's functions anew if what they look up is not what it was."""
+        if self._own and self._states != list(map(state_of, self._own)):
+            self._compile()
 
     def describe(self, batch: int = 100) -> str:  # noqa: ARG002 - the same for all
         """See `Engine.describe`."""
@@ -138,6 +151,7 @@ class NumbaEngine(Engine):
         extras: Extras | None = None,
     ) -> Array:
         """See `Engine.numerical_gradient`."""
+        self._recompile_what_changed()
         is_finite = np.isfinite(params).all() and np.isfinite(x).all()
         has_code = self._dtype == np.float64 and self._has_changes
         if not has_code or not is_finite or not (extras or Extras()).is_empty:
@@ -357,6 +371,7 @@ class NumbaEngine(Engine):
         return kernel_data(data.x, data.t)
 
     def _net(self, params: np.ndarray) -> Net:
+        self._recompile_what_changed()
         packed = self._packed_zeros(1)
         self._pack(params, packed)
         return Net(self._layout.table, packed, self._parameters, *self._loss_code)

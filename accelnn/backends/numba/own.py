@@ -8,17 +8,14 @@ call others.
 from __future__ import annotations
 
 import functools
-import hashlib
 import logging
-import math
 import types as python_types
 from collections.abc import Callable, Mapping
 from dataclasses import astuple
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numba.core import types
-from numba.core.errors import NumbaError
 from numba.core.registry import CPUDispatcher
 
 from accelnn.backends.numba._jit import OWN_CODE, Callback, inlined, uncached_loop
@@ -40,16 +37,22 @@ from accelnn.backends.numba.kernels.own import (
     UPDATE_OF_VECTORS,
     each,
 )
+from accelnn.backends.numba.user_functions import (
+    Code,
+    NoCodeError,
+    State,
+    code_of,
+    digest,
+    state_of,
+)
 from accelnn.backends.numba.vectors import LANES
 from accelnn.formulas import _table
 from accelnn.formulas._activation import ActivationFormula
 from accelnn.formulas._own import Activation, Loss, Rule
 
 __all__ = [
-    "NoCodeError",
     "activation_change_code",
     "activation_code",
-    "code_of",
     "loop_of",
     "loss_change_code",
     "loss_code",
@@ -65,28 +68,6 @@ IN_DOUBLE = {"LANES": LANES[np.float64]}
 DTYPES = {"float32": types.float32, "float64": types.float64}
 
 
-class NoCodeError(Exception):
-    """A formula has no code here: it is computed by the portable engine."""
-
-
-class Code(NamedTuple):
-    """A user's function with the plain functions that it calls compiled, and itself.
-
-    Attributes
-    ----------
-    plain : function
-        Which is called from Python.
-    function : CPUDispatcher
-        Which compiled code calls.
-    key : bytes or None
-        What tells it, and all that its source looks up, from other code; None if nothing does.
-    """
-
-    plain: Callable[..., Any]
-    function: CPUDispatcher
-    key: bytes | None
-
-
 def activation_code(formula: ActivationFormula, dtype: str) -> tuple[int, int]:
     """Return the number of an activation, and the address of its code if it is a user's.
 
@@ -97,9 +78,10 @@ def activation_code(formula: ActivationFormula, dtype: str) -> tuple[int, int]:
     """
     if formula.name in ACTIVATIONS and _is_of_table(formula, _table.ACTIVATIONS):
         return ACTIVATIONS.index(formula.name), 0
-    if not isinstance(formula, Activation):
+    # A subclass may compute something else.
+    if type(formula) is not Activation:
         raise NoCodeError
-    return OWN_CODE, _address_of_activation(formula, dtype)
+    return OWN_CODE, _address_of_activation(formula, _states(formula), dtype)
 
 
 def loss_code(loss: Any) -> tuple[int, int, int]:
@@ -112,10 +94,9 @@ def loss_code(loss: Any) -> tuple[int, int, int]:
     """
     if loss.name in LOSSES and _is_of_table(loss, _table.LOSSES):
         return LOSSES.index(loss.name), 0, 0
-    # A subclass may compute something else.
     if type(loss) is not Loss:
         raise NoCodeError
-    return OWN_CODE, *_addresses_of_loss(loss)
+    return OWN_CODE, *_addresses_of_loss(loss, _states(loss))
 
 
 def activation_change_code(formula: ActivationFormula) -> tuple[int, int]:
@@ -128,8 +109,8 @@ def activation_change_code(formula: ActivationFormula) -> tuple[int, int]:
     NoCodeError
         If there is none.
     """
-    if isinstance(formula, Activation):
-        return _addresses_of_own_change(formula)
+    if type(formula) is Activation:
+        return _addresses_of_own_change(formula, _states(formula))
     name = formula.name
     if name not in names_with("change", ACTIVATIONS) or not _is_of_table(
         formula, _table.ACTIVATIONS
@@ -147,7 +128,7 @@ def loss_change_code(loss: Any) -> int:
         If there is none.
     """
     if type(loss) is Loss:
-        return _address_of_own_loss_change(loss)
+        return _address_of_own_loss_change(loss, _states(loss))
     if loss.name not in LOSSES or not _is_of_table(loss, _table.LOSSES):
         raise NoCodeError
     if loss.name in ("cross_entropy", "sum_squared_error"):
@@ -163,7 +144,8 @@ def rule_code(rule: Rule, dtype: str) -> int:
     NoCodeError
         If it cannot be compiled.
     """
-    found = _address_of_rule(rule.name, rule.function, len(rule.state), dtype)
+    state = state_of(rule.function)
+    found = _address_of_rule(rule.name, rule.function, state, len(rule.state), dtype)
     if found is None:
         raise NoCodeError
     return found
@@ -184,6 +166,15 @@ def parameter_of(formula: Any) -> float:
     return float(*parameters)
 
 
+def _states(formula: Activation | Loss) -> tuple[State, ...]:
+    return tuple(map(state_of, formula.functions))
+
+
+def _possible(templates: tuple[Any, Any], *codes: Code) -> tuple[Any, ...]:
+    """Return the templates for vectors and for numbers, or only the latter."""
+    return templates if all(code.takes_vectors for code in codes) else templates[1:]
+
+
 def _is_of_table(formula: Any, table: Mapping[str, Any]) -> bool:
     """Return whether code was written for a formula: a subclass may compute something else."""
     return type(formula) is type(table[formula.name])
@@ -191,18 +182,18 @@ def _is_of_table(formula: Any, table: Mapping[str, Any]) -> bool:
 
 # Compiled once a process, in which code stays where it is.
 @functools.cache
-def _address_of_activation(formula: Activation, dtype: str) -> int:
+def _address_of_activation(formula: Activation, states: tuple[State, ...], dtype: str) -> int:  # noqa: ARG001 - tells what functions look up
     value, slope = map(code_of, formula.functions)
     pointer: Any = types.CPointer(DTYPES[dtype])  # type: ignore[no-untyped-call]
     lanes = LANES[np.dtype(dtype).type]
     known = {"value": value.function, "slope": slope.function, "LANES": lanes}
     signature = types.void(pointer, pointer, types.intp)
-    templates = (STRETCH_OF_VECTORS, STRETCH_OF_NUMBERS)
+    templates = _possible((STRETCH_OF_VECTORS, STRETCH_OF_NUMBERS), value, slope)
     return _compiled(formula, templates, signature, known, value.key, slope.key)
 
 
 @functools.cache
-def _addresses_of_loss(loss: Loss) -> tuple[int, int]:
+def _addresses_of_loss(loss: Loss, states: tuple[State, ...]) -> tuple[int, int]:  # noqa: ARG001
     signature = types.float64(types.float64, types.float64)
     value, slope = (
         _compiled(loss, (NUMBER,), signature, {"function": code.function}, code.key)
@@ -227,7 +218,10 @@ def _addresses_of_change(name: str) -> tuple[int, int]:
 
 
 @functools.cache
-def _addresses_of_own_change(formula: Activation) -> tuple[int, int]:
+def _addresses_of_own_change(
+    formula: Activation,
+    states: tuple[State, ...],  # noqa: ARG001
+) -> tuple[int, int]:
     value = code_of(formula.functions[0])
     f = value.function
     known = {
@@ -236,7 +230,8 @@ def _addresses_of_own_change(formula: Activation) -> tuple[int, int]:
         "parts": inlined(lambda _kind, x: (f(x), x)),
         "change": inlined(lambda _kind, d, x, _parameter, s, _rest: f(d + x) - s),
     } | IN_DOUBLE
-    units, changes = (UNITS_OF_VECTORS, UNITS_OF_NUMBERS), (CHANGE_OF_VECTORS, CHANGE_OF_NUMBERS)
+    units = _possible((UNITS_OF_VECTORS, UNITS_OF_NUMBERS), value)
+    changes = _possible((CHANGE_OF_VECTORS, CHANGE_OF_NUMBERS), value)
     numbers = [types.float64] * 4
     return (
         _compiled(formula, units, types.void(DOUBLES, numbers[0]), known, value.key),
@@ -253,7 +248,7 @@ def _address_of_loss_change(name: str) -> int:
 
 
 @functools.cache
-def _address_of_own_loss_change(loss: Loss) -> int:
+def _address_of_own_loss_change(loss: Loss, states: tuple[State, ...]) -> int:  # noqa: ARG001
     value = code_of(loss.functions[0])
     signature = types.void(DOUBLES, *[types.float64] * 3)
     known = {"function": value.function} | IN_DOUBLE
@@ -263,7 +258,11 @@ def _address_of_own_loss_change(loss: Loss) -> int:
 # For any learning rate and decay; what cannot be compiled is not tried again.
 @functools.cache
 def _address_of_rule(
-    name: str, function: Callable[..., Any], states: int, dtype: str
+    name: str,
+    function: Callable[..., Any],
+    state: State,  # noqa: ARG001
+    states: int,
+    dtype: str,
 ) -> int | None:
     pointer: Any = types.CPointer(DTYPES[dtype])  # type: ignore[no-untyped-call]
     whole, real = types.intp, types.float64
@@ -272,7 +271,7 @@ def _address_of_rule(
         code = code_of(function)
         update = code.function if states else _with_a_state(code.function)
         known = {"update": update, "STATES": max(1, states), "LANES": LANES[np.dtype(dtype).type]}
-        templates = (UPDATE_OF_VECTORS, UPDATE_OF_NUMBERS)
+        templates = _possible((UPDATE_OF_VECTORS, UPDATE_OF_NUMBERS), code)
         key = None if code.key is None else code.key + f"{states}".encode()
         return _compiled(f"accelnn.Rule({name!r}, ...)", templates, signature, known, key)
     except NoCodeError:
@@ -302,8 +301,8 @@ def _compiled(
     for callback in callbacks:
         try:
             return callback.compile()
-        except NumbaError as error:
-            reason = str(error).partition("\n")[0]
+        except Exception as error:  # noqa: BLE001 - Numba fails in its own ways, too
+            reason = str(error).strip().rpartition("\n")[2] or type(error).__name__
     logger.warning("Numba cannot compile %s, which is computed by itself: %s", formula, reason)
     raise NoCodeError
 
@@ -317,7 +316,7 @@ def _callback(
     template: Callable[..., Any], signature: Any, known: dict[str, Any], *keys: bytes | None
 ) -> Callback:
     """Return a template for these functions."""
-    key = 0 if None in keys else int.from_bytes(_digest(*keys)[:7], "little")
+    key = 0 if None in keys else int.from_bytes(digest(*keys)[:7], "little")
     function = python_types.FunctionType(
         template.__code__,
         {**template.__globals__, **known},
@@ -347,89 +346,3 @@ def loop_of(function: Callable[..., Any], arguments: int, results: int) -> Calla
         return found
 
     return called
-
-
-@functools.cache
-def code_of(function: Callable[..., Any]) -> Code:
-    """Return a plain function compiled, together with the plain functions that it calls.
-
-    Raises
-    ------
-    NoCodeError
-        If it is not made of plain functions.
-    """
-    return _code_of(function, ())
-
-
-def _code_of(function: Any, callers: tuple[Any, ...]) -> Code:
-    plain = getattr(function, "py_func", function)
-    if not isinstance(plain, python_types.FunctionType) or plain in callers:
-        what = getattr(function, "__qualname__", repr(function))
-        msg = f"{what} is no function of Python's, or calls itself"
-        raise NoCodeError(msg)
-    names = {
-        name: plain.__globals__[name]
-        for name in sorted(_names(plain.__code__))
-        if name in plain.__globals__
-    }
-    cells = {
-        name: cell.cell_contents
-        for name, cell in zip(plain.__code__.co_freevars, plain.__closure__ or (), strict=True)
-    }
-    parts: list[bytes | None] = [_code_bytes(plain.__code__)]
-    parts += map(_key, plain.__defaults__ or ())
-    for known in (names, cells):
-        for name, found in known.items():
-            key = _key(found)
-            if isinstance(found, python_types.FunctionType):
-                _, known[name], key = _code_of(found, (*callers, plain))
-            elif isinstance(found, CPUDispatcher):
-                key = _code_of(found, (*callers, plain)).key
-                key = key and key + repr(sorted(found.targetoptions.items())).encode()
-            parts.append(None if key is None else name.encode() + key)
-    if plain is function:
-        closure = tuple(map(python_types.CellType, cells.values()))
-        plain = python_types.FunctionType(
-            plain.__code__,
-            {**plain.__globals__, **names},
-            plain.__name__,
-            plain.__defaults__,
-            closure or None,
-        )
-        compiled: Any = uncached_loop(plain)
-    else:
-        compiled = function
-    return Code(plain, compiled, None if None in parts else _digest(*parts))
-
-
-def _names(code: python_types.CodeType) -> set[str]:
-    """Return the names that a function looks up, and the functions inside it."""
-    inner = (const for const in code.co_consts if isinstance(const, python_types.CodeType))
-    return set(code.co_names).union(*map(_names, inner))
-
-
-def _code_bytes(code: python_types.CodeType) -> bytes:
-    """Return the bytecode of a function, and of the functions inside it."""
-    consts = [
-        _code_bytes(const) if isinstance(const, python_types.CodeType) else repr(const)
-        for const in code.co_consts
-    ]
-    return repr((code.co_code, consts, code.co_names, code.co_varnames)).encode()
-
-
-def _key(found: Any) -> bytes | None:
-    """Return what tells a value from another of its name; None if nothing does."""
-    if isinstance(found, int | float | complex | str | bytes | type(None)):
-        return repr(found).encode()
-    # What another module's names mean may change with it.
-    is_builtin = isinstance(found, python_types.BuiltinFunctionType | np.ufunc)
-    if found is math or found is np or is_builtin:
-        return str(found.__name__).encode()
-    return None
-
-
-def _digest(*parts: bytes | None) -> bytes:
-    digest = hashlib.blake2b(digest_size=16)
-    for part in parts:
-        digest.update(len(part or b"").to_bytes(8, "little") + (part or b""))
-    return digest.digest()

@@ -64,7 +64,7 @@ def templates(key: int) -> tuple[Callable[..., Any], ...]:
                 if decay > 0.0:
                     g = g + decay * p
                 state = load_rows(slots, i, stride, STATES)  # noqa: F821
-                moved = update(p, g, rate, k, *state)  # noqa: F821
+                moved = update(p, g, rate, float(k), *state)  # noqa: F821
                 store(params, i, moved[0])
                 store_rows(slots, i, stride, moved[1:])
 
@@ -77,7 +77,7 @@ def templates(key: int) -> tuple[Callable[..., Any], ...]:
                 if decay > 0.0:
                     g += decay * p
                 state = load_numbers(slots, i, stride, STATES)  # noqa: F821
-                moved = update(p, g, rate, k, *state)  # noqa: F821
+                moved = update(p, g, rate, float(k), *state)  # noqa: F821
                 params[i] = moved[0]
                 store_numbers(slots, i, stride, moved[1:])
 
