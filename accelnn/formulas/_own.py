@@ -1,4 +1,4 @@
-"""Activations, losses and update rules that a user makes of scalar functions."""
+"""User-defined activations, losses and update rules, made from scalar functions."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from accelnn.formulas._rule import UpdateRule
 
 __all__ = ["Activation", "Loss", "Rule", "described_own"]
 
-# Where slopes are checked: at integers, where kinks are, too.
+# The points at which slopes are checked: integers, because kinks are usually at one of them.
 POINTS = tuple(float(point) for point in range(-4, 5))
-# Steps of the differences that a slope is compared with, and of the complex ones.
+# The steps of the differences that a slope is compared with, and that of the complex step.
 STEPS, IMAGINARY = (1e-2, 1e-3, 1e-4, 1e-5), 1e-50
-# What the best of them may be off by, as part of it, and in numbers; so many times what two of them
-# are apart; and by how much the slopes of two sides of a kink differ.
+# Tolerances of the comparison: relative, absolute, in multiples of the distance of two differences,
+# and the relative difference of the slopes on both sides that makes a point a kink.
 RTOL, ATOL, APART, KINK = 1e-6, 1e-9, 10.0, 1e-3
-# Of a target, where those of a loss are checked.
+# The target at which slopes of a loss are checked.
 TARGET = 0.3
-# What may make outputs of a loss's argument.
+# The output functions that a loss may name.
 OUTPUTS = ("identity", "sigmoid", "softmax", "softplus", "tanh", "relu")
 
 
 class _Own:
-    """A name and two scalar functions, of which this is the value."""
+    """A name and two scalar functions, compared by value."""
 
     kind: ClassVar[str]
 
@@ -55,7 +55,7 @@ class _Own:
         return self.name, *self.functions
 
     def described(self) -> dict[str, Any]:
-        """Return what JSON can say of it: where its functions can be imported.
+        """Return a description for JSON: where its functions can be imported.
 
         Raises
         ------
@@ -77,18 +77,18 @@ class _Own:
 
 
 class Activation(_Own, ActivationFormula):
-    """An activation of one's own, from two functions of one number.
+    """A user-defined activation, from scalar functions for its value and its slope.
 
-    Two activations are equal if their names and functions are; there is no register.
+    Two activations are equal if their names and functions are equal; there is no registry.
 
     Parameters
     ----------
     name : str
-        What errors and files call it.
+        Its name in errors and files.
     value, slope : callable
         f(x) and f'(x) of a float, in plain Python and `math`.
     initializer : {"xavier", "he"}, default "xavier"
-        How the weights are drawn whose outputs it takes.
+        The initialisation of the weights that feed it.
 
     Raises
     ------
@@ -97,12 +97,15 @@ class Activation(_Own, ActivationFormula):
         differences, and by a complex step where `value` takes complex numbers. At a kink it may be
         anything between the slopes of both sides.
     TypeError
-        If one of the two is no function, or a backend whose arrays are on a device is to call it.
+        If one of the two is not a function, or the backend's arrays are on a device.
 
     Notes
     -----
-    On NumPy it is called for one number after another, which is slow and said once; on Numba in a
-    compiled loop. Its change is ``value(x + d) - value(x)``.
+    NumPy calls the functions once per number, which is slow; a warning is logged once. Numba
+    compiles them into its kernels: for vectors, or number by number if they branch, which takes up
+    to three times as long. Compiled code does not raise: what is an error in Python, as ``1 / 0``
+    or ``math.log(-1)``, is infinite or NaN there, and functions with ``raise``, ``assert`` or
+    ``try`` are not compiled. The change is ``value(x + d) - value(x)``.
 
     Examples
     --------
@@ -147,17 +150,18 @@ class Activation(_Own, ActivationFormula):
 
 
 class Loss(_Own, LossFormula):
-    """A loss of one's own, from two functions of one output and its target.
+    """A user-defined loss, from scalar functions of one score and its target.
 
     Parameters
     ----------
     name : str
-        What errors and files call it.
+        Its name in errors and files.
     value, slope : callable
-        l(a, t) of two floats, and its derivative by `a`, in plain Python and `math`. The loss of a
-        sample is the sum over its outputs.
+        l(a, t) of two floats, and its derivative with respect to `a`, in plain Python and `math`.
+        `a` is the score, before the output function: any number. The loss of a sample is the sum
+        over its outputs.
     output : str, default "identity"
-        The op that makes outputs of `a`, such as "sigmoid".
+        The op that turns scores into what the net predicts, such as "sigmoid".
 
     Raises
     ------
@@ -207,40 +211,37 @@ class Loss(_Own, LossFormula):
 
 @dataclass(frozen=True, repr=False)
 class Rule(UpdateRule):
-    """An update rule of one's own, from a function of one parameter.
+    """A user-defined update rule, from a scalar function of one parameter.
 
     Parameters
     ----------
     name : str
-        What errors call it.
+        Its name in errors.
     function : callable
         ``function(p, g, rate, k, *state)`` of a parameter, its gradient, the learning rate and the
-        number of the update, from 1.0, in plain Python and `math`. It returns what becomes of the
-        parameter or, of a rule with state, a tuple of that and of each number of the state.
+        number of the update, from 1.0, in plain Python and `math`. It returns the new parameter or,
+        if the rule has state, a tuple of the new parameter and the new state.
     lr : float
-        Learning rate, or a first one where `fit` has others.
+        Learning rate.
     state : tuple of str, default ()
-        Names of the numbers that it keeps for each parameter, which start at zero.
+        Names of the numbers that are kept for each parameter; they start at zero.
     weight_decay, decay_biases
-        As of `UpdateRule`: the decay is part of g.
+        See `UpdateRule`; the decay is part of g.
 
     Raises
     ------
     TypeError, ValueError
-        If an argument is no such thing, the function does not return as many numbers, or a backend
-        whose arrays are on a device is to call it.
+        If an argument is invalid, the function does not return that many numbers, or the backend's
+        arrays are on a device.
 
     Notes
     -----
-    On NumPy it is called for one number after another, which is slow and said once; on Numba in a
-    compiled loop, where numbers below the smallest normal one are zero, and where what Python would
-    raise an error for, as ``1 / 0`` or ``math.log(-1)``, is infinite or NaN. A function with
-    ``raise``, ``assert`` or ``try`` is not compiled. Coefficients are what the function finds by
-    name or in its closure.
+    It is called or compiled as the functions of `Activation` are; compiled code flushes subnormal
+    numbers to zero. Coefficients are global variables, or those of a closure.
 
     Examples
     --------
-    Lion, of which the updates are signs:
+    Lion, whose updates are signs:
 
     >>> import math, numpy as np, accelnn
     >>> def lion(p, g, rate, k, m):

@@ -1,4 +1,4 @@
-"""What an update rule is made of."""
+"""The base class of update rules."""
 
 from __future__ import annotations
 

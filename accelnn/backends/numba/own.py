@@ -1,8 +1,7 @@
-"""Formulas that a user made of scalar functions, as code that the kernels call by its address.
+"""Code of formulas that the kernels call by its address, above all user-defined ones.
 
-An activation or a rule is compiled for vectors where its functions are made of arithmetic and of
-those of `math` that are known for vectors, and for one number after another where they branch or
-call others.
+A user's activation or rule is compiled for vectors if its functions consist of arithmetic and of
+the functions of `math` that have a vector form, and else number by number.
 """
 
 from __future__ import annotations

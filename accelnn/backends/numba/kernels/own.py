@@ -1,4 +1,4 @@
-"""What calls a user's functions, for kernels that know its address alone."""
+"""Templates of the code that kernels call by its address, around a user's functions."""
 
 from collections.abc import Callable
 from typing import Any
