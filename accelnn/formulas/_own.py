@@ -103,7 +103,7 @@ class Activation(_Own, ActivationFormula):
     -----
     NumPy calls the functions once per number, which is slow; a warning is logged once. Numba
     compiles them into its kernels: for vectors, or number by number if they branch, which takes up
-    to three times as long. Compiled code does not raise: what is an error in Python, as ``1 / 0``
+    to four times as long. Compiled code does not raise: what is an error in Python, as ``1 / 0``
     or ``math.log(-1)``, is infinite or NaN there, and functions with ``raise``, ``assert`` or
     ``try`` are not compiled. The change is ``value(x + d) - value(x)``.
 
