@@ -248,7 +248,7 @@ def test_many_steps(request, training_backend, activation, loss, dtype, optimize
 
         def run(backend, move, case=case, data=data):
             net = _net(backend, case, activation, loss, dtype)
-            if (activation, dtype) == ("relu", "float32"):
+            if activation in ("relu", "leaky_relu") and dtype == "float32":
                 # A pre-activation within rounding of the kink, of which a run passes some, would
                 # give one engine a slope and the other none: here the units stay on either side.
                 for bias in _biases(net)[:-1]:

@@ -79,9 +79,10 @@ class NumbaEngine(Engine):
         self._dtype = np.dtype(dtype)
         self._lanes = LANES[self._dtype.type]
         formulas = (*spec.activations, spec.loss)
-        self._parameters = np.array([parameter_of(formula) for formula in formulas])
         self._own = [f for formula in formulas for f in getattr(formula, "functions", ())]
+        # First, because it tells whether there is code at all.
         self._compile()
+        self._parameters = np.array([parameter_of(formula) for formula in formulas])
         self._run = backend.team.run
 
     def _compile(self) -> None:
