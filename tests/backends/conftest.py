@@ -65,11 +65,12 @@ def lanes(dtype, compiled):
 
 @pytest.fixture
 def always_fused(compiled, monkeypatch):
-    """Let the fused engine compute what it would leave to NumPy because the samples are few."""
+    """Let the fused engine, on all its threads, compute what is too little for either."""
     assert compiled.name == "numba"
     from accelnn.backends.numba import engine
 
     monkeypatch.setattr(engine, "FEW", 0)
+    monkeypatch.setattr(engine, "THREAD_WORK", 1)
 
 
 @pytest.fixture(autouse=True)

@@ -193,7 +193,7 @@ def test_one_engine_serves_all_nets_of_a_kind():
     ("name", "says"),
     [
         ("numpy", "portable: each op of numpy by itself"),
-        ("numba", r"compiled: all steps of a call in one loop, on \d+ threads"),
+        ("numba", r"compiled: all steps of a call in one loop, on \d+ threads?"),
     ],
 )
 def test_every_engine_says_how_it_computes(name, says):
@@ -202,4 +202,4 @@ def test_every_engine_says_how_it_computes(name, says):
     except accelnn.errors.BackendUnavailableError as error:
         pytest.skip(f"{name}: {error.reason}")
     assert re.fullmatch(says, engine.describe())
-    assert engine.describe(10_000) == engine.describe(100)
+    assert re.fullmatch(says, engine.describe(10_000))

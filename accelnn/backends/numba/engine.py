@@ -26,7 +26,7 @@ from accelnn.backends.numba.kernels.differences import (
 from accelnn.backends.numba.kernels.evaluation import BLOCK, evaluate, predict
 from accelnn.backends.numba.kernels.losses import BINARY_CROSS_ENTROPY
 from accelnn.backends.numba.kernels.packing import copy_parameters
-from accelnn.backends.numba.kernels.passes import Data, Net, Rule, Work
+from accelnn.backends.numba.kernels.passes import ROWS, Data, Net, Rule, Work
 from accelnn.backends.numba.kernels.training import train
 from accelnn.backends.numba.kernels.updates import OWN_RULE, RULES
 from accelnn.backends.numba.layout import Layout, aligned_zeros
@@ -56,6 +56,11 @@ ONE, ONE_EACH = np.ones(1), np.ones((2, 1))
 # Below this many samples, packing the parameters for a single call costs more than the kernels
 # save: predictions, losses and gradients of four nets took as long either way at about 1,000.
 FEW = 1_000
+# Samples times parameters of a batch for each thread, some microseconds: with less, the threads
+# wait for each other longer than they compute.
+THREAD_WORK = 100_000
+# Bytes of parameters that stay in L2 cache.
+SMALL = 500_000
 # Samples times parameters per call of the training kernel: some tenths of a second, so that Ctrl-C
 # is handled promptly.
 CALL_WORK = 10_000_000_000
@@ -99,10 +104,11 @@ class NumbaEngine(Engine):
         if self._own and self._states != list(map(state_of, self._own)):
             self._compile()
 
-    def describe(self, batch: int = 100) -> str:  # noqa: ARG002 - the same for all
+    def describe(self, batch: int = 100) -> str:
         """See `Engine.describe`."""
-        threads = min(self.backend.threads, self._layout.threads)
-        return f"compiled: all steps of a call in one loop, on {threads} threads"
+        threads = self._threads(batch)
+        noun = "thread" if threads == 1 else "threads"
+        return f"compiled: all steps of a call in one loop, on {threads} {noun}"
 
     def scores(self, params: np.ndarray, x: np.ndarray) -> Array:
         """See `Engine.scores`."""
@@ -349,7 +355,7 @@ class NumbaEngine(Engine):
     ) -> np.ndarray:
         """Run the kernel; return the losses up to the first non-finite one."""
         losses = np.full(-(-order.size // batch), np.nan)
-        threads = min(self.backend.threads, self._layout.threads)
+        threads = self._threads(min(batch, order.size))
         capacity = -(-min(batch, order.size) // SHORT) * SHORT
         work = self._work(capacity, threads, with_samples=not data.sparse, with_errors=True)
         row_losses = np.empty(capacity)
@@ -361,6 +367,10 @@ class NumbaEngine(Engine):
         )
         stopped = np.flatnonzero(~np.isfinite(losses))
         return losses[: stopped[0] + 1] if stopped.size else losses
+
+    def _threads(self, batch: int) -> int:
+        """Return how many threads a training step uses."""
+        return max(1, min(self.backend.threads, batch * self.spec.size // THREAD_WORK))
 
     def _readable(self, params: np.ndarray, data: Dataset) -> Data:
         """Return the data dense unless all parameters are finite.
@@ -390,8 +400,9 @@ class NumbaEngine(Engine):
 
     def _works(self, samples: int) -> list[Work]:
         """Return buffers for a forward pass, one for each thread that gets samples."""
-        threads = max(1, min(self.backend.threads, -(-samples // BLOCK)))
-        return [self._work(BLOCK, 1, with_samples=True, with_errors=False) for _ in range(threads)]
+        rows = BLOCK if self.spec.size * self._dtype.itemsize < SMALL else ROWS
+        threads = max(1, min(self.backend.threads, -(-samples // rows)))
+        return [self._work(rows, 1, with_samples=True, with_errors=False) for _ in range(threads)]
 
     def _work(self, capacity: int, threads: int, *, with_samples: bool, with_errors: bool) -> Work:
         panel, layout = capacity * self._lanes, self._layout

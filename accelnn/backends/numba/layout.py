@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from accelnn.backends._spec import NetSpec
-from accelnn.backends.numba.vectors import LANES
+from accelnn.backends.numba.vectors import DEEP, LANES, WIDE
 
 __all__ = [
     "ACTIVATION",
@@ -61,15 +61,12 @@ class Layout(NamedTuple):
         Panels of all layers' outputs.
     scratch : int
         Numbers that one thread needs in passing.
-    threads : int
-        No more have work in every stage of a training step.
     """
 
     table: np.ndarray
     size: int
     output_panels: int
     scratch: int
-    threads: int
 
     @classmethod
     def of(
@@ -99,10 +96,10 @@ class Layout(NamedTuple):
             start = bias + panels[i + 1] * lanes
             flat += (inputs + spec.bias) * outputs
             output += panels[i + 1]
-        # A panel of the first layer's gradient, or a transposed block row of weights and one block.
-        scratch = max(panels[0], max(panels[1:]) + 1) * lanes**2
-        threads = max(panels[1:-1], default=panels[-1])
-        return cls(np.array(table, dtype=np.int64), start, output, scratch, threads)
+        # A panel of the first layer's gradient, a part of weights transposed, or a block of a
+        # gradient, of which the last two may be written beyond their end.
+        scratch = max(panels[0] * lanes, DEEP + lanes, lanes + WIDE) * lanes
+        return cls(np.array(table, dtype=np.int64), start, output, scratch)
 
 
 def aligned_zeros(size: int, dtype: np.dtype) -> np.ndarray:

@@ -24,7 +24,7 @@ def kernels(compiled):
 
     from accelnn.backends.numba._jit import OPTIONS
     from accelnn.backends.numba.kernels import products
-    from accelnn.backends.numba.vectors import SHORT, WIDE, load, store
+    from accelnn.backends.numba.vectors import DEEP, SHORT, SQUARE, WIDE, load, store
 
     compile_ = numba.njit(**OPTIONS)
     multiply_, transposed_, transpose_ = (
@@ -35,8 +35,9 @@ def kernels(compiled):
     sparse_, add_sparse_ = products.multiply_sparse_row, products.add_sparse_row
 
     @compile_
-    def multiply(a, a_start, capacity, inner, b, b_start, c, c_start, first, last):
-        multiply_(a, a_start, capacity, inner, b, b_start, c, c_start, first, last)
+    def multiply(a, a_start, capacity, inner, b, b_start, c, c_start, first, last, start, add):
+        start = load(start, 0)
+        multiply_(a, a_start, capacity, inner, b, b_start, c, c_start, first, last, start, add)
 
     @compile_
     def multiply_transposed(a, a_start, columns, d, d_start, rows, g, g_start):
@@ -51,8 +52,8 @@ def kernels(compiled):
         add_sparse_(values, columns, k, stop, load(d, 0), g, g_start)
 
     @compile_
-    def transpose(b, b_start, panels, panel_size, columns, out, out_start):
-        transpose_(b, b_start, panels, panel_size, columns, out, out_start)
+    def transpose(b, b_start, panel_size, first, last, out, out_start):
+        transpose_(b, b_start, panel_size, first, last, out, out_start)
 
     return SimpleNamespace(
         multiply=multiply,
@@ -60,7 +61,9 @@ def kernels(compiled):
         multiply_sparse_row=multiply_sparse_row,
         add_sparse_row=add_sparse_row,
         transpose=transpose,
+        deep=DEEP,
         short=SHORT,
+        square=SQUARE,
         wide=WIDE,
     )
 
@@ -89,13 +92,17 @@ def _target(size, dtype):
     return np.full(GUARD + size + GUARD, UNTOUCHED, dtype)
 
 
-def test_multiply(kernels, dtype, lanes):
+@pytest.mark.parametrize("add", [False, True])
+def test_multiply(kernels, dtype, lanes, add):
     draw = np.random.default_rng(0)
     for rows, inner in itertools.product(ROWS, COLUMNS):
         for first in {0, min(4, rows - 1)}:
             capacity = -(-rows // kernels.short) * kernels.short
             a, b = _integers(draw, (rows, inner), dtype), _integers(draw, (inner, lanes), dtype)
+            start = _integers(draw, (rows if add else 1, lanes), dtype)
             c = _target((capacity + kernels.short) * lanes, dtype)
+            if add:
+                c[GUARD : GUARD + rows * lanes] = start.ravel()
             kernels.multiply(
                 _between_guards(_panels(a, lanes, capacity)),
                 GUARD,
@@ -107,10 +114,12 @@ def test_multiply(kernels, dtype, lanes):
                 GUARD,
                 first,
                 rows,
+                np.full(lanes, np.nan, dtype) if add else start[0],
+                add,
             )
             written = c[GUARD : GUARD + rows * lanes].reshape(rows, lanes)
-            np.testing.assert_array_equal(written[first:], a[first:] @ b)
-            assert (written[:first] == UNTOUCHED).all()
+            np.testing.assert_array_equal(written[first:], (start + a @ b)[first:])
+            assert (written[:first] == (start[:first] if add else UNTOUCHED)).all()
             # Rows after the last are written where they complete a block, and no others.
             after = c[GUARD + rows * lanes :].reshape(-1)
             assert (after[(kernels.short - 1) * lanes :] == UNTOUCHED).all()
@@ -122,16 +131,18 @@ def test_multiply_reads_and_writes_the_same_buffer(kernels, dtype, lanes):
     draw = np.random.default_rng(1)
     rows, inner = 12, 2 * lanes + 1
     a, b = _integers(draw, (rows, inner), dtype), _integers(draw, (inner, lanes), dtype)
-    panels = _panels(a, lanes, rows)
+    panels, zeros = _panels(a, lanes, rows), np.zeros(lanes, dtype)
     z = np.concatenate([np.full(rows * lanes, UNTOUCHED, dtype), panels])
-    kernels.multiply(z, rows * lanes, rows, inner, b.ravel(), 0, z, 0, 0, rows)
+    kernels.multiply(z, rows * lanes, rows, inner, b.ravel(), 0, z, 0, 0, rows, zeros, False)  # noqa: FBT003
     np.testing.assert_array_equal(z[: rows * lanes].reshape(rows, lanes), a @ b)
     np.testing.assert_array_equal(z[rows * lanes :], panels)
 
 
 def test_multiply_transposed(kernels, dtype, lanes):
     draw = np.random.default_rng(0)
-    for rows, columns in itertools.product(ROWS, [c for c in COLUMNS if c <= lanes]):
+    # The last two are more than are summed at a time.
+    many = (*ROWS, kernels.deep + 1, 3 * kernels.deep)
+    for rows, columns in itertools.product(many, [c for c in COLUMNS if c <= lanes]):
         a, d = _integers(draw, (rows, columns), dtype), _integers(draw, (rows, lanes), dtype)
         g = _target(lanes * lanes, dtype)
         kernels.multiply_transposed(
@@ -182,24 +193,26 @@ def test_rows_of_which_the_non_zeros_are_stored(kernels, dtype, lanes, kind):
 
 @pytest.mark.parametrize("columns", COLUMNS)
 def test_transpose(kernels, dtype, lanes, columns):
-    """A block row of weights: `LANES` rows of all panels, of which the last is not full."""
+    """`LANES` rows of some panels of weights, of which the last is not full."""
     draw = np.random.default_rng(0)
-    panels, rows = -(-columns // lanes), 3 * lanes
+    panels, rows, square = -(-columns // lanes), 3 * lanes, kernels.square[dtype]
     b = _integers(draw, (rows, columns), dtype)
-    for block in range(3):
+    for block, first in itertools.product(range(3), range(0, panels * lanes, lanes)):
         out = _target(panels * lanes * lanes, dtype)
         kernels.transpose(
             _between_guards(_panels(b, lanes, rows)),
             GUARD + block * lanes * lanes,
-            panels,
             rows * lanes,
+            first,
             columns,
             out,
             GUARD,
         )
+        count = columns - first
         written = out[GUARD:-GUARD].reshape(panels * lanes, lanes)
-        np.testing.assert_array_equal(written[:columns], b[block * lanes : (block + 1) * lanes].T)
-        assert (written[columns:] == UNTOUCHED).all()
+        expected = b[block * lanes : (block + 1) * lanes, first:].T
+        np.testing.assert_array_equal(written[:count], expected)
+        assert (written[count + square - 1 :] == UNTOUCHED).all()
         assert (out[:GUARD] == UNTOUCHED).all()
         assert (out[-GUARD:] == UNTOUCHED).all()
 

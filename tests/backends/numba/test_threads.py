@@ -12,6 +12,7 @@ import pytest
 import accelnn
 from accelnn.backends import TrainingState
 from accelnn.losses import LOSSES
+from accelnn.testing import assert_equal_but_for_rounding
 
 pytestmark = pytest.mark.usefixtures("always_fused")
 
@@ -66,6 +67,31 @@ def test_the_threads_are_there(teams):
         assert b.threads == threads
         _everything(b, SIZES[-1], "relu", "cross_entropy", "float32", 1.0)
         assert len(b.team._tasks) == threads - 1
+
+
+@pytest.mark.parametrize("density", [0.1, 1.0])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_products_longer_than_any_block(teams, dtype, density):
+    """More samples, inputs, units and outputs than are multiplied at a time, on NumPy too."""
+    from accelnn.backends.numba.kernels.passes import ROWS, TOGETHER
+    from accelnn.backends.numba.vectors import DEEP, LANES
+
+    samples, lanes = 2 * ROWS + 5, LANES[np.dtype(dtype).type]
+    sizes = (DEEP + 3, (TOGETHER // samples + 1) * lanes + 1, DEEP + 1, DEEP + 2)
+    x, t = _data(sizes[0], sizes[-1], dtype, density, samples)
+
+    def run(b, move=lambda value: value):
+        net = accelnn.MLP(sizes, activation="tanh", dtype=dtype, rng=2, backend=b)
+        net.flat[...] = move(net.flat)
+        data = accelnn.prepare(move(x), t, backend=b, dtype=dtype)
+        state = TrainingState(net.flat, accelnn.SGD(0.1), "analytic", net.backend)
+        losses = net.engine.train(state, data, np.arange(samples), samples)
+        return losses.astype(dtype), net.flat, net.predict(data.x)
+
+    alone, *others = (run(b) for b in teams)
+    for together in others:
+        assert [a.tobytes() for a in together] == [a.tobytes() for a in alone]
+    assert_equal_but_for_rounding(alone, lambda move: run("numpy", move))
 
 
 @pytest.mark.parametrize("samples", [1, 3, 15, 16, 17, 47, 48, 49, 97])

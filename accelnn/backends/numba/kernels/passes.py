@@ -1,8 +1,8 @@
 """The forward and the backward pass of a batch, divided among the threads of a team.
 
-In the forward pass and in the update of the first layer, each thread computes some panels of a
-layer's outputs; of later weights it updates the rows that these panels multiply. No other thread
-accesses them between two barriers, so nothing is reduced across threads.
+A product is cut into units, blocks of rows of its panels, that threads share. Each number is
+computed by one thread, in one order, so nothing is reduced across threads, and results do not
+depend on their number.
 """
 
 from typing import NamedTuple
@@ -34,23 +34,39 @@ from accelnn.backends.numba.layout import (
     OUTPUTS,
     WEIGHTS,
 )
-from accelnn.backends.numba.vectors import at, call_activation, load, prefetch, store, width, zeros
+from accelnn.backends.numba.vectors import (
+    DEEP,
+    TALL,
+    at,
+    call_activation,
+    load,
+    prefetch,
+    store,
+    width,
+    zeros,
+)
 
 __all__ = [
+    "ROWS",
     "Data",
     "Net",
     "Rule",
     "Work",
-    "backward_first",
-    "backward_hidden",
     "forward",
     "gather",
+    "input_errors",
     "output_errors",
+    "share_units",
+    "update_layer",
+    "update_sparse_layer",
 ]
 
-# Rows that are multiplied by all panels of a layer before the next rows, so that they stay in
-# cache; a multiple of `SHORT`.
-ROWS = 96
+# Rows that are multiplied by all panels of a layer before the next rows, so that `DEEP` columns of
+# them stay in L2 cache; a multiple of `TALL`.
+ROWS = 240
+# Rows of errors, counted over panels, that are multiplied by a block of columns of a layer's input
+# before the next block, so that they stay in L2 cache.
+TOGETHER = 2048
 
 
 class Net(NamedTuple):
@@ -135,40 +151,75 @@ def gather(net, data, work, order, first, start, stop):
 
 
 @inlined
-def forward(net, data, work, layer, order, first, panels, rows):
-    """Compute some panels and rows of a layer's output."""
+def forward(net, data, work, layer, order, first, rows, units):
+    """Compute some units of a layer's output, of rows ``rows[0]`` to ``rows[1]``.
+
+    A *unit* is a panel's `TALL` rows; units are numbered panel by panel.
+    """
     table, params, z, lanes = net.table, net.params, work.outputs, width(work.outputs)
-    capacity = work.capacity
-    is_hidden, kind = layer < table.shape[0] - 1, table[layer, ACTIVATION]
-    parameter = at(net.parameters, layer)
+    is_hidden = layer < table.shape[0] - 1
     panel_size = table[layer, INPUT_PANELS] * lanes * lanes
-    source = table[layer, INPUT_PANEL] * capacity * lanes
-    for top in range(rows[0], rows[1], ROWS):
-        bottom = min(top + ROWS, rows[1])
-        for panel in range(panels[0], panels[1]):
+    source = table[layer, INPUT_PANEL] * work.capacity * lanes
+    sparse = layer == 0 and data.sparse
+    inputs = 1 if sparse else table[layer, INPUTS]
+    for k in range(0, inputs, DEEP):
+        count = min(DEEP, inputs - k)
+        panel, last = panels_of(rows, units)
+        while panel < last:
+            top, bottom = rows_of_panel(rows, units, panel)
             weights = table[layer, WEIGHTS] + panel * panel_size
             bias = load(params, table[layer, BIAS] + panel * lanes)
-            target = (table[layer, OUTPUT_PANEL] + panel) * capacity * lanes
-            sparse = layer == 0 and data.sparse
-            if not sparse:
-                inputs = table[layer, INPUTS]
-                multiply(z, source, capacity, inputs, params, weights, z, target, top, bottom)
-            for row in range(top, bottom):
-                here = target + row * lanes
-                if sparse:
+            target = (table[layer, OUTPUT_PANEL] + panel) * work.capacity * lanes
+            if sparse:
+                for row in range(top, bottom):
                     sample = order[first + row]
                     begin, end = data.starts[sample], data.starts[sample + 1]
                     x = multiply_sparse_row(data.values, data.columns, begin, end, params, weights)
-                else:
-                    x = load(z, here)
-                x = x + bias
-                if is_hidden and kind != OWN_CODE:
-                    x, slope = activate(kind, x, parameter)
-                    store(work.slopes, here, slope)
-                store(z, here, x)
-            if is_hidden and kind == OWN_CODE:
-                here, count = target + top * lanes, (bottom - top) * lanes
-                call_activation(table[layer, CODE], z, here, work.slopes, here, count)
+                    store(z, target + row * lanes, x + bias)
+            else:
+                a, b = source + k * work.capacity, weights + k * lanes
+                multiply(z, a, work.capacity, count, params, b, z, target, top, bottom, bias, k > 0)
+            if is_hidden and k + count == inputs:
+                here, count_ = target + top * lanes, (bottom - top) * lanes
+                activate_rows(net, work, layer, here, count_)
+            panel += 1
+
+
+@inlined
+def share_units(member, panels, rows):
+    """Return this thread's units of so many panels and these rows."""
+    return share(member, panels * ((rows[1] - rows[0] + TALL - 1) // TALL), 1)
+
+
+@inlined
+def panels_of(rows, units):
+    """Return the first panel that some units are of, and the one after the last."""
+    if units[0] == units[1]:
+        return ZERO, ZERO
+    blocks = (rows[1] - rows[0] + TALL - 1) // TALL
+    return units[0] // blocks, (units[1] + blocks - 1) // blocks
+
+
+@inlined
+def rows_of_panel(rows, units, panel):
+    """Return the rows of a panel that some units are of."""
+    blocks = (rows[1] - rows[0] + TALL - 1) // TALL
+    first, last = units[0] - panel * blocks, units[1] - panel * blocks
+    return rows[0] + max(first, 0) * TALL, min(rows[0] + min(last, blocks) * TALL, rows[1])
+
+
+@inlined
+def activate_rows(net, work, layer, start, count):
+    """Apply a layer's activation to outputs, and store its slopes."""
+    z, kind, lanes = work.outputs, net.table[layer, ACTIVATION], width(work.outputs)
+    if kind == OWN_CODE:
+        call_activation(net.table[layer, CODE], z, start, work.slopes, start, count)
+        return
+    parameter = at(net.parameters, layer)
+    for here in range(start, start + count, lanes):
+        y, slope = activate(kind, load(z, here), parameter)
+        store(work.slopes, here, slope)
+        store(z, here, y)
 
 
 @inlined
@@ -190,71 +241,106 @@ def output_errors(net, data, work, order, first, batch, rows, losses):
 
 
 @inlined
-def backward_hidden(member, net, work, rule, step, layer, batch):
-    """Backpropagate the error of a layer to its input, and update its weights and bias."""
+def input_errors(member, net, work, layer, batch):
+    """Backpropagate the error of a layer to its input."""
     table, params, lanes = net.table, net.params, width(work.outputs)
     capacity, errors, scratch = work.capacity, work.errors, work.scratch
-    inputs, outputs = table[layer, INPUTS], table[layer, OUTPUTS]
-    panels, panel_size = table[layer, OUTPUT_PANELS], table[layer, INPUT_PANELS] * lanes * lanes
-    error = table[layer, OUTPUT_PANEL] * capacity * lanes
+    outputs, panel_size = table[layer, OUTPUTS], table[layer, INPUT_PANELS] * lanes * lanes
     own = member.number * (scratch.size // member.size)
-    block = own + panels * lanes * lanes
-    first, last = share(member, table[layer, INPUT_PANELS], 1)
-    for panel in range(first, last):
-        weights = table[layer, WEIGHTS] + panel * lanes * lanes
-        source = (table[layer, INPUT_PANEL] + panel) * capacity * lanes
-        transpose(params, weights, panels, panel_size, outputs, scratch, own)
-        multiply(errors, error, capacity, outputs, scratch, own, errors, source, ZERO, batch)
-        for here in range(source, source + batch * lanes, lanes):
-            store(errors, here, load(errors, here) * load(work.slopes, here))
-        columns = min(lanes, inputs - panel * lanes)
-        for output in range(panels):
-            d = error + output * capacity * lanes
-            multiply_transposed(work.outputs, source, columns, errors, d, batch, scratch, block)
-            here = weights + output * panel_size
-            update(rule, step, params, here, scratch, block, columns * lanes, False)  # noqa: FBT003
-    first, last = share(member, panels, 1)
-    update_bias(net, work, rule, step, layer, batch, first, last, own)
+    for start in range(0, batch, ROWS):
+        rows = (start, min(start + ROWS, batch))
+        units = share_units(member, table[layer, INPUT_PANELS], rows)
+        for k in range(0, outputs, DEEP):
+            last_k = min(k + DEEP, outputs)
+            error = (table[layer, OUTPUT_PANEL] * lanes + k) * capacity
+            panel, last = panels_of(rows, units)
+            while panel < last:
+                top, bottom = rows_of_panel(rows, units, panel)
+                weights = table[layer, WEIGHTS] + panel * lanes * lanes
+                target = (table[layer, INPUT_PANEL] + panel) * capacity * lanes
+                transpose(params, weights, panel_size, k, last_k, scratch, own)
+                multiply(
+                    errors,
+                    error,
+                    capacity,
+                    last_k - k,
+                    scratch,
+                    own,
+                    errors,
+                    target,
+                    top,
+                    bottom,
+                    zeros(errors),
+                    k > 0,
+                )
+                if last_k == outputs:
+                    for here in range(target + top * lanes, target + bottom * lanes, lanes):
+                        store(errors, here, load(errors, here) * load(work.slopes, here))
+                panel += 1
 
 
 @inlined
-def backward_first(member, net, data, work, rule, step, order, start, batch):
-    """Update the first layer; each thread needs only the errors of its own panels."""
+def update_layer(member, net, work, rule, step, layer, batch):
+    """Update the weights and the bias of a layer, whose input is stored."""
     table, params, lanes = net.table, net.params, width(work.outputs)
     capacity, errors, scratch = work.capacity, work.errors, work.scratch
+    inputs, blocks = table[layer, INPUTS], table[layer, INPUT_PANELS]
+    own = member.number * (scratch.size // member.size)
+    first, last = share(member, table[layer, OUTPUT_PANELS] * blocks, 1)
+    together = max(1, TOGETHER // batch)
+    start, stop = first // blocks, (last + blocks - 1) // blocks
+    while start < stop:
+        end = min(start + together, stop)
+        for k in range(blocks):
+            source = (table[layer, INPUT_PANEL] + k) * capacity * lanes
+            columns = min(lanes, inputs - k * lanes)
+            panel = start
+            while panel < end:
+                if first <= panel * blocks + k < last:
+                    error = (table[layer, OUTPUT_PANEL] + panel) * capacity * lanes
+                    weights = table[layer, WEIGHTS] + (panel * blocks + k) * lanes * lanes
+                    multiply_transposed(
+                        work.outputs, source, columns, errors, error, batch, scratch, own
+                    )
+                    update(rule, step, params, weights, scratch, own, columns * lanes, False)  # noqa: FBT003
+                panel += 1
+        start = end
+    update_bias(member, net, work, rule, step, layer, batch, own)
+
+
+@inlined
+def update_sparse_layer(member, net, data, work, rule, step, order, start, batch):
+    """Update the first layer, whose input is sparse."""
+    table, lanes, scratch = net.table, width(work.outputs), work.scratch
     inputs, panel_size = table[0, INPUTS], table[0, INPUT_PANELS] * lanes * lanes
     own = member.number * (scratch.size // member.size)
-    first, last = share(member, table[0, OUTPUT_PANELS], 1)
-    if data.sparse:
-        for panel in range(first, last):
-            error = (table[0, OUTPUT_PANEL] + panel) * capacity * lanes
-            sparse_gradient(
-                data, order, start, batch, errors, error, scratch, own, inputs, panel == first
-            )
-            weights = table[0, WEIGHTS] + panel * panel_size
-            update(rule, step, params, weights, scratch, own, inputs * lanes, False)  # noqa: FBT003
-    else:
-        for k in range(0, inputs, lanes):
-            source = table[0, INPUT_PANEL] * capacity * lanes + k * capacity
-            columns = min(lanes, inputs - k)
-            for panel in range(first, last):
-                error = (table[0, OUTPUT_PANEL] + panel) * capacity * lanes
-                multiply_transposed(
-                    work.outputs, source, columns, errors, error, batch, scratch, own
-                )
-                weights = table[0, WEIGHTS] + panel * panel_size + k * lanes
-                update(rule, step, params, weights, scratch, own, columns * lanes, False)  # noqa: FBT003
-    update_bias(net, work, rule, step, ZERO, batch, first, last, own)
+    # Threads without a whole number of panels get parts of them.
+    parts = 1 if table[0, OUTPUT_PANELS] % member.size == 0 else member.size
+    first, last = share(member, table[0, OUTPUT_PANELS] * parts, 1)
+    unit = first
+    while unit < last:
+        panel, part = unit // parts, unit % parts
+        columns = (inputs * part // parts, inputs * (part + 1) // parts)
+        error = (table[0, OUTPUT_PANEL] + panel) * work.capacity * lanes
+        sparse_gradient(
+            data, order, start, batch, work.errors, error, scratch, own, columns, unit == first
+        )
+        weights = table[0, WEIGHTS] + panel * panel_size + columns[0] * lanes
+        count = (columns[1] - columns[0]) * lanes
+        update(rule, step, net.params, weights, scratch, own, count, False)  # noqa: FBT003
+        unit += 1
+    update_bias(member, net, work, rule, step, ZERO, batch, own)
 
 
 @inlined
-def sparse_gradient(data, order, start, batch, errors, error, gradient, own, inputs, look_ahead):
-    """Write a panel of the first layer's gradient, and prefetch the next batch.
+def sparse_gradient(data, order, start, batch, errors, error, gradient, own, columns, look_ahead):
+    """Write some rows of a panel of the first layer's gradient, and prefetch the next batch.
 
     Samples are drawn at random, so hardware prefetching does not work.
     """
     lanes = width(errors)
-    for here in range(own, own + inputs * lanes, lanes):
+    offset = own - columns[0] * lanes
+    for here in range(own, offset + columns[1] * lanes, lanes):
         store(gradient, here, zeros(errors))
     for row in range(batch):
         if look_ahead and start + batch + row < order.size:
@@ -264,16 +350,34 @@ def sparse_gradient(data, order, start, batch, errors, error, gradient, own, inp
                 prefetch(data.columns, k)
         sample = order[start + row]
         begin, end = data.starts[sample], data.starts[sample + 1]
+        if columns[0] > 0:
+            begin = first_from(data.columns, begin, end, columns[0])
+        end = first_from(data.columns, begin, end, columns[1])
         vector = load(errors, error + row * lanes)
-        add_sparse_row(data.values, data.columns, begin, end, vector, gradient, own)
+        add_sparse_row(data.values, data.columns, begin, end, vector, gradient, offset)
+
+
+@inlined
+def first_from(columns, first, last, column):
+    """Return where, from `first` to `last`, ascending columns reach a given one."""
+    if first == last or at(columns, last - 1) < column:
+        return last
+    while first < last:
+        middle = (first + last) // 2
+        if at(columns, middle) < column:
+            first = middle + 1
+        else:
+            last = middle
+    return first
 
 
 @called
-def update_bias(net, work, rule, step, layer, batch, first, last, own):
-    """Update some panels of a layer's bias."""
+def update_bias(member, net, work, rule, step, layer, batch, own):
+    """Update this thread's panels of a layer's bias."""
     table, lanes = net.table, width(work.outputs)
     if not table[layer, HAS_BIAS]:
         return
+    first, last = share(member, table[layer, OUTPUT_PANELS], 1)
     for panel in range(first, last):
         error = (table[layer, OUTPUT_PANEL] + panel) * work.capacity * lanes
         sum_ = zeros(work.errors)

@@ -3,41 +3,61 @@
 `a` holds panels of `capacity` rows. Starts are flat indices.
 """
 
-from accelnn.backends.numba._jit import inlined
+import math
+
+from accelnn.backends.numba._jit import called, inlined
 from accelnn.backends.numba.vectors import (
+    DEEP,
     SHORT,
     TALL,
     WIDE,
     add_products,
     at,
     load,
+    load_rows,
     multiply_add,
-    rows_of_zeros,
+    rows_of,
+    side,
     store,
     store_rows,
+    transpose_square,
     width,
     zeros,
 )
 
-__all__ = ["add_sparse_row", "multiply", "multiply_sparse_row", "multiply_transposed", "transpose"]
+__all__ = [
+    "DEEP",
+    "add_sparse_row",
+    "multiply",
+    "multiply_sparse_row",
+    "multiply_transposed",
+    "transpose",
+]
+
+# Columns of a transposed product that are summed `TALL` at a time: multiples of this, so that the
+# rest is a whole number of blocks of `WIDE`.
+BOTH = math.lcm(TALL, WIDE)
 
 
-@inlined
-def multiply(a, a_start, capacity, inner, b, b_start, c, c_start, first, last):
-    """Write a panel of the product: ``c[s] = Σ_k a[s, k] b[k]`` for rows `first` to `last`.
+@called
+def multiply(a, a_start, capacity, inner, b, b_start, c, c_start, first, last, start, add):
+    """Write a panel of the product: ``c[s] = start + Σ_k a[s, k] b[k]``, s from `first` to `last`.
 
-    ``k < inner``. Rows are computed in blocks: up to `SHORT` - 1 rows after `last` are written.
+    ``k < inner``; with `add`, sums start from c instead. Rows are computed in blocks: up to
+    `SHORT` - 1 rows after `last` are written.
     """
     lanes, row = width(b), first
     while row + TALL <= last:
-        sums = rows_of_zeros(c, TALL)
+        here = c_start + row * lanes
+        sums = load_rows(c, here, lanes, TALL) if add else rows_of(start, TALL)
         sums = add_block(sums, a, a_start + row * lanes, capacity, inner, b, b_start)
-        store_rows(c, c_start + row * lanes, lanes, sums)
+        store_rows(c, here, lanes, sums)
         row += TALL
     while row < last:
-        rest = rows_of_zeros(c, SHORT)
+        here = c_start + row * lanes
+        rest = load_rows(c, here, lanes, SHORT) if add else rows_of(start, SHORT)
         rest = add_block(rest, a, a_start + row * lanes, capacity, inner, b, b_start)
-        store_rows(c, c_start + row * lanes, lanes, rest)
+        store_rows(c, here, lanes, rest)
         row += SHORT
 
 
@@ -53,19 +73,30 @@ def add_block(sums, a, start, capacity, inner, b, b_start):
     return sums
 
 
-@inlined
+@called
 def multiply_transposed(a, a_start, columns, d, d_start, rows, g, g_start):
     """Write ``g[k] = Σ_s a[s, k] d[s]`` for the first `columns` columns of a panel of `a`.
 
     Columns are computed in blocks: up to `WIDE` - 1 more are written.
     """
     lanes = width(d)
-    for k in range(0, columns, WIDE):
-        sums = rows_of_zeros(g, WIDE)
-        for row in range(rows):
-            place = row * lanes
-            sums = add_products(sums, a, a_start + place + k, 1, load(d, d_start + place))
-        store_rows(g, g_start + k * lanes, lanes, sums)
+    tall = min(columns, lanes - lanes % BOTH)
+    for top in range(0, rows, DEEP):
+        start, stop, k = top * lanes, min(top + DEEP, rows) * lanes, 0
+        while k + TALL <= tall:
+            here = g_start + k * lanes
+            sums = load_rows(g, here, lanes, TALL) if top > 0 else rows_of(zeros(d), TALL)
+            for place in range(start, stop, lanes):
+                sums = add_products(sums, a, a_start + place + k, 1, load(d, d_start + place))
+            store_rows(g, here, lanes, sums)
+            k += TALL
+        while k < columns:
+            here = g_start + k * lanes
+            rest = load_rows(g, here, lanes, WIDE) if top > 0 else rows_of(zeros(d), WIDE)
+            for place in range(start, stop, lanes):
+                rest = add_products(rest, a, a_start + place + k, 1, load(d, d_start + place))
+            store_rows(g, here, lanes, rest)
+            k += WIDE
 
 
 @inlined
@@ -96,12 +127,16 @@ def add_sparse_row(values, columns, k, stop, vector, g, g_start):
 
 
 @inlined
-def transpose(b, b_start, panels, panel_size, columns, out, out_start):
-    """Write ``out[column, row] = b[row, column]`` for `LANES` rows of all panels of b."""
-    lanes = width(b)
-    for panel in range(panels):
-        for column in range(min(lanes, columns - panel * lanes)):
-            source = b_start + panel * panel_size + column
-            target = out_start + (panel * lanes + column) * lanes
-            for row in range(lanes):
-                out[target + row] = at(b, source + row * lanes)
+def transpose(b, b_start, panel_size, first, last, out, out_start):
+    """Write ``out[column - first, row] = b[row, column]`` for `LANES` rows of all panels of b.
+
+    Columns `first` to `last`, of which `first` is a multiple of `LANES`, are computed in blocks: up
+    to `SQUARE` - 1 more are written.
+    """
+    lanes, square = width(b), side(b)
+    for column in range(first, last, square):
+        panel = column // lanes
+        source = b_start + panel * panel_size + (column - panel * lanes)
+        target = out_start + (column - first) * lanes
+        for row in range(0, lanes, square):
+            transpose_square(b, source + row * lanes, out, target + row, lanes)

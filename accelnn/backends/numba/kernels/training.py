@@ -13,11 +13,14 @@ from accelnn.backends.numba.kernels.meeting import (
     wait,
 )
 from accelnn.backends.numba.kernels.passes import (
-    backward_first,
-    backward_hidden,
+    ROWS,
     forward,
     gather,
+    input_errors,
     output_errors,
+    share_units,
+    update_layer,
+    update_sparse_layer,
 )
 from accelnn.backends.numba.layout import OUTPUT_PANELS
 from accelnn.backends.numba.team import Member
@@ -35,6 +38,7 @@ def train(member, net, data, rule, work, row_losses, order, batch, done, losses)
     """
     member, net, data, rule, work = borrow((member, net, data, rule, work))
     row_losses, order, losses = borrow((row_losses, order, losses))
+    myself = Member(ZERO, ZERO + 1, member.meeting)
     before = flush_denormals()
     depth, since = net.table.shape[0], clock()
     for index in range(losses.size):
@@ -47,8 +51,11 @@ def train(member, net, data, rule, work, row_losses, order, batch, done, losses)
         for layer in range(depth):
             panels, is_last = net.table[layer, OUTPUT_PANELS], layer == depth - 1
             # One thread computes all scores of a sample, because softmax needs them together.
-            own = (ZERO, panels) if is_last else share(member, panels, 1)
-            forward(net, data, work, layer, order, start, own, rows if is_last else (ZERO, size))
+            top, bottom = rows if is_last else (ZERO, size)
+            for first in range(top, bottom, ROWS):
+                part = (first, min(first + ROWS, bottom))
+                units = share_units(myself if is_last else member, panels, part)
+                forward(net, data, work, layer, order, start, part, units)
             if not is_last:
                 wait(member)
         output_errors(net, data, work, order, start, size, rows, row_losses)
@@ -71,15 +78,17 @@ def train(member, net, data, rule, work, row_losses, order, batch, done, losses)
             break
         step = done + index + 1
         for layer in range(depth - 1, 0, -1):
-            backward_hidden(member, net, work, rule, step, layer, size)
-            if layer > 1:
-                wait(member)
-        backward_first(member, net, data, work, rule, step, order, start, size)
-        if depth == 1 or not data.sparse or alone:
-            # The next update's first stage overwrites what this one's last stage reads.
+            input_errors(member, net, work, layer, size)
             wait(member)
+            update_layer(member, net, work, rule, step, layer, size)
+        if data.sparse:
+            update_sparse_layer(member, net, data, work, rule, step, order, start, size)
+        else:
+            update_layer(member, net, work, rule, step, ZERO, size)
+        # The next update's first stage overwrites what this one's last stage reads.
+        wait(member)
         if alone:
             if member.number > 0:
                 break
-            member = Member(ZERO, ZERO + 1, member.meeting)
+            member = myself
     restore(before)

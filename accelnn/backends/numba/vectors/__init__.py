@@ -38,14 +38,23 @@ from accelnn.backends.numba.vectors._memory import (
 from accelnn.backends.numba.vectors._products import (
     add_products,
     multiply_add,
-    rows_of_zeros,
+    rows_of,
 )
-from accelnn.backends.numba.vectors._rows import load_numbers, load_rows, store_numbers, store_rows
-from accelnn.backends.numba.vectors._type import LANES, SHORT, TALL, WIDE
+from accelnn.backends.numba.vectors._rows import (
+    load_numbers,
+    load_rows,
+    side,
+    store_numbers,
+    store_rows,
+    transpose_square,
+)
+from accelnn.backends.numba.vectors._type import DEEP, LANES, SHORT, SQUARE, TALL, WIDE
 
 __all__ = [
+    "DEEP",
     "LANES",
     "SHORT",
+    "SQUARE",
     "TALL",
     "WIDE",
     "absolute",
@@ -70,12 +79,14 @@ __all__ = [
     "prefetch",
     "restore",
     "root",
-    "rows_of_zeros",
+    "rows_of",
     "scaled_erfc",
+    "side",
     "store",
     "store_numbers",
     "store_rows",
     "total",
+    "transpose_square",
     "where_positive",
     "width",
     "zeros",

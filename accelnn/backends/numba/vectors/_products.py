@@ -4,15 +4,12 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from accelnn.backends.numba.vectors._type import (
-    Vector,
     call,
-    constant,
-    llvm_type,
     pointer_to,
     splat,
 )
 
-__all__ = ["add_products", "multiply_add", "rows_of_zeros"]
+__all__ = ["add_products", "multiply_add", "rows_of"]
 
 
 @intrinsic
@@ -28,14 +25,13 @@ def multiply_add(typing, array, i, vector, total):
 
 
 @intrinsic(prefer_literal=True)
-def rows_of_zeros(typing, array, count):
-    """Return a tuple of `count` vectors of zeros of the dtype of `array`."""
+def rows_of(typing, vector, count):
+    """Return a tuple of `count` copies of a vector."""
 
     def generate(context, builder, signature, args):
-        vector = signature.return_type.dtype
-        return cgutils.pack_array(builder, [constant(llvm_type(vector), 0.0)] * count.literal_value)
+        return cgutils.pack_array(builder, [args[0]] * count.literal_value)
 
-    return types.UniTuple(Vector(array.dtype), count.literal_value)(array, count), generate
+    return types.UniTuple(vector, count.literal_value)(vector, count), generate
 
 
 @intrinsic

@@ -1,17 +1,23 @@
 """What lies a stride apart in an array, as a tuple of vectors or of numbers."""
 
+import numpy as np
+from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from accelnn.backends.numba.vectors._type import (
+    I32,
+    I64,
+    SQUARE,
     Vector,
+    is_single,
     llvm_type,
     load_vector,
     pointer_to,
     store_vector,
 )
 
-__all__ = ["load_numbers", "load_rows", "store_numbers", "store_rows"]
+__all__ = ["load_numbers", "load_rows", "side", "store_numbers", "store_rows", "transpose_square"]
 
 
 @intrinsic(prefer_literal=True)
@@ -82,3 +88,51 @@ def store_numbers(typing, array, i, stride, numbers):
         return context.get_dummy_value()
 
     return types.void(array, types.intp, types.intp, numbers), generate
+
+
+@intrinsic
+def side(typing, array):
+    """Return the side of the blocks of `transpose_square` for the dtype of `array`, a constant."""
+
+    def generate(context, builder, signature, args):
+        return I64(
+            SQUARE[
+                np.float32 if is_single(llvm_type(Vector(signature.args[0].dtype))) else np.float64
+            ]
+        )
+
+    return types.intp(array), generate
+
+
+@intrinsic
+def transpose_square(typing, source, i, target, j, stride):
+    """Write ``target[j + c * stride + r] = source[i + r * stride + c]`` for a block of a matrix."""
+
+    def generate(context, builder, signature, args):
+        source, i, target, j, stride = args
+        element = llvm_type(Vector(signature.args[0].dtype)).element
+        n = SQUARE[np.float32 if isinstance(element, ir.FloatType) else np.float64]
+        kind, rows = ir.VectorType(element, n), []
+        for _ in range(n):
+            pointer = pointer_to(context, builder, signature.args[0], source, i)
+            rows.append(load_vector(builder, pointer, kind))
+            i = builder.add(i, stride)
+        # Blocks across the diagonal change places: first halves, then quarters, and so on.
+        distance = n // 2
+        while distance:
+            lanes = range(n)
+            upper = [lane - distance + n if lane & distance else lane for lane in lanes]
+            lower = [lane + n if lane & distance else lane + distance for lane in lanes]
+            for r in range(n):
+                if not r & distance:
+                    a, b = rows[r], rows[r + distance]
+                    for place, order in ((r, upper), (r + distance, lower)):
+                        mask = ir.Constant(ir.VectorType(I32, n), order)
+                        rows[place] = builder.shuffle_vector(a, b, mask)
+            distance //= 2
+        for row in rows:
+            store_vector(builder, row, pointer_to(context, builder, signature.args[2], target, j))
+            j = builder.add(j, stride)
+        return context.get_dummy_value()
+
+    return types.void(source, types.intp, target, types.intp, types.intp), generate

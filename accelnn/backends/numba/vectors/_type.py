@@ -12,11 +12,13 @@ from numba.core.codegen import get_host_cpu_features
 from numba.extending import models, register_model
 
 __all__ = [
+    "DEEP",
     "I32",
     "I64",
     "IS_X86",
     "LANES",
     "SHORT",
+    "SQUARE",
     "TALL",
     "WIDE",
     "Vector",
@@ -56,9 +58,15 @@ LANES = {np.float32: 2 * _REGISTER_BYTES // 4, np.float64: 2 * _REGISTER_BYTES /
 # Rows of a register block: `TALL` sums and their operands fit in registers. Remaining rows are
 # computed in blocks of `SHORT`, a divisor of `TALL`, so blocks that start at a multiple of `SHORT`
 # end at one. Transposed products have blocks of `WIDE` columns, a divisor of `LANES`.
-SHORT = 4
-TALL = 12 if _MANY_REGISTERS else 4
-WIDE = min(8 if _MANY_REGISTERS else 4, *LANES.values())
+SHORT = 4 if _MANY_REGISTERS else 2
+TALL = 12 if _MANY_REGISTERS else 6
+WIDE = min(4, *LANES.values())
+# Products that are summed before the next block, so that what they share stays in L1 cache: a
+# multiple of `LANES`.
+DEEP = 256
+# Rows and columns of the blocks in which a matrix is transposed: a row of one is half a vector at
+# most, so that all of them fit in registers.
+SQUARE = {np.float32: min(_REGISTER_BYTES, 32) // 4, np.float64: min(_REGISTER_BYTES, 32) // 8}
 
 I32 = ir.IntType(32)
 I64 = ir.IntType(64)
