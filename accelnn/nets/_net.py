@@ -41,6 +41,9 @@ __all__ = ["FORMAT", "KEY", "SAVED", "Net", "rebuild"]
 AnyNet = TypeVar("AnyNet", bound="Net")
 Method = TypeVar("Method", bound=Callable[..., Any])
 
+# Numbers after the end of the buffer, so that vectors of compiled code may be read there.
+ROOM = 32
+
 # How a net is described in a file.
 KEY = "accelnn_net"
 FORMAT = 1
@@ -86,7 +89,7 @@ class Net:
         self.spec = spec
         self._dtype = check_dtype(dtype)
         with backend.current(), MemoryFor(backend, self._needs, "Make the net smaller"):
-            self._flat = backend.zeros(spec.size, self.dtype)
+            self._flat = backend.zeros(spec.size + ROOM, self.dtype)[: spec.size]
             self.flat[...] = backend.asarray(flat, dtype=self.dtype)
         self._params = Parameters(spec.views(self.flat, backend.xp), backend)
         self.engine = backend.engine(spec, self.dtype)

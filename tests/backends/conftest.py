@@ -65,11 +65,10 @@ def lanes(dtype, compiled):
 
 @pytest.fixture
 def always_fused(compiled, monkeypatch):
-    """Let the fused engine, on all its threads, compute what is too little for either."""
+    """Let the fused engine use all its threads, also for what is too little for them."""
     assert compiled.name == "numba"
     from accelnn.backends.numba import engine
 
-    monkeypatch.setattr(engine, "FEW", 0)
     monkeypatch.setattr(engine, "THREAD_WORK", 1)
 
 

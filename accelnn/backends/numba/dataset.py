@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from accelnn.backends._training import Dataset
+from accelnn.backends.numba.kernels.arguments import Data
 from accelnn.backends.numba.kernels.nonzeros import copy_nonzeros, count_nonzeros
-from accelnn.backends.numba.kernels.passes import Data
 from accelnn.backends.numba.team import Team
 
 if TYPE_CHECKING:
@@ -25,6 +25,10 @@ SPARSE_BELOW = 0.3
 PROBE = 1_000
 # Above this a column index needs more than 16 bits.
 NARROW_COLUMNS = 1 << 16
+
+# What a data set has none of.
+NO_LABELS, NO_COLUMNS, NO_WEIGHTS = np.zeros(0, np.int64), np.zeros(0, np.uint16), np.zeros(0)
+NOTHING = {np.dtype(dtype): np.zeros(0, dtype) for dtype in ("float32", "float64")}
 
 
 class PackedDataset(Dataset):
@@ -103,12 +107,8 @@ def kernel_data(
     nonzeros: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None,
 ) -> Data:
     """Return samples and targets in the layout that kernels read; targets may be empty."""
-    labelled = np.issubdtype(t.dtype, np.integer)
-    starts, columns, values = nonzeros or (
-        np.zeros(0, np.int64),
-        np.zeros(0, np.uint16),
-        np.zeros(0, x.dtype),
-    )
+    labelled = t.dtype.kind in "iu"
+    starts, columns, values = nonzeros or (NO_LABELS, NO_COLUMNS, NOTHING[x.dtype])
     return Data(
         nonzeros is not None,
         kernel_array(x).reshape(-1),
@@ -116,9 +116,9 @@ def kernel_data(
         columns,
         values,
         labelled,
-        kernel_array(t if labelled else np.zeros(0, np.int64), np.int64),
-        kernel_array(np.zeros(0, x.dtype) if labelled else t, x.dtype).reshape(-1),
-        np.zeros(0),
+        kernel_array(t, np.int64) if labelled else NO_LABELS,
+        NOTHING[x.dtype] if labelled else kernel_array(t, x.dtype).reshape(-1),
+        NO_WEIGHTS,
     )
 
 
@@ -127,10 +127,11 @@ def kernel_array(x: np.ndarray, dtype: np.dtype | type | None = None) -> np.ndar
 
     Kernels do not write to their inputs, so a read-only array is wrapped, not copied.
     """
-    array = np.require(np.asarray(x, dtype or x.dtype), requirements=["C", "A"])
-    if type(array) is np.ndarray and array.flags.writeable:
-        return array
-    return np.asarray(_Writable(array))
+    if type(x) is not np.ndarray or x.dtype != (dtype or x.dtype) or not x.flags.carray:
+        x = np.require(np.asarray(x, dtype or x.dtype), requirements=["C", "A"])
+        if type(x) is not np.ndarray or not x.flags.writeable:
+            return np.asarray(_Writable(x))
+    return x
 
 
 class _Writable:

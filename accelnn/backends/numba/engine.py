@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
@@ -14,8 +15,10 @@ from accelnn.backends._engine import Engine
 from accelnn.backends._rules import coefficients_of, decays_of, has_code_for, numbers_of
 from accelnn.backends._spec import NetSpec
 from accelnn.backends._training import Dataset, Extras, Optimizer, TrainingState
-from accelnn.backends.numba.dataset import PackedDataset, kernel_array, kernel_data
+from accelnn.backends.numba.dataset import NOTHING, PackedDataset, kernel_array, kernel_data
+from accelnn.backends.numba.kernels.arguments import Data, Mask, Memory, Net, Rule
 from accelnn.backends.numba.kernels.changes import Codes
+from accelnn.backends.numba.kernels.clipping import squares_of
 from accelnn.backends.numba.kernels.differences import (
     SERIES,
     Difference,
@@ -24,12 +27,12 @@ from accelnn.backends.numba.kernels.differences import (
     differences,
 )
 from accelnn.backends.numba.kernels.evaluation import BLOCK, evaluate, predict
+from accelnn.backends.numba.kernels.forward import ROWS
 from accelnn.backends.numba.kernels.losses import BINARY_CROSS_ENTROPY
 from accelnn.backends.numba.kernels.packing import copy_parameters
-from accelnn.backends.numba.kernels.passes import ROWS, Data, Net, Rule, Work
 from accelnn.backends.numba.kernels.training import train
-from accelnn.backends.numba.kernels.updates import OWN_RULE, RULES
-from accelnn.backends.numba.layout import Layout, aligned_zeros
+from accelnn.backends.numba.kernels.updates import OWN_RULE, RULES, STORE_GRADIENT
+from accelnn.backends.numba.layout import Layout, aligned_empty, aligned_zeros, with_room
 from accelnn.backends.numba.own import (
     activation_change_code,
     activation_code,
@@ -49,13 +52,11 @@ if TYPE_CHECKING:
 
 __all__ = ["NumbaEngine"]
 
-# The number of the rule that stores the gradient in place of the optimiser's state.
-STORE_GRADIENT = -1
-# Its rate and coefficients, which change nothing.
+# Rate and coefficients of `STORE_GRADIENT`.
 ONE, ONE_EACH = np.ones(1), np.ones((2, 1))
-# Below this many samples, packing the parameters for a single call costs more than the kernels
-# save: predictions, losses and gradients of four nets took as long either way at about 1,000.
-FEW = 1_000
+# The arguments of a step without clipping, and without dropout.
+NO_SQUARES = np.zeros(0)
+NO_MASK = Mask(0, 1.0, 0)
 # Samples times parameters of a batch for each thread, some microseconds: with less, the threads
 # wait for each other longer than they compute.
 THREAD_WORK = 100_000
@@ -112,21 +113,16 @@ class NumbaEngine(Engine):
 
     def scores(self, params: np.ndarray, x: np.ndarray) -> Array:
         """See `Engine.scores`."""
-        if len(x) < FEW:
-            return super().scores(params, x)
         return self._outputs(params, x, as_scores=True)
 
     def predict(self, params: np.ndarray, x: np.ndarray) -> Array:
         """See `Engine.predict`."""
-        if len(x) < FEW:
-            return super().predict(params, x)
         return self._outputs(params, x, as_scores=False)
 
     def loss(self, params: np.ndarray, x: np.ndarray, t: np.ndarray) -> Array:
         """See `Engine.loss`."""
-        if len(x) < FEW:
-            return super().loss(params, x, t)
-        return self._fused_loss(params, x, t)
+        loss, _ = self._evaluate(params, kernel_data(x, t), len(x))
+        return self._scalar(loss)
 
     def evaluate(self, params: np.ndarray, data: Dataset) -> tuple[float, float | None]:
         """See `Engine.evaluate`."""
@@ -139,12 +135,15 @@ class NumbaEngine(Engine):
         self, params: np.ndarray, x: np.ndarray, t: np.ndarray, out: np.ndarray
     ) -> Array:
         """See `Engine.loss_and_gradient`."""
-        if len(x) < FEW:
-            return super().loss_and_gradient(params, x, t, out)
-        rule = Rule(STORE_GRADIENT, ONE, 0.0, 0.0, self._packed_zeros(1), ONE, ONE_EACH, 0, 0)
+        gradient = kernel_array(out)
+        none = NOTHING[self._dtype]
+        rule = Rule(
+            STORE_GRADIENT, ONE, 0.0, 0.0, gradient, ONE, ONE_EACH, 0, 0, math.inf, none, NO_SQUARES
+        )
         order = np.arange(len(x))
-        losses = self._train(self._net(params), kernel_data(x, t), rule, order, order.size, 0)
-        self._unpack(rule.slots, out)
+        losses = self._train(self._net_in_place(params), kernel_data(x, t), rule, order, order.size)
+        if gradient is not out:
+            out[...] = gradient
         return self._scalar(losses[0])
 
     def numerical_gradient(
@@ -186,7 +185,7 @@ class NumbaEngine(Engine):
         dropout: Dropout | None = None,
     ) -> np.ndarray:
         """See `Engine.train`."""
-        has_code = state.gradient == "analytic" and clip is None and dropout is None
+        has_code = state.gradient == "analytic"
         told = None if self._has_bits(data) or not has_code else self._told(state.optimizer)
         if told is None:
             return super().train(
@@ -200,8 +199,28 @@ class NumbaEngine(Engine):
         copies = max(1, len(state.slots))
         net, slots = self._net(state.params), self._packed_zeros(copies)
         coefficients = coefficients_of(optimizer, rates, state.step + 1, updates)
-        decays = decays_of(optimizer)
-        rule = Rule(kind, numbers, *decays, slots, rates, coefficients, state.step, code)
+        gradient, squares = NOTHING[self._dtype], NO_SQUARES
+        if clip is not None:
+            gradient = self._packed_zeros(1)
+            squares = np.zeros(squares_of(gradient.size, self._lanes))
+        rule = Rule(
+            kind,
+            numbers,
+            *decays_of(optimizer),
+            slots,
+            rates,
+            coefficients,
+            state.step,
+            code,
+            math.inf if clip is None else float(clip),
+            gradient,
+            squares,
+        )
+        mask = NO_MASK
+        if dropout is not None:
+            # The seed's bits as a signed number, which a kernel's integers are.
+            seed = int(np.uint64(dropout.seed).astype(np.int64))
+            mask = Mask(round(dropout.p * 2**32), 1.0 / (1.0 - dropout.p), seed)
         parts = np.split(slots, copies)
         for slot, part in zip(state.slots, parts, strict=False):
             self._pack(slot, part)
@@ -213,7 +232,7 @@ class NumbaEngine(Engine):
             piece, readable = order[start : start + steps * batch], self._readable(net.params, data)
             if weights is not None:
                 readable = readable._replace(weights=kernel_array(weights, np.float64))
-            losses.append(self._train(net, readable, rule, piece, batch, state.step))
+            losses.append(self._train(net, readable, rule, piece, batch, state.step, mask))
             # After every piece, so that an interrupt loses only the current one.
             self._unpack(net.params, state.params)
             for slot, part in zip(state.slots, parts, strict=False):
@@ -244,40 +263,30 @@ class NumbaEngine(Engine):
         return is_single and bool(np.issubdtype(data.t.dtype, np.integer))
 
     def _loss_with(self, params: np.ndarray, x: np.ndarray, t: np.ndarray, extras: Extras) -> Array:
-        # Even for few samples: after a matrix product, NumPy's BLAS threads go on spinning and
-        # compete with ours for CPUs.
         if extras.is_empty:
-            return self._fused_loss(params, x, t)
+            return self.loss(params, x, t)
         return super()._loss_with(params, x, t, extras)
-
-    def _fused_loss(self, params: np.ndarray, x: np.ndarray, t: np.ndarray) -> np.ndarray:
-        loss, _ = self._evaluate(params, kernel_data(x, t), len(x))
-        return self._scalar(loss)
 
     def _scalar(self, number: float) -> np.ndarray:
         return np.full((), number, self._dtype)
 
     def _outputs(self, params: np.ndarray, x: np.ndarray, *, as_scores: bool) -> np.ndarray:
         data = kernel_data(x, np.zeros(0, np.int64))
-        net, order = self._net(params), np.arange(len(x))
+        net, order = self._net_in_place(params), np.arange(len(x))
         out = np.empty((x.shape[0], self.spec.sizes[-1]), self._dtype)
-        works = self._works(order.size)
+        memory, threads = self._memories(order.size)
+        flat = out.reshape(-1)
         self._run(
-            lambda member: predict(
-                member, net, data, works[member.number], order, as_scores, out.reshape(-1)
-            ),
-            len(works),
+            lambda member: predict(member, net, data, memory, order, as_scores, flat), threads
         )
         return out
 
     def _evaluate(self, params: np.ndarray, data: Data, samples: int) -> tuple[float, float]:
-        net = self._net(params)
-        order, losses, works = np.arange(samples), np.empty(samples), self._works(samples)
-        hits = np.zeros(len(works), np.int64)
-        self._run(
-            lambda member: evaluate(member, net, data, works[member.number], order, losses, hits),
-            len(works),
-        )
+        net = self._net_in_place(params)
+        order, losses = np.arange(samples), np.empty(samples)
+        memory, threads = self._memories(samples)
+        hits = np.zeros(threads, np.int64)
+        self._run(lambda member: evaluate(member, net, data, memory, order, losses, hits), threads)
         labels = self.spec.sizes[-1] if net.loss == BINARY_CROSS_ENTROPY else 1
         return float(losses.mean()), int(hits.sum()) / (samples * labels)
 
@@ -351,17 +360,30 @@ class NumbaEngine(Engine):
         )
 
     def _train(
-        self, net: Net, data: Data, rule: Rule, order: np.ndarray, batch: int, done: int
+        self,
+        net: Net,
+        data: Data,
+        rule: Rule,
+        order: np.ndarray,
+        batch: int,
+        done: int = 0,
+        mask: Mask = NO_MASK,
     ) -> np.ndarray:
         """Run the kernel; return the losses up to the first non-finite one."""
         losses = np.full(-(-order.size // batch), np.nan)
         threads = self._threads(min(batch, order.size))
         capacity = -(-min(batch, order.size) // SHORT) * SHORT
-        work = self._work(capacity, threads, with_samples=not data.sparse, with_errors=True)
+        memory = self._memory(
+            capacity,
+            threads,
+            with_samples=not data.sparse,
+            with_errors=True,
+            updates=rule.kind != STORE_GRADIENT,
+        )
         row_losses = np.empty(capacity)
         self._run(
             lambda member: train(
-                member, net, data, rule, work, row_losses, order, batch, done, losses
+                member, net, data, rule, mask, memory, row_losses, order, batch, done, losses
             ),
             threads,
         )
@@ -387,6 +409,11 @@ class NumbaEngine(Engine):
         self._pack(params, packed)
         return Net(self._layout.table, packed, self._parameters, *self._loss_code)
 
+    def _net_in_place(self, params: np.ndarray) -> Net:
+        self._recompile_what_changed()
+        flat = with_room(kernel_array(params), self._lanes)
+        return Net(self._layout.in_place, flat, self._parameters, *self._loss_code)
+
     def _pack(self, flat: np.ndarray, packed: np.ndarray) -> None:
         into_panels = True
         copy_parameters(self._layout.table, kernel_array(flat), packed, into_panels)
@@ -398,20 +425,29 @@ class NumbaEngine(Engine):
     def _packed_zeros(self, copies: int) -> np.ndarray:
         return aligned_zeros(copies * self._layout.size, self._dtype)
 
-    def _works(self, samples: int) -> list[Work]:
-        """Return buffers for a forward pass, one for each thread that gets samples."""
+    def _memories(self, samples: int) -> tuple[Memory, int]:
+        """Return memory for a forward pass, and how many threads have some."""
         rows = BLOCK if self.spec.size * self._dtype.itemsize < SMALL else ROWS
         threads = max(1, min(self.backend.threads, -(-samples // rows)))
-        return [self._work(rows, 1, with_samples=True, with_errors=False) for _ in range(threads)]
+        rows = min(rows, -(-samples // SHORT) * SHORT)
+        return self._memory(rows, threads, with_samples=True, with_errors=False), threads
 
-    def _work(self, capacity: int, threads: int, *, with_samples: bool, with_errors: bool) -> Work:
+    def _memory(
+        self,
+        capacity: int,
+        threads: int,
+        *,
+        with_samples: bool,
+        with_errors: bool,
+        updates: bool = False,
+    ) -> Memory:
+        """Return memory for a batch of all threads, or of each if there are no errors."""
         panel, layout = capacity * self._lanes, self._layout
-        samples = -(-self.spec.sizes[0] // self._lanes) if with_samples else 0
         outputs = layout.output_panels * panel
-        return Work(
-            capacity,
-            aligned_zeros(outputs + samples * panel, self._dtype),
-            aligned_zeros(outputs, self._dtype),
-            aligned_zeros(outputs if with_errors else 0, self._dtype),
-            aligned_zeros(threads * layout.scratch if with_errors else 0, self._dtype),
-        )
+        samples = layout.input_panels * panel if with_samples else 0
+        scratch = layout.scratch * threads if with_errors else 0
+        sizes = (outputs + samples, outputs, outputs if with_errors else 0, scratch)
+        copies = 1 if with_errors else threads
+        # Only a step's last lanes must be zero, because they are added to the filling of panels.
+        make = aligned_zeros if updates else aligned_empty
+        return Memory(capacity, *sizes, make(copies * sum(sizes), self._dtype))

@@ -93,7 +93,7 @@ def _nothing(path):
 
 
 def _class_that_does_not_exist(path):
-    lost = b"caccelnn.backends.numba.kernels.passes\nLost\n."
+    lost = b"caccelnn.backends.numba.kernels.arguments\nLost\n."
     path.write_bytes(pickle.dumps(numba.__version__) + lost)
 
 

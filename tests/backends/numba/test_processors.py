@@ -20,7 +20,7 @@ from accelnn.testing import assert_equal_but_for_rounding
 
 # NumPy's BLAS may raise false flags, which are warnings; what is not finite fails the comparison.
 np.seterr(invalid="ignore")
-engine.FEW = 0
+engine.THREAD_WORK = 1
 draw = np.random.default_rng(0)
 for sizes in ([30, 40, 10], [33, 70, 35, 5], [9, 3]):
     for density in (0.1, 1.0):

@@ -45,7 +45,7 @@ def specialisations(compiled):
 
     # The kernels too that few samples would leave to NumPy.
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(engine, "FEW", 0)
+        patch.setattr(engine, "THREAD_WORK", 1)
         for dtype, density in itertools.product(DTYPES, (0.1, 1.0)):
             # Formulas whose changes are in the kernel of differences, and one that is not.
             for activation in ("sigmoid", "gelu"):

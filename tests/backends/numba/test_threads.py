@@ -73,7 +73,8 @@ def test_the_threads_are_there(teams):
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_products_longer_than_any_block(teams, dtype, density):
     """More samples, inputs, units and outputs than are multiplied at a time, on NumPy too."""
-    from accelnn.backends.numba.kernels.passes import ROWS, TOGETHER
+    from accelnn.backends.numba.kernels.backward import TOGETHER
+    from accelnn.backends.numba.kernels.forward import ROWS
     from accelnn.backends.numba.vectors import DEEP, LANES
 
     samples, lanes = 2 * ROWS + 5, LANES[np.dtype(dtype).type]

@@ -3,6 +3,8 @@
 import math
 
 from accelnn.backends.numba._jit import ZERO, inlined, slow_loop
+from accelnn.backends.numba.kernels.arguments import Mask, work_in
+from accelnn.backends.numba.kernels.forward import forward, gather, share_units
 from accelnn.backends.numba.kernels.losses import (
     BINARY_CROSS_ENTROPY,
     CROSS_ENTROPY,
@@ -13,7 +15,6 @@ from accelnn.backends.numba.kernels.losses import (
     target,
 )
 from accelnn.backends.numba.kernels.meeting import share
-from accelnn.backends.numba.kernels.passes import forward, gather, share_units
 from accelnn.backends.numba.layout import OUTPUT_PANEL, OUTPUT_PANELS, OUTPUTS
 from accelnn.backends.numba.team import Member
 from accelnn.backends.numba.vectors import at, borrow, width
@@ -29,21 +30,22 @@ BLOCK = 48
 @inlined
 def forward_block(member, net, data, work, order, start, size):
     """Compute the scores of some samples; return their start in the work buffer."""
-    myself = Member(ZERO, ZERO + 1, member.meeting)
+    myself, mask = Member(ZERO, ZERO + 1, member.meeting), Mask(ZERO, 1.0, ZERO)
     if not data.sparse:
         gather(net, data, work, order, start, ZERO, size)
     for layer in range(net.table.shape[0]):
         rows = (ZERO, size)
         units = share_units(myself, net.table[layer, OUTPUT_PANELS], rows)
-        forward(net, data, work, layer, order, start, rows, units)
+        forward(net, data, work, mask, ZERO, layer, order, start, rows, units)
     last = net.table.shape[0] - 1
     return net.table[last, OUTPUT_PANEL] * work.capacity * width(work.outputs)
 
 
 @slow_loop
-def predict(member, net, data, work, order, as_scores, out):
+def predict(member, net, data, memory, order, as_scores, out):
     """Write the scores, or the outputs that the loss computes from them, row by row."""
-    member, net, data, work = borrow((member, net, data, work))
+    member, net, data, memory = borrow((member, net, data, memory))
+    work = work_in(memory, member.number)
     order, out = borrow((order, out))
     outputs = net.table[net.table.shape[0] - 1, OUTPUTS]
     probabilities = net.loss == CROSS_ENTROPY and not as_scores
@@ -63,12 +65,13 @@ def predict(member, net, data, work, order, as_scores, out):
 
 
 @slow_loop
-def evaluate(member, net, data, work, order, losses, hits):
+def evaluate(member, net, data, memory, order, losses, hits):
     """Write each sample's loss, and count the correctly classified samples.
 
     Under binary cross entropy, correct labels are counted.
     """
-    member, net, data, work = borrow((member, net, data, work))
+    member, net, data, memory = borrow((member, net, data, memory))
+    work = work_in(memory, member.number)
     order, losses, hits = borrow((order, losses, hits))
     outputs = net.table[net.table.shape[0] - 1, OUTPUTS]
     first, last = share(member, order.size, work.capacity)

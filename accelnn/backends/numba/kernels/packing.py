@@ -10,7 +10,7 @@ from accelnn.backends.numba.layout import (
     OUTPUTS,
     WEIGHTS,
 )
-from accelnn.backends.numba.vectors import at, load, store, width
+from accelnn.backends.numba.vectors import load, load_first, store, store_first, width
 
 __all__ = ["copy_parameters"]
 
@@ -49,5 +49,4 @@ def copy_numbers(a, a_start, b, b_start, count):
     if count == width(a):
         store(b, b_start, load(a, a_start))
     else:
-        for k in range(count):
-            b[b_start + k] = at(a, a_start + k)
+        store_first(b, b_start, load_first(a, a_start, count), count)

@@ -40,35 +40,35 @@ BOTH = math.lcm(TALL, WIDE)
 
 
 @called
-def multiply(a, a_start, capacity, inner, b, b_start, c, c_start, first, last, start, add):
+def multiply(a, a_start, capacity, inner, b, b_start, b_row, c, c_start, first, last, start, add):
     """Write a panel of the product: ``c[s] = start + Σ_k a[s, k] b[k]``, s from `first` to `last`.
 
-    ``k < inner``; with `add`, sums start from c instead. Rows are computed in blocks: up to
-    `SHORT` - 1 rows after `last` are written.
+    ``k < inner``, and b[k] is at ``b_start + k * b_row``; with `add`, sums start from c instead.
+    Rows are computed in blocks: up to `SHORT` - 1 rows after `last` are written.
     """
     lanes, row = width(b), first
     while row + TALL <= last:
         here = c_start + row * lanes
         sums = load_rows(c, here, lanes, TALL) if add else rows_of(start, TALL)
-        sums = add_block(sums, a, a_start + row * lanes, capacity, inner, b, b_start)
+        sums = add_block(sums, a, a_start + row * lanes, capacity, inner, b, b_start, b_row)
         store_rows(c, here, lanes, sums)
         row += TALL
     while row < last:
         here = c_start + row * lanes
         rest = load_rows(c, here, lanes, SHORT) if add else rows_of(start, SHORT)
-        rest = add_block(rest, a, a_start + row * lanes, capacity, inner, b, b_start)
+        rest = add_block(rest, a, a_start + row * lanes, capacity, inner, b, b_start, b_row)
         store_rows(c, here, lanes, rest)
         row += SHORT
 
 
 @inlined
-def add_block(sums, a, start, capacity, inner, b, b_start):
+def add_block(sums, a, start, capacity, inner, b, b_start, b_row):
     """Return `sums` plus the products of as many rows, of which the first is at `start`."""
     lanes = width(b)
     for k in range(0, inner, lanes):
         block = start + k * capacity
         for lane in range(min(lanes, inner - k)):
-            weights = load(b, b_start + (k + lane) * lanes)
+            weights = load(b, b_start + (k + lane) * b_row)
             sums = add_products(sums, a, block + lane, lanes, weights)
     return sums
 
@@ -100,18 +100,17 @@ def multiply_transposed(a, a_start, columns, d, d_start, rows, g, g_start):
 
 
 @inlined
-def multiply_sparse_row(values, columns, k, stop, b, b_start):
-    """Return ``Σ values[k] b[columns[k]]`` for one panel of `b`."""
-    lanes = width(b)
+def multiply_sparse_row(values, columns, k, stop, b, b_start, b_row):
+    """Return ``Σ values[k] b[columns[k]]`` for one panel of `b`, whose rows are `b_row` apart."""
     sum0, sum1, sum2, sum3 = zeros(b), zeros(b), zeros(b), zeros(b)
     while k + 4 <= stop:
-        sum0 = multiply_add(values, k, load(b, b_start + at(columns, k) * lanes), sum0)
-        sum1 = multiply_add(values, k + 1, load(b, b_start + at(columns, k + 1) * lanes), sum1)
-        sum2 = multiply_add(values, k + 2, load(b, b_start + at(columns, k + 2) * lanes), sum2)
-        sum3 = multiply_add(values, k + 3, load(b, b_start + at(columns, k + 3) * lanes), sum3)
+        sum0 = multiply_add(values, k, load(b, b_start + at(columns, k) * b_row), sum0)
+        sum1 = multiply_add(values, k + 1, load(b, b_start + at(columns, k + 1) * b_row), sum1)
+        sum2 = multiply_add(values, k + 2, load(b, b_start + at(columns, k + 2) * b_row), sum2)
+        sum3 = multiply_add(values, k + 3, load(b, b_start + at(columns, k + 3) * b_row), sum3)
         k += 4
     while k < stop:
-        sum0 = multiply_add(values, k, load(b, b_start + at(columns, k) * lanes), sum0)
+        sum0 = multiply_add(values, k, load(b, b_start + at(columns, k) * b_row), sum0)
         k += 1
     return (sum0 + sum1) + (sum2 + sum3)
 
@@ -126,17 +125,25 @@ def add_sparse_row(values, columns, k, stop, vector, g, g_start):
         k += 1
 
 
-@inlined
-def transpose(b, b_start, panel_size, first, last, out, out_start):
-    """Write ``out[column - first, row] = b[row, column]`` for `LANES` rows of all panels of b.
+@called
+def transpose(b, b_start, b_row, b_panel, rows, first, last, out, out_start):
+    """Write ``out[column - first, row] = b[row, column]`` for up to `LANES` rows of b.
 
-    Columns `first` to `last`, of which `first` is a multiple of `LANES`, are computed in blocks: up
-    to `SQUARE` - 1 more are written.
+    Columns are from `first`, a multiple of `LANES`, to `last`. Rows of b are `b_row` apart, its
+    panels `b_panel`. A whole vector is written for each column, which after `rows` is filled with
+    zeros.
     """
     lanes, square = width(b), side(b)
     for column in range(first, last, square):
         panel = column // lanes
-        source = b_start + panel * panel_size + (column - panel * lanes)
+        source = b_start + panel * b_panel + (column - panel * lanes)
         target = out_start + (column - first) * lanes
         for row in range(0, lanes, square):
-            transpose_square(b, source + row * lanes, out, target + row, lanes)
+            here, there = source + row * b_row, target + row
+            if row + square <= rows and column + square <= last:
+                transpose_square(b, here, b_row, out, there, lanes)
+            else:
+                for i in range(min(square, last - column)):
+                    for k in range(square):
+                        inside = row + k < rows
+                        out[there + i * lanes + k] = at(b, here + k * b_row + i) if inside else 0.0

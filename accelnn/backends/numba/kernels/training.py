@@ -3,6 +3,15 @@
 import math
 
 from accelnn.backends.numba._jit import ZERO, slow_loop
+from accelnn.backends.numba.kernels.arguments import work_in
+from accelnn.backends.numba.kernels.backward import (
+    input_errors,
+    output_errors,
+    update_layer,
+    update_sparse_layer,
+)
+from accelnn.backends.numba.kernels.clipping import update_clipped
+from accelnn.backends.numba.kernels.forward import ROWS, forward, gather, share_units
 from accelnn.backends.numba.kernels.meeting import (
     clock,
     go_alone,
@@ -12,16 +21,7 @@ from accelnn.backends.numba.kernels.meeting import (
     share,
     wait,
 )
-from accelnn.backends.numba.kernels.passes import (
-    ROWS,
-    forward,
-    gather,
-    input_errors,
-    output_errors,
-    share_units,
-    update_layer,
-    update_sparse_layer,
-)
+from accelnn.backends.numba.kernels.updates import STORE_GRADIENT
 from accelnn.backends.numba.layout import OUTPUT_PANELS
 from accelnn.backends.numba.team import Member
 from accelnn.backends.numba.vectors import SHORT, borrow, flush_denormals, restore
@@ -30,13 +30,14 @@ __all__ = ["train"]
 
 
 @slow_loop
-def train(member, net, data, rule, work, row_losses, order, batch, done, losses):
+def train(member, net, data, rule, mask, memory, row_losses, order, batch, done, losses):
     """Do one update per batch of `order`, after `done` earlier ones, and write each batch's loss.
 
     A non-finite loss stops the training before its update. `losses` is initially NaN, and stays so
     for batches that are not reached.
     """
-    member, net, data, rule, work = borrow((member, net, data, rule, work))
+    member, net, data, rule, memory = borrow((member, net, data, rule, memory))
+    work = work_in(memory, ZERO)
     row_losses, order, losses = borrow((row_losses, order, losses))
     myself = Member(ZERO, ZERO + 1, member.meeting)
     before = flush_denormals()
@@ -55,7 +56,7 @@ def train(member, net, data, rule, work, row_losses, order, batch, done, losses)
             for first in range(top, bottom, ROWS):
                 part = (first, min(first + ROWS, bottom))
                 units = share_units(myself if is_last else member, panels, part)
-                forward(net, data, work, layer, order, start, part, units)
+                forward(net, data, work, mask, done + index, layer, order, start, part, units)
             if not is_last:
                 wait(member)
         output_errors(net, data, work, order, start, size, rows, row_losses)
@@ -74,7 +75,7 @@ def train(member, net, data, rule, work, row_losses, order, batch, done, losses)
         loss = float(work.outputs.dtype.type(loss / size))
         if member.number == 0:
             losses[index] = loss
-        if rule.kind >= 0 and not math.isfinite(loss):
+        if rule.kind != STORE_GRADIENT and not math.isfinite(loss):
             break
         step = done + index + 1
         for layer in range(depth - 1, 0, -1):
@@ -85,6 +86,9 @@ def train(member, net, data, rule, work, row_losses, order, batch, done, losses)
             update_sparse_layer(member, net, data, work, rule, step, order, start, size)
         else:
             update_layer(member, net, work, rule, step, ZERO, size)
+        if rule.gradient.size > 0:
+            wait(member)
+            update_clipped(member, net, rule, step)
         # The next update's first stage overwrites what this one's last stage reads.
         wait(member)
         if alone:

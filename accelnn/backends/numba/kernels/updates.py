@@ -5,12 +5,14 @@ from accelnn.backends.numba.formulas import chosen, names_with_code, parts_of
 from accelnn.backends.numba.vectors import call_update, load, load_rows, store, store_rows, width
 from accelnn.formulas._table import RULES as ALL
 
-__all__ = ["OWN_RULE", "RULES", "update"]
+__all__ = ["OWN_RULE", "RULES", "STORE_GRADIENT", "update"]
 
 # Kernels identify a rule by its index.
 RULES = names_with_code(ALL)
 # A user's rule, whose code is called by its address.
 OWN_RULE = len(RULES)
+# In place of a rule: keep the gradient, and the parameters as they are.
+STORE_GRADIENT = -1
 
 
 @inlined
@@ -45,7 +47,7 @@ decay_of = inlined(chosen(parts_of(RULES, "decay", add_decay), "p, g, rate, fact
 def update(rule, step, params, start, gradient, gradient_start, count, is_bias):
     """Move ``params[start : start + count]`` by a gradient, with the state in the same places.
 
-    `count` is a multiple of the width. A negative kind stores the gradient in place of the state.
+    `count` is a multiple of the width.
     """
     row, stride = step - rule.done - 1, params.size
     rate = rule.rates[row]
@@ -60,9 +62,6 @@ def update(rule, step, params, start, gradient, gradient_start, count, is_bias):
     first, second = rule.coefficients[0, row], rule.coefficients[1, row]
     for i in range(0, count, width(params)):
         here, g = start + i, load(gradient, gradient_start + i)
-        if rule.kind < 0:
-            store(rule.slots, here, g)
-            continue
         p = load(params, here)
         if factor > 0.0:
             p, g = decay_of(rule.kind, p, g, rate, factor)

@@ -13,6 +13,7 @@ from accelnn.backends.numba.vectors._calls import (
     call_update,
 )
 from accelnn.backends.numba.vectors._denormals import flush_denormals, restore
+from accelnn.backends.numba.vectors._dropout import dropout_factors
 from accelnn.backends.numba.vectors._error_function import scaled_erfc
 from accelnn.backends.numba.vectors._functions import (
     absolute,
@@ -30,8 +31,10 @@ from accelnn.backends.numba.vectors._memory import (
     borrow,
     filled,
     load,
+    load_first,
     prefetch,
     store,
+    store_first,
     width,
     zeros,
 )
@@ -65,12 +68,14 @@ __all__ = [
     "call_in_place",
     "call_loss",
     "call_update",
+    "dropout_factors",
     "exp_and_expm1",
     "filled",
     "first_lanes",
     "flush_denormals",
     "largest",
     "load",
+    "load_first",
     "load_numbers",
     "load_rows",
     "maximum",
@@ -83,6 +88,7 @@ __all__ = [
     "scaled_erfc",
     "side",
     "store",
+    "store_first",
     "store_numbers",
     "store_rows",
     "total",

@@ -15,6 +15,7 @@ from accelnn.backends.numba.vectors._type import (
     constant,
     horner,
     is_single,
+    lanes_before,
     reduce,
     splat,
 )
@@ -80,9 +81,7 @@ def first_lanes(typing, x, count, otherwise):
 
     def generate(context, builder, signature, args):
         x, count, otherwise = args
-        lanes = ir.VectorType(I64, x.type.count)
-        numbers = ir.Constant(lanes, list(range(x.type.count)))
-        condition = builder.icmp_signed("<", numbers, splat(builder, count, lanes))
+        condition = lanes_before(builder, count, x.type.count)
         return builder.select(condition, x, splat(builder, otherwise, x.type))
 
     return x(x, types.intp, x.dtype), generate

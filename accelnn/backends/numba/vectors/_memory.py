@@ -9,6 +9,8 @@ from accelnn.backends.numba.vectors._type import (
     I64,
     Vector,
     constant,
+    is_single,
+    lanes_before,
     llvm_type,
     load_vector,
     pointer_to,
@@ -16,7 +18,18 @@ from accelnn.backends.numba.vectors._type import (
     store_vector,
 )
 
-__all__ = ["at", "borrow", "filled", "load", "prefetch", "store", "width", "zeros"]
+__all__ = [
+    "at",
+    "borrow",
+    "filled",
+    "load",
+    "load_first",
+    "prefetch",
+    "store",
+    "store_first",
+    "width",
+    "zeros",
+]
 
 
 @intrinsic
@@ -101,6 +114,47 @@ def store(typing, array, i, vector):
         return context.get_dummy_value()
 
     return types.void(array, types.intp, vector), generate
+
+
+@intrinsic
+def load_first(typing, array, i, count):
+    """Return the first `count` lanes of the vector at ``array[i]``, and zeros in the rest."""
+
+    def generate(context, builder, signature, args):
+        array, i, count = args
+        kind = llvm_type(signature.return_type)
+        pointer, mask = masked(context, builder, signature.args[0], array, i, count, kind)
+        name = f"llvm.masked.load.v{kind.count}f{32 if is_single(kind) else 64}.p0"
+        function = ir.FunctionType(kind, [pointer.type, I32, mask.type, kind])
+        function = cgutils.get_or_insert_function(builder.module, function, name)
+        align = I32(4 if is_single(kind) else 8)
+        return builder.call(function, [pointer, align, mask, constant(kind, 0.0)])
+
+    return Vector(array.dtype)(array, types.intp, types.intp), generate
+
+
+@intrinsic
+def store_first(typing, array, i, vector, count):
+    """Write the first `count` lanes of a vector at ``array[i]``."""
+
+    def generate(context, builder, signature, args):
+        array, i, vector, count = args
+        kind = vector.type
+        pointer, mask = masked(context, builder, signature.args[0], array, i, count, kind)
+        name = f"llvm.masked.store.v{kind.count}f{32 if is_single(kind) else 64}.p0"
+        function = ir.FunctionType(ir.VoidType(), [kind, pointer.type, I32, mask.type])
+        function = cgutils.get_or_insert_function(builder.module, function, name)
+        align = I32(4 if is_single(kind) else 8)
+        builder.call(function, [vector, pointer, align, mask])
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, vector, types.intp), generate
+
+
+def masked(context, builder, array_type, array, i, count, kind):
+    """Return a pointer to a vector in an array, and the mask of its first lanes."""
+    pointer = pointer_to(context, builder, array_type, array, i)
+    return builder.bitcast(pointer, kind.as_pointer()), lanes_before(builder, count, kind.count)
 
 
 @intrinsic

@@ -105,18 +105,18 @@ def side(typing, array):
 
 
 @intrinsic
-def transpose_square(typing, source, i, target, j, stride):
-    """Write ``target[j + c * stride + r] = source[i + r * stride + c]`` for a block of a matrix."""
+def transpose_square(typing, source, i, source_row, target, j, target_row):
+    """Write ``target[j + c * target_row + r] = source[i + r * source_row + c]`` for a block."""
 
     def generate(context, builder, signature, args):
-        source, i, target, j, stride = args
+        source, i, source_row, target, j, target_row = args
         element = llvm_type(Vector(signature.args[0].dtype)).element
         n = SQUARE[np.float32 if isinstance(element, ir.FloatType) else np.float64]
         kind, rows = ir.VectorType(element, n), []
         for _ in range(n):
             pointer = pointer_to(context, builder, signature.args[0], source, i)
             rows.append(load_vector(builder, pointer, kind))
-            i = builder.add(i, stride)
+            i = builder.add(i, source_row)
         # Blocks across the diagonal change places: first halves, then quarters, and so on.
         distance = n // 2
         while distance:
@@ -131,8 +131,8 @@ def transpose_square(typing, source, i, target, j, stride):
                         rows[place] = builder.shuffle_vector(a, b, mask)
             distance //= 2
         for row in rows:
-            store_vector(builder, row, pointer_to(context, builder, signature.args[2], target, j))
-            j = builder.add(j, stride)
+            store_vector(builder, row, pointer_to(context, builder, signature.args[3], target, j))
+            j = builder.add(j, target_row)
         return context.get_dummy_value()
 
-    return types.void(source, types.intp, target, types.intp, types.intp), generate
+    return types.void(source, types.intp, types.intp, target, types.intp, types.intp), generate

@@ -26,6 +26,7 @@ __all__ = [
     "constant",
     "horner",
     "is_single",
+    "lanes_before",
     "llvm_type",
     "load_vector",
     "pointer_to",
@@ -137,6 +138,13 @@ def horner(builder: Any, x: Any, coefficients: Sequence[float]) -> Any:
     for coefficient in reversed(coefficients[:-1]):
         result = call(builder, "fmuladd", result, x, constant(x.type, coefficient))
     return result
+
+
+def lanes_before(builder: Any, count: Any, lanes: int) -> Any:
+    """Return a mask of so many lanes, of which the first `count` are set."""
+    kind = ir.VectorType(I64, lanes)
+    numbers = ir.Constant(kind, list(range(lanes)))
+    return builder.icmp_signed("<", numbers, splat(builder, count, kind))
 
 
 def reduce(builder: Any, x: Any, combine: Callable[[Any, Any], Any]) -> Any:

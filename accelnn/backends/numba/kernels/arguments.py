@@ -1,0 +1,111 @@
+"""The arguments of kernels."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from accelnn.backends.numba._jit import inlined
+
+__all__ = ["Data", "Mask", "Memory", "Net", "Rule", "Work", "work_in"]
+
+
+class Net(NamedTuple):
+    """An architecture and its packed parameters; see `accelnn.backends.numba.layout`.
+
+    `parameters` has that of each hidden layer's activation, and last that of the loss. `loss` is a
+    number, or `OWN_CODE` for a user's loss, called by the addresses of its functions.
+    """
+
+    table: np.ndarray
+    params: np.ndarray
+    parameters: np.ndarray
+    loss: int
+    loss_value: int
+    loss_slope: int
+
+
+class Data(NamedTuple):
+    """Samples, dense in `x` or sparse, and targets; unused arrays are empty.
+
+    The non-zeros of sample s are ``values[starts[s] : starts[s + 1]]``, in `columns`. Its weight is
+    ``weights[s]``, or 1 if `weights` is empty.
+    """
+
+    sparse: bool
+    x: np.ndarray
+    starts: np.ndarray
+    columns: np.ndarray
+    values: np.ndarray
+    labelled: bool
+    labels: np.ndarray
+    targets: np.ndarray
+    weights: np.ndarray
+
+
+class Rule(NamedTuple):
+    """An optimiser: its number, its hyperparameters, and its state in packed buffers.
+
+    Under `STORE_GRADIENT` nothing is updated, and `slots` is a flat buffer for the gradient. If
+    `gradient` is not empty, it is a packed buffer where a step's gradient is kept, with sums of
+    squares of its parts in `squares`, until it is known whether its norm is more than `clip`.
+    ``rates[i]`` is the learning rate of update number ``done + i + 1``. `code` is the address of a
+    user's own.
+    """
+
+    kind: int
+    numbers: np.ndarray
+    decay_of_weights: float
+    decay_of_biases: float
+    slots: np.ndarray
+    rates: np.ndarray
+    coefficients: np.ndarray
+    done: int
+    code: int
+    clip: float
+    gradient: np.ndarray
+    squares: np.ndarray
+
+
+class Mask(NamedTuple):
+    """Dropout: see `accelnn.formulas._dropout`. Without any, `threshold` is 0."""
+
+    threshold: int
+    scale: float
+    seed: int
+
+
+class Memory(NamedTuple):
+    """The memory of `Work`: how many numbers each of its arrays has, for each thread or for all."""
+
+    capacity: int
+    outputs: int
+    slopes: int
+    errors: int
+    scratch: int
+    numbers: np.ndarray
+
+
+class Work(NamedTuple):
+    """Buffers of a batch: outputs, slopes of the activations, errors, and scratch per thread.
+
+    All but `scratch` hold panels of `capacity` rows, a multiple of `SHORT`.
+    """
+
+    capacity: int
+    outputs: np.ndarray
+    slopes: np.ndarray
+    errors: np.ndarray
+    scratch: np.ndarray
+
+
+@inlined
+def work_in(memory, number):
+    """Return the buffers of number `number` in a memory."""
+    slopes = memory.outputs
+    errors = slopes + memory.slopes
+    scratch = errors + memory.errors
+    end = scratch + memory.scratch
+    own = memory.numbers[number * end : (number + 1) * end]
+    return Work(
+        memory.capacity, own[:slopes], own[slopes:errors], own[errors:scratch], own[scratch:]
+    )

@@ -1,0 +1,167 @@
+"""The forward pass of a batch.
+
+A product is cut into *units*, a panel's `TALL` rows each, numbered panel by panel, that threads
+share. Each number is computed by one thread, in one order, so nothing is reduced across threads,
+and results do not depend on their number.
+"""
+
+from accelnn.backends.numba._jit import OWN_CODE, ZERO, called, inlined
+from accelnn.backends.numba.kernels.activations import activate
+from accelnn.backends.numba.kernels.meeting import share
+from accelnn.backends.numba.kernels.products import multiply, multiply_sparse_row
+from accelnn.backends.numba.layout import (
+    ACTIVATION,
+    BIAS,
+    CODE,
+    HAS_BIAS,
+    INPUT_PANEL,
+    INPUTS,
+    OUTPUT_PANEL,
+    PANEL,
+    ROW,
+    WEIGHTS,
+)
+from accelnn.backends.numba.vectors import (
+    DEEP,
+    TALL,
+    at,
+    call_activation,
+    dropout_factors,
+    load,
+    store,
+    width,
+    zeros,
+)
+
+__all__ = ["ROWS", "forward", "gather", "panels_of", "rows_of_panel", "share_units"]
+
+# Rows that are multiplied by all panels of a layer before the next rows, so that `DEEP` columns of
+# them stay in L2 cache; a multiple of `TALL`.
+ROWS = 240
+
+
+@inlined
+def gather(net, data, work, order, first, start, stop):
+    """Copy samples ``order[first + start : first + stop]`` to rows `start` to `stop`."""
+    lanes, capacity = width(data.x), work.capacity
+    inputs = net.table[0, INPUTS]
+    panels = net.table[0, INPUT_PANEL]
+    for row in range(start, stop):
+        sample = order[first + row] * inputs
+        for k in range(0, inputs, lanes):
+            target = panels * capacity * lanes + k * capacity + row * lanes
+            if k + lanes <= inputs:
+                store(work.outputs, target, load(data.x, sample + k))
+            else:
+                for lane in range(inputs - k):
+                    work.outputs[target + lane] = at(data.x, sample + k + lane)
+
+
+@inlined
+def forward(net, data, work, mask, update_number, layer, order, first, rows, units):
+    """Compute some units of a layer's output, of rows ``rows[0]`` to ``rows[1]``.
+
+    A *unit* is a panel's `TALL` rows; units are numbered panel by panel.
+    """
+    table, params, z, lanes = net.table, net.params, work.outputs, width(work.outputs)
+    is_hidden = layer < table.shape[0] - 1
+    source, row_size = table[layer, INPUT_PANEL] * work.capacity * lanes, table[layer, ROW]
+    sparse = layer == 0 and data.sparse
+    inputs = 1 if sparse else table[layer, INPUTS]
+    for k in range(0, inputs, DEEP):
+        count = min(DEEP, inputs - k)
+        panel, last = panels_of(rows, units)
+        while panel < last:
+            top, bottom = rows_of_panel(rows, units, panel)
+            weights = table[layer, WEIGHTS] + panel * table[layer, PANEL]
+            bias = zeros(params)
+            if table[layer, HAS_BIAS]:
+                bias = load(params, table[layer, BIAS] + panel * lanes)
+            target = (table[layer, OUTPUT_PANEL] + panel) * work.capacity * lanes
+            if sparse:
+                for row in range(top, bottom):
+                    sample = order[first + row]
+                    begin, end = data.starts[sample], data.starts[sample + 1]
+                    x = multiply_sparse_row(
+                        data.values, data.columns, begin, end, params, weights, row_size
+                    )
+                    store(z, target + row * lanes, x + bias)
+            else:
+                multiply(
+                    z,
+                    source + k * work.capacity,
+                    work.capacity,
+                    count,
+                    params,
+                    weights + k * row_size,
+                    row_size,
+                    z,
+                    target,
+                    top,
+                    bottom,
+                    bias,
+                    k > 0,
+                )
+            if is_hidden and k + count == inputs:
+                here, count_ = target + top * lanes, (bottom - top) * lanes
+                activate_rows(net, work, layer, here, count_)
+                if mask.threshold > 0:
+                    drop(work, mask, update_number, layer, panel, target, top, bottom)
+            panel += 1
+
+
+@called
+def drop(work, mask, update_number, layer, panel, start, first, last):
+    """Multiply a panel's outputs and slopes by the dropout mask of an update."""
+    z, slopes, lanes = work.outputs, work.slopes, width(work.outputs)
+    for row in range(first, last):
+        here = start + row * lanes
+        factors = dropout_factors(
+            z,
+            update_number,
+            layer,
+            row,
+            panel * lanes,
+            mask.seed,
+            mask.threshold,
+            z.dtype.type(mask.scale),
+        )
+        store(z, here, load(z, here) * factors)
+        store(slopes, here, load(slopes, here) * factors)
+
+
+@inlined
+def share_units(member, panels, rows):
+    """Return this thread's units of so many panels and these rows."""
+    return share(member, panels * ((rows[1] - rows[0] + TALL - 1) // TALL), 1)
+
+
+@inlined
+def panels_of(rows, units):
+    """Return the first panel that some units are of, and the one after the last."""
+    if units[0] == units[1]:
+        return ZERO, ZERO
+    blocks = (rows[1] - rows[0] + TALL - 1) // TALL
+    return units[0] // blocks, (units[1] + blocks - 1) // blocks
+
+
+@inlined
+def rows_of_panel(rows, units, panel):
+    """Return the rows of a panel that some units are of."""
+    blocks = (rows[1] - rows[0] + TALL - 1) // TALL
+    first, last = units[0] - panel * blocks, units[1] - panel * blocks
+    return rows[0] + max(first, 0) * TALL, min(rows[0] + min(last, blocks) * TALL, rows[1])
+
+
+@inlined
+def activate_rows(net, work, layer, start, count):
+    """Apply a layer's activation to outputs, and store its slopes."""
+    z, kind, lanes = work.outputs, net.table[layer, ACTIVATION], width(work.outputs)
+    if kind == OWN_CODE:
+        call_activation(net.table[layer, CODE], z, start, work.slopes, start, count)
+        return
+    parameter = at(net.parameters, layer)
+    for here in range(start, start + count, lanes):
+        y, slope = activate(kind, load(z, here), parameter)
+        store(work.slopes, here, slope)
+        store(z, here, y)
