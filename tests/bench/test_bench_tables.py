@@ -133,15 +133,19 @@ def test_an_edited_figure_is_noticed_and_left_alone(document):
 
 
 @needs_checkout
-@pytest.mark.parametrize(
-    ("name", "why"), [("nothing", "known are machine"), ("predict", "the run has none")]
-)
-def test_a_table_that_cannot_be_written_is_an_error(document, name, why):
-    document.write_text(f"<!-- table: {name} -->\n<!-- end -->\n")
+def test_a_table_that_is_not_known_is_an_error(document):
+    document.write_text("<!-- table: nothing -->\n<!-- end -->\n")
     done = script("--json", document.parent / "run.json", document)
     assert done.returncode == 1
-    assert f"no table '{name}': {why}" in done.stderr
+    assert "no table 'nothing': known are machine" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@needs_checkout
+def test_what_was_not_measured_is_said_to_be_missing(document):
+    document.write_text("<!-- table: predict -->\n<!-- end -->\n")
+    assert script("--json", document.parent / "run.json", document).returncode == 0
+    assert document.read_text() == "<!-- table: predict -->\n\nNot measured yet.\n\n<!-- end -->\n"
 
 
 @needs_checkout
@@ -199,7 +203,7 @@ def test_only_what_was_measured_alike_is_one_run(report):
 
 
 def test_many_lines_of_a_picture_can_be_told_apart(report):
-    few = [m for m in report.measurements if m.group == "scaling"]
+    few = [m for m in report.measurements if m.case.group == "scaling"]
     report.measurements[:] = [
         replace(m, contestant=f"{m.contestant} {i}") for i in range(8) for m in few
     ]
