@@ -128,7 +128,13 @@ def _load(data: str) -> Iterator[Case]:
 def _simple(data: str) -> Iterator[Case]:
     """Yield the cases of groups that have one."""
     yield _case("digits", "37 functions", threaded=False)
-    numerical: Any = {"dtype": "float64", "data": data, "many": 1000, "budget": 2.0}
+    numerical: Any = {
+        "do": "by_differences",
+        "dtype": "float64",
+        "data": data,
+        "many": 1000,
+        "budget": 2.0,
+    }
     yield _case("numerical-training", "784-50-10, batch 100, float64", **numerical)
     options: Any = {"do": "predict", "batch": 10_000, "data": data, "many": 1000}
     yield _case("predict", "10,000 images", budget=0.5, **options)

@@ -42,27 +42,10 @@ def run(
 ) -> Report:
     """Measure cases, one after the other.
 
-    Parameters
-    ----------
-    cases : sequence of Case
-        See `accelnn.bench.plan`.
-    repeats : int, default 5
-        Number of times each contestant is measured.
-    threads : int, optional
-        The largest number of threads, by default one for each usable processor. Each contestant
-        runs on one thread and on that many.
-    timeout : float, default 600.0
-        Seconds after which a contestant that does not respond is terminated.
-    progress : callable
-        ``progress(n, note)`` is called when `n` more of the `turns` are done.
-    keep : callable
-        ``keep(report)`` is called after every case, and after an interruption, with all times
-        measured so far.
-
-    Returns
-    -------
-    Report
-        With a `Problem` for every contestant that was skipped or failed.
+    Each contestant runs on one thread, and on `threads`, by default one for each usable processor.
+    One that does not respond for `timeout` seconds is terminated. ``progress(n, note)`` is called
+    when `n` more of the `turns` are done; ``keep(report)`` after every case, and after an
+    interruption, with all times so far. Who was skipped or failed is a `Problem` of the report.
 
     Raises
     ------

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
 
 from accelnn.bench._case import Case
 from accelnn.bench._plan import GPU_GROUPS, HEADLINE, OURS, ours_in
@@ -15,7 +14,6 @@ __all__ = ["TABLES", "Table", "duration", "lead_of", "number"]
 # Units of time, the largest first.
 UNITS = (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6), ("ns", 1e-9))
 MISSING = "-"
-WHOLE_RUN = "10,000 iterations of 784-50-10, with both accuracies after every epoch"
 
 Row = dict[str, Measurement]  # of a case: the contestants, by name
 Builder = Callable[[Report], "Table | None"]
@@ -23,19 +21,7 @@ Builder = Callable[[Report], "Table | None"]
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of text.
-
-    Attributes
-    ----------
-    title : str
-        The meaning of the numbers.
-    columns : sequence of str
-        The headings.
-    rows : sequence of sequences of str
-        The cells.
-    labels : int
-        The number of leading columns with text; the others have numbers.
-    """
+    """Rows of text under headings; after the leading `labels` columns, they are numbers."""
 
     title: str
     columns: Sequence[str]
@@ -76,12 +62,11 @@ def _described(title: str, machine: str, report: Report) -> Table | None:
     return Table(title, ("", ""), rows, labels=2) if rows else None
 
 
-def _comparison(
-    title: str, group: str, unit: str, case: str | None, report: Report
-) -> Table | None:
+def _comparison(report: Report, group: str, unit: str, title: str) -> Table | None:
     """Return a table with one row per case and contestant, at its best threads."""
     reference = ours_in(group)
-    measured = [m for m in report.best(group, case) if m.contestant != FLOOR]
+    found = report.best("training", HEADLINE) if group == "headline" else report.best(group)
+    measured = [m for m in found if m.contestant != FLOOR]
     several = len({m.case.name for m in measured}) > 1
     ours = {m.case.key: m.median for m in measured if m.contestant == reference}
     facts = [fact for fact in FACTS if any(fact in m.facts for m in measured)]
@@ -178,7 +163,7 @@ def _case_of(row: Row) -> Case:
 
 
 def _matrix(
-    title: str, group: str, before: dict[str, Cell], after: dict[str, Cell], report: Report
+    report: Report, group: str, title: str, before: dict[str, Cell], after: dict[str, Cell]
 ) -> Table | None:
     """Return a table with a row for each case, a column for each contestant, and others."""
     cases = _rows_of(report, group)
@@ -202,12 +187,12 @@ def _matrix(
 
 def _rows_of(report: Report, group: str) -> list[Row]:
     """Return the cases of a group, with the rate of products at as many threads as ours."""
-    rows = list(report.by_case(group).values())
+    rows = report.by_case(group)
     for m in report.of(group):
-        ours = report.by_case(group)[m.case].get(OURS)
+        ours = rows[m.case].get(OURS)
         if m.contestant == FLOOR and ours is not None and m.threads == ours.threads:
-            next(row for row in rows if _case_of(row) == m.case)[FLOOR] = m
-    return rows
+            rows[m.case][FLOOR] = m
+    return list(rows.values())
 
 
 def _growth(report: Report) -> Table | None:
@@ -372,89 +357,69 @@ def _problems(report: Report) -> Table | None:
     return Table("Without times", ("contestant", "why"), rows, labels=2) if rows else None
 
 
-def _of(build: Callable[..., Table | None], *arguments: Any) -> Builder:
-    return partial(build, *arguments)
-
-
-BUILDERS: dict[str, Builder] = {
-    "headline": _of(
-        _comparison,
-        f"Time per training step of {HEADLINE}, the gather of the batch included",
-        *("training", "step", HEADLINE),
+STEP = "Time per training step"
+GATHER = "the gather of the batch included"
+LOOP = "An iteration of a handwritten loop: minibatch, gradient, update of every parameter"
+FLOAT64 = "784-50-10, batch 100, float64,"
+GRADIENT = "Gradient of TwoLayerNet(784, 100, 10) on 20 samples, in float64"
+WHOLE_RUN = "10,000 iterations of 784-50-10, with both accuracies after every epoch"
+# Tables with a row for each contestant, by group: the unit, and the title.
+COMPARISONS = {
+    "headline": ("step", f"{STEP} of {HEADLINE}, {GATHER}"),
+    "handwritten-loop": ("iteration", LOOP),
+    "gradient": ("gradient", GRADIENT),
+    "numerical-training": ("step", f"Training of {FLOAT64} by numerical gradients alone"),
+    "predict": ("call", "Predictions of 784-50-10 for 10,000 images"),
+    "prepare": ("call", "Preparation of the training images"),
+    "whole-run": ("run", WHOLE_RUN),
+    "to-98": (
+        "run",
+        "MNIST to 98.0 % of the test images, medians of seeds: 784-256-10, relu, Adam",
     ),
-    "training": _of(
-        _matrix,
-        "Time per training step; the cases differ from the first in what they name",
-        *("training", {}, LEAD),
+    "first-call": ("process", "From the start of a process to the end of its first step"),
+    "gpu-training": ("step", f"{STEP} in float32 with sigmoid and SGD, {GATHER}"),
+    "gpu-gradient": ("gradient", f"Numerical g{GRADIENT[1:]}"),
+    "gpu-whole-run": ("run", WHOLE_RUN),
+}
+# Tables with a row for each case: title, and what stands before and after the times.
+MATRICES: dict[str, tuple[str, dict[str, Cell], dict[str, Cell]]] = {
+    "training": (f"{STEP}; the cases differ from the first in what they name", {}, LEAD),
+    "doors": ("One call of 784-50-10 in float32, on MNIST", {}, BY_HAND),
+    "scaling": (
+        *("Gradients of 784-h-10 in float64 against their size", SIZE),
+        {f"spread of {OURS}": _spread_of_ours},
     ),
+}
+# Others have a builder of their own.
+OF_THEIR_OWN: dict[str, Builder] = {
     "growth": _growth,
-    "doors": _of(_matrix, "One call of 784-50-10 in float32, on MNIST", "doors", {}, BY_HAND),
-    "handwritten-loop": _of(
-        _comparison,
-        "An iteration of a handwritten loop: minibatch, gradient, update of every parameter",
-        *("handwritten-loop", "iteration", None),
-    ),
-    "gradient": _of(
-        _comparison,
-        "Gradient of TwoLayerNet(784, 100, 10) on 20 samples, in float64",
-        *("gradient", "gradient", None),
-    ),
-    "scaling": _of(
-        _matrix,
-        "Gradients of 784-h-10 in float64 against their size",
-        *("scaling", SIZE, {f"spread of {OURS}": _spread_of_ours}),
-    ),
+    "load": _load,
     "black-box": _black_box,
     "digits": _digits,
-    "numerical-training": _of(
-        _comparison,
-        "Training of 784-50-10, batch 100, float64, by numerical gradients alone",
-        *("numerical-training", "step", None),
-    ),
-    "predict": _of(
-        _comparison, "Predictions of 784-50-10 for 10,000 images", "predict", "call", None
-    ),
-    "prepare": _of(_comparison, "Preparation of the training images", "prepare", "call", None),
-    "whole-run": _of(_comparison, WHOLE_RUN, "whole-run", "run", None),
-    "to-98": _of(
-        _comparison,
-        "MNIST to 98.0 % of the test images, from 5 seeds: 784-256-10, relu, Adam, batch 100",
-        *("to-98", "run", None),
-    ),
-    "load": _load,
-    "first-call": _of(
-        _comparison,
-        "From the start of a process to the end of its first step",
-        *("first-call", "process", None),
-    ),
-    "gpu-training": _of(
-        _comparison,
-        "Time per training step in float32 with sigmoid and SGD, the gather of the batch included",
-        *("gpu-training", "step", None),
-    ),
-    "gpu-gradient": _of(
-        _comparison,
-        "Numerical gradient of TwoLayerNet(784, 100, 10) on 20 samples, in float64",
-        *("gpu-gradient", "gradient", None),
-    ),
-    "gpu-whole-run": _of(_comparison, WHOLE_RUN, "gpu-whole-run", "run", None),
     "engines": _engines,
     "threads": _threads,
     "memory": _memory,
 }
+NAMES = (*COMPARISONS, *MATRICES, *OF_THEIR_OWN)
 
 
-def _with_vectors(isa: str, build: Builder, report: Report) -> Table | None:
+def _built(name: str, isa: str, report: Report) -> Table | None:
     """Return a table of what was measured with some vector instructions, which its title names."""
-    table = build(report.only(lambda case: case.isa == isa))
+    part = report.only(lambda case: case.isa == isa)
+    if name in COMPARISONS:
+        table = _comparison(part, name, *COMPARISONS[name])
+    elif name in MATRICES:
+        table = _matrix(part, name, *MATRICES[name])
+    else:
+        table = OF_THEIR_OWN[name](part)
     return replace(table, title=f"{table.title}, AVX2 alone") if table and isa == "avx2" else table
 
 
 TABLES: dict[str, Builder] = {
-    "machine": _of(_described, "Measured on", "machine"),
-    "gpu-machine": _of(_described, "Measured on, with a GPU", "gpu_machine"),
-    **{name: _of(_with_vectors, "native", build) for name, build in BUILDERS.items()},
-    **{f"{name}-avx2": _of(_with_vectors, "avx2", build) for name, build in BUILDERS.items()},
+    "machine": partial(_described, "Measured on", "machine"),
+    "gpu-machine": partial(_described, "Measured on, with a GPU", "gpu_machine"),
+    **{name: partial(_built, name, "native") for name in NAMES},
+    **{f"{name}-avx2": partial(_built, name, "avx2") for name in NAMES},
     "problems": _problems,
 }
 """Builders of the tables by name; each returns None if it has nothing to show."""

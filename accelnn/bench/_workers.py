@@ -63,20 +63,10 @@ def worker_environment(threads: int, case: Case) -> dict[str, str]:
 
 
 class Worker:
-    """A process that runs the job of one contestant.
+    """A process with one contestant, whose libraries have so many threads.
 
-    Leaving the ``with`` block terminates it, whatever it is doing.
-
-    Parameters
-    ----------
-    threads : int
-        Number of threads of its libraries.
-    case : Case
-        What it will be asked for: the device and the vector instructions.
-    timeout : float
-        Seconds to wait for an answer.
-    command : sequence of str, optional
-        What to start instead of `accelnn.bench.worker`.
+    Leaving the ``with`` block terminates it, whatever it is doing. `timeout` is how many seconds an
+    answer is waited for; `command` is started in the place of `accelnn.bench.worker`.
     """
 
     def __init__(

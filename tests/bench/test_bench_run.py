@@ -20,6 +20,7 @@ from accelnn.bench.contestants import CONTESTANTS, Contestant, make_contestant
 from accelnn.bench.contestants.base import amounts, seconds_per_unit
 from accelnn.bench.contestants.training import FLOOR, JUDGED_EPOCHS, Training
 
+DO = {"predict": "predict", "numerical-training": "by_differences"}
 LINUX = Path("/proc/self/stat").exists()
 PEERS = {"torch eager": "torch", "JAX step": "jax", "scikit-learn": "sklearn"}
 
@@ -212,7 +213,7 @@ def test_plans_name_known_contestants_once():
     [(g, name) for g in ("predict", "prepare", "numerical-training") for name in CONTESTANTS[g]],
 )
 def test_the_other_contestants_run(group, contestant):
-    who = make_contestant(contestant, small(group, do=group), 1)
+    who = make_contestant(contestant, small(group, do=DO.get(group, "")), 1)
     who.ready(2)
     who.run(2)
     facts = who.facts()

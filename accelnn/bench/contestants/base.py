@@ -16,6 +16,7 @@ __all__ = [
     "Calls",
     "Clock",
     "Contestant",
+    "Lazy",
     "amounts",
     "contestant",
     "cuda_events",
@@ -27,6 +28,18 @@ __all__ = [
 
 # Slopes that a disturbance may have turned around, before a contestant has failed.
 ATTEMPTS = 5
+
+
+class Lazy:
+    """A package that is imported when something of it is first used."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(importlib.import_module(self._name), name)
+        setattr(self, name, value)
+        return value
 
 
 class Clock(NamedTuple):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,21 +16,13 @@ from accelnn.bench.contestants.base import Contestant, contestant
 if TYPE_CHECKING:
     from accelnn.testing import DerivativeCase
 
-__all__ = ["Digits", "Found"]
+__all__ = ["Digits"]
 
 # The digits of float64.
 MOST_DIGITS = 16.0
 # Points per function, so that no single rounding error decides.
 POINTS = 40
 Derivative = tuple[float, float | None]
-
-
-class Found(NamedTuple):
-    """The result of a method for one derivative; `held` says whether its error estimate held."""
-
-    digits: float
-    evaluations: int
-    held: bool | None
 
 
 def _ours(f: Callable[[Any], Any], x: float, method: Any) -> Derivative:
@@ -80,10 +72,7 @@ def _jacobi(f: Callable[[Any], Any], x: float) -> Derivative:
 class Digits(Contestant):
     """The derivatives of all `accelnn.testing.DERIVATIVE_CASES`; a unit is all of them.
 
-    Parameters
-    ----------
-    derivative : callable
-        ``derivative(f, x)`` returns a value, and an estimate of its error or None.
+    ``derivative(f, x)`` returns a value, and an estimate of its error or None.
     """
 
     def __init__(self, case: Case, threads: int, derivative: Any) -> None:
@@ -91,39 +80,28 @@ class Digits(Contestant):
 
         super().__init__(case, threads)
         self.derivative = derivative
-        self.cases = DERIVATIVE_CASES
-        options = getattr(derivative, "keywords", {})
-        self.needs_complex = options.get("method") == "complex"
+        needs_complex = getattr(derivative, "keywords", {}).get("method") == "complex"
+        self.cases = [c for c in DERIVATIVE_CASES if c.is_analytic or not needs_complex]
 
     def run(self, amount: int) -> None:
         for _ in range(amount):
-            self.found = {case.name: self.measure(case) for case in self.cases}
+            self.found = {
+                case.name: [self.measure(case, float(x)) for x in case.points(POINTS)]
+                for case in self.cases
+            }
 
     def facts(self) -> dict[str, Any]:
         """Return medians of digits and evaluations, and how often the error estimate held."""
-        found = {name: results for name, results in self.found.items() if results}
-        held = [r.held for results in found.values() for r in results if r.held is not None]
+        held = [r[2] for results in self.found.values() for r in results if r[2] is not None]
+        digits, evaluations = (
+            {name: float(np.median([r[i] for r in rs])) for name, rs in self.found.items()}
+            for i in (0, 1)
+        )
+        said = {"held": f"{sum(held)} of {len(held)}"} if held else {}
+        return {"digits": digits, "evaluations": evaluations, **said}
 
-        def medians(what: str) -> dict[str, float]:
-            return {
-                name: float(np.median([getattr(r, what) for r in results]))
-                for name, results in found.items()
-            }
-
-        return {
-            "digits": medians("digits"),
-            "evaluations": medians("evaluations"),
-            **({"held": f"{sum(held)} of {len(held)}"} if held else {}),
-        }
-
-    def measure(self, case: DerivativeCase) -> list[Found]:
-        """Return the results near a case's x; none if the method does not apply."""
-        if self.needs_complex and not case.is_analytic:
-            return []
-        return [self.measure_at(case, float(x)) for x in case.points(POINTS)]
-
-    def measure_at(self, case: DerivativeCase, x: float) -> Found:
-        """Return the result at one x."""
+    def measure(self, case: DerivativeCase, x: float) -> tuple[float, int, bool | None]:
+        """Return digits and evaluations at one x, and whether the error estimate held."""
         evaluations = 0
 
         def counted(x: Any) -> Any:
@@ -136,11 +114,8 @@ class Digits(Contestant):
             value, error = self.derivative(counted, x)
         deviation = abs(value - exact)
         held = None if error is None else bool(deviation <= error)
-        return Found(_digits(deviation, exact), evaluations, held)
-
-
-def _digits(deviation: float, exact: float) -> float:
-    if not math.isfinite(deviation):
-        return 0.0
-    relative = deviation / abs(exact) if exact else deviation
-    return min(MOST_DIGITS, max(0.0, -math.log10(max(relative, 1e-300))))
+        if not math.isfinite(deviation):
+            return 0.0, evaluations, held
+        relative = deviation / abs(exact) if exact else deviation
+        digits = min(MOST_DIGITS, max(0.0, -math.log10(max(relative, 1e-300))))
+        return digits, evaluations, held

@@ -6,9 +6,8 @@ from typing import Any
 import numpy as np
 
 import accelnn
-from accelnn.bench._case import Case
 from accelnn.bench.contestants import plain
-from accelnn.bench.contestants.base import Calls, Contestant, contestant, cuda_events
+from accelnn.bench.contestants.base import Calls, contestant, cuda_events
 from accelnn.bench.contestants.data import SEED, load
 
 __all__ = ["STEP", "Gradient"]
@@ -163,31 +162,3 @@ def analytic(problem: Gradient) -> Gradients:
     """Return `net.gradient`."""
     net = problem.net("numba")
     return lambda: net.gradient(problem.x, problem.t)
-
-
-@contestant("accelnn numpy", "numerical-training", backend="numpy")
-@contestant("accelnn numba", "numerical-training", backend="numba")
-class NumericalTraining(Contestant):
-    """`accelnn.fit` by differences alone; a unit is one update."""
-
-    def __init__(self, case: Case, threads: int, backend: str) -> None:
-        super().__init__(case, threads)
-        data = load(case)
-        self.net = accelnn.TwoLayerNet(*case.sizes, dtype="float64", rng=SEED, backend=backend)
-        self.first = self.net.flat.copy()
-        self.prepared = accelnn.prepare(data.x, data.t, backend=backend, dtype="float64")
-
-    def run(self, amount: int) -> None:
-        self.net.flat[...] = self.first
-        self.history = accelnn.fit(
-            self.net,
-            self.prepared,
-            batch_size=self.case.batch,
-            iters=amount,
-            gradient="numerical",
-            rng=SEED,
-        )
-
-    def facts(self) -> dict[str, Any]:
-        """Return the loss of the last update."""
-        return {"steps": self.history.steps, "loss": self.history.loss[-1]}

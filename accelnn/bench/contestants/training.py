@@ -215,10 +215,10 @@ def update(
     return value, slot, second
 
 
-@contestant("accelnn numpy", "training", "whole-run", backend="numpy")
+@contestant("accelnn numpy", "training", "whole-run", "numerical-training", backend="numpy")
 @contestant(
     "accelnn numba",
-    *("training", "growth", "whole-run", "to-98", "load", "gpu-whole-run"),
+    *("training", "growth", "whole-run", "to-98", "load", "numerical-training", "gpu-whole-run"),
     backend="numba",
 )
 @contestant("accelnn cupy", "gpu-training", "gpu-whole-run", backend="cupy")
@@ -231,7 +231,7 @@ class Accelnn(Training):
             self.clock = cuda_events("cupy")
         self.net = net_of(case, backend)
         x, t, *_ = self.data
-        if case.do in ("steps", "callback"):
+        if case.do in ("steps", "callback", "by_differences"):
             self.prepared = accelnn.prepare(x, t, backend=backend, dtype=case.dtype)
         else:
             self.some = [self.net.backend.asarray(part[: case.batch]) for part in (x, t)]
@@ -260,6 +260,11 @@ class Accelnn(Training):
         look.every = 1  # type: ignore[attr-defined]
         self.begin()
         self.fit(self.prepared, iters=amount, callbacks=[look])
+
+    def by_differences(self, amount: int) -> None:
+        """Train by numerical gradients alone."""
+        self.begin()
+        self.last_loss = self.fit(self.prepared, iters=amount, gradient="numerical").loss[-1]
 
     def differences(self, amount: int) -> None:
         """Take numerical gradients of as many samples as a batch has."""
@@ -294,7 +299,8 @@ class Accelnn(Training):
         """Add how the engine computes an update, if it has several ways."""
         has_ways = self.net.backend.name not in ("numba", "numpy")
         way = {"engine": self.net.engine.describe(self.case.batch)} if has_ways else {}
-        return super().facts() | way
+        loss = {"loss": self.last_loss} if self.case.do == "by_differences" else {}
+        return super().facts() | loss | way
 
 
 @contestant("NumPy loop", "training", "growth", "whole-run", "to-98")

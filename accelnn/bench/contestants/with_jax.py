@@ -9,11 +9,14 @@ import numpy as np
 
 from accelnn.bench._case import Case
 from accelnn.bench.contestants import plain
-from accelnn.bench.contestants.base import contestant
+from accelnn.bench.contestants.base import Lazy, contestant
 from accelnn.bench.contestants.gradients import STEP, Gradient
 from accelnn.bench.contestants.training import Training, scores, update
 
 __all__ = ["Scan", "Step"]
+
+jax: Any = Lazy("jax")
+jnp: Any = Lazy("jax.numpy")
 
 
 def configure(dtype: str, threads: int, device: str = "cpu") -> None:
@@ -24,8 +27,6 @@ def configure(dtype: str, threads: int, device: str = "cpu") -> None:
     ImportError
         If what is installed of JAX cannot use the device.
     """
-    import jax
-
     jax.config.update("jax_enable_x64", dtype == "float64")
     if device == "cpu":
         # XLA takes as many threads as the process has processors; one thread is selected by a flag
@@ -43,17 +44,8 @@ def configure(dtype: str, threads: int, device: str = "cpu") -> None:
         raise ImportError(msg) from error
 
 
-def _activation(case: Case) -> Any:
-    import jax
-
-    return getattr(jax.nn, case.activation)
-
-
 def _loss(activate: Any, net: Any, x: Any, t: Any) -> Any:
-    import jax.numpy as jnp
-    from jax.nn import log_softmax
-
-    logs = log_softmax(scores(net, x, activate))
+    logs = jax.nn.log_softmax(scores(net, x, activate))
     return -jnp.mean(jnp.take_along_axis(logs, t[:, None], axis=1))
 
 
@@ -61,14 +53,11 @@ class _Jax(Training):
     """Data and order of the batches on the device."""
 
     def __init__(self, case: Case, threads: int) -> None:
-        import jax
-        import jax.numpy as jnp
-
         super().__init__(case, threads)
         configure(case.dtype, threads, case.device)
         x, t, x_test, t_test = self.data
         self.x, self.t = jnp.asarray(x), jnp.asarray(t, jnp.int32)
-        self.activate = _activation(case)
+        self.activate = getattr(jax.nn, case.activation)
         self.gradient = jax.grad(functools.partial(_loss, self.activate))
         if case.do != "steps":
             self.count = jax.jit(self.count_correct)
@@ -77,8 +66,6 @@ class _Jax(Training):
 
     def take_step(self, state: Any, chosen: Any, x: Any, t: Any) -> Any:
         """Return the state after one update."""
-        import jax.numpy as jnp
-
         net, (slots, seconds), number = state
         gradient = self.gradient(net, x[chosen], t[chosen])
         number += 1
@@ -90,15 +77,11 @@ class _Jax(Training):
         return net, [slots, seconds], number
 
     def begin(self) -> None:
-        import jax.numpy as jnp
-
         net = [jnp.array(layer) for layer in self.initial]
         zeros = [[jnp.zeros_like(layer) for layer in net] for _ in range(2)]
         self.state = (net, zeros, jnp.zeros((), net[0].dtype))
 
     def wait(self) -> None:
-        import jax
-
         jax.block_until_ready(self.state)
 
     def layers(self) -> plain.Layers:
@@ -117,8 +100,6 @@ class Step(_Jax):
     """Gather, forward, backward and update as one jitted function."""
 
     def __init__(self, case: Case, threads: int) -> None:
-        import jax
-
         super().__init__(case, threads)
         self.step = jax.jit(self.take_step, donate_argnums=0)
         self.lay_out()
@@ -143,8 +124,6 @@ class Scan(_Jax):
     MOST = 200  # updates of a call
 
     def __init__(self, case: Case, threads: int) -> None:
-        import jax
-
         super().__init__(case, threads)
         if case.do == "steps":
             self.granule = min(self.MOST, case.few or case.many)
@@ -155,8 +134,6 @@ class Scan(_Jax):
 
     def take_steps(self, state: Any, order: Any, x: Any, t: Any) -> Any:
         """Do one update for each row of `order`."""
-        import jax
-
         return jax.lax.scan(
             lambda state, chosen: (self.take_step(state, chosen, x, t), None), state, order
         )[0]
@@ -168,9 +145,6 @@ class Scan(_Jax):
 
     def chunk(self, first: int, last: int) -> Any:
         """Return the batch order of some updates, on the device."""
-        import jax
-        import jax.numpy as jnp
-
         if (first, last) not in self.chunks:
             rows = self.order[first:last].astype(np.int32)
             self.chunks[first, last] = jax.block_until_ready(jnp.asarray(rows))
@@ -185,26 +159,20 @@ class Scan(_Jax):
 @contestant("JAX analytic", "gradient", "scaling", kind=Gradient, needs="jax")
 def analytic(problem: Gradient) -> Callable[[], Any]:
     """Return reverse mode, jitted."""
-    import jax
-    import jax.numpy as jnp
-
     configure("float64", problem.threads)
     x, t, *net = map(jnp.array, (problem.x, problem.t, *problem.layers))
-    jitted = jax.jit(jax.grad(functools.partial(_loss, _activation(problem.case))))
+    jitted = jax.jit(jax.grad(functools.partial(_loss, getattr(jax.nn, problem.case.activation))))
     return lambda: [np.asarray(part) for part in jitted(net, x, t)]
 
 
 @contestant("JAX lax.map", "gradient", kind=Gradient, needs="jax")
 def differences(problem: Gradient) -> Callable[[], Any]:
     """Return central differences under `lax.map`, jitted as a whole."""
-    import jax
-    import jax.numpy as jnp
-
     configure("float64", problem.threads)
     arguments = problem.flat, problem.sample(1_000), problem.x, problem.t
     placed = [jnp.array(part) for part in arguments]
     ends = np.cumsum([layer.size for layer in problem.layers])[:-1]
-    activate = _activation(problem.case)
+    activate = getattr(jax.nn, problem.case.activation)
 
     def loss(flat: Any, x: Any, t: Any) -> Any:
         parts = zip(jnp.split(flat, ends), problem.layers, strict=True)

@@ -7,12 +7,14 @@ import numpy as np
 
 from accelnn.bench._case import Case
 from accelnn.bench.contestants import plain
-from accelnn.bench.contestants.base import contestant
+from accelnn.bench.contestants.base import Lazy, contestant
 from accelnn.bench.contestants.training import Training
 from accelnn.optimizers import Adam, Momentum
 
 __all__ = ["Classifier"]
 
+neural_network: Any = Lazy("sklearn.neural_network")
+exceptions: Any = Lazy("sklearn.exceptions")
 ACTIVATIONS = {"sigmoid": "logistic", "relu": "relu"}
 
 
@@ -31,8 +33,6 @@ class Classifier(Training):
         """Do nothing: `fit` draws its batches itself."""
 
     def begin(self) -> None:
-        from sklearn.neural_network import MLPClassifier
-
         rule = self.optimizer
         x, t, *_ = self.data
         options: dict[str, Any] = {"solver": "adam" if isinstance(rule, Adam) else "sgd"}
@@ -41,7 +41,7 @@ class Classifier(Training):
             options |= {"epsilon": rule.eps}
         else:
             options |= {"momentum": rule.momentum if isinstance(rule, Momentum) else 0.0}
-        self.net = MLPClassifier(
+        self.net = neural_network.MLPClassifier(
             tuple(self.case.sizes[1:-1]),
             activation=ACTIVATIONS[self.case.activation],
             alpha=0.0,
@@ -60,12 +60,10 @@ class Classifier(Training):
             value[...] = layer
 
     def advance(self, first: int, last: int) -> None:
-        from sklearn.exceptions import ConvergenceWarning
-
         epochs, rest = divmod(last - first, self.per_epoch)
         x, t, *_ = self.data
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)
+            warnings.simplefilter("ignore", exceptions.ConvergenceWarning)
             if epochs:
                 self.net.set_params(warm_start=True, max_iter=epochs).fit(x, t)
         if rest:

@@ -7,20 +7,20 @@ import numpy as np
 
 from accelnn.bench._case import Case
 from accelnn.bench.contestants import plain
-from accelnn.bench.contestants.base import contestant, cuda_events
+from accelnn.bench.contestants.base import Lazy, contestant, cuda_events
 from accelnn.bench.contestants.gradients import OF_SOME, STEP, Gradient
 from accelnn.bench.contestants.training import Training, scores, update
 from accelnn.optimizers import Adam, Momentum
 
 __all__ = ["Compiled", "Eager", "Graph"]
 
+torch: Any = Lazy("torch")
+
 
 class _Torch(Training):
     """Data and order of the batches as tensors on the device."""
 
     def __init__(self, case: Case, threads: int) -> None:
-        import torch
-
         torch.set_num_threads(threads)
         self.on_gpu = case.device == "cuda"
         if self.on_gpu:
@@ -36,8 +36,6 @@ class _Torch(Training):
 
     def place(self, array: np.ndarray) -> Any:
         """Return an array as a tensor on the device."""
-        import torch
-
         return torch.from_numpy(array).to(self.case.device)
 
     def lay_out(self) -> None:
@@ -46,13 +44,9 @@ class _Torch(Training):
 
     def wait(self) -> None:
         if self.on_gpu:
-            import torch
-
             torch.cuda.synchronize()
 
     def correct(self, part: str) -> int:
-        import torch
-
         x, t = self.parts[part]
         with torch.inference_mode():
             return int((self.scores(x).argmax(dim=1) == t).sum())
@@ -71,8 +65,6 @@ class Eager(_Torch):
     """`torch.nn.Sequential` and `torch.optim`, as in the PyTorch tutorials."""
 
     def begin(self) -> None:
-        import torch
-
         rule = self.optimizer
         self.net = _sequential(self.case).to(self.case.device)
         self.reset()
@@ -93,8 +85,6 @@ class Eager(_Torch):
 
     def reset(self) -> None:
         """Set the initial weights."""
-        import torch
-
         with torch.no_grad():
             for value, first in zip(self.net.parameters(), self.initial, strict=True):
                 value.copy_(torch.from_numpy(first.T.copy()))
@@ -104,9 +94,8 @@ class Eager(_Torch):
 
     def take(self, batches: Iterable[Any]) -> None:
         """Do an update for each batch."""
-        from torch.nn.functional import cross_entropy
-
         net, rule, x, t = self.net, self.rule, self.x, self.t
+        cross_entropy = torch.nn.functional.cross_entropy
         for chosen in batches:
             loss = cross_entropy(net(x[chosen]), t[chosen])
             rule.zero_grad()
@@ -141,8 +130,6 @@ class Graph(Eager):
 
     def record(self, steps: int) -> Callable[[], object]:
         """Return a graph of that many updates, on the first batches of the window."""
-        import torch
-
         aside = torch.cuda.Stream()
         aside.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(aside):
@@ -171,8 +158,6 @@ class Compiled(_Torch):
     """Gather, forward, backward and update as one function under `torch.compile`."""
 
     def __init__(self, case: Case, threads: int) -> None:
-        import torch
-
         super().__init__(case, threads)
         mode = "reduce-overhead" if self.on_gpu else None
         self.step = torch.compile(
@@ -201,19 +186,11 @@ class Compiled(_Torch):
         return [layer.cpu().numpy() for layer in self.net]
 
     def scores(self, x: Any) -> Any:
-        return scores(self.net, x, _activation(self.case))
-
-
-def _activation(case: Case) -> Any:
-    import torch
-
-    return getattr(torch, case.activation)
+        return scores(self.net, x, getattr(torch, self.case.activation))
 
 
 def _sequential(case: Case) -> Any:
-    from torch import float32, float64, nn
-
-    dtype = {"float32": float32, "float64": float64}[case.dtype]
+    nn, dtype = torch.nn, getattr(torch, case.dtype)
     activation = {"sigmoid": nn.Sigmoid, "relu": nn.ReLU}[case.activation]
     modules: list[Any] = []
     for inputs, outputs in zip(case.sizes[:-1], case.sizes[1:], strict=True):
@@ -222,16 +199,12 @@ def _sequential(case: Case) -> Any:
 
 
 def _loss_function(activation: str) -> Any:
-    import torch
-
     activate, cross_entropy = getattr(torch, activation), torch.nn.functional.cross_entropy
     return lambda net, x, t: cross_entropy(scores(net, x, activate), t)
 
 
 def _step_function(rule: Any, activation: str) -> Any:
     """Return a function that does one update in place."""
-    import torch
-
     gradient_of, root_of = torch.func.grad(_loss_function(activation)), torch.sqrt
 
     def step(net: Any, slots: Any, number: Any, x: Any, t: Any, chosen: Any) -> None:
@@ -245,8 +218,6 @@ def _step_function(rule: Any, activation: str) -> Any:
 
 def _flat_net(problem: Gradient) -> tuple[Any, Callable[[Any], Any]]:
     """Return the parameters as one tensor, and the loss as a function of it."""
-    import torch
-
     torch.set_num_threads(problem.threads)
     x, t = torch.from_numpy(problem.x), torch.from_numpy(problem.t)
     loss_of, layers = _loss_function(problem.case.activation), problem.layers
@@ -262,8 +233,6 @@ def _flat_net(problem: Gradient) -> tuple[Any, Callable[[Any], Any]]:
 @contestant("torch analytic", "gradient", "scaling", kind=Gradient, needs="torch")
 def analytic(problem: Gradient) -> Callable[[], Any]:
     """Return reverse mode."""
-    import torch
-
     flat, loss = _flat_net(problem)
     flat.requires_grad_()
     return lambda: [found.numpy() for found in torch.autograd.grad(loss(flat), flat)]
@@ -272,8 +241,6 @@ def analytic(problem: Gradient) -> Callable[[], Any]:
 @contestant("torch gradcheck", "gradient", kind=Gradient, needs="torch")
 def gradcheck(problem: Gradient) -> Callable[[], Any]:
     """Return `torch.autograd.gradcheck`, which tells only whether a gradient is right."""
-    import torch
-
     flat, loss = _flat_net(problem)
     moved = torch.from_numpy(problem.sample(500, OF_SOME))
 
