@@ -285,12 +285,13 @@ def test_a_run_ends_when_the_goal_is_reached_after_as_many_epochs_for_all(monkey
         assert who.facts()["epochs"] == np.median(who.reached[1:])
         reached[name] = who.reached
     assert reached[OURS] == reached["NumPy loop"]
-    assert min(reached[OURS]) > 1
+    # The first run only warms up.
+    assert reached[OURS][0] == 1 < min(reached[OURS][1:])
 
     monkeypatch.setattr(Training, "GOAL", 1.1)
     monkeypatch.setattr(Training, "MOST_EPOCHS", 2)
     with pytest.raises(RuntimeError, match="of the test data after 2 epochs"):
-        make_contestant("NumPy loop", case, 1).run(1)
+        make_contestant("NumPy loop", case, 1).run(2)
 
 
 @pytest.mark.parametrize("do", ["steps", "callback", "differences"])
