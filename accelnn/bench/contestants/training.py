@@ -123,8 +123,8 @@ class Training(Contestant):
             self.advance(0, self.per_epoch)
             self.test_accuracy.append(self.correct("test") / len(self.data.t_test))
             if self.test_accuracy[-1] >= self.GOAL:
-                break
-        return epoch
+                return epoch
+        return most
 
     def facts(self) -> dict[str, Any]:
         """Return loss and accuracy after a few epochs, or those of the runs."""
