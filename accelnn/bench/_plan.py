@@ -116,11 +116,11 @@ def _doors(data: str) -> Iterator[Case]:
 def _load(data: str) -> Iterator[Case]:
     differences: Any = {"sizes": (784, 100, 10), "batch": 20, "dtype": "float64", "many": 300}
     for loaded in (False, True):
-        options: Any = {"data": data, "loaded": loaded, "budget": 2.0}
-        yield _case("load", "training, one call", do="steps", many=20_000, **options)
+        options: Any = {"data": data, "loaded": loaded, "budget": 4.0}
+        yield _case("load", "training, one call", do="steps", few=2_000, many=20_000, **options)
         options |= {"contestants": (OURS,)}
         name = "fit with a callback after every update"
-        yield _case("load", name, do="callback", many=20_000, **options)
+        yield _case("load", name, do="callback", few=2_000, many=20_000, **options)
         name = "numerical gradient, 784-100-10, 20 samples"
         yield _case("load", name, do="differences", **differences, **options)
 
