@@ -19,8 +19,9 @@ from accelnn.bench._machine import limit_vectors
 
 __all__ = ["MissingPeer", "Worker", "WorkerError", "worker_environment"]
 
-# Settings that change the kernels of OpenBLAS.
-UNSET = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
+# Settings that change the kernels of OpenBLAS, and one that lets a checkout be compiled anew in
+# every process, which installed packages are not.
+UNSET = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE", "PYTHONDONTWRITEBYTECODE")
 THREADS = (
     "OMP_NUM_THREADS",
     "OPENBLAS_NUM_THREADS",

@@ -3,6 +3,8 @@
 import importlib.util
 import json
 import os
+import subprocess
+import sys
 import time
 from contextlib import contextmanager
 from dataclasses import replace
@@ -324,3 +326,12 @@ def test_busy_processes_are_busy_and_end_with_the_block():
     for pid in pids:
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)
+
+
+def test_the_list_of_contestants_is_made_without_any_of_their_packages():
+    code = "import accelnn.bench, sys; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    heavy = {"torch", "jax", "sklearn", "scipy", "numdifftools", "jacobi", "numba", "pytest"}
+    assert not heavy & set(done.stdout.split())
+    needed = {entry.needs for entries in CONTESTANTS.values() for entry in entries.values()}
+    assert needed <= heavy | {""}
