@@ -67,6 +67,7 @@ def _relu(
     kind = "dense" if data == "gaussian" else "MNIST"
     named = name or f"{'-'.join(map(str, sizes))}, batch {batch:,}, relu, {kind}"
     options: Any = {"sizes": sizes, "batch": batch, "activation": "relu", "data": data}
+    options |= {} if data == "mnist" else {"optimizer": "slow sgd"}
     few = max(1, min(2000, int(WORK / Case("", "", **options).products())))
     return _case(group, named, do="steps", few=few, many=3 * few, budget=2.0, **options)
 

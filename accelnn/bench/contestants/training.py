@@ -18,11 +18,14 @@ __all__ = ["FLOOR", "OPTIMIZERS", "Accelnn", "Training", "initial", "net_of", "s
 
 OPTIMIZERS: dict[str, Any] = {
     "sgd": SGD(0.1),
+    # Dense noise has large gradients: at a rate of 0.1, batches of one diverge.
+    "slow sgd": SGD(0.001),
     "momentum": Momentum(0.01, momentum=0.9),
     "adam": Adam(0.001),
 }
-# Epochs after which all nets are compared, and the operations that this may take.
+# Epochs after which all nets are compared, and the updates and operations that this may take.
 JUDGED_EPOCHS = 2
+JUDGED_STEPS = 2_000
 JUDGED_WORK = 1.5e11
 # Samples for the training loss, and their products with weights.
 JUDGED = 10_000
@@ -139,7 +142,7 @@ class Training(Contestant):
         """Return loss and accuracy after a few epochs of training."""
         case = self.case
         affordable = max(2, int(JUDGED_WORK / case.products()))
-        steps = min(JUDGED_EPOCHS * self.per_epoch, affordable)
+        steps = min(JUDGED_EPOCHS * self.per_epoch, JUDGED_STEPS, affordable)
         self.ready(steps)
         self.steps(steps)
         x, t, x_test, t_test = self.data
