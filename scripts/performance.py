@@ -5,7 +5,7 @@
     python scripts/performance.py            # write the tables
     python scripts/performance.py --check    # fail if a table is not what the run says
 
-A run of an hour may be made in parts, of which one report is made::
+A run of hours may be made in parts, of which one report is made::
 
     accelnn bench --full --only training --json training.json
     accelnn bench --full --only gradient --only scaling --json gradients.json

@@ -22,7 +22,7 @@ REPEATS = {False: 3, True: 5}
     "quick",
     default=True,
     show_default="quick",
-    help="The main comparisons in a few minutes, or all of them in about an hour.",
+    help="The main comparisons in a few minutes, or all of them in a few hours.",
 )
 @click.option(
     "--only",
