@@ -189,6 +189,13 @@ def test_time_is_the_slope_and_amounts_fit_the_budget(monkeypatch):
     who.scale = 8.0
     assert seconds_per_unit(who, 10, 30) == 2.0
 
+    # Disturbed each time, it is the mean, which is too long but never negative.
+    monkeypatch.setattr(
+        Sleeper, "run", lambda _self, amount: now.__setitem__(0, now[0] + 9 / amount)
+    )
+    assert seconds_per_unit(who, 10, 30) == pytest.approx(8.0 * 9 / 30 / 30)
+    monkeypatch.setattr(Sleeper, "run", run)
+
     # 100 units are tried first, at 0.28 s each: of 4,000 a 28th fits into 40 s.
     assert amounts(who, 40.0) == (40, 110)
     assert amounts(who, 1e6) == (1000, 3000)
