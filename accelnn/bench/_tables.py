@@ -150,7 +150,7 @@ LEAD: dict[str, Cell] = {
     f"spread of {OURS}": _spread_of_ours,
     f"best peer ÷ {OURS}": _lead,
     f"products at the rate of {FLOOR}": _floor,
-    f"rate of {OURS} in relation": _reached,
+    f"share that {OURS} reaches": _reached,
 }
 HAND = "NumPy by hand"
 BY_HAND: dict[str, Cell] = {
