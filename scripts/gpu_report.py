@@ -44,11 +44,10 @@ from rich.console import Console
 from rich.table import Table
 
 from accelnn.bench import Measurement, Report
-from accelnn.bench._contestants import ours_in
 from accelnn.bench._machine import describe_gpu
-from accelnn.bench._plan import GPU_HEADLINE
+from accelnn.bench._plan import GPU_HEADLINE, ours_in
 from accelnn.bench._tables import duration, number
-from accelnn.bench.jobs.data import digits
+from accelnn.bench.contestants.data import digits
 from accelnn.errors import BackendUnavailableError, DatasetError
 
 ROOT = Path(__file__).parents[1]
@@ -275,7 +274,7 @@ def rows(outcomes: dict[str, Outcome], report: Report | None) -> list[Row]:
     if report is None:
         why = _last(outcomes["headline"].output) if "headline" in outcomes else "not yet"
         return [*lines, Row("times", why, "measured", met=False)]
-    for case in dict.fromkeys([GPU_HEADLINE, *(m.case for m in report.of("gpu-training"))]):
+    for case in dict.fromkeys([GPU_HEADLINE, *(m.case.name for m in report.of("gpu-training"))]):
         lines += _training(report, case)
     gradient = _ours(report, "gpu-gradient")
     lines.append(_time("gradient of 79,510 parameters", gradient, SLOWEST_GRADIENT))

@@ -8,7 +8,6 @@ it needs.
 """
 
 import argparse
-import importlib
 import importlib.util
 import itertools
 import multiprocessing
@@ -30,9 +29,10 @@ from accelnn.backends.cupy.engine import CupyEngine
 from accelnn.backends.cupy.resident import RESIDENT, layout_of
 from accelnn.backends.cupy.source import PURPOSES, Variant, kernel_source
 from accelnn.bench import Case, plan, run
-from accelnn.bench._contestants import CONTESTANTS, GPU_GROUPS, make_job
-from accelnn.bench._plan import GPU_HEADLINE
-from accelnn.bench.jobs.data import digits
+from accelnn.bench._plan import GPU_GROUPS, GPU_HEADLINE
+from accelnn.bench.contestants import CONTESTANTS, make_contestant
+from accelnn.bench.contestants.base import require
+from accelnn.bench.contestants.data import digits
 from accelnn.errors import BackendUnavailableError
 
 ROOT = Path(__file__).parents[1]
@@ -100,10 +100,10 @@ def _compile(variant: Variant, name: str) -> float:
 def peer(contestant: str) -> None:
     """Let a contestant of the headline compile what it needs, into caches on disk."""
     (case,) = _cases((GPU_HEADLINE,), (contestant,))
-    job = make_job(case.group, contestant, case.task, os.cpu_count() or 1)
+    made = make_contestant(contestant, case, os.cpu_count() or 1)
     started = time.perf_counter()
-    job.ready(1_000)
-    job.run(1_000)
+    made.ready(1_000)
+    made.run(1_000)
     print(f"{contestant}: {time.perf_counter() - started:.1f} s for the first steps", flush=True)
 
 
@@ -227,7 +227,7 @@ def bench(part: str, path: Path, *, is_best: bool) -> None:
         keep=lambda report: report.write(path),
     )
     for problem in report.problems:
-        print(f"{problem.case}: {problem.contestant}: {problem.reason}", flush=True)
+        print(f"{problem.case.name}: {problem.contestant}: {problem.reason}", flush=True)
 
 
 def _part(part: str, *, is_best: bool = False) -> list[Case]:
@@ -265,19 +265,14 @@ def start_only(part: str, contestants: list[str]) -> None:
     if part == "compile":
         print(f"{len(kernel_source().splitlines()):,} lines of kernels", flush=True)
     for contestant in contestants:
-        modules = {
-            entry.partition(".")[0]
-            for group in GPU_GROUPS
-            for name, entry in CONTESTANTS[group].items()
-            if name == contestant
-        }
-        for module in sorted(modules):
-            try:
-                importlib.import_module(f"accelnn.bench.jobs.{module}")
-            except ImportError as error:
-                print(f"{contestant}: will be skipped: {error}", flush=True)
-            else:
-                print(f"{contestant}: {module}", flush=True)
+        entries = (CONTESTANTS[group].get(contestant) for group in GPU_GROUPS)
+        needs = next(entry.needs for entry in entries if entry is not None)
+        try:
+            require(needs)
+        except ImportError as error:
+            print(f"{contestant}: will be skipped: {error}", flush=True)
+        else:
+            print(f"{contestant}: {needs or 'nothing else is needed'}", flush=True)
 
 
 def main() -> None:

@@ -5,7 +5,7 @@
     python scripts/performance.py            # write the tables
     python scripts/performance.py --check    # fail if a table is not what the run says
 
-A run of an hour may be made in parts, of which one report is made::
+A run of hours may be made in parts, of which one report is made::
 
     accelnn bench --full --only training --json training.json
     accelnn bench --full --only gradient --only scaling --json gradients.json
@@ -21,7 +21,9 @@ In the documents, a table stands between two comments, of which the first names 
     <!-- table: headline -->
     <!-- end -->
 
-The names are those of `accelnn.bench.TABLES`.
+The names are those of `accelnn.bench.TABLES`; with ``-avx2`` at their end they are of runs with
+``--isa avx2``, which may be merged with others. What was not measured is said to be missing. A
+picture of the group ``growth`` is drawn where its table is.
 """
 
 import argparse
@@ -31,6 +33,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from accelnn.bench import TABLES, Report, Table
+from accelnn.bench._plot import draw_growth
 
 ROOT = Path(__file__).parents[1]
 RUN = ROOT / "docs" / "performance.json"
@@ -40,6 +43,7 @@ DOCUMENTS = (
     ROOT / "README.md",
 )
 
+PICTURE = "images/growth.png"
 MARKED = re.compile(r"(?<=<!-- table: )([\w-]+)( -->\n)(.*?)(?=<!-- end -->)", re.DOTALL)
 
 
@@ -49,18 +53,21 @@ def fill(text: str, report: Report) -> str:
     Raises
     ------
     ValueError
-        If it names a table that does not exist, or that the run did not measure.
+        If it names a table that does not exist.
     """
 
     def written(match: re.Match[str]) -> str:
         name = match[1]
-        table = TABLES[name](report) if name in TABLES else None
-        # Nobody without times is a table without rows.
-        if table is None and name != "problems":
-            why = "the run has none" if name in TABLES else f"known are {', '.join(TABLES)}"
-            msg = f"no table {name!r}: {why}"
+        if name not in TABLES:
+            msg = f"no table {name!r}: known are {', '.join(TABLES)}"
             raise ValueError(msg)
-        return f"{name}{match[2]}" + (f"\n{markdown(table)}\n" if table else "")
+        table = TABLES[name](report)
+        # Nobody without times is a table without rows.
+        missing = "" if name == "problems" else "\nNot measured yet.\n\n"
+        written = f"\n{markdown(table)}\n" if table else missing
+        if table and name == "growth":
+            written += f"![Best peer's time divided by ours, by width and batch]({PICTURE})\n\n"
+        return f"{name}{match[2]}{written}"
 
     return MARKED.sub(written, text)
 
@@ -113,6 +120,11 @@ def main() -> None:
         stale.append(document.name)
         if not options.check:
             document.write_text(filled, encoding="utf-8")
+            if PICTURE in filled:
+                picture = document.parent / PICTURE
+                picture.parent.mkdir(exist_ok=True)
+                native = report.only(lambda case: case.isa == "native")
+                draw_growth(native).savefig(picture, dpi=150)
     if options.check and stale:
         sys.exit(f"not what {options.json.name} says: {', '.join(stale)}")
     print(f"{'written' if stale else 'unchanged'}: {', '.join(stale) or 'all tables'}")

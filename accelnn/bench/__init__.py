@@ -4,8 +4,8 @@ Every contestant runs in its own process, in the fastest form that its library o
 turns. `accelnn bench` runs them; nothing here is imported by the rest of accelnn.
 """
 
-from accelnn.bench._contestants import GPU_GROUPS
-from accelnn.bench._plan import GROUPS, Case, plan
+from accelnn.bench._case import Case
+from accelnn.bench._plan import GPU_GROUPS, GROUPS, plan
 from accelnn.bench._results import FORMAT, Measurement, Problem, Report
 from accelnn.bench._run import run, turns
 from accelnn.bench._tables import TABLES, Table

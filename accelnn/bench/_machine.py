@@ -1,5 +1,6 @@
 """Descriptions of the machine, for the heading of the tables."""
 
+import importlib
 import importlib.metadata
 import platform
 from collections.abc import Sequence
@@ -9,7 +10,7 @@ from accelnn._processors import usable_processors
 from accelnn._version import __version__
 from accelnn.backends import get_backend
 
-__all__ = ["describe_gpu", "describe_machine"]
+__all__ = ["check_vectors", "describe_gpu", "describe_machine", "limit_vectors"]
 
 PACKAGES = ("numpy", "numba", "torch", "jax", "scikit-learn", "scipy", "numdifftools")
 
@@ -22,11 +23,12 @@ def describe_machine(data: Sequence[str], *, gpu: bool = False) -> dict[str, str
     accelnn.errors.BackendUnavailableError
         If `gpu` is true, and none can be used.
     """
-    from accelnn.bench.jobs.data import DESCRIPTIONS
+    from accelnn.bench.contestants.data import DESCRIPTIONS
 
     return {
         **(describe_gpu() if gpu else {}),
         "processor": f"{_processor()}, {usable_processors()} usable cores",
+        "vector instructions": f"{widest_vectors()}; AVX2 alone where a title says so",
         "system": f"{platform.system()} {platform.release()}, {platform.machine()}",
         "python": platform.python_version(),
         "accelnn": __version__,
@@ -56,6 +58,58 @@ def describe_gpu() -> dict[str, str]:
         "CUDA": f"{driver} in the driver, {used} in cupy",
         "cupy": cupy.__version__,
     }
+
+
+# What a Haswell has; the name of a processor alone leaves Numba the features of this one.
+HASWELL = "sse2 sse3 ssse3 sse4.1 sse4.2 popcnt avx avx2 fma bmi bmi2 lzcnt f16c movbe"
+NUMPY_CORE = "numpy._core._multiarray_umath"
+AVX2 = {
+    "NUMBA_CPU_NAME": "haswell",
+    "NUMBA_CPU_FEATURES": ",".join(f"+{name}" for name in HASWELL.split()),
+    "OPENBLAS_CORETYPE": "Haswell",
+    "ATEN_CPU_CAPABILITY": "avx2",
+    "ONEDNN_MAX_CPU_ISA": "AVX2",
+    "MKL_ENABLE_INSTRUCTIONS": "AVX2",
+}
+
+
+def check_vectors(isa: str) -> None:
+    """Raise ValueError if this machine has not the vector instructions that are asked for."""
+    if isa == "avx2" and not _features().get("AVX2"):
+        msg = f"--isa avx2 needs an x86 processor with AVX2; this one has {widest_vectors()}"
+        raise ValueError(msg)
+
+
+def limit_vectors(environment: dict[str, str]) -> dict[str, str]:
+    """Return an environment in which all contestants use AVX2 and nothing wider."""
+    flags = f"{environment.get('XLA_FLAGS', '')} --xla_cpu_max_isa=AVX2".strip()
+    # Code that was compiled for wider vectors is not to be found.
+    known = environment.get("NUMBA_CACHE_DIR") or Path.home() / ".cache" / "accelnn-bench"
+    return {
+        **environment,
+        **AVX2,
+        "XLA_FLAGS": flags,
+        "NUMBA_CACHE_DIR": str(Path(known) / "avx2"),
+        "NPY_DISABLE_CPU_FEATURES": " ".join(_wider_features()),
+    }
+
+
+def _features() -> dict[str, bool]:
+    """Return what NumPy has found of the processor's features."""
+    return dict(importlib.import_module(NUMPY_CORE).__cpu_features__)
+
+
+def _wider_features() -> list[str]:
+    """Return NumPy's kernels for AVX-512, of which it refuses to disable what it has not."""
+    found, known = _features(), importlib.import_module(NUMPY_CORE).__cpu_dispatch__
+    wide = [name for name in known if name.startswith(("AVX512", "X86_V4"))]
+    return [name for name in wide if found.get(name)]
+
+
+def widest_vectors() -> str:
+    """Return the name of the widest vector instructions of this processor."""
+    names = {"AVX512F": "AVX-512", "AVX2": "AVX2", "SVE": "SVE", "ASIMD": "NEON"}
+    return next((name for feature, name in names.items() if _features().get(feature)), "unknown")
 
 
 def _cuda_version(number: int) -> str:

@@ -1,55 +1,206 @@
 """The cases that a run measures."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
 
-from accelnn.bench._contestants import CONTESTANTS, GPU_GROUPS, SLOW
-from accelnn.bench._task import Task
+from accelnn.bench._case import Case
+from accelnn.bench.contestants import CONTESTANTS
 
-__all__ = ["GPU_HEADLINE", "GROUPS", "HEADLINE", "Case", "plan"]
+__all__ = ["GPU_GROUPS", "GPU_HEADLINE", "GROUPS", "HEADLINE", "OURS", "ours_in", "plan"]
 
+OURS = "accelnn numba"
+"""The reference contestant of ratios, except in GPU groups."""
 HEADLINE = "784-50-10, batch 100, float32, sigmoid, SGD"
 GPU_HEADLINE = "784-50-10, batch 100"
-GROUPS = tuple(CONTESTANTS)
+SLOW = ("SciPy", "numdifftools", "JAX lax.map", "torch gradcheck")
+"""Contestants that a short run leaves out."""
+SHORT = ("training", "gradient", "scaling", "predict", "first-call")
+"""The groups of a short run."""
 # Samples of the shortest training run on a GPU, whatever the batch size.
 GPU_SAMPLES = 1_000_000
 # Variables of a function for which some contestants take minutes.
 MANY = 1_000
-SHORT = ("training", "gradient", "scaling", "predict", "first-call")
-"""The groups of a short run."""
+# Operations of the shorter of two training runs, whatever the net.
+WORK = 2e11
+
+# Training cases, by what they change in the first.
+VARIANTS: dict[str, dict[str, Any]] = {
+    "hidden 100": {"sizes": (784, 100, 10)},
+    "784-256-128-10": {"sizes": (784, 256, 128, 10)},
+    "batch 32": {"batch": 32},
+    "batch 1,000": {"batch": 1000},
+    "relu": {"activation": "relu"},
+    "float64": {"dtype": "float64"},
+    "dense data": {"data": "gaussian"},
+    "Momentum": {"optimizer": "momentum"},
+    "Adam": {"optimizer": "adam"},
+}
+# Training cases with relu, of which the first is trained with MNIST too.
+WIDE = (
+    ((784, 512, 512, 10), 128),
+    ((20, 64, 3), 32),
+    ((100, 128, 64, 10), 64),
+    ((3072, 512, 256, 10), 128),
+    ((784, 1024, 1024, 10), 256),
+    ((4096, 4096, 10), 512),
+)
 
 
-@dataclass(frozen=True)
-class Case:
-    """One comparison.
-
-    Attributes
-    ----------
-    group, name : str
-        Its group, and its name there.
-    task : Task
-        The net and the data.
-    contestants : tuple of str
-        Names in `CONTESTANTS[group]`.
-    few, many : int
-        Units of work in the two runs whose slope is the time; see `accelnn.bench.jobs.job`.
-    budget : float
-        The approximate time of a repeat in seconds; `few` and `many` are reduced to fit.
-    threaded : bool
-        Whether contestants also run on one thread.
-    """
-
-    group: str
-    name: str
-    task: Task
-    contestants: Sequence[str]
-    few: int
-    many: int
-    budget: float
-    threaded: bool = True
+def _training(data: str, *, full: bool) -> Iterator[Case]:
+    options: Any = {"do": "steps", "data": data, "few": 2000, "many": 6000}
+    if not full:
+        yield _case("training", HEADLINE, **options | {"few": 400, "many": 1200, "budget": 1.0})
+        return
+    yield _case("training", HEADLINE, **options, budget=8.0)
+    for name, changes in VARIANTS.items():
+        yield _case("training", name, **options | changes, budget=4.0)
+    yield _relu("training", *WIDE[0], data=data)
+    for sizes, batch in WIDE:
+        yield _relu("training", sizes, batch)
 
 
-def plan(*, full: bool, only: Sequence[str] = (), data: str = "5k") -> list[Case]:
+def _relu(
+    group: str, sizes: tuple[int, ...], batch: int, name: str = "", data: str = "gaussian"
+) -> Case:
+    """Return a training case whose runs are the shorter, the wider its net is."""
+    kind = "dense" if data == "gaussian" else "MNIST"
+    named = name or f"{'-'.join(map(str, sizes))}, batch {batch:,}, relu, {kind}"
+    options: Any = {"sizes": sizes, "batch": batch, "activation": "relu", "data": data}
+    options |= {} if data == "mnist" else {"optimizer": "slow sgd"}
+    few = max(1, min(2000, int(WORK / Case("", "", **options).products())))
+    return _case(group, named, do="steps", few=few, many=3 * few, budget=2.0, **options)
+
+
+def _growth() -> Iterator[Case]:
+    for hidden in (16, 64, 256, 1024, 4096):
+        for batch in (1, 16, 128, 1024, 4096):
+            name = f"hidden {hidden:,}, batch {batch:,}"
+            yield _relu("growth", (784, hidden, 10), batch, name)
+
+
+def _gradient(*, full: bool) -> Iterator[Case]:
+    names = [name for name in CONTESTANTS["gradient"] if full or name not in SLOW]
+    net: Any = {"sizes": (784, 100, 10), "batch": 20, "dtype": "float64"}
+    net |= {"many": 1_000, "budget": 0.5}
+    yield _case("gradient", "784-100-10, 20 samples", **net, contestants=tuple(names))
+
+
+def _scaling(*, full: bool) -> Iterator[Case]:
+    options: Any = {"dtype": "float64", "many": 1000, "budget": 0.3}
+    if not full:
+        names = tuple(CONTESTANTS["scaling"])[:3]
+        options |= {"contestants": names, "threaded": False}
+    for h in (50, 100, 200, 400, 800) if full else (50, 200, 800):
+        yield _case("scaling", f"hidden {h}", sizes=(784, h, 10), batch=20, **options)
+    for n in (50, 100, 200, 500, 1000) if full else ():
+        yield _case("scaling", f"batch {n:,}", batch=n, **options)
+
+
+def _black_box() -> Iterator[Case]:
+    for function, n in (("rosenbrock", 50), ("rosenbrock", 5_000), ("few", 10_000)):
+        # numdifftools takes minutes for thousands of variables, because it stores all points.
+        names = (name for name in CONTESTANTS["black-box"] if name != "numdifftools" or n < MANY)
+        options: Any = {"do": function, "contestants": tuple(names), "threaded": False}
+        name = f"{function} of {n:,} variables"
+        yield _case("black-box", name, sizes=(n,), dtype="float64", many=1000, **options)
+
+
+def _doors(data: str) -> Iterator[Case]:
+    for call in ("gradient", "loss", "predict"):
+        for n in (1, 20, 100, 1_000, 10_000):
+            name = f"net.{call}, {n:,} sample{'s' * (n > 1)}"
+            options: Any = {"do": call, "batch": n, "data": data}
+            yield _case("doors", name, many=10_000, budget=0.3, **options)
+
+
+def _load(data: str) -> Iterator[Case]:
+    differences: Any = {"sizes": (784, 100, 10), "batch": 20, "dtype": "float64", "many": 300}
+    for loaded in (False, True):
+        options: Any = {"data": data, "loaded": loaded, "budget": 4.0}
+        yield _case("load", "training, one call", do="steps", few=2_000, many=20_000, **options)
+        options |= {"contestants": (OURS,)}
+        name = "fit with a callback after every update"
+        yield _case("load", name, do="callback", few=2_000, many=20_000, **options)
+        name = "numerical gradient, 784-100-10, 20 samples"
+        yield _case("load", name, do="differences", **differences, **options)
+
+
+def _simple(data: str) -> Iterator[Case]:
+    """Yield the cases of groups that have one."""
+    yield _case("digits", "37 functions", threaded=False)
+    numerical: Any = {
+        "do": "by_differences",
+        "dtype": "float64",
+        "data": data,
+        "many": 1000,
+        "budget": 2.0,
+    }
+    yield _case("numerical-training", "784-50-10, batch 100, float64", **numerical)
+    options: Any = {"do": "predict", "batch": 10_000, "data": data, "many": 1000}
+    yield _case("predict", "10,000 images", budget=0.5, **options)
+    yield _case("prepare", "the training images", data=data, many=100)
+    loop: Any = {"do": "steps", "data": data, "many": 10_000, "budget": 10.0}
+    yield _case("handwritten-loop", "784-50-10, batch 100, float32", **loop)
+    yield _case("whole-run", "10,000 iterations", do="whole", data=data, budget=60.0)
+    yield _case("first-call", "one step", do="steps", budget=60.0, threaded=False)
+    if data == "mnist":
+        # The shipped images are too few to learn that much.
+        goal: Any = {"sizes": (784, 256, 10), "activation": "relu", "optimizer": "adam"}
+        name = "784-256-10, relu, Adam, batch 100"
+        yield _case("to-98", name, do="reach", data=data, budget=60.0, **goal)
+
+
+def _on_gpu(data: str) -> Iterator[Case]:
+    options: Any = {"device": "cuda", "threaded": False}
+    net: Any = {"sizes": (784, 100, 10), "batch": 20, "dtype": "float64", "many": 1_000}
+    yield _case("gpu-gradient", "784-100-10, 20 samples", budget=0.5, **net, **options)
+    options |= {"data": data}
+    yield _case("gpu-whole-run", "10,000 iterations", do="whole", budget=60.0, **options)
+    nets: dict[str, tuple[tuple[int, ...], int]] = {
+        GPU_HEADLINE: ((784, 50, 10), 100),
+        "784-50-10, batch 1,000": ((784, 50, 10), 1_000),
+        "784-50-10, batch 10,000": ((784, 50, 10), 10_000),
+        "784-256-128-10, batch 100": ((784, 256, 128, 10), 100),
+    }
+    if data == "5k":
+        # There are not enough training images for one such batch.
+        del nets["784-50-10, batch 10,000"]
+    for name, (sizes, batch) in nets.items():
+        few = GPU_SAMPLES // batch
+        amounts: Any = {"do": "steps", "few": few, "many": 3 * few}
+        yield _case("gpu-training", name, sizes=sizes, batch=batch, **amounts, **options)
+
+
+def _case(group: str, name: str, **options: Any) -> Case:
+    return Case(group, name, **{"contestants": tuple(CONTESTANTS[group])} | options)
+
+
+def _all(data: str, *, full: bool) -> Iterator[Case]:
+    yield from _training(data, full=full)
+    yield from _growth()
+    yield from _doors(data)
+    yield from _gradient(full=full)
+    yield from _scaling(full=full)
+    yield from _black_box()
+    yield from _simple(data)
+    yield from _load(data)
+    yield from _on_gpu(data)
+
+
+GROUPS = tuple(dict.fromkeys(case.group for case in _all("mnist", full=True)))
+GPU_GROUPS = tuple(group for group in GROUPS if group.startswith("gpu-"))
+"""Groups that need a CUDA device."""
+
+
+def ours_in(group: str) -> str:
+    """Return the reference contestant of a group's ratios."""
+    return "accelnn cupy" if group in GPU_GROUPS else OURS
+
+
+def plan(
+    *, full: bool, only: Sequence[str] = (), data: str = "5k", isa: str = "native"
+) -> list[Case]:
     """Return the cases of a short or of a full run.
 
     Parameters
@@ -61,127 +212,9 @@ def plan(*, full: bool, only: Sequence[str] = (), data: str = "5k") -> list[Case
         Only these groups, also those that a short run leaves out.
     data : {"mnist", "5k"}
         The digits.
+    isa : {"native", "avx2"}
+        The vector instructions.
     """
-    task = Task(data=data)
     on_cpu = [group for group in GROUPS if group not in GPU_GROUPS]
     wanted = tuple(only) or (on_cpu if full else SHORT)
-    cases = {
-        "training": _training(task, full=full),
-        "gradient": _gradient(full=full),
-        "scaling": _scaling(full=full),
-        "black-box": _black_box(),
-        "digits": [replace(_case("digits", "37 functions", task, 0, 1, 1.0), threaded=False)],
-        "numerical-training": [
-            _case(
-                "numerical-training",
-                "784-50-10, batch 100, float64",
-                replace(task, dtype="float64"),
-                0,
-                1000,
-                2.0,
-            )
-        ],
-        "predict": [_case("predict", "10,000 images", replace(task, batch=10_000), 0, 1000, 0.5)],
-        "prepare": [_case("prepare", "the training images", task, 0, 100, 1.0)],
-        "whole-run": [_case("whole-run", "10,000 iterations", task, 0, 1, 60.0)],
-        "first-call": [
-            replace(
-                _case("first-call", "one step", replace(task, data="5k"), 0, 1, 60.0),
-                threaded=False,
-            )
-        ],
-        **_on_gpu(replace(task, device="cuda")),
-    }
-    return [case for group in GROUPS if group in wanted for case in cases[group]]
-
-
-def _training(task: Task, *, full: bool) -> list[Case]:
-    headline = _case("training", HEADLINE, task, 2000, 6000, 8.0)
-    if not full:
-        return [replace(headline, few=400, many=1200, budget=1.0)]
-    others = {
-        "hidden 100": {"sizes": (784, 100, 10)},
-        "784-256-128-10": {"sizes": (784, 256, 128, 10)},
-        "batch 32": {"batch": 32},
-        "batch 1,000": {"batch": 1000},
-        "relu": {"activation": "relu"},
-        "float64": {"dtype": "float64"},
-        "dense data": {"data": "gaussian"},
-        "Momentum": {"optimizer": "momentum"},
-        "Adam": {"optimizer": "adam"},
-    }
-    return [
-        headline,
-        *(
-            _case("training", name, replace(task, **changes), 2000, 6000, 4.0)  # type: ignore[arg-type]
-            for name, changes in others.items()
-        ),
-    ]
-
-
-def _gradient(*, full: bool) -> list[Case]:
-    task = Task(sizes=(784, 100, 10), batch=20, dtype="float64")
-    case = _case("gradient", "784-100-10, 20 samples", task, 0, 1_000, 0.5)
-    if full:
-        return [case]
-    return [replace(case, contestants=[name for name in case.contestants if name not in SLOW])]
-
-
-def _scaling(*, full: bool) -> list[Case]:
-    task = Task(batch=20, dtype="float64")
-    widths = (50, 100, 200, 400, 800) if full else (50, 200, 800)
-    batches = (50, 100, 200, 500, 1000) if full else ()
-    cases = [
-        *(
-            _case("scaling", f"hidden {h}", replace(task, sizes=(784, h, 10)), 0, 1000, 0.3)
-            for h in widths
-        ),
-        *(_case("scaling", f"batch {n:,}", replace(task, batch=n), 0, 1000, 0.3) for n in batches),
-    ]
-    if full:
-        return cases
-    return [replace(case, contestants=case.contestants[:3], threaded=False) for case in cases]
-
-
-def _black_box() -> list[Case]:
-    functions = (("rosenbrock", 50), ("rosenbrock", 5_000), ("few", 10_000))
-    cases = []
-    for function, n in functions:
-        task = Task(sizes=(n,), dtype="float64", function=function)
-        case = _case("black-box", f"{function} of {n:,} variables", task, 0, 1000, 1.0)
-        # numdifftools takes minutes for thousands of variables, because it stores all points.
-        names = [name for name in case.contestants if name != "numdifftools" or n < MANY]
-        cases.append(replace(case, contestants=names, threaded=False))
-    return cases
-
-
-def _on_gpu(task: Task) -> dict[str, list[Case]]:
-    gradient = Task(sizes=(784, 100, 10), batch=20, dtype="float64", device="cuda")
-    groups = {
-        "gpu-gradient": [_case("gpu-gradient", "784-100-10, 20 samples", gradient, 0, 1_000, 0.5)],
-        "gpu-whole-run": [_case("gpu-whole-run", "10,000 iterations", task, 0, 1, 60.0)],
-        "gpu-training": _gpu_training(task),
-    }
-    return {
-        group: [replace(case, threaded=False) for case in cases] for group, cases in groups.items()
-    }
-
-
-def _gpu_training(task: Task) -> list[Case]:
-    tasks = {
-        GPU_HEADLINE: task,
-        "784-50-10, batch 1,000": replace(task, batch=1_000),
-        "784-50-10, batch 10,000": replace(task, batch=10_000),
-        "784-256-128-10, batch 100": replace(task, sizes=(784, 256, 128, 10)),
-    }
-    if task.data == "5k":
-        # There are not enough training images for one such batch.
-        del tasks["784-50-10, batch 10,000"]
-    return [
-        _case("gpu-training", name, t, GPU_SAMPLES // t.batch, 3 * GPU_SAMPLES // t.batch, 1.0)
-        for name, t in tasks.items()
-    ]
-
-
-def _case(group: str, name: str, task: Task, few: int, many: int, budget: float) -> Case:
-    return Case(group, name, task, tuple(CONTESTANTS[group]), few, many, budget)
+    return [replace(case, isa=isa) for case in _all(data, full=full) if case.group in wanted]

@@ -1,4 +1,4 @@
-"""The plot of a report: time against size."""
+"""Plots of a report: time against size, and our lead by size."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -7,20 +7,23 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from accelnn._optional import import_optional
+from accelnn.bench._case import Case
+from accelnn.bench._plan import OURS
 from accelnn.bench._results import Measurement, Report
-from accelnn.bench._task import Task
+from accelnn.bench._tables import lead_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["SIZED", "check_picture", "draw"]
+__all__ = ["SIZED", "check_picture", "draw", "draw_growth"]
 
 # From the colour-blind-safe palette of Okabe and Ito.
 COLOURS = ("#D55E00", "#E69F00", "#000000", "#CC79A7", "#882255", "#56B4E9", "#0072B2", "#009E73")
 MARKERS = "os^DvP*X"
 SIZED = "scaling"
 """The group that is plotted."""
+WIDTH = "width of the hidden layer"
 ONE_HIDDEN = 3  # widths of a net with one hidden layer
 
 
@@ -36,39 +39,30 @@ def check_picture(path: Path) -> None:
 def draw(report: Report) -> "Figure":
     """Draw time against size, one line for each contestant, in up to three panels.
 
-    Parameters
-    ----------
-    report : Report
-        With the group ``scaling``, or ``training`` of a full run.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-
     Raises
     ------
     ValueError
         If nothing in the report has several sizes.
     """
-    figures = import_optional("matplotlib.figure", feature="--plot", extra="plot")
     # Cases that differ in size only.
-    widths = [m for m in report.best("training") if _differs_in_width_only(m)]
-    by_width = [m for m in report.best(SIZED) if m.case.startswith("hidden")]
+    widths = [m for m in report.best("training") if _differs_in_width_only(m.case)]
+    by_width = [m for m in report.best(SIZED) if m.case.name.startswith("hidden")]
+    narrowest = min((m.case.sizes[1] for m in by_width), default=0)
     by_batch = [
         m
         for m in report.best(SIZED)
-        if m.case.startswith("batch") or m.task.sizes[1] == _narrowest(by_width)
+        if m.case.name.startswith("batch") or m.case.sizes[1] == narrowest
     ]
-    panels: list[tuple[str, str, str, list[Measurement], Callable[[Measurement], float]]] = [
-        ("Training step, batch 100", "width of the hidden layer", "step", widths, _width),
-        ("Gradient, 20 samples", "parameters", "gradient", by_width, _parameters),
-        ("Gradient, 784-50-10", "samples", "gradient", by_batch, _batch),
+    panels: list[tuple[str, str, str, list[Measurement], Callable[[Case], float]]] = [
+        ("Training step, batch 100", WIDTH, "step", widths, lambda case: case.sizes[1]),
+        ("Gradient, 20 samples", "parameters", "gradient", by_width, lambda case: case.parameters),
+        ("Gradient, 784-50-10", "samples", "gradient", by_batch, lambda case: case.batch),
     ]
-    panels = [panel for panel in panels if len({panel[4](m) for m in panel[3]}) > 1]
+    panels = [panel for panel in panels if len({panel[4](m.case) for m in panel[3]}) > 1]
     if not panels:
         msg = f"there is nothing to draw: measure the group {SIZED!r}"
         raise ValueError(msg)
-    figure: Figure = figures.Figure(figsize=(5.0 * len(panels), 5.0), layout="constrained")
+    figure = _figure(5.0 * len(panels), 5.0)
     names = list(dict.fromkeys(m.contestant for panel in panels for m in panel[3]))
     for i, (title, size, unit, measured, of) in enumerate(panels):
         ax = figure.add_subplot(1, len(panels), i + 1)
@@ -85,21 +79,65 @@ def draw(report: Report) -> "Figure":
     return figure
 
 
+def draw_growth(report: Report) -> "Figure":
+    """Draw how many times longer the best peer takes than we, by width and batch.
+
+    Raises
+    ------
+    ValueError
+        If the group ``growth`` was not measured.
+    """
+    rows = [
+        (case, lead) for case, row in report.by_case("growth").items() if (lead := lead_of(row))
+    ]
+    if not rows:
+        msg = "there is nothing to draw: measure the group 'growth'"
+        raise ValueError(msg)
+    widths = sorted({case.sizes[1] for case, _ in rows})
+    batches = sorted({case.batch for case, _ in rows})
+    leads = np.full((len(widths), len(batches)), np.nan)
+    for case, lead in rows:
+        leads[widths.index(case.sizes[1]), batches.index(case.batch)] = lead
+    figure = _figure(6.5, 4.5)
+    ax = figure.add_subplot()
+    # As far to both sides, so that white is where both take as long.
+    most = max(1.0, float(np.nanmax(np.abs(np.log2(leads)))))
+    image = ax.imshow(np.log2(leads), cmap="RdBu", vmin=-most, vmax=most, origin="lower")
+    for (i, j), lead in np.ndenumerate(leads):
+        dark = abs(np.log2(lead)) > 0.6 * most
+        ax.text(j, i, f"{lead:.2f}", ha="center", va="center", color="white" if dark else "black")
+    ax.set_xticks(range(len(batches)), [f"{batch:,}" for batch in batches])
+    ax.set_yticks(range(len(widths)), [f"{width:,}" for width in widths])
+    ax.set(title=f"Training step of 784-h-10: best peer ÷ {OURS}", xlabel="batch", ylabel=WIDTH)
+    bar = figure.colorbar(image)
+    ticks = [2.0**n for n in range(-int(most), int(most) + 1)]
+    bar.set_ticks(np.log2(ticks).tolist(), labels=[f"{tick:g}" for tick in ticks])
+    return figure
+
+
+def _figure(width: float, height: float) -> "Figure":
+    figures = import_optional("matplotlib.figure", feature="--plot", extra="plot")
+    figure: Figure = figures.Figure(figsize=(width, height), layout="constrained")
+    return figure
+
+
 def _draw_panel(
     ax: "Axes",
     names: list[str],
     measured: list[Measurement],
-    size_of: Callable[[Measurement], float],
+    size_of: Callable[[Case], float],
 ) -> None:
     for i, name in enumerate(names):
-        points = sorted((m for m in measured if m.contestant == name), key=size_of)
+        points = sorted(
+            (m for m in measured if m.contestant == name), key=lambda m: size_of(m.case)
+        )
         if not points:
             continue
         medians = [m.median for m in points]
         low = [max(0.0, m.median - m.spread[0]) for m in points]
         high = [max(0.0, m.spread[1] - m.median) for m in points]
         ax.errorbar(
-            [size_of(m) for m in points],
+            [size_of(m.case) for m in points],
             medians,
             yerr=(low, high),
             label=name,
@@ -113,7 +151,7 @@ def _draw_panel(
             capsize=2,
         )
     ax.set(xscale="log", yscale="log")
-    sizes = sorted({size_of(m) for m in measured})
+    sizes = sorted({size_of(m.case) for m in measured})
     ax.set_xticks(sizes, [f"{size:,.0f}" for size in sizes], rotation=30)
     ax.minorticks_off()
     # Whole decades, so that at least two have a label.
@@ -122,23 +160,9 @@ def _draw_panel(
     ax.grid(alpha=0.3)
 
 
-def _width(m: Measurement) -> float:
-    return m.task.sizes[1]
-
-
-def _parameters(m: Measurement) -> float:
-    return m.task.parameters
-
-
-def _batch(m: Measurement) -> float:
-    return m.task.batch
-
-
-def _narrowest(measured: list[Measurement]) -> float:
-    return min((_width(m) for m in measured), default=0.0)
-
-
-def _differs_in_width_only(m: Measurement) -> bool:
+def _differs_in_width_only(case: Case) -> bool:
     """Return whether a training case differs from the first one in width only."""
-    standard = Task(sizes=m.task.sizes, data=m.task.data)
-    return m.task == standard and len(m.task.sizes) == ONE_HIDDEN and (m.task.data != "gaussian")
+    first = Case("", "", data=case.data, isa=case.isa)
+    same = ("activation", "batch", "dtype", "optimizer")
+    alike = all(getattr(case, name) == getattr(first, name) for name in same)
+    return alike and len(case.sizes) == ONE_HIDDEN and case.data != "gaussian"

@@ -5,16 +5,15 @@ from __future__ import annotations
 import json
 import statistics
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from accelnn.bench._contestants import GPU_GROUPS
-from accelnn.bench._task import Task
+from accelnn.bench._case import Case
 
 __all__ = ["FORMAT", "Measurement", "Problem", "Report"]
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -23,24 +22,22 @@ class Measurement:
 
     Attributes
     ----------
-    group, case, contestant : str
+    case : Case
         What was measured.
+    contestant : str
+        Who was.
     threads : int
         Number of threads of its libraries.
-    task : Task
-        The net and the data.
     seconds : list of float
         Seconds per unit, one for each repeat.
     facts : dict
         Other results of the contestant: loss, accuracy, deviation, peak memory, amounts.
     """
 
-    group: str
-    case: str
+    case: Case
     contestant: str
     threads: int
-    task: Task
-    seconds: list[float]
+    seconds: list[float] = field(default_factory=list)
     facts: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -56,22 +53,9 @@ class Measurement:
 
 @dataclass(frozen=True)
 class Problem:
-    """A contestant without times, and the reason.
+    """A contestant without times in a case, and the reason; `skipped` if a package is missing."""
 
-    Attributes
-    ----------
-    group, case, contestant : str
-        What was to be measured; an empty case means all.
-    threads : int
-        0 means any number.
-    reason : str
-        The reason, in one line.
-    skipped : bool
-        True if a package is missing, False if something failed.
-    """
-
-    group: str
-    case: str
+    case: Case
     contestant: str
     threads: int
     reason: str
@@ -109,28 +93,79 @@ class Report:
 
     def of(self, group: str, case: str | None = None) -> list[Measurement]:
         """Return the measurements of a group, or of one case of it."""
-        return [m for m in self.measurements if m.group == group and case in (None, m.case)]
+        return [
+            m for m in self.measurements if m.case.group == group and case in (None, m.case.name)
+        ]
 
     def best(self, group: str, case: str | None = None) -> list[Measurement]:
         """Return the measurements with the faster number of threads of each contestant."""
-        chosen: dict[tuple[str, str], Measurement] = {}
+        chosen: dict[tuple[Any, ...], Measurement] = {}
         for m in self.of(group, case):
-            key = (m.case, m.contestant)
+            key = (m.case.key, m.contestant)
             if key not in chosen or m.median < chosen[key].median:
                 chosen[key] = m
         return list(chosen.values())
 
+    def by_case(self, group: str) -> dict[Case, dict[str, Measurement]]:
+        """Return the contestants of each case of a group, with their faster number of threads."""
+        found: dict[Case, dict[str, Measurement]] = {}
+        for m in self.best(group):
+            found.setdefault(m.case, {})[m.contestant] = m
+        return found
+
+    def only(self, keep: Any) -> Report:
+        """Return the part whose cases `keep` holds for."""
+        measurements = [m for m in self.measurements if keep(m.case)]
+        problems = [problem for problem in self.problems if keep(problem.case)]
+        return replace(self, measurements=measurements, problems=problems)
+
     def write(self, path: Path) -> None:
-        """Write everything as JSON, with medians and spreads beside the times."""
-        content = {"format": FORMAT, **asdict(self)}
-        if not self.gpu_machine:
-            del content["gpu_machine"]
-        for entry, m in zip(content["measurements"], self.measurements, strict=True):
-            entry |= {"median": m.median, "spread": m.spread}
+        """Write everything as JSON, by case, with medians and spreads beside the times."""
+        cases: dict[Case, dict[str, Any]] = {}
+        for kind, entries in (("times", self.measurements), ("problems", self.problems)):
+            for entry in entries:
+                case = asdict(entry.case) | {"times": [], "problems": []}
+                content = asdict(entry)
+                del content["case"]
+                if isinstance(entry, Measurement):
+                    content |= {"median": entry.median, "spread": entry.spread}
+                cases.setdefault(entry.case, case)[kind].append(content)
+        whole = {
+            "format": FORMAT,
+            "machine": self.machine,
+            **({"gpu_machine": self.gpu_machine} if self.gpu_machine else {}),
+            "settings": self.settings,
+            "cases": list(cases.values()),
+        }
         # Atomically, so that an interruption does not destroy an existing report.
         partial = path.with_name(path.name + ".partial")
-        partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        partial.write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
         partial.replace(path)
+
+    @classmethod
+    def read(cls, path: Path) -> Report:
+        """Read a report that `write` has written.
+
+        Raises
+        ------
+        ValueError
+            If the file is not a report, or of another format.
+        """
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(content, dict) or content.get("format") != FORMAT:
+            msg = f"{path} is not a report of accelnn bench of format {FORMAT}"
+            raise ValueError(msg)
+        report = cls(
+            content["machine"], content["settings"], gpu_machine=content.get("gpu_machine", {})
+        )
+        for entry in content["cases"]:
+            times, problems = entry.pop("times"), entry.pop("problems")
+            case = Case(**entry)
+            for measured in times:
+                del measured["median"], measured["spread"]
+                report.measurements.append(Measurement(case, **measured))
+            report.problems.extend(Problem(case, **problem) for problem in problems)
+        return report
 
     @classmethod
     def merged(cls, reports: Sequence[Report]) -> Report:
@@ -156,7 +191,7 @@ class Report:
             more = [part for part in report.machine["data"].split("; ") if part not in known]
             machine["data"] = "; ".join(known + more)
         measurements = [m for report in reports for m in report.measurements]
-        keys = [(m.group, m.case, m.contestant, m.threads) for m in measurements]
+        keys = [(m.case.key, m.contestant, m.threads) for m in measurements]
         if len(set(keys)) < len(keys):
             msg = "these runs cannot be merged: some times were taken in two of them"
             raise ValueError(msg)
@@ -166,33 +201,15 @@ class Report:
 
     def with_gpu(self, other: Report) -> Report:
         """Return this run with its GPU groups replaced by those of another run."""
-        described = dict(other.machine)
-        described["most threads tried"] = str(other.settings["threads"])
-        described["repeats"] = str(other.settings["repeats"])
-        kept = [entry for entry in self.measurements if entry.group not in GPU_GROUPS]
-        taken = [entry for entry in other.measurements if entry.group in GPU_GROUPS]
-        problems = [entry for entry in self.problems if entry.group not in GPU_GROUPS]
-        problems += [entry for entry in other.problems if entry.group in GPU_GROUPS]
-        return Report(self.machine, self.settings, kept + taken, problems, described)
-
-    @classmethod
-    def read(cls, path: Path) -> Report:
-        """Read a report that `write` has written.
-
-        Raises
-        ------
-        ValueError
-            If the file is not a report, or of another format.
-        """
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(content, dict) or content.get("format") != FORMAT:
-            msg = f"{path} is not a report of accelnn bench of format {FORMAT}"
-            raise ValueError(msg)
-        measurements = []
-        for entry in content["measurements"]:
-            del entry["median"], entry["spread"]
-            task = Task(**entry.pop("task"))
-            measurements.append(Measurement(**entry, task=task))
-        problems = [Problem(**entry) for entry in content["problems"]]
-        machines = content["machine"], content.get("gpu_machine", {})
-        return cls(machines[0], content["settings"], measurements, problems, machines[1])
+        described = other.machine | {
+            "most threads tried": str(other.settings["threads"]),
+            "repeats": str(other.settings["repeats"]),
+        }
+        kept = self.only(lambda case: case.device == "cpu")
+        taken = other.only(lambda case: case.device != "cpu")
+        return replace(
+            kept,
+            measurements=kept.measurements + taken.measurements,
+            problems=kept.problems + taken.problems,
+            gpu_machine=described,
+        )

@@ -1,22 +1,32 @@
 """Runs of a plan, in which all contestants of a case take turns."""
 
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from typing import Any
 
 from accelnn._processors import usable_processors
+from accelnn.bench._case import Case
 from accelnn.bench._machine import describe_machine
-from accelnn.bench._plan import Case
 from accelnn.bench._results import Measurement, Problem, Report
 from accelnn.bench._tables import duration
 from accelnn.bench._workers import MissingPeer, Worker, WorkerError
 
-__all__ = ["run", "turns"]
+__all__ = ["busy_cores", "run", "turns"]
 
 # Seconds between two contestants, in which the threads of the last one stop spinning.
 PAUSE = 0.1
+# Ends by itself if whoever started it has ended.
+BUSY = """
+import os, sys
+while os.getppid() == int(sys.argv[1]):
+    for _ in range(100_000):
+        pass
+"""
 
 Progress = Callable[[int, str], object]
 
@@ -32,27 +42,10 @@ def run(
 ) -> Report:
     """Measure cases, one after the other.
 
-    Parameters
-    ----------
-    cases : sequence of Case
-        See `accelnn.bench.plan`.
-    repeats : int, default 5
-        Number of times each contestant is measured.
-    threads : int, optional
-        The largest number of threads, by default one for each usable processor. Each contestant
-        runs on one thread and on that many.
-    timeout : float, default 600.0
-        Seconds after which a contestant that does not respond is terminated.
-    progress : callable
-        ``progress(n, note)`` is called when `n` more of the `turns` are done.
-    keep : callable
-        ``keep(report)`` is called after every case, and after an interruption, with all times
-        measured so far.
-
-    Returns
-    -------
-    Report
-        With a `Problem` for every contestant that was skipped or failed.
+    Each contestant runs on one thread, and on `threads`, by default one for each usable processor.
+    One that does not respond for `timeout` seconds is terminated. ``progress(n, note)`` is called
+    when `n` more of the `turns` are done; ``keep(report)`` after every case, and after an
+    interruption, with all times so far. Who was skipped or failed is a `Problem` of the report.
 
     Raises
     ------
@@ -61,23 +54,14 @@ def run(
     """
     most = threads or usable_processors()
     machine = describe_machine(
-        [case.task.data for case in cases],
-        gpu=any(case.task.device == "cuda" for case in cases),
+        [case.data for case in cases], gpu=any(case.device == "cuda" for case in cases)
     )
     report = Report(machine, {"repeats": repeats, "threads": most})
     for case in cases:
-        with ExitStack() as stack:
-            race = _Race(case, report, _runners(case, most, timeout, stack), progress)
-            try:
-                race.prepare()
-                for number in range(repeats):
-                    race.repeat(number)
-                race.finish()
-            except KeyboardInterrupt:
-                race.stop()
-                keep(report)
-                raise
-        keep(report)
+        try:
+            _measure(case, report, most, repeats, timeout, progress)
+        finally:
+            keep(report)
     return report
 
 
@@ -87,117 +71,67 @@ def turns(cases: Sequence[Case], repeats: int, threads: int | None = None) -> in
     return sum(len(case.contestants) * len(_counts(case, most)) * (1 + repeats) for case in cases)
 
 
-@dataclass
-class _Runner:
-    """A contestant with some number of threads in one case."""
+def _measure(
+    case: Case, report: Report, most: int, repeats: int, timeout: float, progress: Progress
+) -> None:
+    """Measure a case; contestants that fail leave it, with a problem in the report."""
+    with ExitStack() as stack:
+        stack.enter_context(busy_cores(usable_processors() if case.loaded else 0))
+        workers = [
+            (Measurement(case, name, n), stack.enter_context(Worker(n, case, timeout=timeout)))
+            for name in case.contestants
+            for n in _counts(case, most)
+        ]
 
-    contestant: str
-    threads: int
-    worker: Worker
-    facts: dict[str, Any] = field(default_factory=dict)
-    seconds: list[float] = field(default_factory=list)
+        @contextmanager
+        def turn(m: Measurement, worker: Worker, steps: int = 1) -> Iterator[str]:
+            note = f"{case.group}, {case.name}: {m.contestant}, {m.threads} thread"
+            note += "s" * (m.threads > 1)
+            progress(0, note)
+            try:
+                yield note
+            except (MissingPeer, WorkerError) as error:
+                worker.end()
+                workers.remove((m, worker))
+                skipped = isinstance(error, MissingPeer)
+                report.problems.append(Problem(case, m.contestant, m.threads, str(error), skipped))
+            progress(steps, note)
 
-
-@dataclass
-class _Race:
-    """A case being measured; contestants that fail leave it, with a problem in the report."""
-
-    case: Case
-    report: Report
-    runners: list[_Runner]
-    progress: Progress
-
-    def prepare(self) -> None:
-        """Prepare all contestants, one after the other."""
-        case = self.case
-        for runner in list(self.runners):
-            with self.turn(runner):
-                runner.facts = runner.worker.ask(
-                    "prepare",
-                    group=case.group,
-                    contestant=runner.contestant,
-                    task=asdict(case.task),
-                    threads=runner.threads,
-                    few=case.few,
-                    many=case.many,
-                    budget=case.budget,
-                )
-
-    def repeat(self, number: int) -> None:
-        """Give every contestant a turn, each time starting with another one."""
-        begin = number % max(1, len(self.runners))
-        for runner in self.runners[begin:] + self.runners[:begin]:
-            with self.turn(runner):
-                time.sleep(PAUSE)
-                runner.seconds.append(runner.worker.ask("repeat")["seconds"])
-            if runner in self.runners:
-                self.progress(0, f"{self.note(runner)}: {duration(runner.seconds[-1])}")
-
-    def finish(self) -> None:
-        """Report the times and facts of the remaining contestants."""
-        while self.runners:
-            runner = self.runners[0]
-            with self.turn(runner, 0):
-                self.take_down(runner, runner.worker.ask("facts"))
-
-    def stop(self) -> None:
-        """Report the times so far, without facts, which would take time to compute."""
-        for runner in list(self.runners):
-            if runner.seconds:
-                self.take_down(runner, {})
-
-    def take_down(self, runner: _Runner, facts: dict[str, Any]) -> None:
-        """Report the measurement of a contestant, and remove it from the race."""
-        case = self.case
-        self.runners.remove(runner)
-        self.report.measurements.append(
-            Measurement(
-                case.group,
-                case.name,
-                runner.contestant,
-                runner.threads,
-                case.task,
-                runner.seconds,
-                runner.facts | facts,
-            )
-        )
-
-    def note(self, runner: _Runner) -> str:
-        """Return a description for the progress bar."""
-        threads = f"{runner.threads} thread{'s' * (runner.threads > 1)}"
-        return f"{self.case.group}, {self.case.name}: {runner.contestant}, {threads}"
-
-    @contextmanager
-    def turn(self, runner: _Runner, steps: int = 1) -> Iterator[None]:
-        """Announce a turn; if it fails, report a problem of this contestant and go on."""
-        case = self.case
-        note = self.note(runner)
-        self.progress(0, note)
         try:
-            yield
-        except (MissingPeer, WorkerError) as error:
-            runner.worker.end()
-            self.runners.remove(runner)
-            self.report.problems.append(
-                Problem(
-                    case.group,
-                    case.name,
-                    runner.contestant,
-                    runner.threads,
-                    str(error),
-                    isinstance(error, MissingPeer),
-                )
-            )
-        self.progress(steps, note)
+            for m, worker in list(workers):
+                with turn(m, worker):
+                    who: Any = {"contestant": m.contestant, "threads": m.threads}
+                    m.facts.update(worker.ask("prepare", case=asdict(case), **who))
+            for number in range(repeats):
+                begin = number % max(1, len(workers))
+                for m, worker in workers[begin:] + workers[:begin]:
+                    with turn(m, worker) as note:
+                        time.sleep(PAUSE)
+                        m.seconds.append(worker.ask("repeat")["seconds"])
+                        progress(0, f"{note}: {duration(m.seconds[-1])}")
+            for m, worker in list(workers):
+                with turn(m, worker, 0):
+                    m.facts.update(worker.ask("facts"))
+                    report.measurements.append(m)
+        except KeyboardInterrupt:
+            # Their facts would take time to compute.
+            left = [m for m, _ in workers if m.seconds and m not in report.measurements]
+            report.measurements.extend(left)
+            raise
+
+
+@contextmanager
+def busy_cores(number: int) -> Iterator[list[int]]:
+    """Keep so many processes busy, pinned to nothing, and end them at last; yield their ids."""
+    command = [sys.executable, "-c", BUSY, str(os.getpid())]
+    processes = [subprocess.Popen(command) for _ in range(number)]  # noqa: S603 - our own code
+    try:
+        yield [process.pid for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
 
 
 def _counts(case: Case, most: int) -> list[int]:
     return sorted({1, most}) if case.threaded else [most]
-
-
-def _runners(case: Case, most: int, timeout: float, stack: ExitStack) -> list[_Runner]:
-    return [
-        _Runner(name, n, stack.enter_context(Worker(n, device=case.task.device, timeout=timeout)))
-        for name in case.contestants
-        for n in _counts(case, most)
-    ]

@@ -14,11 +14,14 @@ from types import TracebackType
 from typing import IO, Any, Self
 
 import accelnn
+from accelnn.bench._case import Case
+from accelnn.bench._machine import limit_vectors
 
 __all__ = ["MissingPeer", "Worker", "WorkerError", "worker_environment"]
 
-# Settings that change the kernels of OpenBLAS.
-UNSET = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
+# Settings that change the kernels of OpenBLAS, and one that lets a checkout be compiled anew in
+# every process, which installed packages are not.
+UNSET = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE", "PYTHONDONTWRITEBYTECODE")
 THREADS = (
     "OMP_NUM_THREADS",
     "OPENBLAS_NUM_THREADS",
@@ -40,8 +43,8 @@ class MissingPeer(ImportError):  # noqa: N818 - not an error: the contestant doe
     """A package that a contestant needs is not installed."""
 
 
-def worker_environment(threads: int, device: str = "cpu") -> dict[str, str]:
-    """Return the environment of a worker with so many threads, for ``"cpu"`` or ``"cuda"``."""
+def worker_environment(threads: int, case: Case) -> dict[str, str]:
+    """Return the environment of a worker with so many threads for a case."""
     environment = {k: v for k, v in os.environ.items() if k not in UNSET}
     environment |= dict.fromkeys(THREADS, str(threads))
     here = str(Path(accelnn.__file__).parents[1])
@@ -49,7 +52,7 @@ def worker_environment(threads: int, device: str = "cpu") -> dict[str, str]:
     environment["PYTHONPATH"] = os.pathsep.join([here, *others])
     # torch compiles in the worker's process, without a pool of others.
     environment["TORCHINDUCTOR_COMPILE_THREADS"] = "1"
-    if device == "cpu":
+    if case.device == "cpu":
         environment["CUDA_VISIBLE_DEVICES"] = ""
     else:
         # The contestants of a case share the memory, of which JAX would preallocate most.
@@ -57,31 +60,21 @@ def worker_environment(threads: int, device: str = "cpu") -> dict[str, str]:
     if threads == 1:
         flags = environment.get("XLA_FLAGS", "")
         environment["XLA_FLAGS"] = f"{flags} --xla_cpu_multi_thread_eigen=false".strip()
-    return environment
+    return limit_vectors(environment) if case.isa == "avx2" else environment
 
 
 class Worker:
-    """A process that runs the job of one contestant.
+    """A process with one contestant, whose libraries have so many threads.
 
-    Leaving the ``with`` block terminates it, whatever it is doing.
-
-    Parameters
-    ----------
-    threads : int
-        Number of threads of its libraries.
-    device : {"cpu", "cuda"}, default "cpu"
-        Where they compute.
-    timeout : float
-        Seconds to wait for an answer.
-    command : sequence of str, optional
-        What to start instead of `accelnn.bench.worker`.
+    Leaving the ``with`` block terminates it, whatever it is doing. `timeout` is how many seconds an
+    answer is waited for; `command` is started in the place of `accelnn.bench.worker`.
     """
 
     def __init__(
         self,
         threads: int,
+        case: Case,
         *,
-        device: str = "cpu",
         timeout: float = 600.0,
         command: list[str] | None = None,
     ) -> None:
@@ -92,7 +85,7 @@ class Worker:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
-            env=worker_environment(threads, device),
+            env=worker_environment(threads, case),
             text=True,
             encoding="utf-8",
             # A process group, so that its children can be terminated too.

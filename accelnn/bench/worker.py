@@ -1,11 +1,10 @@
-"""The process that runs the job of one contestant: ``python -m accelnn.bench.worker``.
+"""The process of one contestant: ``python -m accelnn.bench.worker``.
 
 It reads requests from standard input and answers each on standard output, as lines of JSON::
 
-    {"do": "prepare", "group": "training", "contestant": "JAX scan", "task": {...}, "threads": 1,
-     "few": 2000, "many": 6000, "budget": 5.0}          -> {"few": 2000, "many": 6000}
+    {"do": "prepare", "case": {...}, "contestant": "JAX scan", "threads": 1}
+                                                        -> {"few": 2000, "many": 6000}
     {"do": "repeat"}                                    -> {"seconds": 0.000243}
-    {"do": "run", "amount": 1000}                       -> {}
     {"do": "facts"}                                     -> {"loss": 0.3, "peak_mb": 512.0, ...}
 
 A failure is answered with ``{"failed": reason}``, a missing package with ``{"missing": reason}``.
@@ -23,68 +22,54 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from accelnn.bench._contestants import make_job
-from accelnn.bench._task import Task
+from accelnn.bench._case import Case
 
 if TYPE_CHECKING:
-    from accelnn.bench.jobs.job import Job
+    from accelnn.bench.contestants import Contestant
 
-__all__ = ["main"]
+__all__ = ["Answers", "main"]
 
 
-class Desk:
-    """Answers requests, one after the other."""
+class Answers:
+    """Answers to requests about one contestant, one after the other."""
 
-    job: "Job"
+    who: "Contestant"
     few = many = 0
 
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
         """Serve a request; errors become answers too."""
         do = request.pop("do")
         try:
-            answer: dict[str, Any] = getattr(self, f"do_{do}")(**request)
+            answer: dict[str, Any] = getattr(self, do)(**request)
         except ImportError as error:
             return {"missing": str(error)}
         except Exception as error:  # noqa: BLE001 - reported to the caller
             return {"failed": f"{type(error).__name__}: {error}"}
         return answer
 
-    def do_prepare(
-        self,
-        group: str,
-        contestant: str,
-        task: dict[str, Any],
-        threads: int,
-        few: int,
-        many: int,
-        budget: float,
-    ) -> dict[str, Any]:
-        """Create the job, and warm it up."""
-        from accelnn.bench.jobs.job import amounts
+    def prepare(self, case: dict[str, Any], contestant: str, threads: int) -> dict[str, Any]:
+        """Make the contestant, and warm it up."""
+        from accelnn.bench.contestants import make_contestant
+        from accelnn.bench.contestants.base import amounts
 
-        self.job = make_job(group, contestant, Task(**task), threads)
-        self.few, self.many = amounts(self.job, few, many, budget)
+        asked = Case(**case)
+        self.who = make_contestant(contestant, asked, threads)
+        self.few, self.many = amounts(self.who, asked.budget)
         forget_peak()
         return {"few": self.few, "many": self.many}
 
-    def do_repeat(self) -> dict[str, Any]:
+    def repeat(self) -> dict[str, Any]:
         """Measure once."""
-        from accelnn.bench.jobs.job import seconds_per_unit
+        from accelnn.bench.contestants.base import seconds_per_unit
 
-        return {"seconds": seconds_per_unit(self.job, self.few, self.many)}
+        return {"seconds": seconds_per_unit(self.who, self.few, self.many)}
 
-    def do_run(self, amount: int) -> dict[str, Any]:
-        """Do an amount of work, timed by the caller."""
-        self.job.ready(amount)
-        self.job.run(amount)
-        return {}
-
-    def do_facts(self) -> dict[str, Any]:
+    def facts(self) -> dict[str, Any]:
         """Return the facts, with the peak memory before they are computed."""
         peak = peak_memory()
         # Times on a device depend on the clock.
-        clock = {} if self.job.task.device == "cpu" else {"clock": self.job.clock.name}
-        return {**self.job.facts(), **clock, **({} if peak is None else {"peak_mb": peak})}
+        clock = {} if self.who.case.device == "cpu" else {"clock": self.who.clock.name}
+        return {**self.who.facts(), **clock, **({} if peak is None else {"peak_mb": peak})}
 
 
 def forget_peak() -> None:
@@ -111,11 +96,11 @@ def peak_memory() -> float | None:
 def main() -> None:
     """Serve requests until standard input ends."""
     answers, questions = _take_stdout(), _take_stdin()
-    desk = Desk()
+    asked = Answers()
     requests: queue.SimpleQueue[str] = queue.SimpleQueue()
     threading.Thread(target=_read, args=(questions, requests), daemon=True).start()
     while True:
-        answer = desk.answer(json.loads(requests.get()))
+        answer = asked.answer(json.loads(requests.get()))
         print(json.dumps(answer), file=answers, flush=True)
 
 

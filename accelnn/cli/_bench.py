@@ -22,7 +22,7 @@ REPEATS = {False: 3, True: 5}
     "quick",
     default=True,
     show_default="quick",
-    help="The main comparisons in a few minutes, or all of them in about an hour.",
+    help="The main comparisons in a few minutes, or all of them in a few hours.",
 )
 @click.option(
     "--only",
@@ -34,6 +34,13 @@ REPEATS = {False: 3, True: 5}
     "--gpu",
     is_flag=True,
     help=f"Measure on a CUDA device: as --only with each of {', '.join(GPU_GROUPS)}.",
+)
+@click.option(
+    "--isa",
+    type=click.Choice(("native", "avx2")),
+    default="native",
+    show_default=True,
+    help="Let all contestants use the vectors that the processor has, or AVX2 alone (x86).",
 )
 @click.option(
     "--repeats",
@@ -68,6 +75,7 @@ def bench(
     quick: bool,
     only: tuple[str, ...],
     gpu: bool,
+    isa: str,
     repeats: int | None,
     threads: int | None,
     timeout: float,
@@ -79,8 +87,9 @@ def bench(
     Each contestant runs in its own process, and all take turns. Those whose package is not
     installed are skipped; pip install 'accelnn[bench]' installs them all.
     """
+    from accelnn.bench._machine import check_vectors
     from accelnn.bench._plot import SIZED, check_picture, draw
-    from accelnn.bench.jobs.data import digits
+    from accelnn.bench.contestants.data import digits
 
     with friendly_errors():
         # Checked before the measurement.
@@ -91,8 +100,9 @@ def bench(
                 raise ValueError(msg)
         if plot is not None:
             check_picture(plot)
+        check_vectors(isa)
         groups = (*only, *(GPU_GROUPS if gpu else ()))
-        cases = plan(full=not quick, only=groups, data=digits())
+        cases = plan(full=not quick, only=groups, data=digits(), isa=isa)
         if plot is not None and all(case.group != SIZED for case in cases):
             msg = f"--plot draws the group {SIZED!r}, which is not among those to measure"
             raise ValueError(msg)

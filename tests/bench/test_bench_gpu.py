@@ -11,14 +11,12 @@ from click.testing import CliRunner
 
 import accelnn
 from accelnn.bench import GPU_GROUPS, TABLES, Case, Report, plan, run
-from accelnn.bench._contestants import make_job, ours_in
 from accelnn.bench._machine import describe_gpu
-from accelnn.bench._plan import GPU_HEADLINE
-from accelnn.bench._task import Task
+from accelnn.bench._plan import GPU_HEADLINE, ours_in
 from accelnn.bench._workers import worker_environment
-from accelnn.bench.jobs import clocks
-from accelnn.bench.jobs.gradients import CupyStructured
-from accelnn.bench.jobs.training_accelnn import Cupy
+from accelnn.bench.contestants import base, make_contestant
+from accelnn.bench.contestants.gradients import Gradient, numerical
+from accelnn.bench.contestants.training import Accelnn, Training
 from accelnn.cli import app
 from accelnn.testing import StrictBackend
 
@@ -26,31 +24,34 @@ needs_no_gpu = pytest.mark.skipif(
     any(info.available for info in accelnn.list_backends() if info.name == "cupy"),
     reason="there is a GPU",
 )
-SMALL = Task((784, 6, 10), batch=20)
+SMALL = Case("gpu-training", "x", do="steps", sizes=(784, 6, 10), batch=20)
+GRADIENT = Case("gpu-gradient", "x", sizes=(784, 2, 10), batch=3, dtype="float64")
+ON_GPU = {"device": "cuda", "threaded": False}
 
 
 def test_the_plan_has_the_groups_of_a_gpu_where_they_are_named():
     cases = plan(full=False, only=GPU_GROUPS, data="mnist")
     assert {case.group for case in cases} == set(GPU_GROUPS)
     for case in cases:
-        assert case.task.device == "cuda"
+        assert case.device == "cuda"
         assert not case.threaded
         assert case.contestants[0] == ours_in(case.group) == "accelnn cupy"
         assert 0 <= case.few < case.many
     training = {c.name: c for c in cases if c.group == "gpu-training"}
-    assert {(c.task.sizes, c.task.batch) for c in training.values()} == {
+    assert {(c.sizes, c.batch) for c in training.values()} == {
         *(((784, 50, 10), batch) for batch in (100, 1_000, 10_000)),
         ((784, 256, 128, 10), 100),
     }
-    assert training[GPU_HEADLINE].task == Task(data="mnist", device="cuda")
-    (gradient,) = (c.task for c in cases if c.group == "gpu-gradient")
+    headline = training[GPU_HEADLINE]
+    assert (headline.data, headline.sizes, headline.batch) == ("mnist", (784, 50, 10), 100)
+    (gradient,) = (c for c in cases if c.group == "gpu-gradient")
     assert (gradient.parameters, gradient.batch, gradient.dtype) == (79_510, 20, "float64")
     assert not {case.group for full in (False, True) for case in plan(full=full)} & set(GPU_GROUPS)
 
 
 def test_a_batch_is_left_out_that_the_shipped_images_do_not_fill():
     cases = plan(full=False, only=["gpu-training"], data="5k")
-    assert sorted({case.task.batch for case in cases}) == [100, 1_000]
+    assert sorted({case.batch for case in cases}) == [100, 1_000]
 
 
 @needs_no_gpu
@@ -66,8 +67,9 @@ def test_without_a_device_one_message_says_why():
 def test_peers_that_cannot_use_a_device_are_skipped(monkeypatch):
     monkeypatch.setattr("accelnn.bench._run.describe_machine", lambda _data, *, gpu: {"gpu": gpu})
     names = ("accelnn cupy", "torch eager", "torch CUDA graph", "torch compiled", "JAX scan")
-    task = replace(SMALL, device="cuda")
-    report = run([Case("gpu-training", "x", task, names, 2, 4, 0.1, threaded=False)], repeats=1)
+    report = run(
+        [replace(SMALL, contestants=names, few=2, many=4, budget=0.1, **ON_GPU)], repeats=1
+    )
     assert [p.contestant for p in report.problems] == list(names)
     assert all(p.skipped for p in report.problems), report.problems
     assert report.machine == {"gpu": True}
@@ -75,17 +77,20 @@ def test_peers_that_cannot_use_a_device_are_skipped(monkeypatch):
 
 def test_who_computes_on_the_processor_in_a_group_of_a_gpu_says_so(monkeypatch):
     monkeypatch.setattr("accelnn.bench._run.describe_machine", lambda _data, *, gpu: {"gpu": gpu})
-    task = Task((784, 2, 10), batch=3, dtype="float64", device="cuda")
-    case = Case("gpu-gradient", "x", task, ("accelnn numpy",), 0, 2, 0.1, threaded=False)
+    case = replace(GRADIENT, contestants=("accelnn numpy",), many=2, budget=0.1, **ON_GPU)
     (measured,) = run([case], repeats=1).measurements
     assert measured.facts["clock"] == "wall clock"
     assert 0.0 < measured.facts["deviation"] < 1e-8
 
 
-def steps_of(job, steps=30):
-    job.ready(steps)
-    job.run(steps)
-    return job.layers()
+def steps_of(who, steps=30):
+    who.ready(steps)
+    who.run(steps)
+    return who.layers()
+
+
+def by_hand(case):
+    return make_contestant("NumPy loop", case, 1, "training")
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # of torch's own use
@@ -102,76 +107,67 @@ def steps_of(job, steps=30):
 def test_peers_take_the_steps_of_the_loop_by_hand(contestant, package, sizes, monkeypatch):
     pytest.importorskip(package)
     if contestant == "torch CUDA graph":
-        from accelnn.bench.jobs.training_torch import Graph
+        from accelnn.bench.contestants.with_torch import Graph
 
         # The steps that a graph would replay, on the window that it would read.
         monkeypatch.setattr(Graph, "record", lambda g, n: lambda: g.take(g.window[:n]))
         monkeypatch.setattr(Graph, "RECORDED", 7)
-    task = replace(SMALL, sizes=sizes)
-    job = make_job("gpu-training", contestant, task, 1)
-    assert job.clock is clocks.WALL
-    expected = steps_of(make_job("training", "NumPy loop", task, 1))
+    case = replace(SMALL, sizes=sizes, few=2)
+    who = make_contestant(contestant, case, 1)
+    assert who.clock is base.WALL
+    expected = steps_of(by_hand(case))
     # Twice, as every run begins with the first weights.
     for _ in range(2):
-        for found, by_hand in zip(steps_of(job), expected, strict=True):
-            np.testing.assert_allclose(found, by_hand, rtol=1e-4, atol=1e-5)
+        for found, exact in zip(steps_of(who), expected, strict=True):
+            np.testing.assert_allclose(found, exact, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("contestant", ["torch eager", "torch CUDA graph"])
 def test_a_whole_run_of_torch_ends_where_the_loop_does(contestant, monkeypatch):
     pytest.importorskip("torch")
-    from accelnn.bench.jobs.training import WholeRun
-    from accelnn.bench.jobs.training_torch import Graph
+    from accelnn.bench.contestants.with_torch import Graph
 
-    monkeypatch.setattr(WholeRun, "STEPS", 250)
+    monkeypatch.setattr(Training, "STEPS", 250)
     monkeypatch.setattr(Graph, "record", lambda g, n: lambda: g.take(g.window[:n]))
     accuracies = []
     for group, name in (("gpu-whole-run", contestant), ("whole-run", "NumPy loop")):
-        job = make_job(group, name, SMALL, 1)
-        assert job.granule == 1
-        job.ready(1)
-        job.run(1)
-        accuracies.append(job.test_accuracy)
+        who = make_contestant(name, replace(SMALL, group=group, do="whole"), 1)
+        assert who.granule == 1
+        who.ready(1)
+        who.run(1)
+        accuracies.append(who.test_accuracy)
     np.testing.assert_allclose(*accuracies, atol=2e-3)
 
 
 @pytest.fixture
-def on_strict_arrays(monkeypatch):
-    """Let the jobs of a device compute on arrays that are as hard to reach as a device's."""
+def strict():
+    """Return a backend whose arrays are as hard to reach as a device's."""
     pytest.importorskip("array_api_strict")
-    for job in (Cupy, CupyStructured):
-        monkeypatch.setattr(job, "backend", StrictBackend())
-        monkeypatch.setattr(job, "clock", clocks.WALL)
+    return StrictBackend()
 
 
-@pytest.mark.usefixtures("on_strict_arrays")
-def test_our_training_on_a_device_takes_the_steps_of_the_loop_by_hand():
-    expected = steps_of(make_job("training", "NumPy loop", SMALL, 1))
-    found = steps_of(make_job("gpu-training", "accelnn cupy", SMALL, 1))
-    for ours, by_hand in zip(found, expected, strict=True):
-        np.testing.assert_allclose(ours, by_hand, rtol=1e-4, atol=1e-5)
+def test_our_training_on_a_device_takes_the_steps_of_the_loop_by_hand(strict):
+    expected = steps_of(by_hand(SMALL))
+    found = steps_of(Accelnn(SMALL, 1, strict))
+    for ours, exact in zip(found, expected, strict=True):
+        np.testing.assert_allclose(ours, exact, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.usefixtures("on_strict_arrays")
-def test_our_gradient_on_a_device_is_compared_with_the_analytic_one():
-    task = Task((784, 2, 10), batch=3, dtype="float64")
-    job = make_job("gpu-gradient", "accelnn cupy", task, 1)
-    job.run(1)
-    assert 0.0 < job.facts()["deviation"] < 1e-8
+def test_our_gradient_on_a_device_is_compared_with_the_analytic_one(strict):
+    who = Gradient(GRADIENT, 1, numerical, backend=strict)
+    who.run(1)
+    assert 0.0 < who.facts()["deviation"] < 1e-8
 
 
-@pytest.mark.usefixtures("on_strict_arrays")
-def test_our_whole_run_on_a_device_tells_its_accuracy_and_how_it_was_computed(monkeypatch):
-    from accelnn.bench.jobs.training import WholeRun
-
-    monkeypatch.setattr(WholeRun, "STEPS", 20)
-    job = make_job("gpu-whole-run", "accelnn cupy", SMALL, 1)
-    job.ready(1)
-    job.run(1)
-    way = job.net.engine.describe
-    monkeypatch.setattr(job.net.engine, "describe", lambda batch: f"{way(batch)}, {batch} samples")
-    facts = job.facts()
-    assert facts["accuracy"] == job.test_accuracy[-1]
+def test_our_whole_run_on_a_device_tells_its_accuracy_and_how_it_was_computed(strict, monkeypatch):
+    monkeypatch.setattr(Training, "STEPS", 20)
+    who = Accelnn(replace(SMALL, do="whole"), 1, strict)
+    who.ready(1)
+    who.run(1)
+    way = who.net.engine.describe
+    monkeypatch.setattr(who.net.engine, "describe", lambda batch: f"{way(batch)}, {batch} samples")
+    facts = who.facts()
+    assert facts["accuracy"] == who.test_accuracy[-1]
     assert facts["engine"].startswith("portable")
     assert facts["engine"].endswith("20 samples")
 
@@ -190,8 +186,8 @@ class Device:
 
 
 def test_events_are_recorded_before_and_after_and_waited_for(monkeypatch):
-    for name, clock in (("cupy", clocks.CUPY_EVENTS), ("torch", clocks.TORCH_EVENTS)):
-        device = Device()
+    for name in ("cupy", "torch"):
+        clock, device = base.cuda_events(name), Device()
         cuda = SimpleNamespace(Event=device.event, get_elapsed_time=lambda a, b: a.elapsed_time(b))
         monkeypatch.setitem(sys.modules, name, SimpleNamespace(cuda=cuda))
         assert clock.seconds(partial(device.log.append, "work")) == 0.0125
@@ -218,8 +214,8 @@ def test_the_machine_has_the_name_of_the_card(monkeypatch):
 
 def test_a_worker_for_a_device_sees_it_and_leaves_memory_to_the_others(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
-    assert worker_environment(2)["CUDA_VISIBLE_DEVICES"] == ""
-    environment = worker_environment(2, "cuda")
+    assert worker_environment(2, SMALL)["CUDA_VISIBLE_DEVICES"] == ""
+    environment = worker_environment(2, replace(SMALL, device="cuda"))
     assert environment["CUDA_VISIBLE_DEVICES"] == "1"
     assert environment["XLA_PYTHON_CLIENT_PREALLOCATE"] == "false"
 

@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 
 import accelnn
-from accelnn.bench import TABLES, Report
-from accelnn.bench._plot import draw
+from accelnn.bench import TABLES, Case, Measurement, Report
+from accelnn.bench._plan import HEADLINE, OURS
+from accelnn.bench._plot import draw, draw_growth
 from accelnn.bench._tables import duration
+from accelnn.bench.contestants.training import FLOOR
 
 SCRIPT = Path(accelnn.__file__).parents[1] / "scripts" / "performance.py"
 
@@ -133,15 +135,19 @@ def test_an_edited_figure_is_noticed_and_left_alone(document):
 
 
 @needs_checkout
-@pytest.mark.parametrize(
-    ("name", "why"), [("nothing", "known are machine"), ("predict", "the run has none")]
-)
-def test_a_table_that_cannot_be_written_is_an_error(document, name, why):
-    document.write_text(f"<!-- table: {name} -->\n<!-- end -->\n")
+def test_a_table_that_is_not_known_is_an_error(document):
+    document.write_text("<!-- table: nothing -->\n<!-- end -->\n")
     done = script("--json", document.parent / "run.json", document)
     assert done.returncode == 1
-    assert f"no table '{name}': {why}" in done.stderr
+    assert "no table 'nothing': known are machine" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@needs_checkout
+def test_what_was_not_measured_is_said_to_be_missing(document):
+    document.write_text("<!-- table: predict -->\n<!-- end -->\n")
+    assert script("--json", document.parent / "run.json", document).returncode == 0
+    assert document.read_text() == "<!-- table: predict -->\n\nNot measured yet.\n\n<!-- end -->\n"
 
 
 @needs_checkout
@@ -199,7 +205,7 @@ def test_only_what_was_measured_alike_is_one_run(report):
 
 
 def test_many_lines_of_a_picture_can_be_told_apart(report):
-    few = [m for m in report.measurements if m.group == "scaling"]
+    few = [m for m in report.measurements if m.case.group == "scaling"]
     report.measurements[:] = [
         replace(m, contestant=f"{m.contestant} {i}") for i in range(8) for m in few
     ]
@@ -239,3 +245,112 @@ def test_nothing_to_draw_is_an_error(report):
     del report.measurements[:]
     with pytest.raises(ValueError, match="nothing to draw"):
         draw(report)
+
+
+def measurement(contestant, threads, seconds, case):
+    return Measurement(case, contestant, threads, seconds)
+
+
+def training(name, **seconds):
+    """Return the times of a case by contestant, on two threads and twice that on one."""
+    case = Case("training", name, do="steps", sizes=(784, 512, 10), activation="relu")
+    return [measurement(who, n, [t * 2 / n], case) for who, t in seconds.items() for n in (1, 2)]
+
+
+def test_the_share_of_the_rate_is_that_at_as_many_threads_as_ours(report):
+    times = training("wide", **{OURS: 400e-6, "JAX scan": 500e-6, FLOOR: 300e-6})
+    # One thread of this is faster than two, which is no reason to compare us with it.
+    times[4:] = times[5], replace(times[4], seconds=[100e-6])
+    report.measurements[:] = times
+    table = TABLES["training"](report)
+    assert table.columns[-4:] == [
+        "spread of accelnn numba", "best peer ÷ accelnn numba",
+        "products at the rate of NumPy matmul", "share that accelnn numba reaches",
+    ]  # fmt: skip
+    assert FLOOR not in table.columns[:-2]
+    assert table.rows[0][-3:] == ["1.25", "300 µs", "75%"]
+    # It is no contestant of the other tables.
+    named = [replace(m, case=replace(m.case, name=HEADLINE), facts={"peak_mb": 9.0}) for m in times]
+    report.measurements[:] = named
+    for name in ("headline", "memory"):
+        assert [row[0] for row in TABLES[name](report).rows] == [OURS, "JAX scan"]
+
+
+def growth(width, batch, ours, best, isa="native"):
+    net = {"sizes": (784, width, 10), "batch": batch, "data": "gaussian", "isa": isa}
+    case = Case("growth", f"hidden {width}, batch {batch}", do="steps", **net)
+    times = {OURS: ours, "JAX scan": best, "NumPy loop": 2 * best, FLOOR: ours / 2}
+    return [measurement(name, 2, [seconds], case) for name, seconds in times.items()]
+
+
+@pytest.fixture
+def grown(report):
+    cells = ((16, 1, 1e-6, 4e-6), (16, 128, 2e-6, 3e-6), (64, 1, 3e-6, 3e-6), (64, 128, 4e-6, 2e-6))
+    report.measurements[:] = [m for cell in cells for m in growth(*cell)]
+    return report
+
+
+def test_growth_names_the_best_peer_and_draws_how_far_ahead_we_are(grown):
+    table = TABLES["growth"](grown)
+    assert table.columns == ["hidden", "batch 1", "batch 128"]
+    assert table.rows == [
+        ["16", "1.00 µs, 4.00 JAX scan, 50%", "2.00 µs, 1.50 JAX scan, 50%"],
+        ["64", "3.00 µs, 1.00 JAX scan, 50%", "4.00 µs, 0.500 JAX scan, 50%"],
+    ]
+    figure = draw_growth(grown)
+    ax, bar = figure.axes
+    np.testing.assert_allclose(ax.images[0].get_array(), np.log2([[4.0, 1.5], [1.0, 0.5]]))
+    # As long is in the middle of the colours.
+    assert ax.images[0].norm.vmin == -ax.images[0].norm.vmax == -2.0
+    assert "1" in [text.get_text() for text in bar.get_yticklabels()]
+    assert [text.get_text() for text in ax.texts] == ["4.00", "1.50", "1.00", "0.50"]
+    with pytest.raises(ValueError, match="measure the group 'growth'"):
+        draw_growth(replace(grown, measurements=[]))
+
+
+@needs_checkout
+def test_the_picture_of_growth_is_drawn_beside_its_table(grown, tmp_path):
+    grown.write(tmp_path / "run.json")
+    document = tmp_path / "page.md"
+    document.write_text("<!-- table: growth -->\n<!-- end -->\n")
+    done = script("--json", tmp_path / "run.json", document)
+    assert done.returncode == 0, done.stderr
+    assert "](images/growth.png)\n\n<!-- end -->" in document.read_text()
+    assert (tmp_path / "images" / "growth.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_times_with_avx2_alone_have_tables_of_their_own(grown):
+    assert TABLES["growth-avx2"](grown) is None
+    narrow = replace(grown, measurements=growth(16, 1, 5e-6, 10e-6, isa="avx2"))
+    both = Report.merged([grown, narrow])
+    assert TABLES["growth"](both) == TABLES["growth"](grown)
+    table = TABLES["growth-avx2"](both)
+    assert table.title.endswith(", AVX2 alone")
+    assert table.rows == [["16", "5.00 µs, 2.00 JAX scan, 50%"]]
+    assert not TABLES["growth"](both).title.endswith("AVX2 alone")
+
+
+def test_calls_are_compared_with_those_by_hand(report):
+    case = Case("doors", "net.loss, 20 samples", do="loss", batch=20)
+    seconds = {OURS: 30e-6, "accelnn numpy": 55e-6, "NumPy by hand": 50e-6}
+    report.measurements[:] = [measurement(name, 1, [s], case) for name, s in seconds.items()]
+    table = TABLES["doors"](report)
+    assert table.columns[-2:] == ["accelnn numpy ÷ NumPy by hand", "accelnn numba ÷ NumPy by hand"]
+    assert table.rows == [
+        ["net.loss, 20 samples", "30.0 µs", "55.0 µs", "50.0 µs", "1.10", "0.600"]
+    ]
+
+
+def test_a_slow_down_is_that_of_the_same_contestant_with_as_many_threads(report):
+    alone, busy = (Case("load", "training", do="steps", loaded=loaded) for loaded in (False, True))
+    report.measurements[:] = [
+        *(measurement(OURS, n, [10e-6 / n], alone) for n in (1, 2)),
+        *(measurement(OURS, n, [25e-6 / n**2], busy) for n in (1, 2)),
+        measurement("JAX scan", 2, [30e-6], alone),
+    ]
+    assert TABLES["load"](report).rows == [
+        ["training", OURS, "1", "10.0 µs", "25.0 µs", "2.50"],
+        ["training", OURS, "2", "5.00 µs", "6.25 µs", "1.25"],
+    ]
+    # What is measured under load says nothing about threads.
+    assert [row[2:] for row in TABLES["threads"](report).rows] == [["10.0 µs", "5.00 µs", "2.00"]]

@@ -1,15 +1,21 @@
 """Workers that do not do what they should, seen from the process that asks them."""
 
+import json
 import multiprocessing
 import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from accelnn.bench import Case
+from accelnn.bench._machine import widest_vectors
 from accelnn.bench._workers import MissingPeer, Worker, WorkerError, worker_environment
+
+CASE = Case("training", "x")
 
 
 def python(code):
@@ -35,7 +41,7 @@ def wait_until_ended(pid):
 
 def test_one_that_dies_is_reported_with_its_last_words():
     code = "import sys; input(); print('no memory left', file=sys.stderr); sys.exit(3)"
-    with Worker(1, command=python(code)) as worker:
+    with Worker(1, CASE, command=python(code)) as worker:
         with pytest.raises(WorkerError, match="ended with code 3: no memory left"):
             worker.ask("repeat")
         # Asked again, it is still dead.
@@ -50,7 +56,7 @@ child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
 print('{"child": %d}' % child.pid, flush=True)
 time.sleep(600)
 """
-    with Worker(1, command=python(code)) as worker:
+    with Worker(1, CASE, command=python(code)) as worker:
         child = worker.ask("prepare")["child"]
         assert is_running(child)
         worker.timeout = 0.2
@@ -62,11 +68,12 @@ time.sleep(600)
 @pytest.mark.skipif(not hasattr(os, "killpg"), reason="no process groups")
 def test_one_at_work_ends_with_who_has_asked_however_that_ended():
     job = "import time; from accelnn.bench import worker; "
-    job += "worker.Desk.do_repeat = lambda self: time.sleep(600); worker.main()"
+    job += "worker.Answers.repeat = lambda self: time.sleep(600); worker.main()"
     code = f"""
 import sys
+from accelnn.bench import Case
 from accelnn.bench._workers import Worker
-with Worker(1, command=[sys.executable, "-c", {job!r}]) as worker:
+with Worker(1, Case("training", "x"), command=[sys.executable, "-c", {job!r}]) as worker:
     print(worker._process.pid, flush=True)
     worker.ask("repeat")
 """
@@ -81,7 +88,7 @@ with Worker(1, command=[sys.executable, "-c", {job!r}]) as worker:
 def test_one_that_only_closes_its_output_is_ended(monkeypatch):
     monkeypatch.setattr("accelnn.bench._workers.GRACE", 0.1)
     code = "import os, time; input(); os.close(1); time.sleep(600)"
-    worker = Worker(1, command=python(code))
+    worker = Worker(1, CASE, command=python(code))
     with worker, pytest.raises(WorkerError, match="stopped answering; ended"):
         worker.ask("repeat")
 
@@ -91,17 +98,17 @@ def test_what_packages_print_is_no_answer():
 import multiprocessing
 import os
 from accelnn.bench import worker
-desk = worker.Desk
-def do_repeat(self):
+asked = worker.Answers
+def repeat(self):
     print("within"); os.system("echo within a child")
     return {"seconds": 1.0}
-desk.do_repeat = do_repeat
+asked.repeat = repeat
 answers = worker._take_stdout()
 import json, sys
 for line in sys.stdin:
-    print(json.dumps(desk().answer(json.loads(line))), file=answers, flush=True)
+    print(json.dumps(asked().answer(json.loads(line))), file=answers, flush=True)
 """
-    with Worker(1, command=python(code)) as worker:
+    with Worker(1, CASE, command=python(code)) as worker:
         assert worker.ask("repeat") == {"seconds": 1.0}
 
 
@@ -112,7 +119,7 @@ for line in sys.stdin:
     print(json.dumps({"missing": "No module named 'x'"} if "prepare" in line
                      else {"failed": "ValueError: no"}), flush=True)
 """
-    with Worker(1, command=python(code)) as worker:
+    with Worker(1, CASE, command=python(code)) as worker:
         with pytest.raises(MissingPeer, match="No module named 'x'"):
             worker.ask("prepare")
         with pytest.raises(WorkerError, match="ValueError: no"):
@@ -123,7 +130,7 @@ def test_threads_and_blas_are_set_before_a_worker_starts(monkeypatch):
     monkeypatch.setenv("OPENBLAS_CORETYPE", "Nehalem")
     monkeypatch.setenv("OPENBLAS_L2_SIZE", "1")
     monkeypatch.setenv("XLA_FLAGS", "--xla_dump_to=x")
-    one, two = worker_environment(1), worker_environment(2)
+    one, two = worker_environment(1, CASE), worker_environment(2, CASE)
     for environment, threads in ((one, "1"), (two, "2")):
         assert not {"OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE"} & set(environment)
         for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"):
@@ -137,11 +144,53 @@ def test_a_job_may_fork_while_the_next_request_is_waited_for():
     code = """
 import multiprocessing
 from accelnn.bench import worker
-def do_repeat(self):
+def repeat(self):
     with multiprocessing.get_context("fork").Pool(2) as pool:
         return {"seconds": sum(pool.map(abs, [-1.0, -2.0]))}
-worker.Desk.do_repeat = do_repeat
+worker.Answers.repeat = repeat
 worker.main()
 """
-    with Worker(1, timeout=30.0, command=python(code)) as worker:
+    with Worker(1, CASE, timeout=30.0, command=python(code)) as worker:
         assert worker.ask("repeat") == {"seconds": 3.0}
+
+
+VECTORS = """
+import json
+import numpy as np
+from numpy._core._multiarray_umath import __cpu_features__
+from threadpoolctl import threadpool_info
+import numba
+np.ones((2, 2)) @ np.ones((2, 2))
+
+@numba.njit(fastmath=True)
+def dot(x, y):
+    total = 0.0
+    for i in range(x.size):
+        total += x[i] * y[i]
+    return total
+
+dot(np.ones(1), np.ones(1))
+code = "".join(dot.inspect_asm().values())
+blas = [pool.get("architecture") for pool in threadpool_info() if pool["user_api"] == "blas"]
+wide = [name for name, has in __cpu_features__.items() if has and name == "X86_V4"]
+found = {"zmm": "zmm" in code, "ymm": "ymm" in code, "blas": sorted(set(blas)), "wide": wide}
+print(json.dumps(found))
+"""
+
+
+@pytest.mark.skipif("AVX" not in widest_vectors(), reason="no AVX2")
+def test_with_avx2_alone_nothing_wider_is_used(tmp_path, monkeypatch):
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
+    environment = worker_environment(1, replace(CASE, isa="avx2"))
+    done = subprocess.run(
+        python(VECTORS), env=environment, capture_output=True, text=True, check=True
+    )
+    found = json.loads(done.stdout)
+    assert found == {"zmm": False, "ymm": True, "blas": ["Haswell"], "wide": []}
+    assert environment["NUMBA_CACHE_DIR"] == str(tmp_path / "avx2")
+    assert environment["XLA_FLAGS"].endswith("--xla_cpu_max_isa=AVX2")
+    # On this machine alone, the same code would be wider.
+    if widest_vectors() == "AVX-512":
+        wide = worker_environment(1, CASE) | {"NUMBA_CPU_NAME": "skylake-avx512"}
+        done = subprocess.run(python(VECTORS), env=wide, capture_output=True, text=True, check=True)
+        assert json.loads(done.stdout)["wide"] == ["X86_V4"]

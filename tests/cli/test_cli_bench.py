@@ -26,7 +26,9 @@ def small_plan(monkeypatch):
         return [
             replace(
                 case,
-                task=replace(case.task, sizes=(784, width, 10), batch=5, data="5k"),
+                sizes=(784, width, 10),
+                batch=5,
+                data="5k",
                 contestants=("accelnn numba", "accelnn numpy"),
                 few=case.few and 2,
                 many=6,
@@ -53,7 +55,7 @@ def test_tables_json_and_picture(tmp_path):
     assert "Without times" not in result.stdout
     assert "\x1b" not in result.stdout
     report = Report.read(run_file)
-    assert {m.group for m in report.measurements} == {"scaling"}
+    assert {m.case.group for m in report.measurements} == {"scaling"}
     assert {m.contestant for m in report.measurements} == {"accelnn numba", "accelnn numpy"}
     assert all(len(m.seconds) == 2 and m.threads == 1 for m in report.measurements)
     assert json.loads(run_file.read_text())["settings"] == {"repeats": 2, "threads": 1}

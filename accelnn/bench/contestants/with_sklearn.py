@@ -4,34 +4,35 @@ import warnings
 from typing import Any
 
 import numpy as np
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.neural_network import MLPClassifier
 
-from accelnn.bench._task import Task
-from accelnn.bench.jobs import plain
-from accelnn.bench.jobs.training import Training
+from accelnn.bench._case import Case
+from accelnn.bench.contestants import plain
+from accelnn.bench.contestants.base import Lazy, contestant
+from accelnn.bench.contestants.training import Training
 from accelnn.optimizers import Adam, Momentum
 
 __all__ = ["Classifier"]
 
+neural_network: Any = Lazy("sklearn.neural_network")
+exceptions: Any = Lazy("sklearn.exceptions")
 ACTIVATIONS = {"sigmoid": "logistic", "relu": "relu"}
 
 
+@contestant("scikit-learn", "training", needs="sklearn")
 class Classifier(Training):
-    """`MLPClassifier.fit` on whole epochs; drawing batches is timed.
+    """`MLPClassifier.fit` on whole epochs, or on parts of long ones; drawing batches is timed.
 
     From the weights that all start from, without its penalty and without its early stop.
     """
 
-    def __init__(self, task: Task, threads: int) -> None:
-        super().__init__(task, threads)
-        self.granule = self.per_epoch
+    def __init__(self, case: Case, threads: int) -> None:
+        super().__init__(case, threads)
+        self.granule = min(self.per_epoch, case.few or case.many)
 
     def ready(self, amount: int) -> None:
         """Do nothing: `fit` draws its batches itself."""
 
     def begin(self) -> None:
-        """See `Training.begin`."""
         rule = self.optimizer
         x, t, *_ = self.data
         options: dict[str, Any] = {"solver": "adam" if isinstance(rule, Adam) else "sgd"}
@@ -40,11 +41,11 @@ class Classifier(Training):
             options |= {"epsilon": rule.eps}
         else:
             options |= {"momentum": rule.momentum if isinstance(rule, Momentum) else 0.0}
-        self.net = MLPClassifier(
-            tuple(self.task.sizes[1:-1]),
-            activation=ACTIVATIONS[self.task.activation],
+        self.net = neural_network.MLPClassifier(
+            tuple(self.case.sizes[1:-1]),
+            activation=ACTIVATIONS[self.case.activation],
             alpha=0.0,
-            batch_size=self.task.batch,
+            batch_size=self.case.batch,
             learning_rate_init=rule.lr,
             nesterovs_momentum=False,
             tol=0.0,
@@ -53,29 +54,23 @@ class Classifier(Training):
             **options,
         )
         # This creates the weights, which are then replaced.
-        first = self.task.batch
-        self.net.partial_fit(x[:first], t[:first], classes=np.arange(self.task.sizes[-1]))
-        for value, layer in zip(_layers(self.net), self.initial, strict=True):
+        first = self.case.batch
+        self.net.partial_fit(x[:first], t[:first], classes=np.arange(self.case.sizes[-1]))
+        for value, layer in zip(self.layers(), self.initial, strict=True):
             value[...] = layer
 
     def advance(self, first: int, last: int) -> None:
-        """See `Training.advance`."""
         epochs, rest = divmod(last - first, self.per_epoch)
         x, t, *_ = self.data
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)
+            warnings.simplefilter("ignore", exceptions.ConvergenceWarning)
             if epochs:
                 self.net.set_params(warm_start=True, max_iter=epochs).fit(x, t)
         if rest:
             # One pass over some samples; a warm start would refuse samples without all classes.
-            some = rest * self.task.batch
+            some = rest * self.case.batch
             self.net.set_params(warm_start=False).partial_fit(x[:some], t[:some])
 
     def layers(self) -> plain.Layers:
-        """See `Training.layers`."""
-        return _layers(self.net)
-
-
-def _layers(net: MLPClassifier) -> plain.Layers:
-    pairs = zip(net.coefs_, net.intercepts_, strict=True)
-    return [layer for pair in pairs for layer in pair]
+        pairs = zip(self.net.coefs_, self.net.intercepts_, strict=True)
+        return [layer for pair in pairs for layer in pair]

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from accelnn.bench._case import Case
 from accelnn.datasets import load_mnist
 
 __all__ = ["DESCRIPTIONS", "SEED", "Data", "digits", "load"]
@@ -14,8 +15,10 @@ SEED = 0
 DESCRIPTIONS = {
     "mnist": "the full MNIST, 60,000 training and 10,000 test images",
     "5k": "the shipped part of MNIST, 4,000 training and 1,000 test images",
-    "gaussian": "standard normal features without zeros, 60,000 and 10,000 samples of 784",
+    "gaussian": "standard normal features without zeros, 60,000 and 10,000 samples of 784, "
+    "as many numbers where samples are wider",
 }
+GAUSSIAN = (60_000, 10_000)
 
 
 class Data(NamedTuple):
@@ -49,20 +52,22 @@ def digits() -> str:
     return "mnist" if all((folder / name).is_file() for name in MNIST_SHA256) else "5k"
 
 
-def load(name: str, dtype: str, batch: int = 1) -> Data:
-    """Load a data set, with as many training samples as fill whole batches."""
-    (x, t), (x_test, t_test) = _gaussian() if name == "gaussian" else _mnist(name)
-    whole = max(batch, len(x) // batch * batch)
-    cast, cast_test = (a.astype(dtype, copy=False) for a in (x[:whole], x_test))
+def load(case: Case) -> Data:
+    """Load the data of a case, with as many training samples as fill whole batches."""
+    if case.data == "gaussian":
+        (x, t), (x_test, t_test) = _gaussian(case.sizes[0], case.sizes[-1])
+    else:
+        (x, t), (x_test, t_test) = load_mnist(subset="5k" if case.data == "5k" else None)
+    whole = max(case.batch, len(x) // case.batch * case.batch)
+    cast, cast_test = (a.astype(case.dtype, copy=False) for a in (x[:whole], x_test))
     return Data(cast, t[:whole], cast_test, t_test)
 
 
-def _mnist(name: str) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
-    return load_mnist(subset="5k" if name == "5k" else None)
-
-
-def _gaussian() -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
+def _gaussian(
+    width: int, classes: int
+) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
+    train, test = (n * 784 // max(width, 784) for n in GAUSSIAN)
     draw = np.random.default_rng(SEED)
-    x = draw.standard_normal((70_000, 784), dtype=np.float32)
-    t = np.argmax(x @ draw.standard_normal((784, 10), dtype=np.float32), axis=1)
-    return (x[:60_000], t[:60_000]), (x[60_000:], t[60_000:])
+    x = draw.standard_normal((train + test, width), dtype=np.float32)
+    t = np.argmax(x @ draw.standard_normal((width, classes), dtype=np.float32), axis=1)
+    return (x[:train], t[:train]), (x[train:], t[train:])

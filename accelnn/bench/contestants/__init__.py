@@ -1,0 +1,20 @@
+"""Who takes part, one module a library or a kind of work.
+
+Importing this makes the list of all contestants, in the order of the tables, and imports none of
+the peers' packages, which those that need them import when they are made.
+"""
+
+from accelnn.bench.contestants import (  # noqa: F401 - they enter themselves  # isort: skip
+    training,
+    gradients,
+    with_torch,
+    with_jax,
+    with_sklearn,
+    black_box,
+    digits,
+    doors,
+    first_call,
+)
+from accelnn.bench.contestants.base import CONTESTANTS, Contestant, make_contestant
+
+__all__ = ["CONTESTANTS", "Contestant", "make_contestant"]

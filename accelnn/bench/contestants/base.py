@@ -1,0 +1,225 @@
+"""What contestants have in common, the list of them, and the loop that times them."""
+
+import importlib
+import importlib.util
+import math
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple, TypeVar
+
+from accelnn.bench._case import Case
+
+__all__ = [
+    "CONTESTANTS",
+    "WALL",
+    "Calls",
+    "Clock",
+    "Contestant",
+    "Lazy",
+    "amounts",
+    "contestant",
+    "cuda_events",
+    "make_contestant",
+    "require",
+    "seconds_per_unit",
+]
+
+
+# How often a slope is taken that a disturbance has turned around.
+ATTEMPTS = 3
+
+
+class Lazy:
+    """A package that is imported when something of it is first used."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            # Who looks at a module, as doctest does, needs no package.
+            raise AttributeError(name)
+        value = getattr(importlib.import_module(self._name), name)
+        setattr(self, name, value)
+        return value
+
+
+class Clock(NamedTuple):
+    """A way to measure time: its name, and what returns the seconds that a call takes."""
+
+    name: str
+    seconds: Callable[[Callable[[], object]], float]
+
+
+def _wall(work: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+WALL = Clock("wall clock", _wall)
+
+
+def cuda_events(library: str) -> Clock:
+    """Return the clock of a CUDA device, read by ``"cupy"`` or ``"torch"``."""
+
+    def seconds(work: Callable[[], object]) -> float:
+        cuda = importlib.import_module(library).cuda
+        options = {"enable_timing": True} if library == "torch" else {}
+        start, end = cuda.Event(**options), cuda.Event(**options)
+        start.record()
+        work()
+        end.record()
+        end.synchronize()
+        if library == "torch":
+            return float(start.elapsed_time(end)) / 1e3
+        return float(cuda.get_elapsed_time(start, end)) / 1e3
+
+    return Clock("CUDA events", seconds)
+
+
+class Contestant:
+    """Who does what a case asks for. Making one loads and places whatever it needs.
+
+    Attributes
+    ----------
+    granule : int
+        Amounts of work are whole multiples of this.
+    scale : float
+        How many times longer a whole unit takes than the part of it that is done.
+    clock : Clock
+        What its runs are timed with.
+    few, many : int
+        Amounts of work, those of the case unless it sets others.
+    """
+
+    granule = 1
+    scale = 1.0
+    clock = WALL
+
+    def __init__(self, case: Case, threads: int) -> None:
+        self.case = case
+        self.threads = threads
+        self.few, self.many = case.few, case.many
+
+    def ready(self, amount: int) -> None:
+        """Get ready for runs of up to `amount`; this is not timed."""
+
+    def run(self, amount: int) -> None:
+        """Do `amount` units of work, and return when the last is done."""
+        raise NotImplementedError
+
+    def facts(self) -> dict[str, Any]:
+        """Return results other than the time, such as the accuracy."""
+        return {}
+
+
+class Calls(Contestant):
+    """Calls of one function, of which each is a unit.
+
+    A subclass poses the problem, and checks what was `found`; a contestant is a function that takes
+    it, and returns what is called.
+    """
+
+    found: Any = None
+
+    def __init__(
+        self, case: Case, threads: int, setup: Callable[..., Callable[[], Any]], **options: Any
+    ) -> None:
+        super().__init__(case, threads)
+        self.pose()
+        self.call = setup(self, **options)
+
+    def pose(self) -> None:
+        """Make the problem."""
+
+    def run(self, amount: int) -> None:
+        for _ in range(amount):
+            self.found = self.call()
+
+
+class Entry(NamedTuple):
+    """A contestant on the list: what makes it, and the package without which it is absent."""
+
+    make: Callable[[Case, int], Contestant]
+    needs: str
+
+
+CONTESTANTS: dict[str, dict[str, Entry]] = {}
+"""For each group, the contestants by name."""
+
+Code = TypeVar("Code", bound=Callable[..., Any])
+
+
+def contestant(
+    name: str, *groups: str, kind: type[Calls] | None = None, needs: str = "", **options: Any
+) -> Callable[[Code], Code]:
+    """Return a decorator that enters a class, or a function for a `kind` of calls, for groups."""
+
+    def enter(code: Code) -> Code:
+        make = partial(kind, setup=code, **options) if kind else partial(code, **options)
+        for group in groups:
+            CONTESTANTS.setdefault(group, {})[name] = Entry(make, needs)
+        return code
+
+    return enter
+
+
+def make_contestant(name: str, case: Case, threads: int, group: str = "") -> Contestant:
+    """Make a contestant for a case, as in its group or in another one.
+
+    Raises
+    ------
+    ImportError
+        If the package that it needs is not installed.
+    """
+    make, needs = CONTESTANTS[group or case.group][name]
+    require(needs)
+    return make(case, threads)
+
+
+def require(package: str) -> None:
+    """Raise ModuleNotFoundError if a package is not installed; do not import it."""
+    if package and importlib.util.find_spec(package) is None:
+        msg = f"No module named {package!r}"
+        raise ModuleNotFoundError(msg)
+
+
+def seconds_per_unit(who: Contestant, few: int, many: int) -> float:
+    """Return the slope between a run of `few` units and one of `many`.
+
+    What a run costs once, however long it is, is not in it. With ``few = 0`` this is the mean over
+    `many`.
+    """
+    for _ in range(ATTEMPTS):
+        short = _seconds(who, few) if few else 0.0
+        long = _seconds(who, many)
+        if long > short:
+            return who.scale * (long - short) / (many - few)
+    # At most that long, where nothing is known of what a run costs once.
+    return who.scale * long / many
+
+
+def amounts(who: Contestant, budget: float) -> tuple[int, int]:
+    """Warm up, and return amounts such that a repeat takes about `budget` seconds at most.
+
+    Proportions are kept; `few` and `many` become whole multiples of the granule.
+    """
+    few, many = who.few, who.many
+    first = max(who.granule, few // 10)
+    who.ready(first)
+    who.run(first)
+    share = 1.0
+    if many > first:
+        # The faster of two, so that a disturbance does not shorten all repeats.
+        seconds = max(min(_seconds(who, first) for _ in range(2)), 1e-9)
+        share = min(1.0, budget / seconds * first / (few + many))
+    low, high = (who.granule * math.ceil(n * share / who.granule) for n in (few, many))
+    high = max(high, low + who.granule)
+    who.ready(high)
+    return low, high
+
+
+def _seconds(who: Contestant, amount: int) -> float:
+    return who.clock.seconds(lambda: who.run(amount))

@@ -1,1 +1,0 @@
-"""What the worker processes do, one class a contestant; `accelnn.bench.worker` imports them."""
