@@ -17,7 +17,7 @@ from accelnn.backends._training import Dataset, Extras, Optimizer, TrainingState
 from accelnn.backends.numba.dataset import PackedDataset, kernel_array, kernel_data
 from accelnn.backends.numba.kernels.changes import Codes
 from accelnn.backends.numba.kernels.differences import (
-    SERIES,
+    TABLES,
     Difference,
     Point,
     Scratch,
@@ -304,26 +304,26 @@ class NumbaEngine(Engine):
     def _differences(
         self, params: np.ndarray, x: np.ndarray, t: np.ndarray, method: str, step: float
     ) -> np.ndarray:
-        signs, weights = np.array(DIFFERENCES[method]).T
-        difference = Difference(signs * step, weights / step)
-        point, out = self._point(params, x, t), np.empty(self.spec.size)
+        difference = Difference.of(DIFFERENCES[method], step)
+        point, out = self._point(params, x, t, difference.terms), np.empty(self.spec.size)
         scratch = [
-            Scratch.of(max(self.spec.sizes), self._lanes) for _ in range(self.backend.threads)
+            Scratch.of(self.spec.sizes, len(x), self._lanes) for _ in range(self.backend.threads)
         ]
         self._run(
             lambda member: differences(
-                member, point, difference, SERIES, scratch[member.number], out
+                member, point, difference, TABLES, scratch[member.number], out
             )
         )
         return out
 
-    def _point(self, params: np.ndarray, x: np.ndarray, t: np.ndarray) -> Point:
+    def _point(self, params: np.ndarray, x: np.ndarray, t: np.ndarray, terms: int) -> Point:
         """Return the net and buffers for the activations of the samples."""
         samples, sizes = x.shape[0], self.spec.sizes
         inputs = samples * sum(size + self._lanes for size in sizes[:-1]) + self._lanes
         targets = self._targets(t)
         count = samples * sum(sizes[1:]) + self._lanes
         pre, after, s, rest = (np.zeros(count) for _ in range(4))
+        blocks = sum(-(-size // self._lanes) for size in sizes[1:])
         return Point(
             self._layout.table,
             kernel_array(params),
@@ -340,8 +340,14 @@ class NumbaEngine(Engine):
             np.empty(inputs, np.int64),
             np.empty(inputs),
             np.empty((len(sizes) - 1, samples)),
+            np.empty((len(sizes) - 1, samples)),
             np.empty(samples * sizes[-1]),
             targets.sum(axis=1),
+            np.empty(sizes[-2]),
+            np.empty(count),
+            np.empty(count),
+            np.zeros(blocks * samples * terms * self._lanes),
+            np.empty(sum(sizes[1:]), np.int64),
         )
 
     def _train(

@@ -8,7 +8,10 @@ a parameter takes it as one more argument, so that another value needs no compil
 For numerical gradients, in float64, an activation defines ``change(d, x, parameter, s, rest)``,
 f(x + d) - f(x) without cancellation for a vector of moves of one pre-activation, or as many of
 these arguments as it needs. If it needs the last two, ``parts(x)`` returns them for a vector of
-pre-activations. A loss defines ``change(d, a, t, parameter)`` for moves of one output.
+pre-activations. A loss defines ``change(d, a, t, parameter)`` for moves of one output. Where changes
+are analytic in the move, a few of them are interpolated. An activation tells it for a scalar by
+``bend(x, parameter)``, which returns 1 / r, 1 / k and g: for real moves up to k it is a function
+that is analytic for complex moves up to r, with slopes up to g there.
 
 An update rule defines ``update(p, g, rate, scale, numbers, *state)`` for vectors of parameters and
 gradients, which returns a tuple of the parameters and the state. Rate and scale are the rule's

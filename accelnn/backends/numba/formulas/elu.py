@@ -3,6 +3,7 @@
 import math
 
 from accelnn.backends.numba._jit import inlined
+from accelnn.backends.numba.formulas._kinks import nearness
 from accelnn.backends.numba.vectors import (
     absolute,
     exp_and_expm1,
@@ -11,7 +12,7 @@ from accelnn.backends.numba.vectors import (
     where_positive,
 )
 
-__all__ = ["activate", "change"]
+__all__ = ["activate", "bend", "change"]
 
 
 @inlined
@@ -37,3 +38,9 @@ def change(d, x, alpha):
     size = -1.0 * exp * minus_one
     along = where_positive(d, size, -1.0 * size)
     return where_positive(y, after - alpha * math.expm1(x), alpha * along)
+
+
+@inlined
+def bend(x, alpha):
+    """See `accelnn.backends.numba.formulas`: the slope is 1, or alpha exp(x) up to exp(1)."""
+    return (0.0, nearness(x), 1.0) if x > 0.0 else (1.0, nearness(x), math.e * abs(alpha))

@@ -14,7 +14,7 @@ from accelnn.backends.numba.vectors import (
 from accelnn.formulas._activation import HUGE
 from accelnn.formulas.gelu import END, GRID, LARGEST_HALF, MIDDLE, TERMS
 
-__all__ = ["activate", "change", "parts"]
+__all__ = ["activate", "bend", "change", "parts"]
 
 # Adding and subtracting it rounds a small number to an integer.
 ROUNDS = 1.5 * 2.0**52
@@ -77,3 +77,9 @@ def change(d, x, _parameter, normal, rest):
     x = min(max(x, -HUGE), HUGE)
     near = d * after + x * where_positive(LARGEST_HALF - length, near, far)
     return where_positive(2.0 * absolute(d) - abs(x), (d + x) * after - x * normal, near)
+
+
+@inlined
+def bend(x):
+    """See `accelnn.backends.numba.formulas`: the slope is Φ(x) + x φ(x), where φ falls as exp(-x²)."""
+    return max(2.0, abs(x)), 0.0, 2.0

@@ -1,9 +1,10 @@
 """The leaky rectifier of vectors."""
 
 from accelnn.backends.numba._jit import inlined
+from accelnn.backends.numba.formulas._kinks import nearness
 from accelnn.backends.numba.vectors import filled, where_positive
 
-__all__ = ["activate", "change"]
+__all__ = ["activate", "bend", "change"]
 
 
 @inlined
@@ -21,3 +22,9 @@ def change(d, x, negative_slope):
     if x > 0.0:
         return where_positive(y, d, after - x)
     return where_positive(y, after - negative_slope * x, negative_slope * d)
+
+
+@inlined
+def bend(x, negative_slope):
+    """See `accelnn.backends.numba.formulas`."""
+    return 0.0, nearness(x), 1.0 if x > 0.0 else abs(negative_slope)

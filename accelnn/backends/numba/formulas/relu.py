@@ -1,9 +1,10 @@
 """The rectified linear unit (ReLU)."""
 
 from accelnn.backends.numba._jit import inlined
+from accelnn.backends.numba.formulas._kinks import nearness
 from accelnn.backends.numba.vectors import filled, maximum, where_positive
 
-__all__ = ["activate", "change"]
+__all__ = ["activate", "bend", "change"]
 
 
 @inlined
@@ -19,3 +20,9 @@ def change(d, x):
     if x > 0.0:
         return maximum(d, filled(d, -x))
     return maximum(d + x, filled(d, 0.0))
+
+
+@inlined
+def bend(x):
+    """See `accelnn.backends.numba.formulas`."""
+    return 0.0, nearness(x), 1.0 if x > 0.0 else 0.0

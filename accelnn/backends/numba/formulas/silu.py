@@ -5,7 +5,7 @@ from accelnn.backends.numba.formulas import sigmoid
 from accelnn.backends.numba.vectors import absolute, filled, maximum, where_positive
 from accelnn.formulas._activation import HUGE
 
-__all__ = ["activate", "change", "parts"]
+__all__ = ["activate", "bend", "change", "parts"]
 
 
 @inlined
@@ -30,3 +30,9 @@ def change(d, x, parameter, s, rest):
     x = min(max(x, -HUGE), HUGE)
     near = d * after + x * sigmoid.change(d, x, parameter, s, rest)
     return where_positive(2.0 * absolute(d) - abs(x), (d + x) * after - x * s, near)
+
+
+@inlined
+def bend(_x):
+    """See `accelnn.backends.numba.formulas`: the slope is s + x s', with s the sigmoid."""
+    return 1.0, 0.0, 2.0
