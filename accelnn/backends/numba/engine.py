@@ -19,6 +19,8 @@ from accelnn.backends.numba.kernels.changes import Codes
 from accelnn.backends.numba.kernels.differences import (
     TABLES,
     Difference,
+    Fits,
+    Inputs,
     Point,
     Scratch,
     differences,
@@ -32,6 +34,8 @@ from accelnn.backends.numba.kernels.updates import OWN_RULE, RULES
 from accelnn.backends.numba.layout import Layout, aligned_zeros
 from accelnn.backends.numba.own import (
     activation_change_code,
+    bend_of_activation,
+    bend_of_loss,
     activation_code,
     loss_change_code,
     loss_code,
@@ -91,7 +95,7 @@ class NumbaEngine(Engine):
         codes = [activation_code(formula, self.dtype) for formula in self.spec.activations]
         self._layout = Layout.of(self.spec, self._dtype, codes)
         self._loss_code = loss_code(self.spec.loss)
-        for name in ("_change_codes", "_has_changes"):
+        for name in ("_bends", "_change_codes", "_has_changes"):
             self.__dict__.pop(name, None)
 
     def _recompile_what_changed(self) -> None:
@@ -285,6 +289,12 @@ class NumbaEngine(Engine):
         return True
 
     @cached_property
+    def _bends(self) -> np.ndarray:
+        """How smooth the activations and the loss are, see `Fits`."""
+        bends = [bend_of_activation(formula) for formula in self.spec.activations]
+        return np.array([*bends, [bend_of_loss(self.spec.loss), *[0.0] * 4]])
+
+    @cached_property
     def _change_codes(self) -> Codes | None:
         activations = [activation_change_code(formula) for formula in self.spec.activations]
         loss = loss_change_code(self.spec.loss)
@@ -305,25 +315,25 @@ class NumbaEngine(Engine):
         self, params: np.ndarray, x: np.ndarray, t: np.ndarray, method: str, step: float
     ) -> np.ndarray:
         difference = Difference.of(DIFFERENCES[method], step)
-        point, out = self._point(params, x, t, difference.terms), np.empty(self.spec.size)
-        scratch = [
-            Scratch.of(self.spec.sizes, len(x), self._lanes) for _ in range(self.backend.threads)
+        sizes, point, out = self.spec.sizes, self._point(params, x, t), np.empty(self.spec.size)
+        fits = Fits.of(self._bends, sizes, len(x), difference.terms, self._lanes)
+        own = [
+            (Scratch.of(sizes, self._lanes), Inputs.of(len(x))) for _ in range(self.backend.threads)
         ]
         self._run(
             lambda member: differences(
-                member, point, difference, TABLES, scratch[member.number], out
+                member, point, fits, difference, TABLES, *own[member.number], out
             )
         )
         return out
 
-    def _point(self, params: np.ndarray, x: np.ndarray, t: np.ndarray, terms: int) -> Point:
+    def _point(self, params: np.ndarray, x: np.ndarray, t: np.ndarray) -> Point:
         """Return the net and buffers for the activations of the samples."""
         samples, sizes = x.shape[0], self.spec.sizes
         inputs = samples * sum(size + self._lanes for size in sizes[:-1]) + self._lanes
         targets = self._targets(t)
         count = samples * sum(sizes[1:]) + self._lanes
         pre, after, s, rest = (np.zeros(count) for _ in range(4))
-        blocks = sum(-(-size // self._lanes) for size in sizes[1:])
         return Point(
             self._layout.table,
             kernel_array(params),
@@ -340,14 +350,8 @@ class NumbaEngine(Engine):
             np.empty(inputs, np.int64),
             np.empty(inputs),
             np.empty((len(sizes) - 1, samples)),
-            np.empty((len(sizes) - 1, samples)),
             np.empty(samples * sizes[-1]),
             targets.sum(axis=1),
-            np.empty(sizes[-2]),
-            np.empty(count),
-            np.empty(count),
-            np.zeros(blocks * samples * terms * self._lanes),
-            np.empty(sum(sizes[1:]), np.int64),
         )
 
     def _train(

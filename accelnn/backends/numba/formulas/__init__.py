@@ -9,9 +9,9 @@ For numerical gradients, in float64, an activation defines ``change(d, x, parame
 f(x + d) - f(x) without cancellation for a vector of moves of one pre-activation, or as many of
 these arguments as it needs. If it needs the last two, ``parts(x)`` returns them for a vector of
 pre-activations. A loss defines ``change(d, a, t, parameter)`` for moves of one output. Where changes
-are analytic in the move, a few of them are interpolated. An activation tells it for a scalar by
-``bend(x, parameter)``, which returns 1 / r, 1 / k and g: for real moves up to k it is a function
-that is analytic for complex moves up to r, with slopes up to g there.
+are analytic in the move, a few of them are interpolated: an activation says where by
+``bend(parameter)``, a plain function that returns a `Bend`, and a loss by a number `BEND`, the
+inverse of how far all outputs may move.
 
 An update rule defines ``update(p, g, rate, scale, numbers, *state)`` for vectors of parameters and
 gradients, which returns a tuple of the parameters and the state. Rate and scale are the rule's
@@ -22,9 +22,40 @@ gradients, which returns a tuple of the parameters and the state. Rate and scale
 from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, NamedTuple
 
-__all__ = ["choice", "chosen", "names_with", "names_with_code", "parts_of"]
+__all__ = ["Bend", "choice", "chosen", "module_of", "names_with", "names_with_code", "parts_of"]
+
+
+class Bend(NamedTuple):
+    """Where the change of an activation is analytic in the move.
+
+    Real moves of x by less than the distance from a kink are those of a function that is analytic
+    in the circle of radius 1 / (curvature + growth |x|) around x.
+
+    Attributes
+    ----------
+    curvature : float
+    gain : float
+        The largest absolute value of the slope in the circle, for x > 0 or for any x.
+    gain_below : float, optional
+        The same for x <= 0.
+    growth : float
+    kinks : float
+        1 if there is a kink at 0.
+    """
+
+    curvature: float
+    gain: float
+    gain_below: float | None = None
+    growth: float = 0.0
+    kinks: float = 0.0
+
+    @property
+    def numbers(self) -> tuple[float, ...]:
+        """All of them, in order."""
+        below = self.gain if self.gain_below is None else self.gain_below
+        return self.curvature, self.gain, below, self.growth, self.kinks
 
 
 def names_with_code(names: Iterable[str]) -> tuple[str, ...]:
@@ -39,7 +70,7 @@ def choice(names: Iterable[str], part: str, arguments: str, first: int = 0) -> C
 
 def parts_of(names: Iterable[str], part: str, default: Any = None) -> dict[str, Any]:
     """Return a function of each formula's file, or the default where a file does not define it."""
-    modules = {name: import_module(_module(name)) for name in names}
+    modules = {name: module_of(name) for name in names}
     if default is None:
         return {name: getattr(module, part) for name, module in modules.items()}
     return {name: getattr(module, part, default) for name, module in modules.items()}
@@ -47,7 +78,7 @@ def parts_of(names: Iterable[str], part: str, default: Any = None) -> dict[str, 
 
 def names_with(part: str, names: Iterable[str]) -> tuple[str, ...]:
     """Return the names whose file defines a function."""
-    return tuple(name for name in names if hasattr(import_module(_module(name)), part))
+    return tuple(name for name in names if hasattr(module_of(name), part))
 
 
 def chosen(parts: Mapping[str, Any], arguments: str, first: int = 0) -> Callable[..., Any]:
@@ -65,6 +96,11 @@ def chosen(parts: Mapping[str, Any], arguments: str, first: int = 0) -> Callable
     exec("\n".join(lines), names)  # noqa: S102 - only the lines above
     function: Callable[..., Any] = names["choose"]
     return function
+
+
+def module_of(name: str) -> Any:
+    """Return a formula's file as a module."""
+    return import_module(_module(name))
 
 
 def _module(name: str) -> str:

@@ -3,7 +3,7 @@
 import math
 
 from accelnn.backends.numba._jit import inlined
-from accelnn.backends.numba.formulas._kinks import nearness
+from accelnn.backends.numba.formulas import Bend
 from accelnn.backends.numba.vectors import (
     absolute,
     exp_and_expm1,
@@ -40,7 +40,6 @@ def change(d, x, alpha):
     return where_positive(y, after - alpha * math.expm1(x), alpha * along)
 
 
-@inlined
-def bend(x, alpha):
-    """See `accelnn.backends.numba.formulas`: the slope is 1, or alpha exp(x) up to exp(1)."""
-    return (0.0, nearness(x), 1.0) if x > 0.0 else (1.0, nearness(x), math.e * abs(alpha))
+def bend(alpha: float) -> Bend:
+    """See `accelnn.backends.numba.formulas`: below 0 the slope is alpha exp(x), up to exp(1)."""
+    return Bend(1.0, 1.0, math.e * abs(alpha), kinks=1.0)

@@ -3,6 +3,7 @@
 import math
 
 from accelnn.backends.numba._jit import inlined
+from accelnn.backends.numba.formulas import Bend
 from accelnn.backends.numba.vectors import (
     absolute,
     exp_and_expm1,
@@ -79,7 +80,6 @@ def change(d, x, _parameter, normal, rest):
     return where_positive(2.0 * absolute(d) - abs(x), (d + x) * after - x * normal, near)
 
 
-@inlined
-def bend(x):
-    """See `accelnn.backends.numba.formulas`: the slope is Φ(x) + x φ(x), where φ falls as exp(-x²)."""
-    return max(2.0, abs(x)), 0.0, 2.0
+def bend(_parameter: float) -> Bend:
+    """See `accelnn.backends.numba.formulas`: the slope is Φ(x) + x φ(x), which falls as exp(-x²)."""
+    return Bend(2.0, 2.0, 2.0, growth=1.0)

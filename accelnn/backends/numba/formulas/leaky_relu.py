@@ -1,7 +1,7 @@
 """The leaky rectifier of vectors."""
 
 from accelnn.backends.numba._jit import inlined
-from accelnn.backends.numba.formulas._kinks import nearness
+from accelnn.backends.numba.formulas import Bend
 from accelnn.backends.numba.vectors import filled, where_positive
 
 __all__ = ["activate", "bend", "change"]
@@ -24,7 +24,6 @@ def change(d, x, negative_slope):
     return where_positive(y, after - negative_slope * x, negative_slope * d)
 
 
-@inlined
-def bend(x, negative_slope):
+def bend(negative_slope: float) -> Bend:
     """See `accelnn.backends.numba.formulas`."""
-    return 0.0, nearness(x), 1.0 if x > 0.0 else abs(negative_slope)
+    return Bend(0.0, 1.0, abs(negative_slope), kinks=1.0)

@@ -1,7 +1,7 @@
 """The rectified linear unit (ReLU)."""
 
 from accelnn.backends.numba._jit import inlined
-from accelnn.backends.numba.formulas._kinks import nearness
+from accelnn.backends.numba.formulas import Bend
 from accelnn.backends.numba.vectors import filled, maximum, where_positive
 
 __all__ = ["activate", "bend", "change"]
@@ -22,7 +22,6 @@ def change(d, x):
     return maximum(d + x, filled(d, 0.0))
 
 
-@inlined
-def bend(x):
+def bend(_parameter: float) -> Bend:
     """See `accelnn.backends.numba.formulas`."""
-    return 0.0, nearness(x), 1.0 if x > 0.0 else 0.0
+    return Bend(0.0, 1.0, 0.0, kinks=1.0)

@@ -1,6 +1,7 @@
 """The logistic function."""
 
 from accelnn.backends.numba._jit import inlined
+from accelnn.backends.numba.formulas import Bend
 from accelnn.backends.numba.vectors import absolute, exp_and_expm1, filled, where_positive
 
 __all__ = ["activate", "bend", "change", "parts"]
@@ -42,7 +43,6 @@ def change(d, x, _parameter, s, rest):
     return where_positive(d, -1.0 * size, size)
 
 
-@inlined
-def bend(_x):
+def bend(_parameter: float) -> Bend:
     """See `accelnn.backends.numba.formulas`: the slope 1 / (2 cosh(x / 2))² is largest at ±i."""
-    return 1.0, 0.0, 0.33
+    return Bend(1.0, 0.33)

@@ -1,7 +1,7 @@
 """The sigmoid linear unit (SiLU), also known as swish."""
 
 from accelnn.backends.numba._jit import inlined
-from accelnn.backends.numba.formulas import sigmoid
+from accelnn.backends.numba.formulas import Bend, sigmoid
 from accelnn.backends.numba.vectors import absolute, filled, maximum, where_positive
 from accelnn.formulas._activation import HUGE
 
@@ -32,7 +32,6 @@ def change(d, x, parameter, s, rest):
     return where_positive(2.0 * absolute(d) - abs(x), (d + x) * after - x * s, near)
 
 
-@inlined
-def bend(_x):
+def bend(_parameter: float) -> Bend:
     """See `accelnn.backends.numba.formulas`: the slope is s + x s', with s the sigmoid."""
-    return 1.0, 0.0, 2.0
+    return Bend(1.0, 2.0)

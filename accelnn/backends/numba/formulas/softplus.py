@@ -3,7 +3,7 @@
 import math
 
 from accelnn.backends.numba._jit import inlined
-from accelnn.backends.numba.formulas import sigmoid
+from accelnn.backends.numba.formulas import Bend, sigmoid
 from accelnn.backends.numba.vectors import (
     absolute,
     exp_and_expm1,
@@ -58,7 +58,6 @@ def change(d, x, _parameter, s, rest):
     return where_positive(SHRUNK - argument, far, direct)
 
 
-@inlined
-def bend(_x):
+def bend(_parameter: float) -> Bend:
     """See `accelnn.backends.numba.formulas`: the slope is the sigmoid."""
-    return 1.0, 0.0, 1.0
+    return Bend(1.0, 1.0)

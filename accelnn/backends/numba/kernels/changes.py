@@ -10,7 +10,7 @@ from numba.extending import overload
 from accelnn.backends.numba._jit import INLINED, inlined
 from accelnn.backends.numba.formulas import chosen, parts_of, sum_squared_error
 from accelnn.backends.numba.kernels.activations import ACTIVATIONS
-from accelnn.backends.numba.kernels.losses import BINARY_CROSS_ENTROPY, CROSS_ENTROPY, LOSSES
+from accelnn.backends.numba.kernels.losses import LOSSES
 from accelnn.backends.numba.vectors import (
     call_in_place,
     exp_and_expm1,
@@ -27,8 +27,6 @@ __all__ = [
     "SUM_SQUARED_ERROR",
     "Codes",
     "activation_change",
-    "bend_of_activation",
-    "bend_of_loss",
     "cross_entropy_change",
     "cross_entropy_series",
     "sum_change",
@@ -45,8 +43,6 @@ SUM_SQUARED_ERROR = LOSSES.index("sum_squared_error")
 # Moves above HUGE bring exp near overflow; sums below SHRUNK bring log1p near its pole at -1.
 HUGE = 350.0
 SHRUNK = -0.5
-# Stands for no bound.
-ROUGH = 1e300
 
 
 class Codes(NamedTuple):
@@ -75,7 +71,6 @@ names = ACTIVATIONS[:COMMON]
 common_activation = inlined(chosen(parts_of(names, "activate"), "x, parameter"))
 common_parts = inlined(chosen(parts_of(names, "parts", no_parts), "x"))
 common_change = inlined(chosen(parts_of(names, "change"), "d, x, parameter, s, rest"))
-bends = inlined(chosen(parts_of(ACTIVATIONS, "bend"), "x, parameter"))
 
 
 def units(kind, codes, layer, x, parameter, lane_values):
@@ -91,25 +86,6 @@ def activation_change(kind, codes, layer, d, x, parameter, s, rest, lane_values)
 def summand_change(kind, codes, d, a, t, parameter, lane_values):
     """Return the change for moves of one output, of a loss that is a sum, in compiled code."""
     raise NotImplementedError
-
-
-@inlined
-def bend_of_activation(kind, x, parameter):
-    """Return what an activation's ``bend`` does, or for a user's own that it has no bounds."""
-    if kind < 0:
-        return ROUGH, ROUGH, ROUGH
-    return bends(kind, x, parameter)
-
-
-@inlined
-def bend_of_loss(kind):
-    """Return 1 / r for a loss that is analytic for complex moves of all scores up to r."""
-    if kind == CROSS_ENTROPY:
-        # Σ p |expm1(d)| <= exp(½) - 1, and the pole of log1p is at -1.
-        return 2.0
-    if kind == BINARY_CROSS_ENTROPY:
-        return 1.0
-    return 0.0 if kind == SUM_SQUARED_ERROR else ROUGH
 
 
 @overload(units, jit_options=INLINED)

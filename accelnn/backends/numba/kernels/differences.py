@@ -17,8 +17,6 @@ from accelnn.backends.numba.kernels.changes import (
     SUM_SQUARED_ERROR,
     Codes,
     activation_change,
-    bend_of_activation,
-    bend_of_loss,
     cross_entropy_change,
     cross_entropy_series,
     sum_change,
@@ -82,21 +80,12 @@ class Point(NamedTuple):
     counts, columns, values : numpy.ndarray
         The non-zero inputs of each layer and sample, including the 1 that the bias multiplies:
         ``counts[layer, sample]`` of them from the start that `stretch` returns.
-    reach, inverses : numpy.ndarray of shape (layers, samples)
-        The largest absolute value of these inputs, and its inverse, or 0 if it is tiny.
+    reach : numpy.ndarray of shape (layers, samples)
+        The largest absolute value of these inputs.
     probabilities : numpy.ndarray
         Softmax of the scores, of shape (samples, outputs), flattened.
     weights : numpy.ndarray of shape (samples,)
         The sum of each sample's targets.
-    largest : numpy.ndarray
-        The largest absolute weight of each unit that feeds the scores.
-    spreads, limits : numpy.ndarray
-        See `bound_moves`; laid out as `pre`.
-    coefficients : numpy.ndarray
-        Of the polynomials, of shape (units / lanes, samples, terms, lanes) for each layer,
-        flattened and concatenated.
-    apart : numpy.ndarray of int64
-        For each unit, the number of samples whose changes are not interpolated.
     """
 
     table: np.ndarray
@@ -114,14 +103,54 @@ class Point(NamedTuple):
     columns: np.ndarray
     values: np.ndarray
     reach: np.ndarray
-    inverses: np.ndarray
     probabilities: np.ndarray
     weights: np.ndarray
+
+class Fits(NamedTuple):
+    """Interpolations of the changes by the weights of a unit, for each unit and sample.
+
+    Attributes
+    ----------
+    bends : numpy.ndarray of shape (layers, 5)
+        The numbers of the `Bend` of each hidden layer's activation, and last that of the loss.
+    largest : numpy.ndarray
+        The largest absolute weight of each unit that feeds the scores.
+    spreads, limits : numpy.ndarray
+        See `bound_moves`; laid out as `Point.pre`.
+    inverses : numpy.ndarray of shape (layers, samples)
+        Those of `Point.reach`, or 0 where it is tiny.
+    coefficients : numpy.ndarray
+        Of the polynomials, of shape (units / lanes, samples, terms, lanes) for each layer,
+        flattened and concatenated.
+    apart : numpy.ndarray of int64
+        For each unit, the number of samples whose changes are not interpolated.
+    """
+
+    bends: np.ndarray
     largest: np.ndarray
     spreads: np.ndarray
     limits: np.ndarray
+    inverses: np.ndarray
     coefficients: np.ndarray
     apart: np.ndarray
+
+    @classmethod
+    def of(
+        cls, bends: np.ndarray, sizes: Sequence[int], samples: int, terms: int, lanes: int
+    ) -> Fits:
+        """Return buffers for a net with layers of these sizes."""
+        units = sum(sizes[1:])
+        blocks = sum(-(-size // lanes) for size in sizes[1:])
+        return cls(
+            bends,
+            np.empty(sizes[-2]),
+            np.empty(samples * units),
+            np.empty(samples * units),
+            np.empty((len(bends), samples)),
+            # Zeros, because the lanes beyond the last unit of a layer take part in sums.
+            np.zeros(blocks * samples * terms * lanes),
+            np.empty(units, np.int64),
+        )
 
 
 class Difference(NamedTuple):
@@ -199,109 +228,127 @@ class Scratch(NamedTuple):
     sums: np.ndarray
     moments: np.ndarray
     powers: np.ndarray
-    largest: np.ndarray
     moves: np.ndarray
     moves_after: np.ndarray
     lanes: np.ndarray
     changes: np.ndarray
+
+    @classmethod
+    def of(cls, sizes: Sequence[int], lanes: int) -> Scratch:
+        """Return buffers for layers of these sizes."""
+        moments, widest = -(-TERMS // lanes) * lanes, max(sizes)
+        return cls(
+            np.empty(widest + 1),
+            np.empty(moments),
+            np.zeros(sizes[-1] * moments),
+            np.empty(widest * lanes),
+            np.empty(widest * lanes),
+            np.empty(4 * lanes),
+            np.empty(2 * NODES + lanes),
+        )
+
+
+class Inputs(NamedTuple):
+    """The samples whose input to a row of weights is not zero, for `ROWS` rows.
+
+    Attributes
+    ----------
+    counts : numpy.ndarray of int64
+        How many of each row.
+    places : numpy.ndarray of int64
+        Where a sample's coefficients start.
+    values, parts : numpy.ndarray
+        The input, and as a part of `Point.reach`.
+    """
+
     counts: np.ndarray
     places: np.ndarray
     values: np.ndarray
     parts: np.ndarray
 
     @classmethod
-    def of(cls, sizes: Sequence[int], samples: int, lanes: int) -> Scratch:
-        """Return buffers for layers of these sizes."""
-        moments, widest = -(-TERMS // lanes) * lanes, max(sizes)
-        listed = ROWS * samples + 1
+    def of(cls, samples: int) -> Inputs:
+        """Return buffers."""
+        # With one more, because a zero is written and not counted.
+        size = ROWS * samples + 1
         return cls(
-            np.empty(widest + 1),
-            np.empty(moments),
-            np.zeros(sizes[-1] * moments),
-            np.empty(1),
-            np.empty(widest * lanes),
-            np.empty(widest * lanes),
-            np.empty(4 * lanes),
-            np.empty(2 * NODES + lanes),
-            np.empty(ROWS, np.int64),
-            np.empty(listed, np.int64),
-            np.empty(listed),
-            np.empty(listed),
+            np.empty(ROWS, np.int64), np.empty(size, np.int64), np.empty(size), np.empty(size)
         )
 
 
 @slow_loop
-def differences(member, point, difference, tables, scratch, out):
+def differences(member, point, fits, difference, tables, scratch, inputs, out):
     """Write the flat gradient of the mean loss."""
-    point, difference, tables, out = borrow((point, difference, tables, out))
-    scratch = borrow(scratch)
-    table, samples = point.table, point.weights.size
-    last_layer = table.shape[0] - 1
+    point, fits, difference = borrow(point), borrow(fits), borrow(difference)
+    tables, scratch, inputs, out = borrow((tables, scratch, inputs, out))
+    table, samples, lanes = point.table, point.weights.size, width(point.values)
+    last_layer, terms, coefficients = table.shape[0] - 1, difference.terms, fits.coefficients
     if last_layer > 0:
         first, last = share(member, table[last_layer, INPUTS], 1)
         for unit in range(first, last):
-            point.largest[unit] = largest_direction(point, last_layer - 1, unit)
+            fits.largest[unit] = largest_direction(point, last_layer - 1, unit)
     wait(member)
     first, last = share(member, samples, 1)
     for sample in range(first, last):
-        observe(point, sample, scratch.lanes)
-        bound_moves(point, sample)
+        observe(point, sample, fits.inverses, scratch.lanes)
+        bound_moves(point, fits, sample)
     wait(member)
     if is_abandoned(member):
         return
-    pre, before, coefficients = 0, 0, 0
-    for layer in range(table.shape[0]):
+    pre, before, blocks = 0, 0, 0
+    for layer in range(last_layer + 1):
         outputs = table[layer, OUTPUTS]
         first, last = share(member, outputs, 1)
         for unit in range(first, last):
-            evaluate_unit(
-                point, difference, layer, unit, pre, before, coefficients, tables, scratch, out
+            place = (blocks + unit // lanes) * samples * terms * lanes + unit % lanes
+            fits.apart[before + unit] = evaluate_unit(
+                point, fits, difference, layer, unit, pre, place, tables, scratch, out
             )
-        pre += samples * outputs
-        before += outputs
-        coefficients += size_of_coefficients(point, difference, layer)
+        pre, before = pre + samples * outputs, before + outputs
+        blocks += (outputs + lanes - 1) // lanes
     wait(member)
     if is_abandoned(member):
         return
-    interpolate(member, point, difference, tables)
+    first, last = share(member, coefficients.size // (NODES * lanes), 1)
+    for i in range(first, last):
+        interpolate(coefficients, i * NODES * lanes, tables.powers)
     wait(member)
     if is_abandoned(member):
         return
-    pre, before, coefficients = 0, 0, 0
-    for layer in range(table.shape[0]):
-        add_up(member, point, difference, layer, pre, before, coefficients, scratch, out)
-        pre += samples * table[layer, OUTPUTS]
-        before += table[layer, OUTPUTS]
-        coefficients += size_of_coefficients(point, difference, layer)
+    pre, before, blocks = 0, 0, 0
+    for layer in range(last_layer + 1):
+        outputs = table[layer, OUTPUTS]
+        x, row = (point.x, 0) if layer == 0 else (point.after, pre - samples * table[layer, INPUTS])
+        place = blocks * samples * terms * lanes
+        add_up(member, table, layer, x, row, fits, before, place, terms, inputs, scratch.lanes, out)
+        pre, before = pre + samples * outputs, before + outputs
+        blocks += (outputs + lanes - 1) // lanes
 
 
 @inlined
-def evaluate_unit(
-    point, difference, layer, unit, pre, before, coefficients, tables, scratch, out
-):
-    """Evaluate the changes by the weights of a unit.
+def evaluate_unit(point, fits, difference, layer, unit, pre, first, tables, scratch, out):
+    """Evaluate the changes by the weights of a unit; return for how many samples one by one.
 
     Where a sample's change is smooth, evaluate it at the nodes alone, and store mean slopes for
-    `interpolate`; otherwise for every weight, and add these up in `out`.
+    `interpolate`; otherwise for every weight, and write the sums to `out`.
     """
     sums, lane_values, changes = scratch.sums, scratch.lanes, scratch.changes
     table, samples, lanes = point.table, point.weights.size, width(point.values)
     inputs, outputs, flat = table[layer, INPUTS], table[layer, OUTPUTS], table[layer, FLAT]
-    terms = difference.terms
-    block = coefficients + unit // lanes * (samples * terms * lanes) + unit % lanes
-    prepare_unit(point, layer, unit, tables, scratch)
-    point.apart[before + unit] = 0
+    terms, apart, coefficients = difference.terms, 0, fits.coefficients
+    largest = prepare_unit(point, layer, unit, tables, scratch)
     for sample in range(samples):
         here, start = pre + sample * outputs + unit, stretch(point, layer, sample)
-        reach = point.reach[layer, sample] * difference.step
-        is_smooth = SMALLEST_MOVE <= reach <= point.limits[here]
-        is_smooth = is_smooth and point.inverses[layer, sample] > 0.0
-        rounds, count = difference.steps.size, point.counts[layer, sample]
-        if is_smooth:
-            rounds, count = 1, 2 * NODES
-        elif point.apart[before + unit] == 0:
-            sums[:] = 0.0
-        shape = prepare_series(point, difference, layer, unit, sample, scratch)
+        move, place = point.reach[layer, sample] * difference.step, first + sample * terms * lanes
+        is_smooth = SMALLEST_MOVE <= move <= fits.limits[here]
+        is_smooth = is_smooth and fits.inverses[layer, sample] > 0.0
+        rounds, count = 1, 2 * NODES
+        if not is_smooth:
+            rounds, count = difference.steps.size, point.counts[layer, sample]
+            if apart == 0:
+                sums[:] = 0.0
+            apart += 1
+        shape = prepare_series(point, layer, unit, sample, largest * move, scratch)
         for k in range(0, count, lanes):
             if is_smooth:
                 values = load(tables.nodes, k)
@@ -309,130 +356,100 @@ def evaluate_unit(
                 values = first_lanes(load(point.values, start + k), count - k, 0.0)
             total = zeros(point.values)
             for i in range(rounds):
-                step, weight = difference.steps[i], difference.weights[i] / samples
-                if is_smooth:
-                    step, weight = reach, 1.0
+                step = move if is_smooth else difference.steps[i]
                 change = loss_change(
                     point, layer, unit, sample, here, values * step, shape, tables.series, scratch
                 )
-                total = total + change * weight
-            store(changes, k if is_smooth else 0, total)
-            if not is_smooth:
-                for lane in range(min(count - k, lanes)):
-                    sums[np.uint64(point.columns[start + k + lane])] += changes[lane]
-        place = block + sample * terms * lanes
-        if is_smooth:
-            scale = 0.5 / (reach * samples)
-            for k in range(NODES):
-                above, below = changes[k], changes[NODES + k]
-                point.coefficients[place + k * lanes] = (
-                    (above - below) * scale * tables.reciprocals[k]
-                )
-                if terms > NODES:
-                    point.coefficients[place + (NODES + k) * lanes] = (
-                        (above + below) * scale * difference.odd * tables.reciprocals[NODES + k]
-                    )
-        else:
-            point.apart[before + unit] += 1
-            for k in range(terms):
-                point.coefficients[place + k * lanes] = 0.0
-    if point.apart[before + unit] > 0:
+                total = total + change * (1.0 if is_smooth else difference.weights[i] / samples)
+            if is_smooth:
+                store(changes, k, total)
+                continue
+            store(lane_values, 0, total)
+            for lane in range(min(count - k, lanes)):
+                sums[np.uint64(point.columns[start + k + lane])] += lane_values[lane]
+        scale = 0.5 / (move * samples) if is_smooth else 0.0
+        for k in range(terms):
+            above, below = changes[k % NODES], changes[k % NODES + NODES]
+            change = above - below if k < NODES else difference.odd * (above + below)
+            change *= scale * tables.reciprocals[k]
+            coefficients[place + k * lanes] = change if is_smooth else 0.0
+    if apart > 0:
         for k in range(inputs + table[layer, HAS_BIAS]):
             out[np.uint64(flat + k * outputs + unit)] = sums[k]
+    return apart
 
 
 @inlined
-def size_of_coefficients(point, difference, layer):
-    """Return how many coefficients a layer has, with room for whole vectors of units."""
-    lanes = width(point.values)
-    blocks = (point.table[layer, OUTPUTS] + lanes - 1) // lanes
-    return blocks * point.weights.size * difference.terms * lanes
+def interpolate(array, i, powers):
+    """Turn mean slopes at the nodes into coefficients of powers of the squared move."""
+    lanes = width(array)
+    slope = load(array, i)
+    # Small differences, in which the large coefficients of high powers lose little.
+    one = load(array, i + lanes) - slope
+    two = load(array, i + 2 * lanes) - slope
+    three = load(array, i + 3 * lanes) - slope
+    for k in range(NODES):
+        of_power = powers[3 * k] * one + powers[3 * k + 1] * two + powers[3 * k + 2] * three
+        store(array, i + k * lanes, slope + of_power if k == 0 else of_power)
 
 
 @inlined
-def interpolate(member, point, difference, tables):
-    """Turn the mean slopes at the nodes into coefficients of powers of the squared move."""
-    lanes, size = width(point.values), 0
-    for layer in range(point.table.shape[0]):
-        size += size_of_coefficients(point, difference, layer)
-    first, last = share(member, size // (NODES * lanes), 1)
-    array, powers = point.coefficients, tables.powers
-    for place in range(first * NODES * lanes, last * NODES * lanes, NODES * lanes):
-        # Differences of slopes are small, and exact as far as rounding of the slopes goes.
-        slope = load(array, place)
-        one = load(array, place + lanes) - slope
-        two = load(array, place + 2 * lanes) - slope
-        three = load(array, place + 3 * lanes) - slope
-        store(array, place, slope + (powers[0] * one + powers[1] * two + powers[2] * three))
-        for k in range(1, NODES):
-            coefficient = powers[3 * k] * one + powers[3 * k + 1] * two + powers[3 * k + 2] * three
-            store(array, place + k * lanes, coefficient)
+def add_up(member, table, layer, x, row, fits, before, first, terms, listed, lane_values, out):
+    """Write the sums over the samples of the interpolated changes, for some rows of weights.
 
-
-@inlined
-def add_up(member, point, difference, layer, pre, before, coefficients, scratch, out):
-    """Write the sums over the samples of the interpolated changes, some rows of weights."""
-    table, samples, lanes = point.table, point.weights.size, width(point.values)
+    Sample s has its inputs at ``x[row + s * inputs]``.
+    """
+    array, apart, inverses = fits.coefficients, fits.apart, fits.inverses
+    lanes, samples = width(array), inverses.shape[1]
     inputs, outputs, flat = table[layer, INPUTS], table[layer, OUTPUTS], table[layer, FLAT]
-    terms, lane_values, array = difference.terms, scratch.lanes, point.coefficients
     fewest, most = samples, 0
     for unit in range(before, before + outputs):
-        fewest, most = min(fewest, point.apart[unit]), max(most, point.apart[unit])
+        fewest, most = min(fewest, apart[unit]), max(most, apart[unit])
     if fewest == samples:
         return
-    first, last = share(member, inputs + table[layer, HAS_BIAS], 1)
-    for top in range(first, last, ROWS):
-        rows = min(ROWS, last - top)
-        for row in range(rows):
-            scratch.counts[row] = list_samples(
-                point, difference, layer, top + row, pre, row * samples, scratch
-            )
+    top, end = share(member, inputs + table[layer, HAS_BIAS], 1)
+    for here in range(top, end, ROWS):
+        rows = min(ROWS, end - here)
+        for i in range(rows):
+            start = count = np.uint64(i * samples)
+            for sample in range(samples):
+                value = 1.0
+                if here + i < inputs:
+                    value = x[np.uint64(row + sample * inputs + here + i)]
+                listed.places[count] = sample * terms * lanes
+                listed.values[count] = value
+                listed.parts[count] = value * inverses[layer, sample]
+                count += np.uint64(value != 0.0)
+            listed.counts[i] = count - start
         for unit in range(0, outputs, lanes):
-            block = coefficients + unit * samples * terms
-            for row in range(rows):
+            block = first + unit * samples * terms
+            for i in range(rows):
                 total = zeros(array)
-                for k in range(row * samples, row * samples + scratch.counts[row]):
-                    place, value = block + scratch.places[k], scratch.values[k]
-                    part = scratch.parts[k]
+                for k in range(i * samples, i * samples + listed.counts[i]):
+                    place, part = block + listed.places[k], listed.parts[k]
                     square = part * part
-                    slope = load(array, place + 3 * lanes)
-                    slope = slope * square + load(array, place + 2 * lanes)
-                    slope = slope * square + load(array, place + lanes)
-                    slope = slope * square + load(array, place)
+                    slope = polynomial_of(array, place, square)
                     if terms > NODES:
-                        odd = load(array, place + 7 * lanes)
-                        odd = odd * square + load(array, place + 6 * lanes)
-                        odd = odd * square + load(array, place + 5 * lanes)
-                        odd = odd * square + load(array, place + 4 * lanes)
-                        slope = slope + odd * part
-                    total = total + slope * value
-                to = flat + (top + row) * outputs + unit
+                        slope = slope + polynomial_of(array, place + NODES * lanes, square) * part
+                    total = total + slope * listed.values[k]
+                to = flat + (here + i) * outputs + unit
                 if most == 0 and unit + lanes <= outputs:
                     store(out, to, total)
                     continue
                 store(lane_values, 0, total)
                 for lane in range(min(lanes, outputs - unit)):
-                    apart = out[to + lane] if point.apart[before + unit + lane] > 0 else 0.0
-                    out[to + lane] = lane_values[lane] + apart
+                    has_rest = apart[before + unit + lane] > 0
+                    out[to + lane] = lane_values[lane] + (out[to + lane] if has_rest else 0.0)
 
 
 @inlined
-def list_samples(point, difference, layer, row, pre, start, scratch):
-    """List the samples whose input at `row` is not zero; return how many."""
-    inputs, samples = point.table[layer, INPUTS], point.weights.size
-    stride = difference.terms * width(point.values)
-    count = start
-    for sample in range(samples):
-        value = 1.0
-        if row < inputs and layer == 0:
-            value = point.x[np.uint64(sample * inputs + row)]
-        elif row < inputs:
-            value = point.after[np.uint64(pre - (samples - sample) * inputs + row)]
-        scratch.places[np.uint64(count)] = sample * stride
-        scratch.values[np.uint64(count)] = value
-        scratch.parts[np.uint64(count)] = value * point.inverses[layer, sample]
-        count += value != 0.0
-    return count - start
+def polynomial_of(array, i, x):
+    """Return the polynomial in x with `NODES` vectors of coefficients."""
+    lanes = width(array)
+    result = load(array, i + 3 * lanes)
+    for k in range(2, -1, -1):
+        result = result * x + load(array, i + k * lanes)
+    return result
 
 
 @inlined
@@ -445,46 +462,94 @@ def largest_direction(point, layer, unit):
 
 
 @inlined
-def bound_moves(point, sample):
+def bound_moves(point, fits, sample):
     """Store how far each pre-activation of a sample may move for its change to be smooth.
 
     The change of the loss is then analytic for complex moves up to `MARGIN` times as far, and its
-    interpolation at 2 `NODES` Chebyshev nodes is exact to rounding. What limits a move m of a unit
-    is `bend` m <= 1, for every unit that it reaches; `spread` is what a move of a unit's output
-    adds up to in them.
+    interpolation at 2 `NODES` Chebyshev nodes is exact to rounding. A unit's bend is the inverse of
+    how far it may move itself, and its spread that of how far for the sake of all units after it.
     """
-    table, samples = point.table, point.weights.size
-    last, end = table.shape[0] - 1, point.pre.size - width(point.pre)
+    table, samples, bends = point.table, point.weights.size, fits.bends
+    last = table.shape[0] - 1
+    here, of_loss = fits.limits.size, bends[last, 0]
     for layer in range(last, -1, -1):
-        outputs = table[layer, OUTPUTS]
-        end -= samples * outputs
-        here, parameter = end + sample * outputs, point.parameters[layer]
+        outputs, after = table[layer, OUTPUTS], here + sample * table[min(layer + 1, last), OUTPUTS]
+        here -= samples * outputs
         for unit in range(outputs):
-            if layer == last:
-                bend, spread = bend_of_loss(point.loss), 0.0
-            else:
-                x = point.pre[here + unit]
-                bend, kink, gain = bend_of_activation(table[layer, ACTIVATION], x, parameter)
-                bend = max(bend, kink / MARGIN)
-                spread = gain * reached(point, sample, layer, unit, end + samples * outputs)
-            point.spreads[here + unit] = spread
-            point.limits[here + unit] = 1.0 / (MARGIN * max(bend, spread, SMALLEST_MOVE))
+            place, bend, spread = here + sample * outputs + unit, of_loss, 0.0
+            if layer < last:
+                x = point.pre[place]
+                if layer == last - 1:
+                    spread = of_loss * fits.largest[unit]
+                else:
+                    size = table[layer + 1, OUTPUTS]
+                    weights, worst = table[layer + 1, FLAT] + unit * size, 0.0
+                    for k in range(size):
+                        weight = abs(point.flat[np.uint64(weights + k)])
+                        worst = max(worst, weight / fits.limits[np.uint64(after + k)])
+                        spread += weight * fits.spreads[np.uint64(after + k)]
+                    spread = max(spread, worst / MARGIN)
+                spread *= bends[layer, 1] if x > 0.0 else bends[layer, 2]
+                kink = bends[layer, 4] / max(abs(x), SMALLEST_MOVE)
+                bend = max(bends[layer, 0] + bends[layer, 3] * abs(x), kink / MARGIN)
+            fits.spreads[place] = spread
+            fits.limits[place] = 1.0 / (MARGIN * max(bend, spread, SMALLEST_MOVE))
 
 
 @inlined
-def reached(point, sample, layer, unit, after):
-    """Return the bend of what a move of a unit's output reaches, with the layer after at `after`."""
+def prepare_unit(point, layer, unit, tables, scratch):
+    """Precompute wᵏ / k! for the direction w of the scores' moves by a unit that feeds them.
+
+    Return the largest absolute value of w.
+    """
     last = point.table.shape[0] - 1
-    if layer == last - 1:
-        return bend_of_loss(point.loss) * point.largest[unit]
-    outputs = point.table[layer + 1, OUTPUTS]
-    weights, here = point.table[layer + 1, FLAT] + unit * outputs, after + sample * outputs
-    worst, total = 0.0, 0.0
-    for k in range(outputs):
-        weight = abs(point.flat[np.uint64(weights + k)])
-        worst = max(worst, weight / (MARGIN * point.limits[np.uint64(here + k)]))
-        total += weight * point.spreads[np.uint64(here + k)]
-    return max(worst, total)
+    if layer < last - 1 or point.loss != CROSS_ENTROPY:
+        return 0.0
+    size, largest = scratch.moments.size, 0.0
+    for output in range(point.table[last, OUTPUTS]):
+        w, power = direction(point, layer, unit, output), 1.0
+        largest = max(largest, abs(w))
+        for k in range(TERMS):
+            power *= w * abs(tables.series[k])
+            scratch.powers[np.uint64(output * size + k)] = power
+    return largest
+
+
+@inlined
+def prepare_series(point, layer, unit, sample, bound, scratch):
+    """Precompute what does not depend on the move, for a unit that feeds the scores directly.
+
+    The scores then move by c w along a direction w, at most by `bound`. Return the number of terms
+    of the series, zero if it is not used; Σ w t, or Σ w (a - t) for squared errors; and for these
+    also ½ Σ w².
+    """
+    last = point.table.shape[0] - 1
+    if layer < last - 1:
+        return 0, 0.0, 0.0
+    outputs, lanes = point.table[last, OUTPUTS], width(point.pre)
+    row = sample * outputs
+    scores = point.pre.size - lanes - point.weights.size * outputs + row
+    along, curve = 0.0, 0.0
+    for output in range(outputs):
+        w = direction(point, layer, unit, output)
+        if point.loss == CROSS_ENTROPY:
+            along += w * point.targets[row + output]
+        else:
+            along += w * (point.pre[scores + output] - point.targets[row + output])
+            curve += 0.5 * w * w
+    if point.loss != CROSS_ENTROPY or not bound <= SERIES_BELOW:
+        return 0, along, curve
+    terms, term, size = 2, bound * bound, scratch.moments.size
+    while term > LAST_DIGIT and terms < TERMS:
+        term *= 1.1 * bound
+        terms += 1
+    for k in range(0, terms, lanes):
+        moments = zeros(point.pre)
+        for output in range(outputs):
+            powers = load(scratch.powers, output * size + k)
+            moments = multiply_add(point.probabilities, row + output, powers, moments)
+        store(scratch.moments, k, moments)
+    return terms, along, curve
 
 
 @inlined
@@ -498,14 +563,14 @@ def stretch(point, layer, sample):
 
 
 @inlined
-def observe(point, sample, lane_values):
+def observe(point, sample, inverses, lane_values):
     """Do the forward pass of a sample, and store what the differences need."""
     table, samples = point.table, point.weights.size
     pre = 0
     for layer in range(table.shape[0]):
         inputs, outputs = table[layer, INPUTS], table[layer, OUTPUTS]
         here, before = pre + sample * outputs, pre - (samples - sample) * inputs
-        note_inputs(point, layer, sample, before)
+        note_inputs(point, layer, sample, before, inverses)
         start, weights = stretch(point, layer, sample), table[layer, FLAT]
         for output in range(outputs):
             point.pre[here + output] = 0.0
@@ -548,7 +613,7 @@ def activate_units(point, layer, here, outputs, lane_values):
 
 
 @inlined
-def note_inputs(point, layer, sample, before):
+def note_inputs(point, layer, sample, before, inverses):
     """Store the non-zero inputs of a layer, and the 1 that the bias multiplies."""
     inputs, start = point.table[layer, INPUTS], stretch(point, layer, sample)
     count, reach = 0, 0.0
@@ -566,66 +631,7 @@ def note_inputs(point, layer, sample, before):
             reach = max(reach, abs(value))
     point.counts[layer, sample] = count
     point.reach[layer, sample] = reach
-    point.inverses[layer, sample] = 1.0 / reach if reach >= SMALLEST_MOVE else 0.0
-
-
-@inlined
-def prepare_unit(point, layer, unit, tables, scratch):
-    """Precompute what the series of a unit that feeds the scores directly has for all samples.
-
-    These are the largest |w|, for the direction w of the scores' moves, and wᵏ / k!.
-    """
-    last = point.table.shape[0] - 1
-    if layer < last - 1 or point.loss != CROSS_ENTROPY:
-        return
-    size = scratch.moments.size
-    scratch.largest[0] = largest_direction(point, layer, unit)
-    for output in range(point.table[last, OUTPUTS]):
-        w, power = direction(point, layer, unit, output), 1.0
-        for k in range(tables.series.size):
-            power *= w * abs(tables.series[k])
-            scratch.powers[np.uint64(output * size + k)] = power
-
-
-@inlined
-def prepare_series(point, difference, layer, unit, sample, scratch):
-    """Precompute what does not depend on the move, for a unit that feeds the scores directly.
-
-    The scores then move by c w along a direction w. Return the number of terms of the series, zero
-    if it is not used; Σ w t, or Σ w (a - t) for squared errors; and for these also ½ Σ w².
-    """
-    last = point.table.shape[0] - 1
-    if layer < last - 1:
-        return 0, 0.0, 0.0
-    outputs, lanes = point.table[last, OUTPUTS], width(point.pre)
-    row = sample * outputs
-    scores = point.pre.size - lanes - point.weights.size * outputs + row
-    along, curve = 0.0, 0.0
-    for output in range(outputs):
-        w = direction(point, layer, unit, output)
-        if point.loss == CROSS_ENTROPY:
-            along += w * point.targets[row + output]
-        else:
-            along += w * (point.pre[scores + output] - point.targets[row + output])
-            curve += 0.5 * w * w
-    if point.loss != CROSS_ENTROPY:
-        return 0, along, curve
-    bound = scratch.largest[0] * point.reach[layer, sample] * difference.step
-    if not bound <= SERIES_BELOW:
-        return 0, along, curve
-    terms = 2
-    term = bound * bound
-    while term > LAST_DIGIT and terms < TERMS:
-        term *= 1.1 * bound
-        terms += 1
-    size = scratch.moments.size
-    for k in range(0, terms, lanes):
-        moments = zeros(point.pre)
-        for output in range(outputs):
-            powers = load(scratch.powers, output * size + k)
-            moments = multiply_add(point.probabilities, row + output, powers, moments)
-        store(scratch.moments, k, moments)
-    return terms, along, curve
+    inverses[layer, sample] = 1.0 / reach if reach >= SMALLEST_MOVE else 0.0
 
 
 @inlined
