@@ -226,6 +226,7 @@ class Scratch(NamedTuple):
     """Temporary buffers of one thread."""
 
     sums: np.ndarray
+    w: np.ndarray
     moments: np.ndarray
     powers: np.ndarray
     moves: np.ndarray
@@ -239,6 +240,7 @@ class Scratch(NamedTuple):
         moments, widest = -(-TERMS // lanes) * lanes, max(sizes)
         return cls(
             np.empty(widest + 1),
+            np.empty(sizes[-1]),
             np.empty(moments),
             np.zeros(sizes[-1] * moments),
             np.empty(widest * lanes),
@@ -277,106 +279,102 @@ class Inputs(NamedTuple):
 
 
 @slow_loop
-def differences(member, point, fits, difference, tables, scratch, inputs, out):
-    """Write the flat gradient of the mean loss."""
+def differences(member, point, fits, difference, tables, scratch, listed, out):
+    """Write the flat gradient of the mean loss.
+
+    Where a sample's change is smooth, it is evaluated at the nodes alone, and the mean slopes are
+    interpolated; otherwise it is evaluated for every weight.
+    """
     point, fits, difference = borrow(point), borrow(fits), borrow(difference)
-    tables, scratch, inputs, out = borrow((tables, scratch, inputs, out))
+    tables, scratch, listed, out = borrow((tables, scratch, listed, out))
+    sums, lane_values, changes = scratch.sums, scratch.lanes, scratch.changes
     table, samples, lanes = point.table, point.weights.size, width(point.values)
-    last_layer, terms, coefficients = table.shape[0] - 1, difference.terms, fits.coefficients
-    if last_layer > 0:
-        first, last = share(member, table[last_layer, INPUTS], 1)
-        for unit in range(first, last):
-            fits.largest[unit] = largest_direction(point, last_layer - 1, unit)
+    end, terms, coefficients = table.shape[0] - 1, difference.terms, fits.coefficients
+    scores, weights = table[end, OUTPUTS], table[end, FLAT]
+    first, last = share(member, table[end, INPUTS], 1)
+    for unit in range(first, last):
+        fits.largest[unit] = find_direction(point.flat, weights + unit * scores, scratch.w)
     wait(member)
     first, last = share(member, samples, 1)
     for sample in range(first, last):
-        observe(point, sample, fits.inverses, scratch.lanes)
-        bound_moves(point, fits, sample)
+        observe(point, sample, fits.inverses, lane_values)
+        bound_moves(table, point.flat, point.pre, fits, sample)
     wait(member)
     if is_abandoned(member):
         return
     pre, before, blocks = 0, 0, 0
-    for layer in range(last_layer + 1):
-        outputs = table[layer, OUTPUTS]
+    for layer in range(end + 1):
+        inputs, outputs, flat = table[layer, INPUTS], table[layer, OUTPUTS], table[layer, FLAT]
         first, last = share(member, outputs, 1)
         for unit in range(first, last):
-            place = (blocks + unit // lanes) * samples * terms * lanes + unit % lanes
-            fits.apart[before + unit] = evaluate_unit(
-                point, fits, difference, layer, unit, pre, place, tables, scratch, out
-            )
+            largest, apart = 0.0, 0
+            if layer >= end - 1:
+                start = weights + unit * scores if layer < end else -1 - unit
+                largest = find_direction(point.flat, start, scratch.w)
+                take_powers(scratch.w, tables.series, scratch.powers, scratch.moments.size)
+            for sample in range(samples):
+                here, start = pre + sample * outputs + unit, stretch(point, layer, sample)
+                move = point.reach[layer, sample] * difference.step
+                is_smooth = SMALLEST_MOVE <= move <= fits.limits[here]
+                is_smooth = is_smooth and fits.inverses[layer, sample] > 0.0
+                rounds, count = 1, 2 * NODES
+                if not is_smooth:
+                    rounds, count = difference.steps.size, point.counts[layer, sample]
+                    if apart == 0:
+                        sums[:] = 0.0
+                    apart += 1
+                shape = 0, 0.0, 0.0
+                if layer >= end - 1:
+                    shape = prepare_series(point, sample, largest * move, scratch)
+                for k in range(0, count, lanes):
+                    if is_smooth:
+                        values = load(tables.nodes, k)
+                    else:
+                        values = first_lanes(load(point.values, start + k), count - k, 0.0)
+                    total = zeros(point.values)
+                    for i in range(rounds):
+                        d = values * (move if is_smooth else difference.steps[i])
+                        change = loss_change(
+                            point, layer, unit, sample, here, d, shape, tables.series, scratch
+                        )
+                        factor = 1.0 if is_smooth else difference.weights[i] / samples
+                        total = total + change * factor
+                    if is_smooth:
+                        store(changes, k, total)
+                        continue
+                    store(lane_values, 0, total)
+                    for lane in range(min(count - k, lanes)):
+                        sums[np.uint64(point.columns[start + k + lane])] += lane_values[lane]
+                place = ((blocks + unit // lanes) * samples + sample) * terms * lanes + unit % lanes
+                scale = 0.5 / (move * samples) if is_smooth else 0.0
+                for k in range(terms):
+                    above, below = changes[k % NODES], changes[k % NODES + NODES]
+                    change = above - below if k < NODES else difference.odd * (above + below)
+                    change *= scale * tables.reciprocals[k]
+                    coefficients[np.uint64(place + k * lanes)] = change if is_smooth else 0.0
+            fits.apart[before + unit] = apart
+            if apart > 0:
+                for k in range(inputs + table[layer, HAS_BIAS]):
+                    out[np.uint64(flat + k * outputs + unit)] = sums[k]
         pre, before = pre + samples * outputs, before + outputs
         blocks += (outputs + lanes - 1) // lanes
     wait(member)
     if is_abandoned(member):
         return
-    first, last = share(member, coefficients.size // (NODES * lanes), 1)
+    first, last = share(member, blocks * samples * terms // NODES, 1)
     for i in range(first, last):
         interpolate(coefficients, i * NODES * lanes, tables.powers)
     wait(member)
     if is_abandoned(member):
         return
     pre, before, blocks = 0, 0, 0
-    for layer in range(last_layer + 1):
+    for layer in range(end + 1):
         outputs = table[layer, OUTPUTS]
         x, row = (point.x, 0) if layer == 0 else (point.after, pre - samples * table[layer, INPUTS])
         place = blocks * samples * terms * lanes
-        add_up(member, table, layer, x, row, fits, before, place, terms, inputs, scratch.lanes, out)
+        add_up(member, table, layer, x, row, fits, before, place, terms, listed, lane_values, out)
         pre, before = pre + samples * outputs, before + outputs
         blocks += (outputs + lanes - 1) // lanes
-
-
-@inlined
-def evaluate_unit(point, fits, difference, layer, unit, pre, first, tables, scratch, out):
-    """Evaluate the changes by the weights of a unit; return for how many samples one by one.
-
-    Where a sample's change is smooth, evaluate it at the nodes alone, and store mean slopes for
-    `interpolate`; otherwise for every weight, and write the sums to `out`.
-    """
-    sums, lane_values, changes = scratch.sums, scratch.lanes, scratch.changes
-    table, samples, lanes = point.table, point.weights.size, width(point.values)
-    inputs, outputs, flat = table[layer, INPUTS], table[layer, OUTPUTS], table[layer, FLAT]
-    terms, apart, coefficients = difference.terms, 0, fits.coefficients
-    largest = prepare_unit(point, layer, unit, tables, scratch)
-    for sample in range(samples):
-        here, start = pre + sample * outputs + unit, stretch(point, layer, sample)
-        move, place = point.reach[layer, sample] * difference.step, first + sample * terms * lanes
-        is_smooth = SMALLEST_MOVE <= move <= fits.limits[here]
-        is_smooth = is_smooth and fits.inverses[layer, sample] > 0.0
-        rounds, count = 1, 2 * NODES
-        if not is_smooth:
-            rounds, count = difference.steps.size, point.counts[layer, sample]
-            if apart == 0:
-                sums[:] = 0.0
-            apart += 1
-        shape = prepare_series(point, layer, unit, sample, largest * move, scratch)
-        for k in range(0, count, lanes):
-            if is_smooth:
-                values = load(tables.nodes, k)
-            else:
-                values = first_lanes(load(point.values, start + k), count - k, 0.0)
-            total = zeros(point.values)
-            for i in range(rounds):
-                step = move if is_smooth else difference.steps[i]
-                change = loss_change(
-                    point, layer, unit, sample, here, values * step, shape, tables.series, scratch
-                )
-                total = total + change * (1.0 if is_smooth else difference.weights[i] / samples)
-            if is_smooth:
-                store(changes, k, total)
-                continue
-            store(lane_values, 0, total)
-            for lane in range(min(count - k, lanes)):
-                sums[np.uint64(point.columns[start + k + lane])] += lane_values[lane]
-        scale = 0.5 / (move * samples) if is_smooth else 0.0
-        for k in range(terms):
-            above, below = changes[k % NODES], changes[k % NODES + NODES]
-            change = above - below if k < NODES else difference.odd * (above + below)
-            change *= scale * tables.reciprocals[k]
-            coefficients[place + k * lanes] = change if is_smooth else 0.0
-    if apart > 0:
-        for k in range(inputs + table[layer, HAS_BIAS]):
-            out[np.uint64(flat + k * outputs + unit)] = sums[k]
-    return apart
 
 
 @inlined
@@ -453,24 +451,40 @@ def polynomial_of(array, i, x):
 
 
 @inlined
-def largest_direction(point, layer, unit):
-    """Return the largest absolute value of `direction` over the scores."""
+def find_direction(flat, start, w):
+    """Write the direction of the scores' moves by a unit; return its largest absolute value.
+
+    The unit has its weights at `start`, or is the score number ``-1 - start``.
+    """
     largest = 0.0
-    for output in range(point.table[point.table.shape[0] - 1, OUTPUTS]):
-        largest = max(largest, abs(direction(point, layer, unit, output)))
+    for k in range(w.size):
+        if start >= 0:
+            w[k] = flat[np.uint64(start + k)]
+        else:
+            w[k] = 1.0 if k == -1 - start else 0.0
+        largest = max(largest, abs(w[k]))
     return largest
 
 
 @inlined
-def bound_moves(point, fits, sample):
+def take_powers(w, series, powers, size):
+    """Write wᵏ / k! for every score, `size` numbers apart."""
+    for output in range(w.size):
+        power = 1.0
+        for k in range(TERMS):
+            power *= w[output] * abs(series[k])
+            powers[np.uint64(output * size + k)] = power
+
+
+@inlined
+def bound_moves(table, flat, pre, fits, sample):
     """Store how far each pre-activation of a sample may move for its change to be smooth.
 
     The change of the loss is then analytic for complex moves up to `MARGIN` times as far, and its
     interpolation at 2 `NODES` Chebyshev nodes is exact to rounding. A unit's bend is the inverse of
     how far it may move itself, and its spread that of how far for the sake of all units after it.
     """
-    table, samples, bends = point.table, point.weights.size, fits.bends
-    last = table.shape[0] - 1
+    bends, samples, last = fits.bends, fits.inverses.shape[1], table.shape[0] - 1
     here, of_loss = fits.limits.size, bends[last, 0]
     for layer in range(last, -1, -1):
         outputs, after = table[layer, OUTPUTS], here + sample * table[min(layer + 1, last), OUTPUTS]
@@ -478,14 +492,14 @@ def bound_moves(point, fits, sample):
         for unit in range(outputs):
             place, bend, spread = here + sample * outputs + unit, of_loss, 0.0
             if layer < last:
-                x = point.pre[place]
+                x = pre[place]
                 if layer == last - 1:
                     spread = of_loss * fits.largest[unit]
                 else:
                     size = table[layer + 1, OUTPUTS]
                     weights, worst = table[layer + 1, FLAT] + unit * size, 0.0
                     for k in range(size):
-                        weight = abs(point.flat[np.uint64(weights + k)])
+                        weight = abs(flat[np.uint64(weights + k)])
                         worst = max(worst, weight / fits.limits[np.uint64(after + k)])
                         spread += weight * fits.spreads[np.uint64(after + k)]
                     spread = max(spread, worst / MARGIN)
@@ -497,47 +511,24 @@ def bound_moves(point, fits, sample):
 
 
 @inlined
-def prepare_unit(point, layer, unit, tables, scratch):
-    """Precompute wᵏ / k! for the direction w of the scores' moves by a unit that feeds them.
-
-    Return the largest absolute value of w.
-    """
-    last = point.table.shape[0] - 1
-    if layer < last - 1 or point.loss != CROSS_ENTROPY:
-        return 0.0
-    size, largest = scratch.moments.size, 0.0
-    for output in range(point.table[last, OUTPUTS]):
-        w, power = direction(point, layer, unit, output), 1.0
-        largest = max(largest, abs(w))
-        for k in range(TERMS):
-            power *= w * abs(tables.series[k])
-            scratch.powers[np.uint64(output * size + k)] = power
-    return largest
-
-
-@inlined
-def prepare_series(point, layer, unit, sample, bound, scratch):
+def prepare_series(point, sample, bound, scratch):
     """Precompute what does not depend on the move, for a unit that feeds the scores directly.
 
     The scores then move by c w along a direction w, at most by `bound`. Return the number of terms
     of the series, zero if it is not used; Σ w t, or Σ w (a - t) for squared errors; and for these
     also ½ Σ w².
     """
-    last = point.table.shape[0] - 1
-    if layer < last - 1:
-        return 0, 0.0, 0.0
-    outputs, lanes = point.table[last, OUTPUTS], width(point.pre)
-    row = sample * outputs
+    outputs, lanes = scratch.w.size, width(point.pre)
+    row, is_entropy = sample * outputs, point.loss == CROSS_ENTROPY
     scores = point.pre.size - lanes - point.weights.size * outputs + row
     along, curve = 0.0, 0.0
     for output in range(outputs):
-        w = direction(point, layer, unit, output)
-        if point.loss == CROSS_ENTROPY:
-            along += w * point.targets[row + output]
-        else:
-            along += w * (point.pre[scores + output] - point.targets[row + output])
+        w, t = scratch.w[output], point.targets[np.uint64(row + output)]
+        if not is_entropy:
+            t = point.pre[np.uint64(scores + output)] - t
             curve += 0.5 * w * w
-    if point.loss != CROSS_ENTROPY or not bound <= SERIES_BELOW:
+        along += w * t
+    if not is_entropy or not bound <= SERIES_BELOW:
         return 0, along, curve
     terms, term, size = 2, bound * bound, scratch.moments.size
     while term > LAST_DIGIT and terms < TERMS:
@@ -635,15 +626,6 @@ def note_inputs(point, layer, sample, before, inverses):
 
 
 @inlined
-def direction(point, layer, unit, output):
-    """Return the derivative of a score with respect to a unit's output, or to a score itself."""
-    last = point.table.shape[0] - 1
-    if layer == last:
-        return 1.0 if output == unit else 0.0
-    return point.flat[point.table[last, FLAT] + unit * point.table[last, OUTPUTS] + output]
-
-
-@inlined
 def loss_change(point, layer, unit, sample, here, d, shape, series, scratch):
     """Return the change of a sample's loss for moves `d` of the pre-activation at `here`.
 
@@ -668,7 +650,7 @@ def loss_change(point, layer, unit, sample, here, d, shape, series, scratch):
             weight = point.weights[sample]
             return cross_entropy_series(scratch.moments, terms, series, weight, c, along)
         for output in range(outputs):
-            store(moves, output * lanes, c * direction(point, layer, unit, output))
+            store(moves, output * lanes, c * scratch.w[output])
     else:
         carry_forward(point, layer, unit, sample, c, scratch)
     if point.loss != CROSS_ENTROPY:
