@@ -34,9 +34,9 @@ from accelnn.backends.numba.kernels.updates import OWN_RULE, RULES
 from accelnn.backends.numba.layout import Layout, aligned_zeros
 from accelnn.backends.numba.own import (
     activation_change_code,
+    activation_code,
     bend_of_activation,
     bend_of_loss,
-    activation_code,
     loss_change_code,
     loss_code,
     parameter_of,

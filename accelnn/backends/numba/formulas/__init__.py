@@ -8,8 +8,9 @@ a parameter takes it as one more argument, so that another value needs no compil
 For numerical gradients, in float64, an activation defines ``change(d, x, parameter, s, rest)``,
 f(x + d) - f(x) without cancellation for a vector of moves of one pre-activation, or as many of
 these arguments as it needs. If it needs the last two, ``parts(x)`` returns them for a vector of
-pre-activations. A loss defines ``change(d, a, t, parameter)`` for moves of one output. Where changes
-are analytic in the move, a few of them are interpolated: an activation says where by
+pre-activations. A loss defines ``change(d, a, t, parameter)`` for moves of one output.
+
+Where changes are analytic in the move, a few of them are interpolated. An activation says where by
 ``bend(parameter)``, a plain function that returns a `Bend`, and a loss by a number `BEND`, the
 inverse of how far all outputs may move.
 

@@ -81,5 +81,5 @@ def change(d, x, _parameter, normal, rest):
 
 
 def bend(_parameter: float) -> Bend:
-    """See `accelnn.backends.numba.formulas`: the slope is Φ(x) + x φ(x), which falls as exp(-x²)."""
+    """See `accelnn.backends.numba.formulas`: the slope Φ(x) + x φ(x) falls as exp(-x²)."""
     return Bend(2.0, 2.0, 2.0, growth=1.0)

@@ -51,7 +51,7 @@ NODES = 4
 # How many times farther than the moves a change must be analytic. An interpolation at 8 nodes is
 # off by the 8th power of the inverse over 2**7, 2**-63 times the largest value in that circle.
 MARGIN = 128.0
-# The smallest move that is interpolated: its powers and reciprocal are far from under- and overflow.
+# The smallest move that is interpolated, whose square and inverse are normal numbers.
 SMALLEST_MOVE = 1e-100
 # Weights of a unit whose inputs are listed at a time.
 ROWS = 32
@@ -105,6 +105,7 @@ class Point(NamedTuple):
     reach: np.ndarray
     probabilities: np.ndarray
     weights: np.ndarray
+
 
 class Fits(NamedTuple):
     """Interpolations of the changes by the weights of a unit, for each unit and sample.
