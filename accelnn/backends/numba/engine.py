@@ -23,6 +23,7 @@ from accelnn.backends.numba.kernels.differences import (
     Inputs,
     Point,
     Scratch,
+    coefficients_per_sample,
     differences,
 )
 from accelnn.backends.numba.kernels.evaluation import BLOCK, evaluate, predict
@@ -64,9 +65,11 @@ FEW = 1_000
 # is handled promptly.
 CALL_WORK = 10_000_000_000
 # The same for the kernel of differences, where each move is propagated through all later layers;
-# and the inputs of all layers and samples per call, which bounds its memory.
+# and the inputs of all layers and samples per call, and the coefficients of all units and samples,
+# which bound its memory.
 DIFFERENCE_WORK = 100_000_000
 DIFFERENCE_INPUTS = 300_000
+DIFFERENCE_COEFFICIENTS = 3_000_000
 
 
 class NumbaEngine(Engine):
@@ -309,7 +312,13 @@ class NumbaEngine(Engine):
         products = [a * b for a, b in itertools.pairwise(sizes)]
         # A move of a weight is propagated through every layer after the next, a vector at a time.
         work = sum(n * (1 + sum(products[i + 2 :]) // self._lanes) for i, n in enumerate(products))
-        return max(1, min(DIFFERENCE_WORK // work, DIFFERENCE_INPUTS // sum(sizes[:-1])))
+        inputs, coefficients = sum(sizes[:-1]), coefficients_per_sample(sizes, self._lanes)
+        most = (
+            DIFFERENCE_WORK // work,
+            DIFFERENCE_INPUTS // inputs,
+            DIFFERENCE_COEFFICIENTS // coefficients,
+        )
+        return max(1, min(most))
 
     def _differences(
         self, params: np.ndarray, x: np.ndarray, t: np.ndarray, method: str, step: float

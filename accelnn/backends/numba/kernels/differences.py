@@ -1,7 +1,12 @@
 """The structured numerical gradient: only what a weight affects is evaluated again.
 
-A vector holds the changes of one pre-activation by several weights of its unit. Weights with a zero
-input change nothing and are skipped. Everything is float64.
+A sample's loss depends on a weight through the move of one pre-activation, input times step. Its
+change is evaluated at 8 moves, and interpolated for the inputs of all weights of the unit, if it is
+known to be smooth enough for that to be exact to rounding; otherwise it is evaluated for every
+weight. Nothing uses a derivative.
+
+A vector holds the changes for several moves of one pre-activation. Weights with a zero input change
+nothing and are skipped. Everything is float64.
 """
 
 from __future__ import annotations
@@ -37,7 +42,16 @@ from accelnn.backends.numba.vectors import (
     zeros,
 )
 
-__all__ = ["MARGIN", "NODES", "ROWS", "TABLES", "Difference", "Point", "Scratch", "differences"]
+__all__ = [
+    "TABLES",
+    "Difference",
+    "Fits",
+    "Inputs",
+    "Point",
+    "Scratch",
+    "coefficients_per_sample",
+    "differences",
+]
 
 # The largest change of a score for which the change of the loss is computed as a power series; it
 # is truncated at the first term below LAST_DIGIT.
@@ -107,6 +121,11 @@ class Point(NamedTuple):
     weights: np.ndarray
 
 
+def coefficients_per_sample(sizes: Sequence[int], lanes: int, terms: int = 2 * NODES) -> int:
+    """Return how many numbers the interpolations of a sample take, by default at most."""
+    return sum(-(-size // lanes) for size in sizes[1:]) * lanes * terms
+
+
 class Fits(NamedTuple):
     """Interpolations of the changes by the weights of a unit, for each unit and sample.
 
@@ -140,8 +159,7 @@ class Fits(NamedTuple):
         cls, bends: np.ndarray, sizes: Sequence[int], samples: int, terms: int, lanes: int
     ) -> Fits:
         """Return buffers for a net with layers of these sizes."""
-        units = sum(sizes[1:])
-        blocks = sum(-(-size // lanes) for size in sizes[1:])
+        units, size = sum(sizes[1:]), samples * coefficients_per_sample(sizes, lanes, terms)
         return cls(
             bends,
             np.empty(sizes[-2]),
@@ -149,7 +167,7 @@ class Fits(NamedTuple):
             np.empty(samples * units),
             np.empty((len(bends), samples)),
             # Zeros, because the lanes beyond the last unit of a layer take part in sums.
-            np.zeros(blocks * samples * terms * lanes),
+            np.zeros(size),
             np.empty(units, np.int64),
         )
 
