@@ -133,8 +133,6 @@ class Fits(NamedTuple):
     ----------
     bends : numpy.ndarray of shape (layers, 5)
         The numbers of the `Bend` of each hidden layer's activation, and last that of the loss.
-    largest : numpy.ndarray
-        The largest absolute weight of each unit that feeds the scores.
     spreads, limits : numpy.ndarray
         See `bound_moves`; laid out as `Point.pre`.
     inverses : numpy.ndarray of shape (layers, samples)
@@ -147,7 +145,6 @@ class Fits(NamedTuple):
     """
 
     bends: np.ndarray
-    largest: np.ndarray
     spreads: np.ndarray
     limits: np.ndarray
     inverses: np.ndarray
@@ -162,7 +159,6 @@ class Fits(NamedTuple):
         units, size = sum(sizes[1:]), samples * coefficients_per_sample(sizes, lanes, terms)
         return cls(
             bends,
-            np.empty(sizes[-2]),
             np.empty(samples * units),
             np.empty(samples * units),
             np.empty((len(bends), samples)),
@@ -246,12 +242,14 @@ class Scratch(NamedTuple):
 
     sums: np.ndarray
     w: np.ndarray
+    largest: np.ndarray
     moments: np.ndarray
     powers: np.ndarray
     moves: np.ndarray
     moves_after: np.ndarray
     lanes: np.ndarray
     changes: np.ndarray
+    slopes: np.ndarray
 
     @classmethod
     def of(cls, sizes: Sequence[int], lanes: int) -> Scratch:
@@ -260,12 +258,14 @@ class Scratch(NamedTuple):
         return cls(
             np.empty(widest + 1),
             np.empty(sizes[-1]),
+            np.empty(sizes[-2]),
             np.empty(moments),
             np.zeros(sizes[-1] * moments),
             np.empty(widest * lanes),
             np.empty(widest * lanes),
             np.empty(4 * lanes),
             np.empty(2 * NODES + lanes),
+            np.empty(2 * NODES),
         )
 
 
@@ -310,14 +310,13 @@ def differences(member, point, fits, difference, tables, scratch, listed, out):
     table, samples, lanes = point.table, point.weights.size, width(point.values)
     end, terms, coefficients = table.shape[0] - 1, difference.terms, fits.coefficients
     scores, weights = table[end, OUTPUTS], table[end, FLAT]
-    first, last = share(member, table[end, INPUTS], 1)
-    for unit in range(first, last):
-        fits.largest[unit] = find_direction(point.flat, weights + unit * scores, scratch.w)
-    wait(member)
+    # On every thread, because a barrier costs more.
+    for unit in range(table[end, INPUTS]):
+        scratch.largest[unit] = find_direction(point.flat, weights + unit * scores, scratch.w)
     first, last = share(member, samples, 1)
     for sample in range(first, last):
         observe(point, sample, fits.inverses, lane_values)
-        bound_moves(table, point.flat, point.pre, fits, sample)
+        bound_moves(table, point.flat, point.pre, fits, scratch.largest, sample)
     wait(member)
     if is_abandoned(member):
         return
@@ -370,19 +369,17 @@ def differences(member, point, fits, difference, tables, scratch, listed, out):
                     above, below = changes[k % NODES], changes[k % NODES + NODES]
                     change = above - below if k < NODES else difference.odd * (above + below)
                     change *= scale * tables.reciprocals[k]
-                    coefficients[np.uint64(place + k * lanes)] = change if is_smooth else 0.0
+                    scratch.slopes[k] = change if is_smooth else 0.0
+                for k in range(0, terms, NODES):
+                    interpolate(
+                        scratch.slopes, k, tables.powers, coefficients, place + k * lanes, lanes
+                    )
             fits.apart[before + unit] = apart
             if apart > 0:
                 for k in range(inputs + table[layer, HAS_BIAS]):
                     out[np.uint64(flat + k * outputs + unit)] = sums[k]
         pre, before = pre + samples * outputs, before + outputs
         blocks += (outputs + lanes - 1) // lanes
-    wait(member)
-    if is_abandoned(member):
-        return
-    first, last = share(member, blocks * samples * terms // NODES, 1)
-    for i in range(first, last):
-        interpolate(coefficients, i * NODES * lanes, tables.powers)
     wait(member)
     if is_abandoned(member):
         return
@@ -397,17 +394,14 @@ def differences(member, point, fits, difference, tables, scratch, listed, out):
 
 
 @inlined
-def interpolate(array, i, powers):
-    """Turn mean slopes at the nodes into coefficients of powers of the squared move."""
-    lanes = width(array)
-    slope = load(array, i)
+def interpolate(slopes, i, powers, array, place, stride):
+    """Write the coefficients of powers of the squared move that fit mean slopes at the nodes."""
+    slope = slopes[i]
     # Small differences, in which the large coefficients of high powers lose little.
-    one = load(array, i + lanes) - slope
-    two = load(array, i + 2 * lanes) - slope
-    three = load(array, i + 3 * lanes) - slope
+    one, two, three = slopes[i + 1] - slope, slopes[i + 2] - slope, slopes[i + 3] - slope
     for k in range(NODES):
         of_power = powers[3 * k] * one + powers[3 * k + 1] * two + powers[3 * k + 2] * three
-        store(array, i + k * lanes, slope + of_power if k == 0 else of_power)
+        array[np.uint64(place + k * stride)] = slope + of_power if k == 0 else of_power
 
 
 @inlined
@@ -496,12 +490,13 @@ def take_powers(w, series, powers, size):
 
 
 @inlined
-def bound_moves(table, flat, pre, fits, sample):
+def bound_moves(table, flat, pre, fits, largest, sample):
     """Store how far each pre-activation of a sample may move for its change to be smooth.
 
     The change of the loss is then analytic for complex moves up to `MARGIN` times as far, and its
     interpolation at 2 `NODES` Chebyshev nodes is exact to rounding. A unit's bend is the inverse of
     how far it may move itself, and its spread that of how far for the sake of all units after it.
+    `largest` is the largest absolute weight of each unit that feeds the scores.
     """
     bends, samples, last = fits.bends, fits.inverses.shape[1], table.shape[0] - 1
     here, of_loss = fits.limits.size, bends[last, 0]
@@ -513,7 +508,7 @@ def bound_moves(table, flat, pre, fits, sample):
             if layer < last:
                 x = pre[place]
                 if layer == last - 1:
-                    spread = of_loss * fits.largest[unit]
+                    spread = of_loss * largest[unit]
                 else:
                     size = table[layer + 1, OUTPUTS]
                     weights, worst = table[layer + 1, FLAT] + unit * size, 0.0
