@@ -20,10 +20,13 @@ from accelnn.backends.numba.kernels.arguments import Data, Mask, Memory, Net, Ru
 from accelnn.backends.numba.kernels.changes import Codes
 from accelnn.backends.numba.kernels.clipping import squares_of
 from accelnn.backends.numba.kernels.differences import (
-    SERIES,
+    TABLES,
     Difference,
+    Fits,
+    Inputs,
     Point,
     Scratch,
+    coefficients_per_sample,
     differences,
 )
 from accelnn.backends.numba.kernels.evaluation import BLOCK, evaluate, predict
@@ -36,6 +39,8 @@ from accelnn.backends.numba.layout import Layout, aligned_empty, aligned_zeros, 
 from accelnn.backends.numba.own import (
     activation_change_code,
     activation_code,
+    bend_of_activation,
+    bend_of_loss,
     loss_change_code,
     loss_code,
     parameter_of,
@@ -66,9 +71,11 @@ SMALL = 500_000
 # is handled promptly.
 CALL_WORK = 10_000_000_000
 # The same for the kernel of differences, where each move is propagated through all later layers;
-# and the inputs of all layers and samples per call, which bounds its memory.
+# and the inputs of all layers and samples per call, and the coefficients of all units and samples,
+# which bound its memory.
 DIFFERENCE_WORK = 100_000_000
 DIFFERENCE_INPUTS = 300_000
+DIFFERENCE_COEFFICIENTS = 3_000_000
 
 
 class NumbaEngine(Engine):
@@ -97,7 +104,7 @@ class NumbaEngine(Engine):
         codes = [activation_code(formula, self.dtype) for formula in self.spec.activations]
         self._layout = Layout.of(self.spec, self._dtype, codes)
         self._loss_code = loss_code(self.spec.loss)
-        for name in ("_change_codes", "_has_changes"):
+        for name in ("_bends", "_change_codes", "_has_changes"):
             self.__dict__.pop(name, None)
 
     def _recompile_what_changed(self) -> None:
@@ -300,6 +307,12 @@ class NumbaEngine(Engine):
         return True
 
     @cached_property
+    def _bends(self) -> np.ndarray:
+        """How smooth the activations and the loss are, see `Fits`."""
+        bends = [bend_of_activation(formula) for formula in self.spec.activations]
+        return np.array([*bends, [bend_of_loss(self.spec.loss), *[0.0] * 4]])
+
+    @cached_property
     def _change_codes(self) -> Codes | None:
         activations = [activation_change_code(formula) for formula in self.spec.activations]
         loss = loss_change_code(self.spec.loss)
@@ -314,20 +327,26 @@ class NumbaEngine(Engine):
         products = [a * b for a, b in itertools.pairwise(sizes)]
         # A move of a weight is propagated through every layer after the next, a vector at a time.
         work = sum(n * (1 + sum(products[i + 2 :]) // self._lanes) for i, n in enumerate(products))
-        return max(1, min(DIFFERENCE_WORK // work, DIFFERENCE_INPUTS // sum(sizes[:-1])))
+        inputs, coefficients = sum(sizes[:-1]), coefficients_per_sample(sizes, self._lanes)
+        most = (
+            DIFFERENCE_WORK // work,
+            DIFFERENCE_INPUTS // inputs,
+            DIFFERENCE_COEFFICIENTS // coefficients,
+        )
+        return max(1, min(most))
 
     def _differences(
         self, params: np.ndarray, x: np.ndarray, t: np.ndarray, method: str, step: float
     ) -> np.ndarray:
-        signs, weights = np.array(DIFFERENCES[method]).T
-        difference = Difference(signs * step, weights / step)
-        point, out = self._point(params, x, t), np.empty(self.spec.size)
-        scratch = [
-            Scratch.of(max(self.spec.sizes), self._lanes) for _ in range(self.backend.threads)
+        difference = Difference.of(DIFFERENCES[method], step)
+        sizes, point, out = self.spec.sizes, self._point(params, x, t), np.empty(self.spec.size)
+        fits = Fits.of(self._bends, sizes, len(x), difference.terms, self._lanes)
+        own = [
+            (Scratch.of(sizes, self._lanes), Inputs.of(len(x))) for _ in range(self.backend.threads)
         ]
         self._run(
             lambda member: differences(
-                member, point, difference, SERIES, scratch[member.number], out
+                member, point, fits, difference, TABLES, *own[member.number], out
             )
         )
         return out

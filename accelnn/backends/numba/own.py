@@ -18,7 +18,7 @@ from numba.core import types
 from numba.core.registry import CPUDispatcher
 
 from accelnn.backends.numba._jit import OWN_CODE, Callback, inlined, uncached_loop
-from accelnn.backends.numba.formulas import chosen, names_with, parts_of
+from accelnn.backends.numba.formulas import Bend, chosen, module_of, names_with, parts_of
 from accelnn.backends.numba.kernels.activations import ACTIVATIONS
 from accelnn.backends.numba.kernels.changes import COMMON, no_parts
 from accelnn.backends.numba.kernels.losses import LOSSES
@@ -52,6 +52,8 @@ from accelnn.formulas._own import Activation, Loss, Rule
 __all__ = [
     "activation_change_code",
     "activation_code",
+    "bend_of_activation",
+    "bend_of_loss",
     "loop_of",
     "loss_change_code",
     "loss_code",
@@ -61,6 +63,8 @@ __all__ = [
 
 logger = logging.getLogger("accelnn")
 
+# The inverse of a circle in which no function is known to be analytic.
+ROUGH = 1e300
 # Numerical gradients are in float64.
 DOUBLES: Any = types.CPointer(types.float64)  # type: ignore[no-untyped-call]
 IN_DOUBLE = {"LANES": LANES[np.float64]}
@@ -133,6 +137,24 @@ def loss_change_code(loss: Any) -> int:
     if loss.name in ("cross_entropy", "sum_squared_error"):
         return 0
     return _address_of_loss_change(loss.name)
+
+
+def bend_of_activation(formula: ActivationFormula) -> tuple[float, ...]:
+    """Return the numbers of an activation's `Bend`; nothing is known of a user's own."""
+    if type(formula) is Activation:
+        return Bend(ROUGH, ROUGH).numbers
+    bend: Bend = parts_of([formula.name], "bend")[formula.name](parameter_of(formula))
+    return bend.numbers
+
+
+def bend_of_loss(loss: Any) -> float:
+    """Return the inverse of how far a loss is analytic in moves of the scores."""
+    if type(loss) is Loss:
+        return ROUGH
+    if loss.name == "cross_entropy":
+        # Σ p |expm1(d)| <= exp(½) - 1, and log1p has its pole at -1.
+        return 2.0
+    return float(getattr(module_of(loss.name), "BEND", ROUGH))
 
 
 def rule_code(rule: Rule, dtype: str) -> int:

@@ -10,6 +10,10 @@ f(x + d) - f(x) without cancellation for a vector of moves of one pre-activation
 these arguments as it needs. If it needs the last two, ``parts(x)`` returns them for a vector of
 pre-activations. A loss defines ``change(d, a, t, parameter)`` for moves of one output.
 
+Where changes are analytic in the move, a few of them are interpolated. An activation says where by
+``bend(parameter)``, a plain function that returns a `Bend`, and a loss by a number `BEND`, the
+inverse of how far all outputs may move.
+
 An update rule defines ``update(p, g, rate, scale, numbers, *state)`` for vectors of parameters and
 gradients, which returns a tuple of the parameters and the state. Rate and scale are the rule's
 `coefficients`, and `numbers` its hyperparameters in the order of its fields. It defines
@@ -19,9 +23,40 @@ gradients, which returns a tuple of the parameters and the state. Rate and scale
 from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, NamedTuple
 
-__all__ = ["choice", "chosen", "names_with", "names_with_code", "parts_of"]
+__all__ = ["Bend", "choice", "chosen", "module_of", "names_with", "names_with_code", "parts_of"]
+
+
+class Bend(NamedTuple):
+    """Where the change of an activation is analytic in the move.
+
+    Real moves of x by less than the distance from a kink are those of a function that is analytic
+    in the circle of radius 1 / (curvature + growth |x|) around x.
+
+    Attributes
+    ----------
+    curvature : float
+    gain : float
+        The largest absolute value of the slope in the circle, for x > 0 or for any x.
+    gain_below : float, optional
+        The same for x <= 0.
+    growth : float
+    kinks : float
+        1 if there is a kink at 0.
+    """
+
+    curvature: float
+    gain: float
+    gain_below: float | None = None
+    growth: float = 0.0
+    kinks: float = 0.0
+
+    @property
+    def numbers(self) -> tuple[float, ...]:
+        """All of them, in order."""
+        below = self.gain if self.gain_below is None else self.gain_below
+        return self.curvature, self.gain, below, self.growth, self.kinks
 
 
 def names_with_code(names: Iterable[str]) -> tuple[str, ...]:
@@ -36,7 +71,7 @@ def choice(names: Iterable[str], part: str, arguments: str, first: int = 0) -> C
 
 def parts_of(names: Iterable[str], part: str, default: Any = None) -> dict[str, Any]:
     """Return a function of each formula's file, or the default where a file does not define it."""
-    modules = {name: import_module(_module(name)) for name in names}
+    modules = {name: module_of(name) for name in names}
     if default is None:
         return {name: getattr(module, part) for name, module in modules.items()}
     return {name: getattr(module, part, default) for name, module in modules.items()}
@@ -44,7 +79,7 @@ def parts_of(names: Iterable[str], part: str, default: Any = None) -> dict[str, 
 
 def names_with(part: str, names: Iterable[str]) -> tuple[str, ...]:
     """Return the names whose file defines a function."""
-    return tuple(name for name in names if hasattr(import_module(_module(name)), part))
+    return tuple(name for name in names if hasattr(module_of(name), part))
 
 
 def chosen(parts: Mapping[str, Any], arguments: str, first: int = 0) -> Callable[..., Any]:
@@ -62,6 +97,11 @@ def chosen(parts: Mapping[str, Any], arguments: str, first: int = 0) -> Callable
     exec("\n".join(lines), names)  # noqa: S102 - only the lines above
     function: Callable[..., Any] = names["choose"]
     return function
+
+
+def module_of(name: str) -> Any:
+    """Return a formula's file as a module."""
+    return import_module(_module(name))
 
 
 def _module(name: str) -> str:

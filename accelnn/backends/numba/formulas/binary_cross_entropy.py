@@ -5,7 +5,9 @@ import math
 from accelnn.backends.numba._jit import inlined
 from accelnn.backends.numba.formulas import softplus
 
-__all__ = ["change", "loss", "output"]
+__all__ = ["BEND", "change", "loss", "output"]
+
+BEND = 1.0
 
 
 @inlined

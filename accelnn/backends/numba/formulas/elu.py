@@ -3,6 +3,7 @@
 import math
 
 from accelnn.backends.numba._jit import inlined
+from accelnn.backends.numba.formulas import Bend
 from accelnn.backends.numba.vectors import (
     absolute,
     exp_and_expm1,
@@ -11,7 +12,7 @@ from accelnn.backends.numba.vectors import (
     where_positive,
 )
 
-__all__ = ["activate", "change"]
+__all__ = ["activate", "bend", "change"]
 
 
 @inlined
@@ -37,3 +38,8 @@ def change(d, x, alpha):
     size = -1.0 * exp * minus_one
     along = where_positive(d, size, -1.0 * size)
     return where_positive(y, after - alpha * math.expm1(x), alpha * along)
+
+
+def bend(alpha: float) -> Bend:
+    """See `accelnn.backends.numba.formulas`: below 0 the slope is alpha exp(x), up to exp(1)."""
+    return Bend(1.0, 1.0, math.e * abs(alpha), kinks=1.0)

@@ -3,6 +3,7 @@
 import math
 
 from accelnn.backends.numba._jit import inlined
+from accelnn.backends.numba.formulas import Bend
 from accelnn.backends.numba.vectors import (
     absolute,
     exp_and_expm1,
@@ -14,7 +15,7 @@ from accelnn.backends.numba.vectors import (
 from accelnn.formulas._activation import HUGE
 from accelnn.formulas.gelu import END, GRID, LARGEST_HALF, MIDDLE, TERMS
 
-__all__ = ["activate", "change", "parts"]
+__all__ = ["activate", "bend", "change", "parts"]
 
 # Adding and subtracting it rounds a small number to an integer.
 ROUNDS = 1.5 * 2.0**52
@@ -77,3 +78,8 @@ def change(d, x, _parameter, normal, rest):
     x = min(max(x, -HUGE), HUGE)
     near = d * after + x * where_positive(LARGEST_HALF - length, near, far)
     return where_positive(2.0 * absolute(d) - abs(x), (d + x) * after - x * normal, near)
+
+
+def bend(_parameter: float) -> Bend:
+    """See `accelnn.backends.numba.formulas`: the slope Φ(x) + x φ(x) falls as exp(-x²)."""
+    return Bend(2.0, 2.0, 2.0, growth=1.0)

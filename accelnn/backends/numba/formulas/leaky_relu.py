@@ -1,9 +1,10 @@
 """The leaky rectifier of vectors."""
 
 from accelnn.backends.numba._jit import inlined
+from accelnn.backends.numba.formulas import Bend
 from accelnn.backends.numba.vectors import filled, where_positive
 
-__all__ = ["activate", "change"]
+__all__ = ["activate", "bend", "change"]
 
 
 @inlined
@@ -21,3 +22,8 @@ def change(d, x, negative_slope):
     if x > 0.0:
         return where_positive(y, d, after - x)
     return where_positive(y, after - negative_slope * x, negative_slope * d)
+
+
+def bend(negative_slope: float) -> Bend:
+    """See `accelnn.backends.numba.formulas`."""
+    return Bend(0.0, 1.0, abs(negative_slope), kinks=1.0)

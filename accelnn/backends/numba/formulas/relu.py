@@ -1,9 +1,10 @@
 """The rectified linear unit (ReLU)."""
 
 from accelnn.backends.numba._jit import inlined
+from accelnn.backends.numba.formulas import Bend
 from accelnn.backends.numba.vectors import filled, maximum, where_positive
 
-__all__ = ["activate", "change"]
+__all__ = ["activate", "bend", "change"]
 
 
 @inlined
@@ -19,3 +20,8 @@ def change(d, x):
     if x > 0.0:
         return maximum(d, filled(d, -x))
     return maximum(d + x, filled(d, 0.0))
+
+
+def bend(_parameter: float) -> Bend:
+    """See `accelnn.backends.numba.formulas`."""
+    return Bend(0.0, 1.0, 0.0, kinks=1.0)

@@ -1,11 +1,11 @@
 """The sigmoid linear unit (SiLU), also known as swish."""
 
 from accelnn.backends.numba._jit import inlined
-from accelnn.backends.numba.formulas import sigmoid
+from accelnn.backends.numba.formulas import Bend, sigmoid
 from accelnn.backends.numba.vectors import absolute, filled, maximum, where_positive
 from accelnn.formulas._activation import HUGE
 
-__all__ = ["activate", "change", "parts"]
+__all__ = ["activate", "bend", "change", "parts"]
 
 
 @inlined
@@ -30,3 +30,8 @@ def change(d, x, parameter, s, rest):
     x = min(max(x, -HUGE), HUGE)
     near = d * after + x * sigmoid.change(d, x, parameter, s, rest)
     return where_positive(2.0 * absolute(d) - abs(x), (d + x) * after - x * s, near)
+
+
+def bend(_parameter: float) -> Bend:
+    """See `accelnn.backends.numba.formulas`: the slope is s + x s', with s the sigmoid."""
+    return Bend(1.0, 2.0)

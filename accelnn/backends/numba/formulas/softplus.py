@@ -3,7 +3,7 @@
 import math
 
 from accelnn.backends.numba._jit import inlined
-from accelnn.backends.numba.formulas import sigmoid
+from accelnn.backends.numba.formulas import Bend, sigmoid
 from accelnn.backends.numba.vectors import (
     absolute,
     exp_and_expm1,
@@ -13,7 +13,7 @@ from accelnn.backends.numba.vectors import (
     where_positive,
 )
 
-__all__ = ["activate", "change", "parts"]
+__all__ = ["activate", "bend", "change", "parts"]
 
 # log1p is accurate for arguments above SHRUNK; for moves above LARGE, exp is near overflow.
 SHRUNK, LARGE = -0.5, 350.0
@@ -56,3 +56,8 @@ def change(d, x, _parameter, s, rest):
     most = LARGE if s > sigmoid.SMALLEST else 0.0
     direct = where_positive(d - most, far, direct)
     return where_positive(SHRUNK - argument, far, direct)
+
+
+def bend(_parameter: float) -> Bend:
+    """See `accelnn.backends.numba.formulas`: the slope is the sigmoid."""
+    return Bend(1.0, 1.0)

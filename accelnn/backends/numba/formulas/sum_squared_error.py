@@ -2,7 +2,9 @@
 
 from accelnn.backends.numba._jit import inlined
 
-__all__ = ["change", "loss", "output"]
+__all__ = ["BEND", "change", "loss", "output"]
+
+BEND = 0.0
 
 
 @inlined
