@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, cast, get_args
 
 import numpy as np
@@ -36,6 +37,12 @@ DTYPES = get_args(DTypeName)
 ROWS = 2
 # Up to this many labels or targets are checked on the host: copying them takes as long as one.
 FEW = 1 << 12
+# The dtypes of NumPy's labels, all integers but the narrowest, as unsigned ones.
+UNSIGNED = {np.dtype(f"i{size}"): np.dtype(f"u{size}") for size in (2, 4, 8)}
+
+# `ndarray.min` and `ndarray.max` call these through Python functions.
+_least: Callable[..., Any] = np.minimum.reduce
+_largest: Callable[..., Any] = np.maximum.reduce
 
 
 def as_array(backend: Backend, x: ArrayLike, name: str = "x") -> Array:
@@ -159,7 +166,7 @@ def check_dtype(dtype: Any) -> DTypeName:
 
 def check_labels(backend: Backend, t: Array, n_classes: int, name: str = "t") -> None:
     """Raise ValueError unless all labels lie in ``0 .. n_classes - 1``."""
-    if 0 in t.shape:
+    if 0 in t.shape or _are_labels(t, n_classes):
         return
     low, high = map(int, _extremes(backend, t))
     if low < 0 or high >= n_classes:
@@ -189,6 +196,15 @@ def require_range(backend: Backend, t: Array, loss: LossFormula, name: str = "t"
         raise ValueError(msg)
 
 
+def _are_labels(t: Array, n_classes: int) -> bool:
+    """Return whether all are below `n_classes`, and not negative, if one reduction tells it."""
+    if type(t) is not np.ndarray or n_classes > FEW:
+        return False
+    # A negative number, read as unsigned, is far above the classes.
+    unsigned = UNSIGNED.get(t.dtype)
+    return unsigned is not None and bool(_largest(t.view(unsigned), axis=None) < n_classes)
+
+
 def _is_integral(backend: Backend, t: Array) -> bool:
     if isinstance(t, np.ndarray):
         return t.dtype.kind in "iu"
@@ -197,6 +213,8 @@ def _is_integral(backend: Backend, t: Array) -> bool:
 
 def _extremes(backend: Backend, t: Array) -> tuple[Any, Any]:
     """Return the smallest and the largest element, on the host."""
+    if type(t) is np.ndarray:
+        return _least(t, axis=None), _largest(t, axis=None)
     if math.prod(t.shape) <= FEW:
         # One copy waits for the device once; two reductions would wait twice.
         t = backend.to_numpy(t)

@@ -95,6 +95,11 @@ class TrainingState:
     step: int = 0
     meanwhile: Callable[[], None] | None = None
     grads: Array = field(init=False)
+    # What engines keep from one batch to the next: passes, and a batch's samples and targets.
+    kept: dict[Any, Any] = field(init=False, repr=False, default_factory=dict)
+    batch: tuple[Dataset, int, Array | None, Array | None] | None = field(
+        init=False, repr=False, default=None
+    )
     slots: list[Array] = field(init=False)
 
     def __post_init__(self) -> None:
