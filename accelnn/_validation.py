@@ -24,6 +24,7 @@ __all__ = [
     "check_labels",
     "flatten_hint",
     "generator",
+    "is_finite",
     "on_host",
     "positive_int",
     "require_callable",
@@ -37,6 +38,8 @@ DTYPES = get_args(DTypeName)
 ROWS = 2
 # Up to this many labels or targets are checked on the host: copying them takes as long as one.
 FEW = 1 << 12
+# Numbers that are looked through at a time.
+PIECE = 1 << 17
 # The dtypes of NumPy's labels, all integers but the narrowest, as unsigned ones.
 UNSIGNED = {np.dtype(f"i{size}"): np.dtype(f"u{size}") for size in (2, 4, 8)}
 
@@ -229,9 +232,9 @@ def check_finite(backend: Backend, x: Array, name: str) -> None:
     """Raise ValueError naming the first NaN or infinity."""
     if not is_floating(x.dtype):
         return
-    finite = backend.xp.isfinite(x)
-    if bool(backend.to_numpy(backend.xp.all(finite))):
+    if is_finite(backend, x):
         return
+    finite = backend.xp.isfinite(x)
     wrong = ~backend.to_numpy(finite)
     where = np.argwhere(wrong)
     index = tuple(int(i) for i in where[0])
@@ -242,6 +245,15 @@ def check_finite(backend: Backend, x: Array, name: str) -> None:
         f"are not finite"
     )
     raise ValueError(msg)
+
+
+def is_finite(backend: Backend, x: Array) -> bool:
+    """Return whether there is neither NaN nor infinity."""
+    if not isinstance(x, np.ndarray) or x.size <= PIECE:
+        return bool(backend.to_numpy(backend.xp.all(backend.xp.isfinite(x))))
+    # Rows at a time, so that the answers take no more memory than a piece of x.
+    rows = max(1, PIECE // math.prod(x.shape[1:]))
+    return all(np.isfinite(x[start : start + rows]).all() for start in range(0, len(x), rows))
 
 
 def flatten_hint(shape: tuple[int, ...]) -> str:

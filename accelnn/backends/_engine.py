@@ -22,6 +22,7 @@ from accelnn.formulas._dropout import Dropout
 from accelnn.formulas._loss import Labels
 from accelnn.formulas._own import Rule as OwnRule
 from accelnn.formulas._rule import UpdateRule
+from accelnn.formulas._table import RULES
 
 if TYPE_CHECKING:
     from accelnn.backends._base import Backend
@@ -32,6 +33,8 @@ __all__ = ["Engine"]
 CHUNK_ELEMENTS = 1 << 18
 # Samples per forward pass of an evaluation, which bounds its memory.
 EVALUATION_ROWS = 10_000
+# Parameters that are updated at a time: with gradients and state they fit in a core's cache.
+PIECE = 3 << 14
 # Added to the norm of a gradient before it is clipped, as in torch.
 CLIP_EPS = 1e-6
 # No weights and no masks.
@@ -185,15 +188,17 @@ class Engine:
         numpy.ndarray of float64
             One loss per batch.
         """
-        backend = self.backend
+        backend, most = self.backend, min(batch, order.shape[0])
         losses: list[float] = []
         for index, x, t in self._batches(state, data, order, batch):
-            extras = Extras(
-                None if weights is None else backend.xp.take(weights, index, axis=0),
-                () if dropout is None else self._masks(dropout, state.step, x.shape[0]),
-            )
+            extras = NONE
+            if weights is not None or dropout is not None:
+                extras = Extras(
+                    None if weights is None else backend.xp.take(weights, index, axis=0),
+                    () if dropout is None else self._masks(dropout, state.step, x.shape[0]),
+                )
             rate = None if rates is None else float(rates[len(losses)])
-            losses.append(self._number(self._gradient_of(state, x, t, extras, batch)))
+            losses.append(self._number(self._gradient_of(state, x, t, extras, most)))
             if not math.isfinite(losses[-1]):
                 break
             if clip is not None:
@@ -233,12 +238,29 @@ class Engine:
             return
         decayed = 1.0 if rule.weight_decay == 0.0 or rule.decay_biases else self._weights
         apply = rule.apply
+        if type(rule) in RULES.values():
+            scratch = self._scratch_of(state)
+            for place, p, g, slots in state.pieces:
+                part = decayed if isinstance(decayed, float) else decayed[place]
+                memory = None if scratch is None else scratch[: place.stop - place.start]
+                rule.apply(p, g, slots, state.step, xp, rate=rate, decayed=part, scratch=memory)
+            return
         if isinstance(rule, OwnRule):
             from accelnn.backends._resolve import use_backend
 
             # Its function is mapped by the active backend.
             apply = use_backend(self.backend)(apply)
         apply(state.params, state.grads, state.slots, state.step, xp, rate=rate, decayed=decayed)
+
+    def _scratch_of(self, state: TrainingState) -> Array | None:
+        """Return memory for what an update computes in between, after cutting it into pieces."""
+        if not state.pieces:
+            size = self.spec.size
+            state.scratch = self.backend.memory_for((min(size, PIECE),), self.dtype)
+            for place in _slices(size, size if state.scratch is None else PIECE):
+                slots = [slot[place] for slot in state.slots]
+                state.pieces.append((place, state.params[place], state.grads[place], slots))
+        return state.scratch
 
     @cached_property
     def _weights(self) -> Array:
@@ -257,11 +279,11 @@ class Engine:
         x = t = None
         # An index out of range is an error where nothing is kept.
         if type(data).take is Dataset.take and _is_within(order, data.size):
-            if state.batch is None or state.batch[0] is not data or state.batch[1] < batch:
-                shapes = (batch, data.inputs), (batch, *data.t.shape[1:])
-                x = backend.memory_for(shapes[0], self.dtype)
-                t = backend.memory_for(shapes[1], data.t.dtype)
-                state.batch = data, batch, x, t
+            most = min(batch, order.shape[0])
+            if state.batch is None or state.batch[0] is not data or state.batch[1] < most:
+                x = backend.memory_for((most, data.inputs), self.dtype)
+                t = backend.memory_for((most, *data.t.shape[1:]), data.t.dtype)
+                state.batch = data, most, x, t
             _, _, x, t = state.batch
         for rows in _slices(order.shape[0], batch):
             index = on_device[rows]

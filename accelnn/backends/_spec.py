@@ -152,7 +152,7 @@ class NetSpec:
         reshape = getattr(type(flat), "reshape", xp.reshape)
         found = []
         for w, shape, b in self._layer_places:
-            found.append((reshape(flat[w], shape), None if b is None else flat[b]))  # noqa: PERF401 - as above
+            found.append((reshape(flat[w], shape), None if b is None else flat[b]))
         return found
 
     def _lay_out(self) -> Iterator[Parameter]:

@@ -8,7 +8,17 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["find_ops_with", "floats", "inner", "ops_of", "rest_of_one", "root", "times"]
+__all__ = [
+    "find_ops_with",
+    "floats",
+    "inner",
+    "ops_of",
+    "over",
+    "plus",
+    "rest_of_one",
+    "root",
+    "times",
+]
 
 # A backend, with array namespace `xp` and ops as methods.
 Ops = Any
@@ -62,6 +72,16 @@ def floats(ops: Ops, backend: Ops | None, *numbers: Any) -> tuple[Any, ...]:
 def times(x: Any, y: Any, memory: Any) -> Any:
     """Return x y, in `memory` if that is a NumPy array."""
     return np.multiply(x, y, out=memory) if type(memory) is np.ndarray else x * y
+
+
+def over(x: Any, y: Any, memory: Any) -> Any:
+    """Return x / y, in `memory` if that is a NumPy array."""
+    return np.divide(x, y, out=memory) if type(memory) is np.ndarray else x / y
+
+
+def plus(x: Any, y: Any, memory: Any) -> Any:
+    """Return x + y, in `memory` if that is a NumPy array."""
+    return np.add(x, y, out=memory) if type(memory) is np.ndarray else x + y
 
 
 def rest_of_one(x: Any) -> Any:
