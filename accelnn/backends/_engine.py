@@ -72,7 +72,7 @@ class Engine:
 
     def scores(self, params: Array, x: Array) -> Array:
         """Return the last layer's output before the output function, of shape (n, outputs)."""
-        return self._pass(params).forward(x)
+        return Pass(self._net_ops, params).forward(x)
 
     def predict(self, params: Array, x: Array) -> Array:
         """Return the output layer: probabilities under cross entropy, of shape (n, outputs)."""
@@ -100,13 +100,13 @@ class Engine:
         """Write the flat gradient to `out`; a subclass need only override `loss_and_gradient`."""
         if type(self).loss_and_gradient is _portable_loss_and_gradient:
             # Saves the loss.
-            self._pass(params, out).gradient(x, self._for_loss(t), NONE)
+            Pass(self._net_ops, params, out).gradient(x, self._for_loss(t), NONE)
         else:
             self.loss_and_gradient(params, x, t, out)
 
     def loss_and_gradient(self, params: Array, x: Array, t: Array, out: Array) -> Array:
         """Backpropagate: write the flat gradient to `out`, return the loss as a 0-d array."""
-        losses = self._pass(params, out).losses_and_gradient(x, self._for_loss(t), NONE)
+        losses = Pass(self._net_ops, params, out).losses_and_gradient(x, self._for_loss(t), NONE)
         return self._mean(losses)
 
     def numerical_gradient(
@@ -297,9 +297,6 @@ class Engine:
                 backend.take(data.t, index, t if n == len(t) else t[:n]),
             )
 
-    def _pass(self, params: Array, out: Array | None = None) -> Pass:
-        return Pass(self._net_ops, params, out)
-
     def _pass_of(self, state: TrainingState, rows: int) -> Pass:
         """Return the pass of a run, whose memory is kept in its state; `rows` is a batch's size."""
         kept = state.kept.get(self)
@@ -339,7 +336,7 @@ class Engine:
         return loss
 
     def _loss_with(self, params: Array, x: Array, t: Array, extras: Extras) -> Array:
-        losses = self._pass(params).losses(x, self._for_loss(t), extras)
+        losses = Pass(self._net_ops, params).losses(x, self._for_loss(t), extras)
         return self._mean(losses, extras.weights)
 
     def _numerical_gradient_in_double(
