@@ -249,7 +249,7 @@ def check_finite(backend: Backend, x: Array, name: str) -> None:
 
 def is_finite(backend: Backend, x: Array) -> bool:
     """Return whether there is neither NaN nor infinity."""
-    if not isinstance(x, np.ndarray) or x.size <= PIECE:
+    if type(x) is not np.ndarray or x.size <= PIECE:
         return bool(backend.to_numpy(backend.xp.all(backend.xp.isfinite(x))))
     # Rows at a time, so that the answers take no more memory than a piece of x.
     rows = max(1, PIECE // math.prod(x.shape[1:]))

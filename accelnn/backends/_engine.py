@@ -7,6 +7,7 @@ alone, so a backend with fused kernels may override any of its methods.
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, cast
 
@@ -254,7 +255,9 @@ class Engine:
 
     def _scratch_of(self, state: TrainingState) -> Array | None:
         """Return memory for what an update computes in between, after cutting it into pieces."""
-        if not state.pieces:
+        parts = [state.params, state.grads, *state.slots]
+        if len(state.parts) != len(parts) or not all(map(operator.is_, state.parts, parts)):
+            state.parts, state.pieces = parts, []
             size = self.spec.size
             state.scratch = self.backend.memory_for((min(size, PIECE),), self.dtype)
             for place in _slices(size, size if state.scratch is None else PIECE):
@@ -299,11 +302,13 @@ class Engine:
 
     def _pass_of(self, state: TrainingState, rows: int) -> Pass:
         """Return the pass of a run, whose memory is kept in its state; `rows` is a batch's size."""
-        kept = state.kept.get(self)
-        if kept is None or kept.rows < rows:
-            kept = Pass(self._net_ops, state.params, state.grads, rows, self.dtype)
-            state.kept[self] = kept
-        return kept
+        kept = state.kept
+        parts = [self, state.params, state.grads]
+        # A state's parts may be exchanged between calls.
+        if kept is None or kept[0].rows < rows or not all(map(operator.is_, kept[1], parts)):
+            kept = Pass(self._net_ops, state.params, state.grads, rows, self.dtype), parts
+            state.kept = kept
+        return kept[0]
 
     def _mean_loss(self, scores: Array, t: Any) -> Array:
         """Return the mean of the samples' losses as a 0-d array."""

@@ -97,10 +97,11 @@ class TrainingState:
     grads: Array = field(init=False)
     # What an engine keeps from one batch to the next: passes; a batch's samples and targets; and
     # pieces of parameters, gradients and state, with scratch memory for their updates.
-    kept: dict[Any, Any] = field(init=False, repr=False, default_factory=dict)
+    kept: tuple[Any, list[Any]] | None = field(init=False, repr=False, default=None)
     batch: tuple[Dataset, int, Array | None, Array | None] | None = field(
         init=False, repr=False, default=None
     )
+    parts: list[Array] = field(init=False, repr=False, default_factory=list)
     pieces: list[tuple[slice, Array, Array, list[Array]]] = field(
         init=False, repr=False, default_factory=list
     )

@@ -22,11 +22,8 @@ _least: Callable[..., Array] = np.minimum.reduce
 # Above these, exp(-x) is a normal number.
 LOWEST = {np.dtype(np.float32): -87.0, np.dtype(np.float64): -708.0}
 SIGMOID = ACTIVATIONS["sigmoid"]
-# A reduction along rows this short takes longer than a copy with axes swapped, or than BLAS; and
-# with one row or a few it does not.
+# A reduction along rows this short takes longer than a copy with axes swapped, unless they are few.
 SHORT, FEW = 64, 8
-# Rows or columns that BLAS sums: by a product with ones, which are kept.
-MOST_ONES = 1 << 16
 
 
 class NumpyBackend(Backend):
@@ -85,10 +82,7 @@ class NumpyBackend(Backend):
 
     def sum_into(self, out: Array, x: Array, axis: int) -> None:
         """See `Backend.sum_into`."""
-        if axis == 0 and x.ndim == 2 and len(x) <= MOST_ONES and x.dtype in LOWEST:  # noqa: PLR2004 - a matrix
-            np.matmul(_ones(x.dtype)[: len(x)], x, out=out)
-        else:
-            _total(x, axis=axis, out=out)
+        _total(x, axis=axis, out=out)
 
     def sum(self, x: Array, axis: int, *, keepdims: bool = False) -> Array:
         """See `Backend.sum`."""
@@ -177,10 +171,3 @@ def _has_short_rows(x: Array) -> bool:
 @functools.cache
 def _dtype(name: str) -> np.dtype[Any]:
     return np.dtype(name)
-
-
-@functools.cache
-def _ones(dtype: np.dtype[Any]) -> np.ndarray:
-    ones = np.ones(MOST_ONES, dtype)
-    ones.flags.writeable = False
-    return ones

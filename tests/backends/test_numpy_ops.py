@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import accelnn
-from accelnn.backends.numpy import FEW, LOWEST, MOST_ONES, SHORT
+from accelnn.backends.numpy import FEW, LOWEST, SHORT
 from accelnn.formulas._loss import Labels
 from accelnn.formulas._table import ACTIVATIONS, LOSSES
 from accelnn.testing import StrictBackend
@@ -73,7 +73,7 @@ def test_a_maximum_with_nan_is_nan():
     np.testing.assert_array_equal(np.isnan(B.max(x, -1)), np.arange(20) == 7)
 
 
-@pytest.mark.parametrize("rows", [1, 2, 100, MOST_ONES, MOST_ONES + 1])
+@pytest.mark.parametrize("rows", [1, 2, 100, 70_000])
 @pytest.mark.parametrize("dtype", [*DTYPES, "float16"])
 def test_sums_of_columns(rows, dtype):
     x = np.random.default_rng(0).integers(-3, 4, size=(rows, 3)).astype(dtype)
