@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, cast, get_args
 
 import numpy as np
@@ -23,6 +24,7 @@ __all__ = [
     "check_labels",
     "flatten_hint",
     "generator",
+    "is_finite",
     "on_host",
     "positive_int",
     "require_callable",
@@ -36,6 +38,14 @@ DTYPES = get_args(DTypeName)
 ROWS = 2
 # Up to this many labels or targets are checked on the host: copying them takes as long as one.
 FEW = 1 << 12
+# Numbers that are looked through at a time.
+PIECE = 1 << 17
+# The dtypes of NumPy's labels, all integers but the narrowest, as unsigned ones.
+UNSIGNED = {np.dtype(f"i{size}"): np.dtype(f"u{size}") for size in (2, 4, 8)}
+
+# `ndarray.min` and `ndarray.max` call these through Python functions.
+_least: Callable[..., Any] = np.minimum.reduce
+_largest: Callable[..., Any] = np.maximum.reduce
 
 
 def as_array(backend: Backend, x: ArrayLike, name: str = "x") -> Array:
@@ -159,7 +169,7 @@ def check_dtype(dtype: Any) -> DTypeName:
 
 def check_labels(backend: Backend, t: Array, n_classes: int, name: str = "t") -> None:
     """Raise ValueError unless all labels lie in ``0 .. n_classes - 1``."""
-    if 0 in t.shape:
+    if 0 in t.shape or _are_labels(t, n_classes):
         return
     low, high = map(int, _extremes(backend, t))
     if low < 0 or high >= n_classes:
@@ -189,6 +199,15 @@ def require_range(backend: Backend, t: Array, loss: LossFormula, name: str = "t"
         raise ValueError(msg)
 
 
+def _are_labels(t: Array, n_classes: int) -> bool:
+    """Return whether all are below `n_classes`, and not negative, if one reduction tells it."""
+    if type(t) is not np.ndarray or n_classes > FEW:
+        return False
+    # A negative number, read as unsigned, is far above the classes.
+    unsigned = UNSIGNED.get(t.dtype)
+    return unsigned is not None and bool(_largest(t.view(unsigned), axis=None) < n_classes)
+
+
 def _is_integral(backend: Backend, t: Array) -> bool:
     if isinstance(t, np.ndarray):
         return t.dtype.kind in "iu"
@@ -197,6 +216,8 @@ def _is_integral(backend: Backend, t: Array) -> bool:
 
 def _extremes(backend: Backend, t: Array) -> tuple[Any, Any]:
     """Return the smallest and the largest element, on the host."""
+    if type(t) is np.ndarray:
+        return _least(t, axis=None), _largest(t, axis=None)
     if math.prod(t.shape) <= FEW:
         # One copy waits for the device once; two reductions would wait twice.
         t = backend.to_numpy(t)
@@ -211,9 +232,9 @@ def check_finite(backend: Backend, x: Array, name: str) -> None:
     """Raise ValueError naming the first NaN or infinity."""
     if not is_floating(x.dtype):
         return
-    finite = backend.xp.isfinite(x)
-    if bool(backend.to_numpy(backend.xp.all(finite))):
+    if is_finite(backend, x):
         return
+    finite = backend.xp.isfinite(x)
     wrong = ~backend.to_numpy(finite)
     where = np.argwhere(wrong)
     index = tuple(int(i) for i in where[0])
@@ -224,6 +245,15 @@ def check_finite(backend: Backend, x: Array, name: str) -> None:
         f"are not finite"
     )
     raise ValueError(msg)
+
+
+def is_finite(backend: Backend, x: Array) -> bool:
+    """Return whether there is neither NaN nor infinity."""
+    if type(x) is not np.ndarray or x.size <= PIECE:
+        return bool(backend.to_numpy(backend.xp.all(backend.xp.isfinite(x))))
+    # Rows at a time, so that the answers take no more memory than a piece of x.
+    rows = max(1, PIECE // math.prod(x.shape[1:]))
+    return all(np.isfinite(x[start : start + rows]).all() for start in range(0, len(x), rows))
 
 
 def flatten_hint(shape: tuple[int, ...]) -> str:

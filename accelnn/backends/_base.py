@@ -37,19 +37,31 @@ _NO_CHANGE = nullcontext()
 
 
 class LossOps(NamedTuple):
-    """The loss of each sample: ``value(a, t)``, ``grad(a, t)`` and ``delta(a, d, t)``."""
+    """The loss of each sample: ``value(a, t)``, ``grad(a, t)`` and ``delta(a, d, t)``.
 
-    value: Callable[[Array, Array], Array]
-    grad: Callable[[Array, Array], Array]
+    ``both(a, t)`` returns value and gradient. With `takes_labels`, all but `delta` take `Labels`.
+    """
+
+    value: Callable[[Array, Any], Array]
+    grad: Callable[[Array, Any], Array]
     delta: Callable[[Array, Array, Array], Array]
+    both: Callable[[Array, Any], tuple[Array, Array]]
+    takes_labels: bool
 
 
 class ActivationOps(NamedTuple):
-    """An activation between layers: ``value(x)``, ``slope(x)`` and ``change(x, d)``."""
+    """An activation between layers: ``value(x)``, ``slope(x)`` and ``change(x, d)``.
 
-    value: Callable[[Array], Array]
+    ``value(x, memory)`` may use an array like `x`, or `x` itself, or None for the result.
+    ``times_slope(error, x)`` returns ``error * slope(x)`` and may overwrite both; with
+    `slope_from_value` it takes f(x) in the place of x.
+    """
+
+    value: Callable[[Array, Array | None], Array]
     slope: Callable[[Array], Array]
     change: Callable[[Array, Array], Array]
+    times_slope: Callable[[Array, Array], Array]
+    slope_from_value: bool
 
 
 class _ChecksArrays(type):
@@ -236,13 +248,33 @@ class Backend(metaclass=_ChecksArrays):
             x = x.astype(x.dtype.newbyteorder("="))
         return self.xp.asarray(x, dtype=dtype, device=self.device)
 
+    def empty(self, shape: int | tuple[int, ...], dtype: Any) -> Array:
+        """Return a new writable array of any numbers."""
+        return self.zeros(shape, dtype)
+
     def zeros(self, shape: int | tuple[int, ...], dtype: Any) -> Array:
         """Return a new writable array of zeros."""
         return self.xp.zeros(shape, dtype=self.dtype(dtype), device=self.device)
 
+    def memory_for(self, shape: tuple[int, ...], dtype: Any) -> Array | None:  # noqa: ARG002
+        """Return an array for ops to write to, or None if those of `xp` only make new arrays."""
+        return None
+
+    def take(self, x: Array, index: Array, memory: Array | None = None) -> Array:  # noqa: ARG002
+        """Return rows of `x`, in `memory`, for which they must exist, if possible."""
+        return self.xp.take(x, index, axis=0)
+
+    def matmul(self, a: Array, b: Array, memory: Array | None = None) -> Array:  # noqa: ARG002
+        """Return the matrix product of `a` and `b`, in `memory` if possible."""
+        return a @ b
+
     def matmul_into(self, out: Array, a: Array, b: Array) -> None:
         """Write the matrix product of `a` and `b` to `out`."""
         out[...] = a @ b
+
+    def sum_into(self, out: Array, x: Array, axis: int) -> None:
+        """Write the sum of `x` along one axis to `out`."""
+        out[...] = self.sum(x, axis)
 
     def to_numpy(self, x: Array) -> np.ndarray:
         """Return `x` as a NumPy array, copied to the host if need be."""
@@ -376,6 +408,25 @@ class Backend(metaclass=_ChecksArrays):
         total = xp.log(self.sum(xp.exp(x - top), -1))
         return total + top[..., 0]
 
+    def exponentials(self, x: Array) -> tuple[Array, Array, Array]:
+        """exp(x - top), its sum, and top, the largest x; the last two drop the last axis.
+
+        The first is a new array, which the caller may overwrite.
+        """
+        top = self.max(x, -1, keepdims=True)
+        e = self.xp.exp(x - top)
+        return e, self.sum(e, -1), top[..., 0]
+
+    def pick(self, x: Array, labels: Array) -> Array:
+        """Element labels[s] of every row s."""
+        xp = self.xp
+        is_picked = self.one_hot(labels, x.shape[-1], x.dtype) > 0
+        return self.sum(xp.where(is_picked, x, xp.zeros_like(x)), -1)
+
+    def less_one_hot(self, x: Array, labels: Array) -> Array:
+        """x - one_hot(labels); may overwrite `x`."""  # noqa: D403 - a formula
+        return x - self.one_hot(labels, x.shape[-1], x.dtype)
+
     def one_hot(self, labels: Array, n: int, dtype: Any) -> Array:
         """Rows of zeros with a one at the label; appends an axis of length `n`."""
         # In int64, because a narrow label type may not hold every class.
@@ -401,17 +452,62 @@ class Backend(metaclass=_ChecksArrays):
 
         For an activation of the table with default parameters, overridden ops take precedence.
         """
-        ops = [inner(formula, ActivationFormula, part, self) for part in ActivationOps._fields]
+        parts = ("value", "slope", "change")
+        value, slope, change = (inner(formula, ActivationFormula, part, self) for part in parts)
+        into, has_own_slope = _ignoring_memory(value), False
         if ACTIVATIONS.get(formula.name) == formula:
-            for i, suffix in enumerate(SUFFIXES):
-                name = formula.name + suffix
-                if getattr(type(self), name) is not getattr(Backend, name):
-                    ops[i] = getattr(self, name)
-        return ActivationOps(*ops)
+            into, has_own_slope = (
+                self.with_memory(formula.name),
+                self._overrides(f"{formula.name}_grad"),
+            )
+            slope, change = (getattr(self, formula.name + suffix) for suffix in SUFFIXES[1:])
+        times_slope: Callable[[Array, Array], Array]
+        if type(formula).slope is ActivationFormula.slope and not has_own_slope:
+            times_slope = inner(formula, ActivationFormula, "times_slope", self)
+            return ActivationOps(into, slope, change, times_slope, formula.slope_from_value)
+
+        def times_other_slope(error: Array, x: Array) -> Array:
+            error *= slope(x)
+            return error
+
+        return ActivationOps(into, slope, change, times_other_slope, slope_from_value=False)
+
+    def with_memory(self, op: str) -> Callable[[Array, Array | None], Array]:
+        """Return an op of one array that takes an array for its result, if only to ignore it.
+
+        A class that overrides the op has one that does not ignore it in ``_<op>_into(x, memory)``,
+        where None asks for a new array.
+        """
+        for cls in type(self).__mro__:
+            if f"_{op}_into" in vars(cls):
+                into: Callable[[Array, Array | None], Array] = getattr(self, f"_{op}_into")
+                return into
+            if op in vars(cls):
+                break
+        return _ignoring_memory(getattr(self, op))
+
+    def _overrides(self, op: str) -> bool:
+        return getattr(type(self), op) is not getattr(Backend, op)
 
     def loss_ops(self, loss: Loss) -> LossOps:
         """Return value, gradient and exact change of a loss on arrays of this backend."""
-        return LossOps(*(inner(loss, LossFormula, part, self) for part in LossOps._fields))
+        value, grad, delta = (
+            inner(loss, LossFormula, part, self) for part in ("value", "grad", "delta")
+        )
+        kind = type(loss)
+        if isinstance(loss, LossFormula) and (kind.value, kind.grad) == _LOSS_DOORS:
+            both = inner(loss, LossFormula, "both", self)
+            return LossOps(value, grad, delta, both, loss.takes_labels)
+        return LossOps(
+            value, grad, delta, lambda a, t: (value(a, t), grad(a, t)), takes_labels=False
+        )
+
+
+_LOSS_DOORS = LossFormula.value, LossFormula.grad
+
+
+def _ignoring_memory(op: Callable[[Array], Array]) -> Callable[[Array, Array | None], Array]:
+    return lambda x, _memory: op(x)
 
 
 @functools.cache

@@ -7,6 +7,7 @@ alone, so a backend with fused kernels may override any of its methods.
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, cast
 
@@ -15,11 +16,14 @@ import numpy as np
 from accelnn._cached import cached_property
 from accelnn._differences import DIFFERENCES
 from accelnn._typing import Array
+from accelnn.backends._pass import NetOps, Pass
 from accelnn.backends._spec import NetSpec
 from accelnn.backends._training import Dataset, Extras, OwnOptimizer, TrainingState
 from accelnn.formulas._dropout import Dropout
+from accelnn.formulas._loss import Labels
 from accelnn.formulas._own import Rule as OwnRule
 from accelnn.formulas._rule import UpdateRule
+from accelnn.formulas._table import RULES
 
 if TYPE_CHECKING:
     from accelnn.backends._base import Backend
@@ -30,8 +34,12 @@ __all__ = ["Engine"]
 CHUNK_ELEMENTS = 1 << 18
 # Samples per forward pass of an evaluation, which bounds its memory.
 EVALUATION_ROWS = 10_000
+# Parameters that are updated at a time: with gradients and state they fit in a core's cache.
+PIECE = 3 << 14
 # Added to the norm of a gradient before it is clipped, as in torch.
 CLIP_EPS = 1e-6
+# No weights and no masks.
+NONE = Extras()
 
 
 class Engine:
@@ -55,9 +63,9 @@ class Engine:
         self.backend = backend
         self.spec = spec
         self.dtype = dtype
-        self._activations = [backend.activation_ops(formula) for formula in spec.activations]
-        self._loss = backend.loss_ops(spec.loss)
-        self._output = getattr(backend, spec.loss.output)
+        self._net_ops = NetOps(backend, spec)
+        self._activations, self._loss = self._net_ops.hidden, self._net_ops.loss
+        self._output = backend.with_memory(spec.loss.output)
 
     def describe(self, batch: int = 100) -> str:  # noqa: ARG002 - others choose by it
         """Return a description of how an update on a batch of that many samples is computed."""
@@ -65,15 +73,16 @@ class Engine:
 
     def scores(self, params: Array, x: Array) -> Array:
         """Return the last layer's output before the output function, of shape (n, outputs)."""
-        return self._forward(self._layers(params), x)[1][-1]
+        return Pass(self._net_ops, params).forward(x)
 
     def predict(self, params: Array, x: Array) -> Array:
         """Return the output layer: probabilities under cross entropy, of shape (n, outputs)."""
-        return self._output(self.scores(params, x))
+        scores = self.scores(params, x)
+        return self._output(scores, scores)
 
     def loss(self, params: Array, x: Array, t: Array) -> Array:
         """Return the mean loss as a 0-d array."""
-        return self._mean_loss(self.scores(params, x), self._targets(t))
+        return self._mean_loss(self.scores(params, x), self._for_loss(t))
 
     def evaluate(self, params: Array, data: Dataset) -> tuple[float, float | None]:
         """Return the mean loss and the accuracy, or None where the loss does not classify."""
@@ -81,7 +90,7 @@ class Engine:
         for rows in _slices(data.size, EVALUATION_ROWS):
             x, t = data.piece(rows)
             scores = self.scores(params, x)
-            total_loss += self._number(self._mean_loss(scores, self._targets(t))) * x.shape[0]
+            total_loss += self._number(self._mean_loss(scores, self._for_loss(t))) * x.shape[0]
             if self.spec.loss.classifies:
                 correct += self._number(self._count_correct(scores, t))
         labels = self.spec.sizes[-1] if hasattr(self.spec.loss, "hits") else 1
@@ -92,14 +101,14 @@ class Engine:
         """Write the flat gradient to `out`; a subclass need only override `loss_and_gradient`."""
         if type(self).loss_and_gradient is _portable_loss_and_gradient:
             # Saves the loss.
-            self._backpropagate(params, x, self._targets(t), out, Extras())
+            Pass(self._net_ops, params, out).gradient(x, self._for_loss(t), NONE)
         else:
             self.loss_and_gradient(params, x, t, out)
 
     def loss_and_gradient(self, params: Array, x: Array, t: Array, out: Array) -> Array:
         """Backpropagate: write the flat gradient to `out`, return the loss as a 0-d array."""
-        t = self._targets(t)
-        return self._mean_loss(self._backpropagate(params, x, t, out, Extras()), t)
+        losses = Pass(self._net_ops, params, out).losses_and_gradient(x, self._for_loss(t), NONE)
+        return self._mean(losses)
 
     def numerical_gradient(
         self,
@@ -180,17 +189,17 @@ class Engine:
         numpy.ndarray of float64
             One loss per batch.
         """
-        on_device = self.backend.asarray(order)
+        backend, most = self.backend, min(batch, order.shape[0])
         losses: list[float] = []
-        for rows in _slices(order.shape[0], batch):
-            index = on_device[rows]
-            x, t = data.take(index)
-            extras = Extras(
-                None if weights is None else self.backend.xp.take(weights, index, axis=0),
-                () if dropout is None else self._masks(dropout, state.step, x.shape[0]),
-            )
+        for index, x, t in self._batches(state, data, order, batch):
+            extras = NONE
+            if weights is not None or dropout is not None:
+                extras = Extras(
+                    None if weights is None else backend.xp.take(weights, index, axis=0),
+                    () if dropout is None else self._masks(dropout, state.step, x.shape[0]),
+                )
             rate = None if rates is None else float(rates[len(losses)])
-            losses.append(self._number(self._gradient_of(state, x, t, extras)))
+            losses.append(self._number(self._gradient_of(state, x, t, extras, most)))
             if not math.isfinite(losses[-1]):
                 break
             if clip is not None:
@@ -230,12 +239,31 @@ class Engine:
             return
         decayed = 1.0 if rule.weight_decay == 0.0 or rule.decay_biases else self._weights
         apply = rule.apply
+        if type(rule) in RULES.values():
+            scratch = self._scratch_of(state)
+            for place, p, g, slots in state.pieces:
+                part = decayed if isinstance(decayed, float) else decayed[place]
+                memory = None if scratch is None else scratch[: place.stop - place.start]
+                rule.apply(p, g, slots, state.step, xp, rate=rate, decayed=part, scratch=memory)
+            return
         if isinstance(rule, OwnRule):
             from accelnn.backends._resolve import use_backend
 
             # Its function is mapped by the active backend.
             apply = use_backend(self.backend)(apply)
         apply(state.params, state.grads, state.slots, state.step, xp, rate=rate, decayed=decayed)
+
+    def _scratch_of(self, state: TrainingState) -> Array | None:
+        """Return memory for what an update computes in between, after cutting it into pieces."""
+        parts = [state.params, state.grads, *state.slots]
+        if len(state.parts) != len(parts) or not all(map(operator.is_, state.parts, parts)):
+            state.parts, state.pieces = parts, []
+            size = self.spec.size
+            state.scratch = self.backend.memory_for((min(size, PIECE),), self.dtype)
+            for place in _slices(size, size if state.scratch is None else PIECE):
+                slots = [slot[place] for slot in state.slots]
+                state.pieces.append((place, state.params[place], state.grads[place], slots))
+        return state.scratch
 
     @cached_property
     def _weights(self) -> Array:
@@ -246,30 +274,45 @@ class Engine:
                 found[parameter.start : parameter.stop] = 1.0
         return self.backend.asarray(found)
 
-    def _backpropagate(
-        self, params: Array, x: Array, t: Array, out: Array, extras: Extras
-    ) -> Array:
-        """Write the flat gradient to `out`, return the scores; `t` has shape (n, outputs)."""
-        backend, spec, masks = self.backend, self.spec, extras.masks
-        layers, grads = spec.layers(params, backend.xp), spec.layers(out, backend.xp)
-        inputs, pre = self._forward(layers, x, masks)
-        error = self._loss.grad(pre[-1], t) / x.shape[0]
-        if extras.weights is not None:
-            error *= extras.weights[:, None]
-        for i in reversed(range(len(layers))):
-            grad_w, grad_b = grads[i]
-            backend.matmul_into(grad_w, inputs[i].T, error)
-            if grad_b is not None:
-                grad_b[...] = backend.sum(error, 0)
-            if i > 0:
-                error = (error @ layers[i][0].T) * self._activations[i - 1].slope(pre[i - 1])
-                if masks:
-                    error *= masks[i - 1]
-        return pre[-1]
+    def _batches(
+        self, state: TrainingState, data: Dataset, order: np.ndarray, batch: int
+    ) -> Iterator[tuple[Array, Array, Array]]:
+        """Yield the sample indices, samples and targets of each batch, in memory that is kept."""
+        backend, on_device = self.backend, self.backend.asarray(order)
+        x = t = None
+        # An index out of range is an error where nothing is kept.
+        if type(data).take is Dataset.take and _is_within(order, data.size):
+            most = min(batch, order.shape[0])
+            if state.batch is None or state.batch[0] is not data or state.batch[1] < most:
+                x = backend.memory_for((most, data.inputs), self.dtype)
+                t = backend.memory_for((most, *data.t.shape[1:]), data.t.dtype)
+                state.batch = data, most, x, t
+            _, _, x, t = state.batch
+        for rows in _slices(order.shape[0], batch):
+            index = on_device[rows]
+            if x is None or t is None:
+                yield index, *data.take(index)
+                continue
+            n = rows.stop - rows.start
+            yield (
+                index,
+                backend.take(data.x, index, x if n == len(x) else x[:n]),
+                backend.take(data.t, index, t if n == len(t) else t[:n]),
+            )
 
-    def _mean_loss(self, scores: Array, t: Array, weights: Array | None = None) -> Array:
+    def _pass_of(self, state: TrainingState, rows: int) -> Pass:
+        """Return the pass of a run, whose memory is kept in its state; `rows` is a batch's size."""
+        kept = state.kept
+        parts = [self, state.params, state.grads]
+        # A state's parts may be exchanged between calls.
+        if kept is None or kept[0].rows < rows or not all(map(operator.is_, kept[1], parts)):
+            kept = Pass(self._net_ops, state.params, state.grads, rows, self.dtype), parts
+            state.kept = kept
+        return kept[0]
+
+    def _mean_loss(self, scores: Array, t: Any) -> Array:
         """Return the mean of the samples' losses as a 0-d array."""
-        return self._mean(self._loss.value(scores, t), weights)
+        return self._mean(self._loss.value(scores, t))
 
     def _mean(self, per_sample: Array, weights: Array | None = None) -> Array:
         """Return the weighted mean over the last axis, that of samples."""
@@ -283,20 +326,23 @@ class Engine:
             per_sample = per_sample * weights
         return self.backend.sum(per_sample, -1) / per_sample.shape[-1]
 
-    def _gradient_of(self, state: TrainingState, x: Array, t: Array, extras: Extras) -> Array:
+    def _gradient_of(
+        self, state: TrainingState, x: Array, t: Array, extras: Extras, rows: int
+    ) -> Array:
+        """Write a batch's gradient to the state and return its loss; batches have up to `rows`."""
         if state.gradient == "analytic":
-            if extras.is_empty:
+            is_portable = type(self).loss_and_gradient is _portable_loss_and_gradient
+            if extras.is_empty and not is_portable:
                 return self.loss_and_gradient(state.params, x, t, state.grads)
-            t = self._targets(t)
-            scores = self._backpropagate(state.params, x, t, state.grads, extras)
-            return self._mean_loss(scores, t, extras.weights)
+            losses = self._pass_of(state, rows).losses_and_gradient(x, self._for_loss(t), extras)
+            return self._mean(losses, extras.weights)
         loss = self._loss_with(state.params, x, t, extras)
         state.grads[...] = self._numerical_gradient_in_double(state.params, x, t, extras)
         return loss
 
     def _loss_with(self, params: Array, x: Array, t: Array, extras: Extras) -> Array:
-        scores = self._forward(self._layers(params), x, extras.masks)[1][-1]
-        return self._mean_loss(scores, self._targets(t), extras.weights)
+        losses = Pass(self._net_ops, params).losses(x, self._for_loss(t), extras)
+        return self._mean(losses, extras.weights)
 
     def _numerical_gradient_in_double(
         self, params: Array, x: Array, t: Array, extras: Extras
@@ -325,6 +371,12 @@ class Engine:
             return self.backend.one_hot(t, self.spec.sizes[-1], self.dtype)
         return t
 
+    def _for_loss(self, t: Array) -> Any:
+        """Return targets of shape (n, outputs), or labels for a loss that takes them."""
+        if t.ndim > 1:
+            return t
+        return Labels(t) if self._loss.takes_labels else self._targets(t)
+
     def _forward(
         self, layers: list[tuple[Array, Array | None]], x: Array, masks: tuple[Array, ...] = ()
     ) -> tuple[list[Array], list[Array]]:
@@ -332,7 +384,7 @@ class Engine:
         inputs: list[Array] = []
         pre: list[Array] = []
         for i, (w, b) in enumerate(layers):
-            inputs.append(x if i == 0 else self._activations[i - 1].value(pre[-1]))
+            inputs.append(x if i == 0 else self._activations[i - 1].value(pre[-1], None))
             if masks and i > 0:
                 inputs[-1] = inputs[-1] * masks[i - 1]
             z = inputs[-1] @ w
@@ -424,6 +476,10 @@ def _slices(total: int, length: int) -> Iterator[slice]:
     """Split ``range(total)`` into slices within bounds, as the array API requires."""
     for start in range(0, total, length):
         yield slice(start, min(start + length, total))
+
+
+def _is_within(order: np.ndarray, size: int) -> bool:
+    return order.size > 0 and bool(order.min() >= 0 and order.max() < size)
 
 
 def _store(grad_w: Array, grad_b: Array | None, unit: int, rows: slice, values: Array) -> None:

@@ -132,22 +132,28 @@ class NetSpec:
     def _places(self) -> tuple[tuple[str, slice, tuple[int, ...]], ...]:
         return tuple((p.name, slice(p.start, p.stop), p.shape) for p in self.parameters)
 
+    @cached_property
+    def _layer_places(self) -> tuple[tuple[slice, tuple[int, ...], slice | None], ...]:
+        places = iter(self._places)
+        return tuple((w, shape, next(places)[1] if self.bias else None) for _, w, shape in places)
+
     def views(self, flat: Array, xp: Any) -> dict[str, Array]:
         """Return the parameters as named views into a flat buffer."""
         # The array's own method, if any, saves the three Python calls of numpy.reshape.
         reshape = getattr(type(flat), "reshape", xp.reshape)
-        return {
-            name: reshape(flat[place], shape) if len(shape) > 1 else flat[place]
-            for name, place, shape in self._places
-        }
+        # A loop, because a comprehension is a call up to Python 3.11.
+        found = {}
+        for name, place, shape in self._places:
+            found[name] = reshape(flat[place], shape) if len(shape) > 1 else flat[place]
+        return found
 
     def layers(self, flat: Array, xp: Any) -> list[tuple[Array, Array | None]]:
         """Return ``(W, b)`` of every layer as views; `b` is None without bias."""
-        arrays = iter(self.views(flat, xp).values())
-        if not self.bias:
-            return [(w, None) for w in arrays]
-        # Both arguments are the same iterator, which alternates between W and b.
-        return list(zip(arrays, arrays, strict=True))
+        reshape = getattr(type(flat), "reshape", xp.reshape)
+        found = []
+        for w, shape, b in self._layer_places:
+            found.append((reshape(flat[w], shape), None if b is None else flat[b]))
+        return found
 
     def _lay_out(self) -> Iterator[Parameter]:
         start = 0

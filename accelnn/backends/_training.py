@@ -95,6 +95,17 @@ class TrainingState:
     step: int = 0
     meanwhile: Callable[[], None] | None = None
     grads: Array = field(init=False)
+    # What an engine keeps from one batch to the next: passes; a batch's samples and targets; and
+    # pieces of parameters, gradients and state, with scratch memory for their updates.
+    kept: tuple[Any, list[Any]] | None = field(init=False, repr=False, default=None)
+    batch: tuple[Dataset, int, Array | None, Array | None] | None = field(
+        init=False, repr=False, default=None
+    )
+    parts: list[Array] = field(init=False, repr=False, default_factory=list)
+    pieces: list[tuple[slice, Array, Array, list[Array]]] = field(
+        init=False, repr=False, default_factory=list
+    )
+    scratch: Array | None = field(init=False, repr=False, default=None)
     slots: list[Array] = field(init=False)
 
     def __post_init__(self) -> None:

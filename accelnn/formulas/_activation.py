@@ -28,10 +28,13 @@ class ActivationFormula:
         Its name in nets, files and errors.
     initializer : {"xavier", "he"}
         The default initialisation of the weights before it.
+    slope_from_value : bool
+        Whether `_times_slope` takes f(x) in the place of x.
     """
 
     name: str
     initializer: Initializer = "xavier"
+    slope_from_value: bool = False
 
     def value(self, x: Array, *, backend: Any = None) -> Array:
         """Return f(x), of the shape of `x`."""
@@ -53,6 +56,11 @@ class ActivationFormula:
 
     def _slope(self, ops: Any, x: Array) -> Array:
         raise NotImplementedError
+
+    def _times_slope(self, ops: Any, error: Array, x: Array) -> Array:
+        """Return ``error * f'(x)``, of one shape; may overwrite `error` and `x`."""
+        error *= self._slope(ops, x)
+        return error
 
     def _change(self, ops: Any, x: Array, d: Array) -> Array:
         # The default cancels: a subclass should override it.

@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 from accelnn._typing import Array
 from accelnn.formulas._ops import floats, ops_of
 
-__all__ = ["LossFormula"]
+__all__ = ["Labels", "LossFormula"]
+
+
+class Labels(NamedTuple):
+    """Class labels in the place of one-hot targets.
+
+    Attributes
+    ----------
+    index : array of int, shape (n,)
+        The output that is 1, within range.
+    """
+
+    index: Array
 
 
 class LossFormula:
@@ -35,6 +47,8 @@ class LossFormula:
         Whether targets of a single output may have shape (n,).
     target_range : tuple (low, high) of float
         The interval in which targets must lie.
+    takes_labels : bool
+        Whether `_value`, `_grad` and `_both` take `Labels` too.
     """
 
     name: str
@@ -42,6 +56,7 @@ class LossFormula:
     classifies: bool = False
     takes_bits: bool = False
     target_range: tuple[float, float] = (-math.inf, math.inf)
+    takes_labels: bool = False
 
     def value(self, a: Array, t: Array, *, backend: Any = None) -> Array:
         """Return each sample's loss, of shape ``a.shape[:-1]``."""
@@ -71,6 +86,10 @@ class LossFormula:
 
     def _grad(self, ops: Any, a: Array, t: Array) -> Array:
         raise NotImplementedError
+
+    def _both(self, ops: Any, a: Array, t: Array) -> tuple[Array, Array]:
+        """Return value and gradient; a loss that computes them together overrides it."""
+        return self._value(ops, a, t), self._grad(ops, a, t)
 
     def _delta(self, ops: Any, a: Array, d: Array, t: Array) -> Array:
         # The default cancels: a subclass should override it.

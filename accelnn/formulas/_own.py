@@ -302,6 +302,7 @@ class Rule(UpdateRule):
         rate: float,
         k: int,
         xp: Any,
+        scratch: Array | None = None,
     ) -> None:
         ops = ops_of(None, params)
         numbers = params, grads, ops.asarray(float(rate)), ops.asarray(float(k)), *slots

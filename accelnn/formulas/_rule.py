@@ -163,6 +163,7 @@ class UpdateRule:
         *,
         rate: float | None = None,
         decayed: Any = 1.0,
+        scratch: Array | None = None,
     ) -> None:
         """Do update number `k`, from 1, of one array in place, for an engine.
 
@@ -180,11 +181,13 @@ class UpdateRule:
             The learning rate; by default `lr`.
         decayed : float or array
             1 where weights decay, and 0 where they do not.
+        scratch : array, optional
+            Of the same shape and dtype, for what is in between.
         """
         rate = self.lr if rate is None else rate
         if self.weight_decay > 0.0:
             grads = self._decay(params, grads, self.weight_decay * decayed, rate)
-        self._apply(params, grads, slots, rate, k, xp)
+        self._apply(params, grads, slots, rate, k, xp, scratch)
 
     def coefficients(self, rate: Any, k: Any) -> tuple[Any, Any]:
         """Return the two numbers of an update's formula that depend on which update it is.
@@ -215,6 +218,7 @@ class UpdateRule:
         rate: float,
         k: int,
         xp: Any,
+        scratch: Array | None = None,
     ) -> None:
         raise NotImplementedError
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from accelnn._typing import Array
 from accelnn.formulas._checks import check_parameters, not_negative, positive
+from accelnn.formulas._ops import over, plus, root, times
 from accelnn.formulas._rule import UpdateRule
 
 __all__ = ["AdaGrad"]
@@ -47,7 +48,9 @@ class AdaGrad(UpdateRule):
         rate: float,
         k: int,
         xp: Any,
+        scratch: Array | None = None,
     ) -> None:
         (total,) = slots
-        total += grads * grads
-        params -= rate * grads / (xp.sqrt(total) + self.eps)
+        total += times(grads, grads, scratch)
+        size = plus(root(xp, total, scratch), self.eps, scratch)
+        params -= times(over(grads, size, scratch), rate, scratch)

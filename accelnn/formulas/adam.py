@@ -6,6 +6,7 @@ from typing import Any
 
 from accelnn._typing import Array
 from accelnn.formulas._checks import check_parameters, not_negative, positive, two_fractions
+from accelnn.formulas._ops import over, plus, root, times
 from accelnn.formulas._rule import UpdateRule
 
 __all__ = ["Adam"]
@@ -56,12 +57,14 @@ class Adam(UpdateRule):
         rate: float,
         k: int,
         xp: Any,
+        scratch: Array | None = None,
     ) -> None:
         first, second = slots
         beta1, beta2 = self.betas
         first *= beta1
-        first += (1.0 - beta1) * grads
+        first += times(grads, 1.0 - beta1, scratch)
         second *= beta2
-        second += (1.0 - beta2) * grads * grads
+        second += times(times(grads, 1.0 - beta2, scratch), grads, scratch)
         rate, scale = self.coefficients(rate, k)
-        params -= rate * first / (xp.sqrt(second) / scale + self.eps)
+        size = plus(over(root(xp, second, scratch), scale, scratch), self.eps, scratch)
+        params -= times(over(first, size, scratch), rate, scratch)

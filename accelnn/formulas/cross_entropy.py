@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from accelnn._typing import Array
-from accelnn.formulas._loss import LossFormula
+from accelnn.formulas._loss import Labels, LossFormula
 
 __all__ = ["CrossEntropy"]
 
@@ -37,13 +37,19 @@ class CrossEntropy(LossFormula):
     output = "softmax"
     classifies = True
     target_range = (0.0, math.inf)
+    takes_labels = True
 
-    def _value(self, ops: Any, a: Array, t: Array) -> Array:
-        return -ops.sum(t * ops.log_softmax(a), -1)
+    def _value(self, ops: Any, a: Array, t: Array | Labels) -> Array:
+        _, total, top = ops.exponentials(a)
+        return _value_of(ops, a, t, total, top)
 
-    def _grad(self, ops: Any, a: Array, t: Array) -> Array:
-        # T softmax(a) - t.
-        return ops.sum(t, -1, keepdims=True) * ops.softmax(a) - t
+    def _grad(self, ops: Any, a: Array, t: Array | Labels) -> Array:
+        e, total, _ = ops.exponentials(a)
+        return _grad_of(ops, e, total, t)
+
+    def _both(self, ops: Any, a: Array, t: Array | Labels) -> tuple[Array, Array]:
+        e, total, top = ops.exponentials(a)
+        return _value_of(ops, a, t, total, top), _grad_of(ops, e, total, t)
 
     def _delta(self, ops: Any, a: Array, d: Array, t: Array) -> Array:
         # T log1p(Σ p expm1(d)) - Σ t d is accurate unless expm1 is huge, where p may have
@@ -83,6 +89,27 @@ class CrossEntropy(LossFormula):
                 "loss='binary_cross_entropy'"
             )
             raise ValueError(msg)
+
+
+def _value_of(ops: Any, a: Array, t: Array | Labels, total: Array, top: Array) -> Array:
+    """Return T (log(total) + top) - Σ t a, summed so that large scores cancel first."""
+    logarithm = ops.xp.log(total)
+    if isinstance(t, Labels):
+        return logarithm - (ops.pick(a, t.index) - top)
+    return -ops.sum(t * (a - top[..., None] - logarithm[..., None]), -1)
+
+
+def _grad_of(ops: Any, e: Array, total: Array, t: Array | Labels) -> Array:
+    """Return T e / total - t, in the memory of `e` if it has that shape and dtype."""
+    e /= total[..., None]
+    if isinstance(t, Labels):
+        return ops.less_one_hot(e, t.index)
+    sums = ops.sum(t, -1, keepdims=True)
+    if t.shape != e.shape or t.dtype != e.dtype:
+        return sums * e - t
+    e *= sums
+    e -= t
+    return e
 
 
 def _terms(bound: float) -> int:

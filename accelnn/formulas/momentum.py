@@ -6,6 +6,7 @@ from typing import Any
 
 from accelnn._typing import Array
 from accelnn.formulas._checks import check_parameters, fraction, positive
+from accelnn.formulas._ops import times
 from accelnn.formulas._rule import UpdateRule
 
 __all__ = ["Momentum"]
@@ -42,8 +43,9 @@ class Momentum(UpdateRule):
         rate: float,
         k: int,
         xp: Any,
+        scratch: Array | None = None,
     ) -> None:
         (velocity,) = slots
         velocity *= self.momentum
         velocity += grads
-        params -= rate * velocity
+        params -= times(velocity, rate, scratch)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from accelnn._typing import Array
+from accelnn.formulas._ops import times
 from accelnn.formulas.momentum import Momentum
 
 __all__ = ["Nesterov"]
@@ -25,8 +26,11 @@ class Nesterov(Momentum):
         rate: float,
         k: int,
         xp: Any,
+        scratch: Array | None = None,
     ) -> None:
         (velocity,) = slots
         velocity *= self.momentum
         velocity += grads
-        params -= rate * (grads + self.momentum * velocity)
+        ahead = times(velocity, self.momentum, scratch)
+        ahead += grads
+        params -= times(ahead, rate, scratch)

@@ -15,6 +15,7 @@ class ReLU(ActivationFormula):
 
     name = "relu"
     initializer = "he"
+    slope_from_value = True
 
     def _value(self, ops: Any, x: Array) -> Array:
         return ops.xp.maximum(x, ops.xp.zeros_like(x))
@@ -23,6 +24,11 @@ class ReLU(ActivationFormula):
         # NaN stays NaN.
         xp = ops.xp
         return xp.where(x > 0, xp.ones_like(x), xp.where(x <= 0, xp.zeros_like(x), x))
+
+    def _times_slope(self, ops: Any, error: Array, x: Array) -> Array:
+        # The sign of a rectified number is its slope, and NaN stays NaN.
+        error *= ops.xp.sign(x)
+        return error
 
     def _change(self, ops: Any, x: Array, d: Array) -> Array:
         xp = ops.xp

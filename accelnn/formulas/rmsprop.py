@@ -6,6 +6,7 @@ from typing import Any
 
 from accelnn._typing import Array
 from accelnn.formulas._checks import check_parameters, fraction, not_negative, positive
+from accelnn.formulas._ops import over, plus, root, times
 from accelnn.formulas._rule import UpdateRule
 
 __all__ = ["RMSprop"]
@@ -49,8 +50,10 @@ class RMSprop(UpdateRule):
         rate: float,
         k: int,
         xp: Any,
+        scratch: Array | None = None,
     ) -> None:
         (average,) = slots
         average *= self.alpha
-        average += (1.0 - self.alpha) * grads * grads
-        params -= rate * grads / (xp.sqrt(average) + self.eps)
+        average += times(times(grads, 1.0 - self.alpha, scratch), grads, scratch)
+        size = plus(root(xp, average, scratch), self.eps, scratch)
+        params -= times(over(grads, size, scratch), rate, scratch)

@@ -6,6 +6,7 @@ from typing import Any
 
 from accelnn._typing import Array
 from accelnn.formulas._checks import check_parameters, positive
+from accelnn.formulas._ops import times
 from accelnn.formulas._rule import UpdateRule
 
 __all__ = ["SGD"]
@@ -43,5 +44,6 @@ class SGD(UpdateRule):
         rate: float,
         k: int,
         xp: Any,
+        scratch: Array | None = None,
     ) -> None:
-        params -= rate * grads
+        params -= times(grads, rate, scratch)

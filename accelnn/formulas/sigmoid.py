@@ -5,6 +5,7 @@ from typing import Any
 
 from accelnn._typing import Array
 from accelnn.formulas._activation import ActivationFormula
+from accelnn.formulas._ops import rest_of_one
 
 __all__ = ["Sigmoid"]
 
@@ -14,6 +15,7 @@ class Sigmoid(ActivationFormula):
     """s(x) = 1 / (1 + exp(-x))."""
 
     name = "sigmoid"
+    slope_from_value = True
 
     def _value(self, ops: Any, x: Array) -> Array:
         xp = ops.xp
@@ -26,6 +28,11 @@ class Sigmoid(ActivationFormula):
         xp = ops.xp
         e = xp.exp(-xp.abs(x))
         return e / (1.0 + e) ** 2
+
+    def _times_slope(self, ops: Any, error: Array, x: Array) -> Array:
+        error *= x
+        error *= rest_of_one(x)
+        return error
 
     def _change(self, ops: Any, x: Array, d: Array) -> Array:
         # s(x + d) - s(x) = s(x) s(-x - d) expm1(d), evaluated for d <= 0, where expm1 cannot

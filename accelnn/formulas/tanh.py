@@ -5,6 +5,7 @@ from typing import Any
 
 from accelnn._typing import Array
 from accelnn.formulas._activation import ActivationFormula
+from accelnn.formulas._ops import rest_of_one, times
 
 __all__ = ["Tanh"]
 
@@ -14,6 +15,7 @@ class Tanh(ActivationFormula):
     """tanh(x)."""
 
     name = "tanh"
+    slope_from_value = True
 
     def _value(self, ops: Any, x: Array) -> Array:
         return ops.xp.tanh(x)
@@ -23,6 +25,10 @@ class Tanh(ActivationFormula):
         xp = ops.xp
         e = xp.exp(-2.0 * xp.abs(x))
         return 4.0 * e / (1.0 + e) ** 2
+
+    def _times_slope(self, ops: Any, error: Array, x: Array) -> Array:
+        error *= rest_of_one(times(x, x, x))
+        return error
 
     def _change(self, ops: Any, x: Array, d: Array) -> Array:
         # tanh(x) = 2 s(2x) - 1.

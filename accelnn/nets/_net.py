@@ -57,14 +57,17 @@ def _computing(method: Method) -> Method:
 
     @functools.wraps(method)
     def on_device(net: "Net", x: ArrayLike, *args: Any, **options: Any) -> Any:
-        with net.backend.current():
-            try:
+        try:
+            if type(net.backend).current is Backend.current:
+                # There is one device.
                 return method(net, x, *args, **options)
-            except MemoryError as error:
-                if isinstance(error, OutOfMemoryError):
-                    raise
-                needs, remedy = _needs_of(net, x, dtype), "Pass fewer samples at a time"
-                raise out_of_memory(net.backend, needs, remedy, error) from error
+            with net.backend.current():
+                return method(net, x, *args, **options)
+        except MemoryError as error:
+            if isinstance(error, OutOfMemoryError):
+                raise
+            needs, remedy = _needs_of(net, x, dtype), "Pass fewer samples at a time"
+            raise out_of_memory(net.backend, needs, remedy, error) from error
 
     return cast("Method", on_device)
 
@@ -232,8 +235,8 @@ class Net:
         dict of str to array
             With the keys, shapes and dtype of `params`; new arrays at every call.
         """
-        out = self.backend.zeros(self.spec.size, self._dtype)
         rows, targets = self._batch(x, t, self._dtype)
+        out = self.backend.empty(self.spec.size, self._dtype)
         self.engine.gradient(self._flat, rows, targets, out)
         return self.spec.views(out, self.backend.xp)
 

@@ -16,6 +16,7 @@ from accelnn._validation import (
     check_dtype,
     check_finite,
     flatten_hint,
+    is_finite,
 )
 from accelnn.backends import (
     Backend,
@@ -76,7 +77,7 @@ def prepare(
     """
     backend = resolve(backend, x, t)
     with backend.current():
-        return _prepared(backend, x, t, check_dtype(dtype), "x", "t")
+        return _prepared(backend, x, t, check_dtype(dtype), "x", "t", copy=True)
 
 
 def validation_for(net: Net, validation: tuple[ArrayLike, ArrayLike] | Dataset) -> Dataset:
@@ -99,7 +100,8 @@ def dataset_for(
             raise TypeError(msg)
         if net.spec.sizes[-1] == 1 and takes_bits(net.spec.loss):
             t = column_of(t)
-        x = _prepared(net.backend, x, t, net.dtype, x_name, t_name)
+        # It is used while the caller waits.
+        x = _prepared(net.backend, x, t, net.dtype, x_name, t_name, copy=False)
     elif t is not None:
         msg = "t must be left out when x is a data set made by prepare(), which holds it"
         raise TypeError(msg)
@@ -114,7 +116,14 @@ def column_of(t: ArrayLike) -> ArrayLike:
 
 
 def _prepared(
-    backend: Backend, x: ArrayLike, t: ArrayLike, dtype: str, x_name: str, t_name: str
+    backend: Backend,
+    x: ArrayLike,
+    t: ArrayLike,
+    dtype: str,
+    x_name: str,
+    t_name: str,
+    *,
+    copy: bool,
 ) -> Dataset:
     """Check a data set, each array where it is, and move it under the names the caller knows."""
     x_home, t_home = _home(backend, x, x_name), _home(backend, t, t_name)
@@ -142,7 +151,7 @@ def _prepared(
             _moved(backend, t_home, targets, t, t_name),
             dtype,
             # A backend that packs the samples needs no copy of them.
-            copy=at_home and _shared(samples, x),
+            copy=copy and at_home and _shared(samples, x),
         )
 
 
@@ -168,7 +177,7 @@ def _finite(home: Backend, a: Array, name: str, dtype: str) -> Array:
     check_finite(home, a, name)
     with np.errstate(over="ignore"):
         cast = as_floating(home, a, name, dtype)
-    if cast is not a and not bool(home.to_numpy(home.xp.all(home.xp.isfinite(cast)))):
+    if cast is not a and not is_finite(home, cast):
         msg = f"{name} holds numbers beyond the range of {dtype}; scale it, or use a float64 net"
         raise ValueError(msg)
     return cast

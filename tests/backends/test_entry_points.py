@@ -70,7 +70,8 @@ print(json.dumps({
     "row": [row for row in accelnn.list_backends() if row.name == "theirs"],
     "sigmoid": accelnn.sigmoid([0.0], backend="theirs").tolist(),
     "softmax": accelnn.softmax(np.log([[1.0, 3.0]]), backend="theirs").round(12).tolist(),
-    "curves agree": curves[0] == curves[1],
+    # Portable ops and NumPy's round differently: 24 updates of at most some units of 2e-16 each.
+    "curves agree": np.allclose(curves[0], curves[1], rtol=1e-13, atol=0.0),
     "steps": len(curves[0]),
     "net": repr(net.to("theirs")),
 }))

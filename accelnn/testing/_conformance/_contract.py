@@ -20,8 +20,8 @@ from accelnn.testing._assertions import assert_close
 FUNCTIONS = (
     "abs", "all", "any", "argmax", "asarray", "astype", "concat", "count_nonzero", "exp", "expm1",
     "finfo", "isdtype", "isfinite", "isnan", "log", "log1p", "max", "maximum", "min", "minimum",
-    "ones_like", "real", "repeat", "reshape", "result_type", "round", "sqrt", "stack", "sum",
-    "take", "tanh", "where", "zeros", "zeros_like",
+    "ones_like", "real", "repeat", "reshape", "result_type", "round", "sign", "sqrt", "stack",
+    "sum", "take", "tanh", "where", "zeros", "zeros_like",
 )  # fmt: skip
 DTYPES = ("bool", "int64", "float32", "float64", "complex64", "complex128")
 
