@@ -23,6 +23,7 @@ from accelnn.backends.numba.layout import (
 )
 from accelnn.backends.numba.vectors import (
     DEEP,
+    SHORT,
     TALL,
     at,
     call_activation,
@@ -42,7 +43,11 @@ ROWS = 240
 
 @inlined
 def gather(net, data, work, order, first, start, stop):
-    """Copy samples ``order[first + start : first + stop]`` to rows `start` to `stop`."""
+    """Copy samples ``order[first + start : first + stop]`` to rows `start` to `stop`.
+
+    Rows that complete the last block become zero: products of whatever was there may be denormal,
+    which takes a hundred times longer.
+    """
     lanes, capacity = width(data.x), work.capacity
     inputs = net.table[0, INPUTS]
     panels = net.table[0, INPUT_PANEL]
@@ -55,6 +60,11 @@ def gather(net, data, work, order, first, start, stop):
             else:
                 for lane in range(inputs - k):
                     work.outputs[target + lane] = at(data.x, sample + k + lane)
+    after = (stop + SHORT - 1) // SHORT * SHORT
+    for k in range(0, inputs, lanes):
+        target = panels * capacity * lanes + k * capacity
+        for here in range(target + stop * lanes, target + after * lanes, lanes):
+            store(work.outputs, here, zeros(work.outputs))
 
 
 @inlined
