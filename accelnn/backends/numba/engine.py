@@ -65,6 +65,8 @@ NO_MASK = Mask(0, 1.0, 0)
 # Samples times parameters of a batch for each thread, some microseconds: with less, the threads
 # wait for each other longer than they compute.
 THREAD_WORK = 100_000
+# Threads that each gather all samples of a batch.
+OWN_SAMPLES = 2
 # Bytes of parameters that stay in L2 cache.
 SMALL = 500_000
 # Samples times parameters per call of the training kernel: some tenths of a second, so that Ctrl-C
@@ -465,8 +467,12 @@ class NumbaEngine(Engine):
         outputs = layout.output_panels * panel
         samples = layout.input_panels * panel if with_samples else 0
         scratch = layout.scratch * threads if with_errors else 0
-        sizes = (outputs + samples, outputs, outputs if with_errors else 0, scratch)
-        copies = 1 if with_errors else threads
+        errors = outputs if with_errors else 0
+        # Two threads gather a batch each for itself in less time than one takes to fetch from the
+        # other's cache what that has just written.
+        copies = threads if with_errors and threads <= OWN_SAMPLES else 1
+        sizes = (outputs, outputs, errors, scratch)
+        whole = (sum(sizes) + copies * samples) * (1 if with_errors else threads)
         # Only a step's last lanes must be zero, because they are added to the filling of panels.
         make = aligned_zeros if updates else aligned_empty
-        return Memory(capacity, *sizes, make(copies * sum(sizes), self._dtype))
+        return Memory(capacity, samples, copies, *sizes, make(whole, self._dtype))

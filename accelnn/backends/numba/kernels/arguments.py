@@ -75,9 +75,14 @@ class Mask(NamedTuple):
 
 
 class Memory(NamedTuple):
-    """The memory of `Work`: how many numbers each of its arrays has, for each thread or for all."""
+    """The memory of `Work`: how many numbers each of its arrays has, for each thread or for all.
+
+    `samples` is the size of one copy of the samples, and `copies` how many there are.
+    """
 
     capacity: int
+    samples: int
+    copies: int
     outputs: int
     slopes: int
     errors: int
@@ -88,10 +93,12 @@ class Memory(NamedTuple):
 class Work(NamedTuple):
     """Buffers of a batch: outputs, slopes of the activations, errors, and scratch per thread.
 
-    All but `scratch` hold panels of `capacity` rows, a multiple of `SHORT`.
+    All but `scratch` hold panels of `capacity` rows, a multiple of `SHORT`. The samples, if they
+    are dense, are in `outputs` from `samples` on.
     """
 
     capacity: int
+    samples: int
     outputs: np.ndarray
     slopes: np.ndarray
     errors: np.ndarray
@@ -99,13 +106,19 @@ class Work(NamedTuple):
 
 
 @inlined
-def work_in(memory, number):
-    """Return the buffers of number `number` in a memory."""
-    slopes = memory.outputs
+def work_in(memory, number, copy):
+    """Return the buffers of number `number` in a memory, and one of its copies of the samples."""
+    samples = memory.outputs
+    slopes = samples + memory.samples * memory.copies
     errors = slopes + memory.slopes
     scratch = errors + memory.errors
     end = scratch + memory.scratch
     own = memory.numbers[number * end : (number + 1) * end]
     return Work(
-        memory.capacity, own[:slopes], own[slopes:errors], own[errors:scratch], own[scratch:]
+        memory.capacity,
+        samples + copy * memory.samples,
+        own[:slopes],
+        own[slopes:errors],
+        own[errors:scratch],
+        own[scratch:],
     )

@@ -2,7 +2,13 @@
 
 from accelnn.backends.numba._jit import ZERO, called, inlined
 from accelnn.backends.numba.kernels.clipping import first_square_of_biases, keep
-from accelnn.backends.numba.kernels.forward import ROWS, panels_of, rows_of_panel, share_units
+from accelnn.backends.numba.kernels.forward import (
+    ROWS,
+    panels_of,
+    rows_of_panel,
+    share_units,
+    start_of_input,
+)
 from accelnn.backends.numba.kernels.losses import loss_of_row, write_error
 from accelnn.backends.numba.kernels.meeting import share
 from accelnn.backends.numba.kernels.products import (
@@ -106,8 +112,11 @@ def input_errors(member, net, work, layer, batch):
 
 
 @inlined
-def update_layer(member, net, work, rule, step, layer, batch):
-    """Update the weights and the bias of a layer, whose input is stored."""
+def update_layer(member, net, data, work, rule, step, layer, batch, order, following):
+    """Update the weights and the bias of a layer, whose input is stored.
+
+    Meanwhile prefetch the samples from ``order[following]`` on, for the next batch.
+    """
     table, lanes = net.table, width(work.outputs)
     capacity, errors, scratch = work.capacity, work.errors, work.scratch
     inputs, blocks = table[layer, INPUTS], table[layer, INPUT_PANELS]
@@ -115,10 +124,11 @@ def update_layer(member, net, work, rule, step, layer, batch):
     first, last = share(member, table[layer, OUTPUT_PANELS] * blocks, 1)
     together = max(1, TOGETHER // batch)
     start, stop = first // blocks, (last + blocks - 1) // blocks
+    ahead, done = 0, 0
     while start < stop:
         end = min(start + together, stop)
         for k in range(blocks):
-            source = (table[layer, INPUT_PANEL] + k) * capacity * lanes
+            source = start_of_input(net, work, layer) + k * capacity * lanes
             columns = min(lanes, inputs - k * lanes)
             panel = start
             while panel < end:
@@ -128,9 +138,21 @@ def update_layer(member, net, work, rule, step, layer, batch):
                         work.outputs, source, columns, errors, error, batch, scratch, own
                     )
                     update_panel(net, rule, step, layer, panel, k * lanes, columns, scratch, own)
+                    until = min(batch * (done + 1) // (last - first), order.size - following)
+                    prefetch_samples(data, order, following + ahead, following + until, inputs)
+                    ahead, done = max(ahead, until), done + 1
                 panel += 1
         start = end
     update_bias(member, net, work, rule, step, layer, batch, own)
+
+
+@inlined
+def prefetch_samples(data, order, first, last, inputs):
+    """Prefetch dense samples, which are drawn at random, so that hardware does not."""
+    for i in range(first, last):
+        start = order[i] * inputs
+        for k in range(start, start + inputs, width(data.x) // 2):
+            prefetch(data.x, k)
 
 
 @inlined

@@ -45,7 +45,7 @@ def forward_block(member, net, data, work, order, start, size):
 def predict(member, net, data, memory, order, as_scores, out):
     """Write the scores, or the outputs that the loss computes from them, row by row."""
     member, net, data, memory = borrow((member, net, data, memory))
-    work = work_in(memory, member.number)
+    work = work_in(memory, member.number, ZERO)
     order, out = borrow((order, out))
     outputs = net.table[net.table.shape[0] - 1, OUTPUTS]
     probabilities = net.loss == CROSS_ENTROPY and not as_scores
@@ -71,7 +71,7 @@ def evaluate(member, net, data, memory, order, losses, hits):
     Under binary cross entropy, correct labels are counted.
     """
     member, net, data, memory = borrow((member, net, data, memory))
-    work = work_in(memory, member.number)
+    work = work_in(memory, member.number, ZERO)
     order, losses, hits = borrow((order, losses, hits))
     outputs = net.table[net.table.shape[0] - 1, OUTPUTS]
     first, last = share(member, order.size, work.capacity)

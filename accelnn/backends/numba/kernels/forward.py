@@ -34,7 +34,15 @@ from accelnn.backends.numba.vectors import (
     zeros,
 )
 
-__all__ = ["ROWS", "forward", "gather", "panels_of", "rows_of_panel", "share_units"]
+__all__ = [
+    "ROWS",
+    "forward",
+    "gather",
+    "panels_of",
+    "rows_of_panel",
+    "share_units",
+    "start_of_input",
+]
 
 # Rows that are multiplied by all panels of a layer before the next rows, so that `DEEP` columns of
 # them stay in L2 cache; a multiple of `TALL`.
@@ -50,11 +58,10 @@ def gather(net, data, work, order, first, start, stop):
     """
     lanes, capacity = width(data.x), work.capacity
     inputs = net.table[0, INPUTS]
-    panels = net.table[0, INPUT_PANEL]
     for row in range(start, stop):
         sample = order[first + row] * inputs
         for k in range(0, inputs, lanes):
-            target = panels * capacity * lanes + k * capacity + row * lanes
+            target = work.samples + k * capacity + row * lanes
             if k + lanes <= inputs:
                 store(work.outputs, target, load(data.x, sample + k))
             else:
@@ -62,7 +69,7 @@ def gather(net, data, work, order, first, start, stop):
                     work.outputs[target + lane] = at(data.x, sample + k + lane)
     after = (stop + SHORT - 1) // SHORT * SHORT
     for k in range(0, inputs, lanes):
-        target = panels * capacity * lanes + k * capacity
+        target = work.samples + k * capacity
         for here in range(target + stop * lanes, target + after * lanes, lanes):
             store(work.outputs, here, zeros(work.outputs))
 
@@ -75,7 +82,7 @@ def forward(net, data, work, mask, update_number, layer, order, first, rows, uni
     """
     table, params, z, lanes = net.table, net.params, work.outputs, width(work.outputs)
     is_hidden = layer < table.shape[0] - 1
-    source, row_size = table[layer, INPUT_PANEL] * work.capacity * lanes, table[layer, ROW]
+    source, row_size = start_of_input(net, work, layer), table[layer, ROW]
     sparse = layer == 0 and data.sparse
     inputs = 1 if sparse else table[layer, INPUTS]
     for k in range(0, inputs, DEEP):
@@ -118,6 +125,14 @@ def forward(net, data, work, mask, update_number, layer, order, first, rows, uni
                 if mask.threshold > 0:
                     drop(work, mask, update_number, layer, panel, target, top, bottom)
             panel += 1
+
+
+@inlined
+def start_of_input(net, work, layer):
+    """Return where in the outputs of all layers the input of a layer starts."""
+    if layer == 0:
+        return work.samples
+    return net.table[layer, INPUT_PANEL] * work.capacity * width(work.outputs)
 
 
 @called

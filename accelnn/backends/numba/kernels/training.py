@@ -28,6 +28,10 @@ from accelnn.backends.numba.vectors import SHORT, borrow, flush_denormals, resto
 
 __all__ = ["train"]
 
+# Numbers in the samples of a batch above which the next batch is not prefetched, because it would
+# drive this one from the cache.
+AHEAD = 250_000
+
 
 @slow_loop
 def train(member, net, data, rule, mask, memory, row_losses, order, batch, done, losses):
@@ -37,7 +41,7 @@ def train(member, net, data, rule, mask, memory, row_losses, order, batch, done,
     for batches that are not reached.
     """
     member, net, data, rule, memory = borrow((member, net, data, rule, memory))
-    work = work_in(memory, ZERO)
+    work = work_in(memory, ZERO, member.number % memory.copies)
     row_losses, order, losses = borrow((row_losses, order, losses))
     myself = Member(ZERO, ZERO + 1, member.meeting)
     before = flush_denormals()
@@ -47,8 +51,11 @@ def train(member, net, data, rule, mask, memory, row_losses, order, batch, done,
         size = min(batch, order.size - start)
         rows = share(member, size, SHORT)
         if not data.sparse:
-            gather(net, data, work, order, start, rows[0], rows[1])
-            wait(member)
+            if memory.copies == member.size:
+                gather(net, data, work, order, start, ZERO, size)
+            else:
+                gather(net, data, work, order, start, rows[0], rows[1])
+                wait(member)
         for layer in range(depth):
             panels, is_last = net.table[layer, OUTPUT_PANELS], layer == depth - 1
             # One thread computes all scores of a sample, because softmax needs them together.
@@ -81,11 +88,12 @@ def train(member, net, data, rule, mask, memory, row_losses, order, batch, done,
         for layer in range(depth - 1, 0, -1):
             input_errors(member, net, work, layer, size)
             wait(member)
-            update_layer(member, net, work, rule, step, layer, size)
+            update_layer(member, net, data, work, rule, step, layer, size, order, order.size)
         if data.sparse:
             update_sparse_layer(member, net, data, work, rule, step, order, start, size)
         else:
-            update_layer(member, net, work, rule, step, ZERO, size)
+            following = start + size if memory.samples < AHEAD else order.size
+            update_layer(member, net, data, work, rule, step, ZERO, size, order, following)
         if rule.gradient.size > 0:
             wait(member)
             update_clipped(member, net, rule, step)
