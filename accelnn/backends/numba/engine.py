@@ -286,7 +286,9 @@ class NumbaEngine(Engine):
         memory, threads = self._memories(order.size)
         flat = out.reshape(-1)
         self._run(
-            lambda member: predict(member, net, data, memory, order, as_scores, flat), threads
+            lambda member: predict(member, net, data, memory, order, as_scores, flat),
+            threads,
+            ("predict", order.size * self.spec.size),
         )
         return out
 
@@ -295,7 +297,11 @@ class NumbaEngine(Engine):
         order, losses = np.arange(samples), np.empty(samples)
         memory, threads = self._memories(samples)
         hits = np.zeros(threads, np.int64)
-        self._run(lambda member: evaluate(member, net, data, memory, order, losses, hits), threads)
+        self._run(
+            lambda member: evaluate(member, net, data, memory, order, losses, hits),
+            threads,
+            ("evaluate", samples * self.spec.size),
+        )
         labels = self.spec.sizes[-1] if net.loss == BINARY_CROSS_ENTROPY else 1
         return float(losses.mean()), int(hits.sum()) / (samples * labels)
 
@@ -349,7 +355,8 @@ class NumbaEngine(Engine):
         self._run(
             lambda member: differences(
                 member, point, fits, difference, TABLES, *own[member.number], out
-            )
+            ),
+            kind=("differences", len(x) * self.spec.size),
         )
         return out
 
@@ -407,6 +414,7 @@ class NumbaEngine(Engine):
                 member, net, data, rule, mask, memory, row_losses, order, batch, done, losses
             ),
             threads,
+            ("train", order.size * self.spec.size),
         )
         stopped = np.flatnonzero(~np.isfinite(losses))
         return losses[: stopped[0] + 1] if stopped.size else losses

@@ -20,6 +20,7 @@ import numba
 import numpy as np
 
 from accelnn._processors import usable_processors
+from accelnn.backends.numba.pace import Paces
 
 __all__ = [
     "ABANDONED",
@@ -69,8 +70,9 @@ class Member(NamedTuple):
 class Team:
     """Up to `size` threads, including the caller's.
 
-    One call at a time uses the team. A call that finds it busy, or comes soon after other programs
-    occupied the CPUs, runs on the caller's thread alone; its result is the same.
+    One call at a time uses the team. A call that finds it busy, is of a kind that gains nothing by
+    it, or comes soon after other programs occupied the CPUs, runs on the caller's thread alone; its
+    result is the same.
     """
 
     def __init__(self, size: int) -> None:
@@ -78,6 +80,7 @@ class Team:
         self._busy = threading.Lock()
         self._tasks: list[Tasks] = []
         self._alone_until = 0.0
+        self._paces = Paces()
         _teams.add(self)
         # Not at exit, because atexit functions may still call kernels.
         weakref.finalize(self, _dismiss, self._tasks).atexit = False
@@ -87,14 +90,30 @@ class Team:
         self._busy = threading.Lock()
         self._tasks.clear()
 
-    def run(self, kernel: Callable[[Member], object], size: int | None = None) -> None:
-        """Call ``kernel(member)`` on `size` threads (default: all) and wait for all of them."""
+    def run(
+        self,
+        kernel: Callable[[Member], object],
+        size: int | None = None,
+        kind: tuple[str, float] | None = None,
+    ) -> None:
+        """Call ``kernel(member)`` on `size` threads (default: all) and wait for all of them.
+
+        `kind` names the kernel and says how much work the call is, in any unit: calls of one kind
+        that take longer on the team are left to one thread.
+        """
         size = min(self.size, size or self.size)
-        is_ours = False
+        if size == 1 or time.monotonic() < self._alone_until:
+            self._run(kernel, 1)
+            return
+        name, amount = kind or ("", 0.0)
+        pace = self._paces.of(name, amount) if kind else None
+        is_ours, wanted = False, pace is None or pace.wants_team(amount)
         try:
-            if size > 1 and time.monotonic() >= self._alone_until:
-                is_ours = self._busy.acquire(blocking=False)
+            is_ours = wanted and self._busy.acquire(blocking=False)
+            started = time.perf_counter()
             self._run(kernel, 1 + self._hire(size - 1) if is_ours else 1)
+            if pace is not None and wanted == is_ours:
+                pace.record(amount, time.perf_counter() - started, team=is_ours)
         finally:
             if is_ours:
                 self._busy.release()

@@ -1,0 +1,94 @@
+"""Which calls are left to one thread; time is simulated."""
+
+import itertools
+
+import pytest
+
+WORK = 1000.0
+
+
+@pytest.fixture
+def pace(compiled):
+    """Return a new `Pace` and the clock it reads."""
+    assert compiled.name == "numba"
+    from accelnn.backends.numba.pace import Pace
+
+    now = [0.0]
+    return Pace(lambda: now[0]), now
+
+
+def _spend(pace, alone, together, calls):
+    """Make calls that take so long, and return the time they took and how many the team made."""
+    pace, now = pace
+    start, team_calls = now[0], 0
+    for _ in range(calls):
+        team = pace.wants_team(WORK)
+        seconds = next(together) if team else alone
+        now[0] += seconds
+        pace.record(WORK, seconds, team=team)
+        team_calls += team
+    return now[0] - start, team_calls
+
+
+@pytest.mark.parametrize("slower", [1.05, 1.5, 10.0, 100.0])
+@pytest.mark.parametrize("alone", [1e-5, 1e-4, 1e-3])
+def test_a_slow_team_costs_little(pace, alone, slower):
+    from accelnn.backends.numba.pace import LONG, LOSS, TRIAL, UNKNOWN
+
+    together = slower * alone
+    spent, _ = _spend(pace, alone, itertools.repeat(together), 20_000)
+    # Beside the trials: what may be lost at first, and the calls before one thread was measured.
+    first = 2 + (UNKNOWN if together > LONG else 2)
+    assert spent <= 20_000 * alone * (1 + TRIAL) + LOSS + first * together
+
+
+@pytest.mark.parametrize("alone", [1e-5, 1e-4, 1e-3])
+def test_a_team_that_is_seldom_held_up_for_long_is_a_slow_one(pace, alone):
+    """It gains 40 % in nine calls of ten, and loses a time slice in the tenth."""
+    from accelnn.backends.numba.pace import SAVED, TRIAL
+
+    hiccup = 0.006
+    together = itertools.cycle([0.6 * alone] * 9 + [hiccup])
+    spent, _ = _spend(pace, alone, together, 20_000)
+    assert spent <= 20_000 * alone * (1 + TRIAL) + SAVED + 4 * hiccup
+
+
+@pytest.mark.parametrize("alone", [1e-5, 1e-4, 1e-3, 1e-2])
+def test_a_fast_team_makes_nearly_all_calls(pace, alone):
+    spent, team_calls = _spend(pace, alone, itertools.repeat(0.6 * alone), 20_000)
+    assert team_calls > 0.97 * 20_000
+    assert spent < 0.62 * 20_000 * alone
+
+
+def test_load_that_comes_and_goes(pace):
+    alone, quiet = 1e-4, itertools.repeat(6e-5)
+    _spend(pace, alone, quiet, 5_000)
+    _, team_calls = _spend(pace, 2 * alone, itertools.repeat(5e-3), 5_000)
+    assert team_calls < 50
+    _spend(pace, alone, quiet, 5_000)
+    _, team_calls = _spend(pace, alone, quiet, 5_000)
+    assert team_calls > 0.97 * 5_000
+
+
+def test_a_long_call_is_not_made_on_one_thread_just_to_know(pace):
+    _, team_calls = _spend(pace, 1.0, itertools.repeat(0.9), 1_000)
+    assert team_calls == 999
+
+
+def test_what_compiling_takes_is_not_counted(pace):
+    spent, team_calls = _spend(pace, 1e-4, itertools.chain([8.0], itertools.repeat(6e-5)), 1_000)
+    assert team_calls > 900
+    assert spent < 8.1
+
+
+def test_kinds_of_calls_are_told_apart_and_forgotten(compiled):
+    assert compiled.name == "numba"
+    from accelnn.backends.numba.pace import KINDS, Paces
+
+    paces = Paces()
+    assert paces.of("train", 1000) is paces.of("train", 1023)
+    assert paces.of("train", 1000) is not paces.of("train", 1025)
+    assert paces.of("train", 1000) is not paces.of("evaluate", 1000)
+    for i in range(3 * KINDS):
+        paces.of(f"kernel {i}", 1)
+    assert len(paces._known) <= KINDS
