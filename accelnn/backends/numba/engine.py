@@ -458,7 +458,7 @@ class NumbaEngine(Engine):
         """Return memory for a forward pass, and how many threads have some."""
         rows = BLOCK if self.spec.size * self._dtype.itemsize < SMALL else ROWS
         threads = max(1, min(self.backend.threads, -(-samples // rows)))
-        rows = min(rows, -(-samples // SHORT) * SHORT)
+        rows = min(rows, max(1, -(-samples // SHORT)) * SHORT)
         return self._memory(rows, threads, with_samples=True, with_errors=False), threads
 
     def _memory(

@@ -24,7 +24,7 @@ def kernels(compiled):
 
     from accelnn.backends.numba._jit import OPTIONS
     from accelnn.backends.numba.kernels import products
-    from accelnn.backends.numba.vectors import DEEP, SHORT, SQUARE, WIDE, load, store
+    from accelnn.backends.numba.vectors import DEEP, SHORT, WIDE, load, store
 
     compile_ = numba.njit(**OPTIONS)
     multiply_, transposed_, transpose_ = (
@@ -35,25 +35,29 @@ def kernels(compiled):
     sparse_, add_sparse_ = products.multiply_sparse_row, products.add_sparse_row
 
     @compile_
-    def multiply(a, a_start, capacity, inner, b, b_start, c, c_start, first, last, start, add):
+    def multiply(
+        a, a_start, capacity, inner, b, b_start, b_row, c, c_start, first, last, start, add
+    ):
         start = load(start, 0)
-        multiply_(a, a_start, capacity, inner, b, b_start, c, c_start, first, last, start, add)
+        multiply_(
+            a, a_start, capacity, inner, b, b_start, b_row, c, c_start, first, last, start, add
+        )
 
     @compile_
     def multiply_transposed(a, a_start, columns, d, d_start, rows, g, g_start):
         transposed_(a, a_start, columns, d, d_start, rows, g, g_start)
 
     @compile_
-    def multiply_sparse_row(values, columns, k, stop, b, b_start, out, out_start):
-        store(out, out_start, sparse_(values, columns, k, stop, b, b_start))
+    def multiply_sparse_row(values, columns, k, stop, b, b_start, b_row, out, out_start):
+        store(out, out_start, sparse_(values, columns, k, stop, b, b_start, b_row))
 
     @compile_
     def add_sparse_row(values, columns, k, stop, d, g, g_start):
         add_sparse_(values, columns, k, stop, load(d, 0), g, g_start)
 
     @compile_
-    def transpose(b, b_start, panel_size, first, last, out, out_start):
-        transpose_(b, b_start, panel_size, first, last, out, out_start)
+    def transpose(b, b_start, b_row, b_panel, rows, first, last, out, out_start):
+        transpose_(b, b_start, b_row, b_panel, rows, first, last, out, out_start)
 
     return SimpleNamespace(
         multiply=multiply,
@@ -63,7 +67,6 @@ def kernels(compiled):
         transpose=transpose,
         deep=DEEP,
         short=SHORT,
-        square=SQUARE,
         wide=WIDE,
     )
 
@@ -93,7 +96,9 @@ def _target(size, dtype):
 
 
 @pytest.mark.parametrize("add", [False, True])
-def test_multiply(kernels, dtype, lanes, add):
+@pytest.mark.parametrize("apart", [0, 3])
+def test_multiply(kernels, dtype, lanes, add, apart):
+    """With rows of weights one after the other, or further apart."""
     draw = np.random.default_rng(0)
     for rows, inner in itertools.product(ROWS, COLUMNS):
         for first in {0, min(4, rows - 1)}:
@@ -108,8 +113,9 @@ def test_multiply(kernels, dtype, lanes, add):
                 GUARD,
                 capacity,
                 inner,
-                _between_guards(b.ravel()),
+                _between_guards(np.pad(b, ((0, 0), (0, apart)), constant_values=np.nan).ravel()),
                 GUARD,
+                lanes + apart,
                 c,
                 GUARD,
                 first,
@@ -133,7 +139,7 @@ def test_multiply_reads_and_writes_the_same_buffer(kernels, dtype, lanes):
     a, b = _integers(draw, (rows, inner), dtype), _integers(draw, (inner, lanes), dtype)
     panels, zeros = _panels(a, lanes, rows), np.zeros(lanes, dtype)
     z = np.concatenate([np.full(rows * lanes, UNTOUCHED, dtype), panels])
-    kernels.multiply(z, rows * lanes, rows, inner, b.ravel(), 0, z, 0, 0, rows, zeros, False)  # noqa: FBT003
+    kernels.multiply(z, rows * lanes, rows, inner, b.ravel(), 0, lanes, z, 0, 0, rows, zeros, False)  # noqa: FBT003
     np.testing.assert_array_equal(z[: rows * lanes].reshape(rows, lanes), a @ b)
     np.testing.assert_array_equal(z[rows * lanes :], panels)
 
@@ -178,7 +184,7 @@ def test_rows_of_which_the_non_zeros_are_stored(kernels, dtype, lanes, kind):
         numbers = np.concatenate([np.full(3, np.nan), values, np.full(5, np.nan)]).astype(dtype)
         out = _target(lanes, dtype)
         kernels.multiply_sparse_row(
-            numbers, stored, 3, 3 + count, _between_guards(b.ravel()), GUARD, out, GUARD
+            numbers, stored, 3, 3 + count, _between_guards(b.ravel()), GUARD, lanes, out, GUARD
         )
         np.testing.assert_array_equal(out[GUARD:-GUARD], dense @ b)
         assert (out[:GUARD] == UNTOUCHED).all()
@@ -191,30 +197,36 @@ def test_rows_of_which_the_non_zeros_are_stored(kernels, dtype, lanes, kind):
         np.testing.assert_array_equal(written, expected)
 
 
-@pytest.mark.parametrize("columns", COLUMNS)
-def test_transpose(kernels, dtype, lanes, columns):
-    """`LANES` rows of some panels of weights, of which the last is not full."""
+@pytest.mark.parametrize("rows", COLUMNS)
+def test_transpose(kernels, dtype, lanes, rows):
+    """Up to `LANES` rows of all panels of weights, packed and in place."""
     draw = np.random.default_rng(0)
-    panels, rows, square = -(-columns // lanes), 3 * lanes, kernels.square[dtype]
-    b = _integers(draw, (rows, columns), dtype)
-    for block, first in itertools.product(range(3), range(0, panels * lanes, lanes)):
-        out = _target(panels * lanes * lanes, dtype)
-        kernels.transpose(
-            _between_guards(_panels(b, lanes, rows)),
-            GUARD + block * lanes * lanes,
-            rows * lanes,
-            first,
-            columns,
-            out,
-            GUARD,
-        )
-        count = columns - first
-        written = out[GUARD:-GUARD].reshape(panels * lanes, lanes)
-        expected = b[block * lanes : (block + 1) * lanes, first:].T
-        np.testing.assert_array_equal(written[:count], expected)
-        assert (written[count + square - 1 :] == UNTOUCHED).all()
-        assert (out[:GUARD] == UNTOUCHED).all()
-        assert (out[-GUARD:] == UNTOUCHED).all()
+    rows = min(rows, lanes)
+    for columns, first_row in itertools.product(COLUMNS, (0, lanes)):
+        b = _integers(draw, (2 * lanes, columns), dtype)
+        packed = (_panels(b, lanes, 2 * lanes), lanes, 2 * lanes * lanes)
+        for (numbers, b_row, b_panel), first in itertools.product(
+            (packed, (b.ravel(), columns, lanes)), range(0, columns, lanes)
+        ):
+            count = columns - first
+            out = _target(count * lanes, dtype)
+            kernels.transpose(
+                _between_guards(numbers),
+                GUARD + first_row * b_row,
+                b_row,
+                b_panel,
+                rows,
+                first,
+                columns,
+                out,
+                GUARD,
+            )
+            written = out[GUARD:-GUARD].reshape(count, lanes)
+            expected = b[first_row : first_row + rows, first:].T
+            np.testing.assert_array_equal(written[:, :rows], expected)
+            assert (written[:, rows:] == 0.0).all()
+            assert (out[:GUARD] == UNTOUCHED).all()
+            assert (out[-GUARD:] == UNTOUCHED).all()
 
 
 @pytest.mark.parametrize("density", [0.1, 1.0])

@@ -103,7 +103,7 @@ def kernels(compiled):
 
     @_njit
     def add_products(a, i, stride, x, out):
-        rows = v.rows_of_zeros(out, 4)
+        rows = v.rows_of(v.zeros(out), 4)
         rows = v.add_products(rows, a, i, stride, v.load(x, 0))
         rows = v.add_products(rows, a, i + 1, stride, v.load(x, v.width(x)))
         v.store_rows(out, 0, 2 * v.width(x), rows)
