@@ -14,6 +14,8 @@ import numpy as np
 from numba.core.caching import NullCache
 from numba.core.ccallback import CFunc
 
+from accelnn.backends.numba._parts import PartCompiler
+
 __all__ = [
     "INLINED",
     "OWN_CODE",
@@ -42,7 +44,11 @@ ZERO = np.int64(0)
 OWN_CODE = -1
 
 # Functions that only kernels call need no wrappers for Python and C.
-INTERNAL = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+INTERNAL = {
+    "no_cpython_wrapper": True,
+    "no_cfunc_wrapper": True,
+    "pipeline_class": PartCompiler,
+}
 
 
 INLINED = {"forceinline": True, **INTERNAL, **OPTIONS}

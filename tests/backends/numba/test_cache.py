@@ -165,3 +165,22 @@ for path in folder.rglob("*.py"):
 print(stamp() == before, unseen, count > 15)
 """
     assert python(code, copy.parent) == "True [] True"
+
+
+def test_functions_that_only_kernels_call_are_not_made_machine_code(compiled):
+    """Numba would do so for each by itself, and again in every function that calls it."""
+    assert compiled.name == "numba"
+    from accelnn.backends.numba._jit import called, uncached_loop
+
+    @called
+    def part(x):
+        return x + 1.0
+
+    @uncached_loop
+    def kernel(x):
+        return part(x) * 2.0
+
+    assert kernel(1.0) == 4.0
+    (inner,), (outer,) = part.overloads.values(), kernel.overloads.values()
+    assert inner.library.get_pointer_to_function(inner.fndesc.mangled_name) == 0
+    assert outer.library.get_pointer_to_function(outer.fndesc.mangled_name) != 0
