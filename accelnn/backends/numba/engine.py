@@ -19,19 +19,12 @@ from accelnn.backends.numba.dataset import NOTHING, PackedDataset, kernel_array,
 from accelnn.backends.numba.kernels.arguments import Data, Mask, Memory, Net, Rule
 from accelnn.backends.numba.kernels.changes import Codes
 from accelnn.backends.numba.kernels.clipping import squares_of
-from accelnn.backends.numba.kernels.differences import (
-    TABLES,
-    Difference,
-    Fits,
-    Inputs,
-    Point,
-    Scratch,
-    coefficients_per_sample,
-    differences,
-)
+from accelnn.backends.numba.kernels.differences import Difference, Inputs, Scratch, differences
 from accelnn.backends.numba.kernels.evaluation import BLOCK, evaluate, predict
 from accelnn.backends.numba.kernels.forward import ROWS
+from accelnn.backends.numba.kernels.interpolation import TABLES, Fits, coefficients_per_sample
 from accelnn.backends.numba.kernels.losses import BINARY_CROSS_ENTROPY
+from accelnn.backends.numba.kernels.observation import Point
 from accelnn.backends.numba.kernels.packing import copy_parameters
 from accelnn.backends.numba.kernels.training import train
 from accelnn.backends.numba.kernels.updates import OWN_RULE, RULES, STORE_GRADIENT

@@ -11,161 +11,35 @@ nothing and are skipped. Everything is float64.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from accelnn.backends.numba._jit import inlined, slow_loop
-from accelnn.backends.numba.kernels.changes import (
-    SUM_SQUARED_ERROR,
-    Codes,
-    activation_change,
-    cross_entropy_change,
-    cross_entropy_series,
-    sum_change,
-    summand_change,
-    units,
+from accelnn.backends.numba.kernels.interpolation import (
+    NODES,
+    SMALLEST_MOVE,
+    bound_moves,
+    interpolate,
+    polynomial_of,
 )
-from accelnn.backends.numba.kernels.losses import CROSS_ENTROPY
 from accelnn.backends.numba.kernels.meeting import is_abandoned, share, wait
-from accelnn.backends.numba.layout import ACTIVATION, FLAT, HAS_BIAS, INPUTS, OUTPUTS
-from accelnn.backends.numba.vectors import (
-    LANES,
-    borrow,
-    first_lanes,
-    load,
-    multiply_add,
-    store,
-    width,
-    zeros,
+from accelnn.backends.numba.kernels.observation import observe, stretch
+from accelnn.backends.numba.kernels.propagation import (
+    TERMS,
+    find_direction,
+    loss_change,
+    prepare_series,
+    take_powers,
 )
+from accelnn.backends.numba.layout import FLAT, HAS_BIAS, INPUTS, OUTPUTS
+from accelnn.backends.numba.vectors import borrow, first_lanes, load, store, width, zeros
 
-__all__ = [
-    "TABLES",
-    "Difference",
-    "Fits",
-    "Inputs",
-    "Point",
-    "Scratch",
-    "coefficients_per_sample",
-    "differences",
-]
+__all__ = ["Difference", "Inputs", "Scratch", "differences"]
 
-# The largest change of a score for which the change of the loss is computed as a power series; it
-# is truncated at the first term below LAST_DIGIT.
-SERIES_BELOW = 0.1
-LAST_DIGIT = 1e-17
-# Enough coefficients of log1p(x) / x for that.
-TERMS = 20
-# Changes of samples' losses are interpolated between 2 `NODES` Chebyshev nodes, by polynomials of
-# the mean slope's even and odd part in the square of the move.
-NODES = 4
-# How many times farther than the moves a change must be analytic. An interpolation at 8 nodes is
-# off by the 8th power of the inverse over 2**7, 2**-63 times the largest value in that circle.
-MARGIN = 128.0
-# The smallest move that is interpolated, whose square and inverse are normal numbers.
-SMALLEST_MOVE = 1e-100
 # Weights of a unit whose inputs are listed at a time.
 ROWS = 32
-
-
-class Point(NamedTuple):
-    """A net, its parameters, and the forward pass of the samples.
-
-    Attributes
-    ----------
-    table : numpy.ndarray of int64
-        The layers; see `accelnn.backends.numba.layout`.
-    flat : numpy.ndarray
-        The parameters in buffer order.
-    parameters : numpy.ndarray
-        That of each hidden layer's activation, and last that of the loss.
-    loss : int
-        The number of the loss.
-    codes : Codes or None
-        None if all changes are in the kernel.
-    x, targets : numpy.ndarray
-        Of shape (samples, inputs) and (samples, outputs), flattened.
-    pre, after, s, rest : numpy.ndarray
-        Pre-activations, activations, and the `activation_parts` of the former, of shape
-        (samples, outputs) for each layer, flattened and concatenated, with room for a vector.
-    counts, columns, values : numpy.ndarray
-        The non-zero inputs of each layer and sample, including the 1 that the bias multiplies:
-        ``counts[layer, sample]`` of them from the start that `stretch` returns.
-    reach : numpy.ndarray of shape (layers, samples)
-        The largest absolute value of these inputs.
-    probabilities : numpy.ndarray
-        Softmax of the scores, of shape (samples, outputs), flattened.
-    weights : numpy.ndarray of shape (samples,)
-        The sum of each sample's targets.
-    """
-
-    table: np.ndarray
-    flat: np.ndarray
-    parameters: np.ndarray
-    loss: int
-    codes: Codes | None
-    x: np.ndarray
-    targets: np.ndarray
-    pre: np.ndarray
-    after: np.ndarray
-    s: np.ndarray
-    rest: np.ndarray
-    counts: np.ndarray
-    columns: np.ndarray
-    values: np.ndarray
-    reach: np.ndarray
-    probabilities: np.ndarray
-    weights: np.ndarray
-
-
-def coefficients_per_sample(sizes: Sequence[int], lanes: int, terms: int = 2 * NODES) -> int:
-    """Return how many numbers the interpolations of a sample take, by default at most."""
-    return sum(-(-size // lanes) for size in sizes[1:]) * lanes * terms
-
-
-class Fits(NamedTuple):
-    """Interpolations of the changes by the weights of a unit, for each unit and sample.
-
-    Attributes
-    ----------
-    bends : numpy.ndarray of shape (layers, 5)
-        The numbers of the `Bend` of each hidden layer's activation, and last that of the loss.
-    spreads, limits : numpy.ndarray
-        See `bound_moves`; laid out as `Point.pre`.
-    inverses : numpy.ndarray of shape (layers, samples)
-        Those of `Point.reach`, or 0 where it is tiny.
-    coefficients : numpy.ndarray
-        Of the polynomials, of shape (units / lanes, samples, terms, lanes) for each layer,
-        flattened and concatenated.
-    apart : numpy.ndarray of int64
-        For each unit, the number of samples whose changes are not interpolated.
-    """
-
-    bends: np.ndarray
-    spreads: np.ndarray
-    limits: np.ndarray
-    inverses: np.ndarray
-    coefficients: np.ndarray
-    apart: np.ndarray
-
-    @classmethod
-    def of(
-        cls, bends: np.ndarray, sizes: Sequence[int], samples: int, terms: int, lanes: int
-    ) -> Fits:
-        """Return buffers for a net with layers of these sizes."""
-        units, size = sum(sizes[1:]), samples * coefficients_per_sample(sizes, lanes, terms)
-        return cls(
-            bends,
-            np.empty(samples * units),
-            np.empty(samples * units),
-            np.empty((len(bends), samples)),
-            # Zeros, because the lanes beyond the last unit of a layer take part in sums.
-            np.zeros(size),
-            np.empty(units, np.int64),
-        )
 
 
 class Difference(NamedTuple):
@@ -196,45 +70,6 @@ class Difference(NamedTuple):
         points, weights = np.array(terms).T
         odd = float((weights * np.abs(points)).sum())
         return cls(points * step, weights / step, step, odd, 2 * NODES if odd else NODES)
-
-
-class Tables(NamedTuple):
-    """Constants.
-
-    Attributes
-    ----------
-    series : numpy.ndarray
-        The coefficients of log1p(x) / x.
-    nodes : numpy.ndarray
-        The positive Chebyshev nodes, the negative ones, and zeros that fill a vector.
-    reciprocals : numpy.ndarray
-        The inverses of the positive nodes, and of their squares.
-    powers : numpy.ndarray
-        The coefficient of each power of the squared move that interpolates 1 at one node, and 0 at
-        the others, of shape (powers, nodes after the first), flattened.
-    """
-
-    series: np.ndarray
-    nodes: np.ndarray
-    reciprocals: np.ndarray
-    powers: np.ndarray
-
-    @classmethod
-    def of(cls, lanes: int) -> Tables:
-        """Return the constants for vectors of that length."""
-        series = np.array([(-1.0) ** k / (k + 1) for k in range(TERMS)])
-        nodes = np.cos((2 * np.arange(NODES) + 1) * np.pi / (4 * NODES))
-        powers = np.linalg.inv(np.vander(nodes**2, increasing=True))[:, 1:]
-        filling = np.zeros(-2 * NODES % lanes)
-        return cls(
-            series,
-            np.concatenate([nodes, -nodes, filling]),
-            np.concatenate([1.0 / nodes, 1.0 / nodes**2]),
-            powers.reshape(-1),
-        )
-
-
-TABLES = Tables.of(LANES[np.float64])
 
 
 class Scratch(NamedTuple):
@@ -394,17 +229,6 @@ def differences(member, point, fits, difference, tables, scratch, listed, out):
 
 
 @inlined
-def interpolate(slopes, i, powers, array, place, stride):
-    """Write the coefficients of powers of the squared move that fit mean slopes at the nodes."""
-    slope = slopes[i]
-    # Small differences, in which the large coefficients of high powers lose little.
-    one, two, three = slopes[i + 1] - slope, slopes[i + 2] - slope, slopes[i + 3] - slope
-    for k in range(NODES):
-        of_power = powers[3 * k] * one + powers[3 * k + 1] * two + powers[3 * k + 2] * three
-        array[np.uint64(place + k * stride)] = slope + of_power if k == 0 else of_power
-
-
-@inlined
 def add_up(member, table, layer, x, row, fits, before, first, terms, listed, lane_values, out):
     """Write the sums over the samples of the interpolated changes, for some rows of weights.
 
@@ -451,279 +275,3 @@ def add_up(member, table, layer, x, row, fits, before, first, terms, listed, lan
                 for lane in range(min(lanes, outputs - unit)):
                     has_rest = apart[before + unit + lane] > 0
                     out[to + lane] = lane_values[lane] + (out[to + lane] if has_rest else 0.0)
-
-
-@inlined
-def polynomial_of(array, i, x):
-    """Return the polynomial in x with `NODES` vectors of coefficients."""
-    lanes = width(array)
-    result = load(array, i + 3 * lanes)
-    for k in range(2, -1, -1):
-        result = result * x + load(array, i + k * lanes)
-    return result
-
-
-@inlined
-def find_direction(flat, start, w):
-    """Write the direction of the scores' moves by a unit; return its largest absolute value.
-
-    The unit has its weights at `start`, or is the score number ``-1 - start``.
-    """
-    largest = 0.0
-    for k in range(w.size):
-        if start >= 0:
-            w[k] = flat[np.uint64(start + k)]
-        else:
-            w[k] = 1.0 if k == -1 - start else 0.0
-        largest = max(largest, abs(w[k]))
-    return largest
-
-
-@inlined
-def take_powers(w, series, powers, size):
-    """Write wᵏ / k! for every score, `size` numbers apart."""
-    for output in range(w.size):
-        power = 1.0
-        for k in range(TERMS):
-            power *= w[output] * abs(series[k])
-            powers[np.uint64(output * size + k)] = power
-
-
-@inlined
-def bound_moves(table, flat, pre, fits, largest, sample):
-    """Store how far each pre-activation of a sample may move for its change to be smooth.
-
-    The change of the loss is then analytic for complex moves up to `MARGIN` times as far, and its
-    interpolation at 2 `NODES` Chebyshev nodes is exact to rounding. A unit's bend is the inverse of
-    how far it may move itself, and its spread that of how far for the sake of all units after it.
-    `largest` is the largest absolute weight of each unit that feeds the scores.
-    """
-    bends, samples, last = fits.bends, fits.inverses.shape[1], table.shape[0] - 1
-    here, of_loss = fits.limits.size, bends[last, 0]
-    for layer in range(last, -1, -1):
-        outputs, after = table[layer, OUTPUTS], here + sample * table[min(layer + 1, last), OUTPUTS]
-        here -= samples * outputs
-        for unit in range(outputs):
-            place, bend, spread = here + sample * outputs + unit, of_loss, 0.0
-            if layer < last:
-                x = pre[place]
-                if layer == last - 1:
-                    spread = of_loss * largest[unit]
-                else:
-                    size = table[layer + 1, OUTPUTS]
-                    weights, worst = table[layer + 1, FLAT] + unit * size, 0.0
-                    for k in range(size):
-                        weight = abs(flat[np.uint64(weights + k)])
-                        worst = max(worst, weight / fits.limits[np.uint64(after + k)])
-                        spread += weight * fits.spreads[np.uint64(after + k)]
-                    spread = max(spread, worst / MARGIN)
-                spread *= bends[layer, 1] if x > 0.0 else bends[layer, 2]
-                kink = bends[layer, 4] / max(abs(x), SMALLEST_MOVE)
-                bend = max(bends[layer, 0] + bends[layer, 3] * abs(x), kink / MARGIN)
-            fits.spreads[place] = spread
-            fits.limits[place] = 1.0 / (MARGIN * max(bend, spread, SMALLEST_MOVE))
-
-
-@inlined
-def prepare_series(point, sample, bound, scratch):
-    """Precompute what does not depend on the move, for a unit that feeds the scores directly.
-
-    The scores then move by c w along a direction w, at most by `bound`. Return the number of terms
-    of the series, zero if it is not used; Σ w t, or Σ w (a - t) for squared errors; and for these
-    also ½ Σ w².
-    """
-    outputs, lanes = scratch.w.size, width(point.pre)
-    row, is_entropy = sample * outputs, point.loss == CROSS_ENTROPY
-    scores = point.pre.size - lanes - point.weights.size * outputs + row
-    along, curve = 0.0, 0.0
-    for output in range(outputs):
-        w, t = scratch.w[output], point.targets[np.uint64(row + output)]
-        if not is_entropy:
-            t = point.pre[np.uint64(scores + output)] - t
-            curve += 0.5 * w * w
-        along += w * t
-    if not is_entropy or not bound <= SERIES_BELOW:
-        return 0, along, curve
-    terms, term, size = 2, bound * bound, scratch.moments.size
-    while term > LAST_DIGIT and terms < TERMS:
-        term *= 1.1 * bound
-        terms += 1
-    for k in range(0, terms, lanes):
-        moments = zeros(point.pre)
-        for output in range(outputs):
-            powers = load(scratch.powers, output * size + k)
-            moments = multiply_add(point.probabilities, row + output, powers, moments)
-        store(scratch.moments, k, moments)
-    return terms, along, curve
-
-
-@inlined
-def stretch(point, layer, sample):
-    """Return where the inputs of a layer and sample start; each has padding for a vector load."""
-    samples, lanes = point.weights.size, width(point.values)
-    start = 0
-    for i in range(layer):
-        start += samples * (point.table[i, INPUTS] + lanes)
-    return start + sample * (point.table[layer, INPUTS] + lanes)
-
-
-@inlined
-def observe(point, sample, inverses, lane_values):
-    """Do the forward pass of a sample, and store what the differences need."""
-    table, samples = point.table, point.weights.size
-    pre = 0
-    for layer in range(table.shape[0]):
-        inputs, outputs = table[layer, INPUTS], table[layer, OUTPUTS]
-        here, before = pre + sample * outputs, pre - (samples - sample) * inputs
-        note_inputs(point, layer, sample, before, inverses)
-        start, weights = stretch(point, layer, sample), table[layer, FLAT]
-        for output in range(outputs):
-            point.pre[here + output] = 0.0
-        for k in range(start, start + point.counts[layer, sample]):
-            row, value = weights + point.columns[k] * outputs, point.values[k]
-            for output in range(outputs):
-                point.pre[np.uint64(here + output)] += value * point.flat[np.uint64(row + output)]
-        if layer < table.shape[0] - 1:
-            activate_units(point, layer, here, outputs, lane_values)
-        pre += samples * outputs
-    outputs = table[table.shape[0] - 1, OUTPUTS]
-    scores = pre - (samples - sample) * outputs
-    if point.loss != CROSS_ENTROPY:
-        return
-    top, exps_sum = -math.inf, 0.0
-    for output in range(outputs):
-        top = max(top, point.pre[scores + output])
-    for output in range(outputs):
-        exps_sum += math.exp(point.pre[scores + output] - top)
-    for output in range(outputs):
-        exp = math.exp(point.pre[scores + output] - top)
-        point.probabilities[sample * outputs + output] = exp / exps_sum
-
-
-@inlined
-def activate_units(point, layer, here, outputs, lane_values):
-    """Store the activations of a sample's units, and what their changes need.
-
-    Vectors are stored number by number, because other threads write beyond the last unit.
-    """
-    lanes, kind = width(point.pre), point.table[layer, ACTIVATION]
-    for k in range(here, here + outputs, lanes):
-        x, count = load(point.pre, k), min(lanes, here + outputs - k)
-        parameter = point.parameters[layer]
-        after, s, rest = units(kind, point.codes, layer, x, parameter, lane_values)
-        for vector, array in ((after, point.after), (s, point.s), (rest, point.rest)):
-            store(lane_values, 0, vector)
-            for lane in range(count):
-                array[k + lane] = lane_values[lane]
-
-
-@inlined
-def note_inputs(point, layer, sample, before, inverses):
-    """Store the non-zero inputs of a layer, and the 1 that the bias multiplies."""
-    inputs, start = point.table[layer, INPUTS], stretch(point, layer, sample)
-    count, reach = 0, 0.0
-    for k in range(inputs + point.table[layer, HAS_BIAS]):
-        if k == inputs:
-            value = 1.0
-        elif layer == 0:
-            value = point.x[sample * inputs + k]
-        else:
-            value = point.after[before + k]
-        if value != 0.0:
-            point.columns[start + count] = k
-            point.values[start + count] = value
-            count += 1
-            reach = max(reach, abs(value))
-    point.counts[layer, sample] = count
-    point.reach[layer, sample] = reach
-    inverses[layer, sample] = 1.0 / reach if reach >= SMALLEST_MOVE else 0.0
-
-
-@inlined
-def loss_change(point, layer, unit, sample, here, d, shape, series, scratch):
-    """Return the change of a sample's loss for moves `d` of the pre-activation at `here`.
-
-    `shape` is what `prepare_series` returned.
-    """
-    terms, along, curve = shape
-    moves = scratch.moves
-    last, lanes = point.table.shape[0] - 1, width(moves)
-    c = d
-    if layer < last:
-        c = output_change(point, layer, here, d, scratch.lanes)
-    outputs, row = point.table[last, OUTPUTS], sample * point.table[last, OUTPUTS]
-    scores = point.pre.size - lanes - point.weights.size * outputs
-    if layer >= last - 1:
-        if point.loss == SUM_SQUARED_ERROR:
-            return c * (curve * c + along)
-        if layer == last and point.loss != CROSS_ENTROPY:
-            a, t = point.pre[scores + row + unit], point.targets[row + unit]
-            parameter = point.parameters[last]
-            return summand_change(point.loss, point.codes, c, a, t, parameter, scratch.lanes)
-        if terms > 0:
-            weight = point.weights[sample]
-            return cross_entropy_series(scratch.moments, terms, series, weight, c, along)
-        for output in range(outputs):
-            store(moves, output * lanes, c * scratch.w[output])
-    else:
-        carry_forward(point, layer, unit, sample, c, scratch)
-    if point.loss != CROSS_ENTROPY:
-        parameter = point.parameters[last]
-        return sum_change(
-            point.loss,
-            point.codes,
-            parameter,
-            point.pre[scores:],
-            point.targets,
-            row,
-            outputs,
-            moves,
-            scratch.lanes,
-        )
-    return cross_entropy_change(
-        point.pre[scores:],
-        point.probabilities,
-        point.targets,
-        row,
-        outputs,
-        point.weights[sample],
-        moves,
-        scratch.lanes,
-    )
-
-
-@inlined
-def output_change(point, layer, here, d, lane_values):
-    """Return the change of a unit's output for moves `d` of its pre-activation at `here`."""
-    kind, codes = point.table[layer, ACTIVATION], point.codes
-    x, parameter = point.pre[here], point.parameters[layer]
-    s, rest = point.s[here], point.rest[here]
-    return activation_change(kind, codes, layer, d, x, parameter, s, rest, lane_values)
-
-
-@inlined
-def carry_forward(point, layer, unit, sample, c, scratch):
-    """Write the changes of all scores when a unit's output changes by c."""
-    moves, moves_after = scratch.moves, scratch.moves_after
-    table, samples, lanes = point.table, point.weights.size, width(moves)
-    pre = 0
-    for i in range(layer + 1):
-        pre += samples * table[i, OUTPUTS]
-    width_after = table[layer + 1, OUTPUTS]
-    weights = table[layer + 1, FLAT] + unit * width_after
-    for k in range(width_after):
-        store(moves, k * lanes, c * point.flat[weights + k])
-    for i in range(layer + 2, table.shape[0]):
-        inputs, outputs, weights = table[i, INPUTS], table[i, OUTPUTS], table[i, FLAT]
-        for k in range(outputs):
-            store(moves_after, k * lanes, zeros(moves))
-        for j in range(inputs):
-            here, d = pre + sample * inputs + j, load(moves, j * lanes)
-            change = output_change(point, i - 1, here, d, scratch.lanes)
-            for k in range(outputs):
-                after = load(moves_after, k * lanes)
-                w = point.flat[weights + j * outputs + k]
-                store(moves_after, k * lanes, after + change * w)
-        for k in range(outputs):
-            store(moves, k * lanes, load(moves_after, k * lanes))
-        pre += samples * inputs
