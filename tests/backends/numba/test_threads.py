@@ -11,6 +11,7 @@ import pytest
 
 import accelnn
 from accelnn.backends import TrainingState
+from accelnn.formulas._dropout import Dropout
 from accelnn.losses import LOSSES
 from accelnn.testing import assert_equal_but_for_rounding
 
@@ -60,6 +61,51 @@ def test_bits_are_the_same(teams, sizes, density, dtype):
         alone, *others = (_everything(b, sizes, activation, loss, dtype, density) for b in teams)
         for together in others:
             assert together == alone
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("density", [0.1, 1.0])
+@pytest.mark.parametrize("sizes", SIZES, ids=lambda sizes: "-".join(map(str, sizes)))
+@pytest.mark.parametrize(
+    ("clip", "p", "seed"), [(0.05, 0.0, 0), (1e9, 0.3, 1), (0.3, 0.5, 2**64 - 1)]
+)
+def test_clipping_and_dropout_give_the_same_bits(teams, sizes, density, dtype, clip, p, seed):
+    """And the same numbers as on NumPy."""
+    x, t = _data(sizes[0], sizes[-1], dtype, density)
+    draw = np.random.default_rng(4)
+    order, rates = draw.permutation(101), draw.uniform(0.01, 0.1, size=6)
+    weights = draw.integers(0, 3, size=101).astype(dtype)
+
+    def run(b, move=lambda value: value):
+        net = accelnn.MLP(sizes, activation="tanh", dtype=dtype, rng=2, backend=b)
+        net.flat[...] = move(net.flat)
+        data = accelnn.prepare(move(x), t, backend=b, dtype=dtype)
+        state = TrainingState(net.flat, accelnn.Adam(0.01), "analytic", net.backend)
+        options = {"clip": clip, "dropout": Dropout(p, seed), "weights": weights, "rates": rates}
+        return [net.engine.train(state, data, order, 17, **options).astype(dtype), net.flat]
+
+    alone, *others = (run(b) for b in teams)
+    for together in others:
+        assert [a.tobytes() for a in together] == [a.tobytes() for a in alone]
+    assert_equal_but_for_rounding(alone, lambda move: run("numpy", move))
+
+
+def test_what_memory_held_before_does_not_matter(compiled, monkeypatch):
+    """That of one call is not cleared."""
+    from accelnn.backends.numba import engine
+
+    x, t = _data(40, 3, "float32", 1.0, 13)
+    found = []
+    for filling in (0.0, np.nan, np.inf, 1e-40):
+        monkeypatch.setattr(
+            engine,
+            "aligned_empty",
+            lambda size, dtype, filling=filling: np.full(size, filling, dtype),
+        )
+        net = accelnn.MLP([40, 97, 3], rng=2, backend=compiled)
+        results = [net.predict(x), *net.gradient(x, t).values(), np.array(net.loss(x, t))]
+        found.append([a.tobytes() for a in results])
+    assert found[1:] == found[:1] * 3
 
 
 def test_the_threads_are_there(teams):
@@ -116,6 +162,7 @@ def test_more_threads_than_processors(python, compiled):
 import os
 import numpy as np, accelnn
 from accelnn.backends import TrainingState
+from accelnn.formulas._dropout import Dropout
 
 os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 Backend = type(accelnn.get_backend("numba"))
