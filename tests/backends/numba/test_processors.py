@@ -60,3 +60,58 @@ def test_a_narrower_processor_computes_the_same(compiled, python, tmp_path, name
     tall, short, wide = printed["blocks"]
     assert tall % short == 0, "blocks of rows end where the next ones start"
     assert all(width % wide == 0 for width in lanes)
+
+
+# As on a machine whose processor is not an x86: many registers of 128 bits.
+ELSEWHERE = """
+import platform
+import numba
+
+platform.machine = lambda: "aarch64"
+"""
+ON_ARM = """
+import json, re
+import numpy as np, accelnn
+import llvmlite.binding as llvm
+from accelnn.backends.numba.kernels.products import multiply, multiply_transposed
+
+accelnn.MLP([40, 70, 3], rng=0, backend="numba").gradient(np.ones((20, 40)), np.arange(20) % 3)
+llvm.initialize_all_targets()
+llvm.initialize_all_asmprinters()
+triple = "aarch64-unknown-linux-gnu"
+machine = llvm.Target.from_triple(triple).create_target_machine(cpu="neoverse-n1", opt=3)
+passes = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options(speed_level=3))
+
+def compiled(function):
+    overload = next(iter(function.overloads.values()))
+    text = overload.library.get_llvm_str()
+    text = re.sub('target triple = ".*"', f'target triple = "{triple}"', text)
+    text = re.sub('target datalayout = ".*"', f'target datalayout = "{machine.target_data}"', text)
+    # Numba's reference counting is there for this machine already.
+    declared = r"declare void @\\1(ptr)"
+    text = re.sub(r"(?s)define[^\\n]*@(NRT_\\w+)\\(.*?\\n}", declared, text)
+    module = llvm.parse_assembly(text)
+    passes.getModulePassManager().run(module, passes)
+    return machine.emit_assembly(module)
+
+fused = r"fmla\\tv\\d+\\.4s"
+print(json.dumps([len(re.findall(fused, compiled(f))) for f in (multiply, multiply_transposed)]))
+"""
+
+
+@pytest.mark.slow
+def test_a_processor_that_is_no_x86(compiled, python, tmp_path):
+    """Kernels take nothing of an x86 for granted, and become vector code of an ARM processor."""
+    assert compiled.name == "numba"
+    environment = {
+        "NUMBA_CPU_NAME": "generic",
+        "NUMBA_CPU_FEATURES": "",
+        "NUMBA_CACHE_DIR": str(tmp_path / "cache"),
+    }
+    printed = json.loads(python(ELSEWHERE + COMPARE, **environment))
+    assert printed == {"lanes": [8, 4], "blocks": [12, 4, 4]}
+    environment["NUMBA_CACHE_DIR"] = str(tmp_path / "not cached")
+    # Two vectors for each of 12 rows, or of 4 columns.
+    rows, columns = json.loads(python(ELSEWHERE + ON_ARM, **environment))
+    assert rows >= 24
+    assert columns >= 8
