@@ -55,9 +55,9 @@ ONE, ONE_EACH = np.ones(1), np.ones((2, 1))
 # The arguments of a step without clipping, and without dropout.
 NO_SQUARES = np.zeros(0)
 NO_MASK = Mask(0, 1.0, 0)
-# Samples times parameters of a batch for each thread, some microseconds: with less, the threads
-# wait for each other longer than they compute.
-THREAD_WORK = 100_000
+# Samples times parameters of a batch for each of two threads, some microseconds: with less, they
+# wait for each other longer than they compute. Many threads wait longer, and get that much more.
+THREAD_WORK, MANY_TIMES = 100_000, 10
 # Threads that each gather all samples of a batch.
 OWN_SAMPLES = 2
 # Bytes of parameters that stay in L2 cache.
@@ -414,7 +414,9 @@ class NumbaEngine(Engine):
 
     def _threads(self, batch: int) -> int:
         """Return how many threads a training step uses."""
-        return max(1, min(self.backend.threads, batch * self.spec.size // THREAD_WORK))
+        work = batch * self.spec.size
+        worth = max(work // (MANY_TIMES * THREAD_WORK), min(work // THREAD_WORK, 2))
+        return max(1, min(self.backend.threads, worth))
 
     def _readable(self, params: np.ndarray, data: Dataset) -> Data:
         """Return the data dense unless all parameters are finite.

@@ -106,7 +106,7 @@ class Team:
             self._run(kernel, 1)
             return
         name, amount = kind or ("", 0.0)
-        pace = self._paces.of(name, amount) if kind else None
+        pace = self._paces.of(name, amount) if amount > 0.0 else None
         is_ours, wanted = False, pace is None or pace.wants_team(amount)
         try:
             is_ours = wanted and self._busy.acquire(blocking=False)

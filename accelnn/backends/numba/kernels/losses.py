@@ -15,6 +15,7 @@ from accelnn.backends.numba.vectors import (
     first_lanes,
     largest,
     load,
+    one_hot,
     store,
     total,
     width,
@@ -117,6 +118,12 @@ def loss_of_row(net, z, start, capacity, row, outputs, data, sample, out):
 @inlined
 def write_error(net, z, start, capacity, row, outputs, data, sample, factor, out):
     """Write the derivative of the loss times `factor`; call `loss_of_row` first."""
+    if net.loss == CROSS_ENTROPY and data.labelled:
+        lanes, label = width(out), data.labels[sample]
+        for k in range(0, outputs, lanes):
+            here = start + k * capacity + row * lanes
+            store(out, here, (load(out, here) - one_hot(out, label - k)) * out.dtype.type(factor))
+        return
     for output in range(outputs):
         here = place(z, start, capacity, row, output)
         t = target(data, sample, output, outputs)

@@ -11,11 +11,13 @@ from numba.extending import intrinsic
 from accelnn.backends.numba.vectors._type import (
     I32,
     I64,
+    Vector,
     call,
     constant,
     horner,
     is_single,
     lanes_before,
+    llvm_type,
     reduce,
     splat,
 )
@@ -26,6 +28,7 @@ __all__ = [
     "first_lanes",
     "largest",
     "maximum",
+    "one_hot",
     "polynomial",
     "root",
     "total",
@@ -85,6 +88,20 @@ def first_lanes(typing, x, count, otherwise):
         return builder.select(condition, x, splat(builder, otherwise, x.type))
 
     return x(x, types.intp, x.dtype), generate
+
+
+@intrinsic
+def one_hot(typing, like, lane):
+    """Return a vector of zeros with a one in that lane, if there is one."""
+
+    def generate(context, builder, signature, args):
+        kind = llvm_type(signature.return_type)
+        lanes = ir.VectorType(I64, kind.count)
+        numbers = ir.Constant(lanes, list(range(kind.count)))
+        is_lane = builder.icmp_signed("==", numbers, splat(builder, args[1], lanes))
+        return builder.select(is_lane, constant(kind, 1.0), constant(kind, 0.0))
+
+    return Vector(like.dtype)(like, types.intp), generate
 
 
 @intrinsic
