@@ -94,19 +94,6 @@ def kernels(compiled):
             v.store(expm1, i, m)
 
     @_njit
-    def first_lanes(x, count, otherwise, out):
-        v.store(out, 0, v.first_lanes(v.load(x, 0), count, x.dtype.type(otherwise)))
-
-    @_njit
-    def one_hot(lane, out):
-        v.store(out, 0, v.one_hot(out, lane))
-
-    @_njit
-    def partly(x, count, out):
-        v.store(out, 0, v.load_first(x, 0, count))
-        v.store_first(out, v.width(x), v.load(x, 0), count)
-
-    @_njit
     def multiply_add(a, i, x, y, out):
         v.store(out, 0, v.multiply_add(a, i, v.load(x, 0), v.load(y, 0)))
 
@@ -131,15 +118,33 @@ def kernels(compiled):
 
     return SimpleNamespace(
         exponentials=exponentials,
-        first_lanes=first_lanes,
-        one_hot=one_hot,
-        partly=partly,
         multiply_add=multiply_add,
         add_products=add_products,
         shifted=shifted,
         width=width,
         at=at,
     )
+
+
+@pytest.fixture(scope="module")
+def some_lanes(compiled):
+    assert compiled.name == "numba"
+    from accelnn.backends.numba import vectors as v
+
+    @_njit
+    def first_lanes(x, count, otherwise, out):
+        v.store(out, 0, v.first_lanes(v.load(x, 0), count, x.dtype.type(otherwise)))
+
+    @_njit
+    def one_hot(lane, out):
+        v.store(out, 0, v.one_hot(out, lane))
+
+    @_njit
+    def partly(x, count, out):
+        v.store(out, 0, v.load_first(x, 0, count))
+        v.store_first(out, v.width(x), v.load(x, 0), count)
+
+    return SimpleNamespace(first_lanes=first_lanes, one_hot=one_hot, partly=partly)
 
 
 def _padded(values, dtype, lanes):
@@ -270,27 +275,27 @@ def test_exp_and_expm1_beyond_the_ends(kernels, dtype, lanes):
     assert (exp[~np.isnan(x)] >= np.finfo(dtype).smallest_normal).all()
 
 
-def test_first_lanes(kernels, dtype, lanes):
+def test_first_lanes(some_lanes, dtype, lanes):
     x, out = np.arange(1.0, 1.0 + lanes, dtype=dtype), np.empty(lanes, dtype)
     x[-1] = np.nan
     for count in range(-2, lanes + 3):
-        kernels.first_lanes(x, count, -7.0, out)
+        some_lanes.first_lanes(x, count, -7.0, out)
         kept = max(0, min(count, lanes))
         np.testing.assert_array_equal(out, [*x[:kept], *[-7.0] * (lanes - kept)])
 
 
-def test_one_hot(kernels, dtype, lanes):
+def test_one_hot(some_lanes, dtype, lanes):
     for lane in range(-2, lanes + 3):
         out = np.empty(lanes, dtype)
-        kernels.one_hot(lane, out)
+        some_lanes.one_hot(lane, out)
         np.testing.assert_array_equal(out, np.arange(lanes) == lane)
 
 
-def test_the_first_lanes_alone_are_read_and_written(kernels, dtype, lanes):
+def test_the_first_lanes_alone_are_read_and_written(some_lanes, dtype, lanes):
     x = np.arange(1.0, 1.0 + lanes, dtype=dtype)
     for count in range(-1, lanes + 2):
         kept, out = max(0, min(count, lanes)), np.full(2 * lanes, -7.0, dtype)
-        kernels.partly(x, count, out)
+        some_lanes.partly(x, count, out)
         np.testing.assert_array_equal(out[:lanes], [*x[:kept], *[0.0] * (lanes - kept)])
         np.testing.assert_array_equal(out[lanes:], [*x[:kept], *[-7.0] * (lanes - kept)])
 
