@@ -1,13 +1,22 @@
 """Queries about arrays and dtypes of any array library."""
 
 import functools
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from accelnn._typing import Array
 
-__all__ = ["dtype_name", "from_dlpack", "is_array", "is_floating", "kind_of", "speaks_dlpack"]
+__all__ = [
+    "dtype_name",
+    "from_dlpack",
+    "is_array",
+    "is_floating",
+    "kind_of",
+    "slices",
+    "speaks_dlpack",
+]
 
 
 def dtype_name(dtype: Any) -> str:
@@ -60,3 +69,9 @@ def is_array(x: object) -> bool:
     """Return whether `x` is an array of any library."""
     protocols = ("__array_namespace__", "__dlpack__", "__cuda_array_interface__")
     return any(hasattr(type(x), protocol) for protocol in protocols)
+
+
+def slices(total: int, length: int) -> Iterator[slice]:
+    """Split ``range(total)`` into slices within bounds, as the array API requires."""
+    for start in range(0, total, length):
+        yield slice(start, min(start + length, total))

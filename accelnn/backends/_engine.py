@@ -16,8 +16,10 @@ import numpy as np
 from accelnn._cached import cached_property
 from accelnn._differences import DIFFERENCES
 from accelnn._typing import Array
+from accelnn.backends._arrays import slices
 from accelnn.backends._pass import NetOps, Pass
 from accelnn.backends._spec import NetSpec
+from accelnn.backends._structured import Point, store
 from accelnn.backends._training import Dataset, Extras, OwnOptimizer, TrainingState
 from accelnn.formulas._dropout import Dropout
 from accelnn.formulas._loss import Labels
@@ -30,8 +32,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Engine"]
 
-# Elements of the largest temporary array of a structured difference: a few of them fit in cache.
-CHUNK_ELEMENTS = 1 << 18
 # Samples per forward pass of an evaluation, which bounds its memory.
 EVALUATION_ROWS = 10_000
 # Parameters that are updated at a time: with gradients and state they fit in a core's cache.
@@ -87,7 +87,7 @@ class Engine:
     def evaluate(self, params: Array, data: Dataset) -> tuple[float, float | None]:
         """Return the mean loss and the accuracy, or None where the loss does not classify."""
         total_loss, correct = 0.0, 0.0
-        for rows in _slices(data.size, EVALUATION_ROWS):
+        for rows in slices(data.size, EVALUATION_ROWS):
             x, t = data.piece(rows)
             scores = self.scores(params, x)
             total_loss += self._number(self._mean_loss(scores, self._for_loss(t))) * x.shape[0]
@@ -127,25 +127,23 @@ class Engine:
         the loss are computed without cancellation, so they are as accurate at a step of 1e-4 as at
         one of 0.5.
         """
-        xp, extras = self.backend.xp, extras or Extras()
-        layers = self._layers(params)
+        layers, extras = self._layers(params), extras or NONE
         inputs, pre = self._forward(layers, x, extras.masks)
-        t = self._targets(t)
+        point = Point(
+            self._net_ops, self.dtype, layers, inputs, pre, self._targets(t), extras, self._mean
+        )
         out = self.backend.zeros(self.spec.size, self.dtype)
         for i, (grad_w, grad_b) in enumerate(self._layers(out)):
-            moved_by = inputs[i].T
-            if grad_b is not None:
-                moved_by = xp.concat([moved_by, xp.ones_like(moved_by[:1, :])])
+            moved_by = point.moved_by(i)
             for unit in range(grad_w.shape[1]):
-                for rows in self._chunks(moved_by, i):
+                for rows in point.chunks(moved_by, i):
                     # Row k: the change of the pre-activation per unit change of weight k.
                     moves = moved_by[rows, :]
                     derivative = sum(
-                        weight
-                        * self._loss_change(layers, pre, t, i, unit, moves * (sign * step), extras)
+                        weight * point.loss_change(i, unit, moves * (sign * step))
                         for sign, weight in DIFFERENCES[method]
                     )
-                    _store(grad_w, grad_b, unit, rows, derivative / step)
+                    store(grad_w, grad_b, unit, rows, derivative / step)
         return out
 
     def train(
@@ -260,7 +258,7 @@ class Engine:
             state.parts, state.pieces = parts, []
             size = self.spec.size
             state.scratch = self.backend.memory_for((min(size, PIECE),), self.dtype)
-            for place in _slices(size, size if state.scratch is None else PIECE):
+            for place in slices(size, size if state.scratch is None else PIECE):
                 slots = [slot[place] for slot in state.slots]
                 state.pieces.append((place, state.params[place], state.grads[place], slots))
         return state.scratch
@@ -288,7 +286,7 @@ class Engine:
                 t = backend.memory_for((most, *data.t.shape[1:]), data.t.dtype)
                 state.batch = data, most, x, t
             _, _, x, t = state.batch
-        for rows in _slices(order.shape[0], batch):
+        for rows in slices(order.shape[0], batch):
             index = on_device[rows]
             if x is None or t is None:
                 yield index, *data.take(index)
@@ -406,86 +404,9 @@ class Engine:
     def _number(self, x: Array) -> float:
         return float(self.backend.to_numpy(x))
 
-    def _chunks(self, moved_by: Array, layer: int) -> Iterator[slice]:
-        """Split the weights of a unit so that no temporary array exceeds `CHUNK_ELEMENTS`."""
-        weights, samples = moved_by.shape
-        last = len(self.spec.sizes) - 2
-        along = layer >= last - 1 and _tells_along(self.spec.loss)
-        widest = 1 if along else max(self.spec.sizes[layer + 1 :])
-        return _slices(weights, max(1, CHUNK_ELEMENTS // (max(1, samples) * widest)))
-
-    def _loss_change(
-        self,
-        layers: list[tuple[Array, Array | None]],
-        pre: list[Array],
-        t: Array,
-        layer: int,
-        unit: int,
-        move: Array,
-        extras: Extras,
-    ) -> Array:
-        """Return the change of the loss, of shape (k,), for `k` moves of one pre-activation.
-
-        `move` has shape (k, n): how far pre-activation `unit` of `layer` moves for each sample.
-        """
-        last, masks = len(layers) - 1, extras.masks
-        if layer == last:
-            index = self.backend.asarray(np.asarray(unit))
-            column = self.backend.one_hot(index, pre[-1].shape[1], self.dtype)
-            return self._change_along(pre[-1], move, column, t, extras)
-        moved = self._activations[layer].change(pre[layer][:, unit], move)
-        if masks:
-            moved = moved * masks[layer][:, unit]
-        if layer == last - 1:
-            return self._change_along(pre[-1], moved, layers[last][0][unit, :], t, extras)
-        change = moved[..., None] * layers[layer + 1][0][unit, :]
-        for i in range(layer + 1, last):
-            change = self._activations[i].change(pre[i], change)
-            if masks:
-                change = change * masks[i]
-            change = change @ layers[i + 1][0]
-        return self._mean(self._loss.delta(pre[-1], change, t), extras.weights)
-
-    def _change_along(
-        self, scores: Array, moves: Array, direction: Array, t: Array, extras: Extras
-    ) -> Array:
-        """Return the change of the loss for scores moved along one direction."""
-        loss: Any = self.spec.loss
-        if _tells_along(loss):
-            delta = loss.delta_along(scores, moves, direction, t, backend=self.backend)
-        else:
-            delta = self._loss.delta(scores, moves[..., None] * direction, t)
-        return self._mean(delta, extras.weights)
-
 
 _portable_loss_and_gradient = Engine.loss_and_gradient
 
 
-def _tells_along(loss: Any) -> bool:
-    """Return whether a loss has a `delta_along` that matches its `delta`.
-
-    A subclass may have overridden only one of them.
-    """
-    for cls in type(loss).__mro__:
-        if vars(cls).keys() & {"delta", "_delta", "delta_along", "_delta_along"}:
-            return bool(vars(cls).keys() & {"delta_along", "_delta_along"})
-    return False
-
-
-def _slices(total: int, length: int) -> Iterator[slice]:
-    """Split ``range(total)`` into slices within bounds, as the array API requires."""
-    for start in range(0, total, length):
-        yield slice(start, min(start + length, total))
-
-
 def _is_within(order: np.ndarray, size: int) -> bool:
     return order.size > 0 and bool(order.min() >= 0 and order.max() < size)
-
-
-def _store(grad_w: Array, grad_b: Array | None, unit: int, rows: slice, values: Array) -> None:
-    """Store the derivatives of a unit's weights; the bias comes after the last weight."""
-    n_weights = grad_w.shape[0]
-    in_w = min(rows.stop, n_weights) - rows.start
-    grad_w[rows.start : rows.start + in_w, unit] = values[:in_w]
-    if grad_b is not None and rows.stop > n_weights:
-        grad_b[unit] = values[-1]

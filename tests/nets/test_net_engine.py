@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import accelnn
-from accelnn.backends import _engine
+from accelnn.backends import _engine, _structured
 from accelnn.formulas._table import ACTIVATIONS
 from accelnn.losses import LOSSES
 
@@ -114,7 +114,7 @@ def test_pieces_do_not_change_the_difference(monkeypatch, activation, loss, elem
     draw = np.random.default_rng(2)
     x, t = draw.normal(size=(4, 5)), draw.uniform(size=(4, 3))
     whole = net.numerical_gradient(x, t, step=0.1)
-    monkeypatch.setattr(_engine, "CHUNK_ELEMENTS", elements)
+    monkeypatch.setattr(_structured, "CHUNK_ELEMENTS", elements)
     for key, value in net.numerical_gradient(x, t, step=0.1).items():
         np.testing.assert_allclose(value, whole[key], rtol=1e-13, atol=1e-15)
 
