@@ -26,7 +26,7 @@ from accelnn.backends.numba.kernels.interpolation import TABLES, Fits, coefficie
 from accelnn.backends.numba.kernels.losses import BINARY_CROSS_ENTROPY
 from accelnn.backends.numba.kernels.observation import Point
 from accelnn.backends.numba.kernels.packing import copy_parameters
-from accelnn.backends.numba.kernels.training import train
+from accelnn.backends.numba.kernels.training import AHEAD, train
 from accelnn.backends.numba.kernels.updates import OWN_RULE, RULES, STORE_GRADIENT
 from accelnn.backends.numba.layout import Layout, aligned_empty, aligned_zeros, with_room
 from accelnn.backends.numba.own import (
@@ -58,7 +58,7 @@ NO_MASK = Mask(0, 1.0, 0)
 # Samples times parameters of a batch for each of two threads, some microseconds: with less, they
 # wait for each other longer than they compute. Many threads wait longer, and get that much more.
 THREAD_WORK, MANY_TIMES = 100_000, 10
-# Threads that each gather all samples of a batch.
+# Threads that each gather all samples of a batch, if these stay in cache.
 OWN_SAMPLES = 2
 # Bytes of parameters that stay in L2 cache.
 SMALL = 500_000
@@ -475,7 +475,8 @@ class NumbaEngine(Engine):
         errors = outputs if with_errors else 0
         # Two threads gather a batch each for itself in less time than one takes to fetch from the
         # other's cache what that has just written.
-        copies = threads if with_errors and threads <= OWN_SAMPLES else 1
+        own = with_errors and threads <= OWN_SAMPLES and samples <= AHEAD
+        copies = threads if own else 1
         sizes = (outputs, outputs, errors, scratch)
         whole = (sum(sizes) + copies * samples) * (1 if with_errors else threads)
         # Only a step's last lanes must be zero, because they are added to the filling of panels.

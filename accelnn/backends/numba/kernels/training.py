@@ -26,7 +26,7 @@ from accelnn.backends.numba.layout import OUTPUT_PANELS
 from accelnn.backends.numba.team import Member
 from accelnn.backends.numba.vectors import SHORT, borrow, flush_denormals, restore
 
-__all__ = ["train"]
+__all__ = ["AHEAD", "train"]
 
 # Numbers in the samples of a batch above which the next batch is not prefetched, because it would
 # drive this one from the cache.
