@@ -157,7 +157,7 @@ worker.main()
 VECTORS = """
 import json
 import numpy as np
-from numpy._core._multiarray_umath import __cpu_features__
+from numpy._core._multiarray_umath import __cpu_dispatch__, __cpu_features__
 from threadpoolctl import threadpool_info
 import numba
 np.ones((2, 2)) @ np.ones((2, 2))
@@ -172,7 +172,8 @@ def dot(x, y):
 dot(np.ones(1), np.ones(1))
 code = "".join(dot.inspect_asm().values())
 blas = [pool.get("architecture") for pool in threadpool_info() if pool["user_api"] == "blas"]
-wide = [name for name, has in __cpu_features__.items() if has and name == "X86_V4"]
+# Of what NumPy chooses its loops by, whose names depend on its version.
+wide = any(__cpu_features__[name] for name in __cpu_dispatch__ if "V4" in name or "512" in name)
 found = {"zmm": "zmm" in code, "ymm": "ymm" in code, "blas": sorted(set(blas)), "wide": wide}
 print(json.dumps(found))
 """
@@ -186,11 +187,11 @@ def test_with_avx2_alone_nothing_wider_is_used(tmp_path, monkeypatch):
         python(VECTORS), env=environment, capture_output=True, text=True, check=True
     )
     found = json.loads(done.stdout)
-    assert found == {"zmm": False, "ymm": True, "blas": ["Haswell"], "wide": []}
+    assert found == {"zmm": False, "ymm": True, "blas": ["Haswell"], "wide": False}
     assert environment["NUMBA_CACHE_DIR"] == str(tmp_path / "avx2")
     assert environment["XLA_FLAGS"].endswith("--xla_cpu_max_isa=AVX2")
     # On this machine alone, the same code would be wider.
     if widest_vectors() == "AVX-512":
         wide = worker_environment(1, CASE) | {"NUMBA_CPU_NAME": "skylake-avx512"}
         done = subprocess.run(python(VECTORS), env=wide, capture_output=True, text=True, check=True)
-        assert json.loads(done.stdout)["wide"] == ["X86_V4"]
+        assert json.loads(done.stdout)["wide"]

@@ -296,7 +296,7 @@ class NumbaEngine(Engine):
             ("evaluate", samples * self.spec.size),
         )
         labels = self.spec.sizes[-1] if net.loss == BINARY_CROSS_ENTROPY else 1
-        # Faster than the methods of arrays, which are few numbers in a single call.
+        # For the few numbers of a single call, the arrays' own methods take longer.
         mean = float(np.add.reduce(losses)) / samples
         return mean, sum(hits.tolist()) / (samples * labels)
 

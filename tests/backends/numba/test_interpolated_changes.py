@@ -159,7 +159,7 @@ def test_saturated_units(compiled, activation, loss, bias):
         # The slope is off by the step times the curvature, of the slope's own size.
         for key in ("W1", "b1"):
             np.testing.assert_allclose(
-                gradient[key][..., 0], exact[key][..., 0], rtol=2.0**-10, atol=0.0
+                gradient[key][..., 0], exact[key][..., 0], rtol=2.0**-12, atol=0.0
             )
 
 
@@ -172,7 +172,7 @@ def test_inputs_of_any_size(compiled, scale):
     net, x, t = _net_and_data((4, 2), compiled, scale=scale)
     found, exact = net.numerical_gradient(x, t, step=1e-6)["W1"], net.gradient(x, t)["W1"]
     # Truncation is below h² / 6 times the third power of the input.
-    np.testing.assert_allclose(found, exact, rtol=1e-6, atol=1e-12 * scale**3)
+    np.testing.assert_allclose(found, exact, rtol=1e-12, atol=1e-12 / 6.0 * scale**3)
 
 
 def test_many_samples_and_units_of_every_remainder(compiled):
