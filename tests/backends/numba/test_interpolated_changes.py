@@ -199,8 +199,8 @@ def _slope(name, z):
 
 
 @pytest.mark.parametrize("name", ["sigmoid", "tanh", "elu", "gelu", "silu", "softplus"])
-def test_slopes_in_the_circle_are_bounded(name):
-    pytest.importorskip("numba")
+def test_slopes_in_the_circle_are_bounded(compiled, name):
+    assert compiled.name == "numba"
     from accelnn.backends.numba.own import bend_of_activation
 
     formula = accelnn.activations.ACTIVATIONS[name]
