@@ -91,7 +91,7 @@ class NumbaEngine(Engine):
         # First, because it tells whether there is code at all.
         self._compile()
         self._parameters = np.array([parameter_of(formula) for formula in formulas])
-        self._run = backend.team.run
+        self._call = backend.team.call
 
     def _compile(self) -> None:
         """Look up the code of all formulas, and compile that of a user's own."""
@@ -278,8 +278,9 @@ class NumbaEngine(Engine):
         out = np.empty((x.shape[0], self.spec.sizes[-1]), self._dtype)
         memory, threads = self._memories(order.size)
         flat = out.reshape(-1)
-        self._run(
-            lambda member: predict(member, net, data, memory, order, as_scores, flat),
+        self._call(
+            predict,
+            (net, data, memory, order, as_scores, flat),
             threads,
             ("predict", order.size * self.spec.size),
         )
@@ -290,8 +291,9 @@ class NumbaEngine(Engine):
         order, losses = np.arange(samples), np.empty(samples)
         memory, threads = self._memories(samples)
         hits = np.zeros(threads, np.int64)
-        self._run(
-            lambda member: evaluate(member, net, data, memory, order, losses, hits),
+        self._call(
+            evaluate,
+            (net, data, memory, order, losses, hits),
             threads,
             ("evaluate", samples * self.spec.size),
         )
@@ -344,13 +346,12 @@ class NumbaEngine(Engine):
         difference = Difference.of(DIFFERENCES[method], step)
         sizes, point, out = self.spec.sizes, self._point(params, x, t), np.empty(self.spec.size)
         fits = Fits.of(self._bends, sizes, len(x), difference.terms, self._lanes)
-        own = [
-            (Scratch.of(sizes, self._lanes), Inputs.of(len(x))) for _ in range(self.backend.threads)
-        ]
-        self._run(
-            lambda member: differences(
-                member, point, fits, difference, TABLES, *own[member.number], out
-            ),
+        threads = self.backend.threads
+        scratch = Scratch.of(sizes, self._lanes, threads)
+        listed = Inputs.of(len(x), threads)
+        self._call(
+            differences,
+            (point, fits, difference, TABLES, scratch, listed, out),
             kind=("differences", len(x) * self.spec.size),
         )
         return out
@@ -404,10 +405,9 @@ class NumbaEngine(Engine):
             updates=rule.kind != STORE_GRADIENT,
         )
         row_losses = np.empty(capacity)
-        self._run(
-            lambda member: train(
-                member, net, data, rule, mask, memory, row_losses, order, batch, done, losses
-            ),
+        self._call(
+            train,
+            (net, data, rule, mask, memory, row_losses, order, batch, done, losses),
             threads,
             ("train", order.size * self.spec.size),
         )

@@ -2,9 +2,10 @@
 
 import math
 
-from accelnn.backends.numba._jit import ZERO, inlined, slow_loop
+from accelnn.backends.numba._jit import ZERO, called, inlined, slow_loop
 from accelnn.backends.numba.kernels.arguments import Mask, work_in
 from accelnn.backends.numba.kernels.forward import forward, gather, share_units
+from accelnn.backends.numba.kernels.launch import launch
 from accelnn.backends.numba.kernels.losses import (
     BINARY_CROSS_ENTROPY,
     CROSS_ENTROPY,
@@ -17,7 +18,7 @@ from accelnn.backends.numba.kernels.losses import (
 from accelnn.backends.numba.kernels.meeting import share
 from accelnn.backends.numba.layout import OUTPUT_PANEL, OUTPUT_PANELS, OUTPUTS
 from accelnn.backends.numba.team import Member
-from accelnn.backends.numba.vectors import at, borrow, width
+from accelnn.backends.numba.vectors import at, width
 from accelnn.formulas.binary_cross_entropy import EVEN
 
 __all__ = ["BLOCK", "evaluate", "predict"]
@@ -42,11 +43,15 @@ def forward_block(member, net, data, work, order, start, size):
 
 
 @slow_loop
-def predict(member, net, data, memory, order, as_scores, out):
+def predict(meeting, size, net, data, memory, order, as_scores, out):
     """Write the scores, or the outputs that the loss computes from them, row by row."""
-    member, net, data, memory = borrow((member, net, data, memory))
+    launch(predict_as, meeting, size, (net, data, memory, order, as_scores, out))
+
+
+@called
+def predict_as(member, net, data, memory, order, as_scores, out):
+    """Do a member's share of `predict`."""
     work = work_in(memory, member.number, ZERO)
-    order, out = borrow((order, out))
     outputs = net.table[net.table.shape[0] - 1, OUTPUTS]
     probabilities = net.loss == CROSS_ENTROPY and not as_scores
     first, last = share(member, order.size, work.capacity)
@@ -65,14 +70,18 @@ def predict(member, net, data, memory, order, as_scores, out):
 
 
 @slow_loop
-def evaluate(member, net, data, memory, order, losses, hits):
+def evaluate(meeting, size, net, data, memory, order, losses, hits):
     """Write each sample's loss, and count the correctly classified samples.
 
     Under binary cross entropy, correct labels are counted.
     """
-    member, net, data, memory = borrow((member, net, data, memory))
+    launch(evaluate_as, meeting, size, (net, data, memory, order, losses, hits))
+
+
+@called
+def evaluate_as(member, net, data, memory, order, losses, hits):
+    """Do a member's share of `evaluate`."""
     work = work_in(memory, member.number, ZERO)
-    order, losses, hits = borrow((order, losses, hits))
     outputs = net.table[net.table.shape[0] - 1, OUTPUTS]
     first, last = share(member, order.size, work.capacity)
     for start in range(first, last, work.capacity):

@@ -2,7 +2,7 @@
 
 import math
 
-from accelnn.backends.numba._jit import ZERO, slow_loop
+from accelnn.backends.numba._jit import ZERO, called, slow_loop
 from accelnn.backends.numba.kernels.arguments import work_in
 from accelnn.backends.numba.kernels.backward import (
     input_errors,
@@ -12,6 +12,7 @@ from accelnn.backends.numba.kernels.backward import (
 )
 from accelnn.backends.numba.kernels.clipping import update_clipped
 from accelnn.backends.numba.kernels.forward import ROWS, forward, gather, share_units
+from accelnn.backends.numba.kernels.launch import launch
 from accelnn.backends.numba.kernels.meeting import (
     clock,
     go_alone,
@@ -24,7 +25,7 @@ from accelnn.backends.numba.kernels.meeting import (
 from accelnn.backends.numba.kernels.updates import STORE_GRADIENT
 from accelnn.backends.numba.layout import OUTPUT_PANELS
 from accelnn.backends.numba.team import Member
-from accelnn.backends.numba.vectors import SHORT, borrow, flush_denormals, restore
+from accelnn.backends.numba.vectors import SHORT, flush_denormals, restore
 
 __all__ = ["AHEAD", "train"]
 
@@ -34,15 +35,20 @@ AHEAD = 250_000
 
 
 @slow_loop
-def train(member, net, data, rule, mask, memory, row_losses, order, batch, done, losses):
+def train(meeting, size, net, data, rule, mask, memory, row_losses, order, batch, done, losses):
     """Do one update per batch of `order`, after `done` earlier ones, and write each batch's loss.
 
     A non-finite loss stops the training before its update. `losses` is initially NaN, and stays so
     for batches that are not reached.
     """
-    member, net, data, rule, memory = borrow((member, net, data, rule, memory))
+    arguments = net, data, rule, mask, memory, row_losses, order, batch, done, losses
+    launch(train_as, meeting, size, arguments)
+
+
+@called
+def train_as(member, net, data, rule, mask, memory, row_losses, order, batch, done, losses):
+    """Do a member's share of `train`."""
     work = work_in(memory, ZERO, member.number % memory.copies)
-    row_losses, order, losses = borrow((row_losses, order, losses))
     myself = Member(ZERO, ZERO + 1, member.meeting)
     before = flush_denormals()
     depth, since = net.table.shape[0], clock()

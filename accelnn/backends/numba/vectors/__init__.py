@@ -29,11 +29,11 @@ from accelnn.backends.numba.vectors._functions import (
 )
 from accelnn.backends.numba.vectors._memory import (
     at,
-    borrow,
     filled,
     load,
     load_first,
     prefetch,
+    rows_at,
     store,
     store_first,
     width,
@@ -64,7 +64,6 @@ __all__ = [
     "absolute",
     "add_products",
     "at",
-    "borrow",
     "call_activation",
     "call_in_place",
     "call_loss",
@@ -86,6 +85,7 @@ __all__ = [
     "prefetch",
     "restore",
     "root",
+    "rows_at",
     "rows_of",
     "scaled_erfc",
     "side",
