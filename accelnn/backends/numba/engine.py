@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import math
-from typing import TYPE_CHECKING, cast
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -15,7 +16,14 @@ from accelnn.backends._engine import Engine
 from accelnn.backends._rules import coefficients_of, decays_of, has_code_for, numbers_of
 from accelnn.backends._spec import NetSpec
 from accelnn.backends._training import Dataset, Extras, Optimizer, TrainingState
-from accelnn.backends.numba.dataset import NOTHING, PackedDataset, kernel_array, kernel_data
+from accelnn.backends.numba._jit import entry_of
+from accelnn.backends.numba.dataset import (
+    NO_LABELS,
+    NOTHING,
+    PackedDataset,
+    kernel_array,
+    kernel_data,
+)
 from accelnn.backends.numba.kernels.arguments import Data, Mask, Memory, Net, Rule
 from accelnn.backends.numba.kernels.changes import Codes
 from accelnn.backends.numba.kernels.clipping import squares_of
@@ -91,7 +99,7 @@ class NumbaEngine(Engine):
         # First, because it tells whether there is code at all.
         self._compile()
         self._parameters = np.array([parameter_of(formula) for formula in formulas])
-        self._call = backend.team.call
+        self._entries: dict[tuple[object, int], Callable[..., Any]] = {}
 
     def _compile(self) -> None:
         """Look up the code of all formulas, and compile that of a user's own."""
@@ -278,12 +286,7 @@ class NumbaEngine(Engine):
         out = np.empty((x.shape[0], self.spec.sizes[-1]), self._dtype)
         memory, threads = self._memories(order.size)
         flat = out.reshape(-1)
-        self._call(
-            predict,
-            (net, data, memory, order, as_scores, flat),
-            threads,
-            ("predict", order.size * self.spec.size),
-        )
+        self._call(predict, data, (net, data, memory, order, as_scores, flat), threads, order.size)
         return out
 
     def _evaluate(self, params: np.ndarray, data: Data, samples: int) -> tuple[float, float]:
@@ -291,12 +294,7 @@ class NumbaEngine(Engine):
         order, losses = np.arange(samples), np.empty(samples)
         memory, threads = self._memories(samples)
         hits = np.zeros(threads, np.int64)
-        self._call(
-            evaluate,
-            (net, data, memory, order, losses, hits),
-            threads,
-            ("evaluate", samples * self.spec.size),
-        )
+        self._call(evaluate, data, (net, data, memory, order, losses, hits), threads, samples)
         labels = self.spec.sizes[-1] if net.loss == BINARY_CROSS_ENTROPY else 1
         # For the few numbers of a single call, the arrays' own methods take longer.
         mean = float(np.add.reduce(losses)) / samples
@@ -349,7 +347,7 @@ class NumbaEngine(Engine):
         threads = self.backend.threads
         scratch = Scratch.of(sizes, self._lanes, threads)
         listed = Inputs.of(len(x), threads)
-        self._call(
+        self.backend.team.call(
             differences,
             (point, fits, difference, TABLES, scratch, listed, out),
             kind=("differences", len(x) * self.spec.size),
@@ -405,14 +403,23 @@ class NumbaEngine(Engine):
             updates=rule.kind != STORE_GRADIENT,
         )
         row_losses = np.empty(capacity)
-        self._call(
-            train,
-            (net, data, rule, mask, memory, row_losses, order, batch, done, losses),
-            threads,
-            ("train", order.size * self.spec.size),
-        )
+        arguments = net, data, rule, mask, memory, row_losses, order, batch, done, losses
+        self._call(train, data, arguments, threads, order.size)
         stopped = np.flatnonzero(~np.isfinite(losses))
         return losses[: stopped[0] + 1] if stopped.size else losses
+
+    def _call(
+        self, kernel: Any, data: Data, arguments: tuple[Any, ...], threads: int, samples: int
+    ) -> None:
+        """Run a kernel on some samples."""
+        # The type of the columns is all that differs between the arguments of an engine's calls.
+        key = kernel, data.columns.itemsize
+        entry = self._entries.get(key)
+        if entry is None:
+            entry = self._entries[key] = entry_of(kernel, (NO_LABELS, 1, *arguments))
+        self.backend.team.call(
+            entry, arguments, threads, (kernel.__name__, samples * self.spec.size)
+        )
 
     def _threads(self, batch: int) -> int:
         """Return how many threads a training step uses."""

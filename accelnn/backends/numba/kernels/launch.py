@@ -14,7 +14,15 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from accelnn.backends.numba._jit import ZERO, inlined, loop
-from accelnn.backends.numba.kernels.meeting import add, clock, exchange, give_way, pause, read, write
+from accelnn.backends.numba.kernels.meeting import (
+    add,
+    clock,
+    exchange,
+    give_way,
+    pause,
+    read,
+    write,
+)
 from accelnn.backends.numba.team import (
     ABANDONED,
     ALONE,

@@ -120,6 +120,8 @@ def add(typing, array, i, number):
 
 @intrinsic
 def read(typing, array, i):
+    """Read atomically."""
+
     def generate(context, builder, signature, args):
         place = _place(context, builder, signature.args[0], *args)
         return builder.load_atomic(place, "seq_cst", 8)
@@ -129,6 +131,8 @@ def read(typing, array, i):
 
 @intrinsic
 def write(typing, array, i, value):
+    """Write atomically."""
+
     def generate(context, builder, signature, args):
         place = _place(context, builder, signature.args[0], *args[:2])
         builder.store_atomic(args[2], place, "seq_cst", 8)
