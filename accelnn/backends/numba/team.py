@@ -21,7 +21,9 @@ from typing import Any, NamedTuple, TypeAlias
 import numba
 import numpy as np
 
+from accelnn._cached import cached_property
 from accelnn._processors import usable_processors
+from accelnn.backends.numba._jit import entry_of
 from accelnn.backends.numba.pace import Paces
 
 __all__ = [
@@ -165,14 +167,20 @@ class Team:
 
     def _wake(self, size: int) -> int:
         """Make so many threads ready for a call of a kernel; return how many there are."""
-        from accelnn.backends.numba.kernels.launch import serve
-
         size = 1 + self._hire(size - 1)
         for thread in range(1, size):
             if self._meeting[state_of(thread)] == ASLEEP:
                 self._meeting[state_of(thread)] = READY
-                self._tasks[thread - 1].put(functools.partial(serve, self._meeting, thread, AWAKE))
+                serve = functools.partial(self._serve, self._meeting, thread, AWAKE)
+                self._tasks[thread - 1].put(serve)
         return size
+
+    @cached_property
+    def _serve(self) -> Callable[..., object]:
+        """What a thread runs that is awake, compiled before it is."""
+        from accelnn.backends.numba.kernels.launch import serve
+
+        return entry_of(serve, (self._meeting, 1, AWAKE))
 
     def _run(self, function: Callable[[Member], object], size: int) -> None:
         # One queue per call, because an interrupted call leaves results in its own.
