@@ -146,6 +146,8 @@ def test_a_kernel_that_fails_on_one_thread_ends_on_all(team_of, fail, meet, fail
         log = np.zeros((4, 3), np.uint64)
         team.call(meet, (3, log))
         _sizes(log)
+    assert {type(error) for error in errors} <= {RuntimeError, type(None)}
+    assert RuntimeError in map(type, errors)
 
 
 def test_each_member_is_another_thread_and_the_first_is_the_callers(team_of):
