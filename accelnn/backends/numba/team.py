@@ -14,8 +14,7 @@ import queue
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
 
 import numba
@@ -136,14 +135,18 @@ class Team:
             return
         name, amount = kind or ("", 0.0)
         pace = self._paces.of(name, amount) if amount > 0.0 else None
-        wanted = pace is None or pace.wants_team(amount)
-        with self._hold(wanted=wanted) as is_ours:
+        is_ours, wanted = False, pace is None or pace.wants_team(amount)
+        try:
+            is_ours = wanted and self._busy.acquire(blocking=False)
             started = time.perf_counter()
             kernel(self._meeting, self._wake(size) if is_ours else 1, *arguments)
             if pace is not None and wanted == is_ours:
                 pace.record(amount, time.perf_counter() - started, team=is_ours)
             if is_ours and self._meeting[ALONE]:
                 self._alone_until = time.monotonic() + ALONE_SECONDS
+        finally:
+            if is_ours:
+                self._busy.release()
 
     def run(self, function: Callable[[Member], object], size: int | None = None) -> None:
         """Call ``function(member)`` on `size` threads (default: all) and wait for all of them.
@@ -151,16 +154,10 @@ class Team:
         It may raise; members must not wait for each other.
         """
         size = min(self.size, size or self.size)
-        with self._hold(wanted=size > 1) as is_ours:
-            self._run(function, 1 + self._hire(size - 1) if is_ours else 1)
-
-    @contextmanager
-    def _hold(self, *, wanted: bool) -> Iterator[bool]:
-        """Keep other calls from using the team, and yield whether that was possible."""
         is_ours = False
         try:
-            is_ours = wanted and self._busy.acquire(blocking=False)
-            yield is_ours
+            is_ours = size > 1 and self._busy.acquire(blocking=False)
+            self._run(function, 1 + self._hire(size - 1) if is_ours else 1)
         finally:
             if is_ours:
                 self._busy.release()
