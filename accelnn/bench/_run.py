@@ -6,7 +6,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict
 from typing import Any
 
 from accelnn._processors import usable_processors
@@ -14,11 +13,11 @@ from accelnn.bench._case import Case
 from accelnn.bench._machine import describe_machine
 from accelnn.bench._results import Measurement, Problem, Report
 from accelnn.bench._tables import duration
-from accelnn.bench._workers import MissingPeer, Worker, WorkerError
+from accelnn.bench._worker import MissingPeer, Worker, WorkerError, facts, prepare, repeat
 
 __all__ = ["busy_cores", "run", "turns"]
 
-# Seconds between two contestants, in which the threads of the last one stop spinning.
+# Seconds between two contestants.
 PAUSE = 0.1
 # Ends by itself if whoever started it has ended.
 BUSY = """
@@ -83,13 +82,16 @@ def _measure(
             for n in _counts(case, most)
         ]
 
-        @contextmanager
-        def turn(m: Measurement, worker: Worker, steps: int = 1) -> Iterator[str]:
+        def ask(m: Measurement, worker: Worker, what: Any, keep: Any, steps: int = 1) -> None:
             note = f"{case.group}, {case.name}: {m.contestant}, {m.threads} thread"
             note += "s" * (m.threads > 1)
             progress(0, note)
+            # In which the threads of the last one stop spinning.
+            time.sleep(PAUSE if what is repeat else 0.0)
             try:
-                yield note
+                answer = worker.ask(what, case, m.contestant, m.threads)
+                keep(answer)
+                note += f": {duration(answer)}" if what is repeat else ""
             except (MissingPeer, WorkerError) as error:
                 worker.end()
                 workers.remove((m, worker))
@@ -99,19 +101,14 @@ def _measure(
 
         try:
             for m, worker in list(workers):
-                with turn(m, worker):
-                    who: Any = {"contestant": m.contestant, "threads": m.threads}
-                    m.facts.update(worker.ask("prepare", case=asdict(case), **who))
+                ask(m, worker, prepare, m.facts.update)
             for number in range(repeats):
                 begin = number % max(1, len(workers))
                 for m, worker in workers[begin:] + workers[:begin]:
-                    with turn(m, worker) as note:
-                        time.sleep(PAUSE)
-                        m.seconds.append(worker.ask("repeat")["seconds"])
-                        progress(0, f"{note}: {duration(m.seconds[-1])}")
+                    ask(m, worker, repeat, m.seconds.append)
             for m, worker in list(workers):
-                with turn(m, worker, 0):
-                    m.facts.update(worker.ask("facts"))
+                ask(m, worker, facts, m.facts.update, 0)
+                if (m, worker) in workers:
                     report.measurements.append(m)
         except KeyboardInterrupt:
             # Their facts would take time to compute.

@@ -322,7 +322,7 @@ class Loop(Training):
         x, t, *_ = self.data
         for chosen in self.order[first:last]:
             self.number += 1
-            gradient = plain.backprop(self.net, x[chosen], t[chosen], self.case.activation)
+            gradient = plain.gradient(self.net, x[chosen], t[chosen], self.case.activation)
             for value, grad, slot, second in zip(self.net, gradient, *self.slots, strict=True):
                 update(self.optimizer, np.sqrt, value, grad, slot, second, self.number)
 
@@ -344,7 +344,7 @@ class Handwritten(Training):
         super().__init__(case, threads)
         self.values: Any = [layer.copy() for layer in self.initial]
         self.names: Any = range(len(self.values))
-        self.gradient: Any = lambda x, t: plain.backprop(self.values, x, t, case.activation)
+        self.gradient: Any = lambda x, t: plain.gradient(self.values, x, t, case.activation)
         if backend is not None:
             net = net_of(case, backend)
             self.values, self.names, self.gradient = net.params, list(net.params), net.gradient
