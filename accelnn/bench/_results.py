@@ -91,6 +91,12 @@ class Report:
         """The name of the GPU, if there is one."""
         return self.machine.get("GPU") or self.gpu_machine.get("GPU")
 
+    @property
+    def described(self) -> dict[str, str]:
+        """The machine and the settings in words."""
+        threads, repeats = (str(self.settings[name]) for name in ("threads", "repeats"))
+        return self.machine | {"most threads tried": threads, "repeats": repeats}
+
     def of(self, group: str, case: str | None = None) -> list[Measurement]:
         """Return the measurements of a group, or of one case of it."""
         return [
@@ -194,15 +200,11 @@ class Report:
 
     def with_gpu(self, other: Report) -> Report:
         """Return this run with its GPU groups replaced by those of another run."""
-        described = {
-            "most threads tried": str(other.settings["threads"]),
-            "repeats": str(other.settings["repeats"]),
-        }
         kept = self.only(lambda case: case.device == "cpu")
         taken = other.only(lambda case: case.device != "cpu")
         return replace(
             kept,
             measurements=kept.measurements + taken.measurements,
             problems=kept.problems + taken.problems,
-            gpu_machine=other.machine | described,
+            gpu_machine=other.described,
         )

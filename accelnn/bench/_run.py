@@ -1,11 +1,9 @@
 """Runs of a plan, in which all contestants of a case take turns."""
 
-import os
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from multiprocessing import get_context, parent_process
 from typing import Any
 
 from accelnn._processors import usable_processors
@@ -17,15 +15,8 @@ from accelnn.bench._worker import MissingPeer, Worker, WorkerError, facts, prepa
 
 __all__ = ["busy_cores", "run", "turns"]
 
-# Seconds between two contestants.
+# Seconds between two contestants, in which the threads of the last one stop spinning.
 PAUSE = 0.1
-# Ends by itself if whoever started it has ended.
-BUSY = """
-import os, sys
-while os.getppid() == int(sys.argv[1]):
-    for _ in range(100_000):
-        pass
-"""
 
 Progress = Callable[[int, str], object]
 
@@ -45,6 +36,7 @@ def run(
     One that does not respond for `timeout` seconds is terminated. ``progress(n, note)`` is called
     when `n` more of the `turns` are done; ``keep(report)`` after every case, and after an
     interruption, with all times so far. Who was skipped or failed is a `Problem` of the report.
+    Workers are spawned: a script calls this under ``if __name__ == "__main__"``.
 
     Raises
     ------
@@ -86,7 +78,6 @@ def _measure(
             note = f"{case.group}, {case.name}: {m.contestant}, {m.threads} thread"
             note += "s" * (m.threads > 1)
             progress(0, note)
-            # In which the threads of the last one stop spinning.
             time.sleep(PAUSE if what is repeat else 0.0)
             try:
                 answer = worker.ask(what, case, m.contestant, m.threads)
@@ -120,14 +111,23 @@ def _measure(
 @contextmanager
 def busy_cores(number: int) -> Iterator[list[int]]:
     """Keep so many processes busy, pinned to nothing, and end them at last; yield their ids."""
-    command = [sys.executable, "-c", BUSY, str(os.getpid())]
-    processes = [subprocess.Popen(command) for _ in range(number)]  # noqa: S603 - our own code
+    processes = [get_context("spawn").Process(target=_spin) for _ in range(number)]
+    for process in processes:
+        process.start()
     try:
-        yield [process.pid for process in processes]
+        yield [process.pid or 0 for process in processes]
     finally:
         for process in processes:
             process.kill()
-            process.wait()
+            process.join()
+
+
+def _spin() -> None:
+    """Be busy until whoever started this process has ended."""
+    caller = parent_process()
+    while caller is not None and caller.is_alive():
+        for _ in range(100_000):
+            pass
 
 
 def _counts(case: Case, most: int) -> list[int]:

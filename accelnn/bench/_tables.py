@@ -69,12 +69,8 @@ def lead_of(row: Row) -> float | None:
     return peer.median / row[OURS].median if peer and OURS in row else None
 
 
-def _described(title: str, machine: str, report: Report) -> Table:
-    rows = list(getattr(report, machine).items())
-    if machine == "machine":
-        rows.append(("most threads tried", str(report.settings["threads"])))
-        rows.append(("repeats", str(report.settings["repeats"])))
-    return Table(title, ("", ""), rows, labels=2)
+def _machine(title: str, attribute: str, report: Report) -> Table:
+    return Table(title, ("", ""), list(getattr(report, attribute).items()), labels=2)
 
 
 def _spread(m: Measurement) -> str:
@@ -221,20 +217,20 @@ def _growth(report: Report) -> Table:
 def _load(report: Report) -> Table:
     """Show the slow-down of each contestant while other processes are busy."""
     measured = report.of("load")
-    busy = {(m.case.name, m.contestant, m.threads): m.median for m in measured if m.case.loaded}
-
-    def loaded(m: Measurement) -> float:
-        return busy[m.case.name, m.contestant, m.threads]
-
+    busy = {_of_load(m): m.median for m in measured if m.case.loaded}
     columns: list[Column] = [
         *(CASE, WHO, COUNT, ("alone", _time)),
-        ("cores busy", lambda m: duration(loaded(m))),
-        ("times slower", lambda m: number(loaded(m) / m.median)),
+        ("cores busy", lambda m: duration(busy[_of_load(m)])),
+        ("times slower", lambda m: number(busy[_of_load(m)] / m.median)),
     ]
-    alone = [m for m in measured if not m.case.loaded]
-    both = [m for m in alone if (m.case.name, m.contestant, m.threads) in busy]
+    both = [m for m in measured if not m.case.loaded and _of_load(m) in busy]
     title = "Time per unit, alone and with another busy process per core"
     return _table(title, columns, both, labels=2)
+
+
+def _of_load(m: Measurement) -> tuple[str, str, int]:
+    """Return what is the same with busy cores."""
+    return m.case.name, m.contestant, m.threads
 
 
 def _black_box(report: Report) -> Table:
@@ -289,28 +285,21 @@ def _threads(report: Report) -> Table:
 
 def _memory(report: Report) -> Table:
     """Show the peak memory of workers after preparation."""
-
-    def megabytes(peaks: dict[str, float], name: str) -> str:
-        return f"{peaks[name]:,.0f}"
-
     groups = {
         "training, 784-50-10": report.of("training", HEADLINE),
         "gradient, 784-100-10": report.of("gradient"),
         "whole run": report.of("whole-run"),
     }
-    columns: list[Column] = [("contestant", str)]
-    names: dict[str, None] = {}
-    for heading, measured in groups.items():
-        peaks: dict[str, float] = {}
-        for m in measured:
-            mb = m.facts.get("peak_mb", 0.0)
-            peaks[m.contestant] = max(mb, peaks.get(m.contestant, 0.0))
-        names |= dict.fromkeys(peaks)
-        known = {name: mb for name, mb in peaks.items() if mb}
-        columns += [(heading, partial(megabytes, known))] if peaks else []
+
+    def peak(measured: list[Measurement], name: str) -> str:
+        known = [m.facts.get("peak_mb", 0.0) for m in measured if m.contestant == name]
+        return f"{max(known):,.0f}" if any(known) else MISSING
+
+    peaks = ((name, partial(peak, measured)) for name, measured in groups.items() if measured)
+    names = dict.fromkeys(m.contestant for measured in groups.values() for m in measured)
     names.pop(FLOOR, None)
     title = "Peak memory of the process at work, in MB, the packages and the data included"
-    return _table(title, columns, names)
+    return _table(title, [("contestant", str), *peaks], names)
 
 
 def _engines(report: Report) -> Table:
@@ -387,8 +376,8 @@ def _built(build: Builder, isa: str, report: Report) -> Table | None:
     return replace(table, title=title) if table.rows else None
 
 
-MACHINE: Builder = partial(_described, "Measured on", "machine")
-GPU_MACHINE: Builder = partial(_described, "Measured on, with a GPU", "gpu_machine")
+MACHINE: Builder = partial(_machine, "Measured on", "described")
+GPU_MACHINE: Builder = partial(_machine, "Measured on, with a GPU", "gpu_machine")
 TABLES: dict[str, Callable[[Report], Table | None]] = {
     "machine": partial(_built, MACHINE, ""),
     "gpu-machine": partial(_built, GPU_MACHINE, ""),

@@ -12,7 +12,6 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Self
-from unittest.mock import patch
 
 import accelnn
 from accelnn.bench._case import Case
@@ -67,6 +66,11 @@ def worker_environment(threads: int, case: Case) -> dict[str, str]:
     return limit_vectors(environment) if case.isa == "avx2" else environment
 
 
+def _replace_environment(other: dict[str, str]) -> None:
+    os.environ.clear()
+    os.environ.update(other)
+
+
 class Worker:
     """A process that calls functions, and whose libraries have so many threads.
 
@@ -82,8 +86,12 @@ class Worker:
         context = get_context("spawn")
         self._pipe, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs, self._printed))
-        with patch.dict(os.environ, worker_environment(threads, case), clear=True):
+        own = dict(os.environ)
+        _replace_environment(worker_environment(threads, case))
+        try:
             self._process.start()
+        finally:
+            _replace_environment(own)
         theirs.close()
 
     def __enter__(self) -> Self:

@@ -32,8 +32,10 @@ class Gradient(Calls):
     def pose(self) -> None:
         data, case = load(self.case), self.case
         self.x, self.t = data.x[: case.batch].copy(), data.t[: case.batch].copy()
-        self.flat = self.net("numpy").flat
-        self.layers = plain.views(self.flat, case.sizes)
+        net = self.net("numpy")
+        self.flat = net.flat
+        # Views into it.
+        self.layers = list(net.params.values())
         exact = plain.gradient(self.layers, self.x, self.t, case.activation)
         self.exact = np.concatenate([part.ravel() for part in exact])
 

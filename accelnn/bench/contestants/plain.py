@@ -1,25 +1,13 @@
 """A net in plain NumPy, written by hand with care: in place, without copies."""
 
-from collections.abc import Callable, Sequence
-from itertools import pairwise
+from collections.abc import Callable
 
 import numpy as np
 
-__all__ = ["Layers", "accuracy", "forward", "gradient", "loss", "softmax", "views"]
+__all__ = ["Layers", "accuracy", "forward", "gradient", "loss", "softmax"]
 
 Layers = list[np.ndarray]
 """``[W1, b1, W2, b2, ...]``."""
-
-
-def views(flat: np.ndarray, sizes: Sequence[int]) -> Layers:
-    """Return the layers stored one after the other in `flat`."""
-    layers, start = [], 0
-    for inputs, outputs in pairwise(sizes):
-        for shape in ((inputs, outputs), (outputs,)):
-            stop = start + int(np.prod(shape))
-            layers.append(flat[start:stop].reshape(shape))
-            start = stop
-    return layers
 
 
 def sigmoid(z: np.ndarray) -> np.ndarray:
