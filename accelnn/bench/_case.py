@@ -66,11 +66,6 @@ class Case:
     budget: float = 1.0
     threaded: bool = True
 
-    def __post_init__(self) -> None:
-        # JSON has lists, but no tuples.
-        for name in ("contestants", "sizes"):
-            object.__setattr__(self, name, tuple(getattr(self, name)))
-
     @property
     def parameters(self) -> int:
         """Number of weights and biases."""

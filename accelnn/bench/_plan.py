@@ -47,17 +47,12 @@ WIDE = (
 )
 
 
-def _training(data: str, *, full: bool) -> Iterator[Case]:
-    options: Any = {"do": "steps", "data": data, "few": 2000, "many": 6000}
-    if not full:
-        yield _case("training", HEADLINE, **options | {"few": 400, "many": 1200, "budget": 1.0})
-        return
-    yield _case("training", HEADLINE, **options, budget=8.0)
-    for name, changes in VARIANTS.items():
-        yield _case("training", name, **options | changes, budget=4.0)
-    yield _relu("training", *WIDE[0], data=data)
-    for sizes, batch in WIDE:
-        yield _relu("training", sizes, batch)
+# Nets of the textbook's gradient, in float64.
+GRADIENT: dict[str, Any] = {"sizes": (784, 100, 10), "batch": 20, "dtype": "float64"}
+
+
+def _case(group: str, name: str, **options: Any) -> Case:
+    return Case(group, name, **{"contestants": tuple(CONTESTANTS[group])} | options)
 
 
 def _relu(
@@ -72,25 +67,27 @@ def _relu(
     return _case(group, named, do="steps", few=few, many=3 * few, budget=2.0, **options)
 
 
-def _growth() -> Iterator[Case]:
-    for hidden in (16, 64, 256, 1024, 4096):
-        for batch in (1, 16, 128, 1024, 4096):
-            name = f"hidden {hidden:,}, batch {batch:,}"
-            yield _relu("growth", (784, hidden, 10), batch, name)
-
-
-def _gradient(*, full: bool) -> Iterator[Case]:
-    names = [name for name in CONTESTANTS["gradient"] if full or name not in SLOW]
-    net: Any = {"sizes": (784, 100, 10), "batch": 20, "dtype": "float64"}
-    net |= {"many": 1_000, "budget": 0.5}
-    yield _case("gradient", "784-100-10, 20 samples", **net, contestants=tuple(names))
-
-
-def _scaling(*, full: bool) -> Iterator[Case]:
-    options: Any = {"dtype": "float64", "many": 1000, "budget": 0.3}
+def _training(data: str, *, full: bool) -> Iterator[Case]:
+    options: Any = {"do": "steps", "data": data, "few": 2000, "many": 6000}
     if not full:
-        names = tuple(CONTESTANTS["scaling"])[:3]
-        options |= {"contestants": names, "threaded": False}
+        yield _case("training", HEADLINE, **options | {"few": 400, "many": 1200, "budget": 1.0})
+        return
+    yield _case("training", HEADLINE, **options, budget=8.0)
+    for name, changes in VARIANTS.items():
+        yield _case("training", name, **options | changes, budget=4.0)
+    yield _relu("training", *WIDE[0], data=data)
+    for sizes, batch in WIDE:
+        yield _relu("training", sizes, batch)
+
+
+def _gradients(*, full: bool) -> Iterator[Case]:
+    """Yield gradients of nets, and of nets and batches of several sizes."""
+    names = tuple(name for name in CONTESTANTS["gradient"] if full or name not in SLOW)
+    options: Any = {"many": 1_000, "budget": 0.5, "contestants": names}
+    yield _case("gradient", "784-100-10, 20 samples", **GRADIENT, **options)
+    options = {"dtype": "float64", "many": 1000, "budget": 0.3}
+    if not full:
+        options |= {"contestants": tuple(CONTESTANTS["scaling"])[:3], "threaded": False}
     for h in (50, 100, 200, 400, 800) if full else (50, 200, 800):
         yield _case("scaling", f"hidden {h}", sizes=(784, h, 10), batch=20, **options)
     for n in (50, 100, 200, 500, 1000) if full else ():
@@ -106,82 +103,66 @@ def _black_box() -> Iterator[Case]:
         yield _case("black-box", name, sizes=(n,), dtype="float64", many=1000, **options)
 
 
-def _doors(data: str) -> Iterator[Case]:
-    for call in ("gradient", "loss", "predict"):
-        for n in (1, 20, 100, 1_000, 10_000):
-            name = f"net.{call}, {n:,} sample{'s' * (n > 1)}"
-            options: Any = {"do": call, "batch": n, "data": data}
-            yield _case("doors", name, many=10_000, budget=0.3, **options)
-
-
 def _load(data: str) -> Iterator[Case]:
-    differences: Any = {"sizes": (784, 100, 10), "batch": 20, "dtype": "float64", "many": 300}
     for loaded in (False, True):
         options: Any = {"data": data, "loaded": loaded, "budget": 4.0}
-        yield _case("load", "training, one call", do="steps", few=2_000, many=20_000, **options)
-        options |= {"contestants": (OURS,)}
-        name = "fit with a callback after every update"
-        yield _case("load", name, do="callback", few=2_000, many=20_000, **options)
+        steps: Any = options | {"few": 2_000, "many": 20_000}
+        yield _case("load", "training, one call", do="steps", **steps)
+        ours: Any = {"contestants": (OURS,)}
+        yield _case(
+            "load", "fit with a callback after every update", do="callback", **steps, **ours
+        )
         name = "numerical gradient, 784-100-10, 20 samples"
-        yield _case("load", name, do="differences", **differences, **options)
+        yield _case("load", name, do="differences", many=300, **GRADIENT, **options, **ours)
 
 
 def _simple(data: str) -> Iterator[Case]:
-    """Yield the cases of groups that have one."""
+    """Yield the cases of groups that have one, or vary in what is called alone."""
+    on: Any = {"data": data}
     yield _case("digits", "37 functions", threaded=False)
-    numerical: Any = {
-        "do": "by_differences",
-        "dtype": "float64",
-        "data": data,
-        "many": 1000,
-        "budget": 2.0,
-    }
-    yield _case("numerical-training", "784-50-10, batch 100, float64", **numerical)
-    options: Any = {"do": "predict", "batch": 10_000, "data": data, "many": 1000}
-    yield _case("predict", "10,000 images", budget=0.5, **options)
-    yield _case("prepare", "the training images", data=data, many=100)
-    loop: Any = {"do": "steps", "data": data, "many": 10_000, "budget": 10.0}
-    yield _case("handwritten-loop", "784-50-10, batch 100, float32", **loop)
-    yield _case("whole-run", "10,000 iterations", do="whole", data=data, budget=60.0)
+    numerical: Any = {"do": "by_differences", "dtype": "float64", "many": 1000, "budget": 2.0}
+    yield _case("numerical-training", "784-50-10, batch 100, float64", **numerical, **on)
+    calls: Any = {"do": "predict", "batch": 10_000, "many": 1000, "budget": 0.5}
+    yield _case("predict", "10,000 images", **calls, **on)
+    yield _case("prepare", "the training images", many=100, **on)
+    loop: Any = {"do": "steps", "many": 10_000, "budget": 10.0}
+    yield _case("handwritten-loop", "784-50-10, batch 100, float32", **loop, **on)
+    yield _case("whole-run", "10,000 iterations", do="whole", budget=60.0, **on)
     yield _case("first-call", "one step", do="steps", budget=60.0, threaded=False)
     if data == "mnist":
         # The shipped images are too few to learn that much.
         goal: Any = {"sizes": (784, 256, 10), "activation": "relu", "optimizer": "adam"}
         name = "784-256-10, relu, Adam, batch 100"
-        yield _case("to-98", name, do="reach", data=data, budget=60.0, **goal)
+        yield _case("to-98", name, do="reach", budget=60.0, **goal, **on)
 
 
 def _on_gpu(data: str) -> Iterator[Case]:
     options: Any = {"device": "cuda", "threaded": False}
-    net: Any = {"sizes": (784, 100, 10), "batch": 20, "dtype": "float64", "many": 1_000}
-    yield _case("gpu-gradient", "784-100-10, 20 samples", budget=0.5, **net, **options)
+    gradients: Any = {"many": 1_000, "budget": 0.5} | GRADIENT | options
+    yield _case("gpu-gradient", "784-100-10, 20 samples", **gradients)
     options |= {"data": data}
     yield _case("gpu-whole-run", "10,000 iterations", do="whole", budget=60.0, **options)
-    nets: dict[str, tuple[tuple[int, ...], int]] = {
-        GPU_HEADLINE: ((784, 50, 10), 100),
-        "784-50-10, batch 1,000": ((784, 50, 10), 1_000),
-        "784-50-10, batch 10,000": ((784, 50, 10), 10_000),
-        "784-256-128-10, batch 100": ((784, 256, 128, 10), 100),
-    }
-    if data == "5k":
-        # There are not enough training images for one such batch.
-        del nets["784-50-10, batch 10,000"]
-    for name, (sizes, batch) in nets.items():
+    # There are not enough shipped images for one batch of 10,000.
+    batches = (100, 1_000, 10_000) if data == "mnist" else (100, 1_000)
+    for sizes, batch in (*(((784, 50, 10), n) for n in batches), ((784, 256, 128, 10), 100)):
+        name = f"{'-'.join(map(str, sizes))}, batch {batch:,}"
         few = GPU_SAMPLES // batch
         amounts: Any = {"do": "steps", "few": few, "many": 3 * few}
         yield _case("gpu-training", name, sizes=sizes, batch=batch, **amounts, **options)
 
 
-def _case(group: str, name: str, **options: Any) -> Case:
-    return Case(group, name, **{"contestants": tuple(CONTESTANTS[group])} | options)
-
-
 def _all(data: str, *, full: bool) -> Iterator[Case]:
     yield from _training(data, full=full)
-    yield from _growth()
-    yield from _doors(data)
-    yield from _gradient(full=full)
-    yield from _scaling(full=full)
+    for hidden in (16, 64, 256, 1024, 4096):
+        for batch in (1, 16, 128, 1024, 4096):
+            name = f"hidden {hidden:,}, batch {batch:,}"
+            yield _relu("growth", (784, hidden, 10), batch, name)
+    for call in ("gradient", "loss", "predict"):
+        for n in (1, 20, 100, 1_000, 10_000):
+            name = f"net.{call}, {n:,} sample{'s' * (n > 1)}"
+            options: Any = {"do": call, "batch": n, "data": data}
+            yield _case("doors", name, many=10_000, budget=0.3, **options)
+    yield from _gradients(full=full)
     yield from _black_box()
     yield from _simple(data)
     yield from _load(data)

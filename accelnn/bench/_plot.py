@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -46,13 +46,10 @@ def draw(report: Report) -> "Figure":
     """
     # Cases that differ in size only.
     widths = [m for m in report.best("training") if _differs_in_width_only(m.case)]
-    by_width = [m for m in report.best(SIZED) if m.case.name.startswith("hidden")]
+    gradients = report.best(SIZED)
+    by_width = [m for m in gradients if m.case.name.startswith("hidden")]
     narrowest = min((m.case.sizes[1] for m in by_width), default=0)
-    by_batch = [
-        m
-        for m in report.best(SIZED)
-        if m.case.name.startswith("batch") or m.case.sizes[1] == narrowest
-    ]
+    by_batch = [m for m in gradients if m not in by_width or m.case.sizes[1] == narrowest]
     panels: list[tuple[str, str, str, list[Measurement], Callable[[Case], float]]] = [
         ("Training step, batch 100", WIDTH, "step", widths, lambda case: case.sizes[1]),
         ("Gradient, 20 samples", "parameters", "gradient", by_width, lambda case: case.parameters),
@@ -64,18 +61,13 @@ def draw(report: Report) -> "Figure":
         raise ValueError(msg)
     figure = _figure(5.0 * len(panels), 5.0)
     names = list(dict.fromkeys(m.contestant for panel in panels for m in panel[3]))
+    handles: dict[str, Any] = {}
     for i, (title, size, unit, measured, of) in enumerate(panels):
         ax = figure.add_subplot(1, len(panels), i + 1)
-        _draw_panel(ax, names, measured, of)
+        handles |= _draw_panel(ax, names, measured, of)
         ax.set(title=title, xlabel=size, ylabel=f"seconds per {unit}")
-    handles = {
-        label: handle
-        for ax in figure.axes
-        for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)
-    }
-    figure.legend(
-        [handles[name] for name in names], names, loc="outside lower center", ncols=4, frameon=False
-    )
+    shown = [handles[name] for name in names]
+    figure.legend(shown, names, loc="outside lower center", ncols=4, frameon=False)
     return figure
 
 
@@ -93,19 +85,19 @@ def draw_growth(report: Report) -> "Figure":
     if not rows:
         msg = "there is nothing to draw: measure the group 'growth'"
         raise ValueError(msg)
-    widths = sorted({case.sizes[1] for case, _ in rows})
-    batches = sorted({case.batch for case, _ in rows})
+    widths, i = np.unique([case.sizes[1] for case, _ in rows], return_inverse=True)
+    batches, j = np.unique([case.batch for case, _ in rows], return_inverse=True)
     leads = np.full((len(widths), len(batches)), np.nan)
-    for case, lead in rows:
-        leads[widths.index(case.sizes[1]), batches.index(case.batch)] = lead
+    leads[i, j] = [lead for _, lead in rows]
     figure = _figure(6.5, 4.5)
     ax = figure.add_subplot()
     # As far to both sides, so that white is where both take as long.
     most = max(1.0, float(np.nanmax(np.abs(np.log2(leads)))))
     image = ax.imshow(np.log2(leads), cmap="RdBu", vmin=-most, vmax=most, origin="lower")
-    for (i, j), lead in np.ndenumerate(leads):
+    for (row, column), lead in np.ndenumerate(leads):
         dark = abs(np.log2(lead)) > 0.6 * most
-        ax.text(j, i, f"{lead:.2f}", ha="center", va="center", color="white" if dark else "black")
+        look: Any = {"ha": "center", "va": "center", "color": "white" if dark else "black"}
+        ax.text(column, row, f"{lead:.2f}", **look)
     ax.set_xticks(range(len(batches)), [f"{batch:,}" for batch in batches])
     ax.set_yticks(range(len(widths)), [f"{width:,}" for width in widths])
     ax.set(title=f"Training step of 784-h-10: best peer ÷ {OURS}", xlabel="batch", ylabel=WIDTH)
@@ -122,24 +114,21 @@ def _figure(width: float, height: float) -> "Figure":
 
 
 def _draw_panel(
-    ax: "Axes",
-    names: list[str],
-    measured: list[Measurement],
-    size_of: Callable[[Case], float],
-) -> None:
+    ax: "Axes", names: list[str], measured: list[Measurement], size_of: Callable[[Case], float]
+) -> dict[str, Any]:
+    """Draw a line for each contestant, and return the lines by name."""
+    drawn: dict[str, Any] = {}
     for i, name in enumerate(names):
         points = sorted(
-            (m for m in measured if m.contestant == name), key=lambda m: size_of(m.case)
+            (size_of(m.case), m.median, *m.spread) for m in measured if m.contestant == name
         )
         if not points:
             continue
-        medians = [m.median for m in points]
-        low = [max(0.0, m.median - m.spread[0]) for m in points]
-        high = [max(0.0, m.spread[1] - m.median) for m in points]
-        ax.errorbar(
-            [size_of(m.case) for m in points],
+        sizes, medians, fastest, slowest = np.array(points).T
+        drawn[name] = ax.errorbar(
+            sizes,
             medians,
-            yerr=(low, high),
+            yerr=(medians - fastest, slowest - medians),
             label=name,
             color=COLOURS[i % len(COLOURS)],
             marker=MARKERS[i % len(MARKERS)],
@@ -151,13 +140,14 @@ def _draw_panel(
             capsize=2,
         )
     ax.set(xscale="log", yscale="log")
-    sizes = sorted({size_of(m.case) for m in measured})
-    ax.set_xticks(sizes, [f"{size:,.0f}" for size in sizes], rotation=30)
+    ticks = sorted({size_of(m.case) for m in measured})
+    ax.set_xticks(ticks, [f"{size:,.0f}" for size in ticks], rotation=30)
     ax.minorticks_off()
     # Whole decades, so that at least two have a label.
     low, high = np.log10(ax.get_ylim())
     ax.set_ylim(10.0 ** np.floor(low), 10.0 ** np.ceil(high))
     ax.grid(alpha=0.3)
+    return drawn
 
 
 def _differs_in_width_only(case: Case) -> bool:

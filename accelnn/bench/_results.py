@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -91,29 +91,31 @@ class Report:
         """The name of the GPU, if there is one."""
         return self.machine.get("GPU") or self.gpu_machine.get("GPU")
 
+    @property
+    def described(self) -> dict[str, str]:
+        """The machine and the settings in words."""
+        threads, repeats = (str(self.settings[name]) for name in ("threads", "repeats"))
+        return self.machine | {"most threads tried": threads, "repeats": repeats}
+
     def of(self, group: str, case: str | None = None) -> list[Measurement]:
         """Return the measurements of a group, or of one case of it."""
         return [
             m for m in self.measurements if m.case.group == group and case in (None, m.case.name)
         ]
 
-    def best(self, group: str, case: str | None = None) -> list[Measurement]:
-        """Return the measurements with the faster number of threads of each contestant."""
-        chosen: dict[tuple[Any, ...], Measurement] = {}
-        for m in self.of(group, case):
-            key = (m.case.key, m.contestant)
-            if key not in chosen or m.median < chosen[key].median:
-                chosen[key] = m
-        return list(chosen.values())
-
-    def by_case(self, group: str) -> dict[Case, dict[str, Measurement]]:
+    def by_case(self, group: str, case: str | None = None) -> dict[Case, dict[str, Measurement]]:
         """Return the contestants of each case of a group, with their faster number of threads."""
         found: dict[Case, dict[str, Measurement]] = {}
-        for m in self.best(group):
-            found.setdefault(m.case, {})[m.contestant] = m
+        for m in self.of(group, case):
+            row = found.setdefault(m.case, {})
+            row[m.contestant] = min(row.get(m.contestant, m), m, key=lambda m: m.median)
         return found
 
-    def only(self, keep: Any) -> Report:
+    def best(self, group: str, case: str | None = None) -> list[Measurement]:
+        """Return the measurements with the faster number of threads of each contestant."""
+        return [m for row in self.by_case(group, case).values() for m in row.values()]
+
+    def only(self, keep: Callable[[Case], bool]) -> Report:
         """Return the part whose cases `keep` holds for."""
         measurements = [m for m in self.measurements if keep(m.case)]
         problems = [problem for problem in self.problems if keep(problem.case)]
@@ -122,14 +124,14 @@ class Report:
     def write(self, path: Path) -> None:
         """Write everything as JSON, by case, with medians and spreads beside the times."""
         cases: dict[Case, dict[str, Any]] = {}
-        for kind, entries in (("times", self.measurements), ("problems", self.problems)):
-            for entry in entries:
-                case = asdict(entry.case) | {"times": [], "problems": []}
-                content = asdict(entry)
-                del content["case"]
-                if isinstance(entry, Measurement):
-                    content |= {"median": entry.median, "spread": entry.spread}
-                cases.setdefault(entry.case, case)[kind].append(content)
+        entries: list[Measurement | Problem] = [*self.measurements, *self.problems]
+        for entry in entries:
+            case = asdict(entry.case) | {"times": [], "problems": []}
+            content = {name: value for name, value in vars(entry).items() if name != "case"}
+            kind = "problems"
+            if isinstance(entry, Measurement):
+                kind, content = "times", content | {"median": entry.median, "spread": entry.spread}
+            cases.setdefault(entry.case, case)[kind].append(content)
         whole = {
             "format": FORMAT,
             "machine": self.machine,
@@ -152,15 +154,16 @@ class Report:
             If the file is not a report, or of another format.
         """
         content = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(content, dict) or content.get("format") != FORMAT:
+        if not isinstance(content, dict) or content.pop("format", None) != FORMAT:
             msg = f"{path} is not a report of accelnn bench of format {FORMAT}"
             raise ValueError(msg)
-        report = cls(
-            content["machine"], content["settings"], gpu_machine=content.get("gpu_machine", {})
-        )
-        for entry in content["cases"]:
+        cases = content.pop("cases")
+        report = cls(**content)
+        for entry in cases:
             times, problems = entry.pop("times"), entry.pop("problems")
-            case = Case(**entry)
+            # JSON has lists, but no tuples.
+            tuples: Any = {name: tuple(entry[name]) for name in ("contestants", "sizes")}
+            case = Case(**entry | tuples)
             for measured in times:
                 del measured["median"], measured["spread"]
                 report.measurements.append(Measurement(case, **measured))
@@ -179,20 +182,16 @@ class Report:
         first = reports[0]
         machine = dict(first.machine)
         for report in reports[1:]:
-            differing = [
-                name
-                for name in machine
-                if name != "data" and report.machine.get(name) != machine[name]
-            ]
+            others = {name: report.machine.get(name) for name in machine}
+            differing = [k for k in machine if k != "data" and others[k] != machine[k]]
             if differing or report.settings != first.settings:
                 msg = f"these runs cannot be merged: they differ in {differing or 'settings'}"
                 raise ValueError(msg)
-            known = machine["data"].split("; ")
-            more = [part for part in report.machine["data"].split("; ") if part not in known]
-            machine["data"] = "; ".join(known + more)
+            parts = "; ".join((machine["data"], report.machine["data"])).split("; ")
+            machine["data"] = "; ".join(dict.fromkeys(parts))
         measurements = [m for report in reports for m in report.measurements]
-        keys = [(m.case.key, m.contestant, m.threads) for m in measurements]
-        if len(set(keys)) < len(keys):
+        keys = {(m.case.key, m.contestant, m.threads) for m in measurements}
+        if len(keys) < len(measurements):
             msg = "these runs cannot be merged: some times were taken in two of them"
             raise ValueError(msg)
         problems = [problem for report in reports for problem in report.problems]
@@ -201,15 +200,11 @@ class Report:
 
     def with_gpu(self, other: Report) -> Report:
         """Return this run with its GPU groups replaced by those of another run."""
-        described = other.machine | {
-            "most threads tried": str(other.settings["threads"]),
-            "repeats": str(other.settings["repeats"]),
-        }
         kept = self.only(lambda case: case.device == "cpu")
         taken = other.only(lambda case: case.device != "cpu")
         return replace(
             kept,
             measurements=kept.measurements + taken.measurements,
             problems=kept.problems + taken.problems,
-            gpu_machine=described,
+            gpu_machine=other.described,
         )

@@ -1,12 +1,9 @@
 """Runs of a plan, in which all contestants of a case take turns."""
 
-import os
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict
+from multiprocessing import get_context, parent_process
 from typing import Any
 
 from accelnn._processors import usable_processors
@@ -14,19 +11,12 @@ from accelnn.bench._case import Case
 from accelnn.bench._machine import describe_machine
 from accelnn.bench._results import Measurement, Problem, Report
 from accelnn.bench._tables import duration
-from accelnn.bench._workers import MissingPeer, Worker, WorkerError
+from accelnn.bench._worker import MissingPeer, Worker, WorkerError, facts, prepare, repeat
 
 __all__ = ["busy_cores", "run", "turns"]
 
 # Seconds between two contestants, in which the threads of the last one stop spinning.
 PAUSE = 0.1
-# Ends by itself if whoever started it has ended.
-BUSY = """
-import os, sys
-while os.getppid() == int(sys.argv[1]):
-    for _ in range(100_000):
-        pass
-"""
 
 Progress = Callable[[int, str], object]
 
@@ -46,6 +36,7 @@ def run(
     One that does not respond for `timeout` seconds is terminated. ``progress(n, note)`` is called
     when `n` more of the `turns` are done; ``keep(report)`` after every case, and after an
     interruption, with all times so far. Who was skipped or failed is a `Problem` of the report.
+    Workers are spawned: a script calls this under ``if __name__ == "__main__"``.
 
     Raises
     ------
@@ -83,13 +74,15 @@ def _measure(
             for n in _counts(case, most)
         ]
 
-        @contextmanager
-        def turn(m: Measurement, worker: Worker, steps: int = 1) -> Iterator[str]:
+        def ask(m: Measurement, worker: Worker, what: Any, keep: Any, steps: int = 1) -> None:
             note = f"{case.group}, {case.name}: {m.contestant}, {m.threads} thread"
             note += "s" * (m.threads > 1)
             progress(0, note)
+            time.sleep(PAUSE if what is repeat else 0.0)
             try:
-                yield note
+                answer = worker.ask(what, case, m.contestant, m.threads)
+                keep(answer)
+                note += f": {duration(answer)}" if what is repeat else ""
             except (MissingPeer, WorkerError) as error:
                 worker.end()
                 workers.remove((m, worker))
@@ -99,19 +92,14 @@ def _measure(
 
         try:
             for m, worker in list(workers):
-                with turn(m, worker):
-                    who: Any = {"contestant": m.contestant, "threads": m.threads}
-                    m.facts.update(worker.ask("prepare", case=asdict(case), **who))
+                ask(m, worker, prepare, m.facts.update)
             for number in range(repeats):
                 begin = number % max(1, len(workers))
                 for m, worker in workers[begin:] + workers[:begin]:
-                    with turn(m, worker) as note:
-                        time.sleep(PAUSE)
-                        m.seconds.append(worker.ask("repeat")["seconds"])
-                        progress(0, f"{note}: {duration(m.seconds[-1])}")
+                    ask(m, worker, repeat, m.seconds.append)
             for m, worker in list(workers):
-                with turn(m, worker, 0):
-                    m.facts.update(worker.ask("facts"))
+                ask(m, worker, facts, m.facts.update, 0)
+                if (m, worker) in workers:
                     report.measurements.append(m)
         except KeyboardInterrupt:
             # Their facts would take time to compute.
@@ -123,14 +111,23 @@ def _measure(
 @contextmanager
 def busy_cores(number: int) -> Iterator[list[int]]:
     """Keep so many processes busy, pinned to nothing, and end them at last; yield their ids."""
-    command = [sys.executable, "-c", BUSY, str(os.getpid())]
-    processes = [subprocess.Popen(command) for _ in range(number)]  # noqa: S603 - our own code
+    processes = [get_context("spawn").Process(target=_spin) for _ in range(number)]
+    for process in processes:
+        process.start()
     try:
-        yield [process.pid for process in processes]
+        yield [process.pid or 0 for process in processes]
     finally:
         for process in processes:
             process.kill()
-            process.wait()
+            process.join()
+
+
+def _spin() -> None:
+    """Be busy until whoever started this process has ended."""
+    caller = parent_process()
+    while caller is not None and caller.is_alive():
+        for _ in range(100_000):
+            pass
 
 
 def _counts(case: Case, most: int) -> list[int]:

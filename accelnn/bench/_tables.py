@@ -1,8 +1,9 @@
 """Tables of a report, for the terminal and for the documentation."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 from accelnn.bench._case import Case
 from accelnn.bench._plan import GPU_GROUPS, HEADLINE, OURS, ours_in
@@ -16,7 +17,7 @@ UNITS = (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6), ("ns", 1e-9))
 MISSING = "-"
 
 Row = dict[str, Measurement]  # of a case: the contestants, by name
-Builder = Callable[[Report], "Table | None"]
+Column = tuple[str, Callable[[Any], str]]  # its heading, and what it shows of a row
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,20 @@ class Table:
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
     labels: int = 1
+
+
+def _table(title: str, columns: Sequence[Column], rows: Iterable[Any], labels: int = 1) -> Table:
+    """Return a table of what each column shows of each row."""
+
+    def text(cell: Callable[[Any], str], row: Any) -> str:
+        try:
+            return cell(row)
+        except KeyError:
+            # It is about something that was not measured.
+            return MISSING
+
+    cells = [[text(cell, row) for _, cell in columns] for row in rows]
+    return Table(title, [heading for heading, _ in columns], cells, labels)
 
 
 def duration(seconds: float) -> str:
@@ -54,38 +69,8 @@ def lead_of(row: Row) -> float | None:
     return peer.median / row[OURS].median if peer and OURS in row else None
 
 
-def _described(title: str, machine: str, report: Report) -> Table | None:
-    rows = [list(item) for item in getattr(report, machine).items()]
-    if machine == "machine":
-        rows += [["most threads tried", str(report.settings["threads"])]]
-        rows += [["repeats", str(report.settings["repeats"])]]
-    return Table(title, ("", ""), rows, labels=2) if rows else None
-
-
-def _comparison(report: Report, group: str, unit: str, title: str) -> Table | None:
-    """Return a table with one row per case and contestant, at its best threads."""
-    reference = ours_in(group)
-    found = report.best("training", HEADLINE) if group == "headline" else report.best(group)
-    measured = [m for m in found if m.contestant != FLOOR]
-    several = len({m.case.name for m in measured}) > 1
-    ours = {m.case.key: m.median for m in measured if m.contestant == reference}
-    facts = [fact for fact in FACTS if any(fact in m.facts for m in measured)]
-    columns = ["case"] * several + ["contestant", "threads", unit, "spread", f"÷ {reference}"]
-    rows = [
-        [
-            *[m.case.name] * several,
-            m.contestant,
-            str(m.threads),
-            duration(m.median),
-            _spread(m),
-            number(m.median / ours[m.case.key]) if m.case.key in ours else MISSING,
-            *(FACTS[fact][1](m.facts[fact]) if fact in m.facts else "" for fact in facts),
-        ]
-        for m in measured
-    ]
-    where = f", on {report.gpu}" if group in GPU_GROUPS else ""
-    columns += [FACTS[fact][0] for fact in facts]
-    return Table(f"{title}{where}", columns, rows, labels=1 + several) if rows else None
+def _machine(title: str, attribute: str, report: Report) -> Table:
+    return Table(title, ("", ""), list(getattr(report, attribute).items()), labels=2)
 
 
 def _spread(m: Measurement) -> str:
@@ -95,6 +80,15 @@ def _spread(m: Measurement) -> str:
     return " to ".join(number(seconds / unit) for seconds in m.spread)
 
 
+def _time(m: Measurement) -> str:
+    return duration(m.median)
+
+
+# Columns of tables with a row for each measurement.
+GROUP: Column = ("group", lambda m: m.case.group)
+CASE: Column = ("case", lambda m: m.case.name)
+WHO: Column = ("contestant", lambda m: m.contestant)
+COUNT: Column = ("threads", lambda m: str(m.threads))
 # Other results of contestants: heading and format.
 FACTS: dict[str, tuple[str, Callable[..., str]]] = {
     "epochs": ("epochs", "{:g}".format),
@@ -107,12 +101,41 @@ FACTS: dict[str, tuple[str, Callable[..., str]]] = {
 }
 
 
+def _comparison(group: str, unit: str, title: str, report: Report) -> Table:
+    """Return a table with one row per case and contestant, at its best threads."""
+    reference = ours_in(group)
+    found = report.best("training", HEADLINE) if group == "headline" else report.best(group)
+    measured = [m for m in found if m.contestant != FLOOR]
+    several = len({m.case.name for m in measured}) > 1
+    ours = {m.case.key: m.median for m in measured if m.contestant == reference}
+
+    def fact(name: str, m: Measurement) -> str:
+        return FACTS[name][1](m.facts[name]) if name in m.facts else ""
+
+    ratio: Column = (f"÷ {reference}", lambda m: number(m.median / ours[m.case.key]))
+    columns = [*[CASE] * several, WHO, COUNT, (unit, _time), ("spread", _spread), ratio]
+    told = [name for name in FACTS if any(name in m.facts for m in measured)]
+    columns += [(FACTS[name][0], partial(fact, name)) for name in told]
+    where = f", on {report.gpu}" if group in GPU_GROUPS else ""
+    return _table(f"{title}{where}", columns, measured, labels=1 + several)
+
+
+def _case_of(row: Row) -> Case:
+    return next(iter(row.values())).case
+
+
+def _time_of(name: str, row: Row) -> str:
+    return duration(row[name].median)
+
+
 def _ratio(of: str, to: str, row: Row) -> str:
-    return number(row[of].median / row[to].median) if of in row and to in row else MISSING
+    return number(row[of].median / row[to].median)
 
 
-def _spread_of_ours(row: Row) -> str:
-    return _spread(row[OURS]) if OURS in row else MISSING
+def _work(row: Row) -> str:
+    """Return our time per parameter and sample."""
+    case = row[OURS].case
+    return duration(row[OURS].median / (case.parameters * case.batch))
 
 
 def _lead(row: Row) -> str:
@@ -120,69 +143,41 @@ def _lead(row: Row) -> str:
     return MISSING if lead is None else number(lead)
 
 
-def _floor(row: Row) -> str:
-    return duration(row[FLOOR].median) if FLOOR in row else MISSING
-
-
 def _reached(row: Row) -> str:
     """Return the share of the rate of products that we reach."""
-    if OURS not in row or FLOOR not in row:
-        return MISSING
     return f"{row[FLOOR].median / row[OURS].median:.0%}"
 
 
-def _work(row: Row) -> str:
-    """Return our time per parameter and sample."""
-    if OURS not in row:
-        return MISSING
-    case = row[OURS].case
-    return duration(row[OURS].median / (case.parameters * case.batch))
-
-
-Cell = Callable[[Row], str]
-# Columns of tables with a row for each case, before and after the times: heading and cell.
-SIZE: dict[str, Cell] = {
-    "parameters": lambda row: f"{_case_of(row).parameters:,}",
-    "samples": lambda row: f"{_case_of(row).batch:,}",
-    f"{OURS}, per parameter and sample": _work,
-}
-LEAD: dict[str, Cell] = {
-    f"spread of {OURS}": _spread_of_ours,
-    f"best peer ÷ {OURS}": _lead,
-    f"products at the rate of {FLOOR}": _floor,
-    f"share that {OURS} reaches": _reached,
-}
 HAND = "NumPy by hand"
-BY_HAND: dict[str, Cell] = {
-    f"{ours} ÷ {HAND}": partial(_ratio, ours, HAND) for ours in ("accelnn numpy", OURS)
-}
-
-
-def _case_of(row: Row) -> Case:
-    return next(iter(row.values())).case
+# Columns of tables with a row for each case, before and after the times.
+SIZE: list[Column] = [
+    ("parameters", lambda row: f"{_case_of(row).parameters:,}"),
+    ("samples", lambda row: f"{_case_of(row).batch:,}"),
+    (f"{OURS}, per parameter and sample", _work),
+]
+SPREAD: list[Column] = [(f"spread of {OURS}", lambda row: _spread(row[OURS]))]
+LEAD: list[Column] = [
+    (f"best peer ÷ {OURS}", _lead),
+    (f"products at the rate of {FLOOR}", partial(_time_of, FLOOR)),
+    (f"share that {OURS} reaches", _reached),
+]
+BY_HAND: list[Column] = [
+    (f"{ours} ÷ {HAND}", partial(_ratio, ours, HAND)) for ours in ("accelnn numpy", OURS)
+]
 
 
 def _matrix(
-    report: Report, group: str, title: str, before: dict[str, Cell], after: dict[str, Cell]
-) -> Table | None:
+    group: str, title: str, before: list[Column], after: list[Column], report: Report
+) -> Table:
     """Return a table with a row for each case, a column for each contestant, and others."""
-    cases = _rows_of(report, group)
-    if not cases:
-        return None
-    names = list(dict.fromkeys(name for row in cases for name in row if name != FLOOR))
-    cells = [
-        [
-            _case_of(row).name,
-            *(cell(row) for cell in before.values()),
-            *(duration(row[name].median) if name in row else MISSING for name in names),
-            *(cell(row) for cell in after.values()),
-        ]
-        for row in cases
-    ]
-    columns = ["case", *before, *names, *after]
-    shown = [i for i in range(len(columns)) if any(row[i] != MISSING for row in cells)]
-    rows = [[row[i] for i in shown] for row in cells]
-    return Table(title, [columns[i] for i in shown], rows)
+    rows = _rows_of(report, group)
+    names = dict.fromkeys(name for row in rows for name in row if name != FLOOR)
+    times: list[Column] = [(name, partial(_time_of, name)) for name in names]
+    names_of: Column = ("case", lambda row: _case_of(row).name)
+    columns: list[Column] = [names_of, *before, *times, *after]
+    cells = _table(title, columns, rows).rows
+    shown = [c for i, c in enumerate(columns) if any(row[i] != MISSING for row in cells)]
+    return _table(title, shown, rows)
 
 
 def _rows_of(report: Report, group: str) -> list[Row]:
@@ -195,203 +190,175 @@ def _rows_of(report: Report, group: str) -> list[Row]:
     return list(rows.values())
 
 
-def _growth(report: Report) -> Table | None:
+def _growth(report: Report) -> Table:
     """Show a row for each width, a column for each batch."""
-    cells = {
-        (case.sizes[1], case.batch): row
-        for row in _rows_of(report, "growth")
-        if OURS in row and (case := _case_of(row))
-    }
-    if not cells:
-        return None
-    batches = sorted({batch for _, batch in cells})
+    rows = [row for row in _rows_of(report, "growth") if OURS in row]
+    cells = {(_case_of(row).sizes[1], _case_of(row).batch): row for row in rows}
 
-    def cell(row: Row | None) -> str:
-        if row is None:
-            return MISSING
+    def cell(batch: int, hidden: int) -> str:
+        row = cells[hidden, batch]
         peer = best_peer(row)
         against = "" if peer is None else f", {_lead(row)} {peer.contestant}"
         reached = "" if FLOOR not in row else f", {_reached(row)}"
-        return f"{duration(row[OURS].median)}{against}{reached}"
+        return f"{_time_of(OURS, row)}{against}{reached}"
 
-    rows = [
-        [f"{hidden:,}", *(cell(cells.get((hidden, batch))) for batch in batches)]
-        for hidden in sorted({hidden for hidden, _ in cells})
+    batches = sorted({batch for _, batch in cells})
+    columns: list[Column] = [
+        ("hidden", "{:,}".format),
+        *((f"batch {batch:,}", partial(cell, batch)) for batch in batches),
     ]
     title = (
         f"Training step of 784-h-10, relu, dense data: {OURS}, its best peer's time ÷ ours, and the"
         f" share of the rate of {FLOOR}"
     )
-    return Table(title, ["hidden", *(f"batch {batch:,}" for batch in batches)], rows)
+    return _table(title, columns, sorted({hidden for hidden, _ in cells}))
 
 
-def _load(report: Report) -> Table | None:
+def _load(report: Report) -> Table:
     """Show the slow-down of each contestant while other processes are busy."""
     measured = report.of("load")
-    loaded = {(m.case.name, m.contestant, m.threads): m for m in measured if m.case.loaded}
-    rows = []
-    for m in measured:
-        busy = loaded.get((m.case.name, m.contestant, m.threads))
-        if busy is not None and not m.case.loaded:
-            who = [m.case.name, m.contestant, str(m.threads)]
-            times = [duration(m.median), duration(busy.median)]
-            rows.append([*who, *times, number(busy.median / m.median)])
-    columns = ["case", "contestant", "threads", "alone", "cores busy", "times slower"]
+    busy = {_of_load(m): m.median for m in measured if m.case.loaded}
+    columns: list[Column] = [
+        *(CASE, WHO, COUNT, ("alone", _time)),
+        ("cores busy", lambda m: duration(busy[_of_load(m)])),
+        ("times slower", lambda m: number(busy[_of_load(m)] / m.median)),
+    ]
+    both = [m for m in measured if not m.case.loaded and _of_load(m) in busy]
     title = "Time per unit, alone and with another busy process per core"
-    return Table(title, columns, rows, labels=2) if rows else None
+    return _table(title, columns, both, labels=2)
 
 
-def _black_box(report: Report) -> Table | None:
+def _of_load(m: Measurement) -> tuple[str, str, int]:
+    """Return what is the same with busy cores."""
+    return m.case.name, m.contestant, m.threads
+
+
+def _black_box(report: Report) -> Table:
     """Show a row for each contestant, with the time of each function and per evaluation."""
-    measured = report.best("black-box")
-    if not measured:
-        return None
-    cases = {m.case.name: m.case.sizes[0] for m in measured}
-    times = {(m.contestant, m.case.name): m.median for m in measured}
-    rows = []
-    for name in dict.fromkeys(m.contestant for m in measured):
-        row = [name]
-        for case, n in cases.items():
-            seconds = times.get((name, case))
-            row += [MISSING, MISSING] if seconds is None else [duration(seconds)]
-            if seconds is not None:
-                row += [duration(seconds / (2 * n))]
-        rows.append(row)
-    columns = ["contestant"]
-    for case in cases:
-        columns += [case, "per evaluation"]
-    return Table("Gradients by central differences, 2n evaluations", columns, rows)
+
+    def per(row: Row, evaluations: int, name: str) -> str:
+        return duration(row[name].median / evaluations)
+
+    rows = report.by_case("black-box")
+    columns: list[Column] = [("contestant", str)]
+    for case, row in rows.items():
+        columns.append((case.name, partial(per, row, 1)))
+        columns.append(("per evaluation", partial(per, row, 2 * case.sizes[0])))
+    names = dict.fromkeys(name for row in rows.values() for name in row)
+    return _table("Gradients by central differences, 2n evaluations", columns, names)
 
 
-def _digits(report: Report) -> Table | None:
+def _digits(report: Report) -> Table:
     """Show digits and evaluations of each function, and totals."""
     measured = {m.contestant: m.facts for m in report.of("digits")}
     if not measured:
-        return None
-    cases = dict.fromkeys(case for facts in measured.values() for case in facts["digits"])
-    rows = [
-        [
-            case,
-            *(
-                f"{facts['digits'][case]:.1f} ({facts['evaluations'][case]:.0f})"
-                if case in facts["digits"]
-                else MISSING
-                for facts in measured.values()
-            ),
-        ]
-        for case in cases
-    ]
-    name, first = next((name, facts["digits"]) for name, facts in measured.items())
-    wins = [
-        sum(first.get(case, 0.0) >= facts["digits"].get(case, 0.0) for case in cases)
-        for facts in measured.values()
-    ]
-    rows += [
-        [f"at least as many digits: {name}", *(f"{won} of {len(cases)}" for won in wins)],
-        ["estimates of the error that held", *(f.get("held", MISSING) for f in measured.values())],
-    ]
-    return Table("Digits of known derivatives, and evaluations", ["function", *measured], rows)
+        return _table("", [], [])
+    first = next(iter(measured))
+
+    def cell(facts: dict[str, Any], case: str) -> str:
+        return f"{facts['digits'][case]:.1f} ({facts['evaluations'][case]:.0f})"
+
+    columns: list[Column] = [("function", str)]
+    columns += [(name, partial(cell, facts)) for name, facts in measured.items()]
+    digits = [facts["digits"] for facts in measured.values()]
+    cases = list(dict.fromkeys(case for of_one in digits for case in of_one))
+    wins = [sum(digits[0].get(c, 0.0) >= of_one.get(c, 0.0) for c in cases) for of_one in digits]
+    held = [facts.get("held", MISSING) for facts in measured.values()]
+    table = _table("Digits of known derivatives, and evaluations", columns, cases)
+    won = [f"at least as many digits: {first}", *(f"{n} of {len(cases)}" for n in wins)]
+    return replace(table, rows=[*table.rows, won, ["estimates of the error that held", *held]])
 
 
-def _threads(report: Report) -> Table | None:
+def _threads(report: Report) -> Table:
     """Show the speedup of accelnn by threads."""
-    ours = {(m.case, m.threads): m for m in report.measurements if m.contestant == OURS}
     most = report.settings["threads"]
-    rows = []
-    for (case, threads), one in ours.items():
-        more = ours.get((case, most))
-        if threads == 1 and more is not None and most > 1 and not case.loaded:
-            ratio = number(one.median / more.median)
-            times = [duration(one.median), duration(more.median)]
-            rows.append([case.group, case.name, *times, ratio])
-    columns = ["group", "case", "1 thread", f"{most} threads", "times faster"]
-    return Table(f"{OURS} on one thread and on {most}", columns, rows, labels=2) if rows else None
+    ours = [m for m in report.measurements if m.contestant == OURS and not m.case.loaded]
+    on_most = {m.case: m.median for m in ours if m.threads == most > 1}
+    columns: list[Column] = [
+        *(GROUP, CASE, ("1 thread", _time)),
+        (f"{most} threads", lambda m: duration(on_most[m.case])),
+        ("times faster", lambda m: number(m.median / on_most[m.case])),
+    ]
+    on_one = [m for m in ours if m.threads == 1 and m.case in on_most]
+    return _table(f"{OURS} on one thread and on {most}", columns, on_one, labels=2)
 
 
-def _memory(report: Report) -> Table | None:
+def _memory(report: Report) -> Table:
     """Show the peak memory of workers after preparation."""
     groups = {
         "training, 784-50-10": report.of("training", HEADLINE),
         "gradient, 784-100-10": report.of("gradient"),
         "whole run": report.of("whole-run"),
     }
-    columns = {name: measured for name, measured in groups.items() if measured}
-    peaks: dict[str, dict[str, float]] = {}
-    for column, measured in columns.items():
-        for m in measured:
-            of_one = peaks.setdefault(m.contestant, {})
-            of_one[column] = max(m.facts.get("peak_mb", 0.0), of_one.get(column, 0.0))
-    peaks.pop(FLOOR, None)
-    rows = [
-        [name, *(f"{of_one[c]:,.0f}" if of_one.get(c) else MISSING for c in columns)]
-        for name, of_one in peaks.items()
-    ]
+
+    def peak(measured: list[Measurement], name: str) -> str:
+        known = [m.facts.get("peak_mb", 0.0) for m in measured if m.contestant == name]
+        return f"{max(known):,.0f}" if any(known) else MISSING
+
+    peaks = ((name, partial(peak, measured)) for name, measured in groups.items() if measured)
+    names = dict.fromkeys(m.contestant for measured in groups.values() for m in measured)
+    names.pop(FLOOR, None)
     title = "Peak memory of the process at work, in MB, the packages and the data included"
-    return Table(title, ["contestant", *columns], rows) if rows else None
+    return _table(title, [("contestant", str), *peaks], names)
 
 
-def _engines(report: Report) -> Table | None:
+def _engines(report: Report) -> Table:
     """Show how engines that have several ways compute an update."""
-    rows = [
-        [m.case.group, m.case.name, m.contestant, " ".join(m.facts["engine"].split())]
-        for m in report.measurements
-        if "engine" in m.facts
-    ]
-    columns = ("group", "case", "contestant", "engine")
+    engine: Column = ("engine", lambda m: " ".join(m.facts["engine"].split()))
+    told = [m for m in report.measurements if "engine" in m.facts]
     title = "How the engines compute a training step"
-    return Table(title, columns, rows, labels=4) if rows else None
+    return _table(title, [GROUP, CASE, WHO, engine], told, labels=4)
 
 
-def _problems(report: Report) -> Table | None:
+def _problems(report: Report) -> Table:
     """Show the contestants without times, each reason once."""
     seen: dict[tuple[str, str], list[str]] = {}
     for problem in report.problems:
         verdict = "skipped" if problem.skipped else "failed"
-        where = [] if problem.skipped else [f"{problem.case.group}, {problem.case.name}"]
-        places = seen.setdefault((problem.contestant, f"{verdict}: {problem.reason}"), [])
-        places += [place for place in where if place not in places]
+        reason = " ".join(f"{verdict}: {problem.reason}".split())
+        places = seen.setdefault((problem.contestant, reason), [])
+        place = f"{problem.case.group}, {problem.case.name}"
+        if not problem.skipped and place not in places:
+            places.append(place)
     rows = [
-        [contestant, " ".join(reason.split()) + (f" ({'; '.join(places)})" if places else "")]
+        [contestant, reason + (f" ({'; '.join(places)})" if places else "")]
         for (contestant, reason), places in seen.items()
     ]
-    return Table("Without times", ("contestant", "why"), rows, labels=2) if rows else None
+    return Table("Without times", ("contestant", "why"), rows, labels=2)
 
 
 STEP = "Time per training step"
 GATHER = "the gather of the batch included"
 LOOP = "An iteration of a handwritten loop: minibatch, gradient, update of every parameter"
-FLOAT64 = "784-50-10, batch 100, float64,"
-GRADIENT = "Gradient of TwoLayerNet(784, 100, 10) on 20 samples, in float64"
+BY_DIFFERENCES = "Training of 784-50-10, batch 100, float64, by numerical gradients alone"
+TO_98 = "MNIST to 98.0 % of the test images, medians of seeds: 784-256-10, relu, Adam"
+GRADIENT = "radient of TwoLayerNet(784, 100, 10) on 20 samples, in float64"
 WHOLE_RUN = "10,000 iterations of 784-50-10, with both accuracies after every epoch"
-# Tables with a row for each contestant, by group: the unit, and the title.
+# Groups whose tables have a row for each contestant: the unit, and the title.
 COMPARISONS = {
     "headline": ("step", f"{STEP} of {HEADLINE}, {GATHER}"),
     "handwritten-loop": ("iteration", LOOP),
-    "gradient": ("gradient", GRADIENT),
-    "numerical-training": ("step", f"Training of {FLOAT64} by numerical gradients alone"),
+    "gradient": ("gradient", f"G{GRADIENT}"),
+    "numerical-training": ("step", BY_DIFFERENCES),
     "predict": ("call", "Predictions of 784-50-10 for 10,000 images"),
     "prepare": ("call", "Preparation of the training images"),
     "whole-run": ("run", WHOLE_RUN),
-    "to-98": (
-        "run",
-        "MNIST to 98.0 % of the test images, medians of seeds: 784-256-10, relu, Adam",
-    ),
+    "to-98": ("run", TO_98),
     "first-call": ("process", "From the start of a process to the end of its first step"),
     "gpu-training": ("step", f"{STEP} in float32 with sigmoid and SGD, {GATHER}"),
-    "gpu-gradient": ("gradient", f"Numerical g{GRADIENT[1:]}"),
+    "gpu-gradient": ("gradient", f"Numerical g{GRADIENT}"),
     "gpu-whole-run": ("run", WHOLE_RUN),
 }
-# Tables with a row for each case: title, and what stands before and after the times.
-MATRICES: dict[str, tuple[str, dict[str, Cell], dict[str, Cell]]] = {
-    "training": (f"{STEP}; the cases differ from the first in what they name", {}, LEAD),
-    "doors": ("One call of 784-50-10 in float32, on MNIST", {}, BY_HAND),
-    "scaling": (
-        *("Gradients of 784-h-10 in float64 against their size", SIZE),
-        {f"spread of {OURS}": _spread_of_ours},
-    ),
+# Groups whose tables have a row for each case: title, and what stands before and after the times.
+MATRICES: dict[str, tuple[str, list[Column], list[Column]]] = {
+    "training": (f"{STEP}; the cases differ from the first in what they name", [], SPREAD + LEAD),
+    "doors": ("One call of 784-50-10 in float32, on MNIST", [], BY_HAND),
+    "scaling": ("Gradients of 784-h-10 in float64 against their size", SIZE, SPREAD),
 }
-# Others have a builder of their own.
-OF_THEIR_OWN: dict[str, Builder] = {
+Builder = Callable[[Report], Table]
+BUILDERS: dict[str, Builder] = {
+    **{group: partial(_comparison, group, *told) for group, told in COMPARISONS.items()},
+    **{group: partial(_matrix, group, *told) for group, told in MATRICES.items()},
     "growth": _growth,
     "load": _load,
     "black-box": _black_box,
@@ -400,26 +367,22 @@ OF_THEIR_OWN: dict[str, Builder] = {
     "threads": _threads,
     "memory": _memory,
 }
-NAMES = (*COMPARISONS, *MATRICES, *OF_THEIR_OWN)
 
 
-def _built(name: str, isa: str, report: Report) -> Table | None:
+def _built(build: Builder, isa: str, report: Report) -> Table | None:
     """Return a table of what was measured with some vector instructions, which its title names."""
-    part = report.only(lambda case: case.isa == isa)
-    if name in COMPARISONS:
-        table = _comparison(part, name, *COMPARISONS[name])
-    elif name in MATRICES:
-        table = _matrix(part, name, *MATRICES[name])
-    else:
-        table = OF_THEIR_OWN[name](part)
-    return replace(table, title=f"{table.title}, AVX2 alone") if table and isa == "avx2" else table
+    table = build(report.only(lambda case: isa in (case.isa, "")))
+    title = f"{table.title}, AVX2 alone" if isa == "avx2" else table.title
+    return replace(table, title=title) if table.rows else None
 
 
-TABLES: dict[str, Builder] = {
-    "machine": partial(_described, "Measured on", "machine"),
-    "gpu-machine": partial(_described, "Measured on, with a GPU", "gpu_machine"),
-    **{name: partial(_built, name, "native") for name in NAMES},
-    **{f"{name}-avx2": partial(_built, name, "avx2") for name in NAMES},
-    "problems": _problems,
+MACHINE: Builder = partial(_machine, "Measured on", "described")
+GPU_MACHINE: Builder = partial(_machine, "Measured on, with a GPU", "gpu_machine")
+TABLES: dict[str, Callable[[Report], Table | None]] = {
+    "machine": partial(_built, MACHINE, ""),
+    "gpu-machine": partial(_built, GPU_MACHINE, ""),
+    **{name: partial(_built, build, "native") for name, build in BUILDERS.items()},
+    **{f"{name}-avx2": partial(_built, build, "avx2") for name, build in BUILDERS.items()},
+    "problems": partial(_built, _problems, ""),
 }
 """Builders of the tables by name; each returns None if it has nothing to show."""

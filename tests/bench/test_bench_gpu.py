@@ -13,7 +13,7 @@ import accelnn
 from accelnn.bench import GPU_GROUPS, TABLES, Case, Report, plan, run
 from accelnn.bench._machine import describe_gpu
 from accelnn.bench._plan import GPU_HEADLINE, ours_in
-from accelnn.bench._workers import worker_environment
+from accelnn.bench._worker import worker_environment
 from accelnn.bench.contestants import base, make_contestant
 from accelnn.bench.contestants.gradients import Gradient, numerical
 from accelnn.bench.contestants.training import Accelnn, Training

@@ -1,5 +1,6 @@
 """Workers that do not do what they should, seen from the process that asks them."""
 
+import importlib
 import json
 import multiprocessing
 import os
@@ -13,7 +14,7 @@ import pytest
 
 from accelnn.bench import Case
 from accelnn.bench._machine import widest_vectors
-from accelnn.bench._workers import MissingPeer, Worker, WorkerError, worker_environment
+from accelnn.bench._worker import MissingPeer, Worker, WorkerError, worker_environment
 
 CASE = Case("training", "x")
 
@@ -40,42 +41,39 @@ def wait_until_ended(pid):
 
 
 def test_one_that_dies_is_reported_with_its_last_words():
-    code = "import sys; input(); print('no memory left', file=sys.stderr); sys.exit(3)"
-    with Worker(1, CASE, command=python(code)) as worker:
+    code = "import os, sys; print('no memory left', file=sys.stderr, flush=True); os._exit(3)"
+    with Worker(1, CASE) as worker:
         with pytest.raises(WorkerError, match="ended with code 3: no memory left"):
-            worker.ask("repeat")
+            worker.ask(exec, code)
         # Asked again, it is still dead.
         with pytest.raises(WorkerError, match="ended with code 3"):
-            worker.ask("repeat")
+            worker.ask(abs, 1)
+
+
+CHILD = "__import__('subprocess').Popen([__import__('sys').executable, '-c', 'input()'], stdin=-1)"
 
 
 def test_one_that_hangs_is_ended_with_all_that_it_started():
-    code = """
-import subprocess, sys, time
-child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
-print('{"child": %d}' % child.pid, flush=True)
-time.sleep(600)
-"""
-    with Worker(1, CASE, command=python(code)) as worker:
-        child = worker.ask("prepare")["child"]
+    with Worker(1, CASE) as worker:
+        child = worker.ask(eval, f"{CHILD}.pid")
         assert is_running(child)
         worker.timeout = 0.2
-        with pytest.raises(WorkerError, match=r"no answer to 'repeat' within 0\.2 s; ended"):
-            worker.ask("repeat")
+        with pytest.raises(WorkerError, match=r"no answer to 'sleep' within 0\.2 s; ended"):
+            worker.ask(time.sleep, 600)
         wait_until_ended(child)
+        with pytest.raises(WorkerError, match="ended with code -9"):
+            worker.ask(abs, 1)
 
 
 @pytest.mark.skipif(not hasattr(os, "killpg"), reason="no process groups")
 def test_one_at_work_ends_with_who_has_asked_however_that_ended():
-    job = "import time; from accelnn.bench import worker; "
-    job += "worker.Answers.repeat = lambda self: time.sleep(600); worker.main()"
-    code = f"""
-import sys
+    code = """
+import os, time
 from accelnn.bench import Case
-from accelnn.bench._workers import Worker
-with Worker(1, Case("training", "x"), command=[sys.executable, "-c", {job!r}]) as worker:
-    print(worker._process.pid, flush=True)
-    worker.ask("repeat")
+from accelnn.bench._worker import Worker
+with Worker(1, Case("training", "x")) as worker:
+    print(worker.ask(os.getpid), flush=True)
+    worker.ask(time.sleep, 600)
 """
     with subprocess.Popen(python(code), stdout=subprocess.PIPE, text=True) as parent:
         worker = int(parent.stdout.readline())
@@ -85,45 +83,26 @@ with Worker(1, Case("training", "x"), command=[sys.executable, "-c", {job!r}]) a
     wait_until_ended(worker)
 
 
-def test_one_that_only_closes_its_output_is_ended(monkeypatch):
-    monkeypatch.setattr("accelnn.bench._workers.GRACE", 0.1)
-    code = "import os, time; input(); os.close(1); time.sleep(600)"
-    worker = Worker(1, CASE, command=python(code))
-    with worker, pytest.raises(WorkerError, match="stopped answering; ended"):
-        worker.ask("repeat")
+def test_one_that_only_closes_its_pipe_is_ended():
+    code = "import os, time; os.closerange(3, 100); time.sleep(600)"
+    with Worker(1, CASE) as worker, pytest.raises(WorkerError, match="ended with code -9"):
+        worker.ask(exec, code)
 
 
-def test_what_packages_print_is_no_answer():
-    code = """
-import multiprocessing
-import os
-from accelnn.bench import worker
-asked = worker.Answers
-def repeat(self):
-    print("within"); os.system("echo within a child")
-    return {"seconds": 1.0}
-asked.repeat = repeat
-answers = worker._take_stdout()
-import json, sys
-for line in sys.stdin:
-    print(json.dumps(asked().answer(json.loads(line))), file=answers, flush=True)
-"""
-    with Worker(1, CASE, command=python(code)) as worker:
-        assert worker.ask("repeat") == {"seconds": 1.0}
+def test_what_packages_print_is_shown_nowhere(capfd):
+    with Worker(1, CASE) as worker:
+        assert worker.ask(print, "within") is None
+        assert worker.ask(os.system, "echo within a child") == 0
+    assert capfd.readouterr() == ("", "")
 
 
 def test_failures_and_missing_packages_are_told_apart():
-    code = """
-import sys, json
-for line in sys.stdin:
-    print(json.dumps({"missing": "No module named 'x'"} if "prepare" in line
-                     else {"failed": "ValueError: no"}), flush=True)
-"""
-    with Worker(1, CASE, command=python(code)) as worker:
-        with pytest.raises(MissingPeer, match="No module named 'x'"):
-            worker.ask("prepare")
-        with pytest.raises(WorkerError, match="ValueError: no"):
-            worker.ask("repeat")
+    with Worker(1, CASE) as worker:
+        with pytest.raises(MissingPeer, match="No module named 'not_there'"):
+            worker.ask(importlib.import_module, "not_there")
+        with pytest.raises(WorkerError, match="ValueError: invalid literal"):
+            worker.ask(int, "no")
+        assert worker.ask(int, "1") == 1
 
 
 def test_threads_and_blas_are_set_before_a_worker_starts(monkeypatch):
@@ -140,18 +119,10 @@ def test_threads_and_blas_are_set_before_a_worker_starts(monkeypatch):
 
 
 @pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="no fork")
-def test_a_job_may_fork_while_the_next_request_is_waited_for():
-    code = """
-import multiprocessing
-from accelnn.bench import worker
-def repeat(self):
-    with multiprocessing.get_context("fork").Pool(2) as pool:
-        return {"seconds": sum(pool.map(abs, [-1.0, -2.0]))}
-worker.Answers.repeat = repeat
-worker.main()
-"""
-    with Worker(1, CASE, timeout=30.0, command=python(code)) as worker:
-        assert worker.ask("repeat") == {"seconds": 3.0}
+def test_a_job_may_fork():
+    code = "__import__('multiprocessing').get_context('fork').Pool(2).map(abs, [-1, -2])"
+    with Worker(1, CASE, timeout=30.0) as worker:
+        assert worker.ask(eval, code) == [1, 2]
 
 
 VECTORS = """

@@ -10,7 +10,6 @@ from accelnn.bench.contestants import (  # noqa: F401 - they enter themselves  #
     with_torch,
     with_jax,
     with_sklearn,
-    black_box,
     digits,
     doors,
     first_call,

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
+import numpy as np
+
 from accelnn.bench._case import Case
 
 __all__ = [
@@ -118,16 +120,20 @@ class Contestant:
 class Calls(Contestant):
     """Calls of one function, of which each is a unit.
 
-    A subclass poses the problem, and checks what was `found`; a contestant is a function that takes
-    it, and returns what is called.
+    A subclass poses the problem, with the `exact` result, in relation to whose `unit` what was
+    `found` deviates; a contestant is a function that takes it, and returns what is called.
     """
 
     found: Any = None
+    unit = 1.0
+    to_numpy: Callable[[Any], np.ndarray] = staticmethod(np.asarray)
 
     def __init__(
         self, case: Case, threads: int, setup: Callable[..., Callable[[], Any]], **options: Any
     ) -> None:
         super().__init__(case, threads)
+        self.exact: Any = None
+        self.notes: dict[str, Any] = {}
         self.pose()
         self.call = setup(self, **options)
 
@@ -137,6 +143,20 @@ class Calls(Contestant):
     def run(self, amount: int) -> None:
         for _ in range(amount):
             self.found = self.call()
+
+    def facts(self) -> dict[str, Any]:
+        """Return the largest deviation, and notes."""
+        if self.found is None:
+            return self.notes
+        deviation = np.abs(_flat(self.found, self.to_numpy) - _flat(self.exact)).max()
+        return {"deviation": float(deviation / self.unit), **self.notes}
+
+
+def _flat(found: Any, to_numpy: Callable[[Any], np.ndarray] = np.asarray) -> np.ndarray:
+    """Return a number, an array, or arrays by name or in a list, as one array."""
+    parts = list(found.values()) if isinstance(found, dict) else found
+    parts = parts if isinstance(parts, list) else [parts]
+    return np.concatenate([np.ravel(to_numpy(part)) for part in parts])
 
 
 class Entry(NamedTuple):

@@ -1,12 +1,12 @@
 """Single calls of a net on a batch, and the preparation of data."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 import accelnn
-from accelnn.bench._case import Case
 from accelnn.bench.contestants import plain
 from accelnn.bench.contestants.base import Calls, contestant
 from accelnn.bench.contestants.data import load
@@ -16,48 +16,37 @@ __all__ = ["Door", "Prepared"]
 
 
 class Door(Calls):
-    """A call on as many samples as a batch has; the case says which."""
+    """A call on as many samples as a batch has, compared with float64; the case says which."""
 
     def pose(self) -> None:
         data = load(self.case)
         rows = np.arange(self.case.batch) % len(data.x)
         self.x, self.t = data.x[rows], data.t[rows]
-        self.layers = initial(self.case)
+        self.exact = self.by_hand(np.float64)()
 
-    def facts(self) -> dict[str, Any]:
-        """Return the largest deviation from float64."""
-        layers = [layer.astype(np.float64) for layer in self.layers]
-        exact = _by_hand(self.case, layers, self.x.astype(np.float64), self.t)()
-        found = self.found.values() if isinstance(self.found, dict) else self.found
-        if self.case.do != "gradient":
-            found, exact = [found], [exact]
-        apart = [float(np.abs(a - b).max()) for a, b in zip(found, exact, strict=True)]
-        return {"deviation": max(apart)}
+    def by_hand(self, dtype: Any) -> Callable[[], Any]:
+        """Return a product and an activation for each layer, in plain NumPy."""
+        layers = [layer.astype(dtype) for layer in initial(self.case)]
+        x, activation = self.x.astype(dtype), self.case.activation
+        if self.case.do == "predict":
+            return lambda: plain.softmax(plain.forward(layers, x, activation)[-1])
+        function: Any = getattr(plain, self.case.do)
+        return lambda: function(layers, x, self.t, activation)
 
 
 @contestant("accelnn numpy", "predict", "doors", kind=Door, backend="numpy")
 @contestant("accelnn numba", "predict", "doors", kind=Door, backend="numba")
 def ours(door: Door, backend: str) -> Callable[[], Any]:
     """Return `net.gradient`, `net.loss` or `net.predict`."""
-    net, x, t = net_of(door.case, backend), door.x, door.t
-    if door.case.do == "predict":
-        return lambda: net.predict(x)
-    method = getattr(net, door.case.do)
-    return lambda: method(x, t)
+    method = getattr(net_of(door.case, backend), door.case.do)
+    return partial(method, door.x) if door.case.do == "predict" else partial(method, door.x, door.t)
 
 
 @contestant("NumPy by hand", "doors", kind=Door)
 @contestant("NumPy products", "predict", kind=Door)
 def by_hand(door: Door) -> Callable[[], Any]:
-    """Return a product and an activation for each layer, in plain NumPy."""
-    return _by_hand(door.case, door.layers, door.x, door.t)
-
-
-def _by_hand(case: Case, layers: plain.Layers, x: np.ndarray, t: np.ndarray) -> Callable[[], Any]:
-    if case.do == "predict":
-        return lambda: plain.softmax(plain.forward(layers, x, case.activation)[-1])
-    function: Any = plain.backprop if case.do == "gradient" else plain.loss
-    return lambda: function(layers, x, t, case.activation)
+    """Return the same in plain NumPy."""
+    return door.by_hand(door.case.dtype)
 
 
 class Prepared(Calls):
@@ -73,4 +62,4 @@ class Prepared(Calls):
 def prepare(problem: Prepared, backend: str) -> Callable[[], Any]:
     """Return `accelnn.prepare`."""
     x, t, *_ = load(problem.case)
-    return lambda: accelnn.prepare(x, t, backend=backend, dtype=problem.case.dtype)
+    return partial(accelnn.prepare, x, t, backend=backend, dtype=problem.case.dtype)

@@ -1,24 +1,23 @@
 """The time from the start of a process to the end of its first update."""
 
-import json
 import os
 import subprocess
 import sys
 import tempfile
-from dataclasses import asdict
 
 from accelnn.bench._case import Case
-from accelnn.bench.contestants.base import (
-    CONTESTANTS,
-    Contestant,
-    contestant,
-    make_contestant,
-    require,
-)
+from accelnn.bench.contestants.base import CONTESTANTS, Contestant, contestant, require
 
 __all__ = ["FirstCall"]
 
-CODE = "from accelnn.bench.contestants.first_call import main; main()"
+# It exits without cleaning up, which is not measured.
+CODE = """
+import os
+from accelnn.bench import Case
+from accelnn.bench.contestants import make_contestant
+make_contestant({who!r}, {case!r}, {threads}, "training").run(1)
+os._exit(0)
+"""
 
 
 @contestant("JAX step", "first-call", who="JAX step")
@@ -38,22 +37,15 @@ class FirstCall(Contestant):
     def __init__(self, case: Case, threads: int, who: str, *, cold: bool = False) -> None:
         super().__init__(case, threads)
         require(CONTESTANTS["training"][who].needs)
-        self.request = json.dumps([who, asdict(case), threads])
+        self.code = CODE.format(who=who, case=case, threads=threads)
         self.cold = cold
 
     def run(self, amount: int) -> None:
         for _ in range(amount):
             with tempfile.TemporaryDirectory() as folder:
                 subprocess.run(  # noqa: S603 - our own command line
-                    [sys.executable, "-c", CODE, self.request],
+                    [sys.executable, "-c", self.code],
                     env=os.environ | ({"NUMBA_CACHE_DIR": folder} if self.cold else {}),
                     check=True,
                     stdout=subprocess.DEVNULL,
                 )
-
-
-def main() -> None:
-    """Do one update, and exit without cleaning up, which is not measured."""
-    who, case, threads = json.loads(sys.argv[1])
-    make_contestant(who, Case(**case), threads, "training").run(1)
-    os._exit(0)

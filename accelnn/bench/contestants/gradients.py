@@ -1,4 +1,4 @@
-"""Gradients of one net on one batch: accelnn, plain NumPy, and differences by others."""
+"""Gradients by differences, of a net on one batch and of black-box functions, and analytic ones."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,12 +10,14 @@ from accelnn.bench.contestants import plain
 from accelnn.bench.contestants.base import Calls, contestant, cuda_events
 from accelnn.bench.contestants.data import SEED, load
 
-__all__ = ["STEP", "Gradient"]
+__all__ = ["STEP", "BlackBox", "Gradient", "few", "rosenbrock"]
 
 STEP = 1e-4
 # Samples times hidden units up to which all sampled parameters are measured.
 USUAL_WORK = 2_000
 OF_SOME = ", as a function of these alone"
+# Coordinates that `few` depends on.
+FEW = 16
 Gradients = Callable[[], Any]
 
 
@@ -25,23 +27,22 @@ class Gradient(Calls):
     It is compared with backpropagation in NumPy.
     """
 
+    step: float | None = STEP
+
     def pose(self) -> None:
         data, case = load(self.case), self.case
         self.x, self.t = data.x[: case.batch].copy(), data.t[: case.batch].copy()
-        self.flat = self.net("numpy").flat
-        self.layers = plain.views(self.flat, case.sizes)
-        exact = plain.backprop(self.layers, self.x, self.t, case.activation)
+        net = self.net("numpy")
+        self.flat = net.flat
+        # Views into it.
+        self.layers = list(net.params.values())
+        exact = plain.gradient(self.layers, self.x, self.t, case.activation)
         self.exact = np.concatenate([part.ravel() for part in exact])
-        self.measured: dict[str, str] = {}
-        self.to_numpy: Callable[[Any], np.ndarray] = np.asarray
 
     def net(self, backend: Any) -> accelnn.TwoLayerNet:
         """Return the net."""
-        inputs, hidden, outputs = self.case.sizes
         return accelnn.TwoLayerNet(
-            inputs,
-            hidden,
-            outputs,
+            *self.case.sizes,
             activation=self.case.activation,
             dtype="float64",
             rng=SEED,
@@ -59,20 +60,100 @@ class Gradient(Calls):
         moved = np.linspace(0, self.flat.size - 1, size).astype(np.int64)
         self.scale = self.flat.size / size
         self.exact = self.exact[moved]
-        self.measured = {"measured": f"{size:,} of {self.flat.size:,} parameters{note}"}
+        self.notes = {"measured": f"{size:,} of {self.flat.size:,} parameters{note}"}
         return moved
 
     def loss(self) -> float:
         """Return the loss at the parameters as they are."""
         return plain.loss(self.layers, self.x, self.t, self.case.activation)
 
-    def facts(self) -> dict[str, Any]:
-        """Return the largest deviation from backpropagation, and how much was measured."""
-        if self.found is None:
-            return self.measured
-        parts = self.found.values() if isinstance(self.found, dict) else self.found
-        found = np.concatenate([self.to_numpy(part).ravel() for part in parts])
-        return {"deviation": float(np.abs(found - self.exact).max()), **self.measured}
+    def function(self, size: int) -> tuple[Callable[[np.ndarray], float], np.ndarray]:
+        """Return the loss as a function of some parameters, and these.
+
+        Handing a library only some is in its favour: every step copies as many numbers as there
+        are.
+        """
+        flat, moved = self.flat, self.sample(size, OF_SOME)
+        first = flat[moved].copy()
+
+        def loss(values: np.ndarray) -> float:
+            flat[moved] = values
+            try:
+                return self.loss()
+            finally:
+                flat[moved] = first
+
+        return loss, first
+
+
+def rosenbrock(x: np.ndarray) -> Any:
+    """Return the height of Rosenbrock's valley in n dimensions, at one point or at several."""
+    a, b = x[..., 1:], x[..., :-1]
+    return np.sum(100.0 * (a - b**2) ** 2 + (1.0 - b) ** 2, axis=-1)
+
+
+def few(x: np.ndarray) -> Any:
+    """Return the square of the first sixteen coordinates, which takes no time."""
+    part = x[:FEW]
+    return part.dot(part)
+
+
+def _few_of_many(x: np.ndarray) -> np.ndarray:
+    values: np.ndarray = np.sum(x[:, :FEW] ** 2, axis=1)
+    return values
+
+
+def _rosenbrock_in_a_loop(x: Any) -> Any:
+    total = 0.0
+    for i in range(x.size - 1):
+        total += 100.0 * (x[i + 1] - x[i] ** 2) ** 2 + (1.0 - x[i]) ** 2
+    return total
+
+
+def _few_in_a_loop(x: Any) -> Any:
+    total = 0.0
+    for i in range(FEW):
+        total += x[i] * x[i]
+    return total
+
+
+def _calls(f: Any, x: Any, times: int) -> float:
+    """Call f at different points, so that the compiler cannot eliminate calls."""
+    total = 0.0
+    for i in range(times):
+        before = x[i % x.size]
+        x[i % x.size] = before + 1e-6
+        total += f(x)
+        x[i % x.size] = before
+    return total
+
+
+# At one point, at k points, and in a form that Numba compiles.
+FUNCTIONS: dict[str, tuple[Callable[..., Any], ...]] = {
+    "rosenbrock": (rosenbrock, rosenbrock, _rosenbrock_in_a_loop),
+    "few": (few, _few_of_many, _few_in_a_loop),
+}
+
+
+class BlackBox(Calls):
+    """One gradient by central differences, which is compared with a complex step.
+
+    Its deviation is in relation to the largest derivative.
+    """
+
+    step: float | None = None
+
+    def pose(self) -> None:
+        self.f, self.of_many, self.in_a_loop = FUNCTIONS[self.case.do]
+        self.x = np.random.default_rng(SEED).normal(size=self.case.sizes)
+        self.exact = accelnn.numerical_gradient(
+            self.of_many, self.x, method="complex", batched=True, backend="numpy"
+        )
+        self.unit = float(np.abs(self.exact).max())
+
+    def function(self, _size: int) -> tuple[Callable[[np.ndarray], Any], np.ndarray]:
+        """Return the function and the point."""
+        return self.f, self.x
 
 
 @contestant("accelnn numpy", "gradient", "scaling", "gpu-gradient", kind=Gradient, backend="numpy")
@@ -92,6 +173,25 @@ def numerical(problem: Gradient, backend: Any) -> Gradients:
         return found
 
     return gradient
+
+
+@contestant("accelnn workers", "black-box", kind=BlackBox, way="workers")
+@contestant("accelnn serial", "black-box", kind=BlackBox, way="serial")
+@contestant("accelnn batched", "black-box", kind=BlackBox, way="batched")
+@contestant("accelnn numba", "black-box", kind=BlackBox, way="compiled")
+def of_a_function(problem: BlackBox, way: str) -> Gradients:
+    """Return `accelnn.numerical_gradient`, with as many workers as threads, two at least."""
+    f: Any = problem.f
+    options: dict[str, Any] = {"backend": "numba" if way == "compiled" else "numpy"}
+    if way == "compiled":
+        import numba
+
+        f = numba.njit(problem.in_a_loop)
+    elif way == "batched":
+        f, options["batched"] = problem.of_many, True
+    elif way == "workers":
+        options["workers"] = max(2, problem.threads)
+    return lambda: accelnn.numerical_gradient(f, problem.x, **options)
 
 
 @contestant("NumPy loop", "gradient", "scaling", "numerical-training", kind=Gradient)
@@ -114,47 +214,54 @@ def loop(problem: Gradient) -> Gradients:
     return gradient
 
 
-def _of_some(problem: Gradient, size: int) -> tuple[Callable[[np.ndarray], float], np.ndarray]:
-    """Return the loss as a function of some parameters, and these.
-
-    Handing a library only some is in its favour: every step copies as many numbers as there are.
-    """
-    flat, moved = problem.flat, problem.sample(size, OF_SOME)
-    first = flat[moved].copy()
-
-    def loss(values: np.ndarray) -> float:
-        flat[moved] = values
-        try:
-            return problem.loss()
-        finally:
-            flat[moved] = first
-
-    return loss, first
-
-
+@contestant("SciPy workers", "black-box", kind=BlackBox, needs="scipy", pooled=True)
+@contestant("SciPy", "black-box", kind=BlackBox, needs="scipy")
 @contestant("SciPy", "gradient", kind=Gradient, needs="scipy")
-def scipy(problem: Gradient) -> Gradients:
-    """Return `approx_derivative`, three points."""
+def scipy(problem: Gradient | BlackBox, *, pooled: bool = False) -> Gradients:
+    """Return `approx_derivative`, three points, alone or with the map of an existing pool."""
+    from multiprocessing import Pool
+
     from scipy.optimize._numdiff import approx_derivative
 
-    loss, x = _of_some(problem, 1_000)
-    return lambda: approx_derivative(loss, x, method="3-point", abs_step=STEP)
+    f, x = problem.function(1_000)
+    options: dict[str, Any] = {"method": "3-point", "abs_step": problem.step}
+    options |= {"workers": Pool(max(2, problem.threads)).map} if pooled else {}
+    return lambda: approx_derivative(f, x, **options)
 
 
+@contestant("numdifftools", "black-box", kind=BlackBox, needs="numdifftools")
 @contestant("numdifftools", "gradient", kind=Gradient, needs="numdifftools")
-def numdifftools(problem: Gradient) -> Gradients:
-    """Return `numdifftools.Gradient` with the same step as all others, without its search."""
+def numdifftools(problem: Gradient | BlackBox) -> Gradients:
+    """Return `numdifftools.Gradient` with one given step, without its search for the best."""
     import numdifftools
 
-    loss, x = _of_some(problem, 200)
-    return lambda: numdifftools.Gradient(loss, step=STEP)(x)
+    f, x = problem.function(200)
+    return lambda: numdifftools.Gradient(f, step=problem.step or 6e-6)(x)
+
+
+@contestant("Python calls alone", "black-box", kind=BlackBox, compiled=False)
+@contestant("compiled calls alone", "black-box", kind=BlackBox, compiled=True)
+def calls_alone(problem: BlackBox, *, compiled: bool) -> Gradients:
+    """Return 2n calls, for comparison, from Python or on one thread from compiled code."""
+    f, x = problem.f, problem.x
+    if compiled:
+        import numba
+
+        f, calls = numba.njit(problem.in_a_loop), numba.njit(_calls)
+        return lambda: calls(f, x, 2 * x.size) and None
+
+    def calls_from_python() -> None:
+        for _ in range(2 * x.size):
+            f(x)
+
+    return calls_from_python
 
 
 @contestant("NumPy analytic", "gradient", "scaling", kind=Gradient)
 def analytic_by_hand(problem: Gradient) -> Gradients:
     """Return backpropagation by hand."""
     x, t, activation = problem.x, problem.t, problem.case.activation
-    return lambda: plain.backprop(problem.layers, x, t, activation)
+    return lambda: plain.gradient(problem.layers, x, t, activation)
 
 
 @contestant("accelnn numba analytic", "gradient", "scaling", kind=Gradient)

@@ -1,25 +1,13 @@
 """A net in plain NumPy, written by hand with care: in place, without copies."""
 
-from collections.abc import Callable, Sequence
-from itertools import pairwise
+from collections.abc import Callable
 
 import numpy as np
 
-__all__ = ["Layers", "accuracy", "backprop", "forward", "loss", "views"]
+__all__ = ["Layers", "accuracy", "forward", "gradient", "loss", "softmax"]
 
 Layers = list[np.ndarray]
 """``[W1, b1, W2, b2, ...]``."""
-
-
-def views(flat: np.ndarray, sizes: Sequence[int]) -> Layers:
-    """Return the layers stored one after the other in `flat`."""
-    layers, start = [], 0
-    for inputs, outputs in pairwise(sizes):
-        for shape in ((inputs, outputs), (outputs,)):
-            stop = start + int(np.prod(shape))
-            layers.append(flat[start:stop].reshape(shape))
-            start = stop
-    return layers
 
 
 def sigmoid(z: np.ndarray) -> np.ndarray:
@@ -62,20 +50,20 @@ def softmax(scores: np.ndarray) -> np.ndarray:
     return scores
 
 
-def backprop(layers: Layers, x: np.ndarray, t: np.ndarray, activation: str) -> Layers:
+def gradient(layers: Layers, x: np.ndarray, t: np.ndarray, activation: str) -> Layers:
     """Return the gradient of the mean cross entropy."""
     *inputs, scores = forward(layers, x, activation)
     error = softmax(scores)
     error[np.arange(len(t)), t] -= 1
     error /= len(t)
-    gradient: Layers = []
+    found: Layers = []
     for i in range(len(layers) - 2, -1, -2):
         before = inputs[i // 2]
-        gradient[:0] = before.T @ error, error.sum(axis=0)
+        found[:0] = before.T @ error, error.sum(axis=0)
         if i > 0:
             error = error @ layers[i].T
             error *= SLOPES[activation](before)
-    return gradient
+    return found
 
 
 def loss(layers: Layers, x: np.ndarray, t: np.ndarray, activation: str) -> float:

@@ -1,6 +1,7 @@
 """Training: what all contestants share, accelnn, and a loop in NumPy."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -322,7 +323,7 @@ class Loop(Training):
         x, t, *_ = self.data
         for chosen in self.order[first:last]:
             self.number += 1
-            gradient = plain.backprop(self.net, x[chosen], t[chosen], self.case.activation)
+            gradient = plain.gradient(self.net, x[chosen], t[chosen], self.case.activation)
             for value, grad, slot, second in zip(self.net, gradient, *self.slots, strict=True):
                 update(self.optimizer, np.sqrt, value, grad, slot, second, self.number)
 
@@ -343,11 +344,11 @@ class Handwritten(Training):
     def __init__(self, case: Case, threads: int, backend: str | None) -> None:
         super().__init__(case, threads)
         self.values: Any = [layer.copy() for layer in self.initial]
-        self.names: Any = range(len(self.values))
-        self.gradient: Any = lambda x, t: plain.backprop(self.values, x, t, case.activation)
+        self.gradient: Any = partial(plain.gradient, self.values, activation=case.activation)
         if backend is not None:
             net = net_of(case, backend)
-            self.values, self.names, self.gradient = net.params, list(net.params), net.gradient
+            self.values, self.gradient = net.params, net.gradient
+        self.names = list(self.values) if backend else range(len(self.values))
 
     def ready(self, amount: int) -> None:
         """Do nothing: batches are drawn in the loop."""

@@ -40,7 +40,7 @@ def configure(dtype: str, threads: int, device: str = "cpu") -> None:
     try:
         jax.config.update("jax_default_device", jax.devices("cuda")[0])
     except RuntimeError as error:
-        msg = f"JAX {jax.__version__} cannot use a CUDA device: {error}"
+        msg = f"JAX {jax.version.__version__} cannot use a CUDA device: {error}"
         raise ImportError(msg) from error
 
 

@@ -9,7 +9,7 @@ from accelnn.bench._case import Case
 from accelnn.bench.contestants import plain
 from accelnn.bench.contestants.base import Lazy, contestant
 from accelnn.bench.contestants.training import Training
-from accelnn.optimizers import Adam, Momentum
+from accelnn.optimizers import Adam
 
 __all__ = ["Classifier"]
 
@@ -40,7 +40,7 @@ class Classifier(Training):
             options |= dict(zip(("beta_1", "beta_2"), rule.betas, strict=True))
             options |= {"epsilon": rule.eps}
         else:
-            options |= {"momentum": rule.momentum if isinstance(rule, Momentum) else 0.0}
+            options |= {"momentum": getattr(rule, "momentum", 0.0)}
         self.net = neural_network.MLPClassifier(
             tuple(self.case.sizes[1:-1]),
             activation=ACTIVATIONS[self.case.activation],

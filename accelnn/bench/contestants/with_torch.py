@@ -1,6 +1,7 @@
 """PyTorch: eager, as a captured CUDA graph, and with the update compiled; its gradients."""
 
 from collections.abc import Callable, Iterable
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from accelnn.bench.contestants import plain
 from accelnn.bench.contestants.base import Lazy, contestant, cuda_events
 from accelnn.bench.contestants.gradients import OF_SOME, STEP, Gradient
 from accelnn.bench.contestants.training import Training, scores, update
-from accelnn.optimizers import Adam, Momentum
+from accelnn.optimizers import Adam
 
 __all__ = ["Compiled", "Eager", "Graph"]
 
@@ -25,7 +26,8 @@ class _Torch(Training):
         self.on_gpu = case.device == "cuda"
         if self.on_gpu:
             if not torch.cuda.is_available():
-                msg = f"torch {torch.__version__} finds no CUDA device: install a build for CUDA"
+                version = torch.version.__version__
+                msg = f"torch {version} finds no CUDA device: install a build for CUDA"
                 raise ImportError(msg)
             self.clock = cuda_events("torch")
         super().__init__(case, threads)
@@ -70,18 +72,12 @@ class Eager(_Torch):
         self.reset()
         # The fastest loop over parameters here for each optimiser.
         if isinstance(rule, Adam):
-            self.rule: Any = torch.optim.Adam(
-                self.net.parameters(), rule.lr, rule.betas, rule.eps, fused=True
-            )
+            options: Any = {"betas": rule.betas, "eps": rule.eps, "fused": True}
         else:
-            momentum = rule.momentum if isinstance(rule, Momentum) else 0.0
-            self.rule = torch.optim.SGD(
-                self.net.parameters(),
-                rule.lr,
-                momentum=momentum,
-                foreach=False,
-                fused=self.on_gpu,
-            )
+            momentum = getattr(rule, "momentum", 0.0)
+            options = {"momentum": momentum, "foreach": False, "fused": self.on_gpu}
+        kind = torch.optim.Adam if isinstance(rule, Adam) else torch.optim.SGD
+        self.rule: Any = kind(self.net.parameters(), rule.lr, **options)
 
     def reset(self) -> None:
         """Set the initial weights."""
@@ -193,7 +189,7 @@ def _sequential(case: Case) -> Any:
     nn, dtype = torch.nn, getattr(torch, case.dtype)
     activation = {"sigmoid": nn.Sigmoid, "relu": nn.ReLU}[case.activation]
     modules: list[Any] = []
-    for inputs, outputs in zip(case.sizes[:-1], case.sizes[1:], strict=True):
+    for inputs, outputs in pairwise(case.sizes):
         modules += [nn.Linear(inputs, outputs, dtype=dtype), activation()]
     return nn.Sequential(*modules[:-1])
 
