@@ -15,7 +15,13 @@ from accelnn.backends._engine import Engine
 from accelnn.backends._rules import coefficients_of, decays_of, has_code_for, numbers_of
 from accelnn.backends._spec import NetSpec
 from accelnn.backends._training import Dataset, Extras, Optimizer, TrainingState
-from accelnn.backends.numba.dataset import NOTHING, PackedDataset, kernel_array, kernel_data
+from accelnn.backends.numba.dataset import (
+    NARROW_COLUMNS,
+    NOTHING,
+    PackedDataset,
+    kernel_array,
+    kernel_data,
+)
 from accelnn.backends.numba.kernels.arguments import Data, Mask, Memory, Net, Rule
 from accelnn.backends.numba.kernels.changes import Codes
 from accelnn.backends.numba.kernels.clipping import squares_of
@@ -60,6 +66,8 @@ NO_MASK = Mask(0, 1.0, 0)
 THREAD_WORK, MANY_TIMES = 100_000, 10
 # Threads that each gather all samples of a batch, if these stay in cache.
 OWN_SAMPLES = 2
+# Numbers in the samples of one piece of a gradient.
+PIECE = 250_000
 # Bytes of parameters that stay in L2 cache.
 SMALL = 500_000
 # Samples times parameters per call of the training kernel: some tenths of a second, so that Ctrl-C
@@ -137,16 +145,35 @@ class NumbaEngine(Engine):
         self, params: np.ndarray, x: np.ndarray, t: np.ndarray, out: np.ndarray
     ) -> Array:
         """See `Engine.loss_and_gradient`."""
-        gradient = kernel_array(out)
-        none = NOTHING[self._dtype]
+        gradient, none = kernel_array(out), NOTHING[self._dtype]
+        samples, piece = len(x), self._samples_of_piece()
+        shares = ONE
+        if samples > piece:
+            shares = np.full(-(-samples // piece), piece / samples)
+            shares[-1] = 1.0 - piece * (shares.size - 1) / samples
         rule = Rule(
-            STORE_GRADIENT, ONE, 0.0, 0.0, gradient, ONE, ONE_EACH, 0, 0, math.inf, none, NO_SQUARES
+            STORE_GRADIENT,
+            ONE,
+            0.0,
+            0.0,
+            gradient,
+            shares,
+            ONE_EACH,
+            0,
+            0,
+            math.inf,
+            none,
+            NO_SQUARES,
         )
-        order = np.arange(len(x))
-        losses = self._train(self._net_in_place(params), kernel_data(x, t), rule, order, order.size)
+        net, data, order = self._net_in_place(params), kernel_data(x, t), np.arange(samples)
+        losses = self._train(net, data, rule, order, min(piece, samples))
+        loss = float(losses @ shares)
+        if math.isnan(loss):
+            losses = self._train(net, data, rule, order, min(piece, samples), compress=False)
+            loss = float(losses @ shares)
         if gradient is not out:
             out[...] = gradient
-        return self._scalar(losses[0])
+        return self._scalar(loss)
 
     def numerical_gradient(
         self,
@@ -234,7 +261,7 @@ class NumbaEngine(Engine):
             piece, readable = order[start : start + steps * batch], self._readable(net.params, data)
             if weights is not None:
                 readable = readable._replace(weights=kernel_array(weights, np.float64))
-            losses.append(self._train(net, readable, rule, piece, batch, state.step, mask))
+            losses.append(_finite(self._train(net, readable, rule, piece, batch, state.step, mask)))
             # After every piece, so that an interrupt loses only the current one.
             self._unpack(net.params, state.params)
             for slot, part in zip(state.slots, parts, strict=False):
@@ -391,8 +418,10 @@ class NumbaEngine(Engine):
         batch: int,
         done: int = 0,
         mask: Mask = NO_MASK,
+        *,
+        compress: bool = True,
     ) -> np.ndarray:
-        """Run the kernel; return the losses up to the first non-finite one."""
+        """Run the kernel; return the losses."""
         losses = np.full(-(-order.size // batch), np.nan)
         threads = self._threads(min(batch, order.size))
         capacity = -(-min(batch, order.size) // SHORT) * SHORT
@@ -401,6 +430,7 @@ class NumbaEngine(Engine):
             threads,
             with_samples=not data.sparse,
             with_errors=True,
+            compress=compress and rule.kind == STORE_GRADIENT,
             updates=rule.kind != STORE_GRADIENT,
         )
         row_losses = np.empty(capacity)
@@ -411,8 +441,7 @@ class NumbaEngine(Engine):
             threads,
             ("train", order.size * self.spec.size),
         )
-        stopped = np.flatnonzero(~np.isfinite(losses))
-        return losses[: stopped[0] + 1] if stopped.size else losses
+        return losses
 
     def _threads(self, batch: int) -> int:
         """Return how many threads a training step uses."""
@@ -456,7 +485,12 @@ class NumbaEngine(Engine):
         rows = BLOCK if self.spec.size * self._dtype.itemsize < SMALL else ROWS
         threads = max(1, min(self.backend.threads, -(-samples // rows)))
         rows = min(rows, max(1, -(-samples // SHORT)) * SHORT)
-        return self._memory(rows, threads, with_samples=True, with_errors=False), threads
+        memory = self._memory(rows, threads, with_samples=True, with_errors=False, compress=True)
+        return memory, threads
+
+    def _samples_of_piece(self) -> int:
+        """Return how many samples of a gradient are computed at a time."""
+        return max(1, PIECE // (self._layout.input_panels * self._lanes * SHORT)) * SHORT
 
     def _memory(
         self,
@@ -465,6 +499,7 @@ class NumbaEngine(Engine):
         *,
         with_samples: bool,
         with_errors: bool,
+        compress: bool = False,
         updates: bool = False,
     ) -> Memory:
         """Return memory for a batch of all threads, or of each if there are no errors."""
@@ -474,11 +509,26 @@ class NumbaEngine(Engine):
         scratch = layout.scratch * threads if with_errors else 0
         errors = outputs if with_errors else 0
         # Two threads gather a batch each for itself in less time than one takes to fetch from the
-        # other's cache what that has just written.
-        own = with_errors and threads <= OWN_SAMPLES and samples <= AHEAD
+        # other's cache what that has just written. Where the non-zeros of prepared samples are,
+        # each looks up.
+        own = with_errors and samples <= AHEAD and (threads <= OWN_SAMPLES or not with_samples)
         copies = threads if own else 1
-        sizes = (outputs, outputs, errors, scratch)
-        whole = (sum(sizes) + copies * samples) * (1 if with_errors else threads)
+        columns = 0
+        if compress and with_samples and self.spec.sizes[0] <= NARROW_COLUMNS:
+            # A vector after the non-zeros of each thread may be written.
+            samples += threads * self._lanes
+            columns = samples * np.dtype(np.uint16).itemsize // self._dtype.itemsize
+        rows = 2 * capacity * np.dtype(np.int64).itemsize // self._dtype.itemsize
+        sizes = (outputs, outputs, errors, scratch, columns, rows)
+        own_sizes = outputs + outputs + errors + scratch
+        whole = own_sizes + copies * (samples + columns + rows)
         # Only a step's last lanes must be zero, because they are added to the filling of panels.
         make = aligned_zeros if updates else aligned_empty
-        return Memory(capacity, samples, copies, *sizes, make(whole, self._dtype))
+        numbers = make(whole * (1 if with_errors else threads), self._dtype)
+        return Memory(capacity, samples, copies, *sizes, numbers)
+
+
+def _finite(losses: np.ndarray) -> np.ndarray:
+    """Return the losses up to the first non-finite one."""
+    stopped = np.flatnonzero(~np.isfinite(losses))
+    return losses[: stopped[0] + 1] if stopped.size else losses

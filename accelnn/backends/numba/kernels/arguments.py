@@ -77,7 +77,8 @@ class Mask(NamedTuple):
 class Memory(NamedTuple):
     """The memory of `Work`: how many numbers each of its arrays has, for each thread or for all.
 
-    `samples` is the size of one copy of the samples, and `copies` how many there are.
+    `samples` is the size of one copy of the samples, and `copies` how many there are. With each are
+    `columns` for those of dense samples that are compressed, or none if they never are, and `rows`.
     """
 
     capacity: int
@@ -87,6 +88,8 @@ class Memory(NamedTuple):
     slopes: int
     errors: int
     scratch: int
+    columns: int
+    rows: int
     numbers: np.ndarray
 
 
@@ -94,7 +97,8 @@ class Work(NamedTuple):
     """Buffers of a batch: outputs, slopes of the activations, errors, and scratch per thread.
 
     All but `scratch` hold panels of `capacity` rows, a multiple of `SHORT`. The samples, if they
-    are dense, are in `outputs` from `samples` on.
+    are dense, are in `outputs` from `samples` on. If they are `sparse`, the non-zeros of a row are
+    ``values[begins[row] : ends[row]]``, in `columns`.
     """
 
     capacity: int
@@ -103,22 +107,45 @@ class Work(NamedTuple):
     slopes: np.ndarray
     errors: np.ndarray
     scratch: np.ndarray
+    sparse: bool
+    begins: np.ndarray
+    ends: np.ndarray
+    columns: np.ndarray
+    values: np.ndarray
 
 
 @inlined
-def work_in(memory, number, copy):
-    """Return the buffers of number `number` in a memory, and one of its copies of the samples."""
+def work_in(memory, number, copy, data, compressed):
+    """Return the buffers of number `number` in a memory, and one of its copies of the samples.
+
+    If dense samples are `compressed`, their non-zeros take the place of the samples.
+    """
     samples = memory.outputs
     slopes = samples + memory.samples * memory.copies
     errors = slopes + memory.slopes
     scratch = errors + memory.errors
-    end = scratch + memory.scratch
+    columns = scratch + memory.scratch
+    rows = columns + memory.columns * memory.copies
+    end = rows + memory.rows * memory.copies
     own = memory.numbers[number * end : (number + 1) * end]
+    samples += copy * memory.samples
+    rows += copy * memory.rows
+    places = own[rows : rows + memory.rows].view(np.int64)
+    values, columns_ = data.values, data.columns
+    if compressed:
+        columns += copy * memory.columns
+        values = own[samples : samples + memory.samples]
+        columns_ = own[columns : columns + memory.columns].view(data.columns.dtype)
     return Work(
         memory.capacity,
-        samples + copy * memory.samples,
+        samples,
         own[:slopes],
         own[slopes:errors],
         own[errors:scratch],
-        own[scratch:],
+        own[scratch : scratch + memory.scratch],
+        data.sparse or compressed,
+        places[: memory.capacity],
+        places[memory.capacity :],
+        columns_,
+        values,
     )

@@ -4,7 +4,7 @@ import math
 
 from accelnn.backends.numba._jit import ZERO, inlined, slow_loop
 from accelnn.backends.numba.kernels.arguments import Mask, work_in
-from accelnn.backends.numba.kernels.forward import forward, gather, share_units
+from accelnn.backends.numba.kernels.forward import forward, read_samples, share_units
 from accelnn.backends.numba.kernels.losses import (
     BINARY_CROSS_ENTROPY,
     CROSS_ENTROPY,
@@ -15,6 +15,7 @@ from accelnn.backends.numba.kernels.losses import (
     target,
 )
 from accelnn.backends.numba.kernels.meeting import share
+from accelnn.backends.numba.kernels.nonzeros import has_many_zeros
 from accelnn.backends.numba.layout import OUTPUT_PANEL, OUTPUT_PANELS, OUTPUTS
 from accelnn.backends.numba.team import Member
 from accelnn.backends.numba.vectors import at, borrow, width
@@ -31,12 +32,11 @@ BLOCK = 48
 def forward_block(member, net, data, work, order, start, size):
     """Compute the scores of some samples; return their start in the work buffer."""
     myself, mask = Member(ZERO, ZERO + 1, member.meeting), Mask(ZERO, 1.0, ZERO)
-    if not data.sparse:
-        gather(net, data, work, order, start, ZERO, size)
+    read_samples(myself, net, data, work, order, start, ZERO, size)
     for layer in range(net.table.shape[0]):
         rows = (ZERO, size)
         units = share_units(myself, net.table[layer, OUTPUT_PANELS], rows)
-        forward(net, data, work, mask, ZERO, layer, order, start, rows, units)
+        forward(net, work, mask, ZERO, layer, rows, units)
     last = net.table.shape[0] - 1
     return net.table[last, OUTPUT_PANEL] * work.capacity * width(work.outputs)
 
@@ -45,8 +45,9 @@ def forward_block(member, net, data, work, order, start, size):
 def predict(member, net, data, memory, order, as_scores, out):
     """Write the scores, or the outputs that the loss computes from them, row by row."""
     member, net, data, memory = borrow((member, net, data, memory))
-    work = work_in(memory, member.number, ZERO)
     order, out = borrow((order, out))
+    compressed = has_many_zeros(net, data, memory, order)
+    work = work_in(memory, member.number, ZERO, data, compressed)
     outputs = net.table[net.table.shape[0] - 1, OUTPUTS]
     probabilities = net.loss == CROSS_ENTROPY and not as_scores
     first, last = share(member, order.size, work.capacity)
@@ -71,8 +72,9 @@ def evaluate(member, net, data, memory, order, losses, hits):
     Under binary cross entropy, correct labels are counted.
     """
     member, net, data, memory = borrow((member, net, data, memory))
-    work = work_in(memory, member.number, ZERO)
     order, losses, hits = borrow((order, losses, hits))
+    compressed = has_many_zeros(net, data, memory, order)
+    work = work_in(memory, member.number, ZERO, data, compressed)
     outputs = net.table[net.table.shape[0] - 1, OUTPUTS]
     first, last = share(member, order.size, work.capacity)
     for start in range(first, last, work.capacity):

@@ -1,9 +1,28 @@
-"""The non-zeros of a data set, row by row."""
+"""The non-zeros of a data set, row by row, and of the dense samples of a single call."""
 
-from accelnn.backends.numba._jit import loop
+from accelnn.backends.numba._jit import called, inlined, loop
 from accelnn.backends.numba.kernels.meeting import share
+from accelnn.backends.numba.layout import INPUTS, OUTPUTS, WEIGHTS
+from accelnn.backends.numba.vectors import (
+    HAS_COMPRESS,
+    at,
+    count_of,
+    first_of,
+    lanes_of_nonzeros,
+    load,
+    load_first,
+    store_together,
+    total,
+    width,
+    zeros,
+)
 
-__all__ = ["copy_nonzeros", "count_nonzeros"]
+__all__ = ["compress", "copy_nonzeros", "count_nonzeros", "has_many_zeros", "locate"]
+
+# Share of non-zeros below which dense samples are compressed, in up to `PROBE` of them, one of
+# `FEW`: fewer samples are multiplied in less time than the weights are checked.
+COMPRESSED_BELOW = 0.25
+PROBE, FEW = 16, 8
 
 
 @loop
@@ -30,3 +49,88 @@ def copy_nonzeros(member, x, inputs, starts, columns, values):
                 columns[place] = k
                 values[place] = value
             place += value != 0
+
+
+@called
+def has_many_zeros(net, data, memory, order):
+    """Return whether to compress the samples in `order`, which are dense; parameters are in place.
+
+    The products of zeros are then left out, of which those with weights that are not finite would
+    be NaN.
+    """
+    if data.sparse or memory.columns == 0 or order.size < FEW:
+        return False
+    inputs, lanes, params = net.table[0, INPUTS], width(data.x), net.params
+    rows, count = min(PROBE, order.size // FEW), 0
+    for i in range(rows):
+        sample = order[i * order.size // rows] * inputs
+        for k in range(0, inputs, lanes):
+            count += count_of(lanes_of_nonzeros(part_of_row(data.x, sample, k, inputs)))
+    if count > COMPRESSED_BELOW * rows * inputs:
+        return False
+    first = net.table[0, WEIGHTS]
+    last = first + inputs * net.table[0, OUTPUTS]
+    # Their differences from themselves: zeros, or else NaN.
+    sum_, here = zeros(params), first
+    while here + lanes <= last:
+        weights = load(params, here)
+        sum_ = sum_ + (weights - weights)
+        here += lanes
+    weights = load_first(params, here, last - here)
+    return total(sum_ + (weights - weights)) == 0.0
+
+
+@called
+def compress(member, net, data, work, order, first, start, stop):
+    """Write the non-zeros of samples ``order[first + start : first + stop]``, and their columns.
+
+    They are the rows `start` to `stop`. Room for a vector is left after those of each thread.
+    """
+    inputs, lanes = net.table[0, INPUTS], width(data.x)
+    place = start * inputs + member.number * lanes
+    for row in range(start, stop):
+        sample = order[first + row] * inputs
+        work.begins[row] = place
+        for k in range(0, inputs, lanes):
+            x = part_of_row(data.x, sample, k, inputs)
+            place = store_nonzeros(work.values, work.columns, place, x, data.x, sample, k)
+        work.ends[row] = place
+
+
+@inlined
+def locate(data, work, order, first, start, stop):
+    """Look up the non-zeros of samples ``order[first + start : first + stop]``."""
+    for row in range(start, stop):
+        sample = order[first + row]
+        work.begins[row] = data.starts[sample]
+        work.ends[row] = data.starts[sample + 1]
+
+
+@inlined
+def part_of_row(x, start, k, inputs):
+    """Return numbers `k` and after of a row, filled up with zeros."""
+    if k + width(x) <= inputs:
+        return load(x, start + k)
+    return load_first(x, start + k, inputs - k)
+
+
+@inlined
+def store_in_a_register(values, columns, place, vector, x, start, k):
+    return store_together(values, columns, place, vector, k)
+
+
+@inlined
+def store_one_by_one(values, columns, place, vector, x, start, k):
+    lanes = lanes_of_nonzeros(vector)
+    while lanes != 0:
+        column = k + first_of(lanes)
+        values[place] = at(x, start + column)
+        columns[place] = column
+        place += 1
+        lanes &= lanes - 1
+    return place
+
+
+# Writes the non-zeros of a vector, which is that of columns `k` and after of the row at `start`,
+# from `place` on, and returns the place after the last.
+store_nonzeros = store_in_a_register if HAS_COMPRESS else store_one_by_one

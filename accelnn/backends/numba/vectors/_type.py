@@ -13,6 +13,7 @@ from numba.extending import models, register_model
 
 __all__ = [
     "DEEP",
+    "HAS_COMPRESS",
     "I32",
     "I64",
     "IS_X86",
@@ -54,6 +55,8 @@ _wide = "avx512f" in _present
 _REGISTER_BYTES = 64 if _wide else 32 if "avx" in _present else 16
 _MANY_REGISTERS = _wide or not IS_X86
 
+# Whether lanes that a mask selects can be moved together in a register.
+HAS_COMPRESS = _wide
 # Elements of a vector.
 LANES = {np.float32: 2 * _REGISTER_BYTES // 4, np.float64: 2 * _REGISTER_BYTES // 8}
 # Rows of a register block: `TALL` sums and their operands fit in registers. Remaining rows are
