@@ -17,6 +17,7 @@ from accelnn.backends._spec import NetSpec
 from accelnn.backends._training import Dataset, Extras, Optimizer, TrainingState
 from accelnn.backends.numba.dataset import (
     NARROW_COLUMNS,
+    NO_LABELS,
     NOTHING,
     PackedDataset,
     kernel_array,
@@ -30,11 +31,17 @@ from accelnn.backends.numba.kernels.evaluation import BLOCK, evaluate, predict
 from accelnn.backends.numba.kernels.forward import ROWS
 from accelnn.backends.numba.kernels.interpolation import TABLES, Fits, coefficients_per_sample
 from accelnn.backends.numba.kernels.losses import BINARY_CROSS_ENTROPY
+from accelnn.backends.numba.kernels.nonzeros import has_many_zeros
 from accelnn.backends.numba.kernels.observation import Point
 from accelnn.backends.numba.kernels.packing import copy_parameters
-from accelnn.backends.numba.kernels.training import AHEAD, train
+from accelnn.backends.numba.kernels.training import train
 from accelnn.backends.numba.kernels.updates import OWN_RULE, RULES, STORE_GRADIENT
-from accelnn.backends.numba.layout import Layout, aligned_empty, aligned_zeros, with_room
+from accelnn.backends.numba.layout import Layout, aligned_zeros, with_room
+from accelnn.backends.numba.memory import (
+    memory_of_passes,
+    memory_of_updates,
+    samples_of_piece,
+)
 from accelnn.backends.numba.own import (
     activation_change_code,
     activation_code,
@@ -64,10 +71,9 @@ NO_MASK = Mask(0, 1.0, 0)
 # Samples times parameters of a batch for each of two threads, some microseconds: with less, they
 # wait for each other longer than they compute. Many threads wait longer, and get that much more.
 THREAD_WORK, MANY_TIMES = 100_000, 10
-# Threads that each gather all samples of a batch, if these stay in cache.
-OWN_SAMPLES = 2
-# Numbers in the samples of one piece of a gradient.
-PIECE = 250_000
+# Samples of a call with fewer are not compressed: packing the parameters would take as long as that
+# saves.
+FEW = 16
 # Bytes of parameters that stay in L2 cache.
 SMALL = 500_000
 # Samples times parameters per call of the training kernel: some tenths of a second, so that Ctrl-C
@@ -145,32 +151,11 @@ class NumbaEngine(Engine):
         self, params: np.ndarray, x: np.ndarray, t: np.ndarray, out: np.ndarray
     ) -> Array:
         """See `Engine.loss_and_gradient`."""
-        gradient, none = kernel_array(out), NOTHING[self._dtype]
-        samples, piece = len(x), self._samples_of_piece()
-        shares = ONE
-        if samples > piece:
-            shares = np.full(-(-samples // piece), piece / samples)
-            shares[-1] = 1.0 - piece * (shares.size - 1) / samples
-        rule = Rule(
-            STORE_GRADIENT,
-            ONE,
-            0.0,
-            0.0,
-            gradient,
-            shares,
-            ONE_EACH,
-            0,
-            0,
-            math.inf,
-            none,
-            NO_SQUARES,
-        )
-        net, data, order = self._net_in_place(params), kernel_data(x, t), np.arange(samples)
-        losses = self._train(net, data, rule, order, min(piece, samples))
-        loss = float(losses @ shares)
-        if math.isnan(loss):
-            losses = self._train(net, data, rule, order, min(piece, samples), compress=False)
-            loss = float(losses @ shares)
+        gradient, data = kernel_array(out), kernel_data(x, t)
+        compressed = self._has_many_zeros(params, data, len(x))
+        loss = self._gradient(params, data, len(x), gradient, compressed=compressed)
+        if compressed and math.isnan(loss):
+            loss = self._gradient(params, data, len(x), gradient, compressed=False)
         if gradient is not out:
             out[...] = gradient
         return self._scalar(loss)
@@ -300,10 +285,11 @@ class NumbaEngine(Engine):
         return np.array(number, self._dtype)
 
     def _outputs(self, params: np.ndarray, x: np.ndarray, *, as_scores: bool) -> np.ndarray:
-        data = kernel_data(x, np.zeros(0, np.int64))
-        net, order = self._net_in_place(params), np.arange(len(x))
+        data, order = kernel_data(x, NO_LABELS), np.arange(len(x))
+        compressed = self._has_many_zeros(params, data, order.size)
+        net = self._net(params) if compressed else self._net_in_place(params)
         out = np.empty((x.shape[0], self.spec.sizes[-1]), self._dtype)
-        memory, threads = self._memories(order.size)
+        memory, threads = self._memories(order.size, compressed=compressed)
         flat = out.reshape(-1)
         self._run(
             lambda member: predict(member, net, data, memory, order, as_scores, flat),
@@ -313,9 +299,10 @@ class NumbaEngine(Engine):
         return out
 
     def _evaluate(self, params: np.ndarray, data: Data, samples: int) -> tuple[float, float]:
-        net = self._net_in_place(params)
+        compressed = self._has_many_zeros(params, data, samples)
+        net = self._net(params) if compressed else self._net_in_place(params)
         order, losses = np.arange(samples), np.empty(samples)
-        memory, threads = self._memories(samples)
+        memory, threads = self._memories(samples, compressed=compressed)
         hits = np.zeros(threads, np.int64)
         self._run(
             lambda member: evaluate(member, net, data, memory, order, losses, hits),
@@ -419,21 +406,21 @@ class NumbaEngine(Engine):
         done: int = 0,
         mask: Mask = NO_MASK,
         *,
-        compress: bool = True,
+        compressed: bool = False,
     ) -> np.ndarray:
         """Run the kernel; return the losses."""
         losses = np.full(-(-order.size // batch), np.nan)
         threads = self._threads(min(batch, order.size))
-        capacity = -(-min(batch, order.size) // SHORT) * SHORT
-        memory = self._memory(
-            capacity,
+        memory = memory_of_updates(
+            self._layout,
+            self._dtype,
+            min(batch, order.size),
             threads,
             with_samples=not data.sparse,
-            with_errors=True,
-            compress=compress and rule.kind == STORE_GRADIENT,
+            compressed=compressed,
             updates=rule.kind != STORE_GRADIENT,
         )
-        row_losses = np.empty(capacity)
+        row_losses = np.empty(memory.capacity)
         self._run(
             lambda member: train(
                 member, net, data, rule, mask, memory, row_losses, order, batch, done, losses
@@ -442,6 +429,44 @@ class NumbaEngine(Engine):
             ("train", order.size * self.spec.size),
         )
         return losses
+
+    def _gradient(
+        self, params: np.ndarray, data: Data, samples: int, out: np.ndarray, *, compressed: bool
+    ) -> float:
+        """Compute the gradient piece by piece; return the loss.
+
+        It is NaN as well where products with zeros, which are left out if the samples are
+        compressed, would be NaN.
+        """
+        piece, shares = min(samples, samples_of_piece(self._layout, self._dtype)), ONE
+        if samples > piece:
+            shares = np.full(-(-samples // piece), piece / samples)
+            shares[-1] = (samples - piece * (shares.size - 1)) / samples
+        rule = Rule(
+            STORE_GRADIENT,
+            ONE,
+            0.0,
+            0.0,
+            out,
+            shares,
+            ONE_EACH,
+            0,
+            0,
+            math.inf,
+            NOTHING[self._dtype],
+            NO_SQUARES,
+        )
+        net = self._net(params) if compressed else self._net_in_place(params)
+        order = np.arange(samples)
+        losses = self._train(net, data, rule, order, piece, compressed=compressed)
+        return float(losses @ shares)
+
+    def _has_many_zeros(self, params: np.ndarray, data: Data, samples: int) -> bool:
+        """Return whether to compress the samples of a call, and pack the parameters."""
+        inputs, outputs = self.spec.sizes[:2]
+        if data.sparse or samples < FEW or inputs > NARROW_COLUMNS:
+            return False
+        return bool(has_many_zeros(data.x, inputs, kernel_array(params)[: inputs * outputs]))
 
     def _threads(self, batch: int) -> int:
         """Return how many threads a training step uses."""
@@ -480,52 +505,13 @@ class NumbaEngine(Engine):
     def _packed_zeros(self, copies: int) -> np.ndarray:
         return aligned_zeros(copies * self._layout.size, self._dtype)
 
-    def _memories(self, samples: int) -> tuple[Memory, int]:
+    def _memories(self, samples: int, *, compressed: bool) -> tuple[Memory, int]:
         """Return memory for a forward pass, and how many threads have some."""
         rows = BLOCK if self.spec.size * self._dtype.itemsize < SMALL else ROWS
         threads = max(1, min(self.backend.threads, -(-samples // rows)))
         rows = min(rows, max(1, -(-samples // SHORT)) * SHORT)
-        memory = self._memory(rows, threads, with_samples=True, with_errors=False, compress=True)
+        memory = memory_of_passes(self._layout, self._dtype, rows, threads, compressed=compressed)
         return memory, threads
-
-    def _samples_of_piece(self) -> int:
-        """Return how many samples of a gradient are computed at a time."""
-        return max(1, PIECE // (self._layout.input_panels * self._lanes * SHORT)) * SHORT
-
-    def _memory(
-        self,
-        capacity: int,
-        threads: int,
-        *,
-        with_samples: bool,
-        with_errors: bool,
-        compress: bool = False,
-        updates: bool = False,
-    ) -> Memory:
-        """Return memory for a batch of all threads, or of each if there are no errors."""
-        panel, layout = capacity * self._lanes, self._layout
-        outputs = layout.output_panels * panel
-        samples = layout.input_panels * panel if with_samples else 0
-        scratch = layout.scratch * threads if with_errors else 0
-        errors = outputs if with_errors else 0
-        # Two threads gather a batch each for itself in less time than one takes to fetch from the
-        # other's cache what that has just written. Where the non-zeros of prepared samples are,
-        # each looks up.
-        own = with_errors and samples <= AHEAD and (threads <= OWN_SAMPLES or not with_samples)
-        copies = threads if own else 1
-        columns = 0
-        if compress and with_samples and self.spec.sizes[0] <= NARROW_COLUMNS:
-            # A vector after the non-zeros of each thread may be written.
-            samples += threads * self._lanes
-            columns = samples * np.dtype(np.uint16).itemsize // self._dtype.itemsize
-        rows = 2 * capacity * np.dtype(np.int64).itemsize // self._dtype.itemsize
-        sizes = (outputs, outputs, errors, scratch, columns, rows)
-        own_sizes = outputs + outputs + errors + scratch
-        whole = own_sizes + copies * (samples + columns + rows)
-        # Only a step's last lanes must be zero, because they are added to the filling of panels.
-        make = aligned_zeros if updates else aligned_empty
-        numbers = make(whole * (1 if with_errors else threads), self._dtype)
-        return Memory(capacity, samples, copies, *sizes, numbers)
 
 
 def _finite(losses: np.ndarray) -> np.ndarray:

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from accelnn.backends.numba._jit import inlined
+from accelnn.backends.numba.vectors import part_as
 
 __all__ = ["Data", "Mask", "Memory", "Net", "Rule", "Work", "work_in"]
 
@@ -78,7 +79,7 @@ class Memory(NamedTuple):
     """The memory of `Work`: how many numbers each of its arrays has, for each thread or for all.
 
     `samples` is the size of one copy of the samples, and `copies` how many there are. With each are
-    `columns` for those of dense samples that are compressed, or none if they never are, and `rows`.
+    `rows`, where their non-zeros begin and end, and if dense samples are compressed `columns`.
     """
 
     capacity: int
@@ -115,10 +116,10 @@ class Work(NamedTuple):
 
 
 @inlined
-def work_in(memory, number, copy, data, compressed):
+def work_in(memory, number, copy, data):
     """Return the buffers of number `number` in a memory, and one of its copies of the samples.
 
-    If dense samples are `compressed`, their non-zeros take the place of the samples.
+    If dense samples are compressed, their non-zeros take the place of the samples.
     """
     samples = memory.outputs
     slopes = samples + memory.samples * memory.copies
@@ -129,13 +130,12 @@ def work_in(memory, number, copy, data, compressed):
     end = rows + memory.rows * memory.copies
     own = memory.numbers[number * end : (number + 1) * end]
     samples += copy * memory.samples
+    columns += copy * memory.columns
     rows += copy * memory.rows
-    places = own[rows : rows + memory.rows].view(np.int64)
-    values, columns_ = data.values, data.columns
-    if compressed:
-        columns += copy * memory.columns
-        values = own[samples : samples + memory.samples]
-        columns_ = own[columns : columns + memory.columns].view(data.columns.dtype)
+    column_numbers, values = data.columns, data.values
+    if memory.columns > 0:
+        column_numbers = part_as(data.columns, own, columns, memory.samples)
+        values = part_as(data.values, own, samples, memory.samples)
     return Work(
         memory.capacity,
         samples,
@@ -143,9 +143,9 @@ def work_in(memory, number, copy, data, compressed):
         own[slopes:errors],
         own[errors:scratch],
         own[scratch : scratch + memory.scratch],
-        data.sparse or compressed,
-        places[: memory.capacity],
-        places[memory.capacity :],
-        columns_,
+        data.sparse or memory.columns > 0,
+        part_as(data.starts, own, rows, memory.capacity),
+        part_as(data.starts, own, rows + memory.rows // 2, memory.capacity),
+        column_numbers,
         values,
     )

@@ -15,7 +15,6 @@ from accelnn.backends.numba.kernels.losses import (
     target,
 )
 from accelnn.backends.numba.kernels.meeting import share
-from accelnn.backends.numba.kernels.nonzeros import has_many_zeros
 from accelnn.backends.numba.layout import OUTPUT_PANEL, OUTPUT_PANELS, OUTPUTS
 from accelnn.backends.numba.team import Member
 from accelnn.backends.numba.vectors import at, borrow, width
@@ -46,8 +45,7 @@ def predict(member, net, data, memory, order, as_scores, out):
     """Write the scores, or the outputs that the loss computes from them, row by row."""
     member, net, data, memory = borrow((member, net, data, memory))
     order, out = borrow((order, out))
-    compressed = has_many_zeros(net, data, memory, order)
-    work = work_in(memory, member.number, ZERO, data, compressed)
+    work = work_in(memory, member.number, ZERO, data)
     outputs = net.table[net.table.shape[0] - 1, OUTPUTS]
     probabilities = net.loss == CROSS_ENTROPY and not as_scores
     first, last = share(member, order.size, work.capacity)
@@ -73,8 +71,7 @@ def evaluate(member, net, data, memory, order, losses, hits):
     """
     member, net, data, memory = borrow((member, net, data, memory))
     order, losses, hits = borrow((order, losses, hits))
-    compressed = has_many_zeros(net, data, memory, order)
-    work = work_in(memory, member.number, ZERO, data, compressed)
+    work = work_in(memory, member.number, ZERO, data)
     outputs = net.table[net.table.shape[0] - 1, OUTPUTS]
     first, last = share(member, order.size, work.capacity)
     for start in range(first, last, work.capacity):

@@ -1,8 +1,8 @@
 """The non-zeros of a data set, row by row, and of the dense samples of a single call."""
 
-from accelnn.backends.numba._jit import called, inlined, loop
+from accelnn.backends.numba._jit import ZERO, called, inlined, loop
 from accelnn.backends.numba.kernels.meeting import share
-from accelnn.backends.numba.layout import INPUTS, OUTPUTS, WEIGHTS
+from accelnn.backends.numba.layout import INPUTS
 from accelnn.backends.numba.vectors import (
     HAS_COMPRESS,
     at,
@@ -19,10 +19,10 @@ from accelnn.backends.numba.vectors import (
 
 __all__ = ["compress", "copy_nonzeros", "count_nonzeros", "has_many_zeros", "locate"]
 
-# Share of non-zeros below which dense samples are compressed, in up to `PROBE` of them, one of
-# `FEW`: fewer samples are multiplied in less time than the weights are checked.
+# Density below which the dense samples of a call are compressed, estimated from as many of them:
+# compressed or not, products with 0.3 non-zeros took as long.
 COMPRESSED_BELOW = 0.25
-PROBE, FEW = 16, 8
+PROBE = 16
 
 
 @loop
@@ -51,33 +51,26 @@ def copy_nonzeros(member, x, inputs, starts, columns, values):
             place += value != 0
 
 
-@called
-def has_many_zeros(net, data, memory, order):
-    """Return whether to compress the samples in `order`, which are dense; parameters are in place.
+@loop
+def has_many_zeros(x, inputs, weights):
+    """Return whether products with `weights` are to leave out the zeros of flattened samples.
 
-    The products of zeros are then left out, of which those with weights that are not finite would
-    be NaN.
+    Those with weights that are not finite would be NaN.
     """
-    if data.sparse or memory.columns == 0 or order.size < FEW:
-        return False
-    inputs, lanes, params = net.table[0, INPUTS], width(data.x), net.params
-    rows, count = min(PROBE, order.size // FEW), 0
+    samples, lanes = x.size // inputs, width(x)
+    rows, count = min(PROBE, samples), 0
     for i in range(rows):
-        sample = order[i * order.size // rows] * inputs
+        start = i * samples // rows * inputs
         for k in range(0, inputs, lanes):
-            count += count_of(lanes_of_nonzeros(part_of_row(data.x, sample, k, inputs)))
+            count += count_of(lanes_of_nonzeros(part_of_row(x, start, k, inputs)))
     if count > COMPRESSED_BELOW * rows * inputs:
         return False
-    first = net.table[0, WEIGHTS]
-    last = first + inputs * net.table[0, OUTPUTS]
-    # Their differences from themselves: zeros, or else NaN.
-    sum_, here = zeros(params), first
-    while here + lanes <= last:
-        weights = load(params, here)
-        sum_ = sum_ + (weights - weights)
-        here += lanes
-    weights = load_first(params, here, last - here)
-    return total(sum_ + (weights - weights)) == 0.0
+    # Differences from themselves: zeros, or else NaN.
+    differences = zeros(weights)
+    for k in range(0, weights.size, lanes):
+        part = part_of_row(weights, ZERO, k, weights.size)
+        differences = differences + (part - part)
+    return total(differences) == 0.0
 
 
 @called
@@ -91,9 +84,13 @@ def compress(member, net, data, work, order, first, start, stop):
     for row in range(start, stop):
         sample = order[first + row] * inputs
         work.begins[row] = place
-        for k in range(0, inputs, lanes):
-            x = part_of_row(data.x, sample, k, inputs)
+        whole = inputs - inputs % lanes
+        for k in range(0, whole, lanes):
+            x = load(data.x, sample + k)
             place = store_nonzeros(work.values, work.columns, place, x, data.x, sample, k)
+        if whole < inputs:
+            x = load_first(data.x, sample + whole, inputs - whole)
+            place = store_nonzeros(work.values, work.columns, place, x, data.x, sample, whole)
         work.ends[row] = place
 
 
@@ -116,6 +113,8 @@ def part_of_row(x, start, k, inputs):
 
 @inlined
 def store_in_a_register(values, columns, place, vector, x, start, k):
+    if lanes_of_nonzeros(vector) == 0:
+        return place
     return store_together(values, columns, place, vector, k)
 
 

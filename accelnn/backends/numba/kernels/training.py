@@ -22,7 +22,6 @@ from accelnn.backends.numba.kernels.meeting import (
     share,
     wait,
 )
-from accelnn.backends.numba.kernels.nonzeros import has_many_zeros
 from accelnn.backends.numba.kernels.updates import STORE_GRADIENT
 from accelnn.backends.numba.layout import OUTPUT_PANELS
 from accelnn.backends.numba.team import Member
@@ -45,8 +44,7 @@ def train(member, net, data, rule, mask, memory, row_losses, order, batch, done,
     """
     member, net, data, rule, memory = borrow((member, net, data, rule, memory))
     row_losses, order, losses = borrow((row_losses, order, losses))
-    compressed = has_many_zeros(net, data, memory, order)
-    work = work_in(memory, ZERO, member.number % memory.copies, data, compressed)
+    work = work_in(memory, ZERO, member.number % memory.copies, data)
     myself = Member(ZERO, ZERO + 1, member.meeting)
     before = flush_denormals()
     depth, since = net.table.shape[0], clock()
@@ -54,10 +52,10 @@ def train(member, net, data, rule, mask, memory, row_losses, order, batch, done,
         start = index * batch
         size = min(batch, order.size - start)
         rows = share(member, size, SHORT)
-        if memory.copies >= member.size:
-            read_samples(member, net, data, work, order, start, ZERO, size)
-        else:
-            read_samples(member, net, data, work, order, start, rows[0], rows[1])
+        own = memory.copies >= member.size
+        top, bottom = (ZERO, size) if own else rows
+        read_samples(member, net, data, work, order, start, top, bottom)
+        if not own:
             wait(member)
         for layer in range(depth):
             panels, is_last = net.table[layer, OUTPUT_PANELS], layer == depth - 1
@@ -92,7 +90,7 @@ def train(member, net, data, rule, mask, memory, row_losses, order, batch, done,
             input_errors(member, net, work, layer, size)
             wait(member)
             update_layer(member, net, data, work, rule, step, layer, size, order, order.size)
-        if compressed and not has_finite_errors(member, net, work, size):
+        if memory.columns > 0 and not has_finite_errors(member, net, work, size):
             # The products of zeros that are left out would be NaN.
             losses[index] = math.nan
         if work.sparse:

@@ -3,6 +3,7 @@
 from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
+from numba.np import arrayobj
 
 from accelnn.backends.numba.vectors._type import (
     I32,
@@ -24,6 +25,7 @@ __all__ = [
     "filled",
     "load",
     "load_first",
+    "part_as",
     "prefetch",
     "store",
     "store_first",
@@ -58,6 +60,27 @@ def borrow(typing, arguments):
         return without_counts(context, builder, signature.return_type, args[0])
 
     return arguments(arguments), generate
+
+
+@intrinsic
+def part_as(typing, like, array, start, count):
+    """Return the memory from ``array[start]`` on as `count` numbers of the dtype of `like`.
+
+    As after `borrow`, references are not counted.
+    """
+
+    def generate(context, builder, signature, args):
+        _, array, start, count = args
+        kind = signature.return_type
+        element = context.get_data_type(kind.dtype)
+        size = context.get_constant(types.intp, context.get_abi_sizeof(element))
+        part = context.make_array(kind)(context, builder)
+        place = pointer_to(context, builder, signature.args[1], array, start)
+        place = builder.bitcast(place, element.as_pointer())
+        arrayobj.populate_array(part, place, [count], [size], size, None)
+        return part._getvalue()  # noqa: SLF001 - how Numba's own code builds an array
+
+    return types.Array(like.dtype, 1, "C")(like, array, types.intp, types.intp), generate
 
 
 @intrinsic
