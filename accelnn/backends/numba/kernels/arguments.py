@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from accelnn.backends.numba._jit import inlined
+from accelnn.backends.numba._jit import ZERO, inlined
 from accelnn.backends.numba.vectors import part_as
 
 __all__ = ["Data", "Mask", "Memory", "Net", "Rule", "Work", "work_in"]
@@ -121,6 +121,7 @@ def work_in(memory, number, copy, data):
 
     If dense samples are compressed, their non-zeros take the place of the samples.
     """
+    # Where each buffer starts in those of this number, and where they end.
     samples = memory.outputs
     slopes = samples + memory.samples * memory.copies
     errors = slopes + memory.slopes
@@ -128,7 +129,8 @@ def work_in(memory, number, copy, data):
     columns = scratch + memory.scratch
     rows = columns + memory.columns * memory.copies
     end = rows + memory.rows * memory.copies
-    own = memory.numbers[number * end : (number + 1) * end]
+    numbers = memory.numbers
+    own = part_as(numbers, numbers, number * end, end)
     samples += copy * memory.samples
     columns += copy * memory.columns
     rows += copy * memory.rows
@@ -139,10 +141,10 @@ def work_in(memory, number, copy, data):
     return Work(
         memory.capacity,
         samples,
-        own[:slopes],
-        own[slopes:errors],
-        own[errors:scratch],
-        own[scratch : scratch + memory.scratch],
+        part_as(own, own, ZERO, slopes),
+        part_as(own, own, slopes, memory.slopes),
+        part_as(own, own, errors, memory.errors),
+        part_as(own, own, scratch, memory.scratch),
         data.sparse or memory.columns > 0,
         part_as(data.starts, own, rows, memory.capacity),
         part_as(data.starts, own, rows + memory.rows // 2, memory.capacity),
