@@ -73,7 +73,7 @@ NO_MASK = Mask(0, 1.0, 0)
 THREAD_WORK, MANY_TIMES = 100_000, 10
 # Samples of a call with fewer are not compressed: packing the parameters would take as long as that
 # saves.
-FEW = 16
+FEW = 48
 # Bytes of parameters that stay in L2 cache.
 SMALL = 500_000
 # Samples times parameters per call of the training kernel: some tenths of a second, so that Ctrl-C

@@ -95,7 +95,7 @@ def test_what_memory_held_before_does_not_matter(compiled, monkeypatch, density)
     """That of one call is not cleared."""
     from accelnn.backends.numba import memory
 
-    x, t = _data(40, 3, "float32", density, 23)
+    x, t = _data(40, 3, "float32", density, 61)
     found = []
     for filling in (0.0, np.nan, np.inf, 1e-40):
         monkeypatch.setattr(
