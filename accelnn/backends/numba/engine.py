@@ -27,8 +27,7 @@ from accelnn.backends.numba.kernels.arguments import Data, Mask, Memory, Net, Ru
 from accelnn.backends.numba.kernels.changes import Codes
 from accelnn.backends.numba.kernels.clipping import squares_of
 from accelnn.backends.numba.kernels.differences import Difference, Inputs, Scratch, differences
-from accelnn.backends.numba.kernels.evaluation import BLOCK, evaluate, predict
-from accelnn.backends.numba.kernels.forward import ROWS
+from accelnn.backends.numba.kernels.evaluation import evaluate, predict
 from accelnn.backends.numba.kernels.interpolation import TABLES, Fits, coefficients_per_sample
 from accelnn.backends.numba.kernels.losses import BINARY_CROSS_ENTROPY
 from accelnn.backends.numba.kernels.nonzeros import has_many_zeros
@@ -37,11 +36,7 @@ from accelnn.backends.numba.kernels.packing import copy_parameters
 from accelnn.backends.numba.kernels.training import train
 from accelnn.backends.numba.kernels.updates import OWN_RULE, RULES, STORE_GRADIENT
 from accelnn.backends.numba.layout import Layout, aligned_zeros, with_room
-from accelnn.backends.numba.memory import (
-    memory_of_passes,
-    memory_of_updates,
-    samples_of_piece,
-)
+from accelnn.backends.numba.memory import memory_of_passes, memory_of_updates
 from accelnn.backends.numba.own import (
     activation_change_code,
     activation_code,
@@ -52,8 +47,14 @@ from accelnn.backends.numba.own import (
     parameter_of,
     rule_code,
 )
+from accelnn.backends.numba.pieces import (
+    NO_SQUARES,
+    gradient_rule,
+    samples_of_piece,
+    shares_of_pieces,
+)
 from accelnn.backends.numba.user_functions import NoCodeError, State, state_of
-from accelnn.backends.numba.vectors import LANES, SHORT
+from accelnn.backends.numba.vectors import LANES
 from accelnn.formulas._dropout import Dropout
 from accelnn.formulas._own import Rule as OwnRule
 from accelnn.formulas._rule import UpdateRule
@@ -63,10 +64,7 @@ if TYPE_CHECKING:
 
 __all__ = ["NumbaEngine"]
 
-# Rate and coefficients of `STORE_GRADIENT`.
-ONE, ONE_EACH = np.ones(1), np.ones((2, 1))
-# The arguments of a step without clipping, and without dropout.
-NO_SQUARES = np.zeros(0)
+# The argument of a step without dropout.
 NO_MASK = Mask(0, 1.0, 0)
 # Samples times parameters of a batch for each of two threads, some microseconds: with less, they
 # wait for each other longer than they compute. Many threads wait longer, and get that much more.
@@ -74,8 +72,6 @@ THREAD_WORK, MANY_TIMES = 100_000, 10
 # Samples of a call with fewer are not compressed: packing the parameters would take as long as that
 # saves.
 FEW = 48
-# Bytes of parameters that stay in L2 cache.
-SMALL = 500_000
 # Samples times parameters per call of the training kernel: some tenths of a second, so that Ctrl-C
 # is handled promptly.
 CALL_WORK = 10_000_000_000
@@ -289,7 +285,7 @@ class NumbaEngine(Engine):
         compressed = self._has_many_zeros(params, data, order.size)
         net = self._net(params) if compressed else self._net_in_place(params)
         out = np.empty((x.shape[0], self.spec.sizes[-1]), self._dtype)
-        memory, threads = self._memories(order.size, compressed=compressed)
+        memory, threads = self._memory_of_passes(order.size, compressed=compressed)
         flat = out.reshape(-1)
         self._run(
             lambda member: predict(member, net, data, memory, order, as_scores, flat),
@@ -302,7 +298,7 @@ class NumbaEngine(Engine):
         compressed = self._has_many_zeros(params, data, samples)
         net = self._net(params) if compressed else self._net_in_place(params)
         order, losses = np.arange(samples), np.empty(samples)
-        memory, threads = self._memories(samples, compressed=compressed)
+        memory, threads = self._memory_of_passes(samples, compressed=compressed)
         hits = np.zeros(threads, np.int64)
         self._run(
             lambda member: evaluate(member, net, data, memory, order, losses, hits),
@@ -313,6 +309,11 @@ class NumbaEngine(Engine):
         # For the few numbers of a single call, the arrays' own methods take longer.
         mean = float(np.add.reduce(losses)) / samples
         return mean, sum(hits.tolist()) / (samples * labels)
+
+    @cached_property
+    def _piece(self) -> int:
+        """How many samples of a gradient are computed at a time."""
+        return samples_of_piece(self._layout, self._dtype)
 
     @cached_property
     def _has_changes(self) -> bool:
@@ -438,24 +439,9 @@ class NumbaEngine(Engine):
         It is NaN as well where products with zeros, which are left out if the samples are
         compressed, would be NaN.
         """
-        piece, shares = min(samples, samples_of_piece(self._layout, self._dtype)), ONE
-        if samples > piece:
-            shares = np.full(-(-samples // piece), piece / samples)
-            shares[-1] = (samples - piece * (shares.size - 1)) / samples
-        rule = Rule(
-            STORE_GRADIENT,
-            ONE,
-            0.0,
-            0.0,
-            out,
-            shares,
-            ONE_EACH,
-            0,
-            0,
-            math.inf,
-            NOTHING[self._dtype],
-            NO_SQUARES,
-        )
+        piece = min(samples, self._piece)
+        shares = shares_of_pieces(samples, piece)
+        rule = gradient_rule(out, shares)
         net = self._net(params) if compressed else self._net_in_place(params)
         order = np.arange(samples)
         losses = self._train(net, data, rule, order, piece, compressed=compressed)
@@ -505,13 +491,12 @@ class NumbaEngine(Engine):
     def _packed_zeros(self, copies: int) -> np.ndarray:
         return aligned_zeros(copies * self._layout.size, self._dtype)
 
-    def _memories(self, samples: int, *, compressed: bool) -> tuple[Memory, int]:
-        """Return memory for a forward pass, and how many threads have some."""
-        rows = BLOCK if self.spec.size * self._dtype.itemsize < SMALL else ROWS
-        threads = max(1, min(self.backend.threads, -(-samples // rows)))
-        rows = min(rows, max(1, -(-samples // SHORT)) * SHORT)
-        memory = memory_of_passes(self._layout, self._dtype, rows, threads, compressed=compressed)
-        return memory, threads
+    def _memory_of_passes(self, samples: int, *, compressed: bool) -> tuple[Memory, int]:
+        """Return memory for forward passes, and how many threads have some."""
+        size, threads = self.spec.size, self.backend.threads
+        return memory_of_passes(
+            self._layout, self._dtype, size, samples, threads, compressed=compressed
+        )
 
 
 def _finite(losses: np.ndarray) -> np.ndarray:

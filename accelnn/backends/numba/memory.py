@@ -3,37 +3,35 @@
 import numpy as np
 
 from accelnn.backends.numba.kernels.arguments import Memory
+from accelnn.backends.numba.kernels.evaluation import BLOCK
+from accelnn.backends.numba.kernels.forward import ROWS
 from accelnn.backends.numba.kernels.training import AHEAD
 from accelnn.backends.numba.layout import Layout, aligned_empty, aligned_zeros
 from accelnn.backends.numba.vectors import LANES, SHORT
 
-__all__ = ["memory_of_passes", "memory_of_updates", "samples_of_piece"]
+__all__ = ["memory_of_passes", "memory_of_updates"]
 
 # Threads that each gather all samples of a batch, if these stay in cache.
 OWN_SAMPLES = 2
-# Numbers in the samples, outputs, slopes and errors of one piece of a gradient: with half as many,
-# or twice, that of 10,000 samples took as long, with a tenth or ten times as many it took longer.
-PIECE = 800_000
+# Bytes of parameters that stay in L2 cache.
+SMALL = 500_000
 # Bytes of the column of a non-zero of compressed samples, and of where those of a row are.
-COLUMN, ROW = 2, 16
-
-
-def samples_of_piece(layout: Layout, dtype: np.dtype) -> int:
-    """Return of how many samples a gradient is computed at a time, so that they stay in cache."""
-    row = (layout.input_panels + 3 * layout.output_panels) * LANES[dtype.type]
-    return max(1, PIECE // (row * SHORT)) * SHORT
+COLUMN, BEGIN_AND_END = 2, 16
 
 
 def memory_of_passes(
-    layout: Layout, dtype: np.dtype, rows: int, threads: int, *, compressed: bool
-) -> Memory:
-    """Return memory for forward passes, of so many rows at a time in each of the threads."""
+    layout: Layout, dtype: np.dtype, size: int, samples: int, threads: int, *, compressed: bool
+) -> tuple[Memory, int]:
+    """Return memory for forward passes of so many parameters, and how many threads have some."""
+    rows = BLOCK if size * dtype.itemsize < SMALL else ROWS
+    threads = max(1, min(threads, -(-samples // rows)))
+    rows = min(rows, max(1, -(-samples // SHORT)) * SHORT)
     panel = rows * LANES[dtype.type]
-    outputs, samples = layout.output_panels * panel, layout.input_panels * panel
-    samples, columns, places = _of_samples(samples, dtype, rows, 1, compressed=compressed)
-    whole = 2 * outputs + samples + columns + places
+    outputs, inputs = layout.output_panels * panel, layout.input_panels * panel
+    inputs, columns, places = _of_samples(inputs, dtype, rows, 1, compressed=compressed)
+    whole = 2 * outputs + inputs + columns + places
     numbers = aligned_empty(whole * threads, dtype)
-    return Memory(rows, samples, 1, outputs, outputs, 0, 0, columns, places, numbers)
+    return Memory(rows, inputs, 1, outputs, outputs, 0, 0, columns, places, numbers), threads
 
 
 def memory_of_updates(
@@ -75,4 +73,4 @@ def _of_samples(
         # A vector is written after the non-zeros that each thread compresses.
         samples += threads * LANES[dtype.type]
         columns = samples * COLUMN // dtype.itemsize
-    return samples, columns, capacity * ROW // dtype.itemsize
+    return samples, columns, capacity * BEGIN_AND_END // dtype.itemsize

@@ -1,4 +1,4 @@
-"""Dense samples of a single call that are mostly zeros are compressed, and gradients come in pieces.
+"""Dense samples of a call that are mostly zeros are compressed, and gradients come in pieces.
 
 No result tells so, but for rounding.
 """
@@ -49,29 +49,25 @@ def compressed(monkeypatch):
     """Return a list of whether each call that follows compressed its samples."""
     from accelnn.backends.numba import memory
 
-    return _recorded(monkeypatch, memory, "_of_samples", lambda given: given["compressed"])
+    calls, original = [], memory._of_samples
+
+    def recorded(*args, compressed):
+        calls.append(compressed)
+        return original(*args, compressed=compressed)
+
+    monkeypatch.setattr(memory, "_of_samples", recorded)
+    return calls
 
 
 @pytest.fixture
 def pieces(monkeypatch):
     """Return how many samples the pieces of a gradient have, which are the shortest possible."""
-    from accelnn.backends.numba import memory
+    from accelnn.backends.numba import pieces
     from accelnn.backends.numba.vectors import SHORT
 
-    monkeypatch.setattr(memory, "PIECE", 1)
+    monkeypatch.setattr(pieces, "PIECE", 1)
+    monkeypatch.setattr(pieces, "LEAST", 1)
     return SHORT
-
-
-def _recorded(monkeypatch, module, name, noted):
-    """Return a list of something of each call of a function."""
-    calls, original = [], getattr(module, name)
-
-    def recorded(*args, **options):
-        calls.append(noted(options))
-        return original(*args, **options)
-
-    monkeypatch.setattr(module, name, recorded)
-    return calls
 
 
 def _data(samples, inputs, outputs, dtype, density, seed=1):
@@ -145,7 +141,7 @@ def test_any_number_of_pieces(teams, pieces, density, dtype):
 
 @pytest.mark.parametrize("density", [0.1, 1.0])
 def test_pieces_of_the_usual_length(teams, density):
-    from accelnn.backends.numba.memory import samples_of_piece
+    from accelnn.backends.numba.pieces import samples_of_piece
 
     sizes = (784, 300, 70, 10)
     engine = accelnn.MLP(sizes, backend=teams[0]).engine
@@ -181,17 +177,21 @@ def test_only_samples_that_are_mostly_zeros_are_compressed(compiled, compressed,
         (1.0, 100, False),
     ):
         x, t = _data(samples, 100, 3, dtype, density)
-        for call in (lambda: net.predict(x), lambda: net.loss(x, t), lambda: net.gradient(x, t)):
-            compressed.clear()
-            call()
-            assert compressed == [expected]
+        compressed.clear()
+        net.predict(x)
+        net.loss(x, t)
+        net.gradient(x, t)
+        assert compressed == [expected] * 3
 
 
-def test_rows_that_are_denser_than_those_that_tell(teams):
+@pytest.mark.parametrize("piece", ["short", "usual"])
+def test_rows_that_are_denser_than_those_that_tell(teams, request, piece):
     """All of a row's numbers, and the vectors written after them, have a place."""
     from accelnn.backends.numba.kernels.nonzeros import PROBE
 
-    for samples in (4 * PROBE, 4 * PROBE + 3, 400):
+    if piece == "short":
+        request.getfixturevalue("pieces")
+    for samples in (8 * PROBE, 8 * PROBE + 3, 100 * PROBE):
         for inputs in (33, 64):
             x, t = _data(samples, inputs, 3, "float32", 1.0)
             x[[i * samples // PROBE for i in range(PROBE)]] = 0.0
@@ -307,3 +307,15 @@ def test_a_gradient_is_computed_again_if_its_errors_are_not_finite(compiled, com
     np.testing.assert_allclose(loss, wanted_loss, rtol=1e-5)
     assert np.isnan(wanted).any()
     np.testing.assert_allclose(gradient, wanted, rtol=1e-4)
+
+
+def test_what_memory_held_before_is_no_error_of_the_first_layer(compiled, compressed, monkeypatch):
+    """Nothing is computed again for numbers after the last output, which are never used."""
+    from accelnn.backends.numba import memory
+
+    monkeypatch.setattr(memory, "aligned_empty", lambda size, dtype: np.full(size, np.nan, dtype))
+    engine, params = _engine(compiled, (33, 3), "float32", loss="sum_squared_error")
+    x, t = _data(37, 33, 3, "float32", 0.1)
+    _, gradient = _loss_and_gradient(engine, params, x, np.eye(3, dtype=np.float32)[t])
+    assert np.isfinite(gradient).all()
+    assert compressed == [True]

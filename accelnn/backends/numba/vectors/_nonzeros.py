@@ -9,8 +9,8 @@ from numba.extending import intrinsic
 from accelnn.backends.numba.vectors._type import (
     I32,
     I64,
+    MASKS_SELECT,
     constant,
-    is_single,
     pointer_to,
     splat,
 )
@@ -56,30 +56,25 @@ def first_of(typing, bits):
 def store_together(typing, values, columns, i, x, column):
     """Write the non-zeros of a vector at ``values[i]``, their columns in `columns`; return the end.
 
-    The first lane is that of `column`. A whole vector is written to both. For AVX-512 only, where
-    lanes are moved in a register: the instruction that stores no others takes a hundred cycles on
-    some processors.
+    The first lane is that of `column`. A whole vector is written to both. Only if `HAS_COMPRESS`.
     """
 
     def generate(context, builder, signature, args):
         values, columns, i, x, column = args
-        # Lanes of one register, and integers as wide as they are.
-        lanes = 16 if is_single(x.type) else 8
-        integer = I32 if is_single(x.type) else I64
-        integers = ir.VectorType(integer, lanes)
-        kept = ir.VectorType(ir.IntType(signature.args[1].dtype.bitwidth), lanes)
-        first = builder.trunc(column, I32) if is_single(x.type) else column
+        # Those of one register.
+        lanes = x.type.count // 2
+        integers = ir.VectorType(ir.IntType(signature.args[1].dtype.bitwidth), lanes)
         for start in range(0, x.type.count, lanes):
-            numbers = list(range(start, start + lanes))
-            order = ir.Constant(ir.VectorType(I32, lanes), numbers)
+            order = ir.Constant(ir.VectorType(I32, lanes), list(range(start, start + lanes)))
             part = builder.shuffle_vector(x, ir.Constant(x.type, ir.Undefined), order)
             mask = _is_nonzero(builder, part)
-            places = builder.add(splat(builder, first, integers), ir.Constant(integers, numbers))
-            places = _moved_together(builder, places, mask)
-            if kept != integers:
-                places = builder.trunc(places, kept)
-            moved = ((_moved_together(builder, part, mask), 0, values), (places, 1, columns))
-            for vector, argument, array in moved:
+            if MASKS_SELECT:
+                moved, numbers = _moved_by_mask(builder, part, mask, integers)
+            else:
+                moved, numbers = _moved_by_table(builder, part, mask, integers)
+            first = builder.trunc(builder.add(column, I64(start)), integers.element)
+            numbers = builder.add(numbers, splat(builder, first, integers))
+            for vector, argument, array in ((moved, 0, values), (numbers, 1, columns)):
                 array_type = signature.args[argument]
                 pointer = pointer_to(context, builder, array_type, array, i)
                 pointer = builder.bitcast(pointer, vector.type.as_pointer())
@@ -99,10 +94,54 @@ def _bits_of(builder: Any, mask: Any) -> Any:
     return builder.bitcast(mask, ir.IntType(mask.type.count))
 
 
-def _moved_together(builder: Any, x: Any, mask: Any) -> Any:
-    """Return the lanes of a register that a mask selects, one after the other, and then zeros."""
-    letter = "i" if isinstance(x.type.element, ir.IntType) else "f"
-    name = f"llvm.x86.avx512.mask.compress.v{x.type.count}{letter}{512 // x.type.count}"
-    kind = ir.FunctionType(x.type, [x.type, x.type, mask.type])
-    function = cgutils.get_or_insert_function(builder.module, kind, name)
-    return builder.call(function, [x, ir.Constant(x.type, None), mask])
+def _moved_by_mask(builder: Any, x: Any, mask: Any, integers: ir.VectorType) -> tuple[Any, Any]:
+    """Return the lanes of a register that a mask selects, moved together, and their numbers.
+
+    The instruction that stores no other lanes takes a hundred cycles on some processors.
+    """
+    lanes = mask.type.count
+    # As wide as the register, because not every processor moves shorter ones.
+    wide = ir.VectorType(ir.IntType(512 // lanes), lanes)
+    moved = []
+    for vector, letter in ((x, "f"), (ir.Constant(wide, list(range(lanes))), "i")):
+        kind = ir.FunctionType(vector.type, [vector.type, vector.type, mask.type])
+        name = f"llvm.x86.avx512.mask.compress.v{lanes}{letter}{512 // lanes}"
+        function = cgutils.get_or_insert_function(builder.module, kind, name)
+        moved.append(builder.call(function, [vector, ir.Constant(vector.type, None), mask]))
+    if wide != integers:
+        moved[1] = builder.trunc(moved[1], integers)
+    return moved[0], moved[1]
+
+
+def _moved_by_table(builder: Any, x: Any, mask: Any, integers: ir.VectorType) -> tuple[Any, Any]:
+    """Do the same with AVX2, which has no such instruction: the order of lanes is looked up."""
+    lanes, eight = mask.type.count, 8
+    row = builder.zext(_bits_of(builder, mask), I64)
+    numbers = _row_of_table(builder, row, lanes, 1)
+    # Halves of a double are moved like two floats.
+    order = numbers if lanes == eight else _row_of_table(builder, row, lanes, 2)
+    floats, places = ir.VectorType(ir.FloatType(), eight), ir.VectorType(I32, eight)
+    function = cgutils.get_or_insert_function(
+        builder.module, ir.FunctionType(floats, [floats, places]), "llvm.x86.avx2.permps"
+    )
+    given = [builder.bitcast(x, floats), builder.zext(order, places)]
+    return builder.bitcast(builder.call(function, given), x.type), builder.zext(numbers, integers)
+
+
+def _row_of_table(builder: Any, row: Any, lanes: int, parts: int) -> Any:
+    """Return, for a mask of so many lanes, the numbers of the parts of those that it selects."""
+    name = f"accelnn.lanes.{lanes}.{parts}"
+    kind = ir.VectorType(ir.IntType(8), lanes * parts)
+    table = builder.module.globals.get(name)
+    if table is None:
+        rows = []
+        for mask in range(2**lanes):
+            chosen = [lane for lane in range(lanes) if mask >> lane & 1]
+            numbers = [lane * parts + part for lane in chosen for part in range(parts)]
+            rows.append(ir.Constant(kind, numbers + [0] * (kind.count - len(numbers))))
+        whole = ir.ArrayType(kind, len(rows))
+        table = ir.GlobalVariable(builder.module, whole, name)
+        table.linkage, table.global_constant = "internal", True
+        table.initializer = ir.Constant(whole, rows)
+    place = builder.gep(table, [I64(0), row], inbounds=True)
+    return builder.load(place, align=kind.count)
