@@ -32,12 +32,19 @@ from accelnn.backends.numba.vectors._memory import (
     filled,
     load,
     load_first,
+    part_as,
     prefetch,
     rows_at,
     store,
     store_first,
     width,
     zeros,
+)
+from accelnn.backends.numba.vectors._nonzeros import (
+    count_of,
+    first_of,
+    lanes_of_nonzeros,
+    store_together,
 )
 from accelnn.backends.numba.vectors._products import (
     add_products,
@@ -52,10 +59,19 @@ from accelnn.backends.numba.vectors._rows import (
     store_rows,
     transpose_square,
 )
-from accelnn.backends.numba.vectors._type import DEEP, LANES, SHORT, SQUARE, TALL, WIDE
+from accelnn.backends.numba.vectors._type import (
+    DEEP,
+    HAS_COMPRESS,
+    LANES,
+    SHORT,
+    SQUARE,
+    TALL,
+    WIDE,
+)
 
 __all__ = [
     "DEEP",
+    "HAS_COMPRESS",
     "LANES",
     "SHORT",
     "SQUARE",
@@ -68,11 +84,14 @@ __all__ = [
     "call_in_place",
     "call_loss",
     "call_update",
+    "count_of",
     "dropout_factors",
     "exp_and_expm1",
     "filled",
     "first_lanes",
+    "first_of",
     "flush_denormals",
+    "lanes_of_nonzeros",
     "largest",
     "load",
     "load_first",
@@ -81,6 +100,7 @@ __all__ = [
     "maximum",
     "multiply_add",
     "one_hot",
+    "part_as",
     "polynomial",
     "prefetch",
     "restore",
@@ -93,6 +113,7 @@ __all__ = [
     "store_first",
     "store_numbers",
     "store_rows",
+    "store_together",
     "total",
     "transpose_square",
     "where_positive",

@@ -3,7 +3,7 @@
 from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
-from numba.np.arrayobj import populate_array
+from numba.np import arrayobj
 
 from accelnn.backends.numba.vectors._type import (
     I32,
@@ -24,6 +24,7 @@ __all__ = [
     "filled",
     "load",
     "load_first",
+    "part_as",
     "prefetch",
     "rows_at",
     "store",
@@ -50,7 +51,7 @@ def rows_at(typing, arrays, i):
             shape = cgutils.unpack_tuple(builder, array.shape)
             row = context.make_array(kind)(context, builder)
             start = builder.mul(args[1], shape[1])
-            populate_array(
+            arrayobj.populate_array(
                 row,
                 data=builder.gep(array.data, [start]),
                 shape=shape[1:],
@@ -63,6 +64,27 @@ def rows_at(typing, arrays, i):
         return context.make_tuple(builder, rows, found)
 
     return rows(arrays, types.intp), generate
+
+
+@intrinsic
+def part_as(typing, like, array, start, count):
+    """Return the memory from ``array[start]`` on as `count` numbers of the dtype of `like`.
+
+    References are not counted: the caller keeps the array alive.
+    """
+
+    def generate(context, builder, signature, args):
+        _, array, start, count = args
+        kind = signature.return_type
+        element = context.get_data_type(kind.dtype)
+        size = context.get_constant(types.intp, context.get_abi_sizeof(element))
+        part = context.make_array(kind)(context, builder)
+        place = pointer_to(context, builder, signature.args[1], array, start)
+        place = builder.bitcast(place, element.as_pointer())
+        arrayobj.populate_array(part, place, [count], [size], size, None)
+        return part._getvalue()  # noqa: SLF001 - how Numba's own code builds an array
+
+    return types.Array(like.dtype, 1, "C")(like, array, types.intp, types.intp), generate
 
 
 @intrinsic
