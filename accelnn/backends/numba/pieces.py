@@ -27,9 +27,13 @@ NO_SQUARES = np.zeros(0)
 
 
 def samples_of_piece(layout: Layout, dtype: np.dtype) -> int:
-    """Return how many samples a piece has."""
+    """Return how many samples a piece has: an odd number of blocks of `SHORT`.
+
+    If panels were a multiple of a page apart, their rows would share a few sets of the L1 cache,
+    which took 6 % longer.
+    """
     row = (layout.input_panels + 3 * layout.output_panels) * LANES[dtype.type]
-    return -(-max(LEAST, PIECE // row) // SHORT) * SHORT
+    return (max(LEAST, PIECE // row) // SHORT | 1) * SHORT
 
 
 def shares_of_pieces(samples: int, piece: int) -> np.ndarray:

@@ -50,7 +50,7 @@ __all__ = [
 ROWS = 240
 
 
-@inlined
+@called
 def read_samples(member, net, data, work, order, first, start, stop):
     """Make samples ``order[first + start : first + stop]`` the input of rows `start` to `stop`."""
     if data.sparse:

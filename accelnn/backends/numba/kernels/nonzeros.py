@@ -1,6 +1,6 @@
 """The non-zeros of a data set, row by row, and of the dense samples of a single call."""
 
-from accelnn.backends.numba._jit import ZERO, called, inlined, loop
+from accelnn.backends.numba._jit import ZERO, inlined, loop
 from accelnn.backends.numba.kernels.meeting import share
 from accelnn.backends.numba.layout import INPUTS
 from accelnn.backends.numba.vectors import (
@@ -73,7 +73,7 @@ def has_many_zeros(x, inputs, weights):
     return total(differences) == 0.0
 
 
-@called
+@inlined
 def compress(member, net, data, work, order, first, start, stop):
     """Write the non-zeros of samples ``order[first + start : first + stop]``, and their columns.
 
