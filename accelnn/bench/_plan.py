@@ -64,7 +64,7 @@ def _relu(
     options: Any = {"sizes": sizes, "batch": batch, "activation": "relu", "data": data}
     options |= {} if data == "mnist" else {"optimizer": "slow sgd"}
     few = max(1, min(2000, int(WORK / Case("", "", **options).products())))
-    return _case(group, named, do="steps", few=few, many=3 * few, budget=2.0, **options)
+    return _case(group, named, do="steps", few=few, many=3 * few, budget=1.0, **options)
 
 
 def _training(data: str, *, full: bool) -> Iterator[Case]:
@@ -72,9 +72,9 @@ def _training(data: str, *, full: bool) -> Iterator[Case]:
     if not full:
         yield _case("training", HEADLINE, **options | {"few": 400, "many": 1200, "budget": 1.0})
         return
-    yield _case("training", HEADLINE, **options, budget=8.0)
+    yield _case("training", HEADLINE, **options, budget=3.0)
     for name, changes in VARIANTS.items():
-        yield _case("training", name, **options | changes, budget=4.0)
+        yield _case("training", name, **options | changes, budget=1.5)
     yield _relu("training", *WIDE[0], data=data)
     for sizes, batch in WIDE:
         yield _relu("training", sizes, batch)
@@ -105,7 +105,7 @@ def _black_box() -> Iterator[Case]:
 
 def _load(data: str) -> Iterator[Case]:
     for loaded in (False, True):
-        options: Any = {"data": data, "loaded": loaded, "budget": 4.0}
+        options: Any = {"data": data, "loaded": loaded, "budget": 2.0}
         steps: Any = options | {"few": 2_000, "many": 20_000}
         yield _case("load", "training, one call", do="steps", **steps)
         ours: Any = {"contestants": (OURS,)}
@@ -120,12 +120,12 @@ def _simple(data: str) -> Iterator[Case]:
     """Yield the cases of groups that have one, or vary in what is called alone."""
     on: Any = {"data": data}
     yield _case("digits", "37 functions", threaded=False)
-    numerical: Any = {"do": "by_differences", "dtype": "float64", "many": 1000, "budget": 2.0}
+    numerical: Any = {"do": "by_differences", "dtype": "float64", "many": 1000, "budget": 1.0}
     yield _case("numerical-training", "784-50-10, batch 100, float64", **numerical, **on)
     calls: Any = {"do": "predict", "batch": 10_000, "many": 1000, "budget": 0.5}
     yield _case("predict", "10,000 images", **calls, **on)
     yield _case("prepare", "the training images", many=100, **on)
-    loop: Any = {"do": "steps", "many": 10_000, "budget": 10.0}
+    loop: Any = {"do": "steps", "many": 10_000, "budget": 5.0}
     yield _case("handwritten-loop", "784-50-10, batch 100, float32", **loop, **on)
     yield _case("whole-run", "10,000 iterations", do="whole", budget=60.0, **on)
     yield _case("first-call", "one step", do="steps", budget=60.0, threaded=False)

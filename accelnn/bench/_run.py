@@ -1,5 +1,6 @@
 """Runs of a plan, in which all contestants of a case take turns."""
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -9,12 +10,15 @@ from typing import Any
 from accelnn._processors import usable_processors
 from accelnn.bench._case import Case
 from accelnn.bench._machine import describe_machine
+from accelnn.bench._plan import OURS
 from accelnn.bench._results import Measurement, Problem, Report
 from accelnn.bench._tables import duration
 from accelnn.bench._worker import MissingPeer, Worker, WorkerError, facts, prepare, repeat
 
 __all__ = ["busy_cores", "run", "turns"]
 
+# How many times longer a peer takes than with another number of threads if it is measured no more.
+MUCH = 1.2
 # Seconds between two contestants, in which the threads of the last one stop spinning.
 PAUSE = 0.1
 
@@ -32,7 +36,8 @@ def run(
 ) -> Report:
     """Measure cases, one after the other.
 
-    Each contestant runs on one thread, and on `threads`, by default one for each usable processor.
+    Each contestant runs on one thread, and on `threads`, by default one for each usable processor;
+    a peer that is much faster with either is measured once with the other.
     One that does not respond for `timeout` seconds is terminated. ``progress(n, note)`` is called
     when `n` more of the `turns` are done; ``keep(report)`` after every case, and after an
     interruption, with all times so far. Who was skipped or failed is a `Problem` of the report.
@@ -97,6 +102,11 @@ def _measure(
                 begin = number % max(1, len(workers))
                 for m, worker in workers[begin:] + workers[:begin]:
                     ask(m, worker, repeat, m.seconds.append)
+                for m, worker in _beaten(workers) if number == 0 else ():
+                    worker.end()
+                    workers.remove((m, worker))
+                    report.measurements.append(m)
+                    progress(repeats - 1, f"{case.group}, {case.name}: {m.contestant}")
             for m, worker in list(workers):
                 ask(m, worker, facts, m.facts.update, 0)
                 if (m, worker) in workers:
@@ -106,6 +116,18 @@ def _measure(
             left = [m for m, _ in workers if m.seconds and m not in report.measurements]
             report.measurements.extend(left)
             raise
+
+
+def _beaten(workers: Sequence[tuple[Measurement, Worker]]) -> list[tuple[Measurement, Worker]]:
+    """Return the peers that are much faster with another number of threads."""
+    best: dict[str, float] = {}
+    for m, _ in workers:
+        best[m.contestant] = min(best.get(m.contestant, math.inf), m.median)
+    return [
+        (m, worker)
+        for m, worker in workers
+        if m.contestant != OURS and m.median > MUCH * best[m.contestant]
+    ]
 
 
 @contextmanager

@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
@@ -138,7 +139,10 @@ class Worker:
 
     def _epitaph(self) -> str:
         """Return how the process ended, with the end of what it has printed."""
-        self._process.join(GRACE)
+        # Not `join`, which takes a process for ended that has closed its files, and waits for it.
+        until = time.monotonic() + GRACE
+        while self._process.exitcode is None and time.monotonic() < until:
+            time.sleep(0.01)
         self.end()
         words = self._printed.read_text(errors="replace") if self._printed.exists() else ""
         last = f": {words.strip()[-LAST_WORDS:]}" if words.strip() else ""

@@ -15,7 +15,7 @@ import pytest
 
 import accelnn
 from accelnn._processors import usable_processors
-from accelnn.bench import GPU_GROUPS, Case, Report, plan, run, turns
+from accelnn.bench import GPU_GROUPS, Case, Report, _run, plan, run, turns
 from accelnn.bench._plan import OURS
 from accelnn.bench._run import busy_cores
 from accelnn.bench.contestants import CONTESTANTS, Contestant, make_contestant
@@ -35,7 +35,8 @@ def by_name(report):
     return {(m.contestant, m.threads): m for m in report.measurements}
 
 
-def test_training_takes_turns_and_comes_to_the_same_loss(training_case, tmp_path):
+def test_training_takes_turns_and_comes_to_the_same_loss(training_case, tmp_path, monkeypatch):
+    monkeypatch.setattr(_run, "MUCH", 100.0)
     steps = []
     report = run([training_case], repeats=2, threads=2, progress=lambda n, _note: steps.append(n))
     assert report.problems == []
@@ -63,6 +64,19 @@ def test_training_takes_turns_and_comes_to_the_same_loss(training_case, tmp_path
     first = content["cases"][0]["times"][0]
     assert first["median"] == np.median(first["seconds"])
     assert first["spread"] == [min(first["seconds"]), max(first["seconds"])]
+
+
+def test_a_peer_goes_on_with_its_faster_number_of_threads(training_case, monkeypatch):
+    monkeypatch.setattr(_run, "MUCH", 1.0)
+    case, steps = replace(training_case, contestants=("NumPy loop", OURS)), []
+    report = run([case], repeats=3, threads=2, progress=lambda n, _note: steps.append(n))
+    measured = by_name(report)
+    assert [len(measured[OURS, n].seconds) for n in (1, 2)] == [3, 3]
+    loops = [measured["NumPy loop", n] for n in (1, 2)]
+    slower, faster = sorted(loops, key=lambda m: m.seconds[0], reverse=True)
+    assert (len(slower.seconds), len(faster.seconds)) == (1, 3)
+    assert "loss" in faster.facts
+    assert sum(steps) == turns([case], 3, 2)
 
 
 def test_a_report_is_kept_after_every_case(gradient_case):
