@@ -22,6 +22,7 @@ __all__ = [
     "ZERO",
     "Callback",
     "called",
+    "entry_of",
     "inlined",
     "is_compiled",
     "loop",
@@ -123,6 +124,16 @@ class Callback:
         """Return the address of the code, which is compiled or loaded from the cache."""
         self._compiled.compile()
         return int(self._compiled.address)
+
+
+def entry_of(kernel: Any, arguments: tuple[object, ...]) -> Callable[..., Any]:
+    """Return the compiled code of a kernel for arguments of these types.
+
+    Called directly, it does not look up its types again, which for tuples of arrays takes longer
+    than a small call. What it is called with must have the same types.
+    """
+    entry: Callable[..., Any] = kernel.compile(tuple(map(numba.typeof, arguments)))
+    return entry
 
 
 def is_compiled(function: Any) -> bool:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import math
-from typing import TYPE_CHECKING, cast
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -15,20 +16,29 @@ from accelnn.backends._engine import Engine
 from accelnn.backends._rules import coefficients_of, decays_of, has_code_for, numbers_of
 from accelnn.backends._spec import NetSpec
 from accelnn.backends._training import Dataset, Extras, Optimizer, TrainingState
-from accelnn.backends.numba.dataset import NOTHING, PackedDataset, kernel_array, kernel_data
+from accelnn.backends.numba._jit import entry_of
+from accelnn.backends.numba.dataset import (
+    NARROW_COLUMNS,
+    NO_LABELS,
+    NOTHING,
+    PackedDataset,
+    kernel_array,
+    kernel_data,
+)
 from accelnn.backends.numba.kernels.arguments import Data, Mask, Memory, Net, Rule
 from accelnn.backends.numba.kernels.changes import Codes
 from accelnn.backends.numba.kernels.clipping import squares_of
 from accelnn.backends.numba.kernels.differences import Difference, Inputs, Scratch, differences
-from accelnn.backends.numba.kernels.evaluation import BLOCK, evaluate, predict
-from accelnn.backends.numba.kernels.forward import ROWS
+from accelnn.backends.numba.kernels.evaluation import evaluate, predict
 from accelnn.backends.numba.kernels.interpolation import TABLES, Fits, coefficients_per_sample
 from accelnn.backends.numba.kernels.losses import BINARY_CROSS_ENTROPY
+from accelnn.backends.numba.kernels.nonzeros import has_many_zeros
 from accelnn.backends.numba.kernels.observation import Point
 from accelnn.backends.numba.kernels.packing import copy_parameters
-from accelnn.backends.numba.kernels.training import AHEAD, train
+from accelnn.backends.numba.kernels.training import train
 from accelnn.backends.numba.kernels.updates import OWN_RULE, RULES, STORE_GRADIENT
-from accelnn.backends.numba.layout import Layout, aligned_empty, aligned_zeros, with_room
+from accelnn.backends.numba.layout import Layout, aligned_zeros, with_room
+from accelnn.backends.numba.memory import memory_of_passes, memory_of_updates
 from accelnn.backends.numba.own import (
     activation_change_code,
     activation_code,
@@ -39,8 +49,14 @@ from accelnn.backends.numba.own import (
     parameter_of,
     rule_code,
 )
+from accelnn.backends.numba.pieces import (
+    NO_SQUARES,
+    gradient_rule,
+    samples_of_piece,
+    shares_of_pieces,
+)
 from accelnn.backends.numba.user_functions import NoCodeError, State, state_of
-from accelnn.backends.numba.vectors import LANES, SHORT
+from accelnn.backends.numba.vectors import LANES
 from accelnn.formulas._dropout import Dropout
 from accelnn.formulas._own import Rule as OwnRule
 from accelnn.formulas._rule import UpdateRule
@@ -50,18 +66,14 @@ if TYPE_CHECKING:
 
 __all__ = ["NumbaEngine"]
 
-# Rate and coefficients of `STORE_GRADIENT`.
-ONE, ONE_EACH = np.ones(1), np.ones((2, 1))
-# The arguments of a step without clipping, and without dropout.
-NO_SQUARES = np.zeros(0)
+# The argument of a step without dropout.
 NO_MASK = Mask(0, 1.0, 0)
 # Samples times parameters of a batch for each of two threads, some microseconds: with less, they
 # wait for each other longer than they compute. Many threads wait longer, and get that much more.
 THREAD_WORK, MANY_TIMES = 100_000, 10
-# Threads that each gather all samples of a batch, if these stay in cache.
-OWN_SAMPLES = 2
-# Bytes of parameters that stay in L2 cache.
-SMALL = 500_000
+# Samples of a call with fewer are not compressed: packing the parameters would take as long as that
+# saves.
+FEW = 48
 # Samples times parameters per call of the training kernel: some tenths of a second, so that Ctrl-C
 # is handled promptly.
 CALL_WORK = 10_000_000_000
@@ -91,7 +103,7 @@ class NumbaEngine(Engine):
         # First, because it tells whether there is code at all.
         self._compile()
         self._parameters = np.array([parameter_of(formula) for formula in formulas])
-        self._run = backend.team.run
+        self._entries: dict[tuple[object, int], Callable[..., Any]] = {}
 
     def _compile(self) -> None:
         """Look up the code of all formulas, and compile that of a user's own."""
@@ -137,16 +149,14 @@ class NumbaEngine(Engine):
         self, params: np.ndarray, x: np.ndarray, t: np.ndarray, out: np.ndarray
     ) -> Array:
         """See `Engine.loss_and_gradient`."""
-        gradient = kernel_array(out)
-        none = NOTHING[self._dtype]
-        rule = Rule(
-            STORE_GRADIENT, ONE, 0.0, 0.0, gradient, ONE, ONE_EACH, 0, 0, math.inf, none, NO_SQUARES
-        )
-        order = np.arange(len(x))
-        losses = self._train(self._net_in_place(params), kernel_data(x, t), rule, order, order.size)
+        gradient, data = kernel_array(out), kernel_data(x, t)
+        compressed = self._has_many_zeros(params, data, len(x))
+        loss = self._gradient(params, data, len(x), gradient, compressed=compressed)
+        if compressed and math.isnan(loss):
+            loss = self._gradient(params, data, len(x), gradient, compressed=False)
         if gradient is not out:
             out[...] = gradient
-        return self._scalar(losses[0])
+        return self._scalar(loss)
 
     def numerical_gradient(
         self,
@@ -234,7 +244,7 @@ class NumbaEngine(Engine):
             piece, readable = order[start : start + steps * batch], self._readable(net.params, data)
             if weights is not None:
                 readable = readable._replace(weights=kernel_array(weights, np.float64))
-            losses.append(self._train(net, readable, rule, piece, batch, state.step, mask))
+            losses.append(_finite(self._train(net, readable, rule, piece, batch, state.step, mask)))
             # After every piece, so that an interrupt loses only the current one.
             self._unpack(net.params, state.params)
             for slot, part in zip(state.slots, parts, strict=False):
@@ -273,32 +283,31 @@ class NumbaEngine(Engine):
         return np.array(number, self._dtype)
 
     def _outputs(self, params: np.ndarray, x: np.ndarray, *, as_scores: bool) -> np.ndarray:
-        data = kernel_data(x, np.zeros(0, np.int64))
-        net, order = self._net_in_place(params), np.arange(len(x))
+        data, order = kernel_data(x, NO_LABELS), np.arange(len(x))
+        compressed = self._has_many_zeros(params, data, order.size)
+        net = self._net(params) if compressed else self._net_in_place(params)
         out = np.empty((x.shape[0], self.spec.sizes[-1]), self._dtype)
-        memory, threads = self._memories(order.size)
+        memory, threads = self._memory_of_passes(order.size, compressed=compressed)
         flat = out.reshape(-1)
-        self._run(
-            lambda member: predict(member, net, data, memory, order, as_scores, flat),
-            threads,
-            ("predict", order.size * self.spec.size),
-        )
+        self._call(predict, data, (net, data, memory, order, as_scores, flat), threads, order.size)
         return out
 
     def _evaluate(self, params: np.ndarray, data: Data, samples: int) -> tuple[float, float]:
-        net = self._net_in_place(params)
+        compressed = self._has_many_zeros(params, data, samples)
+        net = self._net(params) if compressed else self._net_in_place(params)
         order, losses = np.arange(samples), np.empty(samples)
-        memory, threads = self._memories(samples)
+        memory, threads = self._memory_of_passes(samples, compressed=compressed)
         hits = np.zeros(threads, np.int64)
-        self._run(
-            lambda member: evaluate(member, net, data, memory, order, losses, hits),
-            threads,
-            ("evaluate", samples * self.spec.size),
-        )
+        self._call(evaluate, data, (net, data, memory, order, losses, hits), threads, samples)
         labels = self.spec.sizes[-1] if net.loss == BINARY_CROSS_ENTROPY else 1
         # For the few numbers of a single call, the arrays' own methods take longer.
         mean = float(np.add.reduce(losses)) / samples
         return mean, sum(hits.tolist()) / (samples * labels)
+
+    @cached_property
+    def _piece(self) -> int:
+        """How many samples of a gradient are computed at a time."""
+        return samples_of_piece(self._layout, self._dtype)
 
     @cached_property
     def _has_changes(self) -> bool:
@@ -344,13 +353,12 @@ class NumbaEngine(Engine):
         difference = Difference.of(DIFFERENCES[method], step)
         sizes, point, out = self.spec.sizes, self._point(params, x, t), np.empty(self.spec.size)
         fits = Fits.of(self._bends, sizes, len(x), difference.terms, self._lanes)
-        own = [
-            (Scratch.of(sizes, self._lanes), Inputs.of(len(x))) for _ in range(self.backend.threads)
-        ]
-        self._run(
-            lambda member: differences(
-                member, point, fits, difference, TABLES, *own[member.number], out
-            ),
+        threads = self.backend.threads
+        scratch = Scratch.of(sizes, self._lanes, threads)
+        listed = Inputs.of(len(x), threads)
+        self.backend.team.call(
+            differences,
+            (point, fits, difference, TABLES, scratch, listed, out),
             kind=("differences", len(x) * self.spec.size),
         )
         return out
@@ -391,28 +399,61 @@ class NumbaEngine(Engine):
         batch: int,
         done: int = 0,
         mask: Mask = NO_MASK,
+        *,
+        compressed: bool = False,
     ) -> np.ndarray:
-        """Run the kernel; return the losses up to the first non-finite one."""
+        """Run the kernel; return the losses."""
         losses = np.full(-(-order.size // batch), np.nan)
         threads = self._threads(min(batch, order.size))
-        capacity = -(-min(batch, order.size) // SHORT) * SHORT
-        memory = self._memory(
-            capacity,
+        memory = memory_of_updates(
+            self._layout,
+            self._dtype,
+            min(batch, order.size),
             threads,
             with_samples=not data.sparse,
-            with_errors=True,
+            compressed=compressed,
             updates=rule.kind != STORE_GRADIENT,
         )
-        row_losses = np.empty(capacity)
-        self._run(
-            lambda member: train(
-                member, net, data, rule, mask, memory, row_losses, order, batch, done, losses
-            ),
-            threads,
-            ("train", order.size * self.spec.size),
+        row_losses = np.empty(memory.capacity)
+        arguments = net, data, rule, mask, memory, row_losses, order, batch, done, losses
+        self._call(train, data, arguments, threads, order.size)
+        return losses
+
+    def _gradient(
+        self, params: np.ndarray, data: Data, samples: int, out: np.ndarray, *, compressed: bool
+    ) -> float:
+        """Compute the gradient piece by piece; return the loss.
+
+        It is NaN as well where products with zeros, which are left out if the samples are
+        compressed, would be NaN.
+        """
+        piece = min(samples, self._piece)
+        shares = shares_of_pieces(samples, piece)
+        rule = gradient_rule(out, shares)
+        net = self._net(params) if compressed else self._net_in_place(params)
+        order = np.arange(samples)
+        losses = self._train(net, data, rule, order, piece, compressed=compressed)
+        return float(losses @ shares)
+
+    def _has_many_zeros(self, params: np.ndarray, data: Data, samples: int) -> bool:
+        """Return whether to compress the samples of a call, and pack the parameters."""
+        inputs, outputs = self.spec.sizes[:2]
+        if data.sparse or samples < FEW or inputs > NARROW_COLUMNS:
+            return False
+        return bool(has_many_zeros(data.x, inputs, kernel_array(params)[: inputs * outputs]))
+
+    def _call(
+        self, kernel: Any, data: Data, arguments: tuple[Any, ...], threads: int, samples: int
+    ) -> None:
+        """Run a kernel on some samples."""
+        # The type of the columns is all that differs between the arguments of an engine's calls.
+        key = kernel, data.columns.itemsize
+        entry = self._entries.get(key)
+        if entry is None:
+            entry = self._entries[key] = entry_of(kernel, (NO_LABELS, 1, *arguments))
+        self.backend.team.call(
+            entry, arguments, threads, (kernel.__name__, samples * self.spec.size)
         )
-        stopped = np.flatnonzero(~np.isfinite(losses))
-        return losses[: stopped[0] + 1] if stopped.size else losses
 
     def _threads(self, batch: int) -> int:
         """Return how many threads a training step uses."""
@@ -451,34 +492,15 @@ class NumbaEngine(Engine):
     def _packed_zeros(self, copies: int) -> np.ndarray:
         return aligned_zeros(copies * self._layout.size, self._dtype)
 
-    def _memories(self, samples: int) -> tuple[Memory, int]:
-        """Return memory for a forward pass, and how many threads have some."""
-        rows = BLOCK if self.spec.size * self._dtype.itemsize < SMALL else ROWS
-        threads = max(1, min(self.backend.threads, -(-samples // rows)))
-        rows = min(rows, max(1, -(-samples // SHORT)) * SHORT)
-        return self._memory(rows, threads, with_samples=True, with_errors=False), threads
+    def _memory_of_passes(self, samples: int, *, compressed: bool) -> tuple[Memory, int]:
+        """Return memory for forward passes, and how many threads have some."""
+        size, threads = self.spec.size, self.backend.threads
+        return memory_of_passes(
+            self._layout, self._dtype, size, samples, threads, compressed=compressed
+        )
 
-    def _memory(
-        self,
-        capacity: int,
-        threads: int,
-        *,
-        with_samples: bool,
-        with_errors: bool,
-        updates: bool = False,
-    ) -> Memory:
-        """Return memory for a batch of all threads, or of each if there are no errors."""
-        panel, layout = capacity * self._lanes, self._layout
-        outputs = layout.output_panels * panel
-        samples = layout.input_panels * panel if with_samples else 0
-        scratch = layout.scratch * threads if with_errors else 0
-        errors = outputs if with_errors else 0
-        # Two threads gather a batch each for itself in less time than one takes to fetch from the
-        # other's cache what that has just written.
-        own = with_errors and threads <= OWN_SAMPLES and samples <= AHEAD
-        copies = threads if own else 1
-        sizes = (outputs, outputs, errors, scratch)
-        whole = (sum(sizes) + copies * samples) * (1 if with_errors else threads)
-        # Only a step's last lanes must be zero, because they are added to the filling of panels.
-        make = aligned_zeros if updates else aligned_empty
-        return Memory(capacity, samples, copies, *sizes, make(whole, self._dtype))
+
+def _finite(losses: np.ndarray) -> np.ndarray:
+    """Return the losses up to the first non-finite one."""
+    stopped = np.flatnonzero(~np.isfinite(losses))
+    return losses[: stopped[0] + 1] if stopped.size else losses

@@ -1,6 +1,6 @@
-"""A thread pool that runs one compiled function on several threads at once.
+"""A thread pool that runs one function on several threads at once.
 
-A kernel is serial code that releases the GIL. A team calls it on several threads, each with its own
+A kernel is serial code that releases the GIL. A team runs it on several threads, each with its own
 number; they synchronise at barriers inside it, see `accelnn.backends.numba.kernels.meeting`. Its
 threads replace Numba's threading layers and their limits. Kernels divide their work such that
 results do not depend on the number of threads.
@@ -8,6 +8,7 @@ results do not depend on the number of threads.
 
 from __future__ import annotations
 
+import functools
 import os
 import queue
 import threading
@@ -19,38 +20,53 @@ from typing import Any, NamedTuple, TypeAlias
 import numba
 import numpy as np
 
+from accelnn._cached import cached_property
 from accelnn._processors import usable_processors
+from accelnn.backends.numba._jit import entry_of
 from accelnn.backends.numba.pace import Paces
 
 __all__ = [
     "ABANDONED",
     "ALONE",
     "ARRIVED",
-    "LINE",
+    "ASLEEP",
+    "CALLED",
+    "CODE",
+    "ENGAGED",
+    "FINISHED",
     "OPENED",
-    "OWN",
+    "READY",
     "WAITED",
     "Member",
     "Team",
+    "own_of",
+    "state_of",
     "usable_threads",
 ]
 
 # Elements of 8 bytes in two cache lines, which the hardware fetches in pairs. Each counter in the
-# shared array has its own pair: arrivals, the last open barrier, whether a thread has failed, the
-# total time waited, whether one thread continues alone; and from `OWN` on, the barriers that each
-# thread has reached.
+# array where a team meets has its own pair: arrivals, the last open barrier, whether a thread has
+# failed, the total time waited, whether one thread continues alone, how many threads have finished;
+# then the current call, which is its code, its arguments and its number of threads. From `OWN` on
+# each thread has two: the barriers that it has reached; its state, and its number in that call.
 LINE = 16
-ARRIVED, OPENED, ABANDONED, WAITED, ALONE, OWN = range(0, 6 * LINE, LINE)
+ARRIVED, OPENED, ABANDONED, WAITED, ALONE, FINISHED, CODE, OWN = range(0, 8 * LINE, LINE)
+# A thread is asleep, or awake and ready for a call, or part of one that is about to start, or that
+# has.
+ASLEEP, READY, ENGAGED, CALLED = range(4)
 
 # How long calls run on one thread after one whose threads mostly waited for a descheduled thread.
 ALONE_SECONDS = 1.0
+# Nanoseconds that a thread stays awake after a call. Waking it takes about as long, and calls of a
+# loop follow each other faster.
+AWAKE = 200_000
 
-# The calls that a thread runs, in order; None ends it.
-Tasks: TypeAlias = "queue.SimpleQueue[Callable[[], None] | None]"
+# What a thread runs, in order; None ends it.
+Tasks: TypeAlias = "queue.SimpleQueue[Callable[[], object] | None]"
 
 
 class Member(NamedTuple):
-    """One thread of a call of a kernel.
+    """One thread of a call.
 
     Attributes
     ----------
@@ -67,6 +83,16 @@ class Member(NamedTuple):
     meeting: np.ndarray
 
 
+def own_of(number: int) -> int:
+    """Return where a member counts the barriers that it has reached."""
+    return OWN + 2 * LINE * number
+
+
+def state_of(thread: int) -> int:
+    """Return where a thread's state is, and after it its number in the current call."""
+    return OWN + 2 * LINE * thread + LINE
+
+
 class Team:
     """Up to `size` threads, including the caller's.
 
@@ -77,10 +103,10 @@ class Team:
 
     def __init__(self, size: int) -> None:
         self.size = size
-        self._busy = threading.Lock()
         self._tasks: list[Tasks] = []
         self._alone_until = 0.0
         self._paces = Paces()
+        self.forget_threads()
         _teams.add(self)
         # Not at exit, because atexit functions may still call kernels.
         weakref.finalize(self, _dismiss, self._tasks).atexit = False
@@ -88,22 +114,24 @@ class Team:
     def forget_threads(self) -> None:
         """Reset in a forked child, which does not inherit threads."""
         self._busy = threading.Lock()
+        self._meeting = np.zeros(own_of(self.size), np.int64)
         self._tasks.clear()
 
-    def run(
+    def call(
         self,
-        kernel: Callable[[Member], object],
+        kernel: Callable[..., object],
+        arguments: tuple[object, ...],
         size: int | None = None,
         kind: tuple[str, float] | None = None,
     ) -> None:
-        """Call ``kernel(member)`` on `size` threads (default: all) and wait for all of them.
+        """Run a kernel that launches itself on `size` threads (default: all), and wait for it.
 
         `kind` names the kernel and says how much work the call is, in any unit: calls of one kind
         that take longer on the team are left to one thread.
         """
         size = min(self.size, size or self.size)
         if size == 1 or time.monotonic() < self._alone_until:
-            self._run(kernel, 1)
+            kernel(self._meeting, 1, *arguments)
             return
         name, amount = kind or ("", 0.0)
         pace = self._paces.of(name, amount) if amount > 0.0 else None
@@ -111,25 +139,58 @@ class Team:
         try:
             is_ours = wanted and self._busy.acquire(blocking=False)
             started = time.perf_counter()
-            self._run(kernel, 1 + self._hire(size - 1) if is_ours else 1)
+            kernel(self._meeting, self._wake(size) if is_ours else 1, *arguments)
             if pace is not None and wanted == is_ours:
                 pace.record(amount, time.perf_counter() - started, team=is_ours)
+            if is_ours and self._meeting[ALONE]:
+                self._alone_until = time.monotonic() + ALONE_SECONDS
         finally:
             if is_ours:
                 self._busy.release()
 
-    def _run(self, kernel: Callable[[Member], object], size: int) -> None:
-        meeting = np.zeros(OWN + size * LINE, np.int64)
+    def run(self, function: Callable[[Member], object], size: int | None = None) -> None:
+        """Call ``function(member)`` on `size` threads (default: all) and wait for all of them.
+
+        It may raise; members must not wait for each other.
+        """
+        size = min(self.size, size or self.size)
+        is_ours = False
+        try:
+            is_ours = size > 1 and self._busy.acquire(blocking=False)
+            self._run(function, 1 + self._hire(size - 1) if is_ours else 1)
+        finally:
+            if is_ours:
+                self._busy.release()
+
+    def _wake(self, size: int) -> int:
+        """Make so many threads ready for a call of a kernel; return how many there are."""
+        size = 1 + self._hire(size - 1)
+        for thread in range(1, size):
+            if self._meeting[state_of(thread)] == ASLEEP:
+                self._meeting[state_of(thread)] = READY
+                serve = functools.partial(self._serve, self._meeting, thread, AWAKE)
+                self._tasks[thread - 1].put(serve)
+        return size
+
+    @cached_property
+    def _serve(self) -> Callable[..., object]:
+        """What a thread runs that is awake, compiled before it is."""
+        from accelnn.backends.numba.kernels.launch import serve
+
+        return entry_of(serve, (self._meeting, 1, AWAKE))
+
+    def _run(self, function: Callable[[Member], object], size: int) -> None:
         # One queue per call, because an interrupted call leaves results in its own.
         done: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
+        failed = threading.Event()
 
         def work(number: int) -> BaseException | None:
-            if meeting[ABANDONED]:
+            if failed.is_set():
                 return None
             try:
-                kernel(Member(number, size, meeting))
+                function(Member(number, size, self._meeting))
             except BaseException as error:  # noqa: BLE001 - raised again by the caller's thread
-                meeting[ABANDONED] = 1
+                failed.set()
                 return error
             return None
 
@@ -138,11 +199,9 @@ class Team:
                 self._tasks[number - 1].put(lambda number=number: done.put(work(number)))  # type: ignore[misc]
             errors = [work(0), *(done.get() for _ in range(1, size))]
         except BaseException:
-            # Interrupted: release the threads that wait for this one.
-            meeting[ABANDONED] = 1
+            # Interrupted: what has not begun need not.
+            failed.set()
             raise
-        if meeting[ALONE]:
-            self._alone_until = time.monotonic() + ALONE_SECONDS
         for error in errors:
             if error is not None:
                 raise error

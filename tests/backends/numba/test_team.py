@@ -3,6 +3,7 @@
 import gc
 import os
 import threading
+import time
 import weakref
 
 import numpy as np
@@ -11,22 +12,55 @@ import pytest
 
 @pytest.fixture(scope="module")
 def meet(compiled):
-    """Return ``meet(member, times, log)``: compiled code in which a team meets.
+    """Return a kernel ``meet(meeting, size, times, log)`` in which a team meets.
 
     Between two meetings each member adds up what all have written.
     """
     assert compiled.name == "numba"
     import numba
 
+    from accelnn.backends.numba.kernels.launch import launch
     from accelnn.backends.numba.kernels.meeting import wait
 
     @numba.njit(nogil=True)
-    def meet(member, times, log):
-        for time in range(times):
-            log[time + 1, member.number] = log[time].sum() + 1
+    def meet_as(member, times, log):
+        log[0, member.number] = 1
+        wait(member)
+        for i in range(times):
+            log[i + 1, member.number] = log[i].sum() + 1
             wait(member)
 
+    @numba.njit(nogil=True)
+    def meet(meeting, size, times, log):
+        launch(meet_as, meeting, size, (times, log))
+
     return meet
+
+
+@pytest.fixture(scope="module")
+def fail(compiled):
+    """Return a kernel ``fail(meeting, size, number)`` in which one member raises an exception.
+
+    All others wait for it.
+    """
+    assert compiled.name == "numba"
+    import numba
+
+    from accelnn.backends.numba.kernels.launch import launch
+    from accelnn.backends.numba.kernels.meeting import is_abandoned, wait
+
+    @numba.njit(nogil=True)
+    def fail_as(member, number):
+        if member.number == number:
+            raise ValueError
+        while number < member.size and not is_abandoned(member):
+            wait(member)
+
+    @numba.njit(nogil=True)
+    def fail(meeting, size, number):
+        launch(fail_as, meeting, size, (number,))
+
+    return fail
 
 
 @pytest.fixture
@@ -52,18 +86,68 @@ def _run_in_time(function):
     return outcome[0]
 
 
+def _sizes(log):
+    """Check what a team has written in `meet`, and return how many have."""
+    size = int(log[0].sum())
+    np.testing.assert_array_equal(log[0], np.arange(log.shape[1]) < size)
+    expected = [1]
+    for _ in range(len(log) - 1):
+        # Unsigned sums wrap around, the same everywhere.
+        expected.append((expected[-1] * size + 1) % 2**64)
+    expected = np.array(expected, np.uint64)[:, None]
+    np.testing.assert_array_equal(log[:, :size], np.broadcast_to(expected, (len(log), size)))
+    return size
+
+
 @pytest.mark.parametrize("size", [1, 2, 3, 5, 8])
 def test_members_meet(team_of, meet, size):
-    team, times = team_of(size), 300
-    for _ in range(3):
-        log = np.zeros((times + 1, size), np.uint64)
-        team.run(lambda member, log=log: meet(member, times, log))
-        # Unsigned sums wrap around, the same everywhere.
-        expected, total = [], np.zeros(1, np.uint64)
-        for _ in range(times):
-            expected.append(total[0] + np.ones(1, np.uint64))
-            total = expected[-1] * np.uint64(size)
-        np.testing.assert_array_equal(log[1:], np.broadcast_to(expected, (times, size)))
+    team = team_of(size)
+    # While this one compiles, those that it has woken fall asleep again.
+    team.call(meet, (1, np.zeros((2, size), np.uint64)))
+    found = set()
+    for _ in range(30):
+        log = np.zeros((301, size), np.uint64)
+        team.call(meet, (300, log))
+        found.add(_sizes(log))
+        # In between they fall asleep, or do not.
+        time.sleep(0.001 * (len(found) % 2))
+    assert max(found) == size
+
+
+def test_calls_of_any_number_of_members_in_any_order(team_of, meet):
+    team, rng, most = team_of(4), np.random.default_rng(0), 0
+    for pause in rng.choice([0.0, 0.0, 1e-4, 3e-4, 1e-3], 1_000):
+        log = np.zeros((4, 4), np.uint64)
+        asked = int(rng.integers(1, 5))
+        team.call(meet, (3, log), asked)
+        # One that was about to fall asleep may not take part.
+        assert 1 <= _sizes(log) <= asked
+        most = max(most, _sizes(log))
+        time.sleep(pause)
+    assert most == 4
+
+
+def test_functions_and_kernels_in_turn(team_of, meet):
+    team = team_of(3)
+    for _ in range(50):
+        log, numbers = np.zeros((4, 3), np.uint64), []
+        team.call(meet, (3, log))
+        _sizes(log)
+        team.run(lambda member, numbers=numbers: numbers.append(member.number))
+        assert sorted(numbers) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("failing", [0, 1, 2])
+def test_a_kernel_that_fails_on_one_thread_ends_on_all(team_of, fail, meet, failing):
+    team, errors = team_of(3), []
+    for _ in range(30):
+        # None if that many are not awake.
+        errors.append(_run_in_time(lambda: team.call(fail, (failing,))))
+        log = np.zeros((4, 3), np.uint64)
+        team.call(meet, (3, log))
+        _sizes(log)
+    assert {type(error) for error in errors} <= {RuntimeError, type(None)}
+    assert RuntimeError in map(type, errors)
 
 
 def test_each_member_is_another_thread_and_the_first_is_the_callers(team_of):
@@ -83,14 +167,13 @@ def test_each_member_is_another_thread_and_the_first_is_the_callers(team_of):
 
 
 @pytest.mark.parametrize("failing", [0, 1, 2])
-def test_an_exception_is_raised_in_the_caller_and_nobody_waits_for_ever(team_of, meet, failing):
-    team, log = team_of(3), np.zeros((1001, 3), np.uint64)
+def test_an_exception_is_raised_in_the_caller(team_of, failing):
+    team = team_of(3)
 
     def kernel(member):
         if member.number == failing:
             msg = f"number {failing}"
             raise ZeroDivisionError(msg)
-        meet(member, 1000, log)
 
     for _ in range(3):
         error = _run_in_time(lambda: team.run(kernel))
@@ -101,7 +184,7 @@ def test_an_exception_is_raised_in_the_caller_and_nobody_waits_for_ever(team_of,
     assert sorted(numbers) == [0, 1, 2]
 
 
-def test_a_call_that_finds_the_team_busy_runs_alone(team_of):
+def test_a_call_that_finds_the_team_busy_runs_alone(team_of, meet):
     team, sizes, inside, leave = team_of(2), [], threading.Event(), threading.Event()
 
     def hold(member):
@@ -114,10 +197,13 @@ def test_a_call_that_finds_the_team_busy_runs_alone(team_of):
     assert inside.wait(60)
     try:
         team.run(lambda member: sizes.append((member.number, member.size)))
+        log = np.zeros((4, 2), np.uint64)
+        team.call(meet, (3, log))
     finally:
         leave.set()
         holder.join(60)
     assert sorted(map(str, sizes)) == ["(0, 1)", "2", "2"]
+    assert _sizes(log) == 1
     sizes.clear()
     team.run(lambda member: sizes.append(member.size))
     assert sizes == [2, 2]
@@ -133,11 +219,17 @@ def test_a_call_inside_a_call_runs_alone(team_of):
     assert sizes == [1, 1]
 
 
-def test_nothing_is_kept_after_a_call(team_of):
+def test_nothing_is_kept_after_a_call(team_of, meet):
     team, array = team_of(3), np.zeros(10)
     watched = weakref.ref(array)
     team.run(lambda _member, array=array: array.sum())
     del array
+    gc.collect()
+    assert watched() is None
+    log = np.zeros((4, 3), np.uint64)
+    watched = weakref.ref(log)
+    team.call(meet, (3, log))
+    del log
     gc.collect()
     assert watched() is None
 

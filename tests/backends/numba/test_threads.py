@@ -90,15 +90,16 @@ def test_clipping_and_dropout_give_the_same_bits(teams, sizes, density, dtype, c
     assert_equal_but_for_rounding(alone, lambda move: run("numpy", move))
 
 
-def test_what_memory_held_before_does_not_matter(compiled, monkeypatch):
+@pytest.mark.parametrize("density", [0.1, 1.0])
+def test_what_memory_held_before_does_not_matter(compiled, monkeypatch, density):
     """That of one call is not cleared."""
-    from accelnn.backends.numba import engine
+    from accelnn.backends.numba import memory
 
-    x, t = _data(40, 3, "float32", 1.0, 13)
+    x, t = _data(40, 3, "float32", density, 61)
     found = []
     for filling in (0.0, np.nan, np.inf, 1e-40):
         monkeypatch.setattr(
-            engine,
+            memory,
             "aligned_empty",
             lambda size, dtype, filling=filling: np.full(size, filling, dtype),
         )

@@ -368,3 +368,41 @@ def test_training_leaves_denormal_numbers_to_others(compiled):
     assert (denormal * np.float32(0.5) > 0.0).all()
     assert (denormal + denormal == 2 * denormal).all()
     assert float(denormal[0]) > 0.0
+
+
+@pytest.mark.parametrize("columns", [np.uint16, np.uint32])
+def test_nonzeros_are_moved_together(dtype, lanes, columns):
+    from accelnn.backends.numba.vectors import (
+        HAS_COMPRESS,
+        count_of,
+        first_of,
+        lanes_of_nonzeros,
+        load,
+        store_together,
+    )
+
+    @_njit
+    def bits_of(x):
+        bits = lanes_of_nonzeros(load(x, 0))
+        return bits, count_of(bits), first_of(bits)
+
+    @_njit
+    def move(x, column, values, numbers, i):
+        return store_together(values, numbers, i, load(x, 0), column)
+
+    draw = np.random.default_rng(0)
+    for density in np.linspace(0.0, 1.0, 41):
+        x = draw.normal(size=lanes).astype(dtype)
+        x[draw.random(lanes) > density] = (0.0, -0.0)[round(40 * density) % 2]
+        x[draw.random(lanes) > 0.9] *= np.nan
+        places = np.flatnonzero(x)
+        bits, count, first = bits_of(x)
+        assert bits == sum(1 << int(place) for place in places)
+        assert count == len(places)
+        assert len(places) == 0 or first == places[0]
+        if HAS_COMPRESS:
+            values, numbers = np.zeros(3 * lanes, dtype), np.zeros(3 * lanes, columns)
+            end = move(x, 40_000, values, numbers, 3)
+            assert end == 3 + count
+            np.testing.assert_array_equal(values[3:end], x[places])
+            np.testing.assert_array_equal(numbers[3:end], 40_000 + places)

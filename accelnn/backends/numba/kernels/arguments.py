@@ -4,7 +4,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from accelnn.backends.numba._jit import inlined
+from accelnn.backends.numba._jit import ZERO, inlined
+from accelnn.backends.numba.vectors import part_as
 
 __all__ = ["Data", "Mask", "Memory", "Net", "Rule", "Work", "work_in"]
 
@@ -77,7 +78,8 @@ class Mask(NamedTuple):
 class Memory(NamedTuple):
     """The memory of `Work`: how many numbers each of its arrays has, for each thread or for all.
 
-    `samples` is the size of one copy of the samples, and `copies` how many there are.
+    `samples` is the size of one copy of the samples, and `copies` how many there are. With each are
+    `rows`, where their non-zeros begin and end, and if dense samples are compressed `columns`.
     """
 
     capacity: int
@@ -87,6 +89,8 @@ class Memory(NamedTuple):
     slopes: int
     errors: int
     scratch: int
+    columns: int
+    rows: int
     numbers: np.ndarray
 
 
@@ -94,7 +98,8 @@ class Work(NamedTuple):
     """Buffers of a batch: outputs, slopes of the activations, errors, and scratch per thread.
 
     All but `scratch` hold panels of `capacity` rows, a multiple of `SHORT`. The samples, if they
-    are dense, are in `outputs` from `samples` on.
+    are dense, are in `outputs` from `samples` on. If they are `sparse`, the non-zeros of a row are
+    ``values[begins[row] : ends[row]]``, in `columns`.
     """
 
     capacity: int
@@ -103,22 +108,46 @@ class Work(NamedTuple):
     slopes: np.ndarray
     errors: np.ndarray
     scratch: np.ndarray
+    sparse: bool
+    begins: np.ndarray
+    ends: np.ndarray
+    columns: np.ndarray
+    values: np.ndarray
 
 
 @inlined
-def work_in(memory, number, copy):
-    """Return the buffers of number `number` in a memory, and one of its copies of the samples."""
+def work_in(memory, number, copy, data):
+    """Return the buffers of number `number` in a memory, and one of its copies of the samples.
+
+    If dense samples are compressed, their non-zeros take the place of the samples.
+    """
+    # Where each buffer starts in those of this number, and where they end.
     samples = memory.outputs
     slopes = samples + memory.samples * memory.copies
     errors = slopes + memory.slopes
     scratch = errors + memory.errors
-    end = scratch + memory.scratch
-    own = memory.numbers[number * end : (number + 1) * end]
+    columns = scratch + memory.scratch
+    rows = columns + memory.columns * memory.copies
+    end = rows + memory.rows * memory.copies
+    numbers = memory.numbers
+    own = part_as(numbers, numbers, number * end, end)
+    samples += copy * memory.samples
+    columns += copy * memory.columns
+    rows += copy * memory.rows
+    column_numbers, values = data.columns, data.values
+    if memory.columns > 0:
+        column_numbers = part_as(data.columns, own, columns, memory.samples)
+        values = part_as(data.values, own, samples, memory.samples)
     return Work(
         memory.capacity,
-        samples + copy * memory.samples,
-        own[:slopes],
-        own[slopes:errors],
-        own[errors:scratch],
-        own[scratch:],
+        samples,
+        part_as(own, own, ZERO, slopes),
+        part_as(own, own, slopes, memory.slopes),
+        part_as(own, own, errors, memory.errors),
+        part_as(own, own, scratch, memory.scratch),
+        data.sparse or memory.columns > 0,
+        part_as(data.starts, own, rows, memory.capacity),
+        part_as(data.starts, own, rows + memory.rows // 2, memory.capacity),
+        column_numbers,
+        values,
     )

@@ -35,15 +35,25 @@ from accelnn.backends.numba.layout import (
 from accelnn.backends.numba.vectors import (
     DEEP,
     at,
+    first_lanes,
     load,
+    load_first,
     prefetch,
     store,
     store_first,
+    total,
     width,
     zeros,
 )
 
-__all__ = ["TOGETHER", "input_errors", "output_errors", "update_layer", "update_sparse_layer"]
+__all__ = [
+    "TOGETHER",
+    "has_finite_errors",
+    "input_errors",
+    "output_errors",
+    "update_layer",
+    "update_sparse_layer",
+]
 
 # Rows of errors, counted over panels, that are multiplied by a block of columns of a layer's input
 # before the next block, so that they stay in L2 cache.
@@ -173,7 +183,7 @@ def update_sparse_layer(member, net, data, work, rule, step, order, start, batch
         )
         error = (table[0, OUTPUT_PANEL] + panel) * work.capacity * lanes
         sparse_gradient(
-            data, order, start, batch, work.errors, error, scratch, own, columns, unit == first
+            data, work, order, start, batch, error, own, columns, data.sparse and unit == first
         )
         rows = columns[1] - columns[0]
         update_panel(net, rule, step, ZERO, panel, columns[0], rows, scratch, own)
@@ -182,12 +192,12 @@ def update_sparse_layer(member, net, data, work, rule, step, order, start, batch
 
 
 @inlined
-def sparse_gradient(data, order, start, batch, errors, error, gradient, own, columns, look_ahead):
+def sparse_gradient(data, work, order, start, batch, error, own, columns, look_ahead):
     """Write some rows of a panel of the first layer's gradient, and prefetch the next batch.
 
     Samples are drawn at random, so hardware prefetching does not work.
     """
-    lanes = width(errors)
+    errors, gradient, lanes = work.errors, work.scratch, width(work.errors)
     offset = own - columns[0] * lanes
     for here in range(own, offset + columns[1] * lanes, lanes):
         store(gradient, here, zeros(errors))
@@ -197,13 +207,12 @@ def sparse_gradient(data, order, start, batch, errors, error, gradient, own, col
             for k in range(data.starts[following], data.starts[following + 1], lanes // 2):
                 prefetch(data.values, k)
                 prefetch(data.columns, k)
-        sample = order[start + row]
-        begin, end = data.starts[sample], data.starts[sample + 1]
+        begin, end = at(work.begins, row), at(work.ends, row)
         if columns[0] > 0:
-            begin = first_from(data.columns, begin, end, columns[0])
-        end = first_from(data.columns, begin, end, columns[1])
+            begin = first_from(work.columns, begin, end, columns[0])
+        end = first_from(work.columns, begin, end, columns[1])
         vector = load(errors, error + row * lanes)
-        add_sparse_row(data.values, data.columns, begin, end, vector, gradient, offset)
+        add_sparse_row(work.values, work.columns, begin, end, vector, gradient, offset)
 
 
 @inlined
@@ -218,6 +227,23 @@ def first_from(columns, first, last, column):
         else:
             last = middle
     return first
+
+
+@inlined
+def has_finite_errors(member, net, work, batch):
+    """Return whether the errors of this thread's panels of the first layer's output are finite."""
+    table, errors, lanes = net.table, work.errors, width(work.errors)
+    first, last = share(member, table[0, OUTPUT_PANELS], 1)
+    for panel in range(first, last):
+        # Differences from themselves: zeros, or else NaN.
+        sum_, start = zeros(errors), (table[0, OUTPUT_PANEL] + panel) * work.capacity * lanes
+        for here in range(start, start + batch * lanes, lanes):
+            error = load(errors, here)
+            sum_ = sum_ + (error - error)
+        # After the last output there may be anything.
+        if total(first_lanes(sum_, table[0, OUTPUTS] - panel * lanes, 0.0)) != 0.0:
+            return False
+    return True
 
 
 @called
@@ -238,7 +264,17 @@ def update_panel(net, rule, step, layer, panel, first, rows, gradient, start):
     target = table[layer, FLAT] + first * outputs + panel * lanes
     for row in range(rows):
         g = load(gradient, start + row * lanes)
-        store_first(rule.slots, target + row * outputs, g, outputs - panel * lanes)
+        store_share(rule, step, target + row * outputs, g, outputs - panel * lanes)
+
+
+@inlined
+def store_share(rule, step, place, g, count):
+    """Store a batch's part of the gradient of a call, or add it to those of earlier batches."""
+    index = step - rule.done - 1
+    g = g * rule.rates[index]
+    if index > 0:
+        g = g + load_first(rule.slots, place, count)
+    store_first(rule.slots, place, g, count)
 
 
 @called
@@ -256,7 +292,7 @@ def update_bias(member, net, work, rule, step, layer, batch, own):
         if rule.kind == STORE_GRADIENT:
             inputs, outputs = table[layer, INPUTS], table[layer, OUTPUTS]
             target = table[layer, FLAT] + inputs * outputs + panel * lanes
-            store_first(rule.slots, target, sum_, outputs - panel * lanes)
+            store_share(rule, step, target, sum_, outputs - panel * lanes)
             continue
         store(work.scratch, own, sum_)
         bias = table[layer, BIAS] + panel * lanes

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from accelnn.backends.numba._jit import inlined, slow_loop
+from accelnn.backends.numba._jit import called, inlined, slow_loop
 from accelnn.backends.numba.kernels.interpolation import (
     NODES,
     SMALLEST_MOVE,
@@ -24,6 +24,7 @@ from accelnn.backends.numba.kernels.interpolation import (
     interpolate,
     polynomial_of,
 )
+from accelnn.backends.numba.kernels.launch import launch
 from accelnn.backends.numba.kernels.meeting import is_abandoned, share, wait
 from accelnn.backends.numba.kernels.observation import observe, stretch
 from accelnn.backends.numba.kernels.propagation import (
@@ -34,7 +35,7 @@ from accelnn.backends.numba.kernels.propagation import (
     take_powers,
 )
 from accelnn.backends.numba.layout import FLAT, HAS_BIAS, INPUTS, OUTPUTS
-from accelnn.backends.numba.vectors import borrow, first_lanes, load, store, width, zeros
+from accelnn.backends.numba.vectors import first_lanes, load, rows_at, store, width, zeros
 
 __all__ = ["Difference", "Inputs", "Scratch", "differences"]
 
@@ -73,7 +74,7 @@ class Difference(NamedTuple):
 
 
 class Scratch(NamedTuple):
-    """Temporary buffers of one thread."""
+    """Temporary buffers, a row for each thread."""
 
     sums: np.ndarray
     w: np.ndarray
@@ -87,25 +88,26 @@ class Scratch(NamedTuple):
     slopes: np.ndarray
 
     @classmethod
-    def of(cls, sizes: Sequence[int], lanes: int) -> Scratch:
+    def of(cls, sizes: Sequence[int], lanes: int, threads: int) -> Scratch:
         """Return buffers for layers of these sizes."""
         moments, widest = -(-TERMS // lanes) * lanes, max(sizes)
-        return cls(
-            np.empty(widest + 1),
-            np.empty(sizes[-1]),
-            np.empty(sizes[-2]),
-            np.empty(moments),
-            np.zeros(sizes[-1] * moments),
-            np.empty(widest * lanes),
-            np.empty(widest * lanes),
-            np.empty(4 * lanes),
-            np.empty(2 * NODES + lanes),
-            np.empty(2 * NODES),
+        lengths = (
+            widest + 1,
+            sizes[-1],
+            sizes[-2],
+            moments,
+            sizes[-1] * moments,
+            widest * lanes,
+            widest * lanes,
+            4 * lanes,
+            2 * NODES + lanes,
+            2 * NODES,
         )
+        return cls(*(np.zeros((threads, length)) for length in lengths))
 
 
 class Inputs(NamedTuple):
-    """The samples whose input to a row of weights is not zero, for `ROWS` rows.
+    """The samples whose input to a row of weights is not zero, for `ROWS` rows of each thread.
 
     Attributes
     ----------
@@ -123,24 +125,30 @@ class Inputs(NamedTuple):
     parts: np.ndarray
 
     @classmethod
-    def of(cls, samples: int) -> Inputs:
+    def of(cls, samples: int, threads: int) -> Inputs:
         """Return buffers."""
         # With one more, because a zero is written and not counted.
-        size = ROWS * samples + 1
-        return cls(
-            np.empty(ROWS, np.int64), np.empty(size, np.int64), np.empty(size), np.empty(size)
-        )
+        shape = threads, ROWS * samples + 1
+        counts = np.empty((threads, ROWS), np.int64)
+        return cls(counts, np.empty(shape, np.int64), np.empty(shape), np.empty(shape))
 
 
 @slow_loop
-def differences(member, point, fits, difference, tables, scratch, listed, out):
+def differences(meeting, size, point, fits, difference, tables, scratch, listed, out):
     """Write the flat gradient of the mean loss.
 
     Where a sample's change is smooth, it is evaluated at the nodes alone, and the mean slopes are
     interpolated; otherwise it is evaluated for every weight.
     """
-    point, fits, difference = borrow(point), borrow(fits), borrow(difference)
-    tables, scratch, listed, out = borrow((tables, scratch, listed, out))
+    arguments = point, fits, difference, tables, scratch, listed, out
+    launch(differences_as, meeting, size, arguments)
+
+
+@called
+def differences_as(member, point, fits, difference, tables, scratch_of_all, listed_of_all, out):
+    """Do a member's share of `differences`."""
+    scratch = rows_at(scratch_of_all, member.number)
+    listed = rows_at(listed_of_all, member.number)
     sums, lane_values, changes = scratch.sums, scratch.lanes, scratch.changes
     table, samples, lanes = point.table, point.weights.size, width(point.values)
     end, terms, coefficients = table.shape[0] - 1, difference.terms, fits.coefficients

@@ -2,9 +2,10 @@
 
 import math
 
-from accelnn.backends.numba._jit import ZERO, inlined, slow_loop
+from accelnn.backends.numba._jit import ZERO, called, inlined, slow_loop
 from accelnn.backends.numba.kernels.arguments import Mask, work_in
-from accelnn.backends.numba.kernels.forward import forward, gather, share_units
+from accelnn.backends.numba.kernels.forward import forward, read_samples, share_units
+from accelnn.backends.numba.kernels.launch import launch
 from accelnn.backends.numba.kernels.losses import (
     BINARY_CROSS_ENTROPY,
     CROSS_ENTROPY,
@@ -17,7 +18,7 @@ from accelnn.backends.numba.kernels.losses import (
 from accelnn.backends.numba.kernels.meeting import share
 from accelnn.backends.numba.layout import OUTPUT_PANEL, OUTPUT_PANELS, OUTPUTS
 from accelnn.backends.numba.team import Member
-from accelnn.backends.numba.vectors import at, borrow, width
+from accelnn.backends.numba.vectors import at, width
 from accelnn.formulas.binary_cross_entropy import EVEN
 
 __all__ = ["BLOCK", "evaluate", "predict"]
@@ -31,22 +32,25 @@ BLOCK = 48
 def forward_block(member, net, data, work, order, start, size):
     """Compute the scores of some samples; return their start in the work buffer."""
     myself, mask = Member(ZERO, ZERO + 1, member.meeting), Mask(ZERO, 1.0, ZERO)
-    if not data.sparse:
-        gather(net, data, work, order, start, ZERO, size)
+    read_samples(myself, net, data, work, order, start, ZERO, size)
     for layer in range(net.table.shape[0]):
         rows = (ZERO, size)
         units = share_units(myself, net.table[layer, OUTPUT_PANELS], rows)
-        forward(net, data, work, mask, ZERO, layer, order, start, rows, units)
+        forward(net, work, mask, ZERO, layer, rows, units)
     last = net.table.shape[0] - 1
     return net.table[last, OUTPUT_PANEL] * work.capacity * width(work.outputs)
 
 
 @slow_loop
-def predict(member, net, data, memory, order, as_scores, out):
+def predict(meeting, size, net, data, memory, order, as_scores, out):
     """Write the scores, or the outputs that the loss computes from them, row by row."""
-    member, net, data, memory = borrow((member, net, data, memory))
-    work = work_in(memory, member.number, ZERO)
-    order, out = borrow((order, out))
+    launch(predict_as, meeting, size, (net, data, memory, order, as_scores, out))
+
+
+@called
+def predict_as(member, net, data, memory, order, as_scores, out):
+    """Do a member's share of `predict`."""
+    work = work_in(memory, member.number, ZERO, data)
     outputs = net.table[net.table.shape[0] - 1, OUTPUTS]
     probabilities = net.loss == CROSS_ENTROPY and not as_scores
     first, last = share(member, order.size, work.capacity)
@@ -65,14 +69,18 @@ def predict(member, net, data, memory, order, as_scores, out):
 
 
 @slow_loop
-def evaluate(member, net, data, memory, order, losses, hits):
+def evaluate(meeting, size, net, data, memory, order, losses, hits):
     """Write each sample's loss, and count the correctly classified samples.
 
     Under binary cross entropy, correct labels are counted.
     """
-    member, net, data, memory = borrow((member, net, data, memory))
-    work = work_in(memory, member.number, ZERO)
-    order, losses, hits = borrow((order, losses, hits))
+    launch(evaluate_as, meeting, size, (net, data, memory, order, losses, hits))
+
+
+@called
+def evaluate_as(member, net, data, memory, order, losses, hits):
+    """Do a member's share of `evaluate`."""
+    work = work_in(memory, member.number, ZERO, data)
     outputs = net.table[net.table.shape[0] - 1, OUTPUTS]
     first, last = share(member, order.size, work.capacity)
     for start in range(first, last, work.capacity):

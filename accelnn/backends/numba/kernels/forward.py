@@ -8,6 +8,7 @@ and results do not depend on their number.
 from accelnn.backends.numba._jit import OWN_CODE, ZERO, called, inlined
 from accelnn.backends.numba.kernels.activations import activate
 from accelnn.backends.numba.kernels.meeting import share
+from accelnn.backends.numba.kernels.nonzeros import compress, locate
 from accelnn.backends.numba.kernels.products import multiply, multiply_sparse_row
 from accelnn.backends.numba.layout import (
     ACTIVATION,
@@ -37,8 +38,8 @@ from accelnn.backends.numba.vectors import (
 __all__ = [
     "ROWS",
     "forward",
-    "gather",
     "panels_of",
+    "read_samples",
     "rows_of_panel",
     "share_units",
     "start_of_input",
@@ -47,6 +48,17 @@ __all__ = [
 # Rows that are multiplied by all panels of a layer before the next rows, so that `DEEP` columns of
 # them stay in L2 cache; a multiple of `TALL`.
 ROWS = 240
+
+
+@called
+def read_samples(member, net, data, work, order, first, start, stop):
+    """Make samples ``order[first + start : first + stop]`` the input of rows `start` to `stop`."""
+    if data.sparse:
+        locate(data, work, order, first, start, stop)
+    elif work.sparse:
+        compress(member, net, data, work, order, first, start, stop)
+    else:
+        gather(net, data, work, order, first, start, stop)
 
 
 @inlined
@@ -75,7 +87,7 @@ def gather(net, data, work, order, first, start, stop):
 
 
 @inlined
-def forward(net, data, work, mask, update_number, layer, order, first, rows, units):
+def forward(net, work, mask, update_number, layer, rows, units):
     """Compute some units of a layer's output, of rows ``rows[0]`` to ``rows[1]``.
 
     A *unit* is a panel's `TALL` rows; units are numbered panel by panel.
@@ -83,7 +95,7 @@ def forward(net, data, work, mask, update_number, layer, order, first, rows, uni
     table, params, z, lanes = net.table, net.params, work.outputs, width(work.outputs)
     is_hidden = layer < table.shape[0] - 1
     source, row_size = start_of_input(net, work, layer), table[layer, ROW]
-    sparse = layer == 0 and data.sparse
+    sparse = layer == 0 and work.sparse
     inputs = 1 if sparse else table[layer, INPUTS]
     for k in range(0, inputs, DEEP):
         count = min(DEEP, inputs - k)
@@ -97,10 +109,9 @@ def forward(net, data, work, mask, update_number, layer, order, first, rows, uni
             target = (table[layer, OUTPUT_PANEL] + panel) * work.capacity * lanes
             if sparse:
                 for row in range(top, bottom):
-                    sample = order[first + row]
-                    begin, end = data.starts[sample], data.starts[sample + 1]
+                    begin, end = at(work.begins, row), at(work.ends, row)
                     x = multiply_sparse_row(
-                        data.values, data.columns, begin, end, params, weights, row_size
+                        work.values, work.columns, begin, end, params, weights, row_size
                     )
                     store(z, target + row * lanes, x + bias)
             else:

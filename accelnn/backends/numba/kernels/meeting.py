@@ -13,10 +13,24 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from accelnn.backends.numba._jit import inlined
-from accelnn.backends.numba.team import ABANDONED, ALONE, ARRIVED, LINE, OPENED, OWN, WAITED
+from accelnn.backends.numba.team import ABANDONED, ALONE, ARRIVED, OPENED, WAITED, own_of
 from accelnn.backends.numba.vectors._type import I32, I64, IS_X86
 
-__all__ = ["clock", "go_alone", "goes_alone", "is_abandoned", "is_held_up", "share", "wait"]
+__all__ = [
+    "add",
+    "clock",
+    "exchange",
+    "give_way",
+    "go_alone",
+    "goes_alone",
+    "is_abandoned",
+    "is_held_up",
+    "pause",
+    "read",
+    "share",
+    "wait",
+    "write",
+]
 
 # Spins at a barrier, some microseconds, before a thread yields its CPU.
 SPINS = 300
@@ -24,6 +38,7 @@ SPINS = 300
 # Work that is divided 2 to 1 between two threads makes one of them wait half the time.
 PATIENCE = 20_000_000
 TOO_MUCH = 0.75
+own_place = inlined(own_of)
 # The id of the monotonic clock.
 MONOTONIC = getattr(time, "CLOCK_MONOTONIC", 0)
 
@@ -42,28 +57,28 @@ def wait(member):
     """Wait at a barrier for all threads of the team; their writes are visible afterwards."""
     if member.size == 1:
         return
-    own = OWN + LINE * member.number
+    own = own_place(member.number)
     member.meeting[own] += 1
     round_ = member.meeting[own]
-    if _add(member.meeting, ARRIVED, 1) == member.size * round_:
-        _write(member.meeting, OPENED, round_)
+    if add(member.meeting, ARRIVED, 1) == member.size * round_:
+        write(member.meeting, OPENED, round_)
         return
     spins, since = 0, 0
-    while _read(member.meeting, OPENED) < round_ and _read(member.meeting, ABANDONED) == 0:
+    while read(member.meeting, OPENED) < round_ and read(member.meeting, ABANDONED) == 0:
         spins += 1
         if spins < SPINS:
-            _pause()
+            pause()
         else:
             since = since or clock()
-            _give_way()
+            give_way()
     if since:
-        _add(member.meeting, WAITED, clock() - since)
+        add(member.meeting, WAITED, clock() - since)
 
 
 @inlined
 def is_abandoned(member):
     """Return, after a barrier, whether a thread has failed, so that the others may stop."""
-    return _read(member.meeting, ABANDONED) != 0
+    return read(member.meeting, ABANDONED) != 0
 
 
 @inlined
@@ -72,19 +87,19 @@ def is_held_up(member, since):
     elapsed = clock() - since
     if member.size == 1 or elapsed < PATIENCE:
         return False
-    return _read(member.meeting, WAITED) > TOO_MUCH * elapsed * (member.size - 1)
+    return read(member.meeting, WAITED) > TOO_MUCH * elapsed * (member.size - 1)
 
 
 @inlined
 def go_alone(member):
     """Request, before a barrier, that one thread do the rest of the work."""
-    _write(member.meeting, ALONE, 1)
+    write(member.meeting, ALONE, 1)
 
 
 @inlined
 def goes_alone(member):
     """Return, after that barrier, whether `go_alone` was called."""
-    return member.size > 1 and _read(member.meeting, ALONE) == 1
+    return member.size > 1 and read(member.meeting, ALONE) == 1
 
 
 def _place(context, builder, array_type, array, i):
@@ -93,7 +108,7 @@ def _place(context, builder, array_type, array, i):
 
 
 @intrinsic
-def _add(typing, array, i, number):
+def add(typing, array, i, number):
     """Add atomically and return the sum."""
 
     def generate(context, builder, signature, args):
@@ -104,7 +119,9 @@ def _add(typing, array, i, number):
 
 
 @intrinsic
-def _read(typing, array, i):
+def read(typing, array, i):
+    """Read atomically."""
+
     def generate(context, builder, signature, args):
         place = _place(context, builder, signature.args[0], *args)
         return builder.load_atomic(place, "seq_cst", 8)
@@ -113,7 +130,9 @@ def _read(typing, array, i):
 
 
 @intrinsic
-def _write(typing, array, i, value):
+def write(typing, array, i, value):
+    """Write atomically."""
+
     def generate(context, builder, signature, args):
         place = _place(context, builder, signature.args[0], *args[:2])
         builder.store_atomic(args[2], place, "seq_cst", 8)
@@ -123,7 +142,19 @@ def _write(typing, array, i, value):
 
 
 @intrinsic
-def _pause(typing):
+def exchange(typing, array, i, old, new):
+    """Replace one value by another atomically; return whether the first was there."""
+
+    def generate(context, builder, signature, args):
+        place = _place(context, builder, signature.args[0], *args[:2])
+        found = builder.cmpxchg(place, args[2], args[3], "seq_cst", "seq_cst")
+        return builder.extract_value(found, 1)
+
+    return types.boolean(array, types.intp, types.int64, types.int64), generate
+
+
+@intrinsic
+def pause(typing):
     """Emit the spin-wait hint of the CPU, if it has one."""
 
     def generate(context, builder, signature, args):
@@ -137,7 +168,7 @@ def _pause(typing):
 
 
 @intrinsic
-def _give_way(typing):
+def give_way(typing):
     """Yield the CPU to other threads, where the system has a call for that."""
 
     def generate(context, builder, signature, args):

@@ -2,16 +2,18 @@
 
 import math
 
-from accelnn.backends.numba._jit import ZERO, slow_loop
+from accelnn.backends.numba._jit import ZERO, called, slow_loop
 from accelnn.backends.numba.kernels.arguments import work_in
 from accelnn.backends.numba.kernels.backward import (
+    has_finite_errors,
     input_errors,
     output_errors,
     update_layer,
     update_sparse_layer,
 )
 from accelnn.backends.numba.kernels.clipping import update_clipped
-from accelnn.backends.numba.kernels.forward import ROWS, forward, gather, share_units
+from accelnn.backends.numba.kernels.forward import ROWS, forward, read_samples, share_units
+from accelnn.backends.numba.kernels.launch import launch
 from accelnn.backends.numba.kernels.meeting import (
     clock,
     go_alone,
@@ -24,7 +26,7 @@ from accelnn.backends.numba.kernels.meeting import (
 from accelnn.backends.numba.kernels.updates import STORE_GRADIENT
 from accelnn.backends.numba.layout import OUTPUT_PANELS
 from accelnn.backends.numba.team import Member
-from accelnn.backends.numba.vectors import SHORT, borrow, flush_denormals, restore
+from accelnn.backends.numba.vectors import SHORT, flush_denormals, restore
 
 __all__ = ["AHEAD", "train"]
 
@@ -34,15 +36,21 @@ AHEAD = 250_000
 
 
 @slow_loop
-def train(member, net, data, rule, mask, memory, row_losses, order, batch, done, losses):
+def train(meeting, size, net, data, rule, mask, memory, row_losses, order, batch, done, losses):
     """Do one update per batch of `order`, after `done` earlier ones, and write each batch's loss.
 
     A non-finite loss stops the training before its update. `losses` is initially NaN, and stays so
-    for batches that are not reached.
+    for batches that are not reached. Under `STORE_GRADIENT` it is NaN as well if the gradient must
+    be computed without compressing the samples.
     """
-    member, net, data, rule, memory = borrow((member, net, data, rule, memory))
-    work = work_in(memory, ZERO, member.number % memory.copies)
-    row_losses, order, losses = borrow((row_losses, order, losses))
+    arguments = net, data, rule, mask, memory, row_losses, order, batch, done, losses
+    launch(train_as, meeting, size, arguments)
+
+
+@called
+def train_as(member, net, data, rule, mask, memory, row_losses, order, batch, done, losses):
+    """Do a member's share of `train`."""
+    work = work_in(memory, ZERO, member.number % memory.copies, data)
     myself = Member(ZERO, ZERO + 1, member.meeting)
     before = flush_denormals()
     depth, since = net.table.shape[0], clock()
@@ -50,12 +58,11 @@ def train(member, net, data, rule, mask, memory, row_losses, order, batch, done,
         start = index * batch
         size = min(batch, order.size - start)
         rows = share(member, size, SHORT)
-        if not data.sparse:
-            if memory.copies == member.size:
-                gather(net, data, work, order, start, ZERO, size)
-            else:
-                gather(net, data, work, order, start, rows[0], rows[1])
-                wait(member)
+        own = memory.copies >= member.size
+        top, bottom = (ZERO, size) if own else rows
+        read_samples(member, net, data, work, order, start, top, bottom)
+        if not own:
+            wait(member)
         for layer in range(depth):
             panels, is_last = net.table[layer, OUTPUT_PANELS], layer == depth - 1
             # One thread computes all scores of a sample, because softmax needs them together.
@@ -63,7 +70,7 @@ def train(member, net, data, rule, mask, memory, row_losses, order, batch, done,
             for first in range(top, bottom, ROWS):
                 part = (first, min(first + ROWS, bottom))
                 units = share_units(myself if is_last else member, panels, part)
-                forward(net, data, work, mask, done + index, layer, order, start, part, units)
+                forward(net, work, mask, done + index, layer, part, units)
             if not is_last:
                 wait(member)
         output_errors(net, data, work, order, start, size, rows, row_losses)
@@ -89,7 +96,10 @@ def train(member, net, data, rule, mask, memory, row_losses, order, batch, done,
             input_errors(member, net, work, layer, size)
             wait(member)
             update_layer(member, net, data, work, rule, step, layer, size, order, order.size)
-        if data.sparse:
+        if memory.columns > 0 and not has_finite_errors(member, net, work, size):
+            # The products of zeros that are left out would be NaN.
+            losses[index] = math.nan
+        if work.sparse:
             update_sparse_layer(member, net, data, work, rule, step, order, start, size)
         else:
             following = start + size if memory.samples < AHEAD else order.size

@@ -29,15 +29,22 @@ from accelnn.backends.numba.vectors._functions import (
 )
 from accelnn.backends.numba.vectors._memory import (
     at,
-    borrow,
     filled,
     load,
     load_first,
+    part_as,
     prefetch,
+    rows_at,
     store,
     store_first,
     width,
     zeros,
+)
+from accelnn.backends.numba.vectors._nonzeros import (
+    count_of,
+    first_of,
+    lanes_of_nonzeros,
+    store_together,
 )
 from accelnn.backends.numba.vectors._products import (
     add_products,
@@ -52,10 +59,19 @@ from accelnn.backends.numba.vectors._rows import (
     store_rows,
     transpose_square,
 )
-from accelnn.backends.numba.vectors._type import DEEP, LANES, SHORT, SQUARE, TALL, WIDE
+from accelnn.backends.numba.vectors._type import (
+    DEEP,
+    HAS_COMPRESS,
+    LANES,
+    SHORT,
+    SQUARE,
+    TALL,
+    WIDE,
+)
 
 __all__ = [
     "DEEP",
+    "HAS_COMPRESS",
     "LANES",
     "SHORT",
     "SQUARE",
@@ -64,16 +80,18 @@ __all__ = [
     "absolute",
     "add_products",
     "at",
-    "borrow",
     "call_activation",
     "call_in_place",
     "call_loss",
     "call_update",
+    "count_of",
     "dropout_factors",
     "exp_and_expm1",
     "filled",
     "first_lanes",
+    "first_of",
     "flush_denormals",
+    "lanes_of_nonzeros",
     "largest",
     "load",
     "load_first",
@@ -82,10 +100,12 @@ __all__ = [
     "maximum",
     "multiply_add",
     "one_hot",
+    "part_as",
     "polynomial",
     "prefetch",
     "restore",
     "root",
+    "rows_at",
     "rows_of",
     "scaled_erfc",
     "side",
@@ -93,6 +113,7 @@ __all__ = [
     "store_first",
     "store_numbers",
     "store_rows",
+    "store_together",
     "total",
     "transpose_square",
     "where_positive",

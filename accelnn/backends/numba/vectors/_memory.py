@@ -3,6 +3,7 @@
 from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
+from numba.np import arrayobj
 
 from accelnn.backends.numba.vectors._type import (
     I32,
@@ -20,11 +21,12 @@ from accelnn.backends.numba.vectors._type import (
 
 __all__ = [
     "at",
-    "borrow",
     "filled",
     "load",
     "load_first",
+    "part_as",
     "prefetch",
+    "rows_at",
     "store",
     "store_first",
     "width",
@@ -33,31 +35,56 @@ __all__ = [
 
 
 @intrinsic
-def borrow(typing, arguments):
-    """Return an argument of a kernel, an array or a tuple of arrays, without reference counting.
+def rows_at(typing, arrays, i):
+    """Return a named tuple with row `i` of each array of another one, without reference counting.
 
-    Numba updates reference counts atomically whenever an array is passed on, and threads that share
-    the array contend for the count. The caller keeps the arguments of a kernel alive anyway; do not
-    use this for arrays that the kernel allocates.
+    The caller keeps the arrays alive.
     """
-
-    def without_counts(context, builder, type_, value):
-        if isinstance(type_, types.Array):
-            array = context.make_array(type_)(context, builder, value)
-            array.meminfo = cgutils.get_null_value(array.meminfo.type)
-            array.parent = cgutils.get_null_value(array.parent.type)
-            return array._getvalue()  # noqa: SLF001 - how Numba's own code builds an array
-        if isinstance(type_, types.BaseTuple):
-            for i, member in enumerate(type_):
-                item = builder.extract_value(value, i)
-                item = without_counts(context, builder, member, item)
-                value = builder.insert_value(value, item, i)
-        return value
+    kinds = [types.Array(array.dtype, 1, "C") for array in arrays]
+    rows = types.NamedTuple(kinds, arrays.instance_class)
 
     def generate(context, builder, signature, args):
-        return without_counts(context, builder, signature.return_type, args[0])
+        found = []
+        for number, kind in enumerate(kinds):
+            whole = builder.extract_value(args[0], number)
+            array = context.make_array(signature.args[0][number])(context, builder, whole)
+            shape = cgutils.unpack_tuple(builder, array.shape)
+            row = context.make_array(kind)(context, builder)
+            start = builder.mul(args[1], shape[1])
+            arrayobj.populate_array(
+                row,
+                data=builder.gep(array.data, [start]),
+                shape=shape[1:],
+                strides=[array.itemsize],
+                itemsize=array.itemsize,
+                meminfo=None,
+                parent=None,
+            )
+            found.append(row._getvalue())  # noqa: SLF001 - how Numba's own code builds an array
+        return context.make_tuple(builder, rows, found)
 
-    return arguments(arguments), generate
+    return rows(arrays, types.intp), generate
+
+
+@intrinsic
+def part_as(typing, like, array, start, count):
+    """Return the memory from ``array[start]`` on as `count` numbers of the dtype of `like`.
+
+    References are not counted: the caller keeps the array alive.
+    """
+
+    def generate(context, builder, signature, args):
+        _, array, start, count = args
+        kind = signature.return_type
+        element = context.get_data_type(kind.dtype)
+        size = context.get_constant(types.intp, context.get_abi_sizeof(element))
+        part = context.make_array(kind)(context, builder)
+        place = pointer_to(context, builder, signature.args[1], array, start)
+        place = builder.bitcast(place, element.as_pointer())
+        arrayobj.populate_array(part, place, [count], [size], size, None)
+        return part._getvalue()  # noqa: SLF001 - how Numba's own code builds an array
+
+    return types.Array(like.dtype, 1, "C")(like, array, types.intp, types.intp), generate
 
 
 @intrinsic

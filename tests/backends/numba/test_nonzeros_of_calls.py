@@ -1,0 +1,334 @@
+"""Dense samples of a call that are mostly zeros are compressed, and gradients come in pieces.
+
+No result tells so, but for rounding.
+"""
+
+import itertools
+
+import numpy as np
+import pytest
+
+import accelnn
+from accelnn.backends import NetSpec
+from accelnn.losses import get_loss
+from accelnn.testing import assert_equal_but_for_rounding
+
+pytestmark = pytest.mark.usefixtures("always_fused", "few")
+
+THREADS = (1, 2, 3)
+DTYPES = ("float32", "float64")
+SPECIAL = (np.nan, np.inf, -np.inf)
+# Below and above the density from which samples are not compressed, and none and all.
+DENSITIES = (0.0, 0.1, 0.24, 0.29, 0.31, 1.0)
+# Around the lengths of all blocks of rows.
+FEW_SAMPLES = (*range(1, 6), 11, 12, 13, 15, 16, 17)
+MANY_SAMPLES = (47, 48, 49, 239, 240, 241)
+
+
+# Samples of calls that are compressed here: fewer than elsewhere, so that all lengths are tested.
+FEW = 2
+
+
+@pytest.fixture
+def few(compiled, monkeypatch):
+    """Let calls of few samples be compressed."""
+    assert compiled.name == "numba"
+    from accelnn.backends.numba import engine
+
+    monkeypatch.setattr(engine, "FEW", FEW)
+
+
+@pytest.fixture
+def teams(compiled):
+    """Return a new backend for each number of threads."""
+    return [type(compiled)(threads) for threads in THREADS]
+
+
+@pytest.fixture
+def compressed(monkeypatch):
+    """Return a list of whether each call that follows compressed its samples."""
+    from accelnn.backends.numba import memory
+
+    calls, original = [], memory._of_samples
+
+    def recorded(*args, compressed):
+        calls.append(compressed)
+        return original(*args, compressed=compressed)
+
+    monkeypatch.setattr(memory, "_of_samples", recorded)
+    return calls
+
+
+@pytest.fixture
+def pieces(monkeypatch):
+    """Return how many samples the pieces of a gradient have, which are the shortest possible."""
+    from accelnn.backends.numba import pieces
+    from accelnn.backends.numba.vectors import SHORT
+
+    monkeypatch.setattr(pieces, "PIECE", 1)
+    monkeypatch.setattr(pieces, "LEAST", 1)
+    return SHORT
+
+
+def _data(samples, inputs, outputs, dtype, density, seed=1):
+    draw = np.random.default_rng(seed)
+    x = draw.normal(size=(samples, inputs))
+    # Exactly as many non-zeros in every row, so that every few rows show the density.
+    count = round(density * inputs)
+    for row in x:
+        row[draw.permutation(inputs)[count:]] = 0.0
+    if density == 0.0:
+        # Rounding errors of the same terms in all rows would add up.
+        return x.astype(dtype), draw.dirichlet(np.ones(outputs), samples).astype(dtype)
+    return x.astype(dtype), draw.integers(0, outputs, samples)
+
+
+def _engine(b, sizes, dtype, *, bias=True, activation="sigmoid", loss="cross_entropy"):
+    """Return an engine and parameters of a net."""
+    spec = NetSpec(sizes, activation, get_loss(loss), bias=bias)
+    params = np.random.default_rng(2).normal(scale=0.3, size=spec.size).astype(dtype)
+    return accelnn.get_backend(b).make_engine(spec, dtype), params
+
+
+def _loss_and_gradient(engine, params, x, t):
+    gradient = np.empty_like(params)
+    return engine.loss_and_gradient(params, x, t, gradient), gradient
+
+
+def _results(b, sizes, x, t, move=lambda value: value, **options):
+    engine, params = _engine(b, sizes, x.dtype.name, **options)
+    params, x, t = move(params), move(x), move(t)
+    loss, gradient = _loss_and_gradient(engine, params, x, t)
+    found = [engine.predict(params, x), engine.loss(params, x, t), loss, gradient]
+    return [np.asarray(array) for array in found]
+
+
+def _compare(teams, sizes, x, t, **options):
+    """Compare with NumPy, and the bits of all numbers of threads."""
+    alone, *others = (_results(b, sizes, x, t, **options) for b in teams)
+    for together in others:
+        assert [a.tobytes() for a in together] == [a.tobytes() for a in alone]
+    assert_equal_but_for_rounding(
+        alone, lambda move: _results("numpy", sizes, x, t, move, **options)
+    )
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("density", DENSITIES)
+def test_any_number_of_samples(teams, density, dtype):
+    for samples in (*FEW_SAMPLES, *MANY_SAMPLES):
+        _compare(teams, (33, 17, 3), *_data(samples, 33, 3, dtype, density))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("density", DENSITIES)
+def test_any_width(teams, density, dtype):
+    widths = (1, 10, 16, 17, 50)
+    for inputs, width in itertools.product((1, 15, 16, 17, 31, 32, 33), widths):
+        _compare(teams, (inputs, width, 3), *_data(37, inputs, 3, dtype, density))
+        _compare(teams, (inputs, width + 1), *_data(18, inputs, width + 1, dtype, density))
+    _compare(teams, (784, 50, 10), *_data(100, 784, 10, dtype, density))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("density", [0.1, 1.0])
+def test_any_number_of_pieces(teams, pieces, density, dtype):
+    for samples in (*FEW_SAMPLES, 5 * pieces - 1, 5 * pieces, 5 * pieces + 1):
+        for bias in (True, False):
+            data = _data(samples, 33, 3, dtype, density)
+            _compare(teams, (33, 17, 3), *data, bias=bias)
+
+
+@pytest.mark.parametrize("density", [0.1, 1.0])
+def test_pieces_of_the_usual_length(teams, density):
+    from accelnn.backends.numba.pieces import samples_of_piece
+
+    sizes = (784, 300, 70, 10)
+    engine = accelnn.MLP(sizes, backend=teams[0]).engine
+    piece = samples_of_piece(engine._layout, np.dtype(np.float32))
+    for samples in (piece - 1, piece, piece + 1, 2 * piece + 1):
+        _compare(teams, sizes, *_data(samples, 784, 10, "float32", density))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_panels_of_a_piece_are_no_pages_apart(compiled, dtype):
+    from accelnn.backends.numba.pieces import samples_of_piece
+    from accelnn.backends.numba.vectors import LANES
+
+    dtype = np.dtype(dtype)
+    for inputs, width in itertools.product((1, 100, 784, 3072, 70_000), (10, 50, 512)):
+        engine = accelnn.MLP((inputs, width, 10), dtype=dtype.name, backend=compiled).engine
+        samples = samples_of_piece(engine._layout, dtype)
+        assert samples >= 96
+        assert samples * LANES[dtype.type] * dtype.itemsize % 2048 != 0
+
+
+def test_a_gradient_is_the_mean_of_those_of_its_pieces(compiled, pieces):
+    engine, params = _engine(compiled, (33, 17, 3), "float64")
+    x, t = _data(2 * pieces + 1, 33, 3, "float64", 1.0)
+    loss, gradient = _loss_and_gradient(engine, params, x, t)
+    mean_loss, mean = 0.0, np.zeros_like(params)
+    for start in range(0, len(x), pieces):
+        piece = slice(start, start + pieces)
+        part_of_loss, part = _loss_and_gradient(engine, params, x[piece], t[piece])
+        share = len(x[piece]) / len(x)
+        mean_loss += share * float(part_of_loss)
+        mean += share * part
+    assert float(loss) == pytest.approx(mean_loss, rel=1e-14)
+    np.testing.assert_allclose(gradient, mean, rtol=0.0, atol=1e-15)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_only_samples_that_are_mostly_zeros_are_compressed(compiled, compressed, dtype):
+    net = accelnn.MLP((100, 5, 3), dtype=dtype, rng=2, backend=compiled)
+    for density, samples, expected in (
+        (0.0, FEW, True),
+        (0.24, FEW, True),
+        (0.24, FEW - 1, False),
+        (0.26, FEW, False),
+        (0.26, 100, False),
+        (1.0, 100, False),
+    ):
+        x, t = _data(samples, 100, 3, dtype, density)
+        compressed.clear()
+        net.predict(x)
+        net.loss(x, t)
+        net.gradient(x, t)
+        assert compressed == [expected] * 3
+
+
+@pytest.mark.parametrize("piece", ["short", "usual"])
+def test_rows_that_are_denser_than_those_that_tell(teams, request, piece):
+    """All of a row's numbers, and the vectors written after them, have a place."""
+    from accelnn.backends.numba.kernels.nonzeros import PROBE
+
+    if piece == "short":
+        request.getfixturevalue("pieces")
+    for samples in (8 * PROBE, 8 * PROBE + 3, 100 * PROBE):
+        for inputs in (33, 64):
+            x, t = _data(samples, inputs, 3, "float32", 1.0)
+            x[[i * samples // PROBE for i in range(PROBE)]] = 0.0
+            _compare(teams, (inputs, 97, 3), x, t)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_negative_zeros_and_denormal_numbers(teams, dtype):
+    x, t = _data(37, 33, 3, dtype, 0.1)
+    x[x == 0.0] = -0.0
+    _compare(teams, (33, 17, 3), x, t)
+    x[x == 0.0] = np.finfo(dtype).smallest_subnormal
+    _compare(teams, (33, 17, 3), x, t)
+
+
+def test_more_inputs_than_columns_have_bits_for(compiled, compressed):
+    from accelnn.backends.numba.dataset import NARROW_COLUMNS
+
+    for inputs in (NARROW_COLUMNS, NARROW_COLUMNS + 1):
+        x, t = _data(16, inputs, 3, "float32", 0.01)
+        x[0, -1], x[1, -2] = 1.0, 2.0
+        compressed.clear()
+        _compare([compiled], (inputs, 3), x, t)
+        assert compressed == [inputs == NARROW_COLUMNS] * 3
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("value", SPECIAL)
+@pytest.mark.parametrize("activation", ["sigmoid", "relu", "identity"])
+@pytest.mark.parametrize("piece", ["short", "usual"])
+def test_numbers_that_are_not_finite(teams, request, piece, activation, value, dtype):
+    """Zeros times those are NaN, compressed or not."""
+    if piece == "short":
+        request.getfixturevalue("pieces")
+    x, t = _data(21, 33, 3, dtype, 0.2)
+    # A pixel that no sample has, and a sample without pixels.
+    x[:, 5], x[9] = 0.0, 0.0
+    for sizes in ((33, 17, 3), (33, 3)):
+        outputs = sizes[1]
+        weights, biases = 33 * outputs, 33 * outputs + outputs
+        # In the first layer, a weight of that pixel and another one, a bias, and parameters after.
+        places = [5 * outputs + outputs - 1, 7 * outputs, weights + outputs - 1]
+        places += [biases + 3, -1] if len(sizes) == 3 else []
+        for place in places:
+            engines = [_engine(b, sizes, dtype, activation=activation) for b in teams]
+            reference = _engine("numpy", sizes, dtype, activation=activation)
+            for _, params in (*engines, reference):
+                params[place] = value
+            _check_special(engines, reference, x, t)
+        changed = x.copy()
+        changed[9, 2] = value
+        engines = [_engine(b, sizes, dtype, activation=activation) for b in teams]
+        reference = _engine("numpy", sizes, dtype, activation=activation)
+        _check_special(engines, reference, changed, t)
+
+
+def _check_special(engines, reference, x, t):
+    eps = float(np.finfo(x.dtype).eps)
+    alone, *others = (_special(*each, x, t) for each in engines)
+    for found, wanted in zip(alone, _special(*reference, x, t), strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=1e3 * eps, atol=1e2 * eps)
+    for together in others:
+        assert [a.tobytes() for a in together] == [a.tobytes() for a in alone]
+
+
+def _special(engine, params, x, t):
+    loss, gradient = _loss_and_gradient(engine, params, x, t)
+    found = [engine.predict(params, x), engine.loss(params, x, t), loss, gradient]
+    # One NaN is as good as another.
+    return [np.where(np.isnan(array), np.nan, array) for array in found]
+
+
+def test_a_loss_that_is_not_finite_stops_no_other_piece(compiled, pieces):
+    engine, params = _engine(
+        compiled, (33, 17, 3), "float32", activation="relu", loss="sum_squared_error"
+    )
+    x, t = _data(3 * pieces, 33, 3, "float32", 1.0)
+    # A unit that is on in the second piece alone.
+    unit = 7
+    params[unit : 33 * 17 : 17] = 0.0
+    params[unit], params[33 * 17 + unit] = 2.0, -1.0
+    x[:, 0] = 0.0
+    x[pieces : 2 * pieces, 0] = 1.0
+    targets = np.eye(3, dtype=np.float32)[t]
+    _, clean = _loss_and_gradient(engine, params, x, targets)
+    # The square of that overflows in the first piece.
+    targets[0] = 1e25
+    loss, gradient = _loss_and_gradient(engine, params, x, targets)
+    assert loss == np.inf
+    assert clean[unit] != 0.0
+    assert gradient[unit] == clean[unit]
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_gradient_is_computed_again_if_its_errors_are_not_finite(compiled, compressed, bias):
+    """The loss is finite, and so are the weights whose products with zeros are left out."""
+    options = {"activation": "identity", "loss": "sum_squared_error", "bias": bias}
+    x, t = _data(37, 33, 3, "float32", 0.1)
+    targets = 1e10 * np.eye(3, dtype=np.float32)[t]
+    found, unit = [], 4
+    for b in (compiled, "numpy"):
+        engine, params = _engine(b, (33, 17, 3), "float32", **options)
+        # The unit's output is 0, so that its weights do not matter to the loss.
+        params[unit : (33 + bias) * 17 : 17] = 0.0
+        after = (33 + bias) * 17 + unit * 3
+        params[after : after + 3] = 3e38, 0.0, 0.0
+        found.append(_loss_and_gradient(engine, params, x, targets))
+    (loss, gradient), (wanted_loss, wanted) = found
+    assert compressed == [True, False]
+    assert np.isfinite(loss)
+    np.testing.assert_allclose(loss, wanted_loss, rtol=1e-5)
+    assert np.isnan(wanted).any()
+    np.testing.assert_allclose(gradient, wanted, rtol=1e-4)
+
+
+def test_what_memory_held_before_is_no_error_of_the_first_layer(compiled, compressed, monkeypatch):
+    """Nothing is computed again for numbers after the last output, which are never used."""
+    from accelnn.backends.numba import memory
+
+    monkeypatch.setattr(memory, "aligned_empty", lambda size, dtype: np.full(size, np.nan, dtype))
+    engine, params = _engine(compiled, (33, 3), "float32", loss="sum_squared_error")
+    x, t = _data(37, 33, 3, "float32", 0.1)
+    _, gradient = _loss_and_gradient(engine, params, x, np.eye(3, dtype=np.float32)[t])
+    assert np.isfinite(gradient).all()
+    assert compressed == [True]
