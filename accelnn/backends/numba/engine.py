@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
@@ -103,6 +104,7 @@ class NumbaEngine(Engine):
         # First, because it tells whether there is code at all.
         self._compile()
         self._parameters = np.array([parameter_of(formula) for formula in formulas])
+        self._has_room: Callable[[], np.ndarray | None] = lambda: None
         self._entries: dict[tuple[object, int], Callable[..., Any]] = {}
 
     def _compile(self) -> None:
@@ -478,7 +480,12 @@ class NumbaEngine(Engine):
 
     def _net_in_place(self, params: np.ndarray) -> Net:
         self._recompile_what_changed()
-        flat = with_room(kernel_array(params), self._lanes)
+        flat = params
+        # That a net's buffer has room takes longer to find out than a small call.
+        if self._has_room() is not params:
+            flat = with_room(kernel_array(params), self._lanes)
+            if flat is params:
+                self._has_room = weakref.ref(params)
         return Net(self._layout.in_place, flat, self._parameters, *self._loss_code)
 
     def _pack(self, flat: np.ndarray, packed: np.ndarray) -> None:

@@ -1,5 +1,7 @@
 """The memory in which a call of a kernel computes."""
 
+from functools import lru_cache
+
 import numpy as np
 
 from accelnn.backends.numba.kernels.arguments import Memory
@@ -23,15 +25,36 @@ def memory_of_passes(
     layout: Layout, dtype: np.dtype, size: int, samples: int, threads: int, *, compressed: bool
 ) -> tuple[Memory, int]:
     """Return memory for forward passes of so many parameters, and how many threads have some."""
-    rows = BLOCK if size * dtype.itemsize < SMALL else ROWS
-    threads = max(1, min(threads, -(-samples // rows)))
-    rows = min(rows, max(1, -(-samples // SHORT)) * SHORT)
-    panel = rows * LANES[dtype.type]
-    outputs, inputs = layout.output_panels * panel, layout.input_panels * panel
-    inputs, columns, places = _of_samples(inputs, dtype, rows, 1, compressed=compressed)
-    whole = 2 * outputs + inputs + columns + places
-    numbers = aligned_empty(whole * threads, dtype)
-    return Memory(rows, inputs, 1, outputs, outputs, 0, 0, columns, places, numbers), threads
+    panels, lanes = (layout.input_panels, layout.output_panels), LANES[dtype.type]
+    is_small = size * dtype.itemsize < SMALL
+    *sizes, threads, whole = _sizes_of_passes(
+        panels, lanes, dtype.itemsize, samples, threads, is_small, compressed
+    )
+    return Memory._make((*sizes, aligned_empty(whole, dtype))), threads
+
+
+# A loop makes the same call again and again, and computing this takes longer than looking it up.
+@lru_cache(maxsize=128)
+def _sizes_of_passes(
+    panels: tuple[int, int],
+    lanes: int,
+    itemsize: int,
+    samples: int,
+    threads: int,
+    is_small: bool,  # noqa: FBT001 - of a cached function
+    compressed: bool,  # noqa: FBT001
+) -> tuple[int, ...]:
+    """Return the fields of a `Memory`, the threads that share it, and how much there is of it."""
+    most = BLOCK if is_small else ROWS
+    threads = max(1, min(threads, -(-samples // most)))
+    # As many passes for each thread, of as many samples.
+    each = -(-samples // threads)
+    each = -(-each // max(1, -(-each // most)))
+    rows = max(1, -(-each // SHORT)) * SHORT
+    inputs, outputs = (number * rows * lanes for number in panels)
+    inputs, columns, places = _of_samples(inputs, lanes, itemsize, rows, 1, compressed=compressed)
+    whole = (2 * outputs + inputs + columns + places) * threads
+    return rows, inputs, 1, outputs, outputs, 0, 0, columns, places, threads, whole
 
 
 def memory_of_updates(
@@ -45,32 +68,47 @@ def memory_of_updates(
     updates: bool,
 ) -> Memory:
     """Return memory for batches that all threads share."""
-    capacity = -(-batch // SHORT) * SHORT
-    panel = capacity * LANES[dtype.type]
-    outputs = layout.output_panels * panel
-    samples = layout.input_panels * panel if with_samples else 0
-    # Two threads gather a batch each for itself in less time than one takes to fetch from the
-    # other's cache what that has just written. Where prepared non-zeros are, each looks up.
-    own = not with_samples or (threads <= OWN_SAMPLES and samples <= AHEAD)
-    copies = threads if own else 1
-    samples, columns, rows = _of_samples(samples, dtype, capacity, threads, compressed=compressed)
-    scratch = layout.scratch * threads
-    whole = 3 * outputs + scratch + copies * (samples + columns + rows)
+    panels = (layout.input_panels if with_samples else 0, layout.output_panels)
+    *sizes, whole = _sizes_of_updates(
+        panels, LANES[dtype.type], dtype.itemsize, batch, threads, layout.scratch, compressed
+    )
     # Only a step's last lanes must be zero, because they are added to the filling of panels.
     make = aligned_zeros if updates else aligned_empty
-    numbers = make(whole, dtype)
-    return Memory(
-        capacity, samples, copies, outputs, outputs, outputs, scratch, columns, rows, numbers
+    return Memory._make((*sizes, make(whole, dtype)))
+
+
+@lru_cache(maxsize=128)
+def _sizes_of_updates(
+    panels: tuple[int, int],
+    lanes: int,
+    itemsize: int,
+    batch: int,
+    threads: int,
+    scratch: int,
+    compressed: bool,  # noqa: FBT001 - of a cached function
+) -> tuple[int, ...]:
+    """Return the fields of a `Memory`, and how much there is of it."""
+    capacity = -(-batch // SHORT) * SHORT
+    samples, outputs = (number * capacity * lanes for number in panels)
+    # Two threads gather a batch each for itself in less time than one takes to fetch from the
+    # other's cache what that has just written. Where prepared non-zeros are, each looks up.
+    own = samples == 0 or (threads <= OWN_SAMPLES and samples <= AHEAD)
+    copies = threads if own else 1
+    samples, columns, rows = _of_samples(
+        samples, lanes, itemsize, capacity, threads, compressed=compressed
     )
+    scratch *= threads
+    whole = 3 * outputs + scratch + copies * (samples + columns + rows)
+    return capacity, samples, copies, outputs, outputs, outputs, scratch, columns, rows, whole
 
 
 def _of_samples(
-    samples: int, dtype: np.dtype, capacity: int, threads: int, *, compressed: bool
+    samples: int, lanes: int, itemsize: int, capacity: int, threads: int, *, compressed: bool
 ) -> tuple[int, int, int]:
     """Return how many numbers one copy of the samples, of columns and of places of rows takes."""
     columns = 0
     if compressed:
         # A vector is written after the non-zeros that each thread compresses.
-        samples += threads * LANES[dtype.type]
-        columns = samples * COLUMN // dtype.itemsize
-    return samples, columns, capacity * BEGIN_AND_END // dtype.itemsize
+        samples += threads * lanes
+        columns = samples * COLUMN // itemsize
+    return samples, columns, capacity * BEGIN_AND_END // itemsize

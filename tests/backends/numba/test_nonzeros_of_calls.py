@@ -49,13 +49,19 @@ def compressed(monkeypatch):
     """Return a list of whether each call that follows compressed its samples."""
     from accelnn.backends.numba import memory
 
-    calls, original = [], memory._of_samples
+    calls = []
 
-    def recorded(*args, compressed):
-        calls.append(compressed)
-        return original(*args, compressed=compressed)
+    def record(name):
+        original = getattr(memory, name)
 
-    monkeypatch.setattr(memory, "_of_samples", recorded)
+        def recorded(*args):
+            calls.append(args[-1])
+            return original(*args)
+
+        monkeypatch.setattr(memory, name, recorded)
+
+    record("_sizes_of_passes")
+    record("_sizes_of_updates")
     return calls
 
 

@@ -18,7 +18,7 @@ from accelnn.backends.numba.kernels.losses import (
 from accelnn.backends.numba.kernels.meeting import share
 from accelnn.backends.numba.layout import OUTPUT_PANEL, OUTPUT_PANELS, OUTPUTS
 from accelnn.backends.numba.team import Member
-from accelnn.backends.numba.vectors import at, width
+from accelnn.backends.numba.vectors import SHORT, at, width
 from accelnn.formulas.binary_cross_entropy import EVEN
 
 __all__ = ["BLOCK", "evaluate", "predict"]
@@ -53,7 +53,7 @@ def predict_as(member, net, data, memory, order, as_scores, out):
     work = work_in(memory, member.number, ZERO, data)
     outputs = net.table[net.table.shape[0] - 1, OUTPUTS]
     probabilities = net.loss == CROSS_ENTROPY and not as_scores
-    first, last = share(member, order.size, work.capacity)
+    first, last = share(member, order.size, SHORT)
     for start in range(first, last, work.capacity):
         size = min(work.capacity, last - start)
         z = forward_block(member, net, data, work, order, start, size)
@@ -82,7 +82,7 @@ def evaluate_as(member, net, data, memory, order, losses, hits):
     """Do a member's share of `evaluate`."""
     work = work_in(memory, member.number, ZERO, data)
     outputs = net.table[net.table.shape[0] - 1, OUTPUTS]
-    first, last = share(member, order.size, work.capacity)
+    first, last = share(member, order.size, SHORT)
     for start in range(first, last, work.capacity):
         size = min(work.capacity, last - start)
         z = forward_block(member, net, data, work, order, start, size)
