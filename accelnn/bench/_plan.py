@@ -153,8 +153,8 @@ def _on_gpu(data: str) -> Iterator[Case]:
 
 def _all(data: str, *, full: bool) -> Iterator[Case]:
     yield from _training(data, full=full)
-    for hidden in (16, 64, 256, 1024, 4096):
-        for batch in (1, 16, 128, 1024, 4096):
+    for hidden in (16, 128, 1024, 4096):
+        for batch in (1, 32, 512, 4096):
             name = f"hidden {hidden:,}, batch {batch:,}"
             yield _relu("growth", (784, hidden, 10), batch, name)
     for call in ("gradient", "loss", "predict"):

@@ -53,11 +53,12 @@ def run(
         [case.data for case in cases], gpu=any(case.device == "cuda" for case in cases)
     )
     report = Report(machine, {"repeats": repeats, "threads": most})
-    for case in cases:
-        try:
-            _measure(case, report, most, repeats, timeout, progress)
-        finally:
-            keep(report)
+    with _Pool(timeout) as pool:
+        for case in cases:
+            try:
+                _measure(case, pool, report, most, repeats, progress)
+            finally:
+                keep(report)
     return report
 
 
@@ -67,14 +68,39 @@ def turns(cases: Sequence[Case], repeats: int, threads: int | None = None) -> in
     return sum(len(case.contestants) * len(_counts(case, most)) * (1 + repeats) for case in cases)
 
 
+class _Pool(ExitStack):
+    """The processes of a group, of which each has a contestant's packages and settings.
+
+    They go from case to case, because importing and compiling takes longer than measuring.
+    """
+
+    def __init__(self, timeout: float) -> None:
+        super().__init__()
+        self._timeout = timeout
+        self._group: object = None
+        self._workers: dict[object, Worker] = {}
+
+    def worker(self, case: Case, contestant: str, threads: int) -> Worker:
+        """Return a contestant's process; those of other groups end."""
+        group = case.group, case.isa, case.device
+        if group != self._group:
+            self.close()
+            self._group, self._workers = group, {}
+        # Some packages have a setting for the dtype.
+        key = contestant, threads, case.dtype
+        if key not in self._workers or self._workers[key].has_ended:
+            new = Worker(threads, case, timeout=self._timeout)
+            self._workers[key] = self.enter_context(new)
+        return self._workers[key]
+
+
 def _measure(
-    case: Case, report: Report, most: int, repeats: int, timeout: float, progress: Progress
+    case: Case, pool: _Pool, report: Report, most: int, repeats: int, progress: Progress
 ) -> None:
     """Measure a case; contestants that fail leave it, with a problem in the report."""
-    with ExitStack() as stack:
-        stack.enter_context(busy_cores(usable_processors() if case.loaded else 0))
+    with busy_cores(usable_processors() if case.loaded else 0):
         workers = [
-            (Measurement(case, name, n), stack.enter_context(Worker(n, case, timeout=timeout)))
+            (Measurement(case, name, n), pool.worker(case, name, n))
             for name in case.contestants
             for n in _counts(case, most)
         ]
@@ -103,7 +129,6 @@ def _measure(
                 for m, worker in workers[begin:] + workers[:begin]:
                     ask(m, worker, repeat, m.seconds.append)
                 for m, worker in _beaten(workers) if number == 0 else ():
-                    worker.end()
                     workers.remove((m, worker))
                     report.measurements.append(m)
                     progress(repeats - 1, f"{case.group}, {case.name}: {m.contestant}")

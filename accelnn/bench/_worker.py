@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from functools import cache
+from functools import lru_cache
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -126,6 +126,11 @@ class Worker:
             raise problem(answer)
         return answer
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether it was terminated."""
+        return self._pipe.closed
+
     def end(self) -> None:
         """Terminate the process and its children."""
         assert self._process.pid is not None  # noqa: S101 - it was started
@@ -180,7 +185,7 @@ def _end_with_parent() -> None:
     os._exit(0)
 
 
-@cache
+@lru_cache(maxsize=1)
 def _prepared(case: Case, contestant: str, threads: int) -> tuple[Contestant, int, int]:
     """Return a contestant that has warmed up, and its amounts of work."""
     who = make_contestant(contestant, case, threads)

@@ -27,7 +27,7 @@ OPTIMIZERS: dict[str, Any] = {
 # Epochs after which all nets are compared, and the updates and operations that this may take.
 JUDGED_EPOCHS = 2
 JUDGED_STEPS = 2_000
-JUDGED_WORK = 1.5e11
+JUDGED_WORK = 3e10
 # Samples for the training loss, and their products with weights.
 JUDGED = 10_000
 JUDGED_PRODUCTS = 1e10

@@ -156,6 +156,8 @@ class Compiled(_Torch):
     def __init__(self, case: Case, threads: int) -> None:
         super().__init__(case, threads)
         mode = "reduce-overhead" if self.on_gpu else None
+        # A process makes one for each case, and of the ninth nothing would be compiled.
+        torch._dynamo.reset()  # noqa: SLF001 - as in torch's documentation
         self.step = torch.compile(
             _step_function(self.optimizer, case.activation), dynamic=False, mode=mode
         )
