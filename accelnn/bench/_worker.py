@@ -1,5 +1,6 @@
 """The processes of contestants: how they are started, asked and terminated."""
 
+import gc
 import os
 import signal
 import sys
@@ -196,6 +197,9 @@ def _prepared(case: Case, contestant: str, threads: int) -> tuple[Contestant, in
 
 def prepare(*who: Any) -> dict[str, Any]:
     """Make the contestant of a case with so many threads, and return its amounts of work."""
+    # All contestants of two cases at once may be more than the memory holds.
+    _prepared.cache_clear()
+    gc.collect()
     _, few, many = _prepared(*who)
     return {"few": few, "many": many}
 
