@@ -12,6 +12,8 @@ __all__ = ["Pace", "Paces"]
 LOSS, SAVED = 0.002, 0.01
 # The share of the time on one thread that is spent on trying the team again.
 TRIAL = 0.03
+# Calls that a team which has rested makes at least, because it must wake up for the first.
+TRIALS = 8
 # How long what one thread takes is believed, in calls of that length; and seconds above which a
 # call is not made on one thread just to know; but once, after so many calls, it is.
 FRESH, LONG, UNKNOWN = 100, 0.005, 30
@@ -37,6 +39,7 @@ class Pace:
         self._measured_at = 0.0
         self._calls = 0
         self._together = 0.0
+        self._rests = False
 
     def wants_team(self, work: float) -> bool:
         """Return whether the next call, of so much work, is one for the team."""
@@ -44,9 +47,11 @@ class Pace:
         if self._alone is None:
             # Of the first call nothing is known, and it may compile.
             return self._calls <= (UNKNOWN if self._together * work > LONG else 2)
-        if self.credit <= 0.0:
-            return False
         expected = self._alone * work
+        # What it has to lose before it is tried again would be enough if calls took twice as long.
+        self._rests = self.credit <= (TRIALS * expected if self._rests else 0.0)
+        if self._rests:
+            return False
         return expected > LONG or self._clock() - self._measured_at < FRESH * expected
 
     def record(self, work: float, seconds: float, *, team: bool) -> None:
@@ -61,7 +66,7 @@ class Pace:
         rate = seconds / work
         self._alone = rate if self._alone is None else self._alone + NEWEST * (rate - self._alone)
         self._measured_at = self._clock()
-        if self.credit <= 0.0:
+        if self._rests:
             self.credit += TRIAL * seconds
 
 

@@ -60,6 +60,22 @@ def test_a_fast_team_makes_nearly_all_calls(pace, alone):
     assert spent < 0.62 * 20_000 * alone
 
 
+@pytest.mark.parametrize("alone", [6e-5, 1e-4, 1e-3])
+def test_a_team_that_must_wake_up_after_a_rest_comes_back(pace, alone):
+    """Its calls gain 30 %, but those that follow one on one thread lose as much."""
+    pace, now = pace
+    before, teams = False, []
+    for i in range(20_000):
+        team = pace.wants_team(WORK)
+        seconds = alone if not team else 0.7 * alone if before else 1.3 * alone
+        # A time slice is lost at first.
+        seconds += 0.02 if i == 10 else 0.0
+        now[0] += seconds
+        pace.record(WORK, seconds, team=team)
+        teams.append(before := team)
+    assert sum(teams[10_000:]) > 0.9 * 10_000
+
+
 def test_load_that_comes_and_goes(pace):
     alone, quiet = 1e-4, itertools.repeat(6e-5)
     _spend(pace, alone, quiet, 5_000)
