@@ -29,9 +29,8 @@ def configure(dtype: str, threads: int, device: str = "cpu") -> None:
     """
     jax.config.update("jax_enable_x64", dtype == "float64")
     if device == "cpu":
-        # XLA takes as many threads as the process has processors; one thread is selected by a flag
-        # in the environment of the worker.
-        if threads > 1 and hasattr(os, "sched_setaffinity"):
+        # XLA takes as many threads as the process has processors, and ignores its option for one.
+        if hasattr(os, "sched_setaffinity"):
             os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
         jax.config.update("jax_platforms", "cpu")
         return
