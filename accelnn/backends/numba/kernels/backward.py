@@ -230,11 +230,10 @@ def first_from(columns, first, last, column):
 
 
 @inlined
-def has_finite_errors(member, net, work, batch):
-    """Return whether the errors of this thread's panels of the first layer's output are finite."""
+def has_finite_errors(net, work, batch):
+    """Return whether all errors of the first layer's output are finite."""
     table, errors, lanes = net.table, work.errors, width(work.errors)
-    first, last = share(member, table[0, OUTPUT_PANELS], 1)
-    for panel in range(first, last):
+    for panel in range(table[0, OUTPUT_PANELS]):
         # Differences from themselves: zeros, or else NaN.
         sum_, start = zeros(errors), (table[0, OUTPUT_PANEL] + panel) * work.capacity * lanes
         for here in range(start, start + batch * lanes, lanes):

@@ -96,8 +96,9 @@ def train_as(member, net, data, rule, mask, memory, row_losses, order, batch, do
             input_errors(member, net, work, layer, size)
             wait(member)
             update_layer(member, net, data, work, rule, step, layer, size, order, order.size)
-        if memory.columns > 0 and not has_finite_errors(member, net, work, size):
-            # The products of zeros that are left out would be NaN.
+        if memory.columns > 0 and member.number == 0 and not has_finite_errors(net, work, size):
+            # The products of zeros that are left out would be NaN. Only the thread that has written
+            # the loss replaces it: without a hidden layer, no barrier is between.
             losses[index] = math.nan
         if work.sparse:
             update_sparse_layer(member, net, data, work, rule, step, order, start, size)
