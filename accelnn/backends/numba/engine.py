@@ -53,8 +53,8 @@ from accelnn.backends.numba.own import (
 from accelnn.backends.numba.pieces import (
     NO_SQUARES,
     gradient_rule,
-    samples_of_piece,
-    shares_of_pieces,
+    most_samples,
+    rows_of_pieces,
 )
 from accelnn.backends.numba.user_functions import NoCodeError, State, state_of
 from accelnn.backends.numba.vectors import LANES
@@ -214,8 +214,9 @@ class NumbaEngine(Engine):
         net, slots = self._net(state.params), self._packed_zeros(copies)
         coefficients = coefficients_of(optimizer, rates, state.step + 1, updates)
         gradient, squares = NOTHING[self._dtype], NO_SQUARES
-        if clip is not None:
+        if clip is not None or min(batch, order.size) > self._most_samples:
             gradient = self._packed_zeros(1)
+        if clip is not None:
             squares = np.zeros(squares_of(gradient.size, self._lanes))
         rule = Rule(
             kind,
@@ -307,9 +308,9 @@ class NumbaEngine(Engine):
         return mean, sum(hits.tolist()) / (samples * labels)
 
     @cached_property
-    def _piece(self) -> int:
-        """How many samples of a gradient are computed at a time."""
-        return samples_of_piece(self._layout, self._dtype)
+    def _most_samples(self) -> int:
+        """How many samples of a batch are computed at a time."""
+        return most_samples(self._layout, self._dtype)
 
     @cached_property
     def _has_changes(self) -> bool:
@@ -406,17 +407,18 @@ class NumbaEngine(Engine):
     ) -> np.ndarray:
         """Run the kernel; return the losses."""
         losses = np.full(-(-order.size // batch), np.nan)
-        threads = self._threads(min(batch, order.size))
+        batch = min(batch, order.size)
+        threads = self._threads(batch)
         memory = memory_of_updates(
             self._layout,
             self._dtype,
-            min(batch, order.size),
+            rows_of_pieces(batch, self._most_samples),
             threads,
             with_samples=not data.sparse,
             compressed=compressed,
             updates=rule.kind != STORE_GRADIENT,
         )
-        row_losses = np.empty(memory.capacity)
+        row_losses = np.empty(batch)
         arguments = net, data, rule, mask, memory, row_losses, order, batch, done, losses
         self._call(train, data, arguments, threads, order.size)
         return losses
@@ -424,18 +426,15 @@ class NumbaEngine(Engine):
     def _gradient(
         self, params: np.ndarray, data: Data, samples: int, out: np.ndarray, *, compressed: bool
     ) -> float:
-        """Compute the gradient piece by piece; return the loss.
+        """Compute the gradient; return the loss.
 
         It is NaN as well where products with zeros, which are left out if the samples are
         compressed, would be NaN.
         """
-        piece = min(samples, self._piece)
-        shares = shares_of_pieces(samples, piece)
-        rule = gradient_rule(out, shares)
+        rule, order = gradient_rule(out), np.arange(samples)
         net = self._net(params) if compressed else self._net_in_place(params)
-        order = np.arange(samples)
-        losses = self._train(net, data, rule, order, piece, compressed=compressed)
-        return float(losses @ shares)
+        losses = self._train(net, data, rule, order, samples, compressed=compressed)
+        return float(losses[0])
 
     def _has_many_zeros(self, params: np.ndarray, data: Data, samples: int) -> bool:
         """Return whether to compress the samples of a call, and pack the parameters."""

@@ -50,7 +50,7 @@ def _sizes_of_passes(
     # As many passes for each thread, of as many samples.
     each = -(-samples // threads)
     each = -(-each // max(1, -(-each // most)))
-    rows = max(1, -(-each // SHORT)) * SHORT
+    rows = _capacity(max(1, each))
     inputs, outputs = (number * rows * lanes for number in panels)
     inputs, columns, places = _of_samples(inputs, lanes, itemsize, rows, 1, compressed=compressed)
     whole = (2 * outputs + inputs + columns + places) * threads
@@ -88,7 +88,7 @@ def _sizes_of_updates(
     compressed: bool,  # noqa: FBT001 - of a cached function
 ) -> tuple[int, ...]:
     """Return the fields of a `Memory`, and how much there is of it."""
-    capacity = -(-batch // SHORT) * SHORT
+    capacity = _capacity(batch)
     samples, outputs = (number * capacity * lanes for number in panels)
     # Two threads gather a batch each for itself in less time than one takes to fetch from the
     # other's cache what that has just written. Where prepared non-zeros are, each looks up.
@@ -100,6 +100,15 @@ def _sizes_of_updates(
     scratch *= threads
     whole = 3 * outputs + scratch + copies * (samples + columns + rows)
     return capacity, samples, copies, outputs, outputs, outputs, scratch, columns, rows, whole
+
+
+def _capacity(rows: int) -> int:
+    """Return how many rows panels have for so many.
+
+    An odd number of blocks: the numbers of one row are a panel apart, and a distance that is a
+    power of two would have all of them compete for the same few lines of a cache.
+    """
+    return (-(-rows // SHORT) | 1) * SHORT
 
 
 def _of_samples(

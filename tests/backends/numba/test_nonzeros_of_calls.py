@@ -147,26 +147,10 @@ def test_any_number_of_pieces(teams, pieces, density, dtype):
 
 @pytest.mark.parametrize("density", [0.1, 1.0])
 def test_pieces_of_the_usual_length(teams, density):
-    from accelnn.backends.numba.pieces import samples_of_piece
-
     sizes = (784, 300, 70, 10)
-    engine = accelnn.MLP(sizes, backend=teams[0]).engine
-    piece = samples_of_piece(engine._layout, np.dtype(np.float32))
+    piece = accelnn.MLP(sizes, backend=teams[0]).engine._most_samples
     for samples in (piece - 1, piece, piece + 1, 2 * piece + 1):
         _compare(teams, sizes, *_data(samples, 784, 10, "float32", density))
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_panels_of_a_piece_are_no_pages_apart(compiled, dtype):
-    from accelnn.backends.numba.pieces import samples_of_piece
-    from accelnn.backends.numba.vectors import LANES
-
-    dtype = np.dtype(dtype)
-    for inputs, width in itertools.product((1, 100, 784, 3072, 70_000), (10, 50, 512)):
-        engine = accelnn.MLP((inputs, width, 10), dtype=dtype.name, backend=compiled).engine
-        samples = samples_of_piece(engine._layout, dtype)
-        assert samples >= 96
-        assert samples * LANES[dtype.type] * dtype.itemsize % 2048 != 0
 
 
 def test_a_gradient_is_the_mean_of_those_of_its_pieces(compiled, pieces):

@@ -7,7 +7,7 @@ import numpy as np
 from accelnn.backends.numba._jit import ZERO, inlined
 from accelnn.backends.numba.vectors import part_as
 
-__all__ = ["Data", "Mask", "Memory", "Net", "Rule", "Work", "work_in"]
+__all__ = ["Data", "Mask", "Memory", "Net", "Piece", "Rule", "Work", "ends_batch", "work_in"]
 
 
 class Net(NamedTuple):
@@ -47,8 +47,9 @@ class Rule(NamedTuple):
     """An optimiser: its number, its hyperparameters, and its state in packed buffers.
 
     Under `STORE_GRADIENT` nothing is updated, and `slots` is a flat buffer for the gradient. If
-    `gradient` is not empty, it is a packed buffer where a step's gradient is kept, with sums of
-    squares of its parts in `squares`, until it is known whether its norm is more than `clip`.
+    `gradient` is not empty, it is a packed buffer for the gradient of a batch that has several
+    pieces; or, if `squares` is not empty, of any batch: until it is known whether its norm, from
+    sums of squares of its parts, is more than `clip`.
     ``rates[i]`` is the learning rate of update number ``done + i + 1``. `code` is the address of a
     user's own.
     """
@@ -75,6 +76,15 @@ class Mask(NamedTuple):
     seed: int
 
 
+class Piece(NamedTuple):
+    """Some rows of a batch: `size` samples from ``order[start]`` on, after `done` of `batch`."""
+
+    start: int
+    size: int
+    done: int
+    batch: int
+
+
 class Memory(NamedTuple):
     """The memory of `Work`: how many numbers each of its arrays has, for each thread or for all.
 
@@ -95,7 +105,7 @@ class Memory(NamedTuple):
 
 
 class Work(NamedTuple):
-    """Buffers of a batch: outputs, slopes of the activations, errors, and scratch per thread.
+    """Buffers of a piece: outputs, slopes of the activations, errors, and scratch per thread.
 
     All but `scratch` hold panels of `capacity` rows, a multiple of `SHORT`. The samples, if they
     are dense, are in `outputs` from `samples` on. If they are `sparse`, the non-zeros of a row are
@@ -113,6 +123,12 @@ class Work(NamedTuple):
     ends: np.ndarray
     columns: np.ndarray
     values: np.ndarray
+
+
+@inlined
+def ends_batch(piece):
+    """Return whether no rows of the batch come after a piece."""
+    return piece.done + piece.size == piece.batch
 
 
 @inlined

@@ -1,6 +1,10 @@
-"""The backward pass of a batch, and the update of the parameters, shared like the forward pass."""
+"""The backward pass of a piece of a batch, and the update of the parameters with its last piece.
+
+The work is shared like that of the forward pass.
+"""
 
 from accelnn.backends.numba._jit import ZERO, called, inlined
+from accelnn.backends.numba.kernels.arguments import ends_batch
 from accelnn.backends.numba.kernels.clipping import first_square_of_biases, keep
 from accelnn.backends.numba.kernels.forward import (
     ROWS,
@@ -61,32 +65,31 @@ TOGETHER = 2048
 
 
 @inlined
-def output_errors(net, data, work, order, first, batch, rows, losses):
+def output_errors(net, data, work, order, piece, rows, losses):
     """Write each row's loss, and the derivative of the mean loss for the last layer's output."""
     layer, lanes = net.table.shape[0] - 1, width(work.outputs)
     outputs = net.table[layer, OUTPUTS]
     start = net.table[layer, OUTPUT_PANEL] * work.capacity * lanes
     z, errors = work.outputs, work.errors
     for row in range(rows[0], rows[1]):
-        sample = order[first + row]
+        sample = order[piece.start + row]
         weight = data.weights[sample] if data.weights.size > 0 else 1.0
-        losses[row] = weight * loss_of_row(
+        losses[piece.done + row] = weight * loss_of_row(
             net, z, start, work.capacity, row, outputs, data, sample, errors
         )
-        write_error(
-            net, z, start, work.capacity, row, outputs, data, sample, weight / batch, errors
-        )
+        factor = weight / piece.batch
+        write_error(net, z, start, work.capacity, row, outputs, data, sample, factor, errors)
 
 
 @inlined
-def input_errors(member, net, work, layer, batch):
+def input_errors(member, net, work, layer, size):
     """Backpropagate the error of a layer to its input."""
     table, params, lanes = net.table, net.params, width(work.outputs)
     capacity, errors, scratch = work.capacity, work.errors, work.scratch
     inputs, outputs, row_size = table[layer, INPUTS], table[layer, OUTPUTS], table[layer, ROW]
     own = member.number * (scratch.size // member.size)
-    for start in range(0, batch, ROWS):
-        rows = (start, min(start + ROWS, batch))
+    for start in range(0, size, ROWS):
+        rows = (start, min(start + ROWS, size))
         units = share_units(member, table[layer, INPUT_PANELS], rows)
         for k in range(0, outputs, DEEP):
             last_k = min(k + DEEP, outputs)
@@ -122,17 +125,17 @@ def input_errors(member, net, work, layer, batch):
 
 
 @inlined
-def update_layer(member, net, data, work, rule, step, layer, batch, order, following):
+def update_layer(member, net, data, work, rule, step, layer, piece, order, following):
     """Update the weights and the bias of a layer, whose input is stored.
 
-    Meanwhile prefetch the samples from ``order[following]`` on, for the next batch.
+    Meanwhile prefetch the samples from ``order[following]`` on, for the next piece.
     """
     table, lanes = net.table, width(work.outputs)
     capacity, errors, scratch = work.capacity, work.errors, work.scratch
     inputs, blocks = table[layer, INPUTS], table[layer, INPUT_PANELS]
     own = member.number * (scratch.size // member.size)
     first, last = share(member, table[layer, OUTPUT_PANELS] * blocks, 1)
-    together = max(1, TOGETHER // batch)
+    together = max(1, TOGETHER // piece.size)
     start, stop = first // blocks, (last + blocks - 1) // blocks
     ahead, done = 0, 0
     while start < stop:
@@ -145,15 +148,17 @@ def update_layer(member, net, data, work, rule, step, layer, batch, order, follo
                 if first <= panel * blocks + k < last:
                     error = (table[layer, OUTPUT_PANEL] + panel) * capacity * lanes
                     multiply_transposed(
-                        work.outputs, source, columns, errors, error, batch, scratch, own
+                        work.outputs, source, columns, errors, error, piece.size, scratch, own
                     )
-                    update_panel(net, rule, step, layer, panel, k * lanes, columns, scratch, own)
-                    until = min(batch * (done + 1) // (last - first), order.size - following)
+                    update_panel(
+                        net, rule, step, piece, layer, panel, k * lanes, columns, scratch, own
+                    )
+                    until = min(piece.size * (done + 1) // (last - first), order.size - following)
                     prefetch_samples(data, order, following + ahead, following + until, inputs)
                     ahead, done = max(ahead, until), done + 1
                 panel += 1
         start = end
-    update_bias(member, net, work, rule, step, layer, batch, own)
+    update_bias(member, net, work, rule, step, piece, layer, own)
 
 
 @inlined
@@ -166,7 +171,7 @@ def prefetch_samples(data, order, first, last, inputs):
 
 
 @inlined
-def update_sparse_layer(member, net, data, work, rule, step, order, start, batch):
+def update_sparse_layer(member, net, data, work, rule, step, order, piece):
     """Update the first layer, whose input is sparse."""
     table, lanes, scratch = net.table, width(work.outputs), work.scratch
     inputs, own = table[0, INPUTS], member.number * (scratch.size // member.size)
@@ -182,18 +187,17 @@ def update_sparse_layer(member, net, data, work, rule, step, order, start, batch
             min(blocks * (part + 1) // parts * lanes, inputs),
         )
         error = (table[0, OUTPUT_PANEL] + panel) * work.capacity * lanes
-        sparse_gradient(
-            data, work, order, start, batch, error, own, columns, data.sparse and unit == first
-        )
+        look_ahead = data.sparse and unit == first
+        sparse_gradient(data, work, order, piece, error, own, columns, look_ahead)
         rows = columns[1] - columns[0]
-        update_panel(net, rule, step, ZERO, panel, columns[0], rows, scratch, own)
+        update_panel(net, rule, step, piece, ZERO, panel, columns[0], rows, scratch, own)
         unit += 1
-    update_bias(member, net, work, rule, step, ZERO, batch, own)
+    update_bias(member, net, work, rule, step, piece, ZERO, own)
 
 
 @inlined
-def sparse_gradient(data, work, order, start, batch, error, own, columns, look_ahead):
-    """Write some rows of a panel of the first layer's gradient, and prefetch the next batch.
+def sparse_gradient(data, work, order, piece, error, own, columns, look_ahead):
+    """Write some rows of a panel of the first layer's gradient, and prefetch the next piece.
 
     Samples are drawn at random, so hardware prefetching does not work.
     """
@@ -201,9 +205,10 @@ def sparse_gradient(data, work, order, start, batch, error, own, columns, look_a
     offset = own - columns[0] * lanes
     for here in range(own, offset + columns[1] * lanes, lanes):
         store(gradient, here, zeros(errors))
-    for row in range(batch):
-        if look_ahead and start + batch + row < order.size:
-            following = order[start + batch + row]
+    next_ = piece.start + piece.size
+    for row in range(piece.size):
+        if look_ahead and next_ + row < order.size:
+            following = order[next_ + row]
             for k in range(data.starts[following], data.starts[following + 1], lanes // 2):
                 prefetch(data.values, k)
                 prefetch(data.columns, k)
@@ -230,13 +235,13 @@ def first_from(columns, first, last, column):
 
 
 @inlined
-def has_finite_errors(net, work, batch):
+def has_finite_errors(net, work, size):
     """Return whether all errors of the first layer's output are finite."""
     table, errors, lanes = net.table, work.errors, width(work.errors)
     for panel in range(table[0, OUTPUT_PANELS]):
         # Differences from themselves: zeros, or else NaN.
         sum_, start = zeros(errors), (table[0, OUTPUT_PANEL] + panel) * work.capacity * lanes
-        for here in range(start, start + batch * lanes, lanes):
+        for here in range(start, start + size * lanes, lanes):
             error = load(errors, here)
             sum_ = sum_ + (error - error)
         # After the last output there may be anything.
@@ -246,12 +251,14 @@ def has_finite_errors(net, work, batch):
 
 
 @called
-def update_panel(net, rule, step, layer, panel, first, rows, gradient, start):
+def update_panel(net, rule, step, piece, layer, panel, first, rows, gradient, start):
     """Update some rows of a panel of a layer's weights, or keep or store their gradient."""
     table, lanes = net.table, width(net.params)
     if rule.kind != STORE_GRADIENT:
         weights = table[layer, WEIGHTS] + panel * table[layer, PANEL] + first * lanes
-        if rule.gradient.size > 0:
+        if not is_summed(rule, piece, weights, gradient, start, rows * lanes):
+            return
+        if rule.squares.size > 0:
             for row in range(0, rows, lanes):
                 here, part = weights + row * lanes, start + row * lanes
                 i = here // (lanes * lanes)
@@ -263,21 +270,39 @@ def update_panel(net, rule, step, layer, panel, first, rows, gradient, start):
     target = table[layer, FLAT] + first * outputs + panel * lanes
     for row in range(rows):
         g = load(gradient, start + row * lanes)
-        store_share(rule, step, target + row * outputs, g, outputs - panel * lanes)
+        store_sum(rule, piece, target + row * outputs, g, outputs - panel * lanes)
 
 
 @inlined
-def store_share(rule, step, place, g, count):
-    """Store a batch's part of the gradient of a call, or add it to those of earlier batches."""
-    index = step - rule.done - 1
-    g = g * rule.rates[index]
-    if index > 0:
+def is_summed(rule, piece, place, gradient, start, count):
+    """Add a piece's gradient to that of the earlier ones; return whether it is the batch's.
+
+    That of the last piece is added where it is, and others where the batch's is kept.
+    """
+    lanes, is_end = width(gradient), ends_batch(piece)
+    if piece.done == 0 and is_end:
+        return True
+    for k in range(0, count, lanes):
+        g = load(gradient, start + k)
+        if piece.done > 0:
+            g = g + load(rule.gradient, place + k)
+        if is_end:
+            store(gradient, start + k, g)
+        else:
+            store(rule.gradient, place + k, g)
+    return is_end
+
+
+@inlined
+def store_sum(rule, piece, place, g, count):
+    """Store a piece's part of the gradient, or add it to those of earlier ones."""
+    if piece.done > 0:
         g = g + load_first(rule.slots, place, count)
     store_first(rule.slots, place, g, count)
 
 
 @called
-def update_bias(member, net, work, rule, step, layer, batch, own):
+def update_bias(member, net, work, rule, step, piece, layer, own):
     """Update this thread's panels of a layer's bias, or store their gradient."""
     table, lanes = net.table, width(work.outputs)
     if not table[layer, HAS_BIAS]:
@@ -286,16 +311,18 @@ def update_bias(member, net, work, rule, step, layer, batch, own):
     for panel in range(first, last):
         error = (table[layer, OUTPUT_PANEL] + panel) * work.capacity * lanes
         sum_ = zeros(work.errors)
-        for here in range(error, error + batch * lanes, lanes):
+        for here in range(error, error + piece.size * lanes, lanes):
             sum_ = sum_ + load(work.errors, here)
         if rule.kind == STORE_GRADIENT:
             inputs, outputs = table[layer, INPUTS], table[layer, OUTPUTS]
             target = table[layer, FLAT] + inputs * outputs + panel * lanes
-            store_share(rule, step, target, sum_, outputs - panel * lanes)
+            store_sum(rule, piece, target, sum_, outputs - panel * lanes)
             continue
         store(work.scratch, own, sum_)
         bias = table[layer, BIAS] + panel * lanes
-        if rule.gradient.size > 0:
+        if not is_summed(rule, piece, bias, work.scratch, own, lanes):
+            continue
+        if rule.squares.size > 0:
             i = first_square_of_biases(net) + bias // lanes
             rule.squares[i] = keep(rule, bias, work.scratch, own, 1)
         else:

@@ -36,7 +36,7 @@ def forward_block(member, net, data, work, order, start, size):
     for layer in range(net.table.shape[0]):
         rows = (ZERO, size)
         units = share_units(myself, net.table[layer, OUTPUT_PANELS], rows)
-        forward(net, work, mask, ZERO, layer, rows, units)
+        forward(net, work, mask, ZERO, ZERO, layer, rows, units)
     last = net.table.shape[0] - 1
     return net.table[last, OUTPUT_PANEL] * work.capacity * width(work.outputs)
 

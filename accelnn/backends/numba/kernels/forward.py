@@ -87,10 +87,11 @@ def gather(net, data, work, order, first, start, stop):
 
 
 @inlined
-def forward(net, work, mask, update_number, layer, rows, units):
+def forward(net, work, mask, update_number, done, layer, rows, units):
     """Compute some units of a layer's output, of rows ``rows[0]`` to ``rows[1]``.
 
-    A *unit* is a panel's `TALL` rows; units are numbered panel by panel.
+    A *unit* is a panel's `TALL` rows; units are numbered panel by panel. The batch has `done` rows
+    in earlier pieces.
     """
     table, params, z, lanes = net.table, net.params, work.outputs, width(work.outputs)
     is_hidden = layer < table.shape[0] - 1
@@ -134,7 +135,7 @@ def forward(net, work, mask, update_number, layer, rows, units):
                 here, count_ = target + top * lanes, (bottom - top) * lanes
                 activate_rows(net, work, layer, here, count_)
                 if mask.threshold > 0:
-                    drop(work, mask, update_number, layer, panel, target, top, bottom)
+                    drop(work, mask, update_number, done, layer, panel, target, top, bottom)
             panel += 1
 
 
@@ -147,7 +148,7 @@ def start_of_input(net, work, layer):
 
 
 @called
-def drop(work, mask, update_number, layer, panel, start, first, last):
+def drop(work, mask, update_number, done, layer, panel, start, first, last):
     """Multiply a panel's outputs and slopes by the dropout mask of an update."""
     z, slopes, lanes = work.outputs, work.slopes, width(work.outputs)
     for row in range(first, last):
@@ -156,7 +157,7 @@ def drop(work, mask, update_number, layer, panel, start, first, last):
             z,
             update_number,
             layer,
-            row,
+            done + row,
             panel * lanes,
             mask.seed,
             mask.threshold,

@@ -3,7 +3,7 @@
 import math
 
 from accelnn.backends.numba._jit import ZERO, called, slow_loop
-from accelnn.backends.numba.kernels.arguments import work_in
+from accelnn.backends.numba.kernels.arguments import Piece, ends_batch, work_in
 from accelnn.backends.numba.kernels.backward import (
     has_finite_errors,
     input_errors,
@@ -30,7 +30,7 @@ from accelnn.backends.numba.vectors import SHORT, flush_denormals, restore
 
 __all__ = ["AHEAD", "train"]
 
-# Numbers in the samples of a batch above which the next batch is not prefetched, because it would
+# Numbers in the samples of a piece above which the next one is not prefetched, because it would
 # drive this one from the cache.
 AHEAD = 250_000
 
@@ -42,6 +42,9 @@ def train(meeting, size, net, data, rule, mask, memory, row_losses, order, batch
     A non-finite loss stops the training before its update. `losses` is initially NaN, and stays so
     for batches that are not reached. Under `STORE_GRADIENT` it is NaN as well if the gradient must
     be computed without compressing the samples.
+
+    A batch is done in pieces of as many rows as the memory holds, so that a piece stays in cache;
+    the gradient of the batch is the sum of theirs.
     """
     arguments = net, data, rule, mask, memory, row_losses, order, batch, done, losses
     launch(train_as, meeting, size, arguments)
@@ -54,26 +57,29 @@ def train_as(member, net, data, rule, mask, memory, row_losses, order, batch, do
     myself = Member(ZERO, ZERO + 1, member.meeting)
     before = flush_denormals()
     depth, since = net.table.shape[0], clock()
-    for index in range(losses.size):
-        start = index * batch
-        size = min(batch, order.size - start)
+    index, done_rows, is_finite = ZERO, ZERO, True
+    while index < losses.size:
+        first, update_number = index * batch, done + index
+        rows_of_batch = min(batch, order.size - first)
+        size = min(work.capacity, rows_of_batch - done_rows)
+        piece = Piece(first + done_rows, size, done_rows, rows_of_batch)
         rows = share(member, size, SHORT)
         own = memory.copies >= member.size
         top, bottom = (ZERO, size) if own else rows
-        read_samples(member, net, data, work, order, start, top, bottom)
+        read_samples(member, net, data, work, order, piece.start, top, bottom)
         if not own:
             wait(member)
         for layer in range(depth):
             panels, is_last = net.table[layer, OUTPUT_PANELS], layer == depth - 1
             # One thread computes all scores of a sample, because softmax needs them together.
             top, bottom = rows if is_last else (ZERO, size)
-            for first in range(top, bottom, ROWS):
-                part = (first, min(first + ROWS, bottom))
+            for row in range(top, bottom, ROWS):
+                part = (row, min(row + ROWS, bottom))
                 units = share_units(myself if is_last else member, panels, part)
-                forward(net, work, mask, done + index, layer, part, units)
+                forward(net, work, mask, update_number, done_rows, layer, part, units)
             if not is_last:
                 wait(member)
-        output_errors(net, data, work, order, start, size, rows, row_losses)
+        output_errors(net, data, work, order, piece, rows, row_losses)
         if member.number == 0 and is_held_up(member, since):
             go_alone(member)
         wait(member)
@@ -81,37 +87,44 @@ def train_as(member, net, data, rule, mask, memory, row_losses, order, batch, do
             break
         alone = goes_alone(member)
 
-        # Every thread sums all rows, so that all get the same loss and decision.
-        loss = 0.0
-        for row in range(size):
-            loss += row_losses[row]
-        # Rounded to the dtype of the net, where it may overflow.
-        loss = float(work.outputs.dtype.type(loss / size))
-        if member.number == 0:
-            losses[index] = loss
-        if rule.kind != STORE_GRADIENT and not math.isfinite(loss):
-            break
-        step = done + index + 1
+        is_end = ends_batch(piece)
+        if is_end:
+            # Every thread sums all rows, so that all get the same loss and decision.
+            loss = 0.0
+            for row in range(rows_of_batch):
+                loss += row_losses[row]
+            # Rounded to the dtype of the net, where it may overflow.
+            loss = float(work.outputs.dtype.type(loss / rows_of_batch))
+            if member.number == 0:
+                losses[index] = loss
+            if rule.kind != STORE_GRADIENT and not math.isfinite(loss):
+                break
+        step = update_number + 1
         for layer in range(depth - 1, 0, -1):
             input_errors(member, net, work, layer, size)
             wait(member)
-            update_layer(member, net, data, work, rule, step, layer, size, order, order.size)
-        if memory.columns > 0 and member.number == 0 and not has_finite_errors(net, work, size):
+            update_layer(member, net, data, work, rule, step, layer, piece, order, order.size)
+        if memory.columns > 0 and member.number == 0:
             # The products of zeros that are left out would be NaN. Only the thread that has written
             # the loss replaces it: without a hidden layer, no barrier is between.
-            losses[index] = math.nan
+            is_finite = is_finite and has_finite_errors(net, work, size)
+            if is_end and not is_finite:
+                losses[index] = math.nan
         if work.sparse:
-            update_sparse_layer(member, net, data, work, rule, step, order, start, size)
+            update_sparse_layer(member, net, data, work, rule, step, order, piece)
         else:
-            following = start + size if memory.samples < AHEAD else order.size
-            update_layer(member, net, data, work, rule, step, ZERO, size, order, following)
-        if rule.gradient.size > 0:
+            following = piece.start + size if memory.samples < AHEAD else order.size
+            update_layer(member, net, data, work, rule, step, ZERO, piece, order, following)
+        if is_end and rule.squares.size > 0:
             wait(member)
             update_clipped(member, net, rule, step)
-        # The next update's first stage overwrites what this one's last stage reads.
+        # The next piece's first stage overwrites what this one's last stage reads.
         wait(member)
         if alone:
             if member.number > 0:
                 break
             member = myself
+        done_rows += size
+        if is_end:
+            index, done_rows = index + 1, ZERO
     restore(before)
