@@ -12,11 +12,9 @@ from accelnn.backends.numba.vectors import LANES
 
 __all__ = ["NO_SQUARES", "gradient_rule", "most_samples", "rows_of_pieces"]
 
-# Numbers in the samples, outputs, slopes and errors of a piece: a gradient of 10,000 samples took
-# as long with half or twice as many, and longer with a tenth or ten times as many.
-PIECE = 800_000
-# Its samples at least, of however many inputs: its gradient is added to that of the others.
-LEAST = 96
+# Numbers in the samples, outputs, slopes and errors of a piece, which stay in cache; but several
+# times as many as parameters, because its gradient is added to that of the other pieces.
+PIECE, TIMES = 300_000, 2
 # Rate and coefficients, which `STORE_GRADIENT` does not use.
 ONE, ONE_EACH = np.ones(1), np.ones((2, 1))
 # The argument of a step without clipping.
@@ -26,7 +24,7 @@ NO_SQUARES = np.zeros(0)
 def most_samples(layout: Layout, dtype: np.dtype) -> int:
     """Return how many samples a piece may have."""
     row = (layout.input_panels + 3 * layout.output_panels) * LANES[dtype.type]
-    return max(LEAST, PIECE // row)
+    return max(1, max(PIECE, TIMES * layout.size) // row)
 
 
 def rows_of_pieces(batch: int, most: int) -> int:

@@ -72,7 +72,7 @@ def pieces(monkeypatch):
     from accelnn.backends.numba.vectors import SHORT
 
     monkeypatch.setattr(pieces, "PIECE", 1)
-    monkeypatch.setattr(pieces, "LEAST", 1)
+    monkeypatch.setattr(pieces, "TIMES", 0)
     return SHORT
 
 

@@ -30,7 +30,7 @@ def shortest(compiled, monkeypatch):
     from accelnn.backends.numba.vectors import SHORT
 
     monkeypatch.setattr(pieces, "PIECE", 1)
-    monkeypatch.setattr(pieces, "LEAST", 1)
+    monkeypatch.setattr(pieces, "TIMES", 0)
     return SHORT
 
 
