@@ -21,8 +21,9 @@ SHORT = ("training", "gradient", "scaling", "predict", "first-call")
 GPU_SAMPLES = 1_000_000
 # Variables of a function for which some contestants take minutes.
 MANY = 1_000
-# Operations of the shorter of two training runs, whatever the net.
-WORK = 2e11
+# Operations of the shorter of two training runs, whatever the net; and operations per update that
+# add a second to its budget, so that it has several.
+WORK, HEAVY = 2e11, 2e10
 
 # Training cases, by what they change in the first.
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -63,8 +64,10 @@ def _relu(
     named = name or f"{'-'.join(map(str, sizes))}, batch {batch:,}, relu, {kind}"
     options: Any = {"sizes": sizes, "batch": batch, "activation": "relu", "data": data}
     options |= {} if data == "mnist" else {"optimizer": "slow sgd"}
-    few = max(1, min(2000, int(WORK / Case("", "", **options).products())))
-    return _case(group, named, do="steps", few=few, many=3 * few, budget=1.0, **options)
+    work = Case("", "", **options).products()
+    few = max(1, min(2000, int(WORK / work)))
+    options |= {"few": few, "many": 3 * few, "budget": 1.0 + work / HEAVY}
+    return _case(group, named, do="steps", **options)
 
 
 def _training(data: str, *, full: bool) -> Iterator[Case]:

@@ -65,20 +65,22 @@ def read_samples(member, net, data, work, order, first, start, stop):
 def gather(net, data, work, order, first, start, stop):
     """Copy samples ``order[first + start : first + stop]`` to rows `start` to `stop`.
 
-    Rows that complete the last block become zero: products of whatever was there may be denormal,
+    A few rows at a time, because every panel is in a page of memory of its own. Rows that complete the last block become zero: products of whatever was there may be denormal,
     which takes a hundred times longer.
     """
     lanes, capacity = width(data.x), work.capacity
     inputs = net.table[0, INPUTS]
-    for row in range(start, stop):
-        sample = order[first + row] * inputs
+    for row in range(start, stop, SHORT):
+        end = min(row + SHORT, stop)
         for k in range(0, inputs, lanes):
-            target = work.samples + k * capacity + row * lanes
-            if k + lanes <= inputs:
-                store(work.outputs, target, load(data.x, sample + k))
-            else:
-                for lane in range(inputs - k):
-                    work.outputs[target + lane] = at(data.x, sample + k + lane)
+            panel = work.samples + k * capacity
+            for i in range(row, end):
+                source, target = order[first + i] * inputs + k, panel + i * lanes
+                if k + lanes <= inputs:
+                    store(work.outputs, target, load(data.x, source))
+                else:
+                    for lane in range(inputs - k):
+                        work.outputs[target + lane] = at(data.x, source + lane)
     after = (stop + SHORT - 1) // SHORT * SHORT
     for k in range(0, inputs, lanes):
         target = work.samples + k * capacity
