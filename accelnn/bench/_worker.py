@@ -62,9 +62,6 @@ def worker_environment(threads: int, case: Case) -> dict[str, str]:
     else:
         # The contestants of a case share the memory, of which JAX would preallocate most.
         environment["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
-    if threads == 1:
-        flags = environment.get("XLA_FLAGS", "")
-        environment["XLA_FLAGS"] = f"{flags} --xla_cpu_multi_thread_eigen=false".strip()
     return limit_vectors(environment) if case.isa == "avx2" else environment
 
 
