@@ -16,13 +16,7 @@ PACKAGES = ("numpy", "numba", "torch", "jax", "scikit-learn", "scipy", "numdifft
 
 
 def describe_machine(data: Sequence[str], *, gpu: bool = False) -> dict[str, str]:
-    """Return processor, versions, threads and data in words.
-
-    Raises
-    ------
-    accelnn.errors.BackendUnavailableError
-        If `gpu` is true, and none can be used.
-    """
+    """Return processor, versions, threads and data in words, with `gpu` those of the GPU first."""
     from accelnn.bench.contestants.data import DESCRIPTIONS
 
     return {
@@ -40,13 +34,7 @@ def describe_machine(data: Sequence[str], *, gpu: bool = False) -> dict[str, str
 
 
 def describe_gpu() -> dict[str, str]:
-    """Return the name and size of the CUDA device, and the versions of CUDA.
-
-    Raises
-    ------
-    accelnn.errors.BackendUnavailableError
-        If none can be used.
-    """
+    """Return the name and size of the CUDA device, and the versions of CUDA; raise if none is."""
     cupy = get_backend("cupy").xp
     runtime = cupy.cuda.runtime
     card = runtime.getDeviceProperties(cupy.cuda.Device().id)

@@ -7,7 +7,7 @@ import numpy as np
 
 import accelnn
 from accelnn.bench.contestants import plain
-from accelnn.bench.contestants.base import Calls, contestant, cuda_events
+from accelnn.bench.contestants.base import Calls, contestant
 from accelnn.bench.contestants.data import SEED, load
 
 __all__ = ["STEP", "BlackBox", "Gradient", "few", "rosenbrock"]
@@ -164,8 +164,7 @@ def numerical(problem: Gradient, backend: Any) -> Gradients:
     net = problem.net(backend)
     x, t = (net.backend.asarray(part) for part in (problem.x, problem.t))
     problem.to_numpy = net.backend.to_numpy
-    if backend == "cupy":
-        problem.clock = cuda_events("cupy")
+    problem.events = "cupy" if backend == "cupy" else ""
 
     def gradient() -> Any:
         found = net.numerical_gradient(x, t, step=STEP)
