@@ -62,8 +62,10 @@ def draw(report: Report) -> "Figure":
     handles: dict[str, Any] = {}
     for i, (title, size, unit, measured, of) in enumerate(panels):
         ax = figure.add_subplot(1, len(panels), i + 1)
-        handles |= _draw_panel(ax, names, measured, of)
+        _draw_panel(ax, names, measured, of)
         ax.set(title=title, xlabel=size, ylabel=f"seconds per {unit}")
+        lines, labels = ax.get_legend_handles_labels()
+        handles |= dict(zip(labels, lines, strict=True))
     shown = [handles[name] for name in names]
     figure.legend(shown, names, loc="outside lower center", ncols=4, frameon=False)
     return figure
@@ -112,9 +114,8 @@ def _figure(width: float, height: float) -> "Figure":
 
 def _draw_panel(
     ax: "Axes", names: list[str], measured: list[Measurement], size_of: Callable[[Case], float]
-) -> dict[str, Any]:
-    """Draw a line for each contestant, and return the lines by name."""
-    drawn: dict[str, Any] = {}
+) -> None:
+    """Draw a line for each contestant."""
     for i, name in enumerate(names):
         points = sorted(
             (size_of(m.case), m.median, *m.spread) for m in measured if m.contestant == name
@@ -122,7 +123,7 @@ def _draw_panel(
         if not points:
             continue
         sizes, medians, fastest, slowest = np.array(points).T
-        drawn[name] = ax.errorbar(
+        ax.errorbar(
             sizes,
             medians,
             yerr=(medians - fastest, slowest - medians),
@@ -144,4 +145,3 @@ def _draw_panel(
     low, high = np.log10(ax.get_ylim())
     ax.set_ylim(10.0 ** np.floor(low), 10.0 ** np.ceil(high))
     ax.grid(alpha=0.3)
-    return drawn

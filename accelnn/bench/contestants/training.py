@@ -46,6 +46,7 @@ class Training(Contestant):
     after every epoch (``"whole"``), or one until enough of the test data are right (``"reach"``).
     """
 
+    draws = True  # in advance, which is not timed
     STEPS = 10_000  # of a whole run
     GOAL = 0.98  # of the test samples
     MOST_EPOCHS = 25
@@ -59,12 +60,12 @@ class Training(Contestant):
         self.test_accuracy: list[float] = []
         self.reached: list[int] = []
         self.reseed(SEED)
+        self.order = next(self.epochs(steps=1))
 
     def reseed(self, seed: int) -> None:
         """Begin with other weights, and draw other batches."""
         self.seed = seed
         self.initial = initial(self.case, seed)
-        self.order = next(self.epochs(steps=1))
 
     def epochs(self, epochs: int | None = None, steps: int | None = None) -> Iterator[np.ndarray]:
         """Return the samples of each update of an epoch, (updates, batch), as in `accelnn.fit`."""
@@ -73,9 +74,9 @@ class Training(Contestant):
             yield order.reshape(-1, self.case.batch)
 
     def ready(self, amount: int) -> None:
-        """Draw the order of the batches in advance, which is not timed for peers."""
+        """Draw the order of the batches, unless the contestant does it itself."""
         steps = {"whole": self.STEPS, "reach": 1}.get(self.case.do, amount)
-        if steps > len(self.order):
+        if self.draws and steps > len(self.order):
             self.order = np.concatenate(list(self.epochs(steps=steps)))
             self.lay_out()
 
@@ -229,6 +230,8 @@ def update(
 class Accelnn(Training):
     """`accelnn.fit`: updates from prepared data, runs from plain arrays; drawing is timed."""
 
+    draws = False
+
     def __init__(self, case: Case, threads: int, backend: Any) -> None:
         super().__init__(case, threads)
         self.events = "cupy" if backend == "cupy" else ""
@@ -238,9 +241,6 @@ class Accelnn(Training):
             self.prepared = accelnn.prepare(x, t, backend=backend, dtype=case.dtype)
         else:
             self.some = [self.net.backend.asarray(part[: case.batch]) for part in (x, t)]
-
-    def ready(self, amount: int) -> None:
-        """Do nothing: `fit` draws its batches itself."""
 
     def begin(self) -> None:
         for value, first in zip(self.net.params.values(), self.initial, strict=True):
@@ -339,6 +339,8 @@ class Loop(Training):
 class Handwritten(Training):
     """A minibatch, its gradient by a net or by hand, and an update of every parameter."""
 
+    draws = False
+
     def __init__(self, case: Case, threads: int, backend: str | None) -> None:
         super().__init__(case, threads)
         self.values: Any = [layer.copy() for layer in self.initial]
@@ -347,9 +349,6 @@ class Handwritten(Training):
             net = net_of(case, backend)
             self.values, self.gradient = net.params, net.gradient
         self.names = list(self.values) if backend else range(len(self.values))
-
-    def ready(self, amount: int) -> None:
-        """Do nothing: batches are drawn in the loop."""
 
     def begin(self) -> None:
         self.random = np.random.default_rng(SEED)

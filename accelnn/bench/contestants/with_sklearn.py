@@ -25,12 +25,11 @@ class Classifier(Training):
     From the weights that all start from, without its penalty and without its early stop.
     """
 
+    draws = False
+
     def __init__(self, case: Case, threads: int) -> None:
         super().__init__(case, threads)
         self.granule = min(self.per_epoch, case.few or case.many)
-
-    def ready(self, amount: int) -> None:
-        """Do nothing: `fit` draws its batches itself."""
 
     def begin(self) -> None:
         rule = self.optimizer
