@@ -3,6 +3,7 @@
 import importlib
 import importlib.metadata
 import platform
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -97,12 +98,9 @@ def widest_vectors() -> str:
 
 def _processor() -> str:
     information = Path("/proc/cpuinfo")
-    if information.exists():
-        for line in information.read_text(encoding="utf-8").splitlines():
-            name, _, value = line.partition(":")
-            if name.strip() == "model name":
-                return value.strip()
-    return platform.processor() or platform.machine()
+    text = information.read_text(encoding="utf-8") if information.exists() else ""
+    named = re.search(r"^model name\s*: (.+)$", text, re.MULTILINE)
+    return named[1] if named else platform.processor() or platform.machine()
 
 
 def _version(package: str) -> str:

@@ -27,7 +27,7 @@ WORK = 2e11
 
 Options = dict[str, Any]
 ON_GPU: Options = {"device": "cuda", "threaded": False}
-# The textbook's gradient, and the most gradients of a repeat.
+# The textbook's gradient, and the most of them in a repeat.
 GRADIENT: Options = {"sizes": (784, 100, 10), "batch": 20, "dtype": "float64", "many": 1_000}
 # What all cases of a group have in common; their data are the digits if it names no others.
 COMMON: dict[str, Options] = {

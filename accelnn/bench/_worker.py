@@ -2,6 +2,7 @@
 
 import gc
 import os
+import re
 import signal
 import threading
 import time
@@ -224,7 +225,6 @@ def _forget_peak() -> None:
 def _peak_memory() -> float | None:
     """Return the peak memory of this process in MB, or None where the system does not tell."""
     status = Path("/proc/self/status")
-    if not status.exists():
-        return None
-    lines = dict(line.split(":", 1) for line in status.read_text(encoding="utf-8").splitlines())
-    return int(lines["VmHWM"].split()[0]) * 1024 / 1e6
+    text = status.read_text(encoding="utf-8") if status.exists() else ""
+    peak = re.search(r"VmHWM:\s*(\d+) kB", text)
+    return int(peak[1]) * 1024 / 1e6 if peak else None
