@@ -15,37 +15,23 @@ import sys
 import tempfile
 import time
 
-FEWEST_REPEATS = 3
+MODULES = ("numpy", "accelnn")
 
 
-def seconds_to_run(code: str, environment: dict[str, str]) -> float:
-    """Return the wall time of a new interpreter that runs `code`."""
-    started = time.perf_counter()
-    subprocess.run([sys.executable, "-c", code], env=environment, check=True)
-    return time.perf_counter() - started
-
-
-def measure(modules: list[str], repeats: int) -> dict[str, list[float]]:
-    """Return the times of importing each module, taken in turns after one round to warm up."""
-    times: dict[str, list[float]] = {module: [] for module in modules}
+def measure(repeats: int) -> dict[str, list[float]]:
+    """Return the wall times of interpreters that import each module, in turns."""
+    times: dict[str, list[float]] = {module: [] for module in MODULES}
     inherited = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
     with tempfile.TemporaryDirectory() as bytecode:
         environment = inherited | {"PYTHONPYCACHEPREFIX": bytecode}
-        for turn in range(repeats + 1):
-            for module in modules:
-                seconds = seconds_to_run(f"import {module}", environment)
-                if turn > 0:
-                    times[module].append(seconds)
-    return times
-
-
-def describe(module: str, times: list[float]) -> str:
-    """Return the median and the spread of one module's times."""
-    lower, median, upper = statistics.quantiles(times, n=4)
-    return (
-        f"import {module:8} median {1e3 * median:6.1f} ms, quartiles {1e3 * lower:.1f} to "
-        f"{1e3 * upper:.1f}, range {1e3 * min(times):.1f} to {1e3 * max(times):.1f}"
-    )
+        for _ in range(repeats + 1):
+            for module in MODULES:
+                started = time.perf_counter()
+                command = [sys.executable, "-c", f"import {module}"]
+                subprocess.run(command, env=environment, check=True)
+                times[module].append(time.perf_counter() - started)
+    # The first round has compiled.
+    return {module: seconds[1:] for module, seconds in times.items()}
 
 
 def main() -> None:
@@ -54,11 +40,13 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=25, help="runs of each (default: 25)")
     parser.add_argument("--limit", type=float, help="exit with 1 if the ratio is above this")
     options = parser.parse_args()
-    if options.repeats < FEWEST_REPEATS:
-        parser.error(f"--repeats must be at least {FEWEST_REPEATS}")
-    times = measure(["numpy", "accelnn"], options.repeats)
+    times = measure(options.repeats)
     for module, seconds in times.items():
-        print(describe(module, seconds))
+        lower, median, upper = (1e3 * quartile for quartile in statistics.quantiles(seconds, n=4))
+        print(
+            f"import {module:8} median {median:6.1f} ms, quartiles {lower:.1f} to {upper:.1f}, "
+            f"range {1e3 * min(seconds):.1f} to {1e3 * max(seconds):.1f}"
+        )
     numpy, accelnn = (statistics.median(seconds) for seconds in times.values())
     print(f"ratio of the medians of {options.repeats} runs each: {accelnn / numpy:.3f}")
     if options.limit is not None and accelnn / numpy > options.limit:

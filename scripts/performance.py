@@ -29,7 +29,6 @@ picture of the group ``growth`` is drawn where its table is.
 import argparse
 import re
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 from accelnn.bench import TABLES, Report, Table
@@ -37,30 +36,18 @@ from accelnn.bench._plot import draw_growth
 
 ROOT = Path(__file__).parents[1]
 RUN = ROOT / "docs" / "performance.json"
-DOCUMENTS = (
-    ROOT / "docs" / "performance.md",
-    ROOT / "docs" / "derivatives.md",
-    ROOT / "README.md",
-)
-
+DOCUMENTS = (RUN.with_name("performance.md"), RUN.with_name("derivatives.md"), ROOT / "README.md")
 PICTURE = "images/growth.png"
 MARKED = re.compile(r"(?<=<!-- table: )([\w-]+)( -->\n)(.*?)(?=<!-- end -->)", re.DOTALL)
 
 
 def fill(text: str, report: Report) -> str:
-    """Return a document with its tables written anew.
-
-    Raises
-    ------
-    ValueError
-        If it names a table that does not exist.
-    """
+    """Return a document with its tables written anew; one that does not exist ends the script."""
 
     def written(match: re.Match[str]) -> str:
         name = match[1]
         if name not in TABLES:
-            msg = f"no table {name!r}: known are {', '.join(TABLES)}"
-            raise ValueError(msg)
+            sys.exit(f"no table {name!r}: known are {', '.join(TABLES)}")
         table = TABLES[name](report)
         # Nobody without times is a table without rows.
         missing = "" if name == "problems" else "\nNot measured yet.\n\n"
@@ -75,21 +62,9 @@ def fill(text: str, report: Report) -> str:
 def markdown(table: Table) -> str:
     """Return a table under its title in bold."""
     marks = ["---" if i < table.labels else "---:" for i in range(len(table.columns))]
-    lines = [_row(table.columns), _row(marks), *map(_row, table.rows)]
-    return f"**{table.title}**\n\n" + "".join(lines)
-
-
-def _row(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |\n"
-
-
-def merged(parts: Sequence[Report]) -> Report:
-    """Return one report of parts; those of a GPU, together, may be of another machine."""
-    on_gpu = [part for part in parts if "GPU" in part.machine]
-    on_cpu = [part for part in parts if "GPU" not in part.machine]
-    if not on_gpu or not on_cpu:
-        return Report.merged(parts)
-    return Report.merged(on_cpu).with_gpu(Report.merged(on_gpu))
+    rows = [[cell.replace("|", "\\|") for cell in row] for row in (table.columns, *table.rows)]
+    rows.insert(1, marks)
+    return f"**{table.title}**\n\n" + "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 
 def main() -> None:
@@ -104,17 +79,14 @@ def main() -> None:
     options = parser.parse_args()
     if options.merge:
         try:
-            merged([Report.read(part) for part in options.merge]).write(options.json)
+            Report.merged([Report.read(part) for part in options.merge]).write(options.json)
         except ValueError as error:
             sys.exit(f"--merge: {error}")
     report = Report.read(options.json)
     stale = []
     for document in options.documents:
         text = document.read_text(encoding="utf-8")
-        try:
-            filled = fill(text, report)
-        except ValueError as error:
-            sys.exit(f"{document.name}: {error}")
+        filled = fill(text, report)
         if filled == text:
             continue
         stale.append(document.name)

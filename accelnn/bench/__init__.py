@@ -6,12 +6,11 @@ turns. `accelnn bench` runs them; nothing here is imported by the rest of acceln
 
 from accelnn.bench._case import Case
 from accelnn.bench._plan import GPU_GROUPS, GROUPS, plan
-from accelnn.bench._results import FORMAT, Measurement, Problem, Report
+from accelnn.bench._results import Measurement, Problem, Report
 from accelnn.bench._run import run, turns
 from accelnn.bench._tables import TABLES, Table
 
 __all__ = [
-    "FORMAT",
     "GPU_GROUPS",
     "GROUPS",
     "TABLES",

@@ -3,6 +3,7 @@
 import importlib
 import importlib.metadata
 import platform
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,13 +17,7 @@ PACKAGES = ("numpy", "numba", "torch", "jax", "scikit-learn", "scipy", "numdifft
 
 
 def describe_machine(data: Sequence[str], *, gpu: bool = False) -> dict[str, str]:
-    """Return processor, versions, threads and data in words.
-
-    Raises
-    ------
-    accelnn.errors.BackendUnavailableError
-        If `gpu` is true, and none can be used.
-    """
+    """Return processor, versions, threads and data in words, with `gpu` those of the GPU first."""
     from accelnn.bench.contestants.data import DESCRIPTIONS
 
     return {
@@ -40,18 +35,15 @@ def describe_machine(data: Sequence[str], *, gpu: bool = False) -> dict[str, str
 
 
 def describe_gpu() -> dict[str, str]:
-    """Return the name and size of the CUDA device, and the versions of CUDA.
-
-    Raises
-    ------
-    accelnn.errors.BackendUnavailableError
-        If none can be used.
-    """
+    """Return the name and size of the CUDA device, and the versions of CUDA; raise if none is."""
     cupy = get_backend("cupy").xp
     runtime = cupy.cuda.runtime
     card = runtime.getDeviceProperties(cupy.cuda.Device().id)
     size = f"{card['multiProcessorCount']} multiprocessors, {card['totalGlobalMem'] / 1e9:.0f} GB"
-    driver, used = map(_cuda_version, (runtime.driverGetVersion(), runtime.runtimeGetVersion()))
+    driver, used = (
+        f"{version // 1000}.{version % 1000 // 10}"
+        for version in (runtime.driverGetVersion(), runtime.runtimeGetVersion())
+    )
     return {
         "GPU": card["name"].decode(),
         "size of the GPU": f"compute capability {card['major']}.{card['minor']}, {size}",
@@ -60,9 +52,9 @@ def describe_gpu() -> dict[str, str]:
     }
 
 
+NUMPY_CORE = "numpy._core._multiarray_umath"
 # What a Haswell has; the name of a processor alone leaves Numba the features of this one.
 HASWELL = "sse2 sse3 ssse3 sse4.1 sse4.2 popcnt avx avx2 fma bmi bmi2 lzcnt f16c movbe"
-NUMPY_CORE = "numpy._core._multiarray_umath"
 AVX2 = {
     "NUMBA_CPU_NAME": "haswell",
     "NUMBA_CPU_FEATURES": ",".join(f"+{name}" for name in HASWELL.split()),
@@ -71,6 +63,9 @@ AVX2 = {
     "ONEDNN_MAX_CPU_ISA": "AVX2",
     "MKL_ENABLE_INSTRUCTIONS": "AVX2",
 }
+# Code that was compiled for wider vectors is not to be found: torch would take its loops over
+# sixteen numbers for ones over eight, and leave half of the numbers out.
+CACHES = ("NUMBA_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR")
 
 
 def check_vectors(isa: str) -> None:
@@ -82,28 +77,17 @@ def check_vectors(isa: str) -> None:
 
 def limit_vectors(environment: dict[str, str]) -> dict[str, str]:
     """Return an environment in which all contestants use AVX2 and nothing wider."""
-    flags = f"{environment.get('XLA_FLAGS', '')} --xla_cpu_max_isa=AVX2".strip()
-    # Code that was compiled for wider vectors is not to be found.
-    known = environment.get("NUMBA_CACHE_DIR") or Path.home() / ".cache" / "accelnn-bench"
-    return {
-        **environment,
-        **AVX2,
-        "XLA_FLAGS": flags,
-        "NUMBA_CACHE_DIR": str(Path(known) / "avx2"),
-        "NPY_DISABLE_CPU_FEATURES": " ".join(_wider_features()),
-    }
+    usual = Path.home() / ".cache" / "accelnn-bench"
+    caches = {name: str(Path(environment.get(name, usual)) / "avx2") for name in CACHES}
+    # NumPy refuses to disable what it has not.
+    found, known = _features(), importlib.import_module(NUMPY_CORE).__cpu_dispatch__
+    wider = [n for n in known if n.startswith(("AVX512", "X86_V4")) and found.get(n)]
+    return environment | AVX2 | caches | {"NPY_DISABLE_CPU_FEATURES": " ".join(wider)}
 
 
 def _features() -> dict[str, bool]:
     """Return what NumPy has found of the processor's features."""
     return dict(importlib.import_module(NUMPY_CORE).__cpu_features__)
-
-
-def _wider_features() -> list[str]:
-    """Return NumPy's kernels for AVX-512, of which it refuses to disable what it has not."""
-    found, known = _features(), importlib.import_module(NUMPY_CORE).__cpu_dispatch__
-    wide = [name for name in known if name.startswith(("AVX512", "X86_V4"))]
-    return [name for name in wide if found.get(name)]
 
 
 def widest_vectors() -> str:
@@ -112,18 +96,11 @@ def widest_vectors() -> str:
     return next((name for feature, name in names.items() if _features().get(feature)), "unknown")
 
 
-def _cuda_version(number: int) -> str:
-    return f"{number // 1000}.{number % 1000 // 10}"
-
-
 def _processor() -> str:
     information = Path("/proc/cpuinfo")
-    if information.exists():
-        for line in information.read_text(encoding="utf-8").splitlines():
-            name, _, value = line.partition(":")
-            if name.strip() == "model name":
-                return value.strip()
-    return platform.processor() or platform.machine()
+    text = information.read_text(encoding="utf-8") if information.exists() else ""
+    named = re.search(r"^model name\s*: (.+)$", text, re.MULTILINE)
+    return named[1] if named else platform.processor() or platform.machine()
 
 
 def _version(package: str) -> str:
@@ -137,12 +114,10 @@ def _blas() -> str:
     import numpy as np  # noqa: F401 - loads its BLAS
     from threadpoolctl import threadpool_info
 
-    pools = [pool for pool in threadpool_info() if pool["user_api"] == "blas"]
-    return (
-        ", ".join(
-            f"{pool['internal_api']} {pool['version']}"
-            + (f" ({pool['architecture']} kernels)" if "architecture" in pool else "")
-            for pool in pools
-        )
-        or "unknown"
-    )
+    described = [
+        f"{pool['internal_api']} {pool['version']}"
+        + (f" ({pool['architecture']} kernels)" if "architecture" in pool else "")
+        for pool in threadpool_info()
+        if pool["user_api"] == "blas"
+    ]
+    return ", ".join(described) or "unknown"

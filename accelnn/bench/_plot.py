@@ -8,7 +8,7 @@ import numpy as np
 
 from accelnn._optional import import_optional
 from accelnn.bench._case import Case
-from accelnn.bench._plan import OURS
+from accelnn.bench._plan import HEADLINE, OURS
 from accelnn.bench._results import Measurement, Report
 from accelnn.bench._tables import lead_of
 
@@ -24,7 +24,6 @@ MARKERS = "os^DvP*X"
 SIZED = "scaling"
 """The group that is plotted."""
 WIDTH = "width of the hidden layer"
-ONE_HIDDEN = 3  # widths of a net with one hidden layer
 
 
 def check_picture(path: Path) -> None:
@@ -44,14 +43,13 @@ def draw(report: Report) -> "Figure":
     ValueError
         If nothing in the report has several sizes.
     """
-    # Cases that differ in size only.
-    widths = [m for m in report.best("training") if _differs_in_width_only(m.case)]
+    in_width = [m for m in report.best("training") if m.case.name in (HEADLINE, "hidden 100")]
     gradients = report.best(SIZED)
     by_width = [m for m in gradients if m.case.name.startswith("hidden")]
     narrowest = min((m.case.sizes[1] for m in by_width), default=0)
     by_batch = [m for m in gradients if m not in by_width or m.case.sizes[1] == narrowest]
     panels: list[tuple[str, str, str, list[Measurement], Callable[[Case], float]]] = [
-        ("Training step, batch 100", WIDTH, "step", widths, lambda case: case.sizes[1]),
+        ("Training step, batch 100", WIDTH, "step", in_width, lambda case: case.sizes[1]),
         ("Gradient, 20 samples", "parameters", "gradient", by_width, lambda case: case.parameters),
         ("Gradient, 784-50-10", "samples", "gradient", by_batch, lambda case: case.batch),
     ]
@@ -64,8 +62,10 @@ def draw(report: Report) -> "Figure":
     handles: dict[str, Any] = {}
     for i, (title, size, unit, measured, of) in enumerate(panels):
         ax = figure.add_subplot(1, len(panels), i + 1)
-        handles |= _draw_panel(ax, names, measured, of)
+        _draw_panel(ax, names, measured, of)
         ax.set(title=title, xlabel=size, ylabel=f"seconds per {unit}")
+        lines, labels = ax.get_legend_handles_labels()
+        handles |= dict(zip(labels, lines, strict=True))
     shown = [handles[name] for name in names]
     figure.legend(shown, names, loc="outside lower center", ncols=4, frameon=False)
     return figure
@@ -79,22 +79,21 @@ def draw_growth(report: Report) -> "Figure":
     ValueError
         If the group ``growth`` was not measured.
     """
-    rows = [
-        (case, lead) for case, row in report.by_case("growth").items() if (lead := lead_of(row))
-    ]
-    if not rows:
+    leads = {case: lead_of(row) for case, row in report.by_case("growth").items()}
+    widths = sorted({case.sizes[1] for case in leads})
+    batches = sorted({case.batch for case in leads})
+    found = np.full((len(widths), len(batches)), np.nan)
+    for case, lead in leads.items():
+        found[widths.index(case.sizes[1]), batches.index(case.batch)] = lead or np.nan
+    if np.isnan(found).all():
         msg = "there is nothing to draw: measure the group 'growth'"
         raise ValueError(msg)
-    widths, i = np.unique([case.sizes[1] for case, _ in rows], return_inverse=True)
-    batches, j = np.unique([case.batch for case, _ in rows], return_inverse=True)
-    leads = np.full((len(widths), len(batches)), np.nan)
-    leads[i, j] = [lead for _, lead in rows]
     figure = _figure(6.5, 4.5)
     ax = figure.add_subplot()
     # As far to both sides, so that white is where both take as long.
-    most = max(1.0, float(np.nanmax(np.abs(np.log2(leads)))))
-    image = ax.imshow(np.log2(leads), cmap="RdBu", vmin=-most, vmax=most, origin="lower")
-    for (row, column), lead in np.ndenumerate(leads):
+    most = max(1.0, float(np.nanmax(np.abs(np.log2(found)))))
+    image = ax.imshow(np.log2(found), cmap="RdBu", vmin=-most, vmax=most, origin="lower")
+    for (row, column), lead in np.ndenumerate(found):
         dark = abs(np.log2(lead)) > 0.6 * most
         look: Any = {"ha": "center", "va": "center", "color": "white" if dark else "black"}
         ax.text(column, row, f"{lead:.2f}", **look)
@@ -115,9 +114,8 @@ def _figure(width: float, height: float) -> "Figure":
 
 def _draw_panel(
     ax: "Axes", names: list[str], measured: list[Measurement], size_of: Callable[[Case], float]
-) -> dict[str, Any]:
-    """Draw a line for each contestant, and return the lines by name."""
-    drawn: dict[str, Any] = {}
+) -> None:
+    """Draw a line for each contestant."""
     for i, name in enumerate(names):
         points = sorted(
             (size_of(m.case), m.median, *m.spread) for m in measured if m.contestant == name
@@ -125,7 +123,7 @@ def _draw_panel(
         if not points:
             continue
         sizes, medians, fastest, slowest = np.array(points).T
-        drawn[name] = ax.errorbar(
+        ax.errorbar(
             sizes,
             medians,
             yerr=(medians - fastest, slowest - medians),
@@ -147,12 +145,3 @@ def _draw_panel(
     low, high = np.log10(ax.get_ylim())
     ax.set_ylim(10.0 ** np.floor(low), 10.0 ** np.ceil(high))
     ax.grid(alpha=0.3)
-    return drawn
-
-
-def _differs_in_width_only(case: Case) -> bool:
-    """Return whether a training case differs from the first one in width only."""
-    first = Case("", "", data=case.data, isa=case.isa)
-    same = ("activation", "batch", "dtype", "optimizer")
-    alike = all(getattr(case, name) == getattr(first, name) for name in same)
-    return alike and len(case.sizes) == ONE_HIDDEN and case.data != "gaussian"

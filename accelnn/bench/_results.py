@@ -126,15 +126,14 @@ class Report:
 
     def write(self, path: Path) -> None:
         """Write everything as JSON, by case, with medians and spreads beside the times."""
-        cases: dict[Case, dict[str, Any]] = {}
         entries: list[Measurement | Problem] = [*self.measurements, *self.problems]
+        cases = {e.case: asdict(e.case) | {"times": [], "problems": []} for e in entries}
         for entry in entries:
-            case = asdict(entry.case) | {"times": [], "problems": []}
             content = {name: value for name, value in vars(entry).items() if name != "case"}
-            kind = "problems"
             if isinstance(entry, Measurement):
-                kind, content = "times", content | {"median": entry.median, "spread": entry.spread}
-            cases.setdefault(entry.case, case)[kind].append(content)
+                content |= {"median": entry.median, "spread": entry.spread}
+            kind = "problems" if isinstance(entry, Problem) else "times"
+            cases[entry.case][kind].append(content)
         whole = {
             "format": FORMAT,
             "machine": self.machine,
@@ -177,37 +176,38 @@ class Report:
     def merged(cls, reports: Sequence[Report]) -> Report:
         """Merge the reports of several runs.
 
+        Those on a GPU may be of another machine, and replace what the others have of one.
+
         Raises
         ------
         ValueError
             If machines or settings differ, or if the same was measured twice.
         """
+        on_gpu = [report for report in reports if "GPU" in report.machine]
+        on_cpu = [report for report in reports if "GPU" not in report.machine]
+        if on_gpu and on_cpu:
+            of_gpu = cls.merged(on_gpu).only(lambda case: case.device != "cpu")
+            kept = cls.merged(on_cpu).only(lambda case: case.device == "cpu")
+            kept.measurements.extend(of_gpu.measurements)
+            kept.problems.extend(of_gpu.problems)
+            return replace(kept, gpu_machine=of_gpu.described)
         first = reports[0]
-        machine = dict(first.machine)
-        for report in reports[1:]:
-            others = {name: report.machine.get(name) for name in machine}
-            differing = [k for k in machine if k != "data" and others[k] != machine[k]]
+        fixed = {name: value for name, value in first.machine.items() if name != "data"}
+        for report in reports:
+            differing = [name for name in fixed if report.machine.get(name) != fixed[name]]
             if differing or report.settings != first.settings:
                 msg = f"these runs cannot be merged: they differ in {differing or 'settings'}"
                 raise ValueError(msg)
-            parts = "; ".join((machine["data"], report.machine["data"])).split("; ")
-            machine["data"] = "; ".join(dict.fromkeys(parts))
+        data = "; ".join(report.machine["data"] for report in reports).split("; ")
         measurements = [m for report in reports for m in report.measurements]
         keys = {(m.case.key, m.contestant, m.threads) for m in measurements}
         if len(keys) < len(measurements):
             msg = "these runs cannot be merged: some times were taken in two of them"
             raise ValueError(msg)
-        problems = [problem for report in reports for problem in report.problems]
-        on_gpu = next((report.gpu_machine for report in reports if report.gpu_machine), {})
-        return cls(machine, first.settings, measurements, problems, on_gpu)
-
-    def with_gpu(self, other: Report) -> Report:
-        """Return this run with its GPU groups replaced by those of another run."""
-        kept = self.only(lambda case: case.device == "cpu")
-        taken = other.only(lambda case: case.device != "cpu")
-        return replace(
-            kept,
-            measurements=kept.measurements + taken.measurements,
-            problems=kept.problems + taken.problems,
-            gpu_machine=other.described,
+        return cls(
+            first.machine | {"data": "; ".join(dict.fromkeys(data))},
+            first.settings,
+            measurements,
+            [problem for report in reports for problem in report.problems],
+            next((report.gpu_machine for report in reports if report.gpu_machine), {}),
         )

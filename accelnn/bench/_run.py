@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from itertools import groupby
 from multiprocessing import get_context, parent_process
 from typing import Any
 
@@ -53,12 +54,13 @@ def run(
         [case.data for case in cases], gpu=any(case.device == "cuda" for case in cases)
     )
     report = Report(machine, {"repeats": repeats, "threads": most})
-    with _Pool(timeout) as pool:
-        for case in cases:
-            try:
-                _measure(case, pool, report, most, repeats, progress)
-            finally:
-                keep(report)
+    for _, together in groupby(cases, key=lambda case: (case.group, case.isa, case.device)):
+        with _Pool(timeout) as pool:
+            for case in together:
+                try:
+                    _measure(case, pool, report, most, repeats, progress)
+                finally:
+                    keep(report)
     return report
 
 
@@ -69,7 +71,7 @@ def turns(cases: Sequence[Case], repeats: int, threads: int | None = None) -> in
 
 
 class _Pool(ExitStack):
-    """The processes of a group, of which each has a contestant's packages and settings.
+    """Processes, of which each has a contestant's packages and settings.
 
     They go from case to case, because importing and compiling takes longer than measuring.
     """
@@ -77,19 +79,14 @@ class _Pool(ExitStack):
     def __init__(self, timeout: float) -> None:
         super().__init__()
         self._timeout = timeout
-        self._group: object = None
         self._workers: dict[object, Worker] = {}
 
-    def worker(self, case: Case, contestant: str, threads: int) -> Worker:
-        """Return a contestant's process; those of other groups end."""
-        group = case.group, case.isa, case.device
-        if group != self._group:
-            self.close()
-            self._group, self._workers = group, {}
+    def worker(self, m: Measurement) -> Worker:
+        """Return a contestant's process."""
         # Some packages have a setting for the dtype.
-        key = contestant, threads, case.dtype
+        key = m.contestant, m.threads, m.case.dtype
         if key not in self._workers or self._workers[key].has_ended:
-            new = Worker(threads, case, timeout=self._timeout)
+            new = Worker(m.threads, m.case, timeout=self._timeout)
             self._workers[key] = self.enter_context(new)
         return self._workers[key]
 
@@ -98,68 +95,56 @@ def _measure(
     case: Case, pool: _Pool, report: Report, most: int, repeats: int, progress: Progress
 ) -> None:
     """Measure a case; contestants that fail leave it, with a problem in the report."""
-    with busy_cores(usable_processors() if case.loaded else 0):
-        workers = [
-            (Measurement(case, name, n), pool.worker(case, name, n))
-            for name in case.contestants
-            for n in _counts(case, most)
-        ]
+    entered = [Measurement(case, name, n) for name in case.contestants for n in _counts(case, most)]
+    beaten: list[Measurement] = []
 
-        def ask(m: Measurement, worker: Worker, what: Any, keep: Any, steps: int = 1) -> None:
-            note = f"{case.group}, {case.name}: {m.contestant}, {m.threads} thread"
-            note += "s" * (m.threads > 1)
-            progress(0, note)
-            time.sleep(PAUSE if what is repeat else 0.0)
-            try:
-                answer = worker.ask(what, case, m.contestant, m.threads)
-                keep(answer)
-                note += f": {duration(answer)}" if what is repeat else ""
-            except (MissingPeer, WorkerError) as error:
-                worker.end()
-                workers.remove((m, worker))
-                skipped = isinstance(error, MissingPeer)
-                report.problems.append(Problem(case, m.contestant, m.threads, str(error), skipped))
-            progress(steps, note)
-
+    def ask(m: Measurement, what: Any, keep: Any, steps: int = 1) -> None:
+        note = _note(m)
+        progress(0, note)
+        worker = pool.worker(m)
         try:
-            for m, worker in list(workers):
-                ask(m, worker, prepare, m.facts.update)
+            answer = worker.ask(what, case, m.contestant, m.threads)
+            keep(answer)
+            note += f": {duration(answer)}" if what is repeat else ""
+        except (MissingPeer, WorkerError) as error:
+            worker.end()
+            entered.remove(m)
+            skipped = isinstance(error, MissingPeer)
+            report.problems.append(Problem(case, m.contestant, m.threads, str(error), skipped))
+        progress(steps, note)
+
+    with busy_cores(usable_processors() if case.loaded else 0):
+        try:
+            for m in list(entered):
+                ask(m, prepare, m.facts.update)
             for number in range(repeats):
-                begin = number % max(1, len(workers))
-                for m, worker in workers[begin:] + workers[:begin]:
-                    ask(m, worker, repeat, m.seconds.append)
-                for m, worker in _beaten(workers) if number == 0 else ():
-                    workers.remove((m, worker))
-                    report.measurements.append(m)
-                    progress(repeats - 1, f"{case.group}, {case.name}: {m.contestant}")
-            for m, worker in list(workers):
-                ask(m, worker, facts, m.facts.update, 0)
-                if (m, worker) in workers:
-                    report.measurements.append(m)
-            # Those that were measured once came first.
-            order = {name: i for i, name in enumerate(case.contestants)}
-            start = sum(m.case != case for m in report.measurements)
-            own = sorted(
-                report.measurements[start:], key=lambda m: (order[m.contestant], m.threads)
-            )
-            report.measurements[start:] = own
-        except KeyboardInterrupt:
-            # Their facts would take time to compute.
-            left = [m for m, _ in workers if m.seconds and m not in report.measurements]
-            report.measurements.extend(left)
-            raise
+                going = [m for m in entered if m not in beaten]
+                begin = number % max(1, len(going))
+                for m in going[begin:] + going[:begin]:
+                    time.sleep(PAUSE)
+                    ask(m, repeat, m.seconds.append)
+                if number == 0:
+                    beaten = _beaten(entered)
+                    for m in beaten:
+                        progress(repeats - 1, _note(m))
+            for m in list(entered):
+                ask(m, facts, m.facts.update, 0)
+        finally:
+            # After an interruption, those that were measured until then.
+            report.measurements.extend(m for m in entered if m.seconds)
 
 
-def _beaten(workers: Sequence[tuple[Measurement, Worker]]) -> list[tuple[Measurement, Worker]]:
+def _note(m: Measurement) -> str:
+    threads = f"{m.threads} thread{'s' * (m.threads > 1)}"
+    return f"{m.case.group}, {m.case.name}: {m.contestant}, {threads}"
+
+
+def _beaten(measured: Sequence[Measurement]) -> list[Measurement]:
     """Return the peers that are much faster with another number of threads."""
     best: dict[str, float] = {}
-    for m, _ in workers:
+    for m in measured:
         best[m.contestant] = min(best.get(m.contestant, math.inf), m.median)
-    return [
-        (m, worker)
-        for m, worker in workers
-        if m.contestant != OURS and m.median > MUCH * best[m.contestant]
-    ]
+    return [m for m in measured if m.contestant != OURS and m.median > MUCH * best[m.contestant]]
 
 
 @contextmanager

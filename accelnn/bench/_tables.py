@@ -13,7 +13,7 @@ from accelnn.bench.contestants.training import FLOOR
 __all__ = ["TABLES", "Table", "duration", "lead_of", "number"]
 
 # Units of time, the largest first.
-UNITS = (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6), ("ns", 1e-9))
+UNITS = {"s": 1.0, "ms": 1e-3, "µs": 1e-6, "ns": 1e-9}
 MISSING = "-"
 
 Row = dict[str, Measurement]  # of a case: the contestants, by name
@@ -31,7 +31,7 @@ class Table:
 
 
 def _table(title: str, columns: Sequence[Column], rows: Iterable[Any], labels: int = 1) -> Table:
-    """Return a table of what each column shows of each row."""
+    """Return a table of what each column shows of each row, without columns that show nothing."""
 
     def text(cell: Callable[[Any], str], row: Any) -> str:
         try:
@@ -41,13 +41,15 @@ def _table(title: str, columns: Sequence[Column], rows: Iterable[Any], labels: i
             return MISSING
 
     cells = [[text(cell, row) for _, cell in columns] for row in rows]
-    return Table(title, [heading for heading, _ in columns], cells, labels)
+    shown = [i for i in range(len(columns)) if {row[i] for row in cells} - {"", MISSING}]
+    headings = [columns[i][0] for i in shown]
+    return Table(title, headings, [[row[i] for i in shown] for row in cells], labels)
 
 
 def duration(seconds: float) -> str:
     """Return a time to three digits with its unit."""
-    name, unit = next((u for u in UNITS if abs(seconds) >= u[1]), UNITS[-1])
-    return f"{number(seconds / unit)} {name}"
+    unit = next((name for name, size in UNITS.items() if abs(seconds) >= size), "ns")
+    return f"{number(seconds / UNITS[unit])} {unit}"
 
 
 def number(value: float) -> str:
@@ -55,6 +57,95 @@ def number(value: float) -> str:
     if abs(value) >= 1000:  # noqa: PLR2004 - four digits before the point
         return f"{float(f'{value:.3g}'):,.0f}"
     return f"{value:#.3g}".rstrip(".")
+
+
+# Columns of tables with a row for each measurement.
+
+
+def _time(m: Measurement) -> str:
+    return duration(m.median)
+
+
+def _spread(m: Measurement) -> str:
+    """Return the fastest and slowest time in the unit of the median."""
+    unit = UNITS[_time(m).split()[1]]
+    return " to ".join(number(seconds / unit) for seconds in m.spread)
+
+
+def _fact(name: str, text: Callable[..., str], m: Measurement) -> str:
+    return text(m.facts[name]) if name in m.facts else ""
+
+
+GROUP: Column = ("group", lambda m: m.case.group)
+CASE: Column = ("case", lambda m: m.case.name)
+WHO: Column = ("contestant", lambda m: m.contestant)
+COUNT: Column = ("threads", lambda m: str(m.threads))
+# Other results of contestants.
+FACTS: list[Column] = [
+    ("epochs", partial(_fact, "epochs", "{:g}".format)),
+    ("training loss", partial(_fact, "loss", "{:.4f}".format)),
+    ("test accuracy", partial(_fact, "accuracy", "{:.4f}".format)),
+    ("largest deviation", partial(_fact, "deviation", "{:.1e}".format)),
+    ("measured", partial(_fact, "measured", str)),
+    ("samples", partial(_fact, "samples", "{:,}".format)),
+    ("timed with", partial(_fact, "clock", str)),
+]
+
+
+def _comparison(group: str, unit: str, title: str, report: Report) -> Table:
+    """Return a table with one row per case and contestant, at its best threads."""
+    reference = ours_in(group)
+    found = report.best("training", HEADLINE) if group == "headline" else report.best(group)
+    measured = [m for m in found if m.contestant != FLOOR]
+    several = len({m.case.name for m in measured}) > 1
+    ours = {m.case: m.median for m in measured if m.contestant == reference}
+    ratio: Column = (f"÷ {reference}", lambda m: number(m.median / ours[m.case]))
+    columns = [*[CASE] * several, WHO, COUNT, (unit, _time), ("spread", _spread), ratio, *FACTS]
+    where = f", on {report.gpu}" if group in GPU_GROUPS else ""
+    return _table(f"{title}{where}", columns, measured, labels=1 + several)
+
+
+def _load(report: Report) -> Table:
+    """Show the slow-down of each contestant while other processes are busy."""
+
+    def same(m: Measurement) -> tuple[str, str, int]:
+        return m.case.name, m.contestant, m.threads
+
+    measured = report.of("load")
+    busy = {same(m): m.median for m in measured if m.case.loaded}
+    columns: list[Column] = [
+        *(CASE, WHO, COUNT, ("alone", _time)),
+        ("cores busy", lambda m: duration(busy[same(m)])),
+        ("times slower", lambda m: number(busy[same(m)] / m.median)),
+    ]
+    both = [m for m in measured if not m.case.loaded and same(m) in busy]
+    title = "Time per unit, alone and with another busy process per core"
+    return _table(title, columns, both, labels=2)
+
+
+def _threads(report: Report) -> Table:
+    """Show the speedup of accelnn by threads."""
+    most = report.settings["threads"]
+    ours = [m for m in report.measurements if m.contestant == OURS and not m.case.loaded]
+    on_most = {m.case: m.median for m in ours if m.threads == most > 1}
+    columns: list[Column] = [
+        *(GROUP, CASE, ("1 thread", _time)),
+        (f"{most} threads", lambda m: duration(on_most[m.case])),
+        ("times faster", lambda m: number(m.median / on_most[m.case])),
+    ]
+    on_one = [m for m in ours if m.threads == 1 and m.case in on_most]
+    return _table(f"{OURS} on one thread and on {most}", columns, on_one, labels=2)
+
+
+def _engines(report: Report) -> Table:
+    """Show how engines that have several ways compute an update."""
+    engine: Column = ("engine", lambda m: " ".join(m.facts["engine"].split()))
+    told = [m for m in report.measurements if "engine" in m.facts]
+    title = "How the engines compute a training step"
+    return _table(title, [GROUP, CASE, WHO, engine], told, labels=4)
+
+
+# Columns of tables with a row for each case.
 
 
 def best_peer(row: Row) -> Measurement | None:
@@ -69,75 +160,6 @@ def lead_of(row: Row) -> float | None:
     return peer.median / row[OURS].median if peer and OURS in row else None
 
 
-def _machine(title: str, attribute: str, report: Report) -> Table:
-    return Table(title, ("", ""), list(getattr(report, attribute).items()), labels=2)
-
-
-def _spread(m: Measurement) -> str:
-    """Return the fastest and slowest time in the unit of the median."""
-    _, name = duration(m.median).split()
-    unit = dict(UNITS)[name]
-    return " to ".join(number(seconds / unit) for seconds in m.spread)
-
-
-def _time(m: Measurement) -> str:
-    return duration(m.median)
-
-
-# Columns of tables with a row for each measurement.
-GROUP: Column = ("group", lambda m: m.case.group)
-CASE: Column = ("case", lambda m: m.case.name)
-WHO: Column = ("contestant", lambda m: m.contestant)
-COUNT: Column = ("threads", lambda m: str(m.threads))
-# Other results of contestants: heading and format.
-FACTS: dict[str, tuple[str, Callable[..., str]]] = {
-    "epochs": ("epochs", "{:g}".format),
-    "loss": ("training loss", "{:.4f}".format),
-    "accuracy": ("test accuracy", "{:.4f}".format),
-    "deviation": ("largest deviation", "{:.1e}".format),
-    "measured": ("measured", str),
-    "samples": ("samples", "{:,}".format),
-    "clock": ("timed with", str),
-}
-
-
-def _comparison(group: str, unit: str, title: str, report: Report) -> Table:
-    """Return a table with one row per case and contestant, at its best threads."""
-    reference = ours_in(group)
-    found = report.best("training", HEADLINE) if group == "headline" else report.best(group)
-    measured = [m for m in found if m.contestant != FLOOR]
-    several = len({m.case.name for m in measured}) > 1
-    ours = {m.case.key: m.median for m in measured if m.contestant == reference}
-
-    def fact(name: str, m: Measurement) -> str:
-        return FACTS[name][1](m.facts[name]) if name in m.facts else ""
-
-    ratio: Column = (f"÷ {reference}", lambda m: number(m.median / ours[m.case.key]))
-    columns = [*[CASE] * several, WHO, COUNT, (unit, _time), ("spread", _spread), ratio]
-    told = [name for name in FACTS if any(name in m.facts for m in measured)]
-    columns += [(FACTS[name][0], partial(fact, name)) for name in told]
-    where = f", on {report.gpu}" if group in GPU_GROUPS else ""
-    return _table(f"{title}{where}", columns, measured, labels=1 + several)
-
-
-def _case_of(row: Row) -> Case:
-    return next(iter(row.values())).case
-
-
-def _time_of(name: str, row: Row) -> str:
-    return duration(row[name].median)
-
-
-def _ratio(of: str, to: str, row: Row) -> str:
-    return number(row[of].median / row[to].median)
-
-
-def _work(row: Row) -> str:
-    """Return our time per parameter and sample."""
-    case = row[OURS].case
-    return duration(row[OURS].median / (case.parameters * case.batch))
-
-
 def _lead(row: Row) -> str:
     lead = lead_of(row)
     return MISSING if lead is None else number(lead)
@@ -148,11 +170,29 @@ def _reached(row: Row) -> str:
     return f"{row[FLOOR].median / row[OURS].median:.0%}"
 
 
-HAND = "NumPy by hand"
-# Columns of tables with a row for each case, before and after the times.
+def _case(row: Row) -> Case:
+    return next(iter(row.values())).case
+
+
+def _work(row: Row) -> str:
+    """Return our time per parameter and sample."""
+    case = _case(row)
+    return duration(row[OURS].median / (case.parameters * case.batch))
+
+
+def _time_of(name: str, row: Row) -> str:
+    return _time(row[name])
+
+
+def _by_hand(ours: str) -> Column:
+    hand = "NumPy by hand"
+    return f"{ours} ÷ {hand}", lambda row: number(row[ours].median / row[hand].median)
+
+
+# What stands before and after the times.
 SIZE: list[Column] = [
-    ("parameters", lambda row: f"{_case_of(row).parameters:,}"),
-    ("samples", lambda row: f"{_case_of(row).batch:,}"),
+    ("parameters", lambda row: f"{_case(row).parameters:,}"),
+    ("samples", lambda row: f"{_case(row).batch:,}"),
     (f"{OURS}, per parameter and sample", _work),
 ]
 SPREAD: list[Column] = [(f"spread of {OURS}", lambda row: _spread(row[OURS]))]
@@ -161,26 +201,10 @@ LEAD: list[Column] = [
     (f"products at the rate of {FLOOR}", partial(_time_of, FLOOR)),
     (f"share that {OURS} reaches", _reached),
 ]
-BY_HAND: list[Column] = [
-    (f"{ours} ÷ {HAND}", partial(_ratio, ours, HAND)) for ours in ("accelnn numpy", OURS)
-]
+BY_HAND = [_by_hand("accelnn numpy"), _by_hand(OURS)]
 
 
-def _matrix(
-    group: str, title: str, before: list[Column], after: list[Column], report: Report
-) -> Table:
-    """Return a table with a row for each case, a column for each contestant, and others."""
-    rows = _rows_of(report, group)
-    names = dict.fromkeys(name for row in rows for name in row if name != FLOOR)
-    times: list[Column] = [(name, partial(_time_of, name)) for name in names]
-    names_of: Column = ("case", lambda row: _case_of(row).name)
-    columns: list[Column] = [names_of, *before, *times, *after]
-    cells = _table(title, columns, rows).rows
-    shown = [c for i, c in enumerate(columns) if any(row[i] != MISSING for row in cells)]
-    return _table(title, shown, rows)
-
-
-def _rows_of(report: Report, group: str) -> list[Row]:
+def _rows(report: Report, group: str) -> list[Row]:
     """Return the cases of a group, with the rate of products at as many threads as ours."""
     rows = report.by_case(group)
     for m in report.of(group):
@@ -190,23 +214,32 @@ def _rows_of(report: Report, group: str) -> list[Row]:
     return list(rows.values())
 
 
+def _matrix(
+    group: str, title: str, before: list[Column], after: list[Column], report: Report
+) -> Table:
+    """Return a table with a row for each case, a column for each contestant, and others."""
+    rows = _rows(report, group)
+    names = dict.fromkeys(name for row in rows for name in row if name != FLOOR)
+    times: list[Column] = [(name, partial(_time_of, name)) for name in names]
+    case: Column = ("case", lambda row: _case(row).name)
+    return _table(title, [case, *before, *times, *after], rows)
+
+
 def _growth(report: Report) -> Table:
     """Show a row for each width, a column for each batch."""
-    rows = [row for row in _rows_of(report, "growth") if OURS in row]
-    cells = {(_case_of(row).sizes[1], _case_of(row).batch): row for row in rows}
+    rows = [row for row in _rows(report, "growth") if OURS in row]
+    cells = {(_case(row).sizes[1], _case(row).batch): row for row in rows}
 
     def cell(batch: int, hidden: int) -> str:
         row = cells[hidden, batch]
         peer = best_peer(row)
         against = "" if peer is None else f", {_lead(row)} {peer.contestant}"
         reached = "" if FLOOR not in row else f", {_reached(row)}"
-        return f"{_time_of(OURS, row)}{against}{reached}"
+        return f"{_time(row[OURS])}{against}{reached}"
 
     batches = sorted({batch for _, batch in cells})
-    columns: list[Column] = [
-        ("hidden", "{:,}".format),
-        *((f"batch {batch:,}", partial(cell, batch)) for batch in batches),
-    ]
+    columns: list[Column] = [("hidden", "{:,}".format)]
+    columns += [(f"batch {batch:,}", partial(cell, batch)) for batch in batches]
     title = (
         f"Training step of 784-h-10, relu, dense data: {OURS}, its best peer's time ÷ ours, and the"
         f" share of the rate of {FLOOR}"
@@ -214,23 +247,7 @@ def _growth(report: Report) -> Table:
     return _table(title, columns, sorted({hidden for hidden, _ in cells}))
 
 
-def _load(report: Report) -> Table:
-    """Show the slow-down of each contestant while other processes are busy."""
-    measured = report.of("load")
-    busy = {_of_load(m): m.median for m in measured if m.case.loaded}
-    columns: list[Column] = [
-        *(CASE, WHO, COUNT, ("alone", _time)),
-        ("cores busy", lambda m: duration(busy[_of_load(m)])),
-        ("times slower", lambda m: number(busy[_of_load(m)] / m.median)),
-    ]
-    both = [m for m in measured if not m.case.loaded and _of_load(m) in busy]
-    title = "Time per unit, alone and with another busy process per core"
-    return _table(title, columns, both, labels=2)
-
-
-def _of_load(m: Measurement) -> tuple[str, str, int]:
-    """Return what is the same with busy cores."""
-    return m.case.name, m.contestant, m.threads
+# Tables with a row for each contestant or function.
 
 
 def _black_box(report: Report) -> Table:
@@ -250,81 +267,66 @@ def _black_box(report: Report) -> Table:
 
 def _digits(report: Report) -> Table:
     """Show digits and evaluations of each function, and totals."""
-    measured = {m.contestant: m.facts for m in report.of("digits")}
-    if not measured:
-        return _table("", [], [])
-    first = next(iter(measured))
 
-    def cell(facts: dict[str, Any], case: str) -> str:
-        return f"{facts['digits'][case]:.1f} ({facts['evaluations'][case]:.0f})"
+    def cell(facts: dict[str, Any], name: str) -> str:
+        return f"{facts['digits'][name]:.1f} ({facts['evaluations'][name]:.0f})"
 
+    measured = report.of("digits")
     columns: list[Column] = [("function", str)]
-    columns += [(name, partial(cell, facts)) for name, facts in measured.items()]
-    digits = [facts["digits"] for facts in measured.values()]
-    cases = list(dict.fromkeys(case for of_one in digits for case in of_one))
-    wins = [sum(digits[0].get(c, 0.0) >= of_one.get(c, 0.0) for c in cases) for of_one in digits]
-    held = [facts.get("held", MISSING) for facts in measured.values()]
-    table = _table("Digits of known derivatives, and evaluations", columns, cases)
-    won = [f"at least as many digits: {first}", *(f"{n} of {len(cases)}" for n in wins)]
-    return replace(table, rows=[*table.rows, won, ["estimates of the error that held", *held]])
-
-
-def _threads(report: Report) -> Table:
-    """Show the speedup of accelnn by threads."""
-    most = report.settings["threads"]
-    ours = [m for m in report.measurements if m.contestant == OURS and not m.case.loaded]
-    on_most = {m.case: m.median for m in ours if m.threads == most > 1}
-    columns: list[Column] = [
-        *(GROUP, CASE, ("1 thread", _time)),
-        (f"{most} threads", lambda m: duration(on_most[m.case])),
-        ("times faster", lambda m: number(m.median / on_most[m.case])),
-    ]
-    on_one = [m for m in ours if m.threads == 1 and m.case in on_most]
-    return _table(f"{OURS} on one thread and on {most}", columns, on_one, labels=2)
+    columns += [(m.contestant, partial(cell, m.facts)) for m in measured]
+    digits = [m.facts["digits"] for m in measured]
+    names = list(dict.fromkeys(name for found in digits for name in found))
+    table = _table("Digits of known derivatives, and evaluations", columns, names)
+    if not measured:
+        return table
+    wins = [sum(digits[0].get(n, 0.0) >= found.get(n, 0.0) for n in names) for found in digits]
+    won = [f"at least as many digits: {measured[0].contestant}"]
+    won += [f"{n} of {len(names)}" for n in wins]
+    held = ["estimates of the error that held", *(m.facts.get("held", MISSING) for m in measured)]
+    return replace(table, rows=[*table.rows, won, held])
 
 
 def _memory(report: Report) -> Table:
     """Show the peak memory of workers after preparation."""
-    groups = {
-        "training, 784-50-10": report.of("training", HEADLINE),
-        "gradient, 784-100-10": report.of("gradient"),
-        "whole run": report.of("whole-run"),
-    }
 
     def peak(measured: list[Measurement], name: str) -> str:
         known = [m.facts.get("peak_mb", 0.0) for m in measured if m.contestant == name]
         return f"{max(known):,.0f}" if any(known) else MISSING
 
-    peaks = ((name, partial(peak, measured)) for name, measured in groups.items() if measured)
+    groups = {
+        "training, 784-50-10": report.of("training", HEADLINE),
+        "gradient, 784-100-10": report.of("gradient"),
+        "whole run": report.of("whole-run"),
+    }
+    columns: list[Column] = [("contestant", str)]
+    columns += [(group, partial(peak, measured)) for group, measured in groups.items()]
     names = dict.fromkeys(m.contestant for measured in groups.values() for m in measured)
-    names.pop(FLOOR, None)
     title = "Peak memory of the process at work, in MB, the packages and the data included"
-    return _table(title, [("contestant", str), *peaks], names)
-
-
-def _engines(report: Report) -> Table:
-    """Show how engines that have several ways compute an update."""
-    engine: Column = ("engine", lambda m: " ".join(m.facts["engine"].split()))
-    told = [m for m in report.measurements if "engine" in m.facts]
-    title = "How the engines compute a training step"
-    return _table(title, [GROUP, CASE, WHO, engine], told, labels=4)
+    return _table(title, columns, [name for name in names if name != FLOOR])
 
 
 def _problems(report: Report) -> Table:
     """Show the contestants without times, each reason once."""
-    seen: dict[tuple[str, str], list[str]] = {}
+    seen: dict[tuple[str, str], dict[str, None]] = {}
     for problem in report.problems:
         verdict = "skipped" if problem.skipped else "failed"
         reason = " ".join(f"{verdict}: {problem.reason}".split())
-        places = seen.setdefault((problem.contestant, reason), [])
-        place = f"{problem.case.group}, {problem.case.name}"
-        if not problem.skipped and place not in places:
-            places.append(place)
+        places = seen.setdefault((problem.contestant, reason), {})
+        if not problem.skipped:
+            places[f"{problem.case.group}, {problem.case.name}"] = None
     rows = [
         [contestant, reason + (f" ({'; '.join(places)})" if places else "")]
         for (contestant, reason), places in seen.items()
     ]
     return Table("Without times", ("contestant", "why"), rows, labels=2)
+
+
+def _machine(report: Report) -> Table:
+    return Table("Measured on", ("", ""), list(report.described.items()), labels=2)
+
+
+def _gpu_machine(report: Report) -> Table:
+    return Table("Measured on, with a GPU", ("", ""), list(report.gpu_machine.items()), labels=2)
 
 
 STEP = "Time per training step"
@@ -376,11 +378,9 @@ def _built(build: Builder, isa: str, report: Report) -> Table | None:
     return replace(table, title=title) if table.rows else None
 
 
-MACHINE: Builder = partial(_machine, "Measured on", "described")
-GPU_MACHINE: Builder = partial(_machine, "Measured on, with a GPU", "gpu_machine")
 TABLES: dict[str, Callable[[Report], Table | None]] = {
-    "machine": partial(_built, MACHINE, ""),
-    "gpu-machine": partial(_built, GPU_MACHINE, ""),
+    "machine": partial(_built, _machine, ""),
+    "gpu-machine": partial(_built, _gpu_machine, ""),
     **{name: partial(_built, build, "native") for name, build in BUILDERS.items()},
     **{f"{name}-avx2": partial(_built, build, "avx2") for name, build in BUILDERS.items()},
     "problems": partial(_built, _problems, ""),

@@ -2,8 +2,8 @@
 
 import gc
 import os
+import re
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -62,9 +62,6 @@ def worker_environment(threads: int, case: Case) -> dict[str, str]:
     else:
         # The contestants of a case share the memory, of which JAX would preallocate most.
         environment["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
-    if threads == 1:
-        flags = environment.get("XLA_FLAGS", "")
-        environment["XLA_FLAGS"] = f"{flags} --xla_cpu_multi_thread_eigen=false".strip()
     return limit_vectors(environment) if case.isa == "avx2" else environment
 
 
@@ -214,26 +211,20 @@ def facts(*who: Any) -> dict[str, Any]:
     contestant, *_ = _prepared(*who)
     peak = _peak_memory()
     # Times on a device depend on the clock.
-    clock = {} if contestant.case.device == "cpu" else {"clock": contestant.clock.name}
-    return {**contestant.facts(), **clock, **({} if peak is None else {"peak_mb": peak})}
+    clock = "CUDA events" if contestant.events else "wall clock"
+    told = {} if contestant.case.device == "cpu" else {"clock": clock}
+    return {**contestant.facts(), **told, **({} if peak is None else {"peak_mb": peak})}
 
 
 def _forget_peak() -> None:
-    """Reset the peak of memory to the current use, if the system supports it."""
+    """Reset the peak of memory to the current use, where the system can do that."""
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
 
 
 def _peak_memory() -> float | None:
-    """Return the peak memory of this process in MB, or None if it is unknown."""
-    # `resource` is only the fallback, because its peak includes that of the parent process.
+    """Return the peak memory of this process in MB, or None where the system does not tell."""
     status = Path("/proc/self/status")
-    if status.exists():
-        lines = dict(line.split(":", 1) for line in status.read_text(encoding="utf-8").splitlines())
-        return int(lines["VmHWM"].split()[0]) * 1024 / 1e6
-    try:
-        import resource
-    except ImportError:
-        return None
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+    text = status.read_text(encoding="utf-8") if status.exists() else ""
+    peak = re.search(r"VmHWM:\s*(\d+) kB", text)
+    return int(peak[1]) * 1024 / 1e6 if peak else None

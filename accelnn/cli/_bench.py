@@ -8,7 +8,7 @@ import click
 from rich.table import Table as RichTable
 
 from accelnn._progress import progress_bar
-from accelnn.bench import GPU_GROUPS, GROUPS, TABLES, Report, Table, plan, run, turns
+from accelnn.bench import GPU_GROUPS, GROUPS, TABLES, Report, plan, run, turns
 from accelnn.cli._options import check_folder, console, friendly_errors
 
 __all__ = ["bench"]
@@ -108,6 +108,7 @@ def bench(
             raise ValueError(msg)
         repeats = repeats or REPEATS[not quick]
         total = turns(cases, repeats, threads)
+        unfinished = json_path and json_path.with_name(f"unfinished-{json_path.name}")
         with progress_bar("Measuring", total, enabled=sys.stderr.isatty()) as advance:
             report = run(
                 cases,
@@ -115,12 +116,12 @@ def bench(
                 threads=threads,
                 timeout=timeout,
                 progress=advance,
-                keep=lambda report: report.write(partial(json_path)) if json_path else None,
+                keep=lambda report: report.write(unfinished) if unfinished else None,
             )
         show(report)
-        if json_path is not None:
+        if json_path is not None and unfinished is not None:
             report.write(json_path)
-            partial(json_path).unlink(missing_ok=True)
+            unfinished.unlink(missing_ok=True)
             click.echo(f"times: {json_path}")
         if plot is not None:
             draw(report).savefig(plot, dpi=150)
@@ -129,23 +130,12 @@ def bench(
         sys.exit(1)
 
 
-def partial(path: Path) -> Path:
-    """Return where the finished cases are kept until the report is complete."""
-    return path.with_name(f"unfinished-{path.name}")
-
-
 def show(report: Report) -> None:
     """Print the tables of a report."""
-    for build in TABLES.values():
-        table = build(report)
-        if table is not None:
-            console().print(_rich(table))
-
-
-def _rich(table: Table) -> RichTable:
-    drawn = RichTable(title=table.title, title_justify="left")
-    for i, heading in enumerate(table.columns):
-        drawn.add_column(heading, justify="left" if i < table.labels else "right")
-    for row in table.rows:
-        drawn.add_row(*row)
-    return drawn
+    for table in filter(None, (build(report) for build in TABLES.values())):
+        drawn = RichTable(title=table.title, title_justify="left")
+        for i, heading in enumerate(table.columns):
+            drawn.add_column(heading, justify="left" if i < table.labels else "right")
+        for row in table.rows:
+            drawn.add_row(*row)
+        console().print(drawn)

@@ -14,7 +14,7 @@ from accelnn.bench import GPU_GROUPS, TABLES, Case, Report, plan, run
 from accelnn.bench._machine import describe_gpu
 from accelnn.bench._plan import GPU_HEADLINE, ours_in
 from accelnn.bench._worker import worker_environment
-from accelnn.bench.contestants import base, make_contestant
+from accelnn.bench.contestants import Contestant, make_contestant
 from accelnn.bench.contestants.gradients import Gradient, numerical
 from accelnn.bench.contestants.training import Accelnn, Training
 from accelnn.cli import app
@@ -114,7 +114,7 @@ def test_peers_take_the_steps_of_the_loop_by_hand(contestant, package, sizes, mo
         monkeypatch.setattr(Graph, "RECORDED", 7)
     case = replace(SMALL, sizes=sizes, few=2)
     who = make_contestant(contestant, case, 1)
-    assert who.clock is base.WALL
+    assert who.events == ""
     expected = steps_of(by_hand(case))
     # Twice, as every run begins with the first weights.
     for _ in range(2):
@@ -187,11 +187,12 @@ class Device:
 
 def test_events_are_recorded_before_and_after_and_waited_for(monkeypatch):
     for name in ("cupy", "torch"):
-        clock, device = base.cuda_events(name), Device()
+        who, device = Contestant(GRADIENT, 1), Device()
+        who.events, who.run = name, device.log.append
         cuda = SimpleNamespace(Event=device.event, get_elapsed_time=lambda a, b: a.elapsed_time(b))
         monkeypatch.setitem(sys.modules, name, SimpleNamespace(cuda=cuda))
-        assert clock.seconds(partial(device.log.append, "work")) == 0.0125
-        assert device.log == ["record", "work", "record", "synchronize"]
+        assert who.seconds(7) == 0.0125
+        assert device.log == ["record", 7, "record", "synchronize"]
 
 
 def test_the_machine_has_the_name_of_the_card(monkeypatch):

@@ -14,7 +14,7 @@ import pytest
 
 from accelnn.bench import Case
 from accelnn.bench._machine import widest_vectors
-from accelnn.bench._worker import MissingPeer, Worker, WorkerError, worker_environment
+from accelnn.bench._worker import MissingPeer, Worker, WorkerError, prepare, worker_environment
 
 CASE = Case("training", "x")
 
@@ -108,14 +108,22 @@ def test_failures_and_missing_packages_are_told_apart():
 def test_threads_and_blas_are_set_before_a_worker_starts(monkeypatch):
     monkeypatch.setenv("OPENBLAS_CORETYPE", "Nehalem")
     monkeypatch.setenv("OPENBLAS_L2_SIZE", "1")
-    monkeypatch.setenv("XLA_FLAGS", "--xla_dump_to=x")
     one, two = worker_environment(1, CASE), worker_environment(2, CASE)
     for environment, threads in ((one, "1"), (two, "2")):
         assert not {"OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE"} & set(environment)
         for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"):
             assert environment[name] == threads
-    assert one["XLA_FLAGS"] == "--xla_dump_to=x --xla_cpu_multi_thread_eigen=false"
-    assert two["XLA_FLAGS"] == "--xla_dump_to=x"
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="processes cannot be pinned")
+@pytest.mark.parametrize("group", ["training", "gradient"])
+def test_jax_on_one_thread_has_one_processor(group):
+    pytest.importorskip("jax")
+    contestant = "JAX step" if group == "training" else "JAX analytic"
+    case = Case(group, "x", do="steps", batch=20, few=1, many=2, budget=0.01)
+    with Worker(1, case) as worker:
+        worker.ask(prepare, case, contestant, 1)
+        assert len(worker.ask(os.sched_getaffinity, 0)) == 1
 
 
 @pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="no fork")
@@ -153,6 +161,7 @@ print(json.dumps(found))
 @pytest.mark.skipif("AVX" not in widest_vectors(), reason="no AVX2")
 def test_with_avx2_alone_nothing_wider_is_used(tmp_path, monkeypatch):
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "torch"))
     environment = worker_environment(1, replace(CASE, isa="avx2"))
     done = subprocess.run(
         python(VECTORS), env=environment, capture_output=True, text=True, check=True
@@ -160,7 +169,8 @@ def test_with_avx2_alone_nothing_wider_is_used(tmp_path, monkeypatch):
     found = json.loads(done.stdout)
     assert found == {"zmm": False, "ymm": True, "blas": ["Haswell"], "wide": False}
     assert environment["NUMBA_CACHE_DIR"] == str(tmp_path / "avx2")
-    assert environment["XLA_FLAGS"].endswith("--xla_cpu_max_isa=AVX2")
+    # What torch has compiled for wider vectors it would take for its own, and come to NaN.
+    assert environment["TORCHINDUCTOR_CACHE_DIR"] == str(tmp_path / "torch" / "avx2")
     # On this machine alone, the same code would be wider.
     if widest_vectors() == "AVX-512":
         wide = worker_environment(1, CASE) | {"NUMBA_CPU_NAME": "skylake-avx512"}

@@ -14,19 +14,15 @@ from accelnn.bench._case import Case
 
 __all__ = [
     "CONTESTANTS",
-    "WALL",
     "Calls",
-    "Clock",
     "Contestant",
     "Lazy",
     "amounts",
     "contestant",
-    "cuda_events",
     "make_contestant",
     "require",
     "seconds_per_unit",
 ]
-
 
 # How often a slope is taken that a disturbance has turned around.
 ATTEMPTS = 3
@@ -47,40 +43,6 @@ class Lazy:
         return value
 
 
-class Clock(NamedTuple):
-    """A way to measure time: its name, and what returns the seconds that a call takes."""
-
-    name: str
-    seconds: Callable[[Callable[[], object]], float]
-
-
-def _wall(work: Callable[[], object]) -> float:
-    started = time.perf_counter()
-    work()
-    return time.perf_counter() - started
-
-
-WALL = Clock("wall clock", _wall)
-
-
-def cuda_events(library: str) -> Clock:
-    """Return the clock of a CUDA device, read by ``"cupy"`` or ``"torch"``."""
-
-    def seconds(work: Callable[[], object]) -> float:
-        cuda = importlib.import_module(library).cuda
-        options = {"enable_timing": True} if library == "torch" else {}
-        start, end = cuda.Event(**options), cuda.Event(**options)
-        start.record()
-        work()
-        end.record()
-        end.synchronize()
-        if library == "torch":
-            return float(start.elapsed_time(end)) / 1e3
-        return float(cuda.get_elapsed_time(start, end)) / 1e3
-
-    return Clock("CUDA events", seconds)
-
-
 class Contestant:
     """Who does what a case asks for. Making one loads and places whatever it needs.
 
@@ -90,15 +52,15 @@ class Contestant:
         Amounts of work are whole multiples of this.
     scale : float
         How many times longer a whole unit takes than the part of it that is done.
-    clock : Clock
-        What its runs are timed with.
+    events : str
+        The library whose CUDA events time its runs; without one, the wall clock does.
     few, many : int
         Amounts of work, those of the case unless it sets others.
     """
 
     granule = 1
     scale = 1.0
-    clock = WALL
+    events = ""
 
     def __init__(self, case: Case, threads: int) -> None:
         self.case = case
@@ -115,6 +77,22 @@ class Contestant:
     def facts(self) -> dict[str, Any]:
         """Return results other than the time, such as the accuracy."""
         return {}
+
+    def seconds(self, amount: int) -> float:
+        """Return how long a run takes."""
+        if not self.events:
+            started = time.perf_counter()
+            self.run(amount)
+            return time.perf_counter() - started
+        cuda = importlib.import_module(self.events).cuda
+        options = {"enable_timing": True} if self.events == "torch" else {}
+        start, end = cuda.Event(**options), cuda.Event(**options)
+        start.record()
+        self.run(amount)
+        end.record()
+        end.synchronize()
+        elapsed = start.elapsed_time(end) if options else cuda.get_elapsed_time(start, end)
+        return float(elapsed) / 1e3
 
 
 class Calls(Contestant):
@@ -213,8 +191,8 @@ def seconds_per_unit(who: Contestant, few: int, many: int) -> float:
     `many`.
     """
     for _ in range(ATTEMPTS):
-        short = _seconds(who, few) if few else 0.0
-        long = _seconds(who, many)
+        short = who.seconds(few) if few else 0.0
+        long = who.seconds(many)
         if long > short:
             return who.scale * (long - short) / (many - few)
     # At most that long, where nothing is known of what a run costs once.
@@ -233,13 +211,9 @@ def amounts(who: Contestant, budget: float) -> tuple[int, int]:
     share = 1.0
     if many > first:
         # The faster of two, so that a disturbance does not shorten all repeats.
-        seconds = max(min(_seconds(who, first) for _ in range(2)), 1e-9)
+        seconds = max(min(who.seconds(first) for _ in range(2)), 1e-9)
         share = min(1.0, budget / seconds * first / (few + many))
     low, high = (who.granule * math.ceil(n * share / who.granule) for n in (few, many))
     high = max(high, low + who.granule)
     who.ready(high)
     return low, high
-
-
-def _seconds(who: Contestant, amount: int) -> float:
-    return who.clock.seconds(lambda: who.run(amount))

@@ -7,7 +7,7 @@ import numpy as np
 
 import accelnn
 from accelnn.bench.contestants import plain
-from accelnn.bench.contestants.base import Calls, contestant, cuda_events
+from accelnn.bench.contestants.base import Calls, contestant
 from accelnn.bench.contestants.data import SEED, load
 
 __all__ = ["STEP", "BlackBox", "Gradient", "few", "rosenbrock"]
@@ -98,11 +98,6 @@ def few(x: np.ndarray) -> Any:
     return part.dot(part)
 
 
-def _few_of_many(x: np.ndarray) -> np.ndarray:
-    values: np.ndarray = np.sum(x[:, :FEW] ** 2, axis=1)
-    return values
-
-
 def _rosenbrock_in_a_loop(x: Any) -> Any:
     total = 0.0
     for i in range(x.size - 1):
@@ -131,7 +126,7 @@ def _calls(f: Any, x: Any, times: int) -> float:
 # At one point, at k points, and in a form that Numba compiles.
 FUNCTIONS: dict[str, tuple[Callable[..., Any], ...]] = {
     "rosenbrock": (rosenbrock, rosenbrock, _rosenbrock_in_a_loop),
-    "few": (few, _few_of_many, _few_in_a_loop),
+    "few": (few, lambda x: np.sum(x[:, :FEW] ** 2, axis=1), _few_in_a_loop),
 }
 
 
@@ -164,8 +159,7 @@ def numerical(problem: Gradient, backend: Any) -> Gradients:
     net = problem.net(backend)
     x, t = (net.backend.asarray(part) for part in (problem.x, problem.t))
     problem.to_numpy = net.backend.to_numpy
-    if backend == "cupy":
-        problem.clock = cuda_events("cupy")
+    problem.events = "cupy" if backend == "cupy" else ""
 
     def gradient() -> Any:
         found = net.numerical_gradient(x, t, step=STEP)
@@ -175,22 +169,23 @@ def numerical(problem: Gradient, backend: Any) -> Gradients:
     return gradient
 
 
-@contestant("accelnn workers", "black-box", kind=BlackBox, way="workers")
-@contestant("accelnn serial", "black-box", kind=BlackBox, way="serial")
-@contestant("accelnn batched", "black-box", kind=BlackBox, way="batched")
-@contestant("accelnn numba", "black-box", kind=BlackBox, way="compiled")
-def of_a_function(problem: BlackBox, way: str) -> Gradients:
-    """Return `accelnn.numerical_gradient`, with as many workers as threads, two at least."""
-    f: Any = problem.f
-    options: dict[str, Any] = {"backend": "numba" if way == "compiled" else "numpy"}
-    if way == "compiled":
-        import numba
+@contestant("accelnn numba", "black-box", kind=BlackBox)
+def of_a_compiled_function(problem: BlackBox) -> Gradients:
+    """Return `accelnn.numerical_gradient` of a function compiled by Numba."""
+    import numba
 
-        f = numba.njit(problem.in_a_loop)
-    elif way == "batched":
-        f, options["batched"] = problem.of_many, True
-    elif way == "workers":
-        options["workers"] = max(2, problem.threads)
+    f: Any = numba.njit(problem.in_a_loop)
+    return lambda: accelnn.numerical_gradient(f, problem.x, backend="numba")
+
+
+@contestant("accelnn workers", "black-box", kind=BlackBox, pooled=True)
+@contestant("accelnn serial", "black-box", kind=BlackBox)
+@contestant("accelnn batched", "black-box", kind=BlackBox, batched=True)
+def of_a_function(problem: BlackBox, *, batched: bool = False, pooled: bool = False) -> Gradients:
+    """Return `accelnn.numerical_gradient`, with as many workers as threads, two at least."""
+    options: dict[str, Any] = {"batched": batched, "backend": "numpy"}
+    options |= {"workers": max(2, problem.threads)} if pooled else {}
+    f = problem.of_many if batched else problem.f
     return lambda: accelnn.numerical_gradient(f, problem.x, **options)
 
 

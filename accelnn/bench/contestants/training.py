@@ -1,7 +1,8 @@
 """Training: what all contestants share, accelnn, and a loop in NumPy."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import accelnn
 from accelnn._validation import generator
 from accelnn.bench._case import Case
 from accelnn.bench.contestants import plain
-from accelnn.bench.contestants.base import Contestant, contestant, cuda_events
+from accelnn.bench.contestants.base import Contestant, contestant
 from accelnn.bench.contestants.data import SEED, load
 from accelnn.optimizers import SGD, Adam, Momentum
 from accelnn.training._plan import Plan
@@ -40,11 +41,12 @@ FLOOR = "NumPy matmul"
 class Training(Contestant):
     """Training from the same weights on the same batches.
 
-    A contestant writes `begin`, `advance`, `wait`, `layers`, and `correct` if it takes part in
+    A contestant writes `begin`, `advance`, `wait`, `layers`, and `accuracy` if it takes part in
     whole runs. What a unit is, the case says: an update (``"steps"``), a run with both accuracies
     after every epoch (``"whole"``), or one until enough of the test data are right (``"reach"``).
     """
 
+    draws = True  # in advance, which is not timed
     STEPS = 10_000  # of a whole run
     GOAL = 0.98  # of the test samples
     MOST_EPOCHS = 25
@@ -58,24 +60,24 @@ class Training(Contestant):
         self.test_accuracy: list[float] = []
         self.reached: list[int] = []
         self.reseed(SEED)
+        self.order = next(self.epochs(steps=1))
 
     def reseed(self, seed: int) -> None:
         """Begin with other weights, and draw other batches."""
         self.seed = seed
         self.initial = initial(self.case, seed)
-        self.order = self.draw(1)
 
-    def draw(self, steps: int) -> np.ndarray:
-        """Return the samples of each update, of shape (updates, batch), as in `accelnn.fit`."""
-        planned = Plan.of(len(self.data.x), self.case.batch, None, steps, "shuffle")
-        epochs = list(planned.epochs(generator(self.seed)))
-        return np.concatenate(epochs).reshape(steps, self.case.batch)
+    def epochs(self, epochs: int | None = None, steps: int | None = None) -> Iterator[np.ndarray]:
+        """Return the samples of each update of an epoch, (updates, batch), as in `accelnn.fit`."""
+        planned = Plan.of(len(self.data.x), self.case.batch, epochs, steps, "shuffle")
+        for order in planned.epochs(generator(self.seed)):
+            yield order.reshape(-1, self.case.batch)
 
     def ready(self, amount: int) -> None:
-        """Draw the order of the batches in advance, which is not timed for peers."""
+        """Draw the order of the batches, unless the contestant does it itself."""
         steps = {"whole": self.STEPS, "reach": 1}.get(self.case.do, amount)
-        if steps > len(self.order):
-            self.order = self.draw(steps)
+        if self.draws and steps > len(self.order):
+            self.order = np.concatenate(list(self.epochs(steps=steps)))
             self.lay_out()
 
     def lay_out(self) -> None:
@@ -92,18 +94,14 @@ class Training(Contestant):
 
     def whole(self, amount: int) -> None:
         """Do whole runs, with both accuracies at the start and after each epoch."""
+        ends = [*range(0, self.STEPS, self.per_epoch), self.STEPS]
         for _ in range(amount):
             self.begin()
             self.test_accuracy = []
-            self.evaluate()
-            for first in range(0, self.STEPS, self.per_epoch):
-                self.advance(first, min(first + self.per_epoch, self.STEPS))
-                self.evaluate()
-
-    def evaluate(self) -> None:
-        """Evaluate both accuracies."""
-        self.correct("train")
-        self.test_accuracy.append(self.correct("test") / len(self.data.t_test))
+            for first, last in pairwise([0, *ends]):
+                self.advance(first, last)
+                self.accuracy("train")
+                self.test_accuracy.append(self.accuracy("test"))
 
     def reach(self, amount: int) -> None:
         """Train until the goal is reached, each time from another seed; at first an epoch alone."""
@@ -119,25 +117,23 @@ class Training(Contestant):
     def epochs_to_goal(self, most: int) -> int:
         """Return the number of epochs after which the test accuracy is at the goal."""
         self.begin()
-        samples, batch = len(self.data.x), self.case.batch
-        planned = Plan.of(samples, batch, most, None, "shuffle")
-        for epoch, order in enumerate(planned.epochs(generator(self.seed)), 1):
-            self.order = order.reshape(self.per_epoch, batch)
+        for epoch, order in enumerate(self.epochs(most), 1):
+            self.order = order
             self.lay_out()
             self.advance(0, self.per_epoch)
-            self.test_accuracy.append(self.correct("test") / len(self.data.t_test))
+            self.test_accuracy.append(self.accuracy("test"))
             if self.test_accuracy[-1] >= self.GOAL:
                 return epoch
         return most
 
     def facts(self) -> dict[str, Any]:
-        """Return loss and accuracy after a few epochs, or those of the runs."""
-        if self.case.do == "whole":
-            return {"steps": self.STEPS, "accuracy": self.test_accuracy[-1]}
-        if self.case.do == "reach":
-            epochs = float(np.median(self.reached[1:] or self.reached))
-            return {"epochs": epochs, "accuracy": self.test_accuracy[-1]}
-        return self.judged() if self.case.do == "steps" else {}
+        """Return loss and accuracy after a few epochs, or the accuracy of the last run."""
+        if self.case.do == "steps":
+            return self.judged()
+        # The first run to the goal only warms up.
+        epochs = self.reached[1:] or self.reached
+        told = {"epochs": float(np.median(epochs))} if epochs else {}
+        return told | ({"accuracy": self.test_accuracy[-1]} if self.test_accuracy else {})
 
     def judged(self) -> dict[str, Any]:
         """Return loss and accuracy after a few epochs of training."""
@@ -146,14 +142,16 @@ class Training(Contestant):
         steps = min(JUDGED_EPOCHS * self.per_epoch, JUDGED_STEPS, affordable)
         self.ready(steps)
         self.steps(steps)
-        x, t, x_test, t_test = self.data
-        some = slice(min(JUDGED, max(100, int(JUDGED_PRODUCTS / case.parameters))))
+        some = min(JUDGED, max(100, int(JUDGED_PRODUCTS / case.parameters)))
+        x, t, x_test, t_test = (part[:some] for part in self.data)
+        x, x_test = x.astype(np.float64), x_test.astype(np.float64)
         layers = [np.asarray(layer, np.float64) for layer in self.layers()]
-        loss = plain.loss(layers, x[some].astype(np.float64), t[some], case.activation)
-        right = plain.accuracy(
-            layers, x_test[some].astype(np.float64), t_test[some], case.activation
-        )
-        return {"steps": steps, "loss": loss, "accuracy": right}
+        loss = plain.loss(layers, x, t, case.activation)
+        if not np.isfinite(loss):
+            # Who does not learn is nobody's peer.
+            msg = f"gives a loss of {loss}"
+            raise ArithmeticError(msg)
+        return {"loss": loss, "accuracy": plain.accuracy(layers, x_test, t_test, case.activation)}
 
     def begin(self) -> None:
         """Reset to the initial weights."""
@@ -170,8 +168,8 @@ class Training(Contestant):
         """Return the weights and biases on the host."""
         raise NotImplementedError
 
-    def correct(self, part: str) -> int:
-        """Return how many samples of ``"train"`` or ``"test"`` are classified correctly."""
+    def accuracy(self, part: str) -> float:
+        """Return the fraction of ``"train"`` or ``"test"`` that is classified correctly."""
         raise NotImplementedError
 
 
@@ -232,19 +230,17 @@ def update(
 class Accelnn(Training):
     """`accelnn.fit`: updates from prepared data, runs from plain arrays; drawing is timed."""
 
+    draws = False
+
     def __init__(self, case: Case, threads: int, backend: Any) -> None:
         super().__init__(case, threads)
-        if backend == "cupy":
-            self.clock = cuda_events("cupy")
+        self.events = "cupy" if backend == "cupy" else ""
         self.net = net_of(case, backend)
         x, t, *_ = self.data
         if case.do in ("steps", "callback", "by_differences"):
             self.prepared = accelnn.prepare(x, t, backend=backend, dtype=case.dtype)
         else:
             self.some = [self.net.backend.asarray(part[: case.batch]) for part in (x, t)]
-
-    def draw(self, steps: int) -> np.ndarray:  # noqa: ARG002 - `fit` draws its batches itself
-        return np.empty((0, self.case.batch), np.int64)
 
     def begin(self) -> None:
         for value, first in zip(self.net.params.values(), self.initial, strict=True):
@@ -304,10 +300,12 @@ class Accelnn(Training):
 
     def facts(self) -> dict[str, Any]:
         """Add how the engine computes an update, if it has several ways."""
-        has_ways = self.net.backend.name not in ("numba", "numpy")
-        way = {"engine": self.net.engine.describe(self.case.batch)} if has_ways else {}
-        loss = {"loss": self.last_loss} if self.case.do == "by_differences" else {}
-        return super().facts() | loss | way
+        told = super().facts()
+        if self.case.do == "by_differences":
+            told["loss"] = self.last_loss
+        if self.net.backend.name not in ("numba", "numpy"):
+            told["engine"] = self.net.engine.describe(self.case.batch)
+        return told
 
 
 @contestant("NumPy loop", "training", "growth", "whole-run", "to-98")
@@ -330,9 +328,9 @@ class Loop(Training):
     def layers(self) -> plain.Layers:
         return self.net
 
-    def correct(self, part: str) -> int:
+    def accuracy(self, part: str) -> float:
         x, t = self.data[:2] if part == "train" else self.data[2:]
-        return round(plain.accuracy(self.net, x, t, self.case.activation) * len(t))
+        return plain.accuracy(self.net, x, t, self.case.activation)
 
 
 @contestant("NumPy by hand", "handwritten-loop", backend=None)
@@ -340,6 +338,8 @@ class Loop(Training):
 @contestant("accelnn numba", "handwritten-loop", backend="numba")
 class Handwritten(Training):
     """A minibatch, its gradient by a net or by hand, and an update of every parameter."""
+
+    draws = False
 
     def __init__(self, case: Case, threads: int, backend: str | None) -> None:
         super().__init__(case, threads)
@@ -349,9 +349,6 @@ class Handwritten(Training):
             net = net_of(case, backend)
             self.values, self.gradient = net.params, net.gradient
         self.names = list(self.values) if backend else range(len(self.values))
-
-    def ready(self, amount: int) -> None:
-        """Do nothing: batches are drawn in the loop."""
 
     def begin(self) -> None:
         self.random = np.random.default_rng(SEED)
@@ -381,16 +378,12 @@ class Matmul(Contestant):
         draw = np.random.default_rng(SEED)
         self.a, self.b = (draw.random((SIDE, SIDE)).astype(case.dtype) for _ in range(2))
         self.out = np.empty_like(self.a)
-        self.density = 1.0
+        density = 1.0
         if case.data != "gaussian":
             x = load(case).x
-            self.density = float(np.count_nonzero(x) / x.size)
-        self.scale = case.products(self.density) / (2.0 * SIDE**3)
+            density = float(np.count_nonzero(x) / x.size)
+        self.scale = case.products(density) / (2.0 * SIDE**3)
 
     def run(self, amount: int) -> None:
         for _ in range(amount):
             np.matmul(self.a, self.b, out=self.out)
-
-    def facts(self) -> dict[str, Any]:
-        """Return what was computed with the rate."""
-        return {"operations": self.case.products(self.density), "density": self.density}

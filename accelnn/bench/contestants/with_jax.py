@@ -20,13 +20,7 @@ jnp: Any = Lazy("jax.numpy")
 
 
 def configure(dtype: str, threads: int, device: str = "cpu") -> None:
-    """Set up JAX before it computes anything.
-
-    Raises
-    ------
-    ImportError
-        If what is installed of JAX cannot use the device.
-    """
+    """Set up JAX before it computes anything; raise ImportError if it cannot use the device."""
     jax.config.update("jax_enable_x64", dtype == "float64")
     if device == "cpu":
         # XLA takes as many threads as the process has processors, and ignores its option for one.
@@ -59,7 +53,9 @@ class _Jax(Training):
         self.activate = getattr(jax.nn, case.activation)
         self.gradient = jax.grad(functools.partial(_loss, self.activate))
         if case.do != "steps":
-            self.count = jax.jit(self.count_correct)
+            self.count = jax.jit(
+                lambda net, x, t: (scores(net, x, self.activate).argmax(axis=1) == t).sum()
+            )
             test = jnp.asarray(x_test), jnp.asarray(t_test, jnp.int32)
             self.parts = {"train": (self.x, self.t), "test": test}
 
@@ -86,12 +82,9 @@ class _Jax(Training):
     def layers(self) -> plain.Layers:
         return [np.asarray(layer) for layer in self.state[0]]
 
-    def count_correct(self, net: Any, x: Any, t: Any) -> Any:
-        """Return how many samples are classified correctly."""
-        return (scores(net, x, self.activate).argmax(axis=1) == t).sum()
-
-    def correct(self, part: str) -> int:
-        return int(self.count(self.state[0], *self.parts[part]))
+    def accuracy(self, part: str) -> float:
+        x, t = self.parts[part]
+        return int(self.count(self.state[0], x, t)) / len(t)
 
 
 @contestant("JAX step", "training", "growth", needs="jax")

@@ -25,22 +25,19 @@ class Classifier(Training):
     From the weights that all start from, without its penalty and without its early stop.
     """
 
+    draws = False
+
     def __init__(self, case: Case, threads: int) -> None:
         super().__init__(case, threads)
         self.granule = min(self.per_epoch, case.few or case.many)
 
-    def ready(self, amount: int) -> None:
-        """Do nothing: `fit` draws its batches itself."""
-
     def begin(self) -> None:
         rule = self.optimizer
         x, t, *_ = self.data
-        options: dict[str, Any] = {"solver": "adam" if isinstance(rule, Adam) else "sgd"}
+        options: dict[str, Any] = {"solver": "sgd", "momentum": getattr(rule, "momentum", 0.0)}
         if isinstance(rule, Adam):
-            options |= dict(zip(("beta_1", "beta_2"), rule.betas, strict=True))
-            options |= {"epsilon": rule.eps}
-        else:
-            options |= {"momentum": getattr(rule, "momentum", 0.0)}
+            options = {"solver": "adam", "epsilon": rule.eps}
+            options["beta_1"], options["beta_2"] = rule.betas
         self.net = neural_network.MLPClassifier(
             tuple(self.case.sizes[1:-1]),
             activation=ACTIVATIONS[self.case.activation],

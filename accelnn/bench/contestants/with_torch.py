@@ -8,7 +8,7 @@ import numpy as np
 
 from accelnn.bench._case import Case
 from accelnn.bench.contestants import plain
-from accelnn.bench.contestants.base import Lazy, contestant, cuda_events
+from accelnn.bench.contestants.base import Lazy, contestant
 from accelnn.bench.contestants.gradients import OF_SOME, STEP, Gradient
 from accelnn.bench.contestants.training import Training, scores, update
 from accelnn.optimizers import Adam
@@ -29,7 +29,7 @@ class _Torch(Training):
                 version = torch.version.__version__
                 msg = f"torch {version} finds no CUDA device: install a build for CUDA"
                 raise ImportError(msg)
-            self.clock = cuda_events("torch")
+            self.events = "torch"
         super().__init__(case, threads)
         x, t, *test = map(self.place, self.data)
         self.x, self.t = x, t
@@ -48,10 +48,10 @@ class _Torch(Training):
         if self.on_gpu:
             torch.cuda.synchronize()
 
-    def correct(self, part: str) -> int:
+    def accuracy(self, part: str) -> float:
         x, t = self.parts[part]
         with torch.inference_mode():
-            return int((self.scores(x).argmax(dim=1) == t).sum())
+            return int((self.scores(x).argmax(dim=1) == t).sum()) / len(t)
 
     def scores(self, x: Any) -> Any:
         """Return the scores of some samples."""
@@ -67,17 +67,20 @@ class Eager(_Torch):
     """`torch.nn.Sequential` and `torch.optim`, as in the PyTorch tutorials."""
 
     def begin(self) -> None:
-        rule = self.optimizer
-        self.net = _sequential(self.case).to(self.case.device)
+        nn, rule, dtype = torch.nn, self.optimizer, getattr(torch, self.case.dtype)
+        activation = {"sigmoid": nn.Sigmoid, "relu": nn.ReLU}[self.case.activation]
+        modules: list[Any] = []
+        for inputs, outputs in pairwise(self.case.sizes):
+            modules += [nn.Linear(inputs, outputs, dtype=dtype), activation()]
+        self.net = nn.Sequential(*modules[:-1]).to(self.case.device)
         self.reset()
+        own = {"params": self.net.parameters(), "lr": rule.lr}
         # The fastest loop over parameters here for each optimiser.
         if isinstance(rule, Adam):
-            options: Any = {"betas": rule.betas, "eps": rule.eps, "fused": True}
+            self.rule = torch.optim.Adam(**own, betas=rule.betas, eps=rule.eps, fused=True)
         else:
             momentum = getattr(rule, "momentum", 0.0)
-            options = {"momentum": momentum, "foreach": False, "fused": self.on_gpu}
-        kind = torch.optim.Adam if isinstance(rule, Adam) else torch.optim.SGD
-        self.rule: Any = kind(self.net.parameters(), rule.lr, **options)
+            self.rule = torch.optim.SGD(**own, momentum=momentum, foreach=False, fused=self.on_gpu)
 
     def reset(self) -> None:
         """Set the initial weights."""
@@ -158,9 +161,16 @@ class Compiled(_Torch):
         mode = "reduce-overhead" if self.on_gpu else None
         # A process makes one for each case, and of the ninth nothing would be compiled.
         torch._dynamo.reset()  # noqa: SLF001 - as in torch's documentation
-        self.step = torch.compile(
-            _step_function(self.optimizer, case.activation), dynamic=False, mode=mode
-        )
+        gradient_of = torch.func.grad(_loss_function(case.activation))
+        rule, root_of = self.optimizer, torch.sqrt
+
+        def step(net: Any, slots: Any, number: Any, x: Any, t: Any, chosen: Any) -> None:
+            gradient = gradient_of(net, x[chosen], t[chosen])
+            number += 1
+            for value, grad, slot, second in zip(net, gradient, *slots, strict=True):
+                update(rule, root_of, value, grad, slot, second, number)
+
+        self.step = torch.compile(step, dynamic=False, mode=mode)
         self.net = [self.place(layer.copy()) for layer in self.initial]
         self.slots = [[torch.zeros_like(layer) for layer in self.net] for _ in range(2)]
         self.number = self.net[0].new_zeros(())
@@ -187,31 +197,9 @@ class Compiled(_Torch):
         return scores(self.net, x, getattr(torch, self.case.activation))
 
 
-def _sequential(case: Case) -> Any:
-    nn, dtype = torch.nn, getattr(torch, case.dtype)
-    activation = {"sigmoid": nn.Sigmoid, "relu": nn.ReLU}[case.activation]
-    modules: list[Any] = []
-    for inputs, outputs in pairwise(case.sizes):
-        modules += [nn.Linear(inputs, outputs, dtype=dtype), activation()]
-    return nn.Sequential(*modules[:-1])
-
-
 def _loss_function(activation: str) -> Any:
     activate, cross_entropy = getattr(torch, activation), torch.nn.functional.cross_entropy
     return lambda net, x, t: cross_entropy(scores(net, x, activate), t)
-
-
-def _step_function(rule: Any, activation: str) -> Any:
-    """Return a function that does one update in place."""
-    gradient_of, root_of = torch.func.grad(_loss_function(activation)), torch.sqrt
-
-    def step(net: Any, slots: Any, number: Any, x: Any, t: Any, chosen: Any) -> None:
-        gradient = gradient_of(net, x[chosen], t[chosen])
-        number += 1
-        for value, grad, slot, second in zip(net, gradient, *slots, strict=True):
-            update(rule, root_of, value, grad, slot, second, number)
-
-    return step
 
 
 def _flat_net(problem: Gradient) -> tuple[Any, Callable[[Any], Any]]:

@@ -65,8 +65,9 @@ def read_samples(member, net, data, work, order, first, start, stop):
 def gather(net, data, work, order, first, start, stop):
     """Copy samples ``order[first + start : first + stop]`` to rows `start` to `stop`.
 
-    A few rows at a time, because every panel is in a page of memory of its own. Rows that complete the last block become zero: products of whatever was there may be denormal,
-    which takes a hundred times longer.
+    A few rows at a time, because every panel is in a page of memory of its own. Rows that complete
+    the last block become zero: products of whatever was there may be denormal, which takes a
+    hundred times longer.
     """
     lanes, capacity = width(data.x), work.capacity
     inputs = net.table[0, INPUTS]
