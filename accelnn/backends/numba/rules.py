@@ -1,0 +1,71 @@
+"""Optimisers as the training kernel reads them."""
+
+from __future__ import annotations
+
+import math
+from typing import cast
+
+import numpy as np
+
+from accelnn.backends._rules import coefficients_of, decays_of, has_code_for, numbers_of
+from accelnn.backends._training import Optimizer, TrainingState
+from accelnn.backends.numba.dataset import NOTHING, kernel_array
+from accelnn.backends.numba.kernels.arguments import Rule
+from accelnn.backends.numba.kernels.clipping import squares_of
+from accelnn.backends.numba.kernels.updates import OWN_RULE, RULES
+from accelnn.backends.numba.layout import Layout, aligned_zeros
+from accelnn.backends.numba.own import rule_code
+from accelnn.backends.numba.pieces import NO_SQUARES
+from accelnn.backends.numba.user_functions import NoCodeError
+from accelnn.backends.numba.vectors import LANES
+from accelnn.formulas._own import Rule as OwnRule
+from accelnn.formulas._rule import UpdateRule
+
+__all__ = ["rule_of"]
+
+
+def rule_of(
+    state: TrainingState,
+    layout: Layout,
+    updates: int,
+    rates: np.ndarray | None,
+    clip: float | None,
+) -> Rule | None:
+    """Return the rule of so many updates, with zeros as its state, or None if it has no code."""
+    dtype = state.params.dtype
+    told = _told(state.optimizer, dtype)
+    if told is None:
+        return None
+    kind, code, numbers = told
+    optimizer = cast("UpdateRule", state.optimizer)
+    rates = np.full(updates, optimizer.lr) if rates is None else rates
+    rates = kernel_array(rates, np.float64)
+    gradient, squares = NOTHING[dtype], NO_SQUARES
+    if clip is not None:
+        gradient = aligned_zeros(layout.size, dtype)
+        squares = np.zeros(squares_of(layout.size, LANES[dtype.type]))
+    return Rule(
+        kind,
+        numbers,
+        *decays_of(optimizer),
+        aligned_zeros(max(1, len(state.slots)) * layout.size, dtype),
+        rates,
+        coefficients_of(optimizer, rates, state.step + 1, updates),
+        state.step,
+        code,
+        math.inf if clip is None else float(clip),
+        gradient,
+        squares,
+    )
+
+
+def _told(optimizer: Optimizer, dtype: np.dtype) -> tuple[int, int, np.ndarray] | None:
+    """Return a rule's number, the address of a user's code, and hyperparameters, or None."""
+    if has_code_for(optimizer, RULES, dtype):
+        return RULES.index(type(optimizer).__name__), 0, numbers_of(cast("UpdateRule", optimizer))
+    if type(optimizer) is not OwnRule:
+        return None
+    try:
+        return OWN_RULE, rule_code(optimizer, dtype.name), np.zeros(0)
+    except NoCodeError:
+        return None
