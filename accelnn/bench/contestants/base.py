@@ -90,6 +90,8 @@ class Contestant:
         Amounts of work are whole multiples of this.
     scale : float
         How many times longer a whole unit takes than the part of it that is done.
+    besides : float
+        Seconds of a unit that were measured apart, because it is done once and not in every run.
     clock : Clock
         What its runs are timed with.
     few, many : int
@@ -98,6 +100,7 @@ class Contestant:
 
     granule = 1
     scale = 1.0
+    besides = 0.0
     clock = WALL
 
     def __init__(self, case: Case, threads: int) -> None:
@@ -216,9 +219,9 @@ def seconds_per_unit(who: Contestant, few: int, many: int) -> float:
         short = _seconds(who, few) if few else 0.0
         long = _seconds(who, many)
         if long > short:
-            return who.scale * (long - short) / (many - few)
+            return who.besides + who.scale * (long - short) / (many - few)
     # At most that long, where nothing is known of what a run costs once.
-    return who.scale * long / many
+    return who.besides + who.scale * long / many
 
 
 def amounts(who: Contestant, budget: float) -> tuple[int, int]:
