@@ -247,13 +247,15 @@ def check_finite(backend: Backend, x: Array, name: str) -> None:
     raise ValueError(msg)
 
 
-def is_finite(backend: Backend, x: Array) -> bool:
-    """Return whether there is neither NaN nor infinity."""
+def is_finite(backend: Backend, x: Array, dtype: Any = None) -> bool:
+    """Return whether there is neither NaN nor infinity, nor would be if `x` were cast."""
     if type(x) is not np.ndarray or x.size <= PIECE:
+        x = x if dtype is None else to_dtype(backend, x, dtype)
         return bool(backend.to_numpy(backend.xp.all(backend.xp.isfinite(x))))
     # Rows at a time, so that the answers take no more memory than a piece of x.
     rows = max(1, PIECE // math.prod(x.shape[1:]))
-    return all(np.isfinite(x[start : start + rows]).all() for start in range(0, len(x), rows))
+    pieces = (x[start : start + rows] for start in range(0, len(x), rows))
+    return all(np.isfinite(piece.astype(dtype or x.dtype, copy=False)).all() for piece in pieces)
 
 
 def flatten_hint(shape: tuple[int, ...]) -> str:

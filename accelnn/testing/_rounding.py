@@ -43,7 +43,7 @@ def assert_equal_but_for_rounding(
     reference : callable
         ``reference(move)`` computes the same arrays independently. It must pass all of its inputs
         through `move`: arrays, numbers, optimisers. In the first call `move` is the identity; then
-        it moves every non-zero float by one ulp, up or down at random.
+        it moves every finite float but zero by one ulp, up or down at random.
     dtype : dtype or str, optional
         The precision in which `actual` was computed, if the reference is more precise. By default
         the dtypes of the reference, which `actual` must then have.
@@ -101,4 +101,4 @@ def _moved(value: Any, draw: np.random.Generator, dtype: Any) -> Any:
     unit = np.spacing(np.abs(value).astype(dtype or value.dtype)).astype(value.dtype)
     sign = draw.choice(np.array([-1.0, 1.0], value.dtype), value.shape)
     # Zeros are often exact, and sparse code branches on them.
-    return np.where(value == 0.0, value, value + sign * unit)
+    return np.where((value == 0.0) | ~np.isfinite(value), value, value + sign * unit)

@@ -161,7 +161,8 @@ class _Run:
     ) -> None:
         self.net, self.data, self.test, self.plan = net, data, test, plan
         remedy = "Use a smaller batch_size, or a smaller net"
-        self.memory = MemoryFor(net.backend, self._needs, remedy)
+        # No method of its own: in a cycle of references the data would outlive the run.
+        self.memory = MemoryFor(net.backend, lambda: _needs(net, plan.batch), remedy)
         with self.memory:
             self.state = TrainingState(net.flat, optimizer, gradient, net.backend)
         self.history = History(plan.batches_per_epoch)
@@ -215,14 +216,6 @@ class _Run:
             if not math.isfinite(loss):
                 self.divergence = f"the loss after step {history.steps} is {loss}"
 
-    def _needs(self) -> str:
-        batch, spec = self.plan.batch, self.net.spec
-        size = pass_bytes(spec, self.net.dtype, batch)
-        return (
-            f"a batch of {batch:,} samples and a net of {spec.size:,} parameters take {size:,} "
-            f"bytes or more"
-        )
-
     def _record(self, losses: np.ndarray) -> None:
         """Append losses; if the last one is not finite, the engine stopped there."""
         self.history.loss.extend(losses.tolist())
@@ -233,6 +226,14 @@ class _Run:
         answers = [callback(self.net, self.history) for callback in callbacks]
         # A comparison of NumPy's numbers gives NumPy's own True.
         return any(isinstance(answer, bool | np.bool_) and answer for answer in answers)
+
+
+def _needs(net: Net, batch: int) -> str:
+    size = pass_bytes(net.spec, net.dtype, batch)
+    return (
+        f"a batch of {batch:,} samples and a net of {net.spec.size:,} parameters take {size:,} "
+        f"bytes or more"
+    )
 
 
 def _check_net(net: object) -> None:

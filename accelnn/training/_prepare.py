@@ -142,10 +142,11 @@ def _prepared(
         )
         raise ValueError(msg)
     with _memory_for(backend, samples, x_name, dtype):
-        samples = _finite(x_home, samples, x_name, dtype)
+        at_home = x_home is backend
+        cast = not (at_home and backend.casts_samples)
+        samples = _finite(x_home, samples, x_name, dtype, cast=cast)
         if not labels:
             targets = _finite(t_home, targets, t_name, dtype)
-        at_home = x_home is backend
         return backend.prepare(
             samples if at_home else _moved(backend, x_home, samples, x, x_name),
             _moved(backend, t_home, targets, t, t_name),
@@ -172,15 +173,16 @@ def _home(backend: Backend, a: ArrayLike, name: str) -> Backend:
     return backend if backend.owns(a) else get_backend("numpy")
 
 
-def _finite(home: Backend, a: Array, name: str, dtype: str) -> Array:
-    """Return `a` in `dtype`, or raise ValueError naming what is not finite."""
+def _finite(home: Backend, a: Array, name: str, dtype: str, *, cast: bool = True) -> Array:
+    """Return `a`, in `dtype` unless it is to be cast later, or raise ValueError if not finite."""
     check_finite(home, a, name)
     with np.errstate(over="ignore"):
-        cast = as_floating(home, a, name, dtype)
-    if cast is not a and not is_finite(home, cast):
+        found = as_floating(home, a, name, dtype) if cast else a
+        is_within = dtype_name(a.dtype) == dtype or is_finite(home, found, dtype)
+    if not is_within:
         msg = f"{name} holds numbers beyond the range of {dtype}; scale it, or use a float64 net"
         raise ValueError(msg)
-    return cast
+    return found
 
 
 def _moved(backend: Backend, home: Backend, a: Array, given: ArrayLike, name: str) -> Array:

@@ -442,10 +442,11 @@ def test_many_samples_are_moved_in_pieces(fused_backend, kind, monkeypatch):
 
     net = _net(fused_backend, case, "tanh", "cross_entropy", "float64")
     for samples in (1, 10, 32):
-        engine = inspect.getmodule(net.engine)
         if fused_backend.name == "numba":
-            monkeypatch.setattr(engine, "DIFFERENCE_WORK", samples * net.size)
+            module = inspect.getmodule(type(net.engine._differences))
+            monkeypatch.setattr(module, "WORK", samples * net.size)
         else:
+            engine = inspect.getmodule(net.engine)
             monkeypatch.setattr(engine, "DIFFERENCE_UNITS", samples * sum(case.sizes[1:]))
         _assert_agree(fused_backend, run)
 

@@ -1,11 +1,13 @@
 """Small runs, end to end: real workers, real nets, few steps."""
 
+import gc
 import importlib.util
 import json
 import os
 import subprocess
 import sys
 import time
+import weakref
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -194,6 +196,29 @@ def test_a_whole_run_ends_where_fit_does(monkeypatch):
     np.testing.assert_allclose(*accuracies, atol=2e-3)
 
 
+@pytest.mark.parametrize("do", ["steps", "whole"])
+def test_our_training_keeps_the_data_in_one_form_and_counts_their_preparation(monkeypatch, do):
+    monkeypatch.setattr(Training, "STEPS", 20)
+    prepared = []
+    prepare = accelnn.prepare
+
+    def counted(x, t, **options):
+        data = prepare(x, t, **options)
+        prepared.append([weakref.ref(x), weakref.ref(data)])
+        return data
+
+    monkeypatch.setattr(accelnn, "prepare", counted)
+    who = make_contestant("accelnn numba", small("training", do=do), 1)
+    gc.collect()
+    (given, _), *_ = prepared
+    assert given() is None
+    assert sum(data() is not None for _, data in prepared) == (1 if do == "steps" else 2)
+    assert (who.besides > 0.0) == (do == "whole")
+    who.ready(1)
+    who.run(1)
+    assert who.facts()["accuracy"] > 0.0
+
+
 class Sleeper(Contestant):
     """Work that costs something once, and something each time, on a clock of its own."""
 
@@ -211,8 +236,9 @@ def test_time_is_the_slope_and_amounts_fit_the_budget(monkeypatch):
     who = Sleeper(Case("x", "x", few=1000, many=3000), 1)
     assert seconds_per_unit(who, 10, 30) == 0.25
     assert seconds_per_unit(who, 0, 4) == pytest.approx((3 + 0.25 * 4) / 4)
-    who.scale = 8.0
-    assert seconds_per_unit(who, 10, 30) == 2.0
+    who.scale, who.besides = 8.0, 0.5
+    assert seconds_per_unit(who, 10, 30) == 2.5
+    who.besides = 0.0
 
     # Disturbed each time, it is the mean, which is too long but never negative.
     monkeypatch.setattr(

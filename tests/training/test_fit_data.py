@@ -1,6 +1,8 @@
 """What `fit` and `prepare` take, and the messages for what they do not."""
 
+import gc
 import logging
+import weakref
 
 import numpy as np
 import pytest
@@ -126,6 +128,20 @@ def test_types_that_hold_no_real_numbers():
         fit(new_net(), x, np.array([None] * N))
     with pytest.raises(TypeError, match="validation x must hold real numbers, got dtype str"):
         fit(new_net(), x, t, validation=(x.astype(str), t))
+
+
+@pytest.mark.parametrize("backend", ["numpy", "numba"])
+def test_data_last_no_longer_than_the_run(backend):
+    """In a cycle of references they would stay until the garbage is collected."""
+    net, prepared = new_net(backend=backend), accelnn.prepare(*data(), backend=backend)
+    held = weakref.ref(prepared)
+    gc.disable()
+    try:
+        fit(net, prepared, validation=prepared)
+        del prepared
+        assert held() is None
+    finally:
+        gc.enable()
 
 
 def test_targets_missing_or_twice():

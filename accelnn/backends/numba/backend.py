@@ -41,6 +41,7 @@ class NumbaBackend(NumpyBackend):
 
     name = "numba"
     inferred = False
+    casts_samples = True
 
     def __init__(self, threads: int | None = None) -> None:
         self.check_available()
@@ -108,7 +109,7 @@ class NumbaBackend(NumpyBackend):
     def prepare(self, x: Array, t: Array, dtype: str, *, copy: bool) -> Dataset:
         """See `Backend.prepare`."""
         if not self._compiles:
-            return super().prepare(x, t, dtype, copy=copy)
+            return super().prepare(x.astype(dtype, copy=False), t, dtype, copy=copy)
         from accelnn.backends.numba.dataset import pack_dataset
 
         return pack_dataset(self, x, t, dtype, copy=copy)

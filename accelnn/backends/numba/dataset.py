@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from accelnn.backends._arrays import slices
 from accelnn.backends._training import Dataset
 from accelnn.backends.numba.kernels.arguments import Data
 from accelnn.backends.numba.kernels.nonzeros import copy_nonzeros, count_nonzeros
@@ -23,6 +25,8 @@ SPARSE_BELOW = 0.3
 # Samples, spread over the data set, whose density is estimated first, so that dense data costs
 # little.
 PROBE = 1_000
+# Numbers of samples that are cast, or laid out, at a time.
+PIECE = 1 << 20
 # Above this a column index needs more than 16 bits.
 NARROW_COLUMNS = 1 << 16
 
@@ -76,6 +80,12 @@ class PackedDataset(Dataset):
             return self.kernel_data.x.reshape(-1, self.inputs)
         return self.take(np.arange(self.size))[0]
 
+    def piece(self, rows: slice) -> tuple[np.ndarray, np.ndarray]:
+        """See `Dataset.piece`."""
+        if not self.kernel_data.sparse:
+            return super().piece(rows)
+        return self.take(np.arange(self.size)[rows])
+
     def take(self, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """See `Dataset.take`."""
         data, t = self.kernel_data, self.t[index]
@@ -92,12 +102,12 @@ class PackedDataset(Dataset):
 def pack_dataset(
     backend: NumbaBackend, x: np.ndarray, t: np.ndarray, dtype: str, *, copy: bool
 ) -> PackedDataset:
-    """Store the samples sparse if that is faster, else dense."""
-    nonzeros = _nonzeros(x, backend.team)
+    """Store the samples, of any real dtype, sparse if that is faster, else dense."""
+    nonzeros = _nonzeros(x, np.dtype(dtype), backend.team)
     if nonzeros is not None:
-        data = kernel_data(np.zeros((0, x.shape[1]), x.dtype), t, nonzeros)
+        data = kernel_data(np.zeros((0, x.shape[1]), dtype), t, nonzeros)
     else:
-        data = kernel_data(x.copy() if copy else x, t)
+        data = kernel_data(x.astype(dtype, copy=copy), t)
     return PackedDataset(data, x.shape[1], t, backend, dtype)
 
 
@@ -148,20 +158,35 @@ def _column_type(inputs: int) -> type[np.integer]:
     return np.uint16 if inputs <= NARROW_COLUMNS else np.uint32
 
 
-def _nonzeros(x: np.ndarray, team: Team) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+def _nonzeros(
+    x: np.ndarray, dtype: np.dtype, team: Team
+) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
     """Return starts, columns and values of the non-zeros of all rows, or None if `x` is dense."""
     rows, inputs = x.shape
-    probe = x[:: -(-rows // PROBE)]
+    probe = x[:: -(-rows // PROBE)].astype(dtype, copy=False)
     if np.count_nonzero(probe) > SPARSE_BELOW * probe.size:
         return None
-    flat = kernel_array(x).reshape(-1)
     starts = np.zeros(rows + 1, np.int64)
     counts = starts[1:]
-    team.run(lambda member: count_nonzeros(member, flat, inputs, counts))
+    for part, flat in _pieces(x, dtype):
+        _share(team, count_nonzeros, flat, inputs, counts[part])
     np.cumsum(counts, out=counts)
     if starts[-1] > SPARSE_BELOW * x.size:
         return None
-    columns = np.empty(starts[-1], _column_type(inputs))
-    values = np.empty(starts[-1], x.dtype)
-    team.run(lambda member: copy_nonzeros(member, flat, inputs, starts, columns, values))
+    columns, values = np.empty(starts[-1], _column_type(inputs)), np.empty(starts[-1], dtype)
+    for part, flat in _pieces(x, dtype):
+        of_part = starts[part.start : part.stop + 1]
+        _share(team, copy_nonzeros, flat, inputs, of_part, columns, values)
     return starts, columns, values
+
+
+def _pieces(x: np.ndarray, dtype: np.dtype) -> Iterator[tuple[slice, np.ndarray]]:
+    """Yield consecutive rows, flattened as a kernel reads them; all at once if they are so."""
+    rows, inputs = x.shape
+    as_read = x.dtype == dtype and x.flags.c_contiguous and x.flags.aligned
+    for part in slices(rows, rows if as_read else max(1, PIECE // inputs)):
+        yield part, kernel_array(x[part], dtype).reshape(-1)
+
+
+def _share(team: Team, kernel: Callable[..., None], *arguments: Any) -> None:
+    team.run(lambda member: kernel(member, *arguments))

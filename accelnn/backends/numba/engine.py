@@ -2,65 +2,42 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 import weakref
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from accelnn._cached import cached_property
-from accelnn._differences import DIFFERENCES
 from accelnn._typing import Array
 from accelnn.backends._engine import Engine
-from accelnn.backends._rules import coefficients_of, decays_of, has_code_for, numbers_of
 from accelnn.backends._spec import NetSpec
-from accelnn.backends._training import Dataset, Extras, Optimizer, TrainingState
+from accelnn.backends._training import Dataset, Extras, TrainingState
 from accelnn.backends.numba._jit import entry_of
 from accelnn.backends.numba.dataset import (
     NARROW_COLUMNS,
     NO_LABELS,
-    NOTHING,
     PackedDataset,
     kernel_array,
     kernel_data,
 )
+from accelnn.backends.numba.differences import Differences
 from accelnn.backends.numba.kernels.arguments import Data, Mask, Memory, Net, Rule
-from accelnn.backends.numba.kernels.changes import Codes
-from accelnn.backends.numba.kernels.clipping import squares_of
-from accelnn.backends.numba.kernels.differences import Difference, Inputs, Scratch, differences
 from accelnn.backends.numba.kernels.evaluation import evaluate, predict
-from accelnn.backends.numba.kernels.interpolation import TABLES, Fits, coefficients_per_sample
 from accelnn.backends.numba.kernels.losses import BINARY_CROSS_ENTROPY
 from accelnn.backends.numba.kernels.nonzeros import has_many_zeros
-from accelnn.backends.numba.kernels.observation import Point
 from accelnn.backends.numba.kernels.packing import copy_parameters
 from accelnn.backends.numba.kernels.training import train
-from accelnn.backends.numba.kernels.updates import OWN_RULE, RULES, STORE_GRADIENT
+from accelnn.backends.numba.kernels.updates import STORE_GRADIENT
 from accelnn.backends.numba.layout import Layout, aligned_zeros, with_room
 from accelnn.backends.numba.memory import memory_of_passes, memory_of_updates
-from accelnn.backends.numba.own import (
-    activation_change_code,
-    activation_code,
-    bend_of_activation,
-    bend_of_loss,
-    loss_change_code,
-    loss_code,
-    parameter_of,
-    rule_code,
-)
-from accelnn.backends.numba.pieces import (
-    NO_SQUARES,
-    gradient_rule,
-    most_samples,
-    rows_of_pieces,
-)
+from accelnn.backends.numba.own import activation_code, loss_code, parameter_of
+from accelnn.backends.numba.pieces import most_samples, rows_of_pieces
+from accelnn.backends.numba.rules import gradient_rule, rule_of
 from accelnn.backends.numba.user_functions import NoCodeError, State, state_of
 from accelnn.backends.numba.vectors import LANES
 from accelnn.formulas._dropout import Dropout
-from accelnn.formulas._own import Rule as OwnRule
-from accelnn.formulas._rule import UpdateRule
 
 if TYPE_CHECKING:
     from accelnn.backends.numba.backend import NumbaBackend
@@ -78,12 +55,6 @@ FEW = 48
 # Samples times parameters per call of the training kernel: some tenths of a second, so that Ctrl-C
 # is handled promptly.
 CALL_WORK = 10_000_000_000
-# The same for the kernel of differences, where each move is propagated through all later layers;
-# and the inputs of all layers and samples per call, and the coefficients of all units and samples,
-# which bound its memory.
-DIFFERENCE_WORK = 100_000_000
-DIFFERENCE_INPUTS = 300_000
-DIFFERENCE_COEFFICIENTS = 3_000_000
 
 
 class NumbaEngine(Engine):
@@ -113,8 +84,7 @@ class NumbaEngine(Engine):
         codes = [activation_code(formula, self.dtype) for formula in self.spec.activations]
         self._layout = Layout.of(self.spec, self._dtype, codes)
         self._loss_code = loss_code(self.spec.loss)
-        for name in ("_bends", "_change_codes", "_has_changes"):
-            self.__dict__.pop(name, None)
+        self.__dict__.pop("_differences", None)
 
     def _recompile_what_changed(self) -> None:
         """Compile a user's functions anew if what they look up is not what it was."""
@@ -173,18 +143,11 @@ class NumbaEngine(Engine):
         """See `Engine.numerical_gradient`."""
         self._recompile_what_changed()
         is_finite = np.isfinite(params).all() and np.isfinite(x).all()
-        has_code = self._dtype == np.float64 and self._has_changes
-        if not has_code or not is_finite or not (extras or Extras()).is_empty:
+        differences = self._differences if self._dtype == np.float64 else None
+        if differences is None or not is_finite or not (extras or Extras()).is_empty:
             return super().numerical_gradient(params, x, t, method=method, step=step, extras=extras)
-        samples, most = len(x), self._samples_of_differences()
-        if samples <= most:
-            return self._differences(params, x, t, method, step)
-        out = np.zeros(self.spec.size)
-        for start in range(0, samples, most):
-            piece = slice(start, min(start + most, samples))
-            gradient = self._differences(params, x[piece], t[piece], method, step)
-            out += gradient * ((piece.stop - piece.start) / samples)
-        return out
+        net = Net(self._layout.table, kernel_array(params), self._parameters, *self._loss_code)
+        return differences.gradient(net, x, self._targets(t), method, step)
 
     def train(
         self,
@@ -199,44 +162,19 @@ class NumbaEngine(Engine):
         dropout: Dropout | None = None,
     ) -> np.ndarray:
         """See `Engine.train`."""
-        has_code = state.gradient == "analytic"
-        told = None if self._has_bits(data) or not has_code else self._told(state.optimizer)
-        if told is None:
+        rule = None
+        if state.gradient == "analytic" and not self._has_bits(data):
+            rule = rule_of(state, self._layout, order.size, batch, rates, clip)
+        if rule is None:
             return super().train(
                 state, data, order, batch, rates=rates, weights=weights, clip=clip, dropout=dropout
             )
-        kind, code, numbers = told
-        optimizer = cast("UpdateRule", state.optimizer)
-        updates = -(-order.size // batch)
-        rates = np.full(updates, optimizer.lr) if rates is None else rates
-        rates = kernel_array(rates, np.float64)
-        copies = max(1, len(state.slots))
-        net, slots = self._net(state.params), self._packed_zeros(copies)
-        coefficients = coefficients_of(optimizer, rates, state.step + 1, updates)
-        gradient, squares = NOTHING[self._dtype], NO_SQUARES
-        if clip is not None or min(batch, order.size) > self._most_samples:
-            gradient = self._packed_zeros(1)
-        if clip is not None:
-            squares = np.zeros(squares_of(gradient.size, self._lanes))
-        rule = Rule(
-            kind,
-            numbers,
-            *decays_of(optimizer),
-            slots,
-            rates,
-            coefficients,
-            state.step,
-            code,
-            math.inf if clip is None else float(clip),
-            gradient,
-            squares,
-        )
+        net, parts = self._net(state.params), np.split(rule.slots, max(1, len(state.slots)))
         mask = NO_MASK
         if dropout is not None:
             # The seed's bits as a signed number, which a kernel's integers are.
             seed = int(np.uint64(dropout.seed).astype(np.int64))
             mask = Mask(round(dropout.p * 2**32), 1.0 / (1.0 - dropout.p), seed)
-        parts = np.split(slots, copies)
         for slot, part in zip(state.slots, parts, strict=False):
             self._pack(slot, part)
         losses = [np.zeros(0)]
@@ -259,18 +197,6 @@ class NumbaEngine(Engine):
         return np.concatenate(losses)
 
     # Helpers ------------------------------------------------------------------------------------
-
-    def _told(self, optimizer: Optimizer) -> tuple[int, int, np.ndarray] | None:
-        """Return a rule's number, the address of a user's code, and hyperparameters, or None."""
-        if has_code_for(optimizer, RULES, self._dtype):
-            numbers = numbers_of(cast("UpdateRule", optimizer))
-            return RULES.index(type(optimizer).__name__), 0, numbers
-        if type(optimizer) is not OwnRule:
-            return None
-        try:
-            return OWN_RULE, rule_code(optimizer, self._dtype.name), np.zeros(0)
-        except NoCodeError:
-            return None
 
     def _has_bits(self, data: Dataset) -> bool:
         """Return whether integer targets are those of a single output, not class labels."""
@@ -313,85 +239,12 @@ class NumbaEngine(Engine):
         return most_samples(self._layout, self._dtype)
 
     @cached_property
-    def _has_changes(self) -> bool:
-        """Whether there is code for the changes of all formulas, compiled with `_change_codes`."""
+    def _differences(self) -> Differences | None:
+        """What computes numerical gradients, or None if a formula has no code for its changes."""
         try:
-            _ = self._change_codes
+            return Differences(self.spec, self.backend.team)
         except NoCodeError:
-            return False
-        return True
-
-    @cached_property
-    def _bends(self) -> np.ndarray:
-        """How smooth the activations and the loss are, see `Fits`."""
-        bends = [bend_of_activation(formula) for formula in self.spec.activations]
-        return np.array([*bends, [bend_of_loss(self.spec.loss), *[0.0] * 4]])
-
-    @cached_property
-    def _change_codes(self) -> Codes | None:
-        activations = [activation_change_code(formula) for formula in self.spec.activations]
-        loss = loss_change_code(self.spec.loss)
-        if loss == 0 and not any(changes for _, changes in activations):
             return None
-        units, changes = np.array([*activations, (0, 0)], np.int64).T.copy()
-        return Codes(units, changes, loss)
-
-    def _samples_of_differences(self) -> int:
-        """Return how many samples one call of the kernel processes."""
-        sizes = self.spec.sizes
-        products = [a * b for a, b in itertools.pairwise(sizes)]
-        # A move of a weight is propagated through every layer after the next, a vector at a time.
-        work = sum(n * (1 + sum(products[i + 2 :]) // self._lanes) for i, n in enumerate(products))
-        inputs, coefficients = sum(sizes[:-1]), coefficients_per_sample(sizes, self._lanes)
-        most = (
-            DIFFERENCE_WORK // work,
-            DIFFERENCE_INPUTS // inputs,
-            DIFFERENCE_COEFFICIENTS // coefficients,
-        )
-        return max(1, min(most))
-
-    def _differences(
-        self, params: np.ndarray, x: np.ndarray, t: np.ndarray, method: str, step: float
-    ) -> np.ndarray:
-        difference = Difference.of(DIFFERENCES[method], step)
-        sizes, point, out = self.spec.sizes, self._point(params, x, t), np.empty(self.spec.size)
-        fits = Fits.of(self._bends, sizes, len(x), difference.terms, self._lanes)
-        threads = self.backend.threads
-        scratch = Scratch.of(sizes, self._lanes, threads)
-        listed = Inputs.of(len(x), threads)
-        self.backend.team.call(
-            differences,
-            (point, fits, difference, TABLES, scratch, listed, out),
-            kind=("differences", len(x) * self.spec.size),
-        )
-        return out
-
-    def _point(self, params: np.ndarray, x: np.ndarray, t: np.ndarray) -> Point:
-        """Return the net and buffers for the activations of the samples."""
-        samples, sizes = x.shape[0], self.spec.sizes
-        inputs = samples * sum(size + self._lanes for size in sizes[:-1]) + self._lanes
-        targets = self._targets(t)
-        count = samples * sum(sizes[1:]) + self._lanes
-        pre, after, s, rest = (np.zeros(count) for _ in range(4))
-        return Point(
-            self._layout.table,
-            kernel_array(params),
-            self._parameters,
-            self._loss_code[0],
-            self._change_codes,
-            kernel_array(x).reshape(-1),
-            kernel_array(targets).reshape(-1),
-            pre,
-            after,
-            s,
-            rest,
-            np.empty((len(sizes) - 1, samples), np.int64),
-            np.empty(inputs, np.int64),
-            np.empty(inputs),
-            np.empty((len(sizes) - 1, samples)),
-            np.empty(samples * sizes[-1]),
-            targets.sum(axis=1),
-        )
 
     def _train(
         self,
@@ -473,7 +326,7 @@ class NumbaEngine(Engine):
 
     def _net(self, params: np.ndarray) -> Net:
         self._recompile_what_changed()
-        packed = self._packed_zeros(1)
+        packed = aligned_zeros(self._layout.size, self._dtype)
         self._pack(params, packed)
         return Net(self._layout.table, packed, self._parameters, *self._loss_code)
 
@@ -494,9 +347,6 @@ class NumbaEngine(Engine):
     def _unpack(self, packed: np.ndarray, flat: np.ndarray) -> None:
         into_panels = False
         copy_parameters(self._layout.table, flat, packed, into_panels)
-
-    def _packed_zeros(self, copies: int) -> np.ndarray:
-        return aligned_zeros(copies * self._layout.size, self._dtype)
 
     def _memory_of_passes(self, samples: int, *, compressed: bool) -> tuple[Memory, int]:
         """Return memory for forward passes, and how many threads have some."""

@@ -52,6 +52,8 @@ class Contestant:
         Amounts of work are whole multiples of this.
     scale : float
         How many times longer a whole unit takes than the part of it that is done.
+    besides : float
+        Seconds of a unit that were measured apart, because it is done once and not in every run.
     events : str
         The library whose CUDA events time its runs; without one, the wall clock does.
     few, many : int
@@ -60,6 +62,7 @@ class Contestant:
 
     granule = 1
     scale = 1.0
+    besides = 0.0
     events = ""
 
     def __init__(self, case: Case, threads: int) -> None:
@@ -81,9 +84,7 @@ class Contestant:
     def seconds(self, amount: int) -> float:
         """Return how long a run takes."""
         if not self.events:
-            started = time.perf_counter()
-            self.run(amount)
-            return time.perf_counter() - started
+            return seconds_of(lambda: self.run(amount))
         cuda = importlib.import_module(self.events).cuda
         options = {"enable_timing": True} if self.events == "torch" else {}
         start, end = cuda.Event(**options), cuda.Event(**options)
@@ -93,6 +94,13 @@ class Contestant:
         end.synchronize()
         elapsed = start.elapsed_time(end) if options else cuda.get_elapsed_time(start, end)
         return float(elapsed) / 1e3
+
+
+def seconds_of(work: Callable[[], object]) -> float:
+    """Return how long a function takes."""
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
 
 
 class Calls(Contestant):
@@ -194,9 +202,9 @@ def seconds_per_unit(who: Contestant, few: int, many: int) -> float:
         short = who.seconds(few) if few else 0.0
         long = who.seconds(many)
         if long > short:
-            return who.scale * (long - short) / (many - few)
+            return who.besides + who.scale * (long - short) / (many - few)
     # At most that long, where nothing is known of what a run costs once.
-    return who.scale * long / many
+    return who.besides + who.scale * long / many
 
 
 def amounts(who: Contestant, budget: float) -> tuple[int, int]:

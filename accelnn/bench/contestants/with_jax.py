@@ -48,16 +48,18 @@ class _Jax(Training):
     def __init__(self, case: Case, threads: int) -> None:
         super().__init__(case, threads)
         configure(case.dtype, threads, case.device)
-        x, t, x_test, t_test = self.data
+        x, t, *test = self.data
         self.x, self.t = jnp.asarray(x), jnp.asarray(t, jnp.int32)
         self.activate = getattr(jax.nn, case.activation)
         self.gradient = jax.grad(functools.partial(_loss, self.activate))
-        if case.do != "steps":
+        if test:
             self.count = jax.jit(
                 lambda net, x, t: (scores(net, x, self.activate).argmax(axis=1) == t).sum()
             )
-            test = jnp.asarray(x_test), jnp.asarray(t_test, jnp.int32)
-            self.parts = {"train": (self.x, self.t), "test": test}
+            x_test, t_test = test
+            placed = jnp.asarray(x_test), jnp.asarray(t_test, jnp.int32)
+            self.parts = {"train": (self.x, self.t), "test": placed}
+        self.data = ()
 
     def take_step(self, state: Any, chosen: Any, x: Any, t: Any) -> Any:
         """Return the state after one update."""

@@ -34,6 +34,7 @@ class _Torch(Training):
         x, t, *test = map(self.place, self.data)
         self.x, self.t = x, t
         self.parts = {"train": (x, t), "test": tuple(test)}
+        self.data = ()
         self.lay_out()
 
     def place(self, array: np.ndarray) -> Any:

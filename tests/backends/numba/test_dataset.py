@@ -1,6 +1,7 @@
 """Data sets as compiled code reads them: dense, or the non-zeros alone."""
 
 import itertools
+import tracemalloc
 from functools import partial
 
 import numpy as np
@@ -163,6 +164,67 @@ def test_other_types_of_numbers(compiled, prepare, kind, count):
     for dtype in DTYPES:
         check(prepare(x, dtype), x.astype(dtype))
     _assert_trains_as_on_numpy(compiled, x, (30, 5, 3))
+
+
+@pytest.fixture
+def peak(monkeypatch):
+    """Return what measures how many bytes a call takes at most, with what it returns."""
+    from accelnn.backends.numba import dataset
+
+    monkeypatch.setattr(dataset, "PIECE", 1 << 16)
+
+    def peak(function):
+        function()
+        tracemalloc.start()
+        try:
+            function()
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    return peak
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        lambda x: x.astype(np.uint8),
+        lambda x: x.astype(np.float64),
+        lambda x: x,
+        np.asfortranarray,
+        lambda x: np.repeat(x, 2, axis=1)[:, ::2],
+    ],
+)
+def test_what_is_packed_is_never_all_cast_or_copied(prepare, peak, kind):
+    x = _with_nonzeros((20_000, 200), 400_000)
+    x[x != 0.0] = 3.0
+    data, given = prepare(x), kind(x)
+    kernel = data.kernel_data
+    stored = sum(a.nbytes for a in (kernel.starts, kernel.columns, kernel.values, kernel.labels))
+    # The probe and a few pieces besides.
+    assert peak(lambda: prepare(given)) < stored + x.nbytes / 4
+    for one, other in zip(prepare(given).kernel_data[2:5], kernel[2:5], strict=True):
+        np.testing.assert_array_equal(one, other, strict=True)
+
+
+@pytest.mark.parametrize("piece", [1, 30, 31, 95, 10_000])
+@pytest.mark.parametrize("count", [60, 108, 109, 300])
+def test_pieces_of_any_length(prepare, monkeypatch, piece, count):
+    from accelnn.backends.numba import dataset
+
+    monkeypatch.setattr(dataset, "PIECE", piece)
+    x = _with_nonzeros((12, 30), count, np.float64)
+    (_assert_stores if count <= 108 else _assert_dense)(prepare(x), x.astype(np.float32))
+
+
+def test_a_piece_of_what_is_packed_is_made_alone(prepare, peak):
+    x = _with_nonzeros((20_000, 200), 400_000)
+    data = prepare(x)
+    for rows in (slice(0, 3), slice(9_000, 9_500), slice(19_990, 20_000)):
+        piece, t = data.piece(rows)
+        np.testing.assert_array_equal(piece, x[rows])
+        np.testing.assert_array_equal(t, np.arange(20_000)[rows] % 3)
+    assert peak(lambda: data.piece(rows)) < x.nbytes / 4
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -22,10 +22,10 @@ IN_EXTENDED_PRECISION = sorted({*ACTIVATION_ROWS} - {"gelu"})
 @pytest.fixture
 def fits(compiled, monkeypatch):  # noqa: ARG001 - skips without Numba
     """Return what the kernel of differences leaves, one tuple per call."""
-    from accelnn.backends.numba import engine
+    from accelnn.backends.numba.kernels.interpolation import Fits
 
-    made, make = [], engine.Fits.of
-    monkeypatch.setattr(engine.Fits, "of", lambda *args: made.append(make(*args)) or made[-1])
+    made, make = [], Fits.of
+    monkeypatch.setattr(Fits, "of", lambda *args: made.append(make(*args)) or made[-1])
     return made
 
 

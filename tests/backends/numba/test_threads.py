@@ -290,14 +290,14 @@ def test_the_number_of_threads_must_be_one(compiled, threads):
 def test_differences_of_deep_nets_come_in_short_calls(compiled, monkeypatch):
     """A call cannot be interrupted: the longer a sample takes, the fewer there are in one."""
     calls = []
-    engine = type(accelnn.MLP([3, 2], backend=compiled).engine)
-    original = engine._differences
+    kind = type(accelnn.MLP([3, 2], dtype="float64", backend=compiled).engine._differences)
+    original = kind._gradient
 
-    def counted(self, params, x, *rest):
+    def counted(self, net, x, *rest):
         calls.append(len(x))
-        return original(self, params, x, *rest)
+        return original(self, net, x, *rest)
 
-    monkeypatch.setattr(engine, "_differences", counted)
+    monkeypatch.setattr(kind, "_gradient", counted)
     draw = np.random.default_rng(0)
     found = {}
     for sizes, n in (([784, 50, 10], 400), ([784, 256, 128, 10], 20)):
