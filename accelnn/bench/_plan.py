@@ -34,6 +34,7 @@ GRADIENT: Options = {"sizes": (784, 100, 10), "batch": 20, "dtype": "float64", "
 COMMON: dict[str, Options] = {
     "training": {"do": "steps", "few": 2_000, "many": 6_000, "budget": 1.5},
     "growth": {"do": "steps"},
+    "options": {"do": "steps", "few": 2_000, "many": 6_000, "budget": 1.5},
     "doors": {"many": 10_000, "budget": 0.3},
     "gradient": GRADIENT | {"data": "5k", "budget": 0.5},
     "scaling": {"data": "5k", "dtype": "float64", "many": 1_000, "budget": 0.3},
@@ -88,6 +89,10 @@ def _relu(sizes: tuple[int, ...], batch: int) -> Options:
     return net | dense | {"few": few, "many": 3 * few, "budget": 1.0 + work / HEAVY}
 
 
+def _on_digits(data: str) -> Options:
+    return _relu(*WIDE[0]) | {"data": data, "optimizer": "sgd"}
+
+
 def _net(sizes: tuple[int, ...], batch: int) -> str:
     return f"{'-'.join(map(str, sizes))}, batch {batch:,}"
 
@@ -95,6 +100,8 @@ def _net(sizes: tuple[int, ...], batch: int) -> str:
 def _all(data: str, *, full: bool) -> Iterator[tuple[str, str, Options]]:
     """Yield the group and the name of all cases, and what they have of their own."""
     yield from _training(data, full=full)
+    yield "options", _net((784, 50, 10), 100), {}
+    yield "options", f"{_net(*WIDE[0])}, relu", _on_digits(data)
     for h, n in product((16, 128, 1024, 4096), (1, 32, 512, 4096)):
         yield "growth", f"hidden {h:,}, batch {n:,}", _relu((784, h, 10), n)
     for call, n in product(("gradient", "loss", "predict"), (1, 20, 100, 1_000, 10_000)):
@@ -133,8 +140,7 @@ def _training(data: str, *, full: bool) -> Iterator[tuple[str, str, Options]]:
         return
     for name, own in VARIANTS.items():
         yield "training", name, own
-    on_digits = _relu(*WIDE[0]) | {"data": data, "optimizer": "sgd"}
-    yield "training", f"{_net(*WIDE[0])}, relu, MNIST", on_digits
+    yield "training", f"{_net(*WIDE[0])}, relu, MNIST", _on_digits(data)
     for net in WIDE:
         yield "training", f"{_net(*net)}, relu, dense", _relu(*net)
 

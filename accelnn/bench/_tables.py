@@ -8,6 +8,7 @@ from typing import Any
 from accelnn.bench._case import Case
 from accelnn.bench._plan import GPU_GROUPS, HEADLINE, OURS, ours_in
 from accelnn.bench._results import Measurement, Report
+from accelnn.bench.contestants.options import OPTIONS
 from accelnn.bench.contestants.training import FLOOR
 
 __all__ = ["TABLES", "Table", "duration", "lead_of", "number"]
@@ -184,9 +185,11 @@ def _time_of(name: str, row: Row) -> str:
     return _time(row[name])
 
 
-def _by_hand(ours: str) -> Column:
-    hand = "NumPy by hand"
-    return f"{ours} ÷ {hand}", lambda row: number(row[ours].median / row[hand].median)
+def _ratio(name: str, reference: str) -> Column:
+    return (
+        f"{name} ÷ {reference}",
+        lambda row: number(row[name].median / row[reference].median),
+    )
 
 
 # What stands before and after the times.
@@ -201,7 +204,8 @@ LEAD: list[Column] = [
     (f"products at the rate of {FLOOR}", partial(_time_of, FLOOR)),
     (f"share that {OURS} reaches", _reached),
 ]
-BY_HAND = [_by_hand("accelnn numpy"), _by_hand(OURS)]
+BY_HAND = [_ratio(name, "NumPy by hand") for name in ("accelnn numpy", OURS)]
+WITHOUT = [_ratio(name, OURS) for name in OPTIONS]
 
 
 def _rows(report: Report, group: str) -> list[Row]:
@@ -354,6 +358,7 @@ COMPARISONS = {
 # Groups whose tables have a row for each case: title, and what stands before and after the times.
 MATRICES: dict[str, tuple[str, list[Column], list[Column]]] = {
     "training": (f"{STEP}; the cases differ from the first in what they name", [], SPREAD + LEAD),
+    "options": (f"{STEP} on MNIST, with options of `engine.train`", [], WITHOUT),
     "doors": ("One call of 784-50-10 in float32, on MNIST", [], BY_HAND),
     "scaling": ("Gradients of 784-h-10 in float64 against their size", SIZE, SPREAD),
 }

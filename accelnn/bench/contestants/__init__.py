@@ -6,6 +6,7 @@ the peers' packages, which those that need them import when they are made.
 
 from accelnn.bench.contestants import (  # noqa: F401 - they enter themselves  # isort: skip
     training,
+    options,
     gradients,
     with_torch,
     with_jax,
