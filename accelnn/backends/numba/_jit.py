@@ -82,8 +82,11 @@ def inlined(function: Callable[..., Any]) -> Any:
 
 
 def called(function: Callable[..., Any]) -> Any:
-    """Compile a function that kernels call from several places without inlining it."""
-    return _njit(function, **INTERNAL, **OPTIONS)
+    """Compile a function that kernels call from several places without inlining it.
+
+    What an inlined function calls would otherwise be inlined as well.
+    """
+    return _njit(function, forceinline=False, **INTERNAL, **OPTIONS)
 
 
 class Callback:
