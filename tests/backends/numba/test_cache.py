@@ -209,3 +209,15 @@ def test_what_an_inlined_function_calls_is_not_inlined_too(compiled):
         for function in (part, between)
     ]
     assert marks == [False, True]
+
+
+def test_what_loads_code_imports_no_compiler(python, tmp_path):
+    """Numba would import what it needs to compile any function, before it looks for the code."""
+    code = """
+import sys
+import numpy as np, accelnn
+accelnn.prepare(np.eye(9), np.zeros(9, int), backend="numba", dtype="float32")
+print("numba.typed.typeddict" in sys.modules)
+"""
+    cache = str(tmp_path / "cache")
+    assert [python(code, NUMBA_CACHE_DIR=cache) for _ in range(2)] == ["True", "False"]
