@@ -73,7 +73,7 @@ class PartLibrary(JITCodeLibrary):
 class VectorLibrary(JITCodeLibrary):
     """LLVM's code of a kernel that consists of vectors, as many at a time as there are registers.
 
-    LLVM need not find more, unroll loops or unswitch them, which takes long and gains nothing.
+    LLVM need not find more, nor unswitch loops, which takes long and gains nothing.
     """
 
     def _optimize_functions(self, ll_module: Any) -> None:
@@ -82,7 +82,7 @@ class VectorLibrary(JITCodeLibrary):
     def _optimize_final_module(self) -> None:
         options = binding.create_pipeline_tuning_options(speed_level=2)
         options.loop_vectorization = options.slp_vectorization = False
-        options.loop_interleaving = options.loop_unrolling = False
+        options.loop_interleaving = False
         codegen: Any = self._codegen
         builder = binding.create_pass_builder(codegen._tm, options)  # noqa: SLF001
         manager = builder.getModulePassManager()
