@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import gc
 import hashlib
 import logging
 from collections.abc import Callable, Iterator
@@ -13,8 +14,9 @@ import numba
 import numpy as np
 from numba.core.caching import NullCache
 from numba.core.ccallback import CFunc
+from numba.core.runtime.nrt import rtsys
 
-from accelnn.backends.numba._parts import PartCompiler
+from accelnn.backends.numba._parts import PartCompiler, VectorCompiler
 
 __all__ = [
     "INLINED",
@@ -28,6 +30,7 @@ __all__ = [
     "loop",
     "slow_loop",
     "uncached_loop",
+    "vector_loop",
 ]
 
 logger = logging.getLogger("accelnn")
@@ -65,6 +68,11 @@ def slow_loop(function: Callable[..., Any]) -> Any:
     return _compiled(function, announced=True)
 
 
+def vector_loop(function: Callable[..., Any]) -> Any:
+    """Compile a kernel that consists of vectors as `slow_loop` does, but in less time."""
+    return _compiled(function, announced=True, pipeline_class=VectorCompiler)
+
+
 def uncached_loop(function: Callable[..., Any]) -> Any:
     """Compile a kernel as `loop` does, but do not cache it on disk, because it calls user code.
 
@@ -82,8 +90,11 @@ def inlined(function: Callable[..., Any]) -> Any:
 
 
 def called(function: Callable[..., Any]) -> Any:
-    """Compile a function that kernels call from several places without inlining it."""
-    return _njit(function, **INTERNAL, **OPTIONS)
+    """Compile a function that kernels call from several places without inlining it.
+
+    What an inlined function calls would otherwise be inlined as well.
+    """
+    return _njit(function, forceinline=False, **INTERNAL, **OPTIONS)
 
 
 class Callback:
@@ -109,7 +120,8 @@ class Callback:
         self.is_kept = keep and _stamp(compiled)
         # Numba has no public API for it.
         cache: Any = compiled._cache if self.is_kept else NullCache()  # noqa: SLF001
-        cache.load_overload = _or_nothing(cache, _checked(cache.load_overload))
+        load = _loading(cache) if self.is_kept else cache.load_overload
+        cache.load_overload = _or_nothing(cache, _checked(load))
         cache.save_overload = _or_nothing(cache, cache.save_overload)
         compiled._cache = cache  # noqa: SLF001
         self._compiled = compiled
@@ -132,7 +144,14 @@ def entry_of(kernel: Any, arguments: tuple[object, ...]) -> Callable[..., Any]:
     Called directly, it does not look up its types again, which for tuples of arrays takes longer
     than a small call. What it is called with must have the same types.
     """
-    entry: Callable[..., Any] = kernel.compile(tuple(map(numba.typeof, arguments)))
+    # The compiler makes many objects and keeps most: looking for garbage takes a tenth of its time.
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        entry: Callable[..., Any] = kernel.compile(tuple(map(numba.typeof, arguments)))
+    finally:
+        if collects:
+            gc.enable()
     return entry
 
 
@@ -141,25 +160,40 @@ def is_compiled(function: Any) -> bool:
     return hasattr(function, "py_func")
 
 
-def _compiled(function: Callable[..., Any], *, announced: bool) -> Any:
+def _compiled(function: Callable[..., Any], *, announced: bool, **options: Any) -> Any:
+    options = {"no_cfunc_wrapper": True} | OPTIONS | options
     try:
-        compiled = _njit(function, cache=True, **OPTIONS)
+        compiled = _njit(function, cache=True, **options)
         kept = _stamp(compiled)
     except (RuntimeError, ValueError):
         # No cache directory is writable, as in a read-only install without a home directory, or the
         # package is in an archive that Numba does not recognise as a zip file.
         kept = False
     if not kept:
-        compiled = _njit(function, **OPTIONS)
+        compiled = _njit(function, **options)
     cache = getattr(compiled, "_cache", None)  # Numba has no public API for it
     if cache is None:
         # Under NUMBA_DISABLE_JIT this is the function itself.
         return compiled
     if kept:
         cache.save_overload = _or_nothing(cache, cache.save_overload)
-    load = _or_nothing(cache, _checked(cache.load_overload))
+    load = _or_nothing(cache, _checked(_loading(cache) if kept else cache.load_overload))
     cache.load_overload = _announcing(load, function, kept=kept) if announced else load
     return compiled
+
+
+def _loading(cache: Any) -> Callable[..., Any]:
+    """Return what loads code with all that code needs to run.
+
+    `Cache.load_overload` also imports what compilers need, which takes ten times as long.
+    """
+
+    def load(signature: Any, context: Any) -> Any:
+        rtsys.initialize(context)
+        with cache._guard_against_spurious_io_errors():  # noqa: SLF001
+            return cache._load_overload(signature, context)  # noqa: SLF001
+
+    return load
 
 
 def _checked(load: Callable[..., Any]) -> Callable[..., Any]:

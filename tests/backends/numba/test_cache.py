@@ -184,3 +184,40 @@ def test_functions_that_only_kernels_call_are_not_made_machine_code(compiled):
     (inner,), (outer,) = part.overloads.values(), kernel.overloads.values()
     assert inner.library.get_pointer_to_function(inner.fndesc.mangled_name) == 0
     assert outer.library.get_pointer_to_function(outer.fndesc.mangled_name) != 0
+
+
+def test_what_an_inlined_function_calls_is_not_inlined_too(compiled):
+    """Numba hands the option on to what is compiled meanwhile."""
+    assert compiled.name == "numba"
+    from accelnn.backends.numba._jit import called, inlined, uncached_loop
+
+    @called
+    def part(x):
+        return x + 1.0
+
+    @inlined
+    def between(x):
+        return part(x) * 2.0
+
+    @uncached_loop
+    def kernel(x):
+        return between(x) + part(x)
+
+    assert kernel(1.0) == 6.0
+    marks = [
+        "alwaysinline" in next(iter(function.overloads.values())).library.get_llvm_str()
+        for function in (part, between)
+    ]
+    assert marks == [False, True]
+
+
+def test_what_loads_code_imports_no_compiler(python, tmp_path):
+    """Numba would import what it needs to compile any function, before it looks for the code."""
+    code = """
+import sys
+import numpy as np, accelnn
+accelnn.prepare(np.eye(9), np.zeros(9, int), backend="numba", dtype="float32")
+print("numba.typed.typeddict" in sys.modules)
+"""
+    cache = str(tmp_path / "cache")
+    assert [python(code, NUMBA_CACHE_DIR=cache) for _ in range(2)] == ["True", "False"]

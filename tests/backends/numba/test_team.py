@@ -27,7 +27,10 @@ def meet(compiled):
         log[0, member.number] = 1
         wait(member)
         for i in range(times):
-            log[i + 1, member.number] = log[i].sum() + 1
+            total = 0
+            for number in range(member.size):
+                total += log[i, number]
+            log[i + 1, member.number] = total + 1
             wait(member)
 
     @numba.njit(nogil=True)

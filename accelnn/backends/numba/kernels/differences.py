@@ -182,7 +182,8 @@ def differences_as(member, point, fits, difference, tables, scratch_of_all, list
                 if not is_smooth:
                     rounds, count = difference.steps.size, point.counts[layer, sample]
                     if apart == 0:
-                        sums[:] = 0.0
+                        for k in range(sums.size):
+                            sums[k] = 0.0
                     apart += 1
                 shape = 0, 0.0, 0.0
                 if layer >= end - 1:

@@ -2,7 +2,7 @@
 
 import math
 
-from accelnn.backends.numba._jit import ZERO, called, inlined, slow_loop
+from accelnn.backends.numba._jit import ZERO, called, inlined, vector_loop
 from accelnn.backends.numba.kernels.arguments import Mask, work_in
 from accelnn.backends.numba.kernels.forward import forward, read_samples, share_units
 from accelnn.backends.numba.kernels.launch import launch
@@ -41,7 +41,7 @@ def forward_block(member, net, data, work, order, start, size):
     return net.table[last, OUTPUT_PANEL] * work.capacity * width(work.outputs)
 
 
-@slow_loop
+@vector_loop
 def predict(meeting, size, net, data, memory, order, as_scores, out):
     """Write the scores, or the outputs that the loss computes from them, row by row."""
     launch(predict_as, meeting, size, (net, data, memory, order, as_scores, out))
@@ -68,7 +68,7 @@ def predict_as(member, net, data, memory, order, as_scores, out):
                 out[(start + row) * outputs + output] = a
 
 
-@slow_loop
+@vector_loop
 def evaluate(meeting, size, net, data, memory, order, losses, hits):
     """Write each sample's loss, and count the correctly classified samples.
 

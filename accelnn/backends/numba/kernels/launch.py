@@ -40,6 +40,7 @@ from accelnn.backends.numba.team import (
     state_of,
 )
 from accelnn.backends.numba.vectors._type import I32, I64
+from accelnn.backends.numba.vectors._view import View, make_view
 
 __all__ = ["launch", "serve"]
 
@@ -122,17 +123,19 @@ def look_again(looks, eager):
 def hand_out(typing, kernel, meeting, arguments):
     """Return the address of code that does a member's share, and that of what it needs for it.
 
-    The arguments are stored on the stack of the function that calls this.
+    The arguments are stored on the stack of the function that calls this, arrays as views.
     """
     given = types.Tuple([meeting, *map(types.unliteral, arguments)])
-    member = types.NamedTuple([types.intp, types.intp, meeting], Member)
-    shape = kernel.get_call_type(typing, (member, *given.types[1:]), {})
+    seen = types.Tuple([*map(_seen, given)])
+    member = types.NamedTuple([types.intp, types.intp, seen[0]], Member)
+    shape = kernel.get_call_type(typing, (member, *seen.types[1:]), {})
 
     def generate(context, builder, signature, args):
         arguments = [builder.extract_value(args[2], i) for i in range(len(given) - 1)]
-        stored = cgutils.alloca_once(builder, context.get_value_type(given))
+        stored = cgutils.alloca_once(builder, context.get_value_type(seen))
         for i, argument in enumerate([args[1], *arguments]):
-            builder.store(argument, cgutils.gep_inbounds(builder, stored, 0, i))
+            view = _view(context, builder, given[i], argument)
+            builder.store(view, cgutils.gep_inbounds(builder, stored, 0, i))
         code = _code_of_share(context, builder, kernel, shape, member, stored.type)
         addresses = [builder.ptrtoint(pointer, I64) for pointer in (code, stored)]
         return context.make_tuple(builder, signature.return_type, addresses)
@@ -153,10 +156,7 @@ def _code_of_share(
     inside = ir.IRBuilder(function.append_basic_block())
     place, number, size = function.args
     meeting, *arguments = (
-        _without_counts(
-            context, inside, kind_, inside.load(cgutils.gep_inbounds(inside, place, 0, i))
-        )
-        for i, kind_ in enumerate((member[2], *shape.args[1:]))
+        inside.load(cgutils.gep_inbounds(inside, place, 0, i)) for i in range(len(shape.args))
     )
     myself = context.make_tuple(inside, member, [number, size, meeting])
     callee = context.declare_function(builder.module, compiled.fndesc)
@@ -167,22 +167,27 @@ def _code_of_share(
     return function
 
 
-def _without_counts(context: Any, builder: Any, kind: Any, value: Any) -> Any:
-    """Return arguments, arrays or tuples of arrays, whose references are not counted.
+def _seen(kind: Any) -> Any:
+    """Return the type of an argument, an array or a tuple of arrays, as a kernel's share has it."""
+    if isinstance(kind, types.Array):
+        return View(kind.dtype, kind.ndim)
+    if isinstance(kind, types.BaseNamedTuple):
+        return types.NamedTuple([*map(_seen, kind)], kind.instance_class)
+    return kind
 
-    Numba updates reference counts atomically whenever an array is passed on, and threads that share
-    the array contend for the count. The caller keeps the arguments of a kernel alive anyway.
-    """
+
+def _view(context: Any, builder: Any, kind: Any, value: Any) -> Any:
+    """Return the argument itself as that."""
     if isinstance(kind, types.Array):
         array = context.make_array(kind)(context, builder, value)
-        array.meminfo = cgutils.get_null_value(array.meminfo.type)
-        array.parent = cgutils.get_null_value(array.parent.type)
-        return array._getvalue()  # noqa: SLF001 - how Numba's own code builds an array
-    if isinstance(kind, types.BaseTuple):
-        for i, item_kind in enumerate(kind):
-            item = builder.extract_value(value, i)
-            item = _without_counts(context, builder, item_kind, item)
-            value = builder.insert_value(value, item, i)
+        shape = cgutils.unpack_tuple(builder, array.shape)
+        return make_view(context, builder, _seen(kind), array.data, shape)
+    if isinstance(kind, types.BaseNamedTuple):
+        items = [
+            _view(context, builder, item_kind, builder.extract_value(value, i))
+            for i, item_kind in enumerate(kind)
+        ]
+        return context.make_tuple(builder, _seen(kind), items)
     return value
 
 

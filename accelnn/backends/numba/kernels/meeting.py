@@ -14,7 +14,7 @@ from numba.extending import intrinsic
 
 from accelnn.backends.numba._jit import inlined
 from accelnn.backends.numba.team import ABANDONED, ALONE, ARRIVED, OPENED, WAITED, own_of
-from accelnn.backends.numba.vectors._type import I32, I64, IS_X86
+from accelnn.backends.numba.vectors._type import I32, I64, IS_X86, pointer_to
 
 __all__ = [
     "add",
@@ -102,17 +102,12 @@ def goes_alone(member):
     return member.size > 1 and read(member.meeting, ALONE) == 1
 
 
-def _place(context, builder, array_type, array, i):
-    data = context.make_array(array_type)(context, builder, array).data
-    return builder.gep(data, [i])
-
-
 @intrinsic
 def add(typing, array, i, number):
     """Add atomically and return the sum."""
 
     def generate(context, builder, signature, args):
-        place = _place(context, builder, signature.args[0], *args[:2])
+        place = pointer_to(context, builder, signature.args[0], *args[:2])
         return builder.add(builder.atomic_rmw("add", place, args[2], "seq_cst"), args[2])
 
     return types.int64(array, types.intp, types.int64), generate
@@ -123,7 +118,7 @@ def read(typing, array, i):
     """Read atomically."""
 
     def generate(context, builder, signature, args):
-        place = _place(context, builder, signature.args[0], *args)
+        place = pointer_to(context, builder, signature.args[0], *args)
         return builder.load_atomic(place, "seq_cst", 8)
 
     return types.int64(array, types.intp), generate
@@ -134,7 +129,7 @@ def write(typing, array, i, value):
     """Write atomically."""
 
     def generate(context, builder, signature, args):
-        place = _place(context, builder, signature.args[0], *args[:2])
+        place = pointer_to(context, builder, signature.args[0], *args[:2])
         builder.store_atomic(args[2], place, "seq_cst", 8)
         return context.get_dummy_value()
 
@@ -146,7 +141,7 @@ def exchange(typing, array, i, old, new):
     """Replace one value by another atomically; return whether the first was there."""
 
     def generate(context, builder, signature, args):
-        place = _place(context, builder, signature.args[0], *args[:2])
+        place = pointer_to(context, builder, signature.args[0], *args[:2])
         found = builder.cmpxchg(place, args[2], args[3], "seq_cst", "seq_cst")
         return builder.extract_value(found, 1)
 

@@ -15,7 +15,7 @@ from accelnn.backends.numba.kernels.changes import (
 )
 from accelnn.backends.numba.kernels.losses import CROSS_ENTROPY
 from accelnn.backends.numba.layout import ACTIVATION, FLAT, INPUTS, OUTPUTS
-from accelnn.backends.numba.vectors import load, multiply_add, store, width, zeros
+from accelnn.backends.numba.vectors import load, multiply_add, part_as, store, width, zeros
 
 __all__ = ["TERMS", "find_direction", "loss_change", "prepare_series", "take_powers"]
 
@@ -114,13 +114,14 @@ def loss_change(point, layer, unit, sample, here, d, shape, series, scratch):
             store(moves, output * lanes, c * scratch.w[output])
     else:
         carry_forward(point, layer, unit, sample, c, scratch)
+    last_pre = part_as(point.pre, point.pre, scores, point.pre.size - scores)
     if point.loss != CROSS_ENTROPY:
         parameter = point.parameters[last]
         return sum_change(
             point.loss,
             point.codes,
             parameter,
-            point.pre[scores:],
+            last_pre,
             point.targets,
             row,
             outputs,
@@ -128,7 +129,7 @@ def loss_change(point, layer, unit, sample, here, d, shape, series, scratch):
             scratch.lanes,
         )
     return cross_entropy_change(
-        point.pre[scores:],
+        last_pre,
         point.probabilities,
         point.targets,
         row,

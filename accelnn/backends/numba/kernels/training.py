@@ -2,7 +2,7 @@
 
 import math
 
-from accelnn.backends.numba._jit import ZERO, called, slow_loop
+from accelnn.backends.numba._jit import ZERO, called, vector_loop
 from accelnn.backends.numba.kernels.arguments import Piece, ends_batch, work_in
 from accelnn.backends.numba.kernels.backward import (
     has_finite_errors,
@@ -35,7 +35,7 @@ __all__ = ["AHEAD", "train"]
 AHEAD = 250_000
 
 
-@slow_loop
+@vector_loop
 def train(meeting, size, net, data, rule, mask, memory, row_losses, order, batch, done, losses):
     """Do one update per batch of `order`, after `done` earlier ones, and write each batch's loss.
 

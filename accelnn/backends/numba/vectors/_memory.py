@@ -3,7 +3,6 @@
 from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
-from numba.np import arrayobj
 
 from accelnn.backends.numba.vectors._type import (
     I32,
@@ -18,6 +17,7 @@ from accelnn.backends.numba.vectors._type import (
     splat,
     store_vector,
 )
+from accelnn.backends.numba.vectors._view import View, make_view
 
 __all__ = [
     "at",
@@ -36,31 +36,18 @@ __all__ = [
 
 @intrinsic
 def rows_at(typing, arrays, i):
-    """Return a named tuple with row `i` of each array of another one, without reference counting.
-
-    The caller keeps the arrays alive.
-    """
-    kinds = [types.Array(array.dtype, 1, "C") for array in arrays]
+    """Return a named tuple with row `i` of each view of another one."""
+    kinds = [View(array.dtype) for array in arrays]
     rows = types.NamedTuple(kinds, arrays.instance_class)
 
     def generate(context, builder, signature, args):
         found = []
         for number, kind in enumerate(kinds):
             whole = builder.extract_value(args[0], number)
-            array = context.make_array(signature.args[0][number])(context, builder, whole)
-            shape = cgutils.unpack_tuple(builder, array.shape)
-            row = context.make_array(kind)(context, builder)
-            start = builder.mul(args[1], shape[1])
-            arrayobj.populate_array(
-                row,
-                data=builder.gep(array.data, [start]),
-                shape=shape[1:],
-                strides=[array.itemsize],
-                itemsize=array.itemsize,
-                meminfo=None,
-                parent=None,
-            )
-            found.append(row._getvalue())  # noqa: SLF001 - how Numba's own code builds an array
+            length = builder.extract_value(whole, (1, 1))
+            start = builder.mul(args[1], length)
+            place = pointer_to(context, builder, signature.args[0][number], whole, start)
+            found.append(make_view(context, builder, kind, place, [length]))
         return context.make_tuple(builder, rows, found)
 
     return rows(arrays, types.intp), generate
@@ -68,23 +55,16 @@ def rows_at(typing, arrays, i):
 
 @intrinsic
 def part_as(typing, like, array, start, count):
-    """Return the memory from ``array[start]`` on as `count` numbers of the dtype of `like`.
-
-    References are not counted: the caller keeps the array alive.
-    """
+    """Return the memory from ``array[start]`` on as `count` numbers of the dtype of `like`."""
 
     def generate(context, builder, signature, args):
         _, array, start, count = args
         kind = signature.return_type
-        element = context.get_data_type(kind.dtype)
-        size = context.get_constant(types.intp, context.get_abi_sizeof(element))
-        part = context.make_array(kind)(context, builder)
         place = pointer_to(context, builder, signature.args[1], array, start)
-        place = builder.bitcast(place, element.as_pointer())
-        arrayobj.populate_array(part, place, [count], [size], size, None)
-        return part._getvalue()  # noqa: SLF001 - how Numba's own code builds an array
+        place = builder.bitcast(place, context.get_data_type(kind.dtype).as_pointer())
+        return make_view(context, builder, kind, place, [count])
 
-    return types.Array(like.dtype, 1, "C")(like, array, types.intp, types.intp), generate
+    return View(like.dtype)(like, array, types.intp, types.intp), generate
 
 
 @intrinsic

@@ -103,8 +103,8 @@ def is_single(kind: ir.VectorType) -> bool:
 
 
 def pointer_to(context: Any, builder: Any, array_type: Any, array: Any, i: Any) -> Any:
-    data = context.make_array(array_type)(context, builder, array).data
-    return builder.gep(data, [i], inbounds=True)
+    position = context.data_model_manager[array_type].get_field_position("data")
+    return builder.gep(builder.extract_value(array, position), [i], inbounds=True)
 
 
 def load_vector(builder: Any, pointer: Any, kind: ir.VectorType) -> Any:
