@@ -164,7 +164,9 @@ class NumbaEngine(Engine):
         """See `Engine.train`."""
         rule = None
         if state.gradient == "analytic" and not self._has_bits(data):
-            rule = rule_of(state, self._layout, order.size, batch, rates, clip)
+            updates = -(-order.size // batch)
+            in_pieces = min(batch, order.size) > self._most_samples
+            rule = rule_of(state, self._layout, updates, rates, clip, in_pieces=in_pieces)
         if rule is None:
             return super().train(
                 state, data, order, batch, rates=rates, weights=weights, clip=clip, dropout=dropout

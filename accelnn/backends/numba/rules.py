@@ -15,7 +15,6 @@ from accelnn.backends.numba.kernels.clipping import squares_of
 from accelnn.backends.numba.kernels.updates import OWN_RULE, RULES, STORE_GRADIENT
 from accelnn.backends.numba.layout import Layout, aligned_zeros
 from accelnn.backends.numba.own import rule_code
-from accelnn.backends.numba.pieces import most_samples
 from accelnn.backends.numba.user_functions import NoCodeError
 from accelnn.backends.numba.vectors import LANES
 from accelnn.formulas._own import Rule as OwnRule
@@ -30,23 +29,23 @@ ONE, ONE_EACH, NO_SQUARES = np.ones(1), np.ones((2, 1)), np.zeros(0)
 def rule_of(
     state: TrainingState,
     layout: Layout,
-    samples: int,
-    batch: int,
+    updates: int,
     rates: np.ndarray | None,
     clip: float | None,
+    *,
+    in_pieces: bool,
 ) -> Rule | None:
-    """Return the rule of a run, with zeros as its state, or None if it has no code."""
+    """Return the rule of so many updates, with zeros as its state, or None if it has no code."""
     dtype = state.params.dtype
     told = _told(state.optimizer, dtype)
     if told is None:
         return None
     kind, code, numbers = told
-    updates = -(-samples // batch)
     optimizer = cast("UpdateRule", state.optimizer)
     rates = np.full(updates, optimizer.lr) if rates is None else rates
     rates = kernel_array(rates, np.float64)
     gradient, squares = NOTHING[dtype], NO_SQUARES
-    if clip is not None or min(batch, samples) > most_samples(layout, dtype):
+    if clip is not None or in_pieces:
         gradient = aligned_zeros(layout.size, dtype)
     if clip is not None:
         squares = np.zeros(squares_of(layout.size, LANES[dtype.type]))
