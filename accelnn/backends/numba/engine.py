@@ -46,9 +46,9 @@ __all__ = ["NumbaEngine"]
 
 # The argument of a step without dropout.
 NO_MASK = Mask(0, 1.0, 0)
-# Samples times parameters of a batch for each of two threads, some microseconds: with less, they
-# wait for each other longer than they compute. Many threads wait longer, and get that much more.
-THREAD_WORK, MANY_TIMES = 100_000, 10
+# Samples times parameters of a batch for each of two threads, which take one or two microseconds;
+# many threads wait longer for each other, and get that much more.
+THREAD_WORK, MANY_TIMES = 20_000, 50
 # Samples of a call with fewer are not compressed: packing the parameters would take as long as that
 # saves.
 FEW = 48

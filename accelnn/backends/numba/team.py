@@ -33,7 +33,9 @@ __all__ = [
     "CALLED",
     "CODE",
     "ENGAGED",
+    "FASTER",
     "FINISHED",
+    "HELD_UP",
     "OPENED",
     "READY",
     "WAITED",
@@ -46,11 +48,13 @@ __all__ = [
 
 # Elements of 8 bytes in two cache lines, which the hardware fetches in pairs. Each counter in the
 # array where a team meets has its own pair: arrivals, the last open barrier, whether a thread has
-# failed, the total time waited, whether one thread continues alone, how many threads have finished;
+# failed, the total time waited, why one thread continues alone, how many threads have finished;
 # then the current call, which is its code, its arguments and its number of threads. From `OWN` on
 # each thread has two: the barriers that it has reached; its state, and its number in that call.
 LINE = 16
 ARRIVED, OPENED, ABANDONED, WAITED, ALONE, FINISHED, CODE, OWN = range(0, 8 * LINE, LINE)
+# Why one thread continues alone: other programs hold the others up, or it is faster.
+HELD_UP, FASTER = 1, 2
 # A thread is asleep, or awake and ready for a call, or part of one that is about to start, or that
 # has.
 ASLEEP, READY, ENGAGED, CALLED = range(4)
@@ -142,7 +146,7 @@ class Team:
             kernel(self._meeting, self._wake(size) if is_ours else 1, *arguments)
             if pace is not None and wanted == is_ours:
                 pace.record(amount, time.perf_counter() - started, team=is_ours)
-            if is_ours and self._meeting[ALONE]:
+            if is_ours and self._meeting[ALONE] == HELD_UP:
                 self._alone_until = time.monotonic() + ALONE_SECONDS
         finally:
             if is_ours:

@@ -90,6 +90,40 @@ def test_clipping_and_dropout_give_the_same_bits(teams, sizes, density, dtype, c
     assert_equal_but_for_rounding(alone, lambda move: run("numpy", move))
 
 
+def _updates(b, updates, wrong=None):
+    """Return what many small updates leave, of which one may have an infinite loss."""
+    batch = 8
+    net = accelnn.MLP([20, 16, 3], activation="relu", dtype="float64", rng=2, backend=b)
+    x, t = _data(20, 3, "float64", 1.0, updates * batch)
+    if wrong is not None:
+        x[wrong * batch] = 1e308
+    data = accelnn.prepare(x, t, backend=b, dtype="float64")
+    state = TrainingState(net.flat, accelnn.Adam(0.001), "analytic", b)
+    losses = net.engine.train(state, data, np.arange(len(x)), batch)
+    return losses, [a.tobytes() for a in (losses, net.flat, *state.slots)]
+
+
+def test_whether_the_team_or_one_thread_is_faster_changes_no_bits(teams):
+    from accelnn.backends.numba.kernels.training import MANY
+
+    for updates in (MANY - 1, MANY, 2 * MANY + 1):
+        _, alone = _updates(teams[0], updates)
+        for _ in range(5):
+            for b in teams[1:]:
+                assert _updates(b, updates)[1] == alone
+
+
+def test_a_run_may_end_while_one_thread_is_on_trial(teams):
+    from accelnn.backends.numba.kernels.training import MANY, TRIAL
+
+    for wrong in (0, *range(TRIAL - 1, 4 * TRIAL)):
+        losses, alone = _updates(teams[0], MANY, wrong)
+        assert losses.size == wrong + 1
+        assert not np.isfinite(losses[-1])
+        for b in teams[1:]:
+            assert _updates(b, MANY, wrong)[1] == alone
+
+
 @pytest.mark.parametrize("density", [0.1, 1.0])
 def test_what_memory_held_before_does_not_matter(compiled, monkeypatch, density):
     """That of one call is not cleared."""

@@ -91,15 +91,15 @@ def is_held_up(member, since):
 
 
 @inlined
-def go_alone(member):
+def go_alone(member, reason):
     """Request, before a barrier, that one thread do the rest of the work."""
-    write(member.meeting, ALONE, 1)
+    write(member.meeting, ALONE, reason)
 
 
 @inlined
 def goes_alone(member):
     """Return, after that barrier, whether `go_alone` was called."""
-    return member.size > 1 and read(member.meeting, ALONE) == 1
+    return member.size > 1 and read(member.meeting, ALONE) != 0
 
 
 @intrinsic

@@ -25,11 +25,15 @@ from accelnn.backends.numba.kernels.meeting import (
 )
 from accelnn.backends.numba.kernels.updates import STORE_GRADIENT
 from accelnn.backends.numba.layout import OUTPUT_PANELS
-from accelnn.backends.numba.team import Member
+from accelnn.backends.numba.team import FASTER, HELD_UP, Member
 from accelnn.backends.numba.vectors import SHORT, flush_denormals, restore
 
 __all__ = ["AHEAD", "train"]
 
+# How long threads wait for each other depends on where the system runs them. After so many updates
+# the team is timed for as many, and then one thread alone: in calls of many updates, each of which
+# is so few samples times parameters that one thread may be faster.
+TRIAL, MANY, LITTLE = 16, 256, 2_000_000
 # Numbers in the samples of a piece above which the next one is not prefetched, because it would
 # drive this one from the cache.
 AHEAD = 250_000
@@ -58,7 +62,28 @@ def train_as(member, net, data, rule, mask, memory, row_losses, order, batch, do
     before = flush_denormals()
     depth, since = net.table.shape[0], clock()
     index, done_rows, is_finite = ZERO, ZERO, True
+    team, started, together = member, since, ZERO
+    on_trial = member.size > 1 and losses.size >= MANY and batch * net.params.size < LITTLE
     while index < losses.size:
+        if not on_trial or done_rows > 0:
+            pass
+        elif index == TRIAL:
+            started = clock()
+        elif index == 2 * TRIAL and member.number > 0:
+            wait(member)
+            if goes_alone(member) or is_abandoned(member):
+                break
+            index, on_trial = index + TRIAL, False
+        elif index == 2 * TRIAL:
+            together, started = clock() - started, clock()
+            member = myself
+        elif index == 3 * TRIAL:
+            if clock() - started < together:
+                go_alone(team, FASTER)
+            else:
+                member = team
+            wait(team)
+            on_trial = False
         first, update_number = index * batch, done + index
         rows_of_batch = min(batch, order.size - first)
         size = min(work.capacity, rows_of_batch - done_rows)
@@ -81,7 +106,7 @@ def train_as(member, net, data, rule, mask, memory, row_losses, order, batch, do
                 wait(member)
         output_errors(net, data, work, order, piece, rows, row_losses)
         if member.number == 0 and is_held_up(member, since):
-            go_alone(member)
+            go_alone(member, HELD_UP)
         wait(member)
         if is_abandoned(member):
             break
@@ -123,8 +148,12 @@ def train_as(member, net, data, rule, mask, memory, row_losses, order, batch, do
         if alone:
             if member.number > 0:
                 break
-            member = myself
+            member, on_trial = myself, False
         done_rows += size
         if is_end:
             index, done_rows = index + 1, ZERO
+    if on_trial and member.size < team.size:
+        # It ended while the others waited.
+        go_alone(team, FASTER)
+        wait(team)
     restore(before)
