@@ -1,6 +1,6 @@
 """Conversion between a net's flat buffer and its panels."""
 
-from accelnn.backends.numba._jit import inlined, loop
+from accelnn.backends.numba._jit import ZERO, inlined, loop
 from accelnn.backends.numba.layout import (
     BIAS,
     FLAT,
@@ -10,14 +10,17 @@ from accelnn.backends.numba.layout import (
     OUTPUTS,
     WEIGHTS,
 )
-from accelnn.backends.numba.vectors import load, load_first, store, store_first, width
+from accelnn.backends.numba.vectors import load, load_first, part_as, store, store_first, width
 
 __all__ = ["copy_parameters"]
 
 
 @loop
-def copy_parameters(table, flat, packed, into_panels):
-    """Copy parameters, or their gradients, from rows in `flat` to panels in `packed`, or back."""
+def copy_parameters(table, flat_array, packed_array, into_panels):
+    """Copy parameters, or their gradients, from rows in a flat array to panels, or back."""
+    # References to arrays would be counted for every vector.
+    flat = part_as(flat_array, flat_array, ZERO, flat_array.size)
+    packed = part_as(packed_array, packed_array, ZERO, packed_array.size)
     lanes = width(flat)
     for layer in range(table.shape[0]):
         outputs, rows = table[layer, OUTPUTS], table[layer, INPUTS]
