@@ -85,7 +85,7 @@ class Differences:
         self._team.call(
             differences,
             (self._point(net, x, t), fits, difference, TABLES, scratch, listed, out),
-            kind=("differences", samples * self._spec.size),
+            kind=(("differences", sizes), samples * self._spec.size),
         )
         return out
 

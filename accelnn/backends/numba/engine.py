@@ -275,7 +275,7 @@ class NumbaEngine(Engine):
         )
         row_losses = np.empty(batch)
         arguments = net, data, rule, mask, memory, row_losses, order, batch, done, losses
-        self._call(train, data, arguments, threads, order.size)
+        self._call(train, data, arguments, threads, order.size, batch)
         return losses
 
     def _gradient(
@@ -299,7 +299,13 @@ class NumbaEngine(Engine):
         return bool(has_many_zeros(data.x, inputs, kernel_array(params)[: inputs * outputs]))
 
     def _call(
-        self, kernel: Any, data: Data, arguments: tuple[Any, ...], threads: int, samples: int
+        self,
+        kernel: Any,
+        data: Data,
+        arguments: tuple[Any, ...],
+        threads: int,
+        samples: int,
+        batch: int = 0,
     ) -> None:
         """Run a kernel on some samples."""
         # The type of the columns is all that differs between the arguments of an engine's calls.
@@ -307,9 +313,9 @@ class NumbaEngine(Engine):
         entry = self._entries.get(key)
         if entry is None:
             entry = self._entries[key] = entry_of(kernel, (NO_LABELS, 1, *arguments))
-        self.backend.team.call(
-            entry, arguments, threads, (kernel.__name__, samples * self.spec.size)
-        )
+        # The time of a sample depends on all of these.
+        call = kernel.__name__, self.spec.sizes, self.dtype, data.sparse, batch
+        self.backend.team.call(entry, arguments, threads, (call, samples * self.spec.size))
 
     def _threads(self, batch: int) -> int:
         """Return how many threads a training step uses."""

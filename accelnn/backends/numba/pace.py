@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 
 __all__ = ["Pace", "Paces"]
 
 # Seconds that calls of a team may lose against one thread before they are left to one thread, and
-# the most that they can save up for that.
+# the most that they can save up for that; of longer calls, what one takes.
 LOSS, SAVED = 0.002, 0.01
 # The share of the time on one thread that is spent on trying the team again.
 TRIAL = 0.03
-# Calls that a team which has rested makes at least, because it must wake up for the first.
+# Short calls that a team which has rested makes at least, because it must wake up for the first.
 TRIALS = 8
 # How long what one thread takes is believed, in calls of that length; and seconds above which a
 # call is not made on one thread just to know; but once, after so many calls, it is.
@@ -49,7 +49,8 @@ class Pace:
             return self._calls <= (UNKNOWN if self._together * work > LONG else 2)
         expected = self._alone * work
         # What it has to lose before it is tried again would be enough if calls took twice as long.
-        self._rests = self.credit <= (TRIALS * expected if self._rests else 0.0)
+        trials = TRIALS if expected < LONG else 1
+        self._rests = self.credit <= (trials * expected if self._rests else 0.0)
         if self._rests:
             return False
         return expected > LONG or self._clock() - self._measured_at < FRESH * expected
@@ -61,7 +62,8 @@ class Pace:
         if team:
             self._together = seconds / work
             if self._alone is not None:
-                self.credit = min(self.credit + self._alone * work - seconds, SAVED)
+                expected = self._alone * work
+                self.credit = min(self.credit + expected - seconds, max(SAVED, expected))
             return
         rate = seconds / work
         self._alone = rate if self._alone is None else self._alone + NEWEST * (rate - self._alone)
@@ -71,14 +73,14 @@ class Pace:
 
 
 class Paces:
-    """The pace of each kind of call: one kernel, and work of the same order."""
+    """The pace of each kind of call, and of work of the same order."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[str, int], Pace] = {}
+        self._known: dict[tuple[Hashable, int], Pace] = {}
 
-    def of(self, kernel: str, work: float) -> Pace:
-        """Return the pace of a kernel's calls of about so much work."""
-        kind = (kernel, int(work).bit_length())
+    def of(self, call: Hashable, work: float) -> Pace:
+        """Return the pace of calls of about so much work."""
+        kind = (call, int(work).bit_length())
         found = self._known.get(kind)
         if found is None:
             if len(self._known) >= KINDS:

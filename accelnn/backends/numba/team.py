@@ -14,7 +14,7 @@ import queue
 import threading
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any, NamedTuple, TypeAlias
 
 import numba
@@ -126,12 +126,13 @@ class Team:
         kernel: Callable[..., object],
         arguments: tuple[object, ...],
         size: int | None = None,
-        kind: tuple[str, float] | None = None,
+        kind: tuple[Hashable, float] | None = None,
     ) -> None:
         """Run a kernel that launches itself on `size` threads (default: all), and wait for it.
 
-        `kind` names the kernel and says how much work the call is, in any unit: calls of one kind
-        that take longer on the team are left to one thread.
+        `kind` is what the call has in common with others that take as long for as much work, and
+        how much work it is, in any unit: calls of a kind that take longer on the team are left to
+        one thread.
         """
         size = min(self.size, size or self.size)
         if size == 1 or time.monotonic() < self._alone_until:

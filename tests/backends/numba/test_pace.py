@@ -2,7 +2,10 @@
 
 import itertools
 
+import numpy as np
 import pytest
+
+import accelnn
 
 WORK = 1000.0
 
@@ -91,6 +94,16 @@ def test_a_long_call_is_not_made_on_one_thread_just_to_know(pace):
     assert team_calls == 999
 
 
+def test_a_team_comes_back_to_long_calls(pace):
+    """One took twice as long as on one thread, all others half as long."""
+    alone = 0.1
+    _spend(pace, alone, itertools.repeat(0.5 * alone), 100)
+    _spend(pace, alone, itertools.repeat(2 * alone), 1)
+    _spend(pace, alone, itertools.repeat(0.5 * alone), 100)
+    _, team_calls = _spend(pace, alone, itertools.repeat(0.5 * alone), 1_000)
+    assert team_calls > 0.97 * 1_000
+
+
 def test_what_compiling_takes_is_not_counted(pace):
     spent, team_calls = _spend(pace, 1e-4, itertools.chain([8.0], itertools.repeat(6e-5)), 1_000)
     assert team_calls > 900
@@ -108,3 +121,14 @@ def test_kinds_of_calls_are_told_apart_and_forgotten(compiled):
     for i in range(3 * KINDS):
         paces.of(f"kernel {i}", 1)
     assert len(paces._known) <= KINDS
+
+
+@pytest.mark.usefixtures("always_fused")
+def test_nets_and_batches_have_a_pace_of_their_own(compiled):
+    backend = type(compiled)(2)
+    x, t = np.ones((64, 30)), np.zeros(64, np.int64)
+    for hidden, batch in itertools.product((31, 30), (8, 16)):
+        net = accelnn.MLP([30, hidden, 2], dtype="float64", backend=backend)
+        accelnn.fit(net, x, t, batch_size=batch, epochs=1, validation=None)
+    known = [call for call, _ in backend.team._paces._known if call[0] == "train"]
+    assert len(set(known)) == 4

@@ -2,7 +2,7 @@
 
 import math
 
-from accelnn.backends.numba._jit import ZERO, called, vector_loop
+from accelnn.backends.numba._jit import ZERO, called, inlined, vector_loop
 from accelnn.backends.numba.kernels.arguments import Piece, ends_batch, work_in
 from accelnn.backends.numba.kernels.backward import (
     has_finite_errors,
@@ -54,6 +54,26 @@ def train(meeting, size, net, data, rule, mask, memory, row_losses, order, batch
     launch(train_as, meeting, size, arguments)
 
 
+@inlined
+def forward_pass(member, net, data, work, mask, update_number, order, piece, rows, own):
+    """Compute the outputs of a piece; a thread reads its `own` samples, or its `rows` of them."""
+    depth, myself = net.table.shape[0], Member(ZERO, ZERO + 1, member.meeting)
+    top, bottom = (ZERO, piece.size) if own else rows
+    read_samples(member, net, data, work, order, piece.start, top, bottom)
+    if not own:
+        wait(member)
+    for layer in range(depth):
+        panels, is_last = net.table[layer, OUTPUT_PANELS], layer == depth - 1
+        # One thread computes all scores of a sample, because softmax needs them together.
+        top, bottom = rows if is_last else (ZERO, piece.size)
+        for row in range(top, bottom, ROWS):
+            part = (row, min(row + ROWS, bottom))
+            units = share_units(myself if is_last else member, panels, part)
+            forward(net, work, mask, update_number, piece.done, layer, part, units)
+        if not is_last:
+            wait(member)
+
+
 @called
 def train_as(member, net, data, rule, mask, memory, row_losses, order, batch, done, losses):
     """Do a member's share of `train`."""
@@ -90,20 +110,7 @@ def train_as(member, net, data, rule, mask, memory, row_losses, order, batch, do
         piece = Piece(first + done_rows, size, done_rows, rows_of_batch)
         rows = share(member, size, SHORT)
         own = memory.copies >= member.size
-        top, bottom = (ZERO, size) if own else rows
-        read_samples(member, net, data, work, order, piece.start, top, bottom)
-        if not own:
-            wait(member)
-        for layer in range(depth):
-            panels, is_last = net.table[layer, OUTPUT_PANELS], layer == depth - 1
-            # One thread computes all scores of a sample, because softmax needs them together.
-            top, bottom = rows if is_last else (ZERO, size)
-            for row in range(top, bottom, ROWS):
-                part = (row, min(row + ROWS, bottom))
-                units = share_units(myself if is_last else member, panels, part)
-                forward(net, work, mask, update_number, done_rows, layer, part, units)
-            if not is_last:
-                wait(member)
+        forward_pass(member, net, data, work, mask, update_number, order, piece, rows, own)
         output_errors(net, data, work, order, piece, rows, row_losses)
         if member.number == 0 and is_held_up(member, since):
             go_alone(member, HELD_UP)
