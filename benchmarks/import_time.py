@@ -40,6 +40,8 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=25, help="runs of each (default: 25)")
     parser.add_argument("--limit", type=float, help="exit with 1 if the ratio is above this")
     options = parser.parse_args()
+    if options.repeats < 2:  # noqa: PLR2004 - quartiles need two
+        parser.error("--repeats must be at least 2")
     times = measure(options.repeats)
     for module, seconds in times.items():
         lower, median, upper = (1e3 * quartile for quartile in statistics.quantiles(seconds, n=4))

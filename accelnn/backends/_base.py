@@ -114,9 +114,6 @@ class Backend(metaclass=_ChecksArrays):
     inferred : bool
         Whether arrays of its type select this backend when nothing else does. False for a
         backend that shares its array type with another.
-    casts_samples : bool
-        Whether `prepare` takes samples of any real dtype and casts them itself, without a copy of
-        all of them.
     number : int or None
         The number after the colon of a name such as ``"cupy:1"``, usually that of a device; each
         has its own instance. None for a backend without numbers.
@@ -124,7 +121,6 @@ class Backend(metaclass=_ChecksArrays):
 
     name: ClassVar[str]
     inferred: ClassVar[bool] = True
-    casts_samples: ClassVar[bool] = False
     xp: Any
     device: Any = None
     number: int | None = None
@@ -343,8 +339,8 @@ class Backend(metaclass=_ChecksArrays):
         Parameters
         ----------
         x, t : array
-            Samples in `dtype`, or any if it `casts_samples`, and targets or labels, as arrays of
-            this backend.
+            Samples in `dtype` and targets or labels, as arrays of this backend. A method with an
+            attribute ``casts_samples = True`` is given samples of any real dtype.
         dtype : str
             ``"float32"`` or ``"float64"``.
         copy : bool

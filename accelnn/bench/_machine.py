@@ -78,7 +78,7 @@ def check_vectors(isa: str) -> None:
 def limit_vectors(environment: dict[str, str]) -> dict[str, str]:
     """Return an environment in which all contestants use AVX2 and nothing wider."""
     usual = Path.home() / ".cache" / "accelnn-bench"
-    caches = {name: str(Path(environment.get(name, usual)) / "avx2") for name in CACHES}
+    caches = {name: str(Path(environment.get(name) or usual) / "avx2") for name in CACHES}
     # NumPy refuses to disable what it has not.
     found, known = _features(), importlib.import_module(NUMPY_CORE).__cpu_dispatch__
     wider = [n for n in known if n.startswith(("AVX512", "X86_V4")) and found.get(n)]

@@ -189,7 +189,7 @@ def plan(
     for group, name, own in _all(data, full=full):
         usual: Options = {"data": data, "contestants": tuple(CONTESTANTS[group])}
         case = Case(group, name, isa=isa, **usual | COMMON[group] | own)
-        if isa == "avx2":
+        if isa == "avx2" and case.device == "cpu":
             # XLA computes products with AVX-512 whatever its option for that says: with JAX 0.10.2
             # one core did 249 GFLOP/s in float32 that can do 141 with AVX2.
             names = tuple(name for name in case.contestants if not name.startswith("JAX"))

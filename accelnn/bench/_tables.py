@@ -306,7 +306,8 @@ def _memory(report: Report) -> Table:
     columns += [(group, partial(peak, measured)) for group, measured in groups.items()]
     names = dict.fromkeys(m.contestant for measured in groups.values() for m in measured)
     title = "Peak memory of the process at work, in MB, the packages and the data included"
-    return _table(title, columns, [name for name in names if name != FLOOR])
+    is_known = any("peak_mb" in m.facts for measured in groups.values() for m in measured)
+    return _table(title, columns, [name for name in names if name != FLOOR and is_known])
 
 
 def _problems(report: Report) -> Table:

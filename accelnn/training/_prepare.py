@@ -143,7 +143,7 @@ def _prepared(
         raise ValueError(msg)
     with _memory_for(backend, samples, x_name, dtype):
         at_home = x_home is backend
-        cast = not (at_home and backend.casts_samples)
+        cast = not (at_home and getattr(backend.prepare, "casts_samples", False))
         samples = _finite(x_home, samples, x_name, dtype, cast=cast)
         if not labels:
             targets = _finite(t_home, targets, t_name, dtype)

@@ -2,7 +2,6 @@
 
 import contextlib
 import functools
-import gc
 import hashlib
 import logging
 from collections.abc import Callable, Iterator
@@ -144,14 +143,7 @@ def entry_of(kernel: Any, arguments: tuple[object, ...]) -> Callable[..., Any]:
     Called directly, it does not look up its types again, which for tuples of arrays takes longer
     than a small call. What it is called with must have the same types.
     """
-    # The compiler makes many objects and keeps most: looking for garbage takes a tenth of its time.
-    collects = gc.isenabled()
-    gc.disable()
-    try:
-        entry: Callable[..., Any] = kernel.compile(tuple(map(numba.typeof, arguments)))
-    finally:
-        if collects:
-            gc.enable()
+    entry: Callable[..., Any] = kernel.compile(tuple(map(numba.typeof, arguments)))
     return entry
 
 

@@ -41,7 +41,6 @@ class NumbaBackend(NumpyBackend):
 
     name = "numba"
     inferred = False
-    casts_samples = True
 
     def __init__(self, threads: int | None = None) -> None:
         self.check_available()
@@ -113,6 +112,9 @@ class NumbaBackend(NumpyBackend):
         from accelnn.backends.numba.dataset import pack_dataset
 
         return pack_dataset(self, x, t, dtype, copy=copy)
+
+    # Piece by piece; a subclass with a method of its own is given samples that are cast.
+    prepare.casts_samples = True  # type: ignore[attr-defined]
 
     def shares_data_with(self, other: Backend) -> bool:
         """See `Backend.shares_data_with`; the number of threads makes no difference."""

@@ -84,7 +84,7 @@ class PackedDataset(Dataset):
         """See `Dataset.piece`."""
         if not self.kernel_data.sparse:
             return super().piece(rows)
-        return self.take(np.arange(self.size)[rows])
+        return self.take(np.arange(*rows.indices(self.size)))
 
     def take(self, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """See `Dataset.take`."""
@@ -107,7 +107,7 @@ def pack_dataset(
     if nonzeros is not None:
         data = kernel_data(np.zeros((0, x.shape[1]), dtype), t, nonzeros)
     else:
-        data = kernel_data(x.astype(dtype, copy=copy), t)
+        data = kernel_data(x.astype(dtype, order="C", copy=copy), t)
     return PackedDataset(data, x.shape[1], t, backend, dtype)
 
 
@@ -163,8 +163,12 @@ def _nonzeros(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
     """Return starts, columns and values of the non-zeros of all rows, or None if `x` is dense."""
     rows, inputs = x.shape
-    probe = x[:: -(-rows // PROBE)].astype(dtype, copy=False)
-    if np.count_nonzero(probe) > SPARSE_BELOW * probe.size:
+    probe = x[:: -(-rows // PROBE)]
+    found = sum(
+        int(np.count_nonzero(probe[part].astype(dtype, copy=False)))
+        for part in slices(len(probe), _rows_of_piece(inputs))
+    )
+    if found > SPARSE_BELOW * probe.size:
         return None
     starts = np.zeros(rows + 1, np.int64)
     counts = starts[1:]
@@ -184,8 +188,12 @@ def _pieces(x: np.ndarray, dtype: np.dtype) -> Iterator[tuple[slice, np.ndarray]
     """Yield consecutive rows, flattened as a kernel reads them; all at once if they are so."""
     rows, inputs = x.shape
     as_read = x.dtype == dtype and x.flags.c_contiguous and x.flags.aligned
-    for part in slices(rows, rows if as_read else max(1, PIECE // inputs)):
+    for part in slices(rows, rows if as_read else _rows_of_piece(inputs)):
         yield part, kernel_array(x[part], dtype).reshape(-1)
+
+
+def _rows_of_piece(inputs: int) -> int:
+    return max(1, PIECE // max(1, inputs))
 
 
 def _share(team: Team, kernel: Callable[..., None], *arguments: Any) -> None:

@@ -50,7 +50,7 @@ def _sizes_of_passes(
     # As many passes for each thread, of as many samples.
     each = -(-samples // threads)
     each = -(-each // max(1, -(-each // most)))
-    rows = _capacity(max(1, each))
+    rows = max(1, -(-each // SHORT)) * SHORT
     inputs, outputs = (number * rows * lanes for number in panels)
     inputs, columns, places = _of_samples(inputs, lanes, itemsize, rows, 1, compressed=compressed)
     whole = (2 * outputs + inputs + columns + places) * threads

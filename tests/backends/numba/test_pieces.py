@@ -116,6 +116,8 @@ def test_pieces_of_the_usual_length(teams, density):
 
 
 def test_a_loss_that_overflows_in_the_first_piece_stops_before_the_update(compiled, shortest):
+    # Engines of a shared backend know already how many samples a piece has.
+    compiled = type(compiled)(2)
     net = accelnn.MLP(SIZES, activation="relu", dtype="float64", backend=compiled, rng=1)
     x, t = _data(4 * shortest, "float64", 0.7)
     x[0] = 1e308

@@ -11,6 +11,7 @@ from typing import Any
 
 from llvmlite import ir
 from numba.core import cgutils, types
+from numba.core.errors import TypingError
 from numba.extending import intrinsic
 
 from accelnn.backends.numba._jit import ZERO, inlined, loop
@@ -170,6 +171,9 @@ def _code_of_share(
 def _seen(kind: Any) -> Any:
     """Return the type of an argument, an array or a tuple of arrays, as a kernel's share has it."""
     if isinstance(kind, types.Array):
+        if kind.layout != "C":
+            msg = f"a kernel takes C-contiguous arrays, not {kind}"
+            raise TypingError(msg)
         return View(kind.dtype, kind.ndim)
     if isinstance(kind, types.BaseNamedTuple):
         return types.NamedTuple([*map(_seen, kind)], kind.instance_class)

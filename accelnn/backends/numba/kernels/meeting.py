@@ -78,7 +78,7 @@ def wait(member):
 @inlined
 def is_abandoned(member):
     """Return, after a barrier, whether a thread has failed, so that the others may stop."""
-    return read(member.meeting, ABANDONED) != 0
+    return member.size > 1 and read(member.meeting, ABANDONED) != 0
 
 
 @inlined

@@ -32,7 +32,7 @@ __all__ = ["AHEAD", "train"]
 
 # How long threads wait for each other depends on where the system runs them. After so many updates
 # the team is timed for as many, and then one thread alone: in calls of many updates, each of which
-# is so few samples times parameters that one thread may be faster.
+# is so few samples times packed parameters that one thread may be faster.
 TRIAL, MANY, LITTLE = 16, 256, 2_000_000
 # Numbers in the samples of a piece above which the next one is not prefetched, because it would
 # drive this one from the cache.
@@ -56,7 +56,10 @@ def train(meeting, size, net, data, rule, mask, memory, row_losses, order, batch
 
 @inlined
 def forward_pass(member, net, data, work, mask, update_number, order, piece, rows, own):
-    """Compute the outputs of a piece; a thread reads its `own` samples, or its `rows` of them."""
+    """Compute the outputs of a piece.
+
+    A thread reads all samples, if they are its `own`, or for all threads its `rows` of them.
+    """
     depth, myself = net.table.shape[0], Member(ZERO, ZERO + 1, member.meeting)
     top, bottom = (ZERO, piece.size) if own else rows
     read_samples(member, net, data, work, order, piece.start, top, bottom)
@@ -84,6 +87,8 @@ def train_as(member, net, data, rule, mask, memory, row_losses, order, batch, do
     index, done_rows, is_finite = ZERO, ZERO, True
     team, started, together = member, since, ZERO
     on_trial = member.size > 1 and losses.size >= MANY and batch * net.params.size < LITTLE
+    # Not every system has a clock.
+    on_trial = on_trial and since != 0
     while index < losses.size:
         if not on_trial or done_rows > 0:
             pass
