@@ -84,7 +84,8 @@ passes = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options(s
 
 def compiled(function):
     overload = next(iter(function.overloads.values()))
-    text = overload.library.get_llvm_str()
+    # With what it calls; nobody calls it here, so that it must not be dropped.
+    text = str(overload.library._get_module_for_linking()).replace("linkonce_odr", "")
     text = re.sub('target triple = ".*"', f'target triple = "{triple}"', text)
     text = re.sub('target datalayout = ".*"', f'target datalayout = "{machine.target_data}"', text)
     # Numba's reference counting is there for this machine already.
