@@ -2,10 +2,10 @@
 
 import itertools
 import threading
-import tracemalloc
 
 import numpy as np
 import pytest
+from peaks import peak_of
 
 import accelnn
 from accelnn.backends import TrainingState, _engine
@@ -144,17 +144,6 @@ def test_samples_counted_from_the_end():
     assert found[0] == found[1]
 
 
-def _peak(function):
-    """Return how many bytes a call allocates at most, beyond what it leaves."""
-    function()
-    tracemalloc.start()
-    try:
-        function()
-        return tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
-
-
 @pytest.mark.parametrize("rule", RULES)
 def test_a_step_of_a_run_allocates_next_to_nothing(rule):
     net = accelnn.MLP([300, 200, 10], rng=0, backend="numpy")
@@ -165,13 +154,13 @@ def test_a_step_of_a_run_allocates_next_to_nothing(rule):
     state = TrainingState(net.flat, optimizer, "analytic", net.backend)
     order = draw.permutation(1_000)
     # A few arrays of (batch, outputs), where parameters take 248,840 bytes, and a batch 120,000.
-    assert _peak(lambda: net.engine.train(state, data, order, 100)) < 40_000
+    assert peak_of(lambda: net.engine.train(state, data, order, 100)) < 40_000
 
 
 def test_a_batch_that_is_larger_than_the_data_takes_no_more_memory():
     net, (x, t) = _net(), _data()
-    with_all = _peak(lambda: accelnn.fit(net, x, t, batch_size=SAMPLES, iters=1, rng=0))
-    assert _peak(lambda: accelnn.fit(net, x, t, batch_size=10**9, iters=1, rng=0)) < 2 * with_all
+    with_all = peak_of(lambda: accelnn.fit(net, x, t, batch_size=SAMPLES, iters=1, rng=0))
+    assert peak_of(lambda: accelnn.fit(net, x, t, batch_size=10**9, iters=1, rng=0)) < 2 * with_all
 
 
 def test_fit_takes_the_data_as_they_are():
@@ -183,7 +172,7 @@ def test_fit_takes_the_data_as_they_are():
         accelnn.fit(net, x, t, epochs=1, rng=0)
 
     # Labels and the order are 8 bytes a sample, and a few arrays of a batch besides.
-    assert _peak(train) < x.nbytes / 4
+    assert peak_of(train) < x.nbytes / 4
 
 
 @pytest.mark.parametrize("layout", [np.asfortranarray, lambda x: np.repeat(x, 2, axis=0)[::2]])

@@ -18,7 +18,7 @@ __all__ = ["PartCompiler", "VectorCompiler"]
 
 
 class _Codegen:
-    """Numba's, which there is no machine code to tell the environment of a Python function."""
+    """Numba's own, without the environments of Python functions, for which there is no code."""
 
     def __init__(self, codegen: Any) -> None:
         self._codegen = codegen

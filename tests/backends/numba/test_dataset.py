@@ -1,11 +1,11 @@
 """Data sets as compiled code reads them: dense, or the non-zeros alone."""
 
 import itertools
-import tracemalloc
 from functools import partial
 
 import numpy as np
 import pytest
+from peaks import peak_of
 
 import accelnn
 from accelnn.testing import assert_equal_but_for_rounding
@@ -173,16 +173,7 @@ def peak(monkeypatch):
 
     monkeypatch.setattr(dataset, "PIECE", 1 << 16)
 
-    def peak(function):
-        function()
-        tracemalloc.start()
-        try:
-            function()
-            return tracemalloc.get_traced_memory()[1]
-        finally:
-            tracemalloc.stop()
-
-    return peak
+    return peak_of
 
 
 @pytest.mark.parametrize(
@@ -205,6 +196,26 @@ def test_what_is_packed_is_never_all_cast_or_copied(prepare, peak, kind):
     assert peak(lambda: prepare(given)) < stored + x.nbytes / 4
     for one, other in zip(prepare(given).kernel_data[2:5], kernel[2:5], strict=True):
         np.testing.assert_array_equal(one, other, strict=True)
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.float64, np.float32])
+def test_what_stays_dense_is_copied_once(prepare, peak, kind):
+    x = np.ones((2_000, 200), np.float32)
+    for given in (x.astype(kind), np.asfortranarray(x.astype(kind))):
+        assert peak(lambda given=given: prepare(given)) < 1.5 * x.nbytes
+
+
+def test_the_probe_of_few_rows_is_not_all_cast(prepare, peak):
+    x = np.zeros((900, 2_000), np.uint8)
+    x[:, :5] = 1
+    assert peak(lambda: prepare(x)) < x.size * 4 / 4
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.float64, np.float32])
+def test_samples_without_features_are_refused_in_words(compiled, kind):
+    net = accelnn.MLP([4, 3, 2], backend=compiled)
+    with pytest.raises(ValueError, match="0 inputs"):
+        accelnn.fit(net, np.zeros((5, 0), kind), np.zeros(5, int), iters=1)
 
 
 @pytest.mark.parametrize("piece", [1, 30, 31, 95, 10_000])

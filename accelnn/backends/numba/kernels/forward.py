@@ -1,4 +1,4 @@
-"""The forward pass of a batch.
+"""The forward pass of a piece of a batch.
 
 A product is cut into *units*, a panel's `TALL` rows each, numbered panel by panel, that threads
 share. Each number is computed by one thread, in one order, so nothing is reduced across threads,
