@@ -157,11 +157,10 @@ def _with_fused_engine(request, name):
 
 def _choose(way, monkeypatch):
     """Let the CuPy engine take one of its ways of training, whatever the size."""
-    from accelnn.backends.cupy import engine, launch, tiles, training
+    from accelnn.backends.cupy import engine, launch, training
 
     # So few that short runs replay them.
     monkeypatch.setattr(training, "CAPTURED", 4)
-    monkeypatch.setattr(tiles, "CAPTURED", 4)
     monkeypatch.setattr(engine, "LARGE_NET", 1 << 60)
     monkeypatch.setattr(engine, "LARGE_BATCH", 0 if way == "products" else 1 << 60)
     monkeypatch.setattr(engine, "PRODUCTS", 0 if way == "products" else 1 << 60)
@@ -170,7 +169,7 @@ def _choose(way, monkeypatch):
     attributes = launch.device_attributes.__wrapped__
 
     def chosen(backend):
-        found = attributes(backend) | {"CooperativeLaunch": int(way in ("one launch", "resident"))}
+        found = attributes(backend) | {"CooperativeLaunch": int(way not in ("graph", "products"))}
         return found if way == "resident" else found | {"MaxSharedMemoryPerBlockOptin": 0}
 
     monkeypatch.setattr(engine, "device_attributes", chosen)

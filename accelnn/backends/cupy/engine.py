@@ -104,7 +104,7 @@ class CupyEngine(Engine):
             Resident: "resident: all steps of an epoch in one kernel that keeps the net",
             OneLaunch: "one launch: all steps of an epoch in one persistent cooperative kernel",
             Replayed: "graph: two kernels a step, captured as a CUDA graph and replayed",
-            Tiled: "tiles: products in kernels of our own, captured as a CUDA graph and replayed",
+            Tiled: "tiles: all steps of an epoch in one kernel of tiled products",
             Products: "products: cuBLAS, and fused kernels for what lies between products",
         }[Resident if is_kept else self._way(batch)]
 
@@ -251,9 +251,9 @@ class CupyEngine(Engine):
         work = batch * self.spec.size
         if work >= PRODUCTS:
             return Products
-        if work >= TRAINED_IN_TILES and self._is_tiled(batch):
-            return Tiled
         is_cooperative = device_attributes(self.backend)["CooperativeLaunch"]
+        if is_cooperative and work >= TRAINED_IN_TILES and self._is_tiled(batch):
+            return Tiled
         return OneLaunch if is_cooperative and work < TILED else Replayed
 
     def _is_tiled(self, samples: int) -> bool:

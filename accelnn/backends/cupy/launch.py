@@ -7,17 +7,16 @@ import math
 from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from accelnn.backends._spec import NetSpec
 from accelnn.backends.cupy.resident import RESIDENT, Layout
 from accelnn.backends.cupy.source import (
+    PHASES_BYTES,
+    TILE_BYTES,
     TILE_THREADS,
     Variant,
     kernel_source,
     purpose_option,
     shared_bytes,
-    tile_bytes,
 )
 
 if TYPE_CHECKING:
@@ -27,8 +26,8 @@ __all__ = ["FLAGS", "TERMS", "Kernels", "device_attributes", "kernels_of", "resi
 
 # Words by which kernels signal each other.
 FLAGS = 3
-# This kernel has a grid barrier, so all of its blocks must be resident at once.
-COOPERATIVE = "train"
+# These kernels have a grid barrier, so all of their blocks must be resident at once.
+COOPERATIVE = ("train", "train_tiles")
 WARP = 32
 MOST_THREADS = 1_024
 # A thread adds at least this many terms of a sum, which limits the useful threads of a layer.
@@ -59,13 +58,8 @@ class Kernels:
     def launch_tiles(self, name: str, blocks: int, arguments: tuple[Any, ...]) -> None:
         """Launch a kernel whose blocks compute tiles of a matrix product."""
         kernel, _ = self._kernel(name)
-        shared = tile_bytes(np.dtype(self.variant.dtype).itemsize)
-        kernel((blocks,), (TILE_THREADS,), arguments, shared_mem=shared)
-
-    def load(self, *names: str) -> None:
-        """Compile kernels, which must not happen during stream capture."""
-        for name in names:
-            self._kernel(name)
+        threads = TILE_THREADS[self.variant.dtype]
+        kernel((blocks,), (threads,), arguments, shared_mem=TILE_BYTES + PHASES_BYTES)
 
     def threads(self, name: str, spec: NetSpec) -> int:
         """Return how many threads per block have work in the widest layer of a net."""
@@ -92,7 +86,7 @@ class Kernels:
                 kernel_source(),
                 name,
                 options=(*self.variant.options, purpose_option(name)),
-                enable_cooperative_groups=name == COOPERATIVE,
+                enable_cooperative_groups=name in COOPERATIVE,
             )
             most = min(MOST_THREADS, int(kernel.max_threads_per_block))
             self._compiled[name] = kernel, most

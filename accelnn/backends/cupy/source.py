@@ -14,8 +14,10 @@ from accelnn.backends.cupy.formulas import dispatch
 __all__ = [
     "KERNELS",
     "MOST_LAYERS",
+    "PHASES_BYTES",
     "PURPOSES",
     "TILES",
+    "TILE_BYTES",
     "TILE_DEPTH",
     "TILE_EDGE",
     "TILE_THREADS",
@@ -23,11 +25,10 @@ __all__ = [
     "kernel_source",
     "purpose_option",
     "shared_bytes",
-    "tile_bytes",
 ]
 
 # The kernels whose blocks compute tiles of a matrix product.
-TILES = ("tile_errors", "tile_gradient", "tile_values")
+TILES = ("tile_values", "train_tiles")
 # Kernels that are compiled together; others are compiled only when they are needed.
 PURPOSES = (
     ("check_parameters", "mean_losses"),
@@ -35,12 +36,19 @@ PURPOSES = (
     ("batch_values", "differences"),
     ("evaluate",),
     ("gather_rows", "hidden_errors", "hidden_values", "output_errors", "update_parameters"),
-    ("tile_advance", "tile_hits", "tile_join", "tile_losses", "tile_update", *TILES),
+    ("tile_hits", "tile_join", "tile_values"),
+    ("train_tiles",),
 )
 KERNELS = tuple(itertools.chain.from_iterable(PURPOSES))
 
-# The edge of a tile, the terms of its sums that are in shared memory at once, and its threads.
-TILE_EDGE, TILE_DEPTH, TILE_THREADS = 64, 32, 256
+# The edge of a tile, and by the dtype its threads and the terms of its sums that are in shared memory.
+TILE_EDGE = 64
+TILE_THREADS = {"float32": 512, "float64": 256}
+TILE_DEPTH = {"float32": 32, "float64": 16}
+# The shared memory of a block: two buffers of both factors, in rows padded by four.
+TILE_BYTES = 2 * 2 * 32 * (TILE_EDGE + 4) * 4
+# That of what the phases of an update share.
+PHASES_BYTES = 2_304
 
 # The most layers of a net, because their widths are kept in shared memory.
 MOST_LAYERS = 255
@@ -114,11 +122,6 @@ def purpose_option(name: str) -> str:
     """Return the compiler option for a kernel and those that are compiled with it."""
     number = next(i for i, names in enumerate(PURPOSES) if name in names)
     return f"-DPURPOSE={number}"
-
-
-def tile_bytes(itemsize: int) -> int:
-    """Return the shared memory per tile: some terms of both factors, in rows padded by four."""
-    return 2 * TILE_DEPTH * (TILE_EDGE + 4) * itemsize
 
 
 @cache

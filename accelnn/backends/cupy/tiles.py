@@ -1,133 +1,74 @@
-"""Forward and backward passes by tiled matrix products, and updates captured as a CUDA graph."""
+"""Training and evaluation by tiled matrix products, and how their sums are split among blocks."""
 
 from __future__ import annotations
 
 import itertools
 import math
-from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from accelnn._typing import Array
 from accelnn.backends.cupy.dataset import NULL, Rows
-from accelnn.backends.cupy.source import TILE_DEPTH, TILE_EDGE, TILES
+from accelnn.backends.cupy.source import TILE_BYTES, TILE_DEPTH, TILE_EDGE, TILE_THREADS
 
 if TYPE_CHECKING:
     from accelnn.backends.cupy.engine import CupyEngine
-    from accelnn.backends.cupy.launch import Kernels
     from accelnn.backends.cupy.training import Training
 
 __all__ = ["Tiled", "tiled_evaluation"]
 
 NO_ACTIVATION = np.int32(-1)
-# Updates per graph.
-CAPTURED = 32
-# Threads per block of kernels with a thread per sample, and with a thread per element.
-SAMPLE_THREADS, ELEMENT_THREADS = 64, 256
-# With fewer blocks per multiprocessor, sums are split into parts.
-RESIDENT_BLOCKS = 2
+# Estimated cycles of a tile: per term of its sums, and besides. Of a part that is joined, and of a phase
+# that joins parts, its barrier included.
+TERM, TILE, PART, PHASE = 40, 1_500, 60, 3_000
+# Threads per block of the other kernels of an evaluation.
+ELEMENT_THREADS = 256
 # Units of all samples that are evaluated at once, which bounds the memory.
 UNITS_AT_ONCE = 1 << 24
 
 
-class Passes:
-    """Forward passes over batches of a fixed size.
+class Split(NamedTuple):
+    """The number of parts of the sums of a layer: of its values, its errors, and its gradient."""
+
+    values: int
+    errors: int
+    gradient: int
+
+
+def tiles_of(rows: int, columns: int) -> int:
+    """Return the number of tiles of a product."""
+    return math.ceil(rows / TILE_EDGE) * math.ceil(columns / TILE_EDGE)
+
+
+def parts_of(blocks: int, rows: int, columns: int, terms: int, *, depth: int, phase: int) -> int:
+    """Return the number of parts of the sums of a product that is estimated to be the fastest.
 
     Parameters
     ----------
-    engine : CupyEngine
-        The engine of the net.
-    rows : Rows
-        The data.
-    samples : int
-        The most samples per batch.
-    params : array of shape (size,)
-        The parameters of the net.
-    kernels : Kernels
-        The kernels that read the data.
+    blocks : int
+        The blocks that compute tiles.
+    rows, columns, terms : int
+        The shape of the product, and the terms of each sum.
+    depth : int
+        Terms that are in shared memory at once.
+    phase : int
+        Cycles of another phase, which joins the parts if there are several.
     """
+    tiles = tiles_of(rows, columns)
 
-    def __init__(
-        self, engine: CupyEngine, rows: Rows, samples: int, params: Array, kernels: Kernels
-    ) -> None:
-        self.engine, self.rows, self.samples, self.kernels = engine, rows, samples, kernels
-        self.layers = engine.spec.layers(params, engine.backend.xp)
-        self.values = self._buffers()
-        # Only a backward pass needs buffers for pre-activations.
-        self.pre: list[Any] = [NULL] * len(self.layers)
-        # The updates done before, and the number of samples of the order.
-        self.clock = engine.backend.zeros(2, np.int64)
+    def cycles(parts: int) -> float:
+        rounds = math.ceil(tiles * parts / blocks)
+        own = rounds * (TILE + TERM * math.ceil(terms / parts))
+        return own + (PART * parts + phase if parts > 1 else 0)
 
-    def forward(self, order: Array | None, offset: int) -> None:
-        """Compute the values of all layers."""
-        sizes, last = self.engine.spec.sizes, len(self.layers) - 1
-        for i, (w, b) in enumerate(self.layers):
-            inputs, outputs = sizes[i], sizes[i + 1]
-            activation = self.engine.activation_number if i < last else NO_ACTIVATION
-            tiles, parts = self._cut(self.samples, outputs, inputs)
-            to = self.values[i] if parts == 1 else self._sums
-            bias = NULL if b is None else b
-            head = (self.values[i - 1] if i else NULL, w, bias, np.int32(inputs), np.int32(outputs))
-            told = (*self.rows.told(order, self.samples), self.clock, np.int32(offset))
-            arguments = (*head, activation, np.int32(parts), to, self.pre[i], *told)
-            self.kernels.launch_tiles("tile_values", tiles * parts, arguments)
-            if parts > 1:
-                self._join(bias, NULL, i, activation, parts, self.values[i], offset)
-
-    def _join(
-        self,
-        bias: Any,
-        values: Any,
-        layer: int,
-        activation: np.int32,
-        parts: int,
-        to: Array,
-        offset: int,
-    ) -> None:
-        width, samples = self.engine.spec.sizes[layer + 1], np.int32(self.samples)
-        head = (self._sums, bias, values, np.int32(width), activation, np.int32(parts))
-        self.elementwise(
-            "tile_join",
-            self.samples * width,
-            (*head, samples, to, self.pre[layer], self.clock, np.int32(offset)),
-        )
-
-    def of_samples(self, name: str, arguments: tuple[Any, ...]) -> None:
-        """Launch a kernel with a thread per sample."""
-        blocks = math.ceil(self.samples / SAMPLE_THREADS)
-        self.kernels.launch(name, blocks, SAMPLE_THREADS, arguments)
-
-    def elementwise(self, name: str, size: int, arguments: tuple[Any, ...]) -> None:
-        """Launch a kernel whose threads loop over `size` elements."""
-        most = 4 * self.kernels.processors
-        blocks = min(most, math.ceil(size / ELEMENT_THREADS))
-        self.kernels.launch(name, blocks, ELEMENT_THREADS, arguments)
-
-    def _cut(self, rows: int, columns: int, terms: int) -> tuple[int, int]:
-        """Return the number of tiles of a product, and of the parts of its sums."""
-        tiles = math.ceil(rows / TILE_EDGE) * math.ceil(columns / TILE_EDGE)
-        wanted = RESIDENT_BLOCKS * self.kernels.processors // tiles
-        return tiles, max(1, min(wanted, math.ceil(terms / TILE_DEPTH)))
-
-    @cached_property
-    def _sums(self) -> Array:
-        """A buffer for the partial sums of any layer."""
-        sizes = self.engine.spec.sizes
-        most = max(
-            self._cut(self.samples, width, terms)[1] * width
-            for a, b in itertools.pairwise(sizes)
-            for width, terms in ((b, a), (a, b))
-        )
-        return self.engine.backend.xp.empty(most * self.samples, self.engine.dtype)
-
-    def _buffers(self) -> list[Array]:
-        xp, widths = self.engine.backend.xp, self.engine.spec.sizes[1:]
-        return [xp.empty((self.samples, width), self.engine.dtype) for width in widths]
+    # Non-empty parts, of which no two numbers give the same terms to each.
+    most = max(1, min(math.ceil(terms / depth), 8 * blocks // tiles + 1))
+    return min({math.ceil(terms / math.ceil(terms / n)) for n in range(1, most + 1)}, key=cycles)
 
 
-class Tiled(Passes):
-    """Updates of several kernels each, captured as a graph that reads its position from memory.
+class Tiled:
+    """All updates in one launch, in phases of tiled products with a grid barrier after each.
 
     Parameters
     ----------
@@ -136,114 +77,128 @@ class Tiled(Passes):
     """
 
     def __init__(self, training: Training) -> None:
-        engine, kernels = training.engine, training.kernels
-        super().__init__(engine, training.rows, training.most, training.params, kernels)
         self.training = training
-        # A pre-activation is overwritten by the error of its unit.
-        self.pre = self._errors = self._buffers()
-        sizes, bias = self.engine.spec.sizes, self.engine.spec.bias
-        # All layers have the same number of parts, because each part is a whole flat gradient.
-        self._parts = min(
-            self._cut(a + bias, b, self.samples)[1] for a, b in itertools.pairwise(sizes)
+        engine, self._blocks = training.engine, training.kernels.processors
+        spec, samples = engine.spec, training.most
+        *_, inputs, outputs = spec.sizes
+        # Numbers in shared memory, and how many of them are needed besides those of samples.
+        room, taken = TILE_BYTES // training.params.dtype.itemsize, inputs * (outputs | 1)
+        threads = TILE_THREADS[engine.dtype]
+        at_once = (room - taken - threads) // (inputs + 3 * outputs)
+        self._is_fused = len(spec.sizes) > 2 and at_once > 0  # noqa: PLR2004 - a hidden layer
+        if not self._is_fused:
+            at_once = room // (3 * outputs)
+        self._at_once = min(at_once, math.ceil(samples / self._blocks))
+        splits = self._chosen()
+        xp, widths = engine.backend.xp, spec.sizes[1:]
+        most = max(
+            max(split.values, split.errors) * width
+            for split, width in zip(splits, widths, strict=True)
         )
-        self._gradients = self.engine.backend.xp.empty(
-            (self._parts, self.engine.spec.size), self.engine.dtype
-        )
-        self._make_room(1)
+        self._splits = engine.backend.asarray(np.array(splits, np.int32))
+        self._sums = xp.empty(most * samples, engine.dtype)
+        parts = max(split.gradient for split in splits)
+        self._gradients = xp.empty((parts, spec.size), engine.dtype)
 
     def __call__(self, order: Array, losses: Array, coefficients: Array) -> None:
         """Do one update per batch."""
-        steps = len(coefficients)
-        if order.size > self._order.size:
-            self._make_room(steps)
-        self._order[: order.size] = order
-        self._coefficients[:steps] = coefficients
-        self.clock.fill(0)
-        self.clock[1] = order.size
-        for length in (CAPTURED, 1):
-            for _ in range(steps // length):
-                self._graph(length).launch()
-            steps %= length
-        losses[...] = self._losses[: order.size]
+        run = self.training
+        told = run.told(order, losses, min(run.batch, order.size))
+        # The units of a sample, which tiles count themselves, lie before the buffers.
+        *net_and_batch, _, values, errors, losses = told
+        numbers = map(np.int32, (self._at_once, self._is_fused, run.most))
+        buffers = values, errors, self._sums, self._gradients, losses
+        head = (*run.rule(coefficients), np.int64(order.size), *net_and_batch)
+        arguments = (*head, self._splits, *numbers, *buffers)
+        run.kernels.launch_tiles("train_tiles", self._blocks, arguments)
 
-    def _make_room(self, steps: int) -> None:
-        """Allocate buffers for `steps` updates; graphs, which contain addresses, are discarded."""
-        backend, size = self.engine.backend, steps * self.samples
-        self._order = backend.zeros(size, np.int64)
-        self._losses = backend.zeros(size, np.float64)
-        self._coefficients = backend.zeros((steps, 2), np.float64)
-        self._graphs: dict[int, Any] = {}
+    def _chosen(self) -> list[Split]:
+        """Return the parts of the sums of all layers."""
+        spec, samples = self.training.engine.spec, self.training.most
+        sizes, layers = spec.sizes, len(spec.sizes) - 1
+        # Gradients are computed at the same time, each by a share of the blocks.
+        shapes = [(a + spec.bias, b) for a, b in itertools.pairwise(sizes)]
+        tiles = [tiles_of(*shape) for shape in shapes]
+        chosen = []
+        for i, (rows, columns) in enumerate(shapes):
+            # Sums that the computation of losses joins need no phase of their own.
+            is_joined = i == layers - 1 - self._is_fused
+            values = self._parts(samples, columns, sizes[i], phase=0 if is_joined else PHASE)
+            errors = self._parts(samples, columns, sizes[i + 2]) if i < layers - 1 else 1
+            share = max(1, self._blocks * tiles[i] // sum(tiles))
+            gradient = self._parts(rows, columns, samples, phase=0, blocks=share)
+            chosen.append(Split(values, errors, gradient))
+        return chosen
 
-    def _graph(self, length: int) -> Any:
-        """Return a graph of `length` updates."""
-        if length not in self._graphs:
-            names = ("tile_join", "tile_losses", "tile_update", "tile_advance")
-            self.kernels.load(*TILES, *names)
-            # Allocate the cached property now, because capture forbids allocation.
-            assert self._sums is not None  # noqa: S101 - allocates
-            stream = self.engine.backend.xp.cuda.Stream(non_blocking=True)
-            with stream:
-                stream.begin_capture()
-                for offset in range(length):
-                    self._take_step(offset)
-                self.kernels.launch("tile_advance", 1, 32, (self.clock, np.int32(length)))
-                self._graphs[length] = stream.end_capture()
-        return self._graphs[length]
+    def _parts(
+        self, rows: int, columns: int, terms: int, *, phase: int = PHASE, blocks: int | None = None
+    ) -> int:
+        depth = TILE_DEPTH[self.training.engine.dtype]
+        return parts_of(blocks or self._blocks, rows, columns, terms, depth=depth, phase=phase)
 
-    def _take_step(self, offset: int) -> None:
-        run, outputs = self.training, np.int32(self.engine.spec.sizes[-1])
-        self.forward(self._order, offset)
-        when = (self.clock, np.int32(offset))
-        told = self.rows.told(self._order, self.samples)
-        head = (self.values[-1], self.engine.loss_number, outputs, *told)
-        self.of_samples("tile_losses", (*head, self._errors[-1], self._losses, run.flags, *when))
-        self._backward(offset)
-        for i in range(len(self.layers)):
-            self._find_gradient(i, offset)
-        rule = (*run.rule(self._coefficients), *self.engine.layers)
-        counts = np.int32(self._parts), np.int32(self.samples)
-        arguments = (*rule, self._gradients, *counts, *when)
-        self.elementwise("tile_update", self.engine.spec.size, arguments)
 
-    def _backward(self, offset: int) -> None:
-        sizes, activation = self.engine.spec.sizes, self.engine.activation_number
-        samples, when = np.int32(self.samples), (self.clock, np.int32(offset))
-        for i in reversed(range(1, len(self.layers))):
-            inputs, outputs = sizes[i], sizes[i + 1]
-            tiles, parts = self._cut(self.samples, inputs, outputs)
-            to = self._errors[i - 1] if parts == 1 else self._sums
-            values = self.values[i - 1]
-            head = (self._errors[i], self.layers[i][0], values, np.int32(inputs))
-            pre = self.pre[i - 1]
-            told = (np.int32(outputs), activation, np.int32(parts), samples, to, pre, *when)
-            self.kernels.launch_tiles("tile_errors", tiles * parts, (*head, *told))
+class Evaluation:
+    """A forward pass over a data set.
+
+    Parameters
+    ----------
+    engine : CupyEngine
+        The engine of the net.
+    rows : Rows
+        The data.
+    params : array of shape (size,)
+        The parameters of the net.
+    """
+
+    def __init__(self, engine: CupyEngine, rows: Rows, params: Array) -> None:
+        self.engine, self.rows, self.kernels = engine, rows, engine.kernels(rows)
+        self.samples = rows.x.shape[0]
+        self.layers = engine.spec.layers(params, engine.backend.xp)
+
+    def write(self, losses: Array, hits: Array) -> None:
+        """Write every sample's loss and number of correct labels."""
+        outputs = np.int32(self.engine.spec.sizes[-1])
+        told = (self._scores, self.engine.loss_number, outputs, *self.rows.told(None, self.samples))
+        self._elementwise("tile_hits", self.samples, (*told, losses, hits))
+
+    @property
+    def _scores(self) -> Array:
+        spec, xp, dtype = self.engine.spec, self.engine.backend.xp, self.engine.dtype
+        values, blocks = NULL, self.kernels.processors
+        for i, (w, b) in enumerate(self.layers):
+            inputs, outputs = spec.sizes[i : i + 2]
+            is_last = i == len(self.layers) - 1
+            activation = NO_ACTIVATION if is_last else self.engine.activation_number
+            parts = parts_of(
+                blocks, self.samples, outputs, inputs, depth=TILE_DEPTH[dtype], phase=PHASE
+            )
+            tiles = tiles_of(self.samples, outputs)
+            bias = NULL if b is None else b
+            found = xp.empty((parts, self.samples, outputs), dtype)
+            head = (values, w, bias, np.int32(inputs), np.int32(outputs), activation)
+            told = (np.int32(parts), found, *self.rows.told(None, self.samples))
+            self.kernels.launch_tiles("tile_values", min(tiles * parts, blocks), (*head, *told))
+            values = found
             if parts > 1:
-                self._join(NULL, values, i - 1, activation, parts, self._errors[i - 1], offset)
+                values = xp.empty((self.samples, outputs), dtype)
+                numbers = np.int32(parts), np.int32(self.samples)
+                divisor = type(self.rows.divisor)(1) if i else self.rows.divisor
+                told = (found, divisor, bias, np.int32(outputs), activation, *numbers, values)
+                self._elementwise("tile_join", self.samples * outputs, told)
+        return values
 
-    def _find_gradient(self, layer: int, offset: int) -> None:
-        spec = self.engine.spec
-        inputs, outputs = spec.sizes[layer], spec.sizes[layer + 1]
-        first = sum(
-            (a + spec.bias) * b for a, b in zip(spec.sizes[:layer], spec.sizes[1:], strict=False)
-        )
-        tiles, _ = self._cut(inputs + spec.bias, outputs, self.samples)
-        numbers = (inputs, outputs, int(spec.bias), self._parts, first, spec.size)
-        head = (self.values[layer - 1] if layer else NULL, self._errors[layer])
-        told = self.rows.told(self._order, self.samples)
-        arguments = (*head, *map(np.int32, numbers), self._gradients, *told)
-        self.kernels.launch_tiles(
-            "tile_gradient", tiles * self._parts, (*arguments, self.clock, np.int32(offset))
-        )
+    def _elementwise(self, name: str, size: int, arguments: tuple[object, ...]) -> None:
+        """Launch a kernel whose threads loop over `size` elements."""
+        most = 4 * self.kernels.processors
+        blocks = min(most, math.ceil(size / ELEMENT_THREADS))
+        self.kernels.launch(name, blocks, ELEMENT_THREADS, arguments)
 
 
 def tiled_evaluation(engine: CupyEngine, params: Array, rows: Rows, found: Array) -> None:
     """Write every sample's loss and number of correct labels to the rows of `found`."""
-    samples, outputs = found.shape[1], np.int32(engine.spec.sizes[-1])
-    at_once = min(samples, max(1, UNITS_AT_ONCE // sum(engine.spec.sizes[1:])))
-    passes = Passes(engine, rows, at_once, params, engine.kernels(rows))
-    passes.clock[1] = samples
-    for offset in range(math.ceil(samples / at_once)):
-        passes.forward(None, offset)
-        head = (passes.values[-1], engine.loss_number, outputs, *rows.told(None, at_once))
-        arguments = (*head, found[0], found[1], passes.clock, np.int32(offset))
-        passes.of_samples("tile_hits", arguments)
+    samples = found.shape[1]
+    at_once = max(1, UNITS_AT_ONCE // sum(engine.spec.sizes[1:]))
+    for start in range(0, samples, at_once):
+        piece = slice(start, min(start + at_once, samples))
+        own = rows._replace(x=rows.x[piece], t=rows.t[piece])
+        Evaluation(engine, own, params).write(found[0, piece], found[1, piece])

@@ -26,13 +26,15 @@ from stand_in_arrays import (
 )
 from stand_in_streams import Event, Launch, Product, Stream, Transfer
 
+from accelnn.backends.cupy.launch import COOPERATIVE
 from accelnn.backends.cupy.resident import RESIDENT
 from accelnn.backends.cupy.source import (
     KERNELS,
+    PHASES_BYTES,
     TILES,
+    TILE_BYTES,
     purpose_option,
     shared_bytes,
-    tile_bytes,
 )
 
 
@@ -166,18 +168,17 @@ class RawKernel:
         # Once for all purposes, and all formulas, which kernels are told when they run.
         options = tuple(option for option in options if not option.startswith(BEFOREHAND))
         self.library = cupy.library(code, options)
-        self.itemsize = 8 if "-DREAL=double" in options else 4
 
     def shared_bytes(self, threads: int) -> int:
         """Return the shared memory that a block must be given."""
         if self.name == RESIDENT:
             return self.max_dynamic_shared_size_bytes
-        return tile_bytes(self.itemsize) if self.name in TILES else shared_bytes(threads)
+        return TILE_BYTES + PHASES_BYTES if self.name in TILES else shared_bytes(threads)
 
     def __call__(
         self, grid: tuple[int], block: tuple[int], arguments: tuple[Any, ...], *, shared_mem: int
     ) -> None:
-        assert self.is_cooperative == (self.name in {"train", RESIDENT})
+        assert self.is_cooperative == (self.name in {*COOPERATIVE, RESIDENT})
         assert block[0] <= self.max_threads_per_block
         assert shared_mem == self.shared_bytes(block[0])
         for argument in arguments:

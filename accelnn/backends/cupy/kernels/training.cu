@@ -5,6 +5,7 @@
 #include "differences.cuh"
 #include "optimizers.cuh"
 #include "passes.cuh"
+#include "phases.cuh"
 #include "products.cuh"
 #include "tiles.cuh"
 
@@ -239,130 +240,78 @@ __global__ void update_parameters(
 #endif
 
 #if IS_FOR(5)
-// Updates in a graph: each kernel takes the position of the run and the offset of its update in the
-// graph. This one computes a layer's values, or parts of its sums; the first layer reads samples.
-__global__ void __launch_bounds__(SIDE * SIDE, BLOCKS_EACH) tile_values(
+// A layer's values, or parts of their sums, for an evaluation; the first layer reads samples.
+__global__ void __launch_bounds__(TILE_THREADS, 1) tile_values(
     const REAL* from, const REAL* w, const REAL* b, int inputs, int outputs, int activation,
-    int parts, REAL* to, REAL* pre, BATCH, const Clock* clock, int offset) {
-    const Step step(clock, offset, samples);
-    const Batch batch = step.of({x, divisor, {t}, order, samples});
-    const Finish finish = {b, nullptr, pre, activation};
-    const auto weight = [&](int k, int j) { return w[(long long)k * outputs + j]; };
+    int parts, REAL* to, BATCH) {
+    MAKE_BATCH;
+    const Rows rows = {batch, from, inputs};
+    const Finish finish = {rows.divisor(), b, nullptr, nullptr, activation};
+    const auto weights = numbers([&](int j, int k) { return w[(long long)k * outputs + j]; });
     const auto store = [&](int part, int s, int j, REAL sum) {
         const long long index = (long long)s * outputs + j;
         to[(long long)part * samples * outputs + index] =
             parts == 1 ? finish.of(sum, index, j) : sum;
     };
-    if (from == nullptr) {
-        const auto input = [&](int s, int k) { return input_at(batch, batch.row(s), inputs, k); };
-        each_product<true, false>(step.samples, outputs, inputs, parts, input, weight, store);
-    } else {
-        const auto value = [&](int s, int k) { return from[(long long)s * inputs + k]; };
-        each_product<true, false>(step.samples, outputs, inputs, parts, value, weight, store);
-    }
+    int first_block = 0;
+    each_product<true, false>(
+        first_block, samples, outputs, inputs, parts, rows, weights, store);
 }
 
-// Values, or errors if `values` is given, from the parts of their sums.
+// Values from the parts of their sums.
 __global__ void tile_join(
-    const REAL* sums, const REAL* b, const REAL* values, int width, int activation, int parts,
-    int samples, REAL* to, REAL* pre, const Clock* clock, int offset) {
-    const Step step(clock, offset, samples);
-    const Finish finish = {b, values, pre, activation};
-    FOR_EACH(i, (long long)step.samples * width) {
-        to[i] = finish.of(joined(sums, parts, (long long)samples * width, i), i, (int)(i % width));
-    }
-}
-
-// Losses and errors from the scores, one thread per sample.
-__global__ void tile_losses(
-    const REAL* scores, int loss_kind, int outputs, BATCH, REAL* errors, double* losses,
-    unsigned int* flags, const Clock* clock, int offset) {
-    const Step step(clock, offset, samples);
-    FOR_EACH(s, step.samples) {
-        const double loss = thread_loss(
-            LOSS_OF(loss_kind), scores + s * outputs, outputs, {t}, order[step.start + s],
-            REAL(1) / step.samples, errors + s * outputs);
-        keep_loss(loss, losses + step.start + s, flags);
+    const REAL* sums, REAL divisor, const REAL* b, int width, int activation, int parts, int samples,
+    REAL* to) {
+    const Finish finish = {divisor, b, nullptr, nullptr, activation};
+    const long long size = (long long)samples * width;
+    FOR_EACH(i, size) {
+        to[i] = finish.of(joined(sums, parts, size, i), i, (int)(i % width));
     }
 }
 
 // Losses and numbers of correct labels from the scores.
 __global__ void tile_hits(
-    const REAL* scores, int loss_kind, int outputs, BATCH, double* losses, double* hits,
-    const Clock* clock, int offset) {
-    const Step step(clock, offset, samples);
-    const Batch batch = step.of({x, divisor, {t}, order, samples});
-    FOR_EACH(s, step.samples) {
+    const REAL* scores, int loss_kind, int outputs, BATCH, double* losses, double* hits) {
+    MAKE_BATCH;
+    FOR_EACH(s, samples) {
         const REAL* own = scores + s * outputs;
         const long long row = batch.row((int)s);
-        losses[step.start + s] =
-            thread_loss(LOSS_OF(loss_kind), own, outputs, batch.t, row, REAL(1), nullptr);
-        hits[step.start + s] = hits_of(LOSS_OF(loss_kind), own, outputs, batch.t, row);
+        losses[s] = thread_loss(LOSS_OF(loss_kind), own, outputs, batch.t, row, REAL(1), nullptr);
+        hits[s] = hits_of(LOSS_OF(loss_kind), own, outputs, batch.t, row);
     }
 }
+#endif
 
-// Errors of a layer's inputs from those of its outputs.
-__global__ void __launch_bounds__(SIDE * SIDE, BLOCKS_EACH) tile_errors(
-    const REAL* errors, const REAL* w, const REAL* values, int inputs, int outputs, int activation,
-    int parts, int samples, REAL* to, REAL* pre, const Clock* clock, int offset) {
-    const Step step(clock, offset, samples);
-    const Finish finish = {nullptr, values, pre, activation};
-    each_product<true, true>(
-        step.samples, inputs, outputs, parts,
-        [&](int s, int j) { return errors[(long long)s * outputs + j]; },
-        [&](int j, int k) { return w[(long long)k * outputs + j]; },
-        [&](int part, int s, int k, REAL sum) {
-            const long long index = (long long)s * inputs + k;
-            to[(long long)part * samples * inputs + index] =
-                parts == 1 ? finish.of(sum, index, k) : sum;
-        });
-}
-
-// Parts of a layer's gradient, whose parameters begin at `first`.
-__global__ void __launch_bounds__(SIDE * SIDE, BLOCKS_EACH) tile_gradient(
-    const REAL* from, const REAL* errors, int inputs, int outputs, int has_bias, int parts,
-    int first, int size, REAL* sums, BATCH, const Clock* clock, int offset) {
-    const Step step(clock, offset, samples);
-    const Batch batch = step.of({x, divisor, {t}, order, samples});
-    const int rows = inputs + has_bias;
-    const auto error = [&](int s, int j) { return errors[(long long)s * outputs + j]; };
-    const auto store = [&](int part, int k, int j, REAL sum) {
-        sums[(long long)part * size + first + (long long)k * outputs + j] = sum;
-    };
-    if (from == nullptr) {
-        const auto input = [&](int k, int s) {
-            return k == inputs ? REAL(1) : input_at(batch, batch.row(s), inputs, k);
-        };
-        each_product<false, false>(rows, outputs, step.samples, parts, input, error, store);
-    } else {
-        const auto value = [&](int k, int s) {
-            return k == inputs ? REAL(1) : from[(long long)s * inputs + k];
-        };
-        each_product<false, false>(rows, outputs, step.samples, parts, value, error, store);
+#if IS_FOR(6)
+// All updates in one cooperative launch, as `train` does them, by tiled products.
+__global__ void __launch_bounds__(TILE_THREADS, 1) train_tiles(
+    STATE, RULE, long long total, NET, BATCH, const int* splits, int at_once, int is_fused, int room,
+    REAL* values, REAL* errors, REAL* sums, REAL* gradients, double* losses) {
+    Phases& phases = *(Phases*)((char*)block_memory() + TILE_BYTES);
+    if (threadIdx.x == 0) {
+        phases.net = {layers, has_bias, ACTIVATION_OF(activation), LOSS_OF(loss_kind), sizes};
+        phases.state = {params, first_slot, second_slot, flags};
+        phases.rule = {
+            optimizer, lr, first, second, third, decay_of_weights, decay_of_biases, coefficients};
+        phases.splits = (const Split*)splits;
+        phases.buffers = {values, errors, sums, gradients};
+        phases.size = size;
+        phases.room = room;
+        phases.at_once = at_once;
+        phases.is_fused = is_fused;
+        phases.describe_layers();
     }
-}
-
-// Does nothing after a non-finite loss.
-__global__ void tile_update(
-    STATE, RULE, LAYERS, const REAL* sums, int parts, int samples, const Clock* clock,
-    int offset) {
-    MAKE_STATE;
-    MAKE_RULE;
-    MAKE_LAYERS;
-    const Step step(clock, offset, samples);
-    if (flags[STOPPED] || step.samples == 0) {
-        return;
-    }
-    FOR_EACH(i, size) {
-        update(
-            rule, step.number, state, (int)i, joined(sums, parts, size, i),
-            rule.decays() && is_bias((int)i, net));
-    }
-}
-
-__global__ void tile_advance(Clock* clock, int steps) {
-    if (blockIdx.x == 0 && threadIdx.x == 0) {
-        clock->done += steps;
+    for (long long start = 0, step = 0; start < total; start += samples, ++step) {
+        if (threadIdx.x == 0) {
+            const int count = total - start < samples ? (int)(total - start) : samples;
+            phases.batch = {x, divisor, {t}, order + start, count};
+            phases.losses = losses + start;
+            phases.step = step;
+        }
+        __syncthreads();
+        if (!phases.update_all()) {
+            return;
+        }
     }
 }
 #endif
