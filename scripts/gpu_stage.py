@@ -36,7 +36,6 @@ from accelnn.bench.contestants.data import digits
 from accelnn.errors import BackendUnavailableError
 
 ROOT = Path(__file__).parents[1]
-COOPERATIVE = "train"
 # Of a net that a sanitizer runs in seconds: its blocks, and their threads.
 SMALL_BLOCKS, SMALL_THREADS = 6, 64
 SMALL_STEPS, SMALL_BATCH = 5, 8
@@ -63,7 +62,7 @@ BEST = ("accelnn cupy", "torch CUDA graph", "JAX scan")
 def compile_all() -> None:
     """Compile kernels for all kinds of data in parallel, into CuPy's cache; then run them."""
     # A kernel of each purpose, and the one that is compiled in another way than those beside it.
-    named = (RESIDENT, COOPERATIVE, *(names[0] for names in PURPOSES))
+    named = (RESIDENT, "train", *(names[0] for names in PURPOSES))
     formulas = {"activation": "sigmoid", "loss": "cross_entropy", "decays": False}
     variants = [variant._replace(**formulas) for variant in Variant.all()]  # type: ignore[arg-type]
     kernels = itertools.product(variants, named)
@@ -93,7 +92,7 @@ def _compile(variant: Variant, name: str) -> float:
         if layout is not None:
             launch.resident_kernel(backend, variant, layout)
     else:
-        launch.kernels_of(backend, variant).load(name)
+        launch.kernels_of(backend, variant).whole_warps(name, 1)
     return time.perf_counter() - started
 
 
@@ -120,7 +119,7 @@ def check() -> None:
     launch.device_attributes = lambda backend: (  # type: ignore[assignment]
         attributes(backend) | {"MultiProcessorCount": SMALL_BLOCKS}
     )
-    training.CAPTURED = tiles.CAPTURED = 2
+    training.CAPTURED = 2
     samples = SMALL_BATCH * SMALL_STEPS
     (x, t), _ = accelnn.load_mnist(subset="5k")
     x, t = x[:samples], t[:samples]

@@ -26,7 +26,7 @@ from accelnn.backends.cupy.formulas import (
 )
 from accelnn.backends.cupy.launch import FLAGS, Kernels, device_attributes, kernels_of
 from accelnn.backends.cupy.resident import THREADS, Layout, layout_of
-from accelnn.backends.cupy.source import MOST_LAYERS, Variant
+from accelnn.backends.cupy.source import MOST_LAYERS, MOST_TILED_LAYERS, Variant
 from accelnn.backends.cupy.tiles import Tiled, tiled_evaluation
 from accelnn.backends.cupy.training import OneLaunch, Products, Replayed, Resident, Training
 from accelnn.formulas._dropout import Dropout
@@ -252,7 +252,8 @@ class CupyEngine(Engine):
         if work >= PRODUCTS:
             return Products
         is_cooperative = device_attributes(self.backend)["CooperativeLaunch"]
-        if is_cooperative and work >= TRAINED_IN_TILES and self._is_tiled(batch):
+        is_tiled = self._is_tiled(batch) and len(self.spec.sizes) - 1 <= MOST_TILED_LAYERS
+        if is_cooperative and is_tiled and work >= TRAINED_IN_TILES:
             return Tiled
         return OneLaunch if is_cooperative and work < TILED else Replayed
 

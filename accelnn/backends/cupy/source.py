@@ -14,6 +14,7 @@ from accelnn.backends.cupy.formulas import dispatch
 __all__ = [
     "KERNELS",
     "MOST_LAYERS",
+    "MOST_TILED_LAYERS",
     "PHASES_BYTES",
     "PURPOSES",
     "TILES",
@@ -50,8 +51,9 @@ TILE_BYTES = 2 * 2 * 32 * (TILE_EDGE + 4) * 4
 # That of what the phases of an update share.
 PHASES_BYTES = 2_304
 
-# The most layers of a net, because their widths are kept in shared memory.
-MOST_LAYERS = 255
+# The most layers of a net, because their widths are kept in shared memory, and of one that trains in
+# tiles, which keep more of them there.
+MOST_LAYERS, MOST_TILED_LAYERS = 255, 32
 
 REALS = {"float32": "float", "float64": "double"}
 COMMENT = re.compile(r"^ *//.*\n| *//.*", re.MULTILINE)

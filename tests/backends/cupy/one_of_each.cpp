@@ -14,15 +14,11 @@ KERNEL(hidden_errors)
 KERNEL(hidden_values)
 KERNEL(mean_losses)
 KERNEL(output_errors)
-KERNEL(tile_advance)
-KERNEL(tile_errors)
-KERNEL(tile_gradient)
 KERNEL(tile_hits)
 KERNEL(tile_join)
-KERNEL(tile_losses)
-KERNEL(tile_update)
 KERNEL(tile_values)
 KERNEL(train)
+KERNEL(train_tiles)
 KERNEL(update_parameters)
 
 static unsigned int blocks, threads, missing;
@@ -43,7 +39,7 @@ static void run(const char* name, A... arguments) {
 
 template <typename... A>
 static void run_tiles(const char* name, A... arguments) {
-    run_with(name, SIDE * SIDE, 2 * DEPTH * STRIDE * sizeof(REAL), arguments...);
+    run_with(name, TILE_THREADS, TILE_BYTES + sizeof(Phases), arguments...);
 }
 
 int main(int, char** words) {
@@ -114,30 +110,28 @@ int main(int, char** words) {
         int(ADAMW), 0.1, 0.9, 0.99, 1e-8, 0.1, 0.0, adam, 3, 1, (const int*)sizes.data(), 0ll,
         (const REAL*)gradient.data());
 
-    // The last layer by tiles, in two parts, as the second of the run's steps, which is short.
-    Clock clock = {0, 13};
-    const Clock* when = &clock;
-    std::vector<REAL> sums(2 * rows * 9), parts(2 * size), inner(batch * 3), outer(batch * 2);
-    std::vector<REAL> before(batch * 3);
+    // An evaluation by tiles, the sums of the first layer in two parts.
+    std::vector<REAL> sums(2 * rows * 4), inner(rows * 4), outer(rows * 2);
     const INPUT* pixels = x.data();
     const TARGET_ELEMENT* targets = t.data();
     const long long* chosen = order.data();
-    run_tiles("tile_values", (const REAL*)nullptr, (const REAL*)p, (const REAL*)nullptr, 9, 3,
-              int(GELU), 2, sums.data(), (REAL*)nullptr, pixels, REAL(1), targets, chosen, batch, when, 1);
-    run("tile_join", (const REAL*)sums.data(), (const REAL*)p, (const REAL*)nullptr, 3, int(GELU), 2,
-        batch, inner.data(), before.data(), when, 1);
-    run_tiles("tile_values", (const REAL*)inner.data(), (const REAL*)p, (const REAL*)p, 3, 2, -1, 1,
-              outer.data(), (REAL*)nullptr, pixels, REAL(1), targets, chosen, batch, when, 1);
-    run("tile_hits", (const REAL*)outer.data(), 0, 2, pixels, REAL(1), targets, chosen, batch,
-        losses.data(), hits.data(), when, 1);
-    run("tile_losses", (const REAL*)outer.data(), 0, 2, pixels, REAL(1), targets, chosen, batch,
-        outer.data(), losses.data(), told, when, 1);
-    run_tiles("tile_errors", (const REAL*)outer.data(), (const REAL*)p, (const REAL*)inner.data(), 3,
-              2, int(GELU), 1, batch, inner.data(), before.data(), when, 1);
-    run_tiles("tile_gradient", (const REAL*)nullptr, (const REAL*)inner.data(), 9, 3, 1, 2, 0, size,
-              parts.data(), pixels, REAL(1), targets, chosen, batch, when, 1);
-    run("tile_update", p, slots.data(), slots.data() + size, size, told, int(ADAM), 0.1, 0.9, 0.99,
-        1e-8, 0.1, 0.0, adam, 3, 1, (const int*)sizes.data(), (const REAL*)parts.data(), 2, batch,
-        when, 1);
-    run("tile_advance", &clock, 1);
+    run_tiles("tile_values", (const REAL*)nullptr, (const REAL*)p, (const REAL*)nullptr, 9, 4,
+              int(GELU), 2, sums.data(), pixels, REAL(1), targets, chosen, rows);
+    run("tile_join", (const REAL*)sums.data(), REAL(1), (const REAL*)p, 4, int(GELU), 2, rows,
+        inner.data());
+    run_tiles("tile_values", (const REAL*)inner.data(), (const REAL*)p, (const REAL*)p, 4, 2, -1, 1,
+              outer.data(), pixels, REAL(1), targets, chosen, rows);
+    run("tile_hits", (const REAL*)outer.data(), 0, 2, pixels, REAL(1), targets, chosen, rows,
+        losses.data(), hits.data());
+
+    // Steps in tiles, of which the last is short, with sums in parts and in one; then fused.
+    const std::vector<int> splits = {2, 1, 2, 1, 2, 1, 2, 1, 3};
+    std::vector<REAL> all_sums(2 * batch * 4), gradients(3 * size);
+    for (int is_fused = 0; is_fused < 2; ++is_fused) {
+        run_tiles("train_tiles", p, slots.data(), slots.data() + size, size, told, int(ADAM), 0.1,
+                  0.9, 0.99, 1e-8, 0.1, 0.0, adam, (long long)rows, 3, 1, int(GELU), 0,
+                  (const int*)sizes.data(), pixels, REAL(1), targets, chosen, batch,
+                  (const int*)splits.data(), 2, is_fused, batch, values.data(), errors.data(),
+                  all_sums.data(), gradients.data(), losses.data());
+    }
 }

@@ -13,7 +13,10 @@ from accelnn.backends.cupy.resident import RESIDENT, layout_of
 from accelnn.backends.cupy.source import (
     KERNELS,
     MOST_LAYERS,
+    MOST_TILED_LAYERS,
+    PHASES_BYTES,
     PURPOSES,
+    TILE_BYTES,
     TILE_DEPTH,
     TILE_EDGE,
     TILE_THREADS,
@@ -22,7 +25,6 @@ from accelnn.backends.cupy.source import (
     kernel_source,
     purpose_option,
     shared_bytes,
-    tile_bytes,
 )
 
 # The oldest devices, and Hopper: every variant is compiled for them in each run, and each variant
@@ -67,9 +69,10 @@ def _assert_compiled_well(variant, architecture):
     found = compile_kernels(kernel_source(), variant.options, architecture)
     assert sorted(kernel.name for kernel in found) == sorted(KERNELS)
     assert all(kernel.spilled == kernel.stack == 0 for kernel in found)
-    # Two blocks of 256 threads share a multiprocessor's 65,536 registers, but for tiles of
-    # doubles.
-    most = {name: 255 if variant.dtype == "float64" and name in TILES else 128 for name in KERNELS}
+    # Two blocks of 256 threads share a multiprocessor's 65,536 registers, or one of tiles.
+    most = dict.fromkeys(KERNELS, 128) | dict.fromkeys(
+        TILES, min(255, 65_536 // TILE_THREADS[variant.dtype])
+    )
     assert all(0 < kernel.registers <= most[kernel.name] for kernel in found)
     # A block of one launch is to have 1,024 threads, or of doubles 896, and 768 from Blackwell on.
     (one,) = (kernel for kernel in found if kernel.name == "train")
@@ -171,12 +174,15 @@ def test_numbers_mean_the_same_on_both_sides():
     assert f"terms + {TERMS - 1}) / {TERMS}" in kernel_source()
     assert kernel_source().count(f"i < {TERMS}; ++i") == 3
     assert shared_bytes(1) - shared_bytes(0) == 3 * np.dtype(float).itemsize
-    side, edge, depth, stride = (
-        re.search(rf"{name} = ([^,;]*)[,;]", kernel_source())[1]
-        for name in ("#else\nconstexpr int SIDE", "EDGE", "DEPTH", "STRIDE")
-    )
-    assert (int(side) ** 2, edge, depth) == (TILE_THREADS, "4 * SIDE", "2 * SIDE")
-    assert (4 * int(side), 2 * int(side)) == (TILE_EDGE, TILE_DEPTH)
-    assert stride == "EDGE + 4"
-    assert tile_bytes(1) == 2 * TILE_DEPTH * (TILE_EDGE + 4)
+    on_device = kernel_source().partition("#else\nconstexpr int GROUPS")[2]
+    assert on_device.startswith(" = sizeof(REAL) == 4 ? 4 : 2, GROUP_THREADS = 128, LANES = 32;")
+    assert TILE_THREADS == {"float32": 4 * 128, "float64": 2 * 128}
+    assert "DEPTH = 128 / sizeof(REAL)" in on_device
+    assert TILE_DEPTH == {"float32": 128 // 4, "float64": 128 // 8}
+    assert "EDGE = LANES < 32 ? 8 : 64, STRIDE = EDGE + 4;" in on_device
+    assert TILE_EDGE == 64
+    assert "TILE_BYTES = 4 * 32 * 68 * 4;" in on_device
+    assert TILE_BYTES == 4 * 32 * 68 * 4
+    assert f"sizeof(Phases) <= {PHASES_BYTES}" in on_device
+    assert f"MOST_TILED_LAYERS = {MOST_TILED_LAYERS};" in on_device
     assert shared_bytes(0) == (MOST_LAYERS + 1) * np.dtype(np.int32).itemsize

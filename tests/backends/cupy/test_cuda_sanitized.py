@@ -82,6 +82,16 @@ RACES = {
         "        if (flags[STOPPED])",
         (4, 16),
     ),
+    "gradients in tiles are computed before all blocks have stored errors": (
+        "        find_losses();\n        meet();",
+        "        find_losses();",
+        (4, 16),
+    ),
+    "a tile's factors are read before all threads have stored theirs": (
+        "            }\n            __syncthreads();\n            if (base + DEPTH < end) {",
+        "            }\n            if (base + DEPTH < end) {",
+        (3, 5),
+    ),
     "gradients are summed before their parts are there": (
         "            shared[threadIdx.x] = sum;\n            __syncthreads();",
         "            shared[threadIdx.x] = sum;",

@@ -9,7 +9,7 @@ import pytest
 from stand_in_arrays import Device
 
 import accelnn
-from accelnn.backends.cupy import engine, launch, tiles, training
+from accelnn.backends.cupy import engine, launch, training
 from accelnn.backends.cupy.resident import RESIDENT
 from accelnn.backends.cupy.source import KERNELS
 
@@ -89,7 +89,6 @@ def test_the_check_launches_every_kernel_and_finds_a_wrong_one(load, cupy, monke
         (launch, "MOST_THREADS"),
         (launch, "device_attributes"),
         (training, "CAPTURED"),
-        (tiles, "CAPTURED"),
         (engine, "TILED"),
         (script.CupyEngine, "_way"),
         (script.CupyEngine, "_layout"),

@@ -8,6 +8,7 @@ from stand_in_streams import Capture, Launch, Product, Replay, Transfer
 import accelnn
 from accelnn.backends.cupy import engine as engine_module
 from accelnn.backends.cupy.engine import CupyEngine
+from accelnn.backends.cupy.source import MOST_TILED_LAYERS
 from accelnn.errors import DivergenceWarning
 from accelnn.testing import assert_equal_but_for_rounding
 from accelnn.training._plan import Orders
@@ -229,22 +230,27 @@ def test_another_batch_size_is_another_graph(log, device, without_cooperative_la
     assert sum(isinstance(event, Capture) for event in log) == 2
 
 
-def test_steps_of_tiles_are_graphs_that_know_where_the_run_is(log, device, monkeypatch):
-    """One of many steps, and one of a single step, for all epochs; the last batch is short."""
+def test_steps_of_tiles_are_one_launch(log, device, monkeypatch):
     monkeypatch.setattr(engine_module, "TILED", 0)
     monkeypatch.setattr(engine_module, "TRAINED_IN_TILES", 0)
     net, history = _fit(device, sizes=(6, 5, 4, 3), samples=337, epochs=2)
     assert history.steps == 68
-    forward = ["tile_values"] * 3
-    step = [*forward, "tile_losses", *["tile_errors"] * 2, *["tile_gradient"] * 3, "tile_update"]
-    captures = [event.names for event in log if isinstance(event, Capture)]
-    assert captures == [(*step * 32, "tile_advance"), (*step, "tile_advance")]
-    # 34 steps are 32 and two.
-    replays = [event.kernels for event in log if isinstance(event, Replay)]
-    assert replays == [321, 11, 11] * 2
-    assert _kernels(log) == ["check_parameters", "mean_losses"] * 2
-    assert _copies(log) == [Transfer("device", 8 * 337), Transfer("host", 8 * 34)] * 2
+    assert _kernels(log) == ["check_parameters", "train_tiles", "mean_losses"] * 2
+    copies = [Transfer("device", 8 * 337), Transfer("host", 8 * 34)] * 2
+    # How sums are split, three numbers of each layer.
+    assert _copies(log) == [Transfer("device", 4 * 3 * 3), *copies]
+    train = next(event for event in log if _is(event, "train_tiles"))
+    assert train == Launch("train_tiles", PROCESSORS, 512, is_cooperative=True, device=0)
     assert "tiles" in net.engine.describe(10)
+
+
+def test_a_net_of_very_many_layers_is_not_trained_in_tiles(log, device, monkeypatch):
+    monkeypatch.setattr(engine_module, "TRAINED_IN_TILES", 0)
+    monkeypatch.setattr(engine_module, "TILED", 0)
+    assert log == []
+    for layers, way in ((MOST_TILED_LAYERS, "tiles"), (MOST_TILED_LAYERS + 1, "graph")):
+        engine = accelnn.MLP([3] * (layers + 1), rng=0, backend=device).engine
+        assert engine.describe(10).startswith(way)
 
 
 def test_sums_of_few_tiles_are_cut_into_parts(log, device):
@@ -254,13 +260,11 @@ def test_sums_of_few_tiles_are_cut_into_parts(log, device):
     data = accelnn.prepare(x, t, backend=device)
     log.clear()
     net.engine.evaluate(net.flat, data)
-    # Terms of a part are 32 at least: 784 of them are 25 parts, and 50 are two.
     assert [event for event in log if isinstance(event, Launch)] == [
-        Launch("tile_values", 50, 256, is_cooperative=False, device=0),
+        Launch("tile_values", 44, 512, is_cooperative=False, device=0),
         Launch("tile_join", 20, 256, is_cooperative=False, device=0),
-        Launch("tile_values", 4, 256, is_cooperative=False, device=0),
-        Launch("tile_join", 4, 256, is_cooperative=False, device=0),
-        Launch("tile_hits", 2, 64, is_cooperative=False, device=0),
+        Launch("tile_values", 2, 512, is_cooperative=False, device=0),
+        Launch("tile_hits", 1, 256, is_cooperative=False, device=0),
         Launch("mean_losses", 2, 128, is_cooperative=False, device=0),
     ]
 
