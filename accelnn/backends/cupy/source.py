@@ -42,7 +42,7 @@ PURPOSES = (
 )
 KERNELS = tuple(itertools.chain.from_iterable(PURPOSES))
 
-# The edge of a tile, and by the dtype its threads and the terms of its sums that are in shared memory.
+# The edge of a tile, and by dtype its threads, and the terms of its sums that are in shared memory.
 TILE_EDGE = 64
 TILE_THREADS = {"float32": 512, "float64": 256}
 TILE_DEPTH = {"float32": 32, "float64": 16}
@@ -51,8 +51,8 @@ TILE_BYTES = 2 * 2 * 32 * (TILE_EDGE + 4) * 4
 # That of what the phases of an update share.
 PHASES_BYTES = 2_304
 
-# The most layers of a net, because their widths are kept in shared memory, and of one that trains in
-# tiles, which keep more of them there.
+# The most layers of a net, because their widths are kept in shared memory, and of one that trains
+# in tiles, which keep more of each there.
 MOST_LAYERS, MOST_TILED_LAYERS = 255, 32
 
 REALS = {"float32": "float", "float64": "double"}

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 __all__ = ["Tiled", "tiled_evaluation"]
 
 NO_ACTIVATION = np.int32(-1)
-# Estimated cycles of a tile: per term of its sums, and besides. Of a part that is joined, and of a phase
-# that joins parts, its barrier included.
+# Estimated cycles of a tile: per term of its sums, and besides. Of a part that is joined, and of a
+# phase that joins parts, its barrier included.
 TERM, TILE, PART, PHASE = 40, 1_500, 60, 3_000
 # Threads per block of the other kernels of an evaluation.
 ELEMENT_THREADS = 256

@@ -31,8 +31,8 @@ from accelnn.backends.cupy.resident import RESIDENT
 from accelnn.backends.cupy.source import (
     KERNELS,
     PHASES_BYTES,
-    TILES,
     TILE_BYTES,
+    TILES,
     purpose_option,
     shared_bytes,
 )

@@ -186,6 +186,7 @@ struct Phases {
                 for (int i = thread; i < each * parts; i += threads) {
                     const int s = i % each / outputs, o = i % outputs;
                     REAL sum = 0;
+#pragma unroll 4
                     for (int k = i / each; k < inputs && s < count; k += parts) {
                         sum += values[s * inputs + k] * w[k * row + o];
                     }
@@ -211,6 +212,7 @@ struct Phases {
             for (int i = thread; i < count * inputs; i += threads) {
                 const int s = i / inputs, k = i % inputs;
                 REAL sum = 0;
+#pragma unroll 4
                 for (int o = 0; o < outputs; ++o) {
                     sum += w[k * row + o] * errors[s * outputs + o];
                 }

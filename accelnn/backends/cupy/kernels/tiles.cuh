@@ -160,16 +160,11 @@ __device__ inline void each_product(
                     }
                 }
             };
-            if (end - base >= DEPTH) {
-#pragma unroll
-                for (int k = 0; k < DEPTH; k += GROUPS) {
-                    add(k + group);
-                }
-            } else {
+            const int here = end - base < DEPTH ? end - base : DEPTH;
+            // Unrolled, it needs more registers than there are.
 #pragma unroll 1
-                for (int k = group; k < end - base; k += GROUPS) {
-                    add(k);
-                }
+            for (int k = group; k < here; k += GROUPS) {
+                add(k);
             }
             buffer ^= DEPTH;
         }
@@ -237,6 +232,7 @@ struct Finish {
 // The sum of the parts of an element, where each part has `size` elements.
 __device__ inline REAL joined(const REAL* parts_of_sums, int parts, long long size, long long index) {
     REAL sum = parts_of_sums[index];
+#pragma unroll 4
     for (int p = 1; p < parts; ++p) {
         sum += parts_of_sums[p * size + index];
     }

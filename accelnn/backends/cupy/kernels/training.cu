@@ -301,8 +301,9 @@ __global__ void __launch_bounds__(TILE_THREADS, 1) train_tiles(
         phases.is_fused = is_fused;
         phases.describe_layers();
     }
-    for (long long start = 0, step = 0; start < total; start += samples, ++step) {
+    for (int step = 0; (long long)step * samples < total; ++step) {
         if (threadIdx.x == 0) {
+            const long long start = (long long)step * samples;
             const int count = total - start < samples ? (int)(total - start) : samples;
             phases.batch = {x, divisor, {t}, order + start, count};
             phases.losses = losses + start;
