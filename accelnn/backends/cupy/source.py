@@ -30,7 +30,7 @@ __all__ = [
 TILES = ("tile_errors", "tile_gradient", "tile_values")
 # Kernels that are compiled together; others are compiled only when they are needed.
 PURPOSES = (
-    ("check_parameters", "mean_losses"),
+    ("check_call", "check_parameters", "mean_losses"),
     ("batch_errors", "batch_gradient", "batch_update", "train"),
     ("batch_values", "differences"),
     ("evaluate",),
