@@ -249,22 +249,32 @@ def test_steps_of_tiles_are_graphs_that_know_where_the_run_is(log, device, monke
 
 
 def test_sums_of_few_tiles_are_cut_into_parts(log, device):
-    """So that all multiprocessors have some: a batch of 100 is two tiles of 64 and less."""
+    """So that all multiprocessors have some: 140 samples are three tiles of 64 and less."""
     net = accelnn.MLP([784, 50, 10], rng=0, backend=device)
-    x, t = map(device.asarray, _digits(100, 784))
+    x, t = map(device.asarray, _digits(140, 784))
     data = accelnn.prepare(x, t, backend=device)
     log.clear()
     net.engine.evaluate(net.flat, data)
     # Terms of a part are 32 at least: 784 of them are 25 parts, and 50 are two.
     assert [event for event in log if isinstance(event, Launch)] == [
         Launch("check_call", PROCESSORS, 256, is_cooperative=False, device=0),
-        Launch("tile_values", 50, 256, is_cooperative=False, device=0),
-        Launch("tile_join", 20, 256, is_cooperative=False, device=0),
-        Launch("tile_values", 4, 256, is_cooperative=False, device=0),
-        Launch("tile_join", 4, 256, is_cooperative=False, device=0),
-        Launch("tile_hits", 2, 64, is_cooperative=False, device=0),
+        Launch("tile_values", 75, 256, is_cooperative=False, device=0),
+        Launch("tile_join", 28, 256, is_cooperative=False, device=0),
+        Launch("tile_values", 6, 256, is_cooperative=False, device=0),
+        Launch("tile_join", 6, 256, is_cooperative=False, device=0),
+        Launch("tile_hits", 3, 64, is_cooperative=False, device=0),
         Launch("mean_losses", 2, 128, is_cooperative=False, device=0),
     ]
+
+
+@pytest.mark.parametrize("samples", [PROCESSORS, PROCESSORS + 1])
+def test_a_few_samples_have_a_block_each(log, device, samples):
+    net = accelnn.MLP([784, 100, 10], rng=0, backend=device)
+    x, t = map(device.asarray, _digits(samples, 784))
+    log.clear()
+    net.loss(x, t)
+    assert ("evaluate" in _kernels(log)) == (samples == PROCESSORS)
+    assert ("tile_values" in _kernels(log)) == (samples > PROCESSORS)
 
 
 def test_a_step_of_products(log, device, always_products):
