@@ -3,7 +3,7 @@
 from accelnn._differences import DIFFERENCES
 from accelnn.backends._arrays import dtype_name, from_dlpack, is_floating, speaks_dlpack
 from accelnn.backends._base import Backend
-from accelnn.backends._engine import Engine
+from accelnn.backends._engine import Engine, UnfitError
 from accelnn.backends._memory import Memory, MemoryFor, out_of_memory, pass_bytes
 from accelnn.backends._registry import BackendInfo, list_backends, register_backend
 from accelnn.backends._resolve import (
@@ -30,6 +30,7 @@ __all__ = [
     "NetSpec",
     "Optimizer",
     "TrainingState",
+    "UnfitError",
     "dtype_name",
     "from_dlpack",
     "get_activation",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import numpy as np
 
@@ -30,7 +30,7 @@ from accelnn.formulas._table import RULES
 if TYPE_CHECKING:
     from accelnn.backends._base import Backend
 
-__all__ = ["Engine"]
+__all__ = ["Engine", "UnfitError"]
 
 # Samples per forward pass of an evaluation, which bounds its memory.
 EVALUATION_ROWS = 10_000
@@ -42,12 +42,17 @@ CLIP_EPS = 1e-6
 NONE = Extras()
 
 
+class UnfitError(ValueError):
+    """Targets are out of the range of the loss; whoever called the engine says which."""
+
+
 class Engine:
     """Forward pass, loss, gradients and updates of nets of one architecture.
 
     Parameters are passed as one flat buffer in the order of ``spec.parameters``. Inputs are
     validated by the caller: `x` has shape (n, inputs) and the engine's dtype; `t` holds integer
-    labels of shape (n,) or targets of shape (n, outputs) in the engine's dtype.
+    labels of shape (n,) or targets of shape (n, outputs) in the engine's dtype. An engine may look
+    at their range itself; see `checks_range`.
 
     Parameters
     ----------
@@ -57,7 +62,16 @@ class Engine:
         The architecture.
     dtype : str
         ``"float32"`` or ``"float64"``.
+
+    Attributes
+    ----------
+    checks_range : bool
+        Whether `mean_loss`, `evaluate`, `gradient` and `checked_differences` take targets that may
+        be out of range, which they refuse with `UnfitError`: on a device, to look at them first is
+        to wait once more.
     """
+
+    checks_range: ClassVar[bool] = False
 
     def __init__(self, backend: Backend, spec: NetSpec, dtype: str) -> None:
         self.backend = backend
@@ -83,6 +97,10 @@ class Engine:
     def loss(self, params: Array, x: Array, t: Array) -> Array:
         """Return the mean loss as a 0-d array."""
         return self._mean_loss(self.scores(params, x), self._for_loss(t))
+
+    def mean_loss(self, params: Array, x: Array, t: Array) -> float:
+        """Return the mean loss as a number."""
+        return self._number(self.loss(params, x, t))
 
     def evaluate(self, params: Array, data: Dataset) -> tuple[float, float | None]:
         """Return the mean loss and the accuracy, or None where the loss does not classify."""
@@ -145,6 +163,21 @@ class Engine:
                     )
                     store(grad_w, grad_b, unit, rows, derivative / step)
         return out
+
+    def checked_differences(
+        self,
+        params: Array,  # noqa: ARG002 - others use them
+        x: Array,  # noqa: ARG002
+        t: Array,  # noqa: ARG002
+        *,
+        method: str,  # noqa: ARG002
+        step: float,  # noqa: ARG002
+    ) -> Array | None:
+        """Return `numerical_gradient`, or None where the caller must look at targets and step.
+
+        The step is one below 1 that rounding may keep from moving some parameter.
+        """
+        return None
 
     def train(
         self,

@@ -1,6 +1,5 @@
 """What all nets share: checking of arguments, and calls of the engine."""
 
-import functools
 import os
 from collections.abc import Callable
 from typing import Any, Self, TypeVar, cast
@@ -22,25 +21,26 @@ from accelnn.backends import (
     Backend,
     BackendLike,
     Dataset,
+    Engine,
     Loss,
     MemoryFor,
     NetSpec,
     get_backend,
-    out_of_memory,
     pass_bytes,
 )
-from accelnn.errors import OutOfMemoryError
 from accelnn.formulas._loss import LossFormula
 from accelnn.formulas._table import ACTIVATIONS, LOSSES, describe
 from accelnn.gradient import GradientReport, check_gradient, numerical_gradient
 from accelnn.gradient._steps import require_usable_step
+from accelnn.nets._computing import computing
 from accelnn.nets._parameters import Parameters
 
 __all__ = ["FORMAT", "KEY", "SAVED", "Net", "rebuild"]
 
 AnyNet = TypeVar("AnyNet", bound="Net")
-Method = TypeVar("Method", bound=Callable[..., Any])
 
+# Up to where engines may look at the step of a difference themselves.
+LEAST_STEP, MOST_STEP = 1e-150, 1.0
 # Numbers after the end of the buffer, so that vectors of compiled code may be read there.
 ROOM = 32
 
@@ -48,28 +48,6 @@ ROOM = 32
 KEY = "accelnn_net"
 FORMAT = 1
 SAVED = ("MLP", "TwoLayerNet", "SimpleNet")
-
-
-def _computing(method: Method) -> Method:
-    """Run a method that takes samples on the net's device; say so if they do not fit in memory."""
-    # What memory is estimated for: finite differences compute in double precision.
-    dtype = "float64" if method.__name__ == "numerical_gradient" else None
-
-    @functools.wraps(method)
-    def on_device(net: "Net", x: ArrayLike, *args: Any, **options: Any) -> Any:
-        try:
-            if type(net.backend).current is Backend.current:
-                # There is one device.
-                return method(net, x, *args, **options)
-            with net.backend.current():
-                return method(net, x, *args, **options)
-        except MemoryError as error:
-            if isinstance(error, OutOfMemoryError):
-                raise
-            needs, remedy = _needs_of(net, x, dtype), "Pass fewer samples at a time"
-            raise out_of_memory(net.backend, needs, remedy, error) from error
-
-    return cast("Method", on_device)
 
 
 class Net:
@@ -146,7 +124,7 @@ class Net:
         """Number of parameters, counted as scalars."""
         return self.spec.size
 
-    @_computing
+    @computing
     def predict(self, x: ArrayLike) -> Array:
         """Return the output layer.
 
@@ -175,7 +153,7 @@ class Net:
         outputs = compute(self._flat, rows)
         return outputs[0, ...] if single else outputs
 
-    @_computing
+    @computing
     def loss(self, x: ArrayLike, t: ArrayLike) -> float:
         """Return the mean loss over the samples.
 
@@ -200,10 +178,13 @@ class Net:
         accelnn.errors.OutOfMemoryError
             If there is no memory for so many samples.
         """
-        rows, targets = self._batch(x, t, self._dtype)
-        return float(self.backend.to_numpy(self.engine.loss(self._flat, rows, targets)))
+        engine = self.engine
+        rows, targets = self._batch(x, t, self._dtype, engine)
+        if engine.checks_range:
+            return engine.mean_loss(self._flat, rows, targets)
+        return float(self.backend.to_numpy(engine.loss(self._flat, rows, targets)))
 
-    @_computing
+    @computing
     def accuracy(self, x: ArrayLike, t: ArrayLike) -> float:
         """Return the fraction of samples whose largest output is that of their class.
 
@@ -220,11 +201,12 @@ class Net:
                 f"{self.spec.loss.name!r}; use loss(x, t), or loss='cross_entropy'"
             )
             raise TypeError(msg)
-        data = Dataset(*self._batch(x, t, self._dtype), self.backend, self._dtype)
+        rows, targets = self._batch(x, t, self._dtype, self.engine)
+        data = Dataset(rows, targets, self.backend, self._dtype)
         _, accuracy = self.engine.evaluate(self._flat, data)
         return cast("float", accuracy)
 
-    @_computing
+    @computing
     def gradient(self, x: ArrayLike, t: ArrayLike) -> dict[str, Array]:
         """Return the gradient of the mean loss by backpropagation.
 
@@ -235,12 +217,12 @@ class Net:
         dict of str to array
             With the keys, shapes and dtype of `params`; new arrays at every call.
         """
-        rows, targets = self._batch(x, t, self._dtype)
+        rows, targets = self._batch(x, t, self._dtype, self.engine)
         out = self.backend.empty(self.spec.size, self._dtype)
         self.engine.gradient(self._flat, rows, targets, out)
         return self.spec.views(out, self.backend.xp)
 
-    @_computing
+    @computing
     def numerical_gradient(
         self,
         x: ArrayLike,
@@ -280,11 +262,18 @@ class Net:
     def _differences(
         self, x: ArrayLike, t: ArrayLike, method: NetMethodName, step: float, *, structured: bool
     ) -> Array:
-        backend, xp = self.backend, self.backend.xp
-        flat = xp.astype(self.flat, backend.dtype("float64"), copy=False)
+        backend = self.backend
+        flat = to_dtype(backend, self._flat, "float64")
+        is_double = self._dtype == "float64"
+        engine = self.engine if is_double else backend.engine(self.spec, "float64")
+        is_usual = isinstance(step, float) and LEAST_STEP < step < MOST_STEP
+        if engine.checks_range and structured and is_usual and method in DIFFERENCES:
+            rows, targets = self._batch(x, t, "float64", engine)
+            found = engine.checked_differences(flat, rows, targets, method=method, step=step)
+            if found is not None:
+                return found
         rows, t = self._batch(x, t, "float64")
         require_usable_step(backend, flat, find_method(method, DIFFERENCES), step)
-        engine = backend.engine(self.spec, "float64")
         if structured:
             return engine.numerical_gradient(flat, rows, t, method=method, step=step)
         # Its own and writable, because it is moved.
@@ -299,7 +288,7 @@ class Net:
         )
         return gradient
 
-    @_computing
+    @computing
     def check_gradient(self, x: ArrayLike, t: ArrayLike, **options: Any) -> GradientReport:
         """Compare `gradient` with finite differences of `loss`, parameter by parameter.
 
@@ -369,7 +358,7 @@ class Net:
         """
         shape = self.spec.sizes[-1:] if n is None else (n, self.spec.sizes[-1])
         with self.backend.current():
-            return self._targets(t, shape, dtype or self._dtype, name)
+            return self._targets(t, shape, dtype or self._dtype, name, checks_range=True)
 
     def _extras(self) -> dict[str, Any]:
         """Return what a subclass has added."""
@@ -413,17 +402,23 @@ class Net:
         single = array.ndim == 1
         return (array[None, :] if single else array), single
 
-    def _batch(self, x: ArrayLike, t: ArrayLike, dtype: str) -> tuple[Array, Array]:
-        """Return samples and targets as the engine wants them."""
+    def _batch(
+        self, x: ArrayLike, t: ArrayLike, dtype: str, engine: Engine | None = None
+    ) -> tuple[Array, Array]:
+        """Return samples and targets for engines; one that is given may check their range."""
+        here = engine is None or not engine.checks_range
         rows, single = self._samples(x, dtype)
         if rows.shape[0] == 0:
             msg = f"x has shape {tuple(rows.shape)}: the mean loss of no samples is undefined"
             raise ValueError(msg)
         outputs = self.spec.sizes[-1:]
-        targets = self._targets(t, outputs if single else (rows.shape[0], *outputs), dtype, "t")
+        shape = outputs if single else (rows.shape[0], *outputs)
+        targets = self._targets(t, shape, dtype, "t", checks_range=here)
         return rows, (targets[None, ...] if single else targets)
 
-    def _targets(self, t: ArrayLike, shape: tuple[int, ...], dtype: str, name: str) -> Array:
+    def _targets(
+        self, t: ArrayLike, shape: tuple[int, ...], dtype: str, name: str, *, checks_range: bool
+    ) -> Array:
         """Return targets for outputs of `shape`: labels as integers, others in `dtype`."""
         loss, has_classes = self.spec.loss, shape[-1] > 1
         array = as_array(self.backend, t, name)
@@ -434,19 +429,11 @@ class Net:
             # With one output, and a loss that does not classify, integers of shape (n,) are targets
             # whose second axis was forgotten, not labels.
             has_classes = has_classes or loss.classifies
-        targets = as_targets(self.backend, array, shape, dtype, name=name, labels=has_classes)
-        if targets.ndim == len(shape) and isinstance(loss, LossFormula):
+        options = {"labels": has_classes, "checks_range": checks_range}
+        targets = as_targets(self.backend, array, shape, dtype, name=name, **options)
+        if checks_range and targets.ndim == len(shape) and isinstance(loss, LossFormula):
             require_range(self.backend, targets, loss, name)
         return targets
-
-
-def _needs_of(net: Net, x: ArrayLike, dtype: str | None) -> str:
-    """Return how much memory a pass over samples takes, in words."""
-    given: Any = x
-    shape = tuple(getattr(given, "shape", None) or np.shape(given))
-    n = shape[0] if len(shape) == ROWS else 1
-    size = pass_bytes(net.spec, dtype or net.dtype, n)
-    return f"{n:,} samples and a net of {net.size:,} parameters take {size:,} bytes or more"
 
 
 def rebuild(

@@ -146,6 +146,11 @@ class CupyBackend(Backend):
         with self._device:
             return self.xp.zeros(shape, dtype=dtype)
 
+    def empty(self, shape: int | tuple[int, ...], dtype: Any) -> Array:
+        """See `Backend.empty`."""
+        with self._device:
+            return self.xp.empty(shape, dtype=dtype)
+
     def to_numpy(self, x: Array) -> np.ndarray:
         """Copy `x` to the host."""
         with self._device:

@@ -97,12 +97,12 @@ class Rows(NamedTuple):
     t: Array
 
     @classmethod
-    def of(cls, data: Dataset, *, has_bits: bool = False) -> Rows:
-        """Return the kernel arguments of a data set.
+    def of(cls, data: Dataset, *, has_bits: bool = False, t: Array | None = None) -> Rows:
+        """Return the kernel arguments of a data set, of its targets too unless they are given.
 
         With `has_bits`, integers are targets of a single output, not class labels.
         """
-        t = kernel_targets(data.backend, data.t)
+        t = kernel_targets(data.backend, data.t) if t is None else t
         real = np.dtype(data.dtype).type
         if has_bits and t.dtype == np.int32:
             t = t.astype(real)
@@ -135,8 +135,8 @@ def device_dataset(backend: CupyBackend, x: Array, t: Array, dtype: str, *, copy
 
 def kernel_targets(backend: Backend, t: Array, *, copy: bool = False) -> Array:
     """Return C-contiguous targets, with labels as int32."""
-    dtype = np.int32 if backend.xp.isdtype(t.dtype, "integral") else t.dtype
-    return backend.xp.ascontiguousarray(t.astype(dtype, copy=copy))
+    dtype = np.dtype(np.int32) if t.dtype.kind in "iu" else t.dtype
+    return backend.xp.ascontiguousarray(t.astype(dtype) if copy or t.dtype != dtype else t)
 
 
 def _pixels(backend: CupyBackend, x: Array, divisor: int) -> Array | None:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 from weakref import WeakKeyDictionary
 
 import numpy as np
 
 from accelnn._differences import DIFFERENCES
 from accelnn._typing import Array
-from accelnn.backends._engine import Engine
+from accelnn.backends._engine import Engine, UnfitError
 from accelnn.backends._rules import has_code_for
 from accelnn.backends._spec import NetSpec
 from accelnn.backends._training import Dataset, Extras, TrainingState
 from accelnn.backends.cupy.dataset import NULL, Rows
+from accelnn.backends.cupy.examine import CHECK_THREADS, Examination, Examined, limit_of
 from accelnn.backends.cupy.formulas import (
     ACTIVATIONS,
     LOSSES,
@@ -24,7 +25,7 @@ from accelnn.backends.cupy.formulas import (
     has_code_with_parameters,
     keeps_pre_activation,
 )
-from accelnn.backends.cupy.launch import FLAGS, Kernels, device_attributes, kernels_of
+from accelnn.backends.cupy.launch import Kernels, device_attributes, kernels_of
 from accelnn.backends.cupy.resident import THREADS, Layout, layout_of
 from accelnn.backends.cupy.source import MOST_LAYERS, MOST_TILED_LAYERS, Variant
 from accelnn.backends.cupy.tiles import Tiled, tiled_evaluation
@@ -52,6 +53,10 @@ MOST_CYCLES = 40_000
 LARGE_BATCH = 1 << 27
 LARGE_NET = 1 << 20
 LARGE_TO_EVALUATE = 1 << 17
+# Parameters up to which a few samples, no more than multiprocessors, are evaluated by a block each.
+# An estimate: both passes of 100 samples took 10.7 µs with 39,760 parameters and 31.6 with 235,146,
+# and in tiles each of the six or eight kernels that wait for one another takes 3.3 µs or more.
+SMALL_NET = 1 << 18
 # Samples times parameters, and updates, per training call: well under a second, so that Ctrl-C is
 # handled promptly and a display stays responsive.
 CALL_WORK = 30_000_000_000
@@ -60,7 +65,6 @@ CALL_STEPS = 20_000
 DIFFERENCE_UNITS = 1 << 24
 # Threads per block of that kernel, and threads per multiprocessor.
 DIFFERENCE_THREADS, MOST_RESIDENT = 128, 512
-CHECK_THREADS = 256
 # For the kernel of mean losses, which has a block per update.
 MEAN_THREADS, MOST_BLOCKS = 128, 1_024
 
@@ -72,6 +76,7 @@ class CupyEngine(Engine):
     """
 
     backend: CupyBackend
+    checks_range: ClassVar[bool] = True
 
     def __init__(self, backend: CupyBackend, spec: NetSpec, dtype: str) -> None:
         super().__init__(backend, spec, dtype)
@@ -84,6 +89,20 @@ class CupyEngine(Engine):
         sizes = backend.asarray(np.array(spec.sizes, np.int32))
         # The number of layers, whether they have a bias, and their widths.
         self.layers = np.int32(len(spec.sizes) - 1), np.int32(spec.bias), sizes
+        numbers = self.activation_number, self.loss_number
+        # What does not change from one call to the next is made once.
+        self._net = (*self.layers[:2], *numbers, sizes)
+        self.size, self._units_each = np.int32(spec.size), np.int32(self._units)
+        self.has_bits = spec.sizes[-1] == 1 and getattr(spec.loss, "takes_bits", False)
+        self._variants: dict[tuple[np.dtype[Any], np.dtype[Any], bool], Kernels] = {}
+        self._examined = Examination(self)
+        has_code = has_change(self._activation) and has_change(spec.loss.name)
+        self._has_differences = dtype == "float64" and has_code
+        # The parameters before the last two layers; each block handles one at a time.
+        layers = itertools.pairwise(spec.sizes[:-2])
+        self._far = np.int32(sum((a + spec.bias) * b for a, b in layers))
+        # Their changes are propagated through all hidden layers but the first.
+        self._widest = np.int32(max(spec.sizes[2:-1], default=0))
         self._ways: WeakKeyDictionary[TrainingState, Any] = WeakKeyDictionary()
 
     @staticmethod
@@ -113,36 +132,47 @@ class CupyEngine(Engine):
         data = Dataset(x, t, self.backend, self.dtype)
         if self._is_for_products(data):
             return super().loss(params, x, t)
-        found, kernels = self._evaluate(params, data)
+        found, kernels, _ = self._evaluate(params, data)
         return self._means(kernels, found[0], data.size)[0].astype(self.dtype)
+
+    def mean_loss(self, params: Array, x: Array, t: Array) -> float:
+        """See `Engine.mean_loss`."""
+        data = Dataset(x, t, self.backend, self.dtype)
+        if self._is_for_products(data):
+            if self._examined(params, data).is_unfit():
+                raise UnfitError
+            return super().mean_loss(params, x, t)
+        loss, _ = self._mean_loss_and_hits(params, data)
+        return float(np.dtype(self.dtype).type(loss))
 
     def evaluate(self, params: Array, data: Dataset) -> tuple[float, float | None]:
         """See `Engine.evaluate`."""
         if self._is_for_products(data):
+            if self._examined(params, data).is_unfit():
+                raise UnfitError
             return super().evaluate(params, data)
-        found, kernels = self._evaluate(params, data)
-        # One copy for both, because copying waits for the device.
-        loss, share = self.backend.to_numpy(self._means(kernels, found, data.size))
+        loss, share = self._mean_loss_and_hits(params, data)
         labels = self.spec.sizes[-1] if hasattr(self.spec.loss, "hits") else 1
         accuracy = round(float(share) * data.size) / (data.size * labels)
         return float(loss), accuracy if self.spec.loss.classifies else None
 
+    def gradient(self, params: Array, x: Array, t: Array, out: Array) -> None:
+        """See `Engine.gradient`."""
+        examined = self._examined(params, Dataset(x, t, self.backend, self.dtype))
+        if examined.is_unfit():
+            raise UnfitError
+        if self._is_large(x.shape[0]):
+            super().loss_and_gradient(params, x, t, out)
+        else:
+            self._backpropagate(params, examined, out)
+
     def loss_and_gradient(self, params: Array, x: Array, t: Array, out: Array) -> Array:
         """See `Engine.loss_and_gradient`."""
-        samples = x.shape[0]
-        if self._is_large(samples):
+        if self._is_large(x.shape[0]):
             return super().loss_and_gradient(params, x, t, out)
-        rows = self.rows(Dataset(x, t, self.backend, self.dtype))
-        kernels = self.kernels(rows)
-        flags = self._checked(params, kernels)
-        losses = self.backend.xp.empty(samples)
-        told = self.told(rows, None, samples, *self.trace(samples), losses)
-        threads = kernels.threads("batch_errors", self.spec)
-        kernels.launch("batch_errors", samples, threads, (params, flags, *told))
-        threads = kernels.threads("batch_gradient", self.spec)
-        arguments = (out, np.int32(self.spec.size), *told)
-        kernels.launch("batch_gradient", kernels.processors, threads, arguments)
-        return self._means(kernels, losses, samples)[0].astype(self.dtype)
+        examined = self._examined(params, Dataset(x, t, self.backend, self.dtype))
+        losses = self._backpropagate(params, examined, out)
+        return self._means(examined.kernels, losses, losses.size)[0].astype(self.dtype)
 
     def numerical_gradient(
         self,
@@ -155,18 +185,28 @@ class CupyEngine(Engine):
         extras: Extras | None = None,
     ) -> Array:
         """See `Engine.numerical_gradient`."""
-        has_code = has_change(self._activation) and has_change(self.spec.loss.name)
-        if self.dtype != "float64" or not has_code or not (extras or Extras()).is_empty:
+        if not self._has_differences or not (extras or Extras()).is_empty:
             return super().numerical_gradient(params, x, t, method=method, step=step, extras=extras)
         samples, most = x.shape[0], max(1, DIFFERENCE_UNITS // self._units)
         if samples <= most:
-            return self._differences(params, x, t, method, step)
+            data = Dataset(x, t, self.backend, self.dtype)
+            return self._differences(params, self._examined(params, data), method, step)
         out = self.backend.zeros(self.spec.size, self.dtype)
         for start in range(0, samples, most):
             piece = slice(start, min(start + most, samples))
-            gradient = self._differences(params, x[piece], t[piece], method, step)
+            gradient = self.numerical_gradient(params, x[piece], t[piece], method=method, step=step)
             out += gradient * ((piece.stop - piece.start) / samples)
         return out
+
+    def checked_differences(
+        self, params: Array, x: Array, t: Array, *, method: str, step: float
+    ) -> Array | None:
+        """See `Engine.checked_differences`."""
+        if not self._has_differences or x.shape[0] * self._units > DIFFERENCE_UNITS:
+            return None
+        data = Dataset(x, t, self.backend, self.dtype)
+        examined = self._examined(params, data, limit_of(step))
+        return None if examined.is_unfit() else self._differences(params, examined, method, step)
 
     def train(
         self,
@@ -208,8 +248,7 @@ class CupyEngine(Engine):
 
     def rows(self, data: Dataset) -> Rows:
         """Return a data set as kernel arguments."""
-        is_single = self.spec.sizes[-1] == 1
-        return Rows.of(data, has_bits=is_single and getattr(self.spec.loss, "takes_bits", False))
+        return Rows.of(data, has_bits=self.has_bits)
 
     def variant(self, rows: Rows, *, decays: bool = False) -> Variant:
         """Return the variant of the kernels that read these rows with the net's formulas."""
@@ -223,12 +262,15 @@ class CupyEngine(Engine):
 
     def kernels(self, rows: Rows, *, decays: bool = False) -> Kernels:
         """Return the kernels that read these rows."""
-        return kernels_of(self.backend, self.variant(rows, decays=decays))
+        key = rows.x.dtype, rows.t.dtype, decays
+        if key not in self._variants:
+            self._variants[key] = kernels_of(self.backend, self.variant(rows, decays=decays))
+        return self._variants[key]
 
     def trace(self, samples: int) -> tuple[Array, Array]:
         """Return buffers for values and errors of the units of `samples` samples."""
-        values, errors = self.backend.xp.empty((2, samples, self._units), self.dtype)
-        return values, errors
+        empty, shape = self.backend.xp.empty, (samples, self._units)
+        return empty(shape, self.dtype), empty(shape, self.dtype)
 
     def told(
         self,
@@ -240,9 +282,8 @@ class CupyEngine(Engine):
         losses: Array,
     ) -> tuple[Any, ...]:
         """Return the net, a batch, and the buffers of its trace as kernel arguments."""
-        layers, has_bias, sizes = self.layers
-        net = (layers, has_bias, self.activation_number, self.loss_number, sizes)
-        return (*net, *rows.told(order, samples), np.int32(self._units), values, errors, losses)
+        told = rows.told(order, samples)
+        return (*self._net, *told, self._units_each, values, errors, losses)
 
     # Helpers ------------------------------------------------------------------------------------
 
@@ -284,16 +325,12 @@ class CupyEngine(Engine):
     def _is_for_products(self, data: Dataset) -> bool:
         return self.spec.size >= LARGE_TO_EVALUATE and self._is_large(data.size)
 
-    def _checked(self, params: Array, kernels: Kernels, flags: Array | None = None) -> Array:
-        """Return the kernels' flags, one of which says whether all parameters are finite."""
-        if flags is None:
-            flags = self.backend.zeros(FLAGS, np.uint32)
-        else:
-            flags.fill(0)
+    def _checked(self, params: Array, kernels: Kernels, flags: Array) -> None:
+        """Set a run's flags, one of which says whether a parameter is not finite."""
+        flags.fill(0)
         threads = kernels.whole_warps("check_parameters", CHECK_THREADS)
-        arguments = (params, np.int32(self.spec.size), flags)
+        arguments = (params, self.size, flags)
         kernels.launch("check_parameters", kernels.processors, threads, arguments)
-        return flags
 
     def _way_of(self, state: TrainingState, data: Dataset, batch: int, most: int) -> Way:
         """Return the training strategy of a run, with its buffers and graphs; cached."""
@@ -319,49 +356,66 @@ class CupyEngine(Engine):
             state.meanwhile()
         return self.backend.to_numpy(means)
 
-    def _means(self, kernels: Kernels, numbers: Array, each: int) -> Array:
-        """Return the means of consecutive groups of `each` numbers."""
+    def _means(
+        self, kernels: Kernels, numbers: Array, each: int, flags: Array | np.uint64 = NULL
+    ) -> Array:
+        """Return the means of groups of `each` numbers, and with flags what they say is unfit."""
         count = -(-numbers.size // each)
-        means = self.backend.xp.empty(count)
+        means = self.backend.xp.empty(count + (flags is not NULL))
         threads = kernels.whole_warps("mean_losses", MEAN_THREADS)
-        arguments = (numbers, np.int64(numbers.size), np.int32(each), means)
+        arguments = (numbers, np.int64(numbers.size), np.int32(each), means, flags)
         kernels.launch("mean_losses", min(count, MOST_BLOCKS), threads, arguments)
         return means
 
-    def _evaluate(self, params: Array, data: Dataset) -> tuple[Array, Kernels]:
-        """Return every sample's loss and number of correct labels, and the kernels used."""
-        rows = self.rows(data)
-        kernels, backend = self.kernels(rows), self.backend
-        found = backend.xp.empty((2, data.size))
-        if self._is_tiled(data.size):
-            tiled_evaluation(self, params, rows, found)
-            return found, kernels
-        blocks = min(data.size, 2 * kernels.processors)
-        told = self.told(rows, None, data.size, *self.trace(blocks), found[0])
-        threads = kernels.threads("evaluate", self.spec)
-        kernels.launch(
-            "evaluate", blocks, threads, (params, self._checked(params, kernels), found[1], *told)
-        )
-        return found, kernels
+    def _mean_loss_and_hits(self, params: Array, data: Dataset) -> tuple[float, float]:
+        """Return the mean loss and the mean number of correct labels, in one copy to the host."""
+        found, kernels, flags = self._evaluate(params, data)
+        means = self._means(kernels, found, data.size, flags)
+        loss, hits, is_unfit = self.backend.to_numpy(means).tolist()
+        if is_unfit:
+            raise UnfitError
+        return loss, hits
 
-    def _differences(self, params: Array, x: Array, t: Array, method: str, step: float) -> Array:
-        rows, samples = self.rows(Dataset(x, t, self.backend, self.dtype)), x.shape[0]
-        kernels, size, sizes = self.kernels(rows), self.spec.size, self.spec.sizes
+    def _evaluate(self, params: Array, data: Dataset) -> tuple[Array, Kernels, Array]:
+        """Return every sample's loss and number of correct labels, the kernels, and their flags."""
+        rows, kernels, flags = self._examined(params, data)
+        found = self.backend.xp.empty((2, data.size))
+        is_few = data.size <= kernels.processors and self.spec.size <= SMALL_NET
+        if self._is_tiled(data.size) and not is_few:
+            tiled_evaluation(self, params, rows, found)
+            return found, kernels, flags
+        blocks = min(data.size, 2 * kernels.processors)
+        values = self.backend.xp.empty((blocks, self._units), self.dtype)
+        # Losses begin where `found` does.
+        told = self.told(rows, None, data.size, values, NULL, found)
+        threads = kernels.threads("evaluate", self.spec)
+        kernels.launch("evaluate", blocks, threads, (params, flags, found[1], *told))
+        return found, kernels, flags
+
+    def _backpropagate(self, params: Array, examined: Examined, out: Array) -> Array:
+        """Write the gradient to `out` and return the loss of every sample."""
+        rows, kernels, flags = examined
+        samples = rows.x.shape[0]
         losses = self.backend.xp.empty(samples)
         told = self.told(rows, None, samples, *self.trace(samples), losses)
+        threads = kernels.threads("batch_errors", self.spec)
+        kernels.launch("batch_errors", samples, threads, (params, flags, *told))
+        threads = kernels.threads("batch_gradient", self.spec)
+        kernels.launch("batch_gradient", kernels.processors, threads, (out, self.size, *told))
+        return losses
+
+    def _differences(self, params: Array, examined: Examined, method: str, step: float) -> Array:
+        rows, kernels, flags = examined
+        xp, samples = self.backend.xp, rows.x.shape[0]
+        told = self.told(rows, None, samples, *self.trace(samples), NULL)
         threads = kernels.threads("batch_values", self.spec)
-        flags = self._checked(params, kernels)
         kernels.launch("batch_values", samples, threads, (params, flags, *told))
         threads = kernels.whole_warps("differences", DIFFERENCE_THREADS)
-        # The parameters before the last two layers; each block handles one at a time.
-        far = sum((a + self.spec.bias) * b for a, b in itertools.pairwise(sizes[:-2]))
         blocks = kernels.processors * max(1, MOST_RESIDENT // threads)
-        xp, gradient = self.backend.xp, self.backend.xp.empty(size)
-        # Their changes are propagated through all hidden layers but the first.
-        widest = max(sizes[2:-1], default=0)
-        work = xp.empty((blocks, 2, widest)) if far else NULL
+        gradient = xp.empty(self.spec.size)
+        work = xp.empty((blocks, 2, int(self._widest))) if self._far else NULL
         moves = [*DIFFERENCES[method], (0.0, 0.0)][:2]
         numbers = [np.float64(number) for number in (step, *moves[0], *moves[1])]
-        head = (params, flags, gradient, np.int32(size), np.int32(far), *numbers, work)
-        kernels.launch("differences", blocks, threads, (*head, np.int32(widest), *told))
+        head = (params, flags, gradient, self.size, self._far, *numbers, work, self._widest)
+        kernels.launch("differences", blocks, threads, (*head, *told))
         return gradient

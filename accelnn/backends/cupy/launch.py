@@ -22,10 +22,18 @@ from accelnn.backends.cupy.source import (
 if TYPE_CHECKING:
     from accelnn.backends.cupy.backend import CupyBackend
 
-__all__ = ["FLAGS", "TERMS", "Kernels", "device_attributes", "kernels_of", "resident_kernel"]
+__all__ = [
+    "FLAGS",
+    "TERMS",
+    "UNFIT",
+    "Kernels",
+    "device_attributes",
+    "kernels_of",
+    "resident_kernel",
+]
 
-# Words by which kernels signal each other.
-FLAGS = 3
+# Words by which kernels signal each other, and that of what a call cannot take.
+FLAGS, UNFIT = 4, 3
 # These kernels have a grid barrier, so all of their blocks must be resident at once.
 COOPERATIVE = ("train", "train_tiles")
 WARP = 32
@@ -63,11 +71,7 @@ class Kernels:
 
     def threads(self, name: str, spec: NetSpec) -> int:
         """Return how many threads per block have work in the widest layer of a net."""
-        useful = max(
-            outputs * math.ceil(inputs / TERMS)
-            for inputs, outputs in itertools.pairwise(spec.sizes)
-        )
-        return self.whole_warps(name, useful)
+        return self.whole_warps(name, _useful_threads(spec.sizes))
 
     def whole_warps(self, name: str, threads: int) -> int:
         """Round a number of threads up to whole warps, limited by the kernel's registers."""
@@ -91,6 +95,11 @@ class Kernels:
             most = min(MOST_THREADS, int(kernel.max_threads_per_block))
             self._compiled[name] = kernel, most
         return self._compiled[name]
+
+
+@cache
+def _useful_threads(sizes: tuple[int, ...]) -> int:
+    return max(outputs * math.ceil(inputs / TERMS) for inputs, outputs in itertools.pairwise(sizes))
 
 
 @cache

@@ -32,7 +32,7 @@ __all__ = [
 TILES = ("tile_values", "train_tiles")
 # Kernels that are compiled together; others are compiled only when they are needed.
 PURPOSES = (
-    ("check_parameters", "mean_losses"),
+    ("check_call", "check_parameters", "mean_losses"),
     ("batch_errors", "batch_gradient", "batch_update", "train"),
     ("batch_values", "differences"),
     ("evaluate",),

@@ -6,6 +6,7 @@ KERNEL(batch_errors)
 KERNEL(batch_gradient)
 KERNEL(batch_update)
 KERNEL(batch_values)
+KERNEL(check_call)
 KERNEL(check_parameters)
 KERNEL(differences)
 KERNEL(evaluate)
@@ -58,8 +59,8 @@ int main(int, char** words) {
     std::vector<TARGET_ELEMENT> t(rows * 2);
     std::vector<long long> order(rows);
     std::vector<REAL> values(rows * units), errors(rows * units);
-    std::vector<double> losses(rows), hits(rows), coefficients(6, 1.0), means(3);
-    std::vector<unsigned int> flags(3);
+    std::vector<double> losses(rows), hits(rows), coefficients(6, 1.0), means(4);
+    std::vector<unsigned int> flags(4);
     for (int i = 0; i < size; ++i) {
         params[i] = REAL((i * 7919) % 101 - 50) / 100;
     }
@@ -84,6 +85,10 @@ int main(int, char** words) {
                  0.1, 0.9, 0.99, 1e-8, 0.1, 0.0, adam, last...);
     };
     run("check_parameters", (const REAL*)p, size, told);
+    std::vector<signed char> given(rows, 1);
+    std::vector<int> labels(rows);
+    run("check_call", (const REAL*)p, size, 1e12, (const void*)given.data(), -1, (long long)rows, 0.0,
+        1.0, labels.data(), told);
     of_batch("batch_errors", rows, (const REAL*)p, told);
     of_batch("batch_gradient", rows, gradient.data(), size);
     updating("batch_update", rows, 0ll);
@@ -105,7 +110,8 @@ int main(int, char** words) {
         wrong.data(), losses.data(), told);
     run("hidden_errors", hidden.data(), (const REAL*)gathered.data(), (const REAL*)pre.data(),
         (long long)rows * 3, int(GELU));
-    run("mean_losses", (const double*)losses.data(), (long long)rows, batch, means.data());
+    run("mean_losses", (const double*)losses.data(), (long long)rows, batch, means.data(),
+        (const unsigned int*)told);
     run("update_parameters", p, slots.data(), slots.data() + size, size, told,
         int(ADAMW), 0.1, 0.9, 0.99, 1e-8, 0.1, 0.0, adam, 3, 1, (const int*)sizes.data(), 0ll,
         (const REAL*)gradient.data());

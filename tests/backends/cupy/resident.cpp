@@ -13,7 +13,7 @@ int main(int, char** words) {
     std::vector<TARGET_ELEMENT> t(rows * OUTPUTS);
     std::vector<long long> order(total);
     std::vector<double> losses(total), coefficients(6, 1.0);
-    std::vector<unsigned int> flags(3);
+    std::vector<unsigned int> flags(4);
     std::vector<Word> sums(SAMPLES * ROW_GROUPS * HIDDEN * WORDS_EACH);
     std::vector<Word> sent(SAMPLES * SENT * WORDS_EACH), weights(LAST_SIZE * WORDS_EACH);
     for (int i = 0; i < size; ++i) {

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from on_cpu import Kernels, build
 from stand_in_arrays import (
+    CALLS,
     CURRENT,
     DLPACK_CUDA,
     MEMORY,
@@ -70,6 +71,7 @@ class StandIn(ModuleType):
         # Of every launch, captured ones too: its name, and where the arrays lie that it was given.
         self.buffers: list[tuple[str, list[int]]] = []
         Stream.log = self.events
+        CALLS.clear()
         self.grid = 2, 3
         MEMORY.forget()
         Device.attributes = ATTRIBUTES
@@ -85,18 +87,21 @@ class StandIn(ModuleType):
             return value
 
         def function(*arguments: Any, **options: Any) -> Any:
+            CALLS.append(name)
             assert not any(isinstance(x, np.ndarray) for x in arguments), name
             return to_device(value(*to_host(arguments), **to_host(options)), arguments, options)
 
         return function
 
     def from_dlpack(self, x: Any) -> ndarray:
+        CALLS.append("from_dlpack")
         kind, number = x.__dlpack_device__()
         assert kind == DLPACK_CUDA
         with Device(number):
             return ndarray(x.__dlpack__(stream=1))
 
     def asarray(self, x: Any, dtype: Any = None, *, copy: bool | None = None) -> ndarray:
+        CALLS.append("asarray")
         if hasattr(x, "__cuda_array_interface__"):
             described = SimpleNamespace(__array_interface__=x.__cuda_array_interface__)
             with Device(x.device.id):
@@ -113,12 +118,14 @@ class StandIn(ModuleType):
         return x.astype(dtype) if copy else self.asarray(x, dtype)
 
     def asnumpy(self, x: Any) -> np.ndarray:
+        CALLS.append("asnumpy")
         assert not Stream.captures(), "a stream that captures cannot be waited for"
         assert isinstance(x, ndarray)
         self.events.append(Transfer("host", x.nbytes))
         return np.array(x.host)
 
     def matmul(self, a: Any, b: Any, out: Any) -> None:
+        CALLS.append("matmul")
         assert not Stream.captures(), "CuPy does not capture cuBLAS"
         assert all(isinstance(x, ndarray) for x in (a, b, out))
         require_current((a, b, out))
@@ -181,6 +188,7 @@ class RawKernel:
         assert self.is_cooperative == (self.name in {*COOPERATIVE, RESIDENT})
         assert block[0] <= self.max_threads_per_block
         assert shared_mem == self.shared_bytes(block[0])
+        CALLS.append(self.name)
         for argument in arguments:
             _check(argument)
         stream = Stream.current[-1] if Stream.current else None

@@ -51,6 +51,8 @@ class Memory:
 
 
 MEMORY = Memory()
+# The names of all functions and methods that were called, views and the like included.
+CALLS: list[str] = []
 DLPACK_CUDA = 2
 
 
@@ -117,14 +119,17 @@ class ndarray(NDArrayOperatorsMixin):  # noqa: N801 - CuPy's name
         operands = [*inputs, *options.get("out", ())]
         if method != "__call__" or any(isinstance(x, np.ndarray) for x in operands):
             return NotImplemented
+        CALLS.append(ufunc.__name__)
         require_current(operands)
         result = ufunc(*map(to_host, inputs), **to_host(options))
         return options["out"][0] if "out" in options else to_device(result)
 
     def __getitem__(self, index: Any) -> "ndarray":
+        CALLS.append("getitem")
         return to_device(self.host[to_host(index)], self, index)
 
     def __setitem__(self, index: Any, value: Any) -> None:
+        CALLS.append("setitem")
         assert not isinstance(value, np.ndarray) or value.ndim == 0
         require_current((self, index, value))
         self.host[to_host(index)] = to_host(value)
@@ -133,11 +138,15 @@ class ndarray(NDArrayOperatorsMixin):  # noqa: N801 - CuPy's name
         if name.startswith("__"):
             raise AttributeError(name)
         value = getattr(self.host, name)
-        if callable(value):
-            return lambda *arguments, **options: to_device(
-                value(*to_host(arguments), **to_host(options)), self, arguments, options
-            )
-        return to_device(value, self) if isinstance(value, np.ndarray) else value
+        if not callable(value):
+            return to_device(value, self) if isinstance(value, np.ndarray) else value
+
+        def method(*arguments: Any, **options: Any) -> Any:
+            CALLS.append(name)
+            found = value(*to_host(arguments), **to_host(options))
+            return to_device(found, self, arguments, options)
+
+        return method
 
     def __iter__(self) -> Iterator["ndarray"]:
         return (self[i] for i in range(len(self)))

@@ -8,7 +8,7 @@ import pytest
 from nvrtc import ARCHITECTURES, compile_kernels
 
 from accelnn.backends.cupy.formulas import ACTIVATIONS, LOSSES, RULES
-from accelnn.backends.cupy.launch import FLAGS, TERMS
+from accelnn.backends.cupy.launch import FLAGS, TERMS, UNFIT
 from accelnn.backends.cupy.resident import RESIDENT, layout_of
 from accelnn.backends.cupy.source import (
     KERNELS,
@@ -171,6 +171,7 @@ def test_numbers_mean_the_same_on_both_sides():
     assert _enum("Loss") == list(LOSSES)
     assert _enum("Optimizer") == [rule.lower() for rule in RULES]
     assert len(_enum("Flag")) == FLAGS
+    assert _enum("Flag")[UNFIT] == "unfit"
     assert f"terms + {TERMS - 1}) / {TERMS}" in kernel_source()
     assert kernel_source().count(f"i < {TERMS}; ++i") == 3
     assert shared_bytes(1) - shared_bytes(0) == 3 * np.dtype(float).itemsize

@@ -12,7 +12,9 @@ from cases import (
     state_of,
 )
 
-from accelnn.backends.cupy.launch import FLAGS
+from accelnn.backends.cupy.dataset import NULL
+from accelnn.backends.cupy.examine import limit_of
+from accelnn.backends.cupy.launch import FLAGS, UNFIT
 from accelnn.backends.cupy.source import Variant
 from accelnn.testing import assert_equal_but_for_rounding
 
@@ -124,12 +126,79 @@ def test_a_loss_beyond_the_range_of_the_nets_numbers_is_not_finite(kernels_for):
 
 @pytest.mark.parametrize("grid", GRIDS, ids=str)
 def test_the_mean_loss_of_each_step(kernels_for, grid):
-    losses, means = np.random.default_rng(0).random(45), np.full(4, np.nan)
+    losses, means = np.random.default_rng(0).random(45), np.full(5, np.nan)
     variant = Variant("float32", has_pixels=False, has_labels=False)
     arguments = [losses, np.int64(45), np.int32(14), means]
-    kernels_for(variant)("mean_losses", *grid, arguments)
     wanted = [losses[start : start + 14].mean() for start in range(0, 45, 14)]
-    np.testing.assert_allclose(means, wanted, rtol=1e-14)
+    # Without flags nothing follows them; with flags, whether the call is unfit.
+    for flags, last in ((NULL, np.nan), (np.arange(FLAGS, dtype=np.uint32), UNFIT)):
+        kernels_for(variant)("mean_losses", *grid, [*arguments, flags])
+        np.testing.assert_allclose(means, [*wanted, last], rtol=1e-14)
+
+
+def _examine(kernels_for, params, t, ends, *, limit=np.nan, labels=NULL, grid=(2, 7)):
+    """Return the flags of a call with these targets and parameters."""
+    variant = Variant(str(params.dtype), has_pixels=False, has_labels=labels is not NULL)
+    flags = np.zeros(FLAGS, np.uint32)
+    size = t.dtype.itemsize
+    kind = {"u": size, "i": -size, "f": 0}[t.dtype.kind]
+    told = [t, np.int32(kind), np.int64(t.size), *map(np.float64, ends), labels, flags]
+    arguments = [params, np.int32(params.size), np.float64(limit), *told]
+    kernels_for(variant)("check_call", *grid, arguments)
+    return flags.tolist()
+
+
+FIT, UNFIT_ALONE = [0] * FLAGS, [0] * UNFIT + [1]
+
+
+@pytest.mark.parametrize("dtype", [f"{kind}{size}" for kind in "iu" for size in (1, 2, 4, 8)])
+@pytest.mark.parametrize("grid", GRIDS, ids=str)
+def test_labels_of_any_type_are_looked_at_and_narrowed(kernels_for, grid, dtype):
+    params = np.ones(3, np.float32)
+    t = np.random.default_rng(0).integers(0, 10, 300).astype(dtype)
+    labels = np.full(300, -1, np.int32)
+    assert _examine(kernels_for, params, t, (0, 9), labels=labels, grid=grid) == FIT
+    np.testing.assert_array_equal(labels, t)
+    # Those of 64 bits among them, of which int32 would keep what is within range.
+    wrong = {10, -1, np.iinfo(dtype).min, np.iinfo(dtype).max, 2**32 + 3, 2**63 + 3}
+    for value in wrong:
+        if np.iinfo(dtype).min <= value <= np.iinfo(dtype).max and value != 0:
+            t[299] = value
+            found = _examine(kernels_for, params, t, (0, 9), labels=labels, grid=grid)
+            assert found == UNFIT_ALONE, value
+
+
+@pytest.mark.parametrize("value", [-1e-3, 1.001, np.nan, np.inf, -np.inf])
+def test_targets_out_of_range_are_found(kernels_for, value):
+    params, t = np.ones(3), np.random.default_rng(0).random(300)
+    assert _examine(kernels_for, params, t, (0, 1)) == FIT
+    t[299] = value
+    assert _examine(kernels_for, params, t, (0, 1)) == UNFIT_ALONE
+    if not np.isnan(value):
+        assert _examine(kernels_for, params, t, (-np.inf, np.inf)) == FIT
+
+
+@pytest.mark.parametrize("step", [1e-4, 0.5, np.nextafter(0.5, 1), 2.0**-40, 1e-100, 0.99])
+def test_parameters_that_a_step_may_not_move_are_found(kernels_for, step):
+    limit, t = limit_of(step), np.zeros(1)
+    below = np.nextafter(limit, 0)
+    assert np.spacing(below) < step
+    assert np.spacing(limit) >= step
+    params = np.ones(300)
+    for value, found in ((below, FIT), (-below, FIT), (limit, UNFIT_ALONE), (-limit, UNFIT_ALONE)):
+        params[:] = 0.0
+        params[299] = value
+        assert _examine(kernels_for, params, t, (0, 1), limit=limit) == found
+        assert _examine(kernels_for, params, t, (0, 1)) == FIT
+
+
+def test_parameters_that_are_not_finite_are_found(kernels_for):
+    for value, is_large in ((np.nan, False), (np.inf, True), (-np.inf, True)):
+        params = np.ones(300)
+        params[299] = value
+        assert _examine(kernels_for, params, np.zeros(1), (0, 1)) == [0, 1, 0, 0]
+        found = _examine(kernels_for, params, np.zeros(1), (0, 1), limit=1e300)
+        assert found == [0, 1, 0, is_large]
 
 
 METHODS = {

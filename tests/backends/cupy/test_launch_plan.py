@@ -2,12 +2,13 @@
 
 import numpy as np
 import pytest
-from stand_in_arrays import Device
+from stand_in_arrays import CALLS, Device
 from stand_in_streams import Capture, Launch, Product, Replay, Transfer
 
 import accelnn
 from accelnn.backends.cupy import engine as engine_module
 from accelnn.backends.cupy.engine import CupyEngine
+from accelnn.backends.cupy.launch import FLAGS
 from accelnn.backends.cupy.source import MOST_TILED_LAYERS
 from accelnn.errors import DivergenceWarning
 from accelnn.testing import assert_equal_but_for_rounding
@@ -254,19 +255,30 @@ def test_a_net_of_very_many_layers_is_not_trained_in_tiles(log, device, monkeypa
 
 
 def test_sums_of_few_tiles_are_cut_into_parts(log, device):
-    """So that all multiprocessors have some: a batch of 100 is two tiles of 64 and less."""
+    """So that all multiprocessors have some: 140 samples are three tiles of 64 and less."""
     net = accelnn.MLP([784, 50, 10], rng=0, backend=device)
-    x, t = map(device.asarray, _digits(100, 784))
+    x, t = map(device.asarray, _digits(140, 784))
     data = accelnn.prepare(x, t, backend=device)
     log.clear()
     net.engine.evaluate(net.flat, data)
     assert [event for event in log if isinstance(event, Launch)] == [
-        Launch("tile_values", 44, 512, is_cooperative=False, device=0),
-        Launch("tile_join", 20, 256, is_cooperative=False, device=0),
-        Launch("tile_values", 2, 512, is_cooperative=False, device=0),
+        Launch("check_call", PROCESSORS, 256, is_cooperative=False, device=0),
+        Launch("tile_values", 66, 512, is_cooperative=False, device=0),
+        Launch("tile_join", 28, 256, is_cooperative=False, device=0),
+        Launch("tile_values", 3, 512, is_cooperative=False, device=0),
         Launch("tile_hits", 1, 256, is_cooperative=False, device=0),
         Launch("mean_losses", 2, 128, is_cooperative=False, device=0),
     ]
+
+
+@pytest.mark.parametrize("samples", [PROCESSORS, PROCESSORS + 1])
+def test_a_few_samples_have_a_block_each(log, device, samples):
+    net = accelnn.MLP([784, 100, 10], rng=0, backend=device)
+    x, t = map(device.asarray, _digits(samples, 784))
+    log.clear()
+    net.loss(x, t)
+    assert ("evaluate" in _kernels(log)) == (samples == PROCESSORS)
+    assert ("tile_values" in _kernels(log)) == (samples > PROCESSORS)
 
 
 def test_a_step_of_products(log, device, always_products):
@@ -301,16 +313,61 @@ def _is(event, name):
     return isinstance(event, Launch) and event.name == name
 
 
-def test_a_gradient_copies_labels_and_nothing_else(log, device):
-    """Which are looked at, once."""
+FLAGS_TO_HOST = Transfer("host", 4 * FLAGS)
+
+
+def test_a_gradient_copies_flags_and_nothing_else(log, device):
     net = accelnn.MLP([6, 5, 3], rng=0, backend=device)
     x, t = map(device.asarray, _digits(20))
     log.clear()
     net.gradient(x, t)
-    wanted = ["check_parameters", "batch_errors", "batch_gradient", "mean_losses"]
-    assert _kernels(log) == wanted
-    copies = [event for event in log if isinstance(event, Transfer)]
-    assert copies == [Transfer("host", 20 * 8)]
+    # What the host waits for is launched before what takes time.
+    copy = log.pop(1)
+    assert copy == FLAGS_TO_HOST
+    assert _kernels(log) == ["check_call", "batch_errors", "batch_gradient"]
+    assert len(log) == 3
+
+
+LOOKED_AT = ["ascontiguousarray", "empty", "ascontiguousarray", "zeros", "check_call"]
+VIEWS = ["getitem", "reshape", "getitem"] * 2
+EVALUATED = ["empty", "empty", "getitem", "evaluate", "empty", "mean_losses", "asnumpy"]
+# Each function, method and operator of CuPy that a call asks for, however short.
+CALLED = {
+    "numerical_gradient": [
+        *LOOKED_AT,
+        "asnumpy",
+        *["empty", "empty", "batch_values", "empty", "differences"],
+        *VIEWS,
+    ],
+    "gradient": [
+        "empty",
+        *LOOKED_AT,
+        "asnumpy",
+        *["empty", "empty", "empty", "batch_errors", "batch_gradient"],
+        *VIEWS,
+    ],
+    "loss": [*LOOKED_AT, *EVALUATED],
+    "accuracy": [*LOOKED_AT, *EVALUATED],
+}
+
+
+@pytest.mark.parametrize("door", CALLED)
+@pytest.mark.parametrize("kind", ["labels", "int32", "targets"])
+def test_a_call_asks_cupy_for_no_more_than_it_needs(log, device, door, kind):
+    net = accelnn.MLP([6, 5, 3], dtype="float64", rng=0, backend=device)
+    x, t = _digits(20)
+    t = np.eye(3)[t] if kind == "targets" else t.astype("i4" if kind == "int32" else "i8")
+    x, t = device.asarray(x.astype(float)), device.asarray(t)
+    wanted = list(CALLED[door])
+    if kind != "labels":
+        # They are not copied.
+        del wanted[wanted.index("ascontiguousarray") + 1]
+    log.clear()
+    CALLS.clear()
+    getattr(net, door)(x, t)
+    assert wanted == CALLS
+    # One wait for the device, and nothing is copied to it.
+    assert [event.to for event in log if isinstance(event, Transfer)] == ["host"]
 
 
 def test_structured_differences_of_all_parameters_are_one_launch(log, device):
@@ -318,7 +375,9 @@ def test_structured_differences_of_all_parameters_are_one_launch(log, device):
     x, t = (device.asarray(a) for a in _digits(20))
     log.clear()
     net.numerical_gradient(x, t)
-    assert _kernels(log) == ["check_parameters", "batch_values", "differences"]
+    assert _kernels(log) == ["check_call", "batch_values", "differences"]
+    # The wait is over before the work begins.
+    assert log[1] == FLAGS_TO_HOST
     launch = next(event for event in log if _is(event, "differences"))
     assert launch == Launch("differences", 4 * PROCESSORS, 128, is_cooperative=False, device=0)
 
@@ -330,10 +389,10 @@ def test_all_samples_are_evaluated_in_one_launch(log, device):
     loss, accuracy = net.engine.evaluate(net.flat, data)
     assert np.isfinite(loss)
     assert 0.0 <= accuracy <= 1.0
-    assert _kernels(log) == ["check_parameters", "evaluate", "mean_losses"]
+    assert _kernels(log) == ["check_call", "evaluate", "mean_losses"]
     assert log[1].blocks == 2 * PROCESSORS
-    # Its loss and its accuracy at once.
-    assert [event for event in log if isinstance(event, Transfer)] == [Transfer("host", 16)]
+    # Its loss, its accuracy, and whether targets were out of range, at once.
+    assert [event for event in log if isinstance(event, Transfer)] == [Transfer("host", 24)]
 
 
 @pytest.mark.parametrize(

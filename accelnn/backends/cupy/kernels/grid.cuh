@@ -75,8 +75,9 @@ __device__ inline T over_block(T value, int n, T* shared) {
 }
 
 // Flags, one word each: a loss was not finite, which stops the training; a parameter is not finite, so
-// zero inputs must not be skipped; and the number of blocks that arrived at the grid barrier.
-enum Flag { STOPPED, NOT_FINITE, ARRIVED };
+// zero inputs must not be skipped; the number of blocks that arrived at the grid barrier; and a target is
+// out of range, or a parameter too large for the step of a difference.
+enum Flag { STOPPED, NOT_FINITE, ARRIVED, UNFIT };
 
 // The number of parts, of at least eight terms, that the sums of `columns` columns are split into to
 // keep all threads of the block busy.

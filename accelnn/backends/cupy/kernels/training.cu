@@ -2,6 +2,7 @@
 //
 // REAL, INPUT, TARGET and TARGET_ELEMENT are compiler options.
 
+#include "checks.cuh"
 #include "differences.cuh"
 #include "optimizers.cuh"
 #include "passes.cuh"
@@ -44,15 +45,25 @@ extern "C" {
 #if IS_FOR(0)
 // Flag a non-finite parameter, before a kernel that would skip zero inputs.
 __global__ void check_parameters(const REAL* params, int size, unsigned int* flags) {
-    FOR_EACH(i, size) {
-        if (!isfinite(params[i])) {
-            atomicExch(flags + NOT_FINITE, 1u);
-        }
-    }
+    flag_not_finite(params, size, flags);
 }
 
-// The mean loss of each batch, or the means of any numbers.
-__global__ void mean_losses(const double* losses, long long total, int samples, double* means) {
+// The same for a single call, whose targets nobody has looked at.
+__global__ void check_call(
+    const REAL* params, int size, double limit, const void* t, int kind, long long count,
+    double least, double most, int* labels, unsigned int* flags) {
+    flag_not_finite(params, size, flags);
+    flag_large(params, size, limit, flags);
+    flag_targets(t, kind, count, least, most, labels, flags);
+}
+
+// The mean loss of each batch, or the means of any numbers; then, with flags, whether they say that the
+// call is unfit.
+__global__ void mean_losses(
+    const double* losses, long long total, int samples, double* means, const unsigned int* flags) {
+    if (flags != nullptr && blockIdx.x == 0 && threadIdx.x == 0) {
+        means[(total + samples - 1) / samples] = flags[UNFIT];
+    }
     for (long long step = blockIdx.x; step * samples < total; step += gridDim.x) {
         const long long start = step * samples;
         const int count = total - start < samples ? (int)(total - start) : samples;
