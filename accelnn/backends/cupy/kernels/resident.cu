@@ -250,15 +250,15 @@ __device__ inline REAL of_lane(REAL value, int lane) {
 __device__ inline void finish_sample(
     const REAL* a, const REAL* z, const REAL* w, const REAL* t, const Run& run, REAL scale,
     Word* sent, Tag tag, double* place, unsigned int* flags) {
-    constexpr int PARTS = 32 / OUTPUTS;
+    constexpr int PARTS = 32 / OUTPUTS, TERMS = parts(FEEDING, PARTS);
     const int lane = threadIdx.x, o = lane % OUTPUTS, part = lane / OUTPUTS;
     REAL even = 0, odd = 0;
     if (part < PARTS) {
-        for (int n = part; n < FEEDING; n += 2 * PARTS) {
-            even += a[n] * w[n * OUTPUT_ROOM + o];
-            if (n + PARTS < FEEDING) {
-                odd += a[n + PARTS] * w[(n + PARTS) * OUTPUT_ROOM + o];
-            }
+#pragma unroll (TERMS < 32 ? TERMS : 16)
+        for (int i = 0; i < TERMS; ++i) {
+            const int n = part + i * PARTS;
+            const REAL term = n < FEEDING ? a[n] * w[n * OUTPUT_ROOM + o] : REAL(0);
+            (i % 2 == 0 ? even : odd) += term;
         }
     }
     even += odd;
@@ -269,28 +269,38 @@ __device__ inline void finish_sample(
     }
     REAL error[OUTPUTS], own_error, loss = 0;
     if (run.loss == CROSS_ENTROPY) {
-        REAL largest = of_lane(score, 0);
+        // All scores before the first is used, so that their latencies overlap.
+        REAL scores[OUTPUTS], most[OUTPUTS], powers = 0, targets = 0, along = 0;
 #pragma unroll
-        for (int i = 1; i < OUTPUTS; ++i) {
-            largest = Largest::join(largest, of_lane(score, i));
+        for (int i = 0; i < OUTPUTS; ++i) {
+            scores[i] = most[i] = of_lane(score, i);
+        }
+        // If one is NaN, the sum of powers is NaN whatever is the largest.
+#pragma unroll
+        for (int apart = 1; apart < OUTPUTS; apart *= 2) {
+#pragma unroll
+            for (int i = 0; i + apart < OUTPUTS; i += 2 * apart) {
+                most[i] = most[i] > most[i + apart] ? most[i] : most[i + apart];
+            }
         }
         // Relative to the largest so that large numbers do not cancel.
-        score -= largest;
-        const REAL power = exp(score), own_along = t[o] == 0 ? REAL(0) : t[o] * score;
-        REAL powers = 0, targets = 0, along = 0;
+        const REAL power = exp(score - most[0]);
 #pragma unroll
         for (int i = 0; i < OUTPUTS; ++i) {
             error[i] = of_lane(power, i);
-            powers += error[i];
-            targets += t[i];
-            along += of_lane(own_along, i);
         }
 #pragma unroll
         for (int i = 0; i < OUTPUTS; ++i) {
-            error[i] = (targets * (error[i] / powers) - t[i]) * scale;
+            powers += error[i];
+            targets += t[i];
+            along += t[i] == 0 ? REAL(0) : t[i] * (scores[i] - most[0]);
         }
-        own_error = (targets * (power / powers) - t[o]) * scale;
         loss = targets * log(powers) - along;
+        own_error = (targets * (power / powers) - t[o]) * scale;
+#pragma unroll
+        for (int i = 0; i < OUTPUTS; ++i) {
+            error[i] = of_lane(own_error, i);
+        }
     } else {
         const REAL own_loss = loss_value(run.loss, score, t[o]);
         own_error = loss_slope(run.loss, score, t[o]) * scale;
@@ -303,16 +313,31 @@ __device__ inline void finish_sample(
     if (!isfinite(loss)) {
         tag = tag.stopped();
     }
-    for (int h = lane; h < HIDDEN; h += 32) {
-        REAL weights[OUTPUTS], sum = 0;
-        load(weights, w + h * OUTPUT_ROOM);
+    constexpr int UNITS = parts(HIDDEN, 32), AT_ONCE = UNITS < 4 ? UNITS : 4;
+    for (int first = 0; first < UNITS; first += AT_ONCE) {
+        REAL sums[AT_ONCE];
+        // Lanes without a unit do the last one's sum for nothing, rather than branch.
 #pragma unroll
-        for (int i = 0; i < OUTPUTS; ++i) {
-            sum += weights[i] * error[i];
+        for (int n = 0; n < AT_ONCE; ++n) {
+            const int h = lane + (first + n) * 32, unit = h < HIDDEN ? h : HIDDEN - 1;
+            REAL weights[OUTPUTS];
+            load(weights, w + unit * OUTPUT_ROOM);
+            sums[n] = 0;
+#pragma unroll
+            for (int i = 0; i < OUTPUTS; ++i) {
+                sums[n] += weights[i] * error[i];
+            }
+            const REAL pre = keeps_pre_activation(run.activation) ? z[unit] : REAL(0);
+            sums[n] *= slope(run.activation, pre, a[unit]);
         }
-        const REAL pre = keeps_pre_activation(run.activation) ? z[h] : REAL(0);
-        send(sent, h, sum * slope(run.activation, pre, a[h]), tag);
-        send(sent, HIDDEN + h, a[h], tag);
+#pragma unroll
+        for (int n = 0; n < AT_ONCE; ++n) {
+            const int h = lane + (first + n) * 32;
+            if (h < HIDDEN) {
+                send(sent, h, sums[n], tag);
+                send(sent, HIDDEN + h, a[h], tag);
+            }
+        }
     }
     if (lane < OUTPUTS) {
         send(sent, 2 * HIDDEN + lane, own_error, tag);
@@ -485,8 +510,9 @@ __device__ inline void work(
         }
 #pragma unroll
         for (int n = 0; n < TARGETS_EACH; ++n) {
-            if (thread + n * THREADS < MOST_OWN * OUTPUTS) {
-                t[thread + n * THREADS] = targets[n];
+            const int i = thread + n * THREADS;
+            if (i < MOST_OWN * OUTPUTS) {
+                t[i] = targets[n];
             }
         }
         gradients(now, d, sums);
