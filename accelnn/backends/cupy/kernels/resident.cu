@@ -144,13 +144,19 @@ struct Inputs {
 
     // Negative row numbers stand for absent samples.
     __device__ void fetch(const Run& run, const int* row_numbers, const Part& part) {
+        // All row numbers before the first input, so that their latencies overlap.
+        int rows[EACH];
 #pragma unroll
         for (int n = 0; n < EACH; ++n) {
-            const int w = word_of(task(n));
+            const bool has_input = task(n) < TASKS && word_of(task(n)) < part.words;
+            rows[n] = has_input ? row_numbers[sample_of(task(n))] : -1;
+        }
+#pragma unroll
+        for (int n = 0; n < EACH; ++n) {
             word[n] = 0;
-            if (task(n) < TASKS && w < part.words && row_numbers[sample_of(task(n))] >= 0) {
-                const long long row = row_numbers[sample_of(task(n))];
-                word[n] = ((const InputWord*)(run.x + row * INPUTS))[part.first_word + w];
+            if (rows[n] >= 0) {
+                const InputWord* from = (const InputWord*)(run.x + (long long)rows[n] * INPUTS);
+                word[n] = from[part.first_word + word_of(task(n))];
             }
         }
     }
@@ -412,23 +418,10 @@ __device__ inline void work(
         const int count = run.count(step);
         const Tag tag = tag_of(first_tag, step);
         REAL* now = x + step % 2 * (ROWS * SAMPLE_ROOM);
-        // Prefetch what the next update reads.
         constexpr int ROWS_EACH = parts(4 * QUADS, THREADS);
         constexpr int TARGETS_EACH = parts(MOST_OWN * OUTPUTS, THREADS);
         int later[ROWS_EACH];
         REAL targets[TARGETS_EACH];
-        if (IS_READ_EARLY) {
-            next.fetch(run, row_numbers, part);
-        }
-#pragma unroll
-        for (int n = 0; n < TARGETS_EACH; ++n) {
-            const int i = thread + n * THREADS;
-            targets[n] = i < MOST_OWN * OUTPUTS ? target_of(i) : REAL(0);
-        }
-#pragma unroll
-        for (int n = 0; n < ROWS_EACH; ++n) {
-            later[n] = row_of(step + 2, thread + n * THREADS);
-        }
 
         forward(now, w, sums);
         __syncthreads();
@@ -443,6 +436,15 @@ __device__ inline void work(
                 const int group = block / COLUMN_GROUPS;
                 send(sums_sent, (s * ROW_GROUPS + group) * HIDDEN + part.column + c, sum, tag);
             }
+        }
+
+        // Prefetch what the next update reads, while the sums of other blocks are on their way.
+        if (IS_READ_EARLY) {
+            next.fetch(run, row_numbers, part);
+        }
+#pragma unroll
+        for (int n = 0; n < ROWS_EACH; ++n) {
+            later[n] = row_of(step + 2, thread + n * THREADS);
         }
 
         for (int s = block, mine = 0; s < count; s += WORKERS, ++mine) {
@@ -482,6 +484,12 @@ __device__ inline void work(
             }
         }
 
+        // By the last threads, because the first ones may still compute a loss.
+#pragma unroll
+        for (int n = 0; n < TARGETS_EACH; ++n) {
+            const int i = THREADS - 1 - thread + n * THREADS;
+            targets[n] = i < MOST_OWN * OUTPUTS ? target_of(i) : REAL(0);
+        }
         if (!IS_READ_EARLY) {
             next.fetch(run, row_numbers, part);
         }
@@ -510,7 +518,7 @@ __device__ inline void work(
         }
 #pragma unroll
         for (int n = 0; n < TARGETS_EACH; ++n) {
-            const int i = thread + n * THREADS;
+            const int i = THREADS - 1 - thread + n * THREADS;
             if (i < MOST_OWN * OUTPUTS) {
                 t[i] = targets[n];
             }
