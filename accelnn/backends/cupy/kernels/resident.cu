@@ -179,25 +179,38 @@ struct Inputs {
     }
 };
 
+// Add the terms of N rows to a tile's sums.
+template <int N>
+__device__ inline void add_rows(const REAL* x, const REAL* w, REAL (&sum)[TILE][4]) {
+#pragma unroll (N < 12 ? N : 4)
+    for (int k = 0; k < N; ++k) {
+        const Quad v = quad(x + k * SAMPLE_ROOM);
+        REAL weight[TILE];
+        load(weight, w + k * ROW_ROOM);
+#pragma unroll
+        for (int c = 0; c < TILE; ++c) {
+            sum[c][0] += v.x * weight[c];
+            sum[c][1] += v.y * weight[c];
+            sum[c][2] += v.z * weight[c];
+            sum[c][3] += v.w * weight[c];
+        }
+    }
+}
+
 // Sums of x w over the block's rows, in FORWARD_PARTS parts: sums[part][column][sample].
 __device__ inline void forward(const REAL* x, const REAL* w, REAL* sums) {
     constexpr int EACH = parts(ROWS, FORWARD_PARTS);
     for (int item = threadIdx.x; item < QUADS * TILES * FORWARD_PARTS; item += THREADS) {
         const int q = item % QUADS, tile = item / QUADS % TILES, part = item / (QUADS * TILES);
-        const int end = (part + 1) * EACH < ROWS ? (part + 1) * EACH : ROWS;
+        // The last part may have fewer rows.
+        constexpr int REST = ROWS - (FORWARD_PARTS - 1) * EACH;
         REAL sum[TILE][4] = {};
-#pragma unroll 4
-        for (int k = part * EACH; k < end; ++k) {
-            const Quad v = quad(x + k * SAMPLE_ROOM + 4 * q);
-            REAL weight[TILE];
-            load(weight, w + k * ROW_ROOM + tile * TILE_ROOM);
-#pragma unroll
-            for (int c = 0; c < TILE; ++c) {
-                sum[c][0] += v.x * weight[c];
-                sum[c][1] += v.y * weight[c];
-                sum[c][2] += v.z * weight[c];
-                sum[c][3] += v.w * weight[c];
-            }
+        const REAL* of_x = x + part * EACH * SAMPLE_ROOM + 4 * q;
+        const REAL* of_w = w + part * EACH * ROW_ROOM + tile * TILE_ROOM;
+        if (REST == EACH || part < FORWARD_PARTS - 1) {
+            add_rows<EACH>(of_x, of_w, sum);
+        } else {
+            add_rows<REST>(of_x, of_w, sum);
         }
 #pragma unroll
         for (int c = 0; c < TILE; ++c) {
@@ -215,7 +228,7 @@ __device__ inline void gradients(const REAL* x, const REAL* d, REAL* sums) {
         const int end = (part + 1) * EACH < QUADS ? (part + 1) * EACH : QUADS;
         const int rows[2] = {own, own + PAIRS < ROWS ? own + PAIRS : own};
         REAL sum[2][TILE] = {};
-#pragma unroll 1
+#pragma unroll 2
         for (int q = part * EACH; q < end; ++q) {
             REAL v[2][4];
 #pragma unroll
@@ -425,19 +438,30 @@ __device__ inline void work(
 
         forward(now, w, sums);
         __syncthreads();
-        for (int i = thread; i < count * COLUMNS; i += THREADS) {
-            const int s = i / COLUMNS, c = i % COLUMNS;
-            REAL sum = sums[c * QUADS * 4 + s];
+        constexpr int SUMS_EACH = parts(SAMPLES * COLUMNS, THREADS);
+        constexpr int SUMS_AT_ONCE = SUMS_EACH < 4 ? SUMS_EACH : 4;
+        for (int first = 0; first < SUMS_EACH; first += SUMS_AT_ONCE) {
+            REAL joined[SUMS_AT_ONCE];
 #pragma unroll
-            for (int p = 1; p < FORWARD_PARTS; ++p) {
-                sum += sums[(p * COLUMNS + c) * QUADS * 4 + s];
+            for (int n = 0; n < SUMS_AT_ONCE; ++n) {
+                // Threads without a sum compute one for nothing, rather than branch.
+                const int i = (thread + (first + n) * THREADS) % (SAMPLES * COLUMNS);
+                const REAL* of_parts = sums + i % COLUMNS * QUADS * 4 + i / COLUMNS;
+                joined[n] = of_parts[0];
+#pragma unroll
+                for (int p = 1; p < FORWARD_PARTS; ++p) {
+                    joined[n] += of_parts[p * COLUMNS * QUADS * 4];
+                }
             }
-            if (part.column + c < HIDDEN) {
-                const int group = block / COLUMN_GROUPS;
-                send(sums_sent, (s * ROW_GROUPS + group) * HIDDEN + part.column + c, sum, tag);
+#pragma unroll
+            for (int n = 0; n < SUMS_AT_ONCE; ++n) {
+                const int i = thread + (first + n) * THREADS, s = i / COLUMNS;
+                const int j = part.column + i % COLUMNS, group = block / COLUMN_GROUPS;
+                if (s < count && j < HIDDEN) {
+                    send(sums_sent, (s * ROW_GROUPS + group) * HIDDEN + j, joined[n], tag);
+                }
             }
         }
-
         // Prefetch what the next update reads, while the sums of other blocks are on their way.
         if (IS_READ_EARLY) {
             next.fetch(run, row_numbers, part);
@@ -525,15 +549,29 @@ __device__ inline void work(
         }
         gradients(now, d, sums);
         __syncthreads();
-        for (int i = thread; i < ROWS * COLUMNS; i += THREADS) {
-            const int row = i % ROWS, c = i / ROWS;
-            REAL sum = 0;
+        constexpr int OWN_EACH = parts(ROWS * COLUMNS, THREADS);
+        constexpr int OWN_AT_ONCE = OWN_EACH < 4 ? OWN_EACH : 4;
+        for (int first = 0; first < OWN_EACH; first += OWN_AT_ONCE) {
+            REAL total[OWN_AT_ONCE];
 #pragma unroll
-            for (int p = 0; p < UPDATE_PARTS; ++p) {
-                sum += sums[(p * COLUMNS + c) * padded(ROWS) + row];
+            for (int n = 0; n < OWN_AT_ONCE; ++n) {
+                // Threads without a weight compute one's gradient for nothing, rather than branch.
+                const int i = (thread + (first + n) * THREADS) % (ROWS * COLUMNS);
+                const REAL* of_parts = sums + i / ROWS * padded(ROWS) + i % ROWS;
+                total[n] = of_parts[0];
+#pragma unroll
+                for (int p = 1; p < UPDATE_PARTS; ++p) {
+                    total[n] += of_parts[p * COLUMNS * padded(ROWS)];
+                }
             }
-            const bool is_bias = part.has_bias && row == OWN_WORDS - 1;
-            update(rule, step, own, weight_at(row, c), sum * reciprocal, is_bias);
+#pragma unroll
+            for (int n = 0; n < OWN_AT_ONCE; ++n) {
+                const int i = thread + (first + n) * THREADS, row = i % ROWS, c = i / ROWS;
+                if (i < ROWS * COLUMNS) {
+                    const bool is_bias = part.has_bias && row == OWN_WORDS - 1;
+                    update(rule, step, own, weight_at(row, c), total[n] * reciprocal, is_bias);
+                }
+            }
         }
         __syncthreads();
     }
