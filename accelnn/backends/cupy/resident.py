@@ -134,7 +134,7 @@ class Layout(NamedTuple):
             + self.width * max(self.forward * 4 * quads, self.update * _padded(self._own_rows))
             + 4 * quads * row
             + feeding * output
-            + _padded(self.rows * self.hidden)
+            + _padded(self.hidden)
             + _padded(feeding)
             + _padded(owned * self.outputs)
             + 4 * quads

@@ -50,7 +50,7 @@ constexpr int X = 0, W = X + 2 * ROWS * SAMPLE_ROOM, SUMS = W + (1 + SLOTS) * W_
 constexpr int SUMS_SIZE =
     COLUMNS * larger(FORWARD_PARTS * 4 * QUADS, UPDATE_PARTS * padded(ROWS));
 constexpr int D = SUMS + SUMS_SIZE, LAST = D + 4 * QUADS * ROW_ROOM;
-constexpr int Z = LAST + FEEDING * OUTPUT_ROOM, A = Z + padded(ROW_GROUPS * HIDDEN);
+constexpr int Z = LAST + FEEDING * OUTPUT_ROOM, A = Z + padded(HIDDEN);
 constexpr int T = A + padded(FEEDING), ROW_NUMBERS = T + padded(MOST_OWN * OUTPUTS);
 constexpr int FIRST_MEMORY = ROW_NUMBERS + 4 * QUADS;
 constexpr int LAST_A = padded(SAMPLES * OUTPUTS), LAST_W = LAST_A + padded(MOST_UNITS * SAMPLES);
@@ -264,8 +264,8 @@ __device__ inline REAL of_lane(REAL value, int lane) {
 }
 
 // Loss and errors of a sample, computed by one warp from its hidden values `a`, and from pre-activations
-// `z` if the slope needs them. Sends the errors, times `scale`, and the values. Each lane has one output
-// and a part of its sum.
+// `z` if the slope needs them. Sends the errors, times `scale`. Each lane has one output and a part of
+// its sum.
 __device__ inline void finish_sample(
     const REAL* a, const REAL* z, const REAL* w, const REAL* t, const Run& run, REAL scale,
     Word* sent, Tag tag, double* place, unsigned int* flags) {
@@ -354,7 +354,6 @@ __device__ inline void finish_sample(
             const int h = lane + (first + n) * 32;
             if (h < HIDDEN) {
                 send(sent, h, sums[n], tag);
-                send(sent, HIDDEN + h, a[h], tag);
             }
         }
     }
@@ -472,31 +471,31 @@ __device__ inline void work(
         }
 
         for (int s = block, mine = 0; s < count; s += WORKERS, ++mine) {
-            receive<ROW_GROUPS * HIDDEN>(
-                sums_sent, ROW_GROUPS * HIDDEN, tag,
-                [&](int i) { return s * ROW_GROUPS * HIDDEN + i; },
-                [&](int i, REAL sum) { z[i] = sum; });
-            if (mine == 0 && step > 0) {
-                receive<LAST_SIZE>(
+            for (int h = thread; h < HIDDEN; h += THREADS) {
+                const int first = s * ROW_GROUPS * HIDDEN + h;
+                const REAL sum = receive_sum<ROW_GROUPS>(sums_sent, first, HIDDEN, tag) * reciprocal;
+                if (keeps_pre_activation(run.activation)) {
+                    z[h] = sum;
+                }
+                a[h] = activated(run.activation, sum);
+            }
+            // Warps without a hidden unit receive the weights, if there are any.
+            constexpr int BUSY = parts(HIDDEN, 32) * 32, FREE = BUSY < THREADS ? BUSY : 0;
+            if (mine == 0 && step > 0 && thread >= FREE) {
+                receive<LAST_SIZE, FREE>(
                     weights_sent, LAST_SIZE, tag_of(first_tag, step - 1), [&](int i) { return i; },
                     [&](int i, REAL weight) {
                         last[i / OUTPUTS * OUTPUT_ROOM + i % OUTPUTS] = weight;
                     });
             }
             __syncthreads();
-            for (int h = thread; h < HIDDEN; h += THREADS) {
-                REAL sum = 0;
-#pragma unroll
-                for (int group = 0; group < ROW_GROUPS; ++group) {
-                    sum += z[group * HIDDEN + h];
+            // By other warps than the one that computes the loss, if there are any.
+            constexpr int LOSS_THREADS = THREADS > 32 ? 32 : 0;
+            if (thread >= LOSS_THREADS) {
+                for (int h = thread - LOSS_THREADS; h < HIDDEN; h += THREADS - LOSS_THREADS) {
+                    send(samples_sent, s * SENT + HIDDEN + h, a[h], tag);
                 }
-                sum *= reciprocal;
-                if (keeps_pre_activation(run.activation)) {
-                    z[h] = sum;
-                }
-                a[h] = activated(run.activation, sum);
             }
-            __syncthreads();
             if (thread < 32) {
                 finish_sample(
                     a, z, last, t + mine * OUTPUTS, run, REAL(1) / count,
