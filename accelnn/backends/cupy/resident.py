@@ -140,11 +140,8 @@ class Layout(NamedTuple):
             + 4 * quads
         )
         most = _parts(self._last_size, self.last)
-        last = (
-            _padded(self.samples * self.outputs)
-            + _padded(self._units_of_last * self.samples)
-            + (1 + self.slots) * _padded(most)
-        )
+        last = (self.outputs + self._units_of_last) * 4 * (quads | 1)
+        last += (1 + self.slots) * _padded(most)
         return self.number * max(first, last)
 
     @property

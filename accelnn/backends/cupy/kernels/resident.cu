@@ -53,7 +53,7 @@ constexpr int D = SUMS + SUMS_SIZE, LAST = D + 4 * QUADS * ROW_ROOM;
 constexpr int Z = LAST + FEEDING * OUTPUT_ROOM, A = Z + padded(HIDDEN);
 constexpr int T = A + padded(FEEDING), ROW_NUMBERS = T + padded(MOST_OWN * OUTPUTS);
 constexpr int FIRST_MEMORY = ROW_NUMBERS + 4 * QUADS;
-constexpr int LAST_A = padded(SAMPLES * OUTPUTS), LAST_W = LAST_A + padded(MOST_UNITS * SAMPLES);
+constexpr int LAST_A = OUTPUTS * SAMPLE_ROOM, LAST_W = LAST_A + MOST_UNITS * SAMPLE_ROOM;
 constexpr int LAST_MEMORY = LAST_W + (1 + SLOTS) * padded(MOST_LAST);
 constexpr int MEMORY_BYTES = larger(FIRST_MEMORY, LAST_MEMORY) * (int)sizeof(REAL);
 static_assert(MEMORY_BYTES == SHARED_BYTES, "the plan counts what a block needs");
@@ -595,7 +595,7 @@ __device__ inline void work_on_last(
     const int block = blockIdx.x - WORKERS, thread = threadIdx.x;
     const int first = LAST_SIZE * block / LAST_BLOCKS;
     const int own = LAST_SIZE * (block + 1) / LAST_BLOCKS - first;
-    const int first_unit = first / OUTPUTS, units = (first + own - 1) / OUTPUTS - first_unit + 1;
+    const int first_unit = first / OUTPUTS;
     const State state_of_own = {
         w, SLOTS > 0 ? w + SLOT : w, SLOTS > 1 ? w + 2 * SLOT : w, state.flags};
     REAL* const kept[] = {state.params, state.first_slot, state.second_slot};
@@ -605,40 +605,54 @@ __device__ inline void work_on_last(
             w[k * SLOT + i] = kept[k][FIRST_SIZE + first + i];
         }
     }
+    // Padding of the samples is never received.
+    for (int i = thread; i < (OUTPUTS + MOST_UNITS) * SAMPLE_ROOM; i += THREADS) {
+        errors[i] = 0;
+    }
+    // Threads per parameter.
+    constexpr int APIECE = 8 * MOST_LAST <= THREADS ? 8 : 4 * MOST_LAST <= THREADS ? 4 : 2;
+    __syncthreads();
     for (long long step = 0; step * SAMPLES < run.total; ++step) {
         const int count = run.count(step);
         const Tag tag = tag_of(first_tag, step);
-        bool stops = receive<SAMPLES * OUTPUTS>(
-            samples_sent, count * OUTPUTS, tag,
-            [&](int i) { return i / OUTPUTS * SENT + 2 * HIDDEN + i % OUTPUTS; },
-            [&](int i, REAL error) { errors[i] = error; });
-        stops = receive<MOST_UNITS * SAMPLES>(
-                    samples_sent, units * SAMPLES, tag,
-                    [&](int i) {
-                        const int s = i % SAMPLES, h = first_unit + i / SAMPLES;
-                        return (s < count ? s : 0) * SENT + (h < HIDDEN ? HIDDEN + h : 0);
-                    },
-                    [&](int i, REAL value) {
-                        a[i] = first_unit + i / SAMPLES < HIDDEN ? value : REAL(1);
-                    }) || stops;
+        // Errors as errors[output][sample], and after them values as a[unit][sample], both zero for
+        // samples missing from a short batch. The input of the bias is 1.
+        constexpr int EACH = OUTPUTS + MOST_UNITS;
+        const bool stops = receive<EACH * SAMPLES>(
+            samples_sent, EACH * SAMPLES, tag,
+            [&](int i) {
+                // Padding, and missing samples, read a valid word instead.
+                const int s = i / EACH, j = i % EACH, h = first_unit + j - OUTPUTS;
+                const int place = j < OUTPUTS ? 2 * HIDDEN + j : h < HIDDEN ? HIDDEN + h : 0;
+                return (s < count ? s : 0) * SENT + place;
+            },
+            [&](int i, REAL number) {
+                const int s = i / EACH, j = i % EACH, h = first_unit + j - OUTPUTS;
+                const REAL value = j >= OUTPUTS && h >= HIDDEN ? REAL(1) : number;
+                errors[j * SAMPLE_ROOM + s] = s < count ? value : REAL(0);
+            });
         if (__syncthreads_or(stops)) {
             break;
         }
-        // Eight threads per parameter.
-        for (int base = 0; base < own; base += THREADS / 8) {
-            const int i = base + thread / 8;
+        for (int base = 0; base < own; base += THREADS / APIECE) {
+            const int i = base + thread / APIECE;
+            const int unit = i < own ? (first + i) / OUTPUTS - first_unit : 0;
+            const int o = (first + i) % OUTPUTS;
             REAL sum = 0;
-            if (i < own) {
-                const int unit = (first + i) / OUTPUTS - first_unit, o = (first + i) % OUTPUTS;
-                for (int s = thread % 8; s < count; s += 8) {
-                    sum += a[unit * SAMPLES + s] * errors[s * OUTPUTS + o];
+#pragma unroll (parts(QUADS, APIECE) < 8 ? parts(QUADS, APIECE) : 4)
+            for (int n = 0; n < parts(QUADS, APIECE); ++n) {
+                const int q = thread % APIECE + n * APIECE;
+                if (q < QUADS) {
+                    const Quad v = quad(a + unit * SAMPLE_ROOM + 4 * q);
+                    const Quad e = quad(errors + o * SAMPLE_ROOM + 4 * q);
+                    sum += v.x * e.x + v.y * e.y + (v.z * e.z + v.w * e.w);
                 }
             }
 #pragma unroll
-            for (int apart = 1; apart < 8; apart *= 2) {
+            for (int apart = 1; apart < APIECE; apart *= 2) {
                 sum += of_lane(sum, thread % 32 ^ apart);
             }
-            if (i < own && thread % 8 == 0) {
+            if (i < own && thread % APIECE == 0) {
                 update(rule, step, state_of_own, i, sum, (first + i) / OUTPUTS == HIDDEN);
                 send(weights_sent, first + i, w[i], tag);
             }
