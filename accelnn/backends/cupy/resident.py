@@ -115,7 +115,7 @@ class Layout(NamedTuple):
     def words(self) -> tuple[int, int, int]:
         """Words for exchanged sums, samples, and weights of the last layer."""
         each = self.number // 4
-        sent = 2 * self.hidden + self.outputs
+        sent = self.columns * self.width + self.hidden + self.outputs
         sizes = (self.samples * self.rows * self.hidden, self.samples * sent, self._last_size)
         return sizes[0] * each, sizes[1] * each, sizes[2] * each
 

@@ -41,8 +41,9 @@ constexpr int MOST_OWN = parts(SAMPLES, WORKERS);
 constexpr int FEEDING = HIDDEN + HAS_BIAS, OUTPUT_ROOM = padded(OUTPUTS) + (padded(OUTPUTS) % 8 ? 0 : 4);
 constexpr int LAST_SIZE = FEEDING * OUTPUTS, FIRST_SIZE = (INPUTS + HAS_BIAS) * HIDDEN;
 constexpr int MOST_LAST = parts(LAST_SIZE, LAST_BLOCKS), MOST_UNITS = (MOST_LAST + OUTPUTS - 2) / OUTPUTS + 1;
-// Numbers sent per sample: errors of hidden units, their values, errors of outputs.
-constexpr int SENT = 2 * HIDDEN + OUTPUTS;
+// Of all samples, the errors of hidden units are sent first, those of a block's columns side by side,
+// because it reads them together. Then those of outputs and the values of hidden units, by sample.
+constexpr int ERRORS_SENT = COLUMN_GROUPS * COLUMNS * SAMPLES, SENT = OUTPUTS + HIDDEN;
 
 // Offsets in shared memory, in numbers, for a block of the first layer and for one of the last.
 constexpr int W_SIZE = ROWS * ROW_ROOM;
@@ -268,7 +269,7 @@ __device__ inline REAL of_lane(REAL value, int lane) {
 // its sum.
 __device__ inline void finish_sample(
     const REAL* a, const REAL* z, const REAL* w, const REAL* t, const Run& run, REAL scale,
-    Word* sent, Tag tag, double* place, unsigned int* flags) {
+    int s, Word* sent, Tag tag, double* place, unsigned int* flags) {
     constexpr int PARTS = 32 / OUTPUTS, TERMS = parts(FEEDING, PARTS);
     const int lane = threadIdx.x, o = lane % OUTPUTS, part = lane / OUTPUTS;
     REAL even = 0, odd = 0;
@@ -353,12 +354,13 @@ __device__ inline void finish_sample(
         for (int n = 0; n < AT_ONCE; ++n) {
             const int h = lane + (first + n) * 32;
             if (h < HIDDEN) {
-                send(sent, h, sums[n], tag);
+                const int column = h % COLUMNS;
+                send(sent, (h - column) * SAMPLES + s * COLUMNS + column, sums[n], tag);
             }
         }
     }
     if (lane < OUTPUTS) {
-        send(sent, 2 * HIDDEN + lane, own_error, tag);
+        send(sent, ERRORS_SENT + s * SENT + lane, own_error, tag);
     }
     store_loss(loss, place, flags);
 }
@@ -493,13 +495,13 @@ __device__ inline void work(
             constexpr int LOSS_THREADS = THREADS > 32 ? 32 : 0;
             if (thread >= LOSS_THREADS) {
                 for (int h = thread - LOSS_THREADS; h < HIDDEN; h += THREADS - LOSS_THREADS) {
-                    send(samples_sent, s * SENT + HIDDEN + h, a[h], tag);
+                    send(samples_sent, ERRORS_SENT + s * SENT + OUTPUTS + h, a[h], tag);
                 }
             }
             if (thread < 32) {
                 finish_sample(
-                    a, z, last, t + mine * OUTPUTS, run, REAL(1) / count,
-                    samples_sent + s * SENT * WORDS_EACH, tag, losses + step * SAMPLES + s,
+                    a, z, last, t + mine * OUTPUTS, run, REAL(1) / count, s,
+                    samples_sent, tag, losses + step * SAMPLES + s,
                     state.flags);
             }
             if (s + WORKERS < count) {
@@ -521,8 +523,8 @@ __device__ inline void work(
             samples_sent, SAMPLES * COLUMNS, tag,
             [&](int i) {
                 // Padding, and samples missing from a short batch, read a valid word instead.
-                const int j = part.column + i % COLUMNS, s = i / COLUMNS;
-                return (s < count ? s : 0) * SENT + (j < HIDDEN ? j : part.column);
+                const int s = i / COLUMNS, c = part.column + i % COLUMNS < HIDDEN ? i % COLUMNS : 0;
+                return part.column * SAMPLES + (s < count ? s : 0) * COLUMNS + c;
             },
             [&](int i, REAL error) {
                 const int s = i / COLUMNS, c = i % COLUMNS;
@@ -623,8 +625,8 @@ __device__ inline void work_on_last(
             [&](int i) {
                 // Padding, and missing samples, read a valid word instead.
                 const int s = i / EACH, j = i % EACH, h = first_unit + j - OUTPUTS;
-                const int place = j < OUTPUTS ? 2 * HIDDEN + j : h < HIDDEN ? HIDDEN + h : 0;
-                return (s < count ? s : 0) * SENT + place;
+                const int place = j < OUTPUTS ? j : h < HIDDEN ? OUTPUTS + h : 0;
+                return ERRORS_SENT + (s < count ? s : 0) * SENT + place;
             },
             [&](int i, REAL number) {
                 const int s = i / EACH, j = i % EACH, h = first_unit + j - OUTPUTS;
