@@ -333,7 +333,9 @@ __device__ inline void finish_sample(
     if (!isfinite(loss)) {
         tag = tag.stopped();
     }
-    constexpr int UNITS = parts(HIDDEN, 32), AT_ONCE = UNITS < 4 ? UNITS : 4;
+    // More than one at once would take too many registers in float64.
+    constexpr int UNITS = parts(HIDDEN, 32);
+    constexpr int AT_ONCE = WORDS_EACH == 1 && UNITS < 4 ? UNITS : 1;
     for (int first = 0; first < UNITS; first += AT_ONCE) {
         REAL sums[AT_ONCE];
         // Lanes without a unit do the last one's sum for nothing, rather than branch.
