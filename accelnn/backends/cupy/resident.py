@@ -115,7 +115,7 @@ class Layout(NamedTuple):
     def words(self) -> tuple[int, int, int]:
         """Words for exchanged sums, samples, and weights of the last layer."""
         each = self.number // 4
-        sent = 2 * self.hidden + self.outputs
+        sent = self.columns * self.width + self.hidden + self.outputs
         sizes = (self.samples * self.rows * self.hidden, self.samples * sent, self._last_size)
         return sizes[0] * each, sizes[1] * each, sizes[2] * each
 
@@ -134,17 +134,14 @@ class Layout(NamedTuple):
             + self.width * max(self.forward * 4 * quads, self.update * _padded(self._own_rows))
             + 4 * quads * row
             + feeding * output
-            + _padded(self.rows * self.hidden)
+            + _padded(self.hidden)
             + _padded(feeding)
             + _padded(owned * self.outputs)
             + 4 * quads
         )
         most = _parts(self._last_size, self.last)
-        last = (
-            _padded(self.samples * self.outputs)
-            + _padded(self._units_of_last * self.samples)
-            + (1 + self.slots) * _padded(most)
-        )
+        last = (self.outputs + self._units_of_last) * 4 * (quads | 1)
+        last += (1 + self.slots) * _padded(most)
         return self.number * max(first, last)
 
     @property

@@ -15,7 +15,7 @@ int main(int, char** words) {
     std::vector<double> losses(total), coefficients(6, 1.0);
     std::vector<unsigned int> flags(4);
     std::vector<Word> sums(SAMPLES * ROW_GROUPS * HIDDEN * WORDS_EACH);
-    std::vector<Word> sent(SAMPLES * SENT * WORDS_EACH), weights(LAST_SIZE * WORDS_EACH);
+    std::vector<Word> sent((ERRORS_SENT + SAMPLES * SENT) * WORDS_EACH), weights(LAST_SIZE * WORDS_EACH);
     for (int i = 0; i < size; ++i) {
         params[i] = REAL((i * 7919) % 101 - 50) / 100;
     }

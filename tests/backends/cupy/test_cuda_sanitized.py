@@ -137,10 +137,10 @@ def test_an_overrun_of_the_kernel_that_keeps_a_net_is_found(build):
 
 # What is left out of the kernel that keeps a net.
 RESIDENT_RACES = {
-    "a sample's sums are added before they are there": (
+    "a sample's values are sent before they are there": (
         """            __syncthreads();
-            for (int h = thread; h < HIDDEN; h += THREADS) {""",
-        "            for (int h = thread; h < HIDDEN; h += THREADS) {",
+            constexpr int LOSS_THREADS""",
+        "            constexpr int LOSS_THREADS",
     ),
     "weights are updated before their gradients are there": (
         """        gradients(now, d, sums);

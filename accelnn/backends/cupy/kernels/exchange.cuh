@@ -55,22 +55,71 @@ __device__ inline void send(Word* words, int place, REAL number, Tag tag) {
     }
 }
 
-// Wait for `n` numbers with that tag, at most MOST, divided among the threads of a block. place(i) is
-// the word of the i-th, and take(i, number) consumes it. Returns whether one of this thread's numbers
-// says that the training stops.
-template <int MOST, typename Place, typename Take>
-__device__ inline bool receive(const Word* words, int n, Tag tag, Place place, Take take) {
-    // Loads of a thread in flight at once.
-    constexpr int EACH = (MOST + THREADS - 1) / THREADS, AT_ONCE = EACH < 8 ? EACH : 8;
-    bool stops = false;
-    for (int base = threadIdx.x; base < n; base += AT_ONCE * THREADS) {
+// Wait for N numbers with that tag, `stride` words apart, and return their sum in that order. Called by
+// one thread.
+template <int N>
+__device__ inline REAL receive_sum(const Word* words, int first, int stride, Tag tag) {
+    constexpr int AT_ONCE = N * WORDS_EACH < 16 ? N : 8 / WORDS_EACH;
+    REAL sum = 0;
+    for (int base = 0; base < N; base += AT_ONCE) {
         Word found[AT_ONCE][WORDS_EACH];
         bool waits = true;
         for (unsigned int looks = 1; waits; ++looks) {
             waits = false;
 #pragma unroll
             for (int j = 0; j < AT_ONCE; ++j) {
-                const int i = base + j * THREADS;
+#pragma unroll
+                for (int k = 0; k < WORDS_EACH; ++k) {
+                    if (base + j < N) {
+                        found[j][k] = load_word(words + (first + (base + j) * stride) * WORDS_EACH + k);
+                    }
+                }
+            }
+#pragma unroll
+            for (int j = 0; j < AT_ONCE; ++j) {
+#pragma unroll
+                for (int k = 0; k < WORDS_EACH; ++k) {
+                    waits |= base + j < N && !tag.is_of(found[j][k]);
+                }
+            }
+            if (waits) {
+                look_again(looks);
+            }
+        }
+#pragma unroll
+        for (int j = 0; j < AT_ONCE; ++j) {
+            if (base + j < N) {
+                unsigned int halves[WORDS_EACH];
+#pragma unroll
+                for (int k = 0; k < WORDS_EACH; ++k) {
+                    halves[k] = (unsigned int)found[j][k];
+                }
+                REAL number;
+                memcpy(&number, halves, sizeof(REAL));
+                sum += number;
+            }
+        }
+    }
+    return sum;
+}
+
+// Wait for `n` numbers with that tag, at most MOST, divided among the threads of a block from number FIRST
+// on. place(i) is the word of the i-th, and take(i, number) consumes it. Returns whether one of this
+// thread's numbers says that the training stops.
+template <int MOST, int FIRST = 0, typename Place, typename Take>
+__device__ inline bool receive(const Word* words, int n, Tag tag, Place place, Take take) {
+    // Loads of a thread in flight at once.
+    constexpr int OF = THREADS - FIRST;
+    constexpr int EACH = (MOST + OF - 1) / OF, AT_ONCE = EACH < 8 ? EACH : 8;
+    bool stops = false;
+    for (int base = threadIdx.x - FIRST; base < n; base += AT_ONCE * OF) {
+        Word found[AT_ONCE][WORDS_EACH];
+        bool waits = true;
+        for (unsigned int looks = 1; waits; ++looks) {
+            waits = false;
+#pragma unroll
+            for (int j = 0; j < AT_ONCE; ++j) {
+                const int i = base + j * OF;
 #pragma unroll
                 for (int k = 0; k < WORDS_EACH; ++k) {
                     if (i < n) {
@@ -82,7 +131,7 @@ __device__ inline bool receive(const Word* words, int n, Tag tag, Place place, T
             for (int j = 0; j < AT_ONCE; ++j) {
 #pragma unroll
                 for (int k = 0; k < WORDS_EACH; ++k) {
-                    waits = waits || (base + j * THREADS < n && !tag.is_of(found[j][k]));
+                    waits |= base + j * OF < n && !tag.is_of(found[j][k]);
                 }
             }
             if (waits) {
@@ -91,7 +140,7 @@ __device__ inline bool receive(const Word* words, int n, Tag tag, Place place, T
         }
 #pragma unroll
         for (int j = 0; j < AT_ONCE; ++j) {
-            const int i = base + j * THREADS;
+            const int i = base + j * OF;
             if (i < n) {
                 unsigned int halves[WORDS_EACH];
 #pragma unroll

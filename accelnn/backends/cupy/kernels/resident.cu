@@ -41,8 +41,9 @@ constexpr int MOST_OWN = parts(SAMPLES, WORKERS);
 constexpr int FEEDING = HIDDEN + HAS_BIAS, OUTPUT_ROOM = padded(OUTPUTS) + (padded(OUTPUTS) % 8 ? 0 : 4);
 constexpr int LAST_SIZE = FEEDING * OUTPUTS, FIRST_SIZE = (INPUTS + HAS_BIAS) * HIDDEN;
 constexpr int MOST_LAST = parts(LAST_SIZE, LAST_BLOCKS), MOST_UNITS = (MOST_LAST + OUTPUTS - 2) / OUTPUTS + 1;
-// Numbers sent per sample: errors of hidden units, their values, errors of outputs.
-constexpr int SENT = 2 * HIDDEN + OUTPUTS;
+// Of all samples, the errors of hidden units are sent first, those of a block's columns side by side,
+// because it reads them together. Then those of outputs and the values of hidden units, by sample.
+constexpr int ERRORS_SENT = COLUMN_GROUPS * COLUMNS * SAMPLES, SENT = OUTPUTS + HIDDEN;
 
 // Offsets in shared memory, in numbers, for a block of the first layer and for one of the last.
 constexpr int W_SIZE = ROWS * ROW_ROOM;
@@ -50,10 +51,10 @@ constexpr int X = 0, W = X + 2 * ROWS * SAMPLE_ROOM, SUMS = W + (1 + SLOTS) * W_
 constexpr int SUMS_SIZE =
     COLUMNS * larger(FORWARD_PARTS * 4 * QUADS, UPDATE_PARTS * padded(ROWS));
 constexpr int D = SUMS + SUMS_SIZE, LAST = D + 4 * QUADS * ROW_ROOM;
-constexpr int Z = LAST + FEEDING * OUTPUT_ROOM, A = Z + padded(ROW_GROUPS * HIDDEN);
+constexpr int Z = LAST + FEEDING * OUTPUT_ROOM, A = Z + padded(HIDDEN);
 constexpr int T = A + padded(FEEDING), ROW_NUMBERS = T + padded(MOST_OWN * OUTPUTS);
 constexpr int FIRST_MEMORY = ROW_NUMBERS + 4 * QUADS;
-constexpr int LAST_A = padded(SAMPLES * OUTPUTS), LAST_W = LAST_A + padded(MOST_UNITS * SAMPLES);
+constexpr int LAST_A = OUTPUTS * SAMPLE_ROOM, LAST_W = LAST_A + MOST_UNITS * SAMPLE_ROOM;
 constexpr int LAST_MEMORY = LAST_W + (1 + SLOTS) * padded(MOST_LAST);
 constexpr int MEMORY_BYTES = larger(FIRST_MEMORY, LAST_MEMORY) * (int)sizeof(REAL);
 static_assert(MEMORY_BYTES == SHARED_BYTES, "the plan counts what a block needs");
@@ -144,13 +145,19 @@ struct Inputs {
 
     // Negative row numbers stand for absent samples.
     __device__ void fetch(const Run& run, const int* row_numbers, const Part& part) {
+        // All row numbers before the first input, so that their latencies overlap.
+        int rows[EACH];
 #pragma unroll
         for (int n = 0; n < EACH; ++n) {
-            const int w = word_of(task(n));
+            const bool has_input = task(n) < TASKS && word_of(task(n)) < part.words;
+            rows[n] = has_input ? row_numbers[sample_of(task(n))] : -1;
+        }
+#pragma unroll
+        for (int n = 0; n < EACH; ++n) {
             word[n] = 0;
-            if (task(n) < TASKS && w < part.words && row_numbers[sample_of(task(n))] >= 0) {
-                const long long row = row_numbers[sample_of(task(n))];
-                word[n] = ((const InputWord*)(run.x + row * INPUTS))[part.first_word + w];
+            if (rows[n] >= 0) {
+                const InputWord* from = (const InputWord*)(run.x + (long long)rows[n] * INPUTS);
+                word[n] = from[part.first_word + word_of(task(n))];
             }
         }
     }
@@ -173,25 +180,38 @@ struct Inputs {
     }
 };
 
+// Add the terms of N rows to a tile's sums.
+template <int N>
+__device__ inline void add_rows(const REAL* x, const REAL* w, REAL (&sum)[TILE][4]) {
+#pragma unroll (N < 12 ? N : 4)
+    for (int k = 0; k < N; ++k) {
+        const Quad v = quad(x + k * SAMPLE_ROOM);
+        REAL weight[TILE];
+        load(weight, w + k * ROW_ROOM);
+#pragma unroll
+        for (int c = 0; c < TILE; ++c) {
+            sum[c][0] += v.x * weight[c];
+            sum[c][1] += v.y * weight[c];
+            sum[c][2] += v.z * weight[c];
+            sum[c][3] += v.w * weight[c];
+        }
+    }
+}
+
 // Sums of x w over the block's rows, in FORWARD_PARTS parts: sums[part][column][sample].
 __device__ inline void forward(const REAL* x, const REAL* w, REAL* sums) {
     constexpr int EACH = parts(ROWS, FORWARD_PARTS);
     for (int item = threadIdx.x; item < QUADS * TILES * FORWARD_PARTS; item += THREADS) {
         const int q = item % QUADS, tile = item / QUADS % TILES, part = item / (QUADS * TILES);
-        const int end = (part + 1) * EACH < ROWS ? (part + 1) * EACH : ROWS;
+        // The last part may have fewer rows.
+        constexpr int REST = ROWS - (FORWARD_PARTS - 1) * EACH;
         REAL sum[TILE][4] = {};
-#pragma unroll 4
-        for (int k = part * EACH; k < end; ++k) {
-            const Quad v = quad(x + k * SAMPLE_ROOM + 4 * q);
-            REAL weight[TILE];
-            load(weight, w + k * ROW_ROOM + tile * TILE_ROOM);
-#pragma unroll
-            for (int c = 0; c < TILE; ++c) {
-                sum[c][0] += v.x * weight[c];
-                sum[c][1] += v.y * weight[c];
-                sum[c][2] += v.z * weight[c];
-                sum[c][3] += v.w * weight[c];
-            }
+        const REAL* of_x = x + part * EACH * SAMPLE_ROOM + 4 * q;
+        const REAL* of_w = w + part * EACH * ROW_ROOM + tile * TILE_ROOM;
+        if (REST == EACH || part < FORWARD_PARTS - 1) {
+            add_rows<EACH>(of_x, of_w, sum);
+        } else {
+            add_rows<REST>(of_x, of_w, sum);
         }
 #pragma unroll
         for (int c = 0; c < TILE; ++c) {
@@ -209,7 +229,7 @@ __device__ inline void gradients(const REAL* x, const REAL* d, REAL* sums) {
         const int end = (part + 1) * EACH < QUADS ? (part + 1) * EACH : QUADS;
         const int rows[2] = {own, own + PAIRS < ROWS ? own + PAIRS : own};
         REAL sum[2][TILE] = {};
-#pragma unroll 1
+#pragma unroll 2
         for (int q = part * EACH; q < end; ++q) {
             REAL v[2][4];
 #pragma unroll
@@ -245,20 +265,20 @@ __device__ inline REAL of_lane(REAL value, int lane) {
 }
 
 // Loss and errors of a sample, computed by one warp from its hidden values `a`, and from pre-activations
-// `z` if the slope needs them. Sends the errors, times `scale`, and the values. Each lane has one output
-// and a part of its sum.
+// `z` if the slope needs them. Sends the errors, times `scale`. Each lane has one output and a part of
+// its sum.
 __device__ inline void finish_sample(
     const REAL* a, const REAL* z, const REAL* w, const REAL* t, const Run& run, REAL scale,
-    Word* sent, Tag tag, double* place, unsigned int* flags) {
-    constexpr int PARTS = 32 / OUTPUTS;
+    int s, Word* sent, Tag tag, double* place, unsigned int* flags) {
+    constexpr int PARTS = 32 / OUTPUTS, TERMS = parts(FEEDING, PARTS);
     const int lane = threadIdx.x, o = lane % OUTPUTS, part = lane / OUTPUTS;
     REAL even = 0, odd = 0;
     if (part < PARTS) {
-        for (int n = part; n < FEEDING; n += 2 * PARTS) {
-            even += a[n] * w[n * OUTPUT_ROOM + o];
-            if (n + PARTS < FEEDING) {
-                odd += a[n + PARTS] * w[(n + PARTS) * OUTPUT_ROOM + o];
-            }
+#pragma unroll (TERMS < 32 ? TERMS : 16)
+        for (int i = 0; i < TERMS; ++i) {
+            const int n = part + i * PARTS;
+            const REAL term = n < FEEDING ? a[n] * w[n * OUTPUT_ROOM + o] : REAL(0);
+            (i % 2 == 0 ? even : odd) += term;
         }
     }
     even += odd;
@@ -269,28 +289,38 @@ __device__ inline void finish_sample(
     }
     REAL error[OUTPUTS], own_error, loss = 0;
     if (run.loss == CROSS_ENTROPY) {
-        REAL largest = of_lane(score, 0);
+        // All scores before the first is used, so that their latencies overlap.
+        REAL scores[OUTPUTS], most[OUTPUTS], powers = 0, targets = 0, along = 0;
 #pragma unroll
-        for (int i = 1; i < OUTPUTS; ++i) {
-            largest = Largest::join(largest, of_lane(score, i));
+        for (int i = 0; i < OUTPUTS; ++i) {
+            scores[i] = most[i] = of_lane(score, i);
+        }
+        // If one is NaN, the sum of powers is NaN whatever is the largest.
+#pragma unroll
+        for (int apart = 1; apart < OUTPUTS; apart *= 2) {
+#pragma unroll
+            for (int i = 0; i + apart < OUTPUTS; i += 2 * apart) {
+                most[i] = most[i] > most[i + apart] ? most[i] : most[i + apart];
+            }
         }
         // Relative to the largest so that large numbers do not cancel.
-        score -= largest;
-        const REAL power = exp(score), own_along = t[o] == 0 ? REAL(0) : t[o] * score;
-        REAL powers = 0, targets = 0, along = 0;
+        const REAL power = exp(score - most[0]);
 #pragma unroll
         for (int i = 0; i < OUTPUTS; ++i) {
             error[i] = of_lane(power, i);
-            powers += error[i];
-            targets += t[i];
-            along += of_lane(own_along, i);
         }
 #pragma unroll
         for (int i = 0; i < OUTPUTS; ++i) {
-            error[i] = (targets * (error[i] / powers) - t[i]) * scale;
+            powers += error[i];
+            targets += t[i];
+            along += t[i] == 0 ? REAL(0) : t[i] * (scores[i] - most[0]);
         }
-        own_error = (targets * (power / powers) - t[o]) * scale;
         loss = targets * log(powers) - along;
+        own_error = (targets * (power / powers) - t[o]) * scale;
+#pragma unroll
+        for (int i = 0; i < OUTPUTS; ++i) {
+            error[i] = of_lane(own_error, i);
+        }
     } else {
         const REAL own_loss = loss_value(run.loss, score, t[o]);
         own_error = loss_slope(run.loss, score, t[o]) * scale;
@@ -303,19 +333,36 @@ __device__ inline void finish_sample(
     if (!isfinite(loss)) {
         tag = tag.stopped();
     }
-    for (int h = lane; h < HIDDEN; h += 32) {
-        REAL weights[OUTPUTS], sum = 0;
-        load(weights, w + h * OUTPUT_ROOM);
+    // More than one at once would take too many registers in float64.
+    constexpr int UNITS = parts(HIDDEN, 32);
+    constexpr int AT_ONCE = WORDS_EACH == 1 && UNITS < 4 ? UNITS : 1;
+    for (int first = 0; first < UNITS; first += AT_ONCE) {
+        REAL sums[AT_ONCE];
+        // Lanes without a unit do the last one's sum for nothing, rather than branch.
 #pragma unroll
-        for (int i = 0; i < OUTPUTS; ++i) {
-            sum += weights[i] * error[i];
+        for (int n = 0; n < AT_ONCE; ++n) {
+            const int h = lane + (first + n) * 32, unit = h < HIDDEN ? h : HIDDEN - 1;
+            REAL weights[OUTPUTS];
+            load(weights, w + unit * OUTPUT_ROOM);
+            sums[n] = 0;
+#pragma unroll
+            for (int i = 0; i < OUTPUTS; ++i) {
+                sums[n] += weights[i] * error[i];
+            }
+            const REAL pre = keeps_pre_activation(run.activation) ? z[unit] : REAL(0);
+            sums[n] *= slope(run.activation, pre, a[unit]);
         }
-        const REAL pre = keeps_pre_activation(run.activation) ? z[h] : REAL(0);
-        send(sent, h, sum * slope(run.activation, pre, a[h]), tag);
-        send(sent, HIDDEN + h, a[h], tag);
+#pragma unroll
+        for (int n = 0; n < AT_ONCE; ++n) {
+            const int h = lane + (first + n) * 32;
+            if (h < HIDDEN) {
+                const int column = h % COLUMNS;
+                send(sent, (h - column) * SAMPLES + s * COLUMNS + column, sums[n], tag);
+            }
+        }
     }
     if (lane < OUTPUTS) {
-        send(sent, 2 * HIDDEN + lane, own_error, tag);
+        send(sent, ERRORS_SENT + s * SENT + lane, own_error, tag);
     }
     store_loss(loss, place, flags);
 }
@@ -387,69 +434,76 @@ __device__ inline void work(
         const int count = run.count(step);
         const Tag tag = tag_of(first_tag, step);
         REAL* now = x + step % 2 * (ROWS * SAMPLE_ROOM);
-        // Prefetch what the next update reads.
         constexpr int ROWS_EACH = parts(4 * QUADS, THREADS);
         constexpr int TARGETS_EACH = parts(MOST_OWN * OUTPUTS, THREADS);
         int later[ROWS_EACH];
         REAL targets[TARGETS_EACH];
+
+        forward(now, w, sums);
+        __syncthreads();
+        constexpr int SUMS_EACH = parts(SAMPLES * COLUMNS, THREADS);
+        constexpr int SUMS_AT_ONCE = SUMS_EACH < 4 ? SUMS_EACH : 4;
+        for (int first = 0; first < SUMS_EACH; first += SUMS_AT_ONCE) {
+            REAL joined[SUMS_AT_ONCE];
+#pragma unroll
+            for (int n = 0; n < SUMS_AT_ONCE; ++n) {
+                // Threads without a sum compute one for nothing, rather than branch.
+                const int i = (thread + (first + n) * THREADS) % (SAMPLES * COLUMNS);
+                const REAL* of_parts = sums + i % COLUMNS * QUADS * 4 + i / COLUMNS;
+                joined[n] = of_parts[0];
+#pragma unroll
+                for (int p = 1; p < FORWARD_PARTS; ++p) {
+                    joined[n] += of_parts[p * COLUMNS * QUADS * 4];
+                }
+            }
+#pragma unroll
+            for (int n = 0; n < SUMS_AT_ONCE; ++n) {
+                const int i = thread + (first + n) * THREADS, s = i / COLUMNS;
+                const int j = part.column + i % COLUMNS, group = block / COLUMN_GROUPS;
+                if (s < count && j < HIDDEN) {
+                    send(sums_sent, (s * ROW_GROUPS + group) * HIDDEN + j, joined[n], tag);
+                }
+            }
+        }
+        // Prefetch what the next update reads, while the sums of other blocks are on their way.
         if (IS_READ_EARLY) {
             next.fetch(run, row_numbers, part);
-        }
-#pragma unroll
-        for (int n = 0; n < TARGETS_EACH; ++n) {
-            const int i = thread + n * THREADS;
-            targets[n] = i < MOST_OWN * OUTPUTS ? target_of(i) : REAL(0);
         }
 #pragma unroll
         for (int n = 0; n < ROWS_EACH; ++n) {
             later[n] = row_of(step + 2, thread + n * THREADS);
         }
 
-        forward(now, w, sums);
-        __syncthreads();
-        for (int i = thread; i < count * COLUMNS; i += THREADS) {
-            const int s = i / COLUMNS, c = i % COLUMNS;
-            REAL sum = sums[c * QUADS * 4 + s];
-#pragma unroll
-            for (int p = 1; p < FORWARD_PARTS; ++p) {
-                sum += sums[(p * COLUMNS + c) * QUADS * 4 + s];
-            }
-            if (part.column + c < HIDDEN) {
-                const int group = block / COLUMN_GROUPS;
-                send(sums_sent, (s * ROW_GROUPS + group) * HIDDEN + part.column + c, sum, tag);
-            }
-        }
-
         for (int s = block, mine = 0; s < count; s += WORKERS, ++mine) {
-            receive<ROW_GROUPS * HIDDEN>(
-                sums_sent, ROW_GROUPS * HIDDEN, tag,
-                [&](int i) { return s * ROW_GROUPS * HIDDEN + i; },
-                [&](int i, REAL sum) { z[i] = sum; });
-            if (mine == 0 && step > 0) {
-                receive<LAST_SIZE>(
+            for (int h = thread; h < HIDDEN; h += THREADS) {
+                const int first = s * ROW_GROUPS * HIDDEN + h;
+                const REAL sum = receive_sum<ROW_GROUPS>(sums_sent, first, HIDDEN, tag) * reciprocal;
+                if (keeps_pre_activation(run.activation)) {
+                    z[h] = sum;
+                }
+                a[h] = activated(run.activation, sum);
+            }
+            // Warps without a hidden unit receive the weights, if there are any.
+            constexpr int BUSY = parts(HIDDEN, 32) * 32, FREE = BUSY < THREADS ? BUSY : 0;
+            if (mine == 0 && step > 0 && thread >= FREE) {
+                receive<LAST_SIZE, FREE>(
                     weights_sent, LAST_SIZE, tag_of(first_tag, step - 1), [&](int i) { return i; },
                     [&](int i, REAL weight) {
                         last[i / OUTPUTS * OUTPUT_ROOM + i % OUTPUTS] = weight;
                     });
             }
             __syncthreads();
-            for (int h = thread; h < HIDDEN; h += THREADS) {
-                REAL sum = 0;
-#pragma unroll
-                for (int group = 0; group < ROW_GROUPS; ++group) {
-                    sum += z[group * HIDDEN + h];
+            // By other warps than the one that computes the loss, if there are any.
+            constexpr int LOSS_THREADS = THREADS > 32 ? 32 : 0;
+            if (thread >= LOSS_THREADS) {
+                for (int h = thread - LOSS_THREADS; h < HIDDEN; h += THREADS - LOSS_THREADS) {
+                    send(samples_sent, ERRORS_SENT + s * SENT + OUTPUTS + h, a[h], tag);
                 }
-                sum *= reciprocal;
-                if (keeps_pre_activation(run.activation)) {
-                    z[h] = sum;
-                }
-                a[h] = activated(run.activation, sum);
             }
-            __syncthreads();
             if (thread < 32) {
                 finish_sample(
-                    a, z, last, t + mine * OUTPUTS, run, REAL(1) / count,
-                    samples_sent + s * SENT * WORDS_EACH, tag, losses + step * SAMPLES + s,
+                    a, z, last, t + mine * OUTPUTS, run, REAL(1) / count, s,
+                    samples_sent, tag, losses + step * SAMPLES + s,
                     state.flags);
             }
             if (s + WORKERS < count) {
@@ -457,6 +511,12 @@ __device__ inline void work(
             }
         }
 
+        // By the last threads, because the first ones may still compute a loss.
+#pragma unroll
+        for (int n = 0; n < TARGETS_EACH; ++n) {
+            const int i = THREADS - 1 - thread + n * THREADS;
+            targets[n] = i < MOST_OWN * OUTPUTS ? target_of(i) : REAL(0);
+        }
         if (!IS_READ_EARLY) {
             next.fetch(run, row_numbers, part);
         }
@@ -465,8 +525,8 @@ __device__ inline void work(
             samples_sent, SAMPLES * COLUMNS, tag,
             [&](int i) {
                 // Padding, and samples missing from a short batch, read a valid word instead.
-                const int j = part.column + i % COLUMNS, s = i / COLUMNS;
-                return (s < count ? s : 0) * SENT + (j < HIDDEN ? j : part.column);
+                const int s = i / COLUMNS, c = part.column + i % COLUMNS < HIDDEN ? i % COLUMNS : 0;
+                return part.column * SAMPLES + (s < count ? s : 0) * COLUMNS + c;
             },
             [&](int i, REAL error) {
                 const int s = i / COLUMNS, c = i % COLUMNS;
@@ -485,21 +545,36 @@ __device__ inline void work(
         }
 #pragma unroll
         for (int n = 0; n < TARGETS_EACH; ++n) {
-            if (thread + n * THREADS < MOST_OWN * OUTPUTS) {
-                t[thread + n * THREADS] = targets[n];
+            const int i = THREADS - 1 - thread + n * THREADS;
+            if (i < MOST_OWN * OUTPUTS) {
+                t[i] = targets[n];
             }
         }
         gradients(now, d, sums);
         __syncthreads();
-        for (int i = thread; i < ROWS * COLUMNS; i += THREADS) {
-            const int row = i % ROWS, c = i / ROWS;
-            REAL sum = 0;
+        constexpr int OWN_EACH = parts(ROWS * COLUMNS, THREADS);
+        constexpr int OWN_AT_ONCE = OWN_EACH < 4 ? OWN_EACH : 4;
+        for (int first = 0; first < OWN_EACH; first += OWN_AT_ONCE) {
+            REAL total[OWN_AT_ONCE];
 #pragma unroll
-            for (int p = 0; p < UPDATE_PARTS; ++p) {
-                sum += sums[(p * COLUMNS + c) * padded(ROWS) + row];
+            for (int n = 0; n < OWN_AT_ONCE; ++n) {
+                // Threads without a weight compute one's gradient for nothing, rather than branch.
+                const int i = (thread + (first + n) * THREADS) % (ROWS * COLUMNS);
+                const REAL* of_parts = sums + i / ROWS * padded(ROWS) + i % ROWS;
+                total[n] = of_parts[0];
+#pragma unroll
+                for (int p = 1; p < UPDATE_PARTS; ++p) {
+                    total[n] += of_parts[p * COLUMNS * padded(ROWS)];
+                }
             }
-            const bool is_bias = part.has_bias && row == OWN_WORDS - 1;
-            update(rule, step, own, weight_at(row, c), sum * reciprocal, is_bias);
+#pragma unroll
+            for (int n = 0; n < OWN_AT_ONCE; ++n) {
+                const int i = thread + (first + n) * THREADS, row = i % ROWS, c = i / ROWS;
+                if (i < ROWS * COLUMNS) {
+                    const bool is_bias = part.has_bias && row == OWN_WORDS - 1;
+                    update(rule, step, own, weight_at(row, c), total[n] * reciprocal, is_bias);
+                }
+            }
         }
         __syncthreads();
     }
@@ -524,7 +599,7 @@ __device__ inline void work_on_last(
     const int block = blockIdx.x - WORKERS, thread = threadIdx.x;
     const int first = LAST_SIZE * block / LAST_BLOCKS;
     const int own = LAST_SIZE * (block + 1) / LAST_BLOCKS - first;
-    const int first_unit = first / OUTPUTS, units = (first + own - 1) / OUTPUTS - first_unit + 1;
+    const int first_unit = first / OUTPUTS;
     const State state_of_own = {
         w, SLOTS > 0 ? w + SLOT : w, SLOTS > 1 ? w + 2 * SLOT : w, state.flags};
     REAL* const kept[] = {state.params, state.first_slot, state.second_slot};
@@ -534,40 +609,54 @@ __device__ inline void work_on_last(
             w[k * SLOT + i] = kept[k][FIRST_SIZE + first + i];
         }
     }
+    // Padding of the samples is never received.
+    for (int i = thread; i < (OUTPUTS + MOST_UNITS) * SAMPLE_ROOM; i += THREADS) {
+        errors[i] = 0;
+    }
+    // Threads per parameter.
+    constexpr int APIECE = 8 * MOST_LAST <= THREADS ? 8 : 4 * MOST_LAST <= THREADS ? 4 : 2;
+    __syncthreads();
     for (long long step = 0; step * SAMPLES < run.total; ++step) {
         const int count = run.count(step);
         const Tag tag = tag_of(first_tag, step);
-        bool stops = receive<SAMPLES * OUTPUTS>(
-            samples_sent, count * OUTPUTS, tag,
-            [&](int i) { return i / OUTPUTS * SENT + 2 * HIDDEN + i % OUTPUTS; },
-            [&](int i, REAL error) { errors[i] = error; });
-        stops = receive<MOST_UNITS * SAMPLES>(
-                    samples_sent, units * SAMPLES, tag,
-                    [&](int i) {
-                        const int s = i % SAMPLES, h = first_unit + i / SAMPLES;
-                        return (s < count ? s : 0) * SENT + (h < HIDDEN ? HIDDEN + h : 0);
-                    },
-                    [&](int i, REAL value) {
-                        a[i] = first_unit + i / SAMPLES < HIDDEN ? value : REAL(1);
-                    }) || stops;
+        // Errors as errors[output][sample], and after them values as a[unit][sample], both zero for
+        // samples missing from a short batch. The input of the bias is 1.
+        constexpr int EACH = OUTPUTS + MOST_UNITS;
+        const bool stops = receive<EACH * SAMPLES>(
+            samples_sent, EACH * SAMPLES, tag,
+            [&](int i) {
+                // Padding, and missing samples, read a valid word instead.
+                const int s = i / EACH, j = i % EACH, h = first_unit + j - OUTPUTS;
+                const int place = j < OUTPUTS ? j : h < HIDDEN ? OUTPUTS + h : 0;
+                return ERRORS_SENT + (s < count ? s : 0) * SENT + place;
+            },
+            [&](int i, REAL number) {
+                const int s = i / EACH, j = i % EACH, h = first_unit + j - OUTPUTS;
+                const REAL value = j >= OUTPUTS && h >= HIDDEN ? REAL(1) : number;
+                errors[j * SAMPLE_ROOM + s] = s < count ? value : REAL(0);
+            });
         if (__syncthreads_or(stops)) {
             break;
         }
-        // Eight threads per parameter.
-        for (int base = 0; base < own; base += THREADS / 8) {
-            const int i = base + thread / 8;
+        for (int base = 0; base < own; base += THREADS / APIECE) {
+            const int i = base + thread / APIECE;
+            const int unit = i < own ? (first + i) / OUTPUTS - first_unit : 0;
+            const int o = (first + i) % OUTPUTS;
             REAL sum = 0;
-            if (i < own) {
-                const int unit = (first + i) / OUTPUTS - first_unit, o = (first + i) % OUTPUTS;
-                for (int s = thread % 8; s < count; s += 8) {
-                    sum += a[unit * SAMPLES + s] * errors[s * OUTPUTS + o];
+#pragma unroll (parts(QUADS, APIECE) < 8 ? parts(QUADS, APIECE) : 4)
+            for (int n = 0; n < parts(QUADS, APIECE); ++n) {
+                const int q = thread % APIECE + n * APIECE;
+                if (q < QUADS) {
+                    const Quad v = quad(a + unit * SAMPLE_ROOM + 4 * q);
+                    const Quad e = quad(errors + o * SAMPLE_ROOM + 4 * q);
+                    sum += v.x * e.x + v.y * e.y + (v.z * e.z + v.w * e.w);
                 }
             }
 #pragma unroll
-            for (int apart = 1; apart < 8; apart *= 2) {
+            for (int apart = 1; apart < APIECE; apart *= 2) {
                 sum += of_lane(sum, thread % 32 ^ apart);
             }
-            if (i < own && thread % 8 == 0) {
+            if (i < own && thread % APIECE == 0) {
                 update(rule, step, state_of_own, i, sum, (first + i) / OUTPUTS == HIDDEN);
                 send(weights_sent, first + i, w[i], tag);
             }
