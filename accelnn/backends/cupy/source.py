@@ -49,11 +49,11 @@ TILE_DEPTH = {"float32": 32, "float64": 16}
 # The shared memory of a block: two buffers of both factors, in rows padded by four.
 TILE_BYTES = 2 * 2 * 32 * (TILE_EDGE + 4) * 4
 # That of what the phases of an update share.
-PHASES_BYTES = 2_304
+PHASES_BYTES = 8_192
 
 # The most layers of a net, because their widths are kept in shared memory, and of one that trains
 # in tiles, which keep more of each there.
-MOST_LAYERS, MOST_TILED_LAYERS = 255, 32
+MOST_LAYERS, MOST_TILED_LAYERS = 255, 16
 
 REALS = {"float32": "float", "float64": "double"}
 COMMENT = re.compile(r"^ *//.*\n| *//.*", re.MULTILINE)

@@ -81,13 +81,14 @@ class Tiled:
         engine, self._blocks = training.engine, training.kernels.processors
         spec, samples = engine.spec, training.most
         *_, inputs, outputs = spec.sizes
-        # Numbers in shared memory, and how many of them are needed besides those of samples.
-        room, taken = TILE_BYTES // training.params.dtype.itemsize, inputs * (outputs | 1)
-        threads = TILE_THREADS[engine.dtype]
-        at_once = (room - taken - threads) // (inputs + 3 * outputs)
+        # Numbers in shared memory but those of the last layer, and how many each sample needs:
+        # inputs; scores, targets, powers, errors and sums.
+        room = TILE_BYTES // training.params.dtype.itemsize
+        left = room - (inputs + 1) * (outputs | 1) - TILE_THREADS[engine.dtype]
+        at_once = left // (inputs + 5 * outputs)
         self._is_fused = len(spec.sizes) > 2 and at_once > 0  # noqa: PLR2004 - a hidden layer
         if not self._is_fused:
-            at_once = room // (3 * outputs)
+            at_once = (room - (outputs | 1)) // (5 * outputs)
         self._at_once = min(at_once, math.ceil(samples / self._blocks))
         splits = self._chosen()
         xp, widths = engine.backend.xp, spec.sizes[1:]
@@ -99,6 +100,7 @@ class Tiled:
         self._sums = xp.empty(most * samples, engine.dtype)
         parts = max(split.gradient for split in splits)
         self._gradients = xp.empty((parts, spec.size), engine.dtype)
+        self._gathered = xp.empty((samples, spec.sizes[0]), engine.dtype)
 
     def __call__(self, order: Array, losses: Array, coefficients: Array) -> None:
         """Do one update per batch."""
@@ -107,7 +109,7 @@ class Tiled:
         # The units of a sample, which tiles count themselves, lie before the buffers.
         *net_and_batch, _, values, errors, losses = told
         numbers = map(np.int32, (self._at_once, self._is_fused, run.most))
-        buffers = values, errors, self._sums, self._gradients, losses
+        buffers = self._gathered, values, errors, self._sums, self._gradients, losses
         head = (*run.rule(coefficients), np.int64(order.size), *net_and_batch)
         arguments = (*head, self._splits, *numbers, *buffers)
         run.kernels.launch_tiles("train_tiles", self._blocks, arguments)
@@ -182,8 +184,7 @@ class Evaluation:
             if parts > 1:
                 values = xp.empty((self.samples, outputs), dtype)
                 numbers = np.int32(parts), np.int32(self.samples)
-                divisor = type(self.rows.divisor)(1) if i else self.rows.divisor
-                told = (found, divisor, bias, np.int32(outputs), activation, *numbers, values)
+                told = (found, bias, np.int32(outputs), activation, *numbers, values)
                 self._elementwise("tile_join", self.samples * outputs, told)
         return values
 

@@ -123,7 +123,7 @@ int main(int, char** words) {
     const long long* chosen = order.data();
     run_tiles("tile_values", (const REAL*)nullptr, (const REAL*)p, (const REAL*)nullptr, 9, 4,
               int(GELU), 2, sums.data(), pixels, REAL(1), targets, chosen, rows);
-    run("tile_join", (const REAL*)sums.data(), REAL(1), (const REAL*)p, 4, int(GELU), 2, rows,
+    run("tile_join", (const REAL*)sums.data(), (const REAL*)p, 4, int(GELU), 2, rows,
         inner.data());
     run_tiles("tile_values", (const REAL*)inner.data(), (const REAL*)p, (const REAL*)p, 4, 2, -1, 1,
               outer.data(), pixels, REAL(1), targets, chosen, rows);
@@ -132,12 +132,12 @@ int main(int, char** words) {
 
     // Steps in tiles, of which the last is short, with sums in parts and in one; then fused.
     const std::vector<int> splits = {2, 1, 2, 1, 2, 1, 2, 1, 3};
-    std::vector<REAL> all_sums(2 * batch * 4), gradients(3 * size);
+    std::vector<REAL> all_sums(2 * batch * 4), gradients(3 * size), gathered_batch(batch * 9);
     for (int is_fused = 0; is_fused < 2; ++is_fused) {
         run_tiles("train_tiles", p, slots.data(), slots.data() + size, size, told, int(ADAM), 0.1,
                   0.9, 0.99, 1e-8, 0.1, 0.0, adam, (long long)rows, 3, 1, int(GELU), 0,
                   (const int*)sizes.data(), pixels, REAL(1), targets, chosen, batch,
-                  (const int*)splits.data(), 2, is_fused, batch, values.data(), errors.data(),
-                  all_sums.data(), gradients.data(), losses.data());
+                  (const int*)splits.data(), 2, is_fused, batch, gathered_batch.data(), values.data(),
+                  errors.data(), all_sums.data(), gradients.data(), losses.data());
     }
 }

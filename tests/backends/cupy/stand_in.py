@@ -145,7 +145,7 @@ class StandIn(ModuleType):
 
 BEFOREHAND = ("-DPURPOSE", "-DACTIVATION", "-DLOSS", "-DDECAYS")
 # What a tile is compiled for on the processor.
-THREADS_OF_TILE = 4
+THREADS_OF_TILE = 8
 # Without shared memory that a block can ask for, no net is kept on the device.
 ATTRIBUTES = {
     "MultiProcessorCount": 4,

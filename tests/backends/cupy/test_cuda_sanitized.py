@@ -82,9 +82,9 @@ RACES = {
         "        if (flags[STOPPED])",
         (4, 16),
     ),
-    "gradients in tiles are computed before all blocks have stored errors": (
-        "        find_losses();\n        meet();",
-        "        find_losses();",
+    "phases begin before all blocks have ended the one before": (
+        "            if (phases[i].meets) {",
+        "            if (phases[i].meets && operation != LOSSES) {",
         (4, 16),
     ),
     "a tile's factors are read before all threads have stored theirs": (

@@ -62,9 +62,8 @@ __device__ inline double of_block(
     return threadIdx.x == 0 ? sums.targets * log(sums.powers) - sums.along : 0;
 }
 
-// Loss and error of a sample, computed by one thread.
-__device__ inline double of_thread(
-    const REAL* scores, int outputs, TARGET t, long long row, REAL scale, REAL* errors) {
+// The loss of a sample, computed by one thread.
+__device__ inline double of_thread(const REAL* scores, int outputs, TARGET t, long long row) {
     REAL largest = scores[0];
     for (int j = 1; j < outputs; ++j) {
         largest = Largest::join(largest, scores[j]);
@@ -73,11 +72,39 @@ __device__ inline double of_thread(
     for (int j = 0; j < outputs; ++j) {
         sums = sums + terms_of(scores[j] - largest, t.at(row, outputs, j));
     }
-    for (int j = 0; errors != nullptr && j < outputs; ++j) {
-        const REAL p = exp(scores[j] - largest) / (REAL)sums.powers;
-        errors[j] = ((REAL)sums.targets * p - t.at(row, outputs, j)) * scale;
-    }
     return sums.targets * log(sums.powers) - sums.along;
+}
+
+// Losses and errors of several samples, computed by a block with a thread for each output. There is room
+// for a number for each in `powers` and `along`.
+template <typename Store>
+__device__ inline void of_samples(
+    const REAL* scores, const REAL* targets, int samples, int outputs, REAL scale, REAL* errors,
+    REAL* powers, REAL* along, Store store_loss) {
+    for (int i = threadIdx.x; i < samples * outputs; i += blockDim.x) {
+        const REAL* own = scores + i / outputs * outputs;
+        REAL largest = own[0];
+        for (int j = 1; j < outputs; ++j) {
+            largest = Largest::join(largest, own[j]);
+        }
+        const REAL score = scores[i] - largest;
+        powers[i] = exp(score);
+        along[i] = targets[i] == 0 ? REAL(0) : targets[i] * score;
+    }
+    __syncthreads();
+    for (int i = threadIdx.x; i < samples * outputs; i += blockDim.x) {
+        const int first = i / outputs * outputs;
+        REAL sum = 0, total = 0, together = 0;
+        for (int j = first; j < first + outputs; ++j) {
+            sum += powers[j];
+            total += targets[j];
+            together += along[j];
+        }
+        errors[i] = (total * (powers[i] / sum) - targets[i]) * scale;
+        if (i == first) {
+            store_loss(i / outputs, total * log(sum) - together);
+        }
+    }
 }
 
 // The terms of the change for an output with this probability whose score changes by d.

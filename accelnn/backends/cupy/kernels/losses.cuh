@@ -23,21 +23,42 @@ __device__ inline double loss_of(
     return over_block<Sum>(sum, outputs, shared);
 }
 
-// The same, computed by one thread.
+// The loss of a sample, computed by one thread.
 __device__ inline double thread_loss(
-    int loss, const REAL* scores, int outputs, TARGET t, long long row, REAL scale, REAL* errors) {
+    int loss, const REAL* scores, int outputs, TARGET t, long long row) {
     if (loss == CROSS_ENTROPY) {
-        return formulas::cross_entropy::of_thread(scores, outputs, t, row, scale, errors);
+        return formulas::cross_entropy::of_thread(scores, outputs, t, row);
     }
     double sum = 0;
     for (int j = 0; j < outputs; ++j) {
-        const REAL score = scores[j], target = t.at(row, outputs, j);
-        sum += loss_value(loss, score, target);
-        if (errors != nullptr) {
-            errors[j] = loss_slope(loss, score, target) * scale;
-        }
+        sum += loss_value(loss, scores[j], t.at(row, outputs, j));
     }
     return sum;
+}
+
+// Losses and errors of several samples, computed by a block with a thread for each output. There is room
+// for a number for each in `powers` and `sums`.
+template <typename Store>
+__device__ inline void block_losses(
+    int loss, const REAL* scores, const REAL* targets, int samples, int outputs, REAL scale,
+    REAL* errors, REAL* powers, REAL* sums, Store store_loss) {
+    if (loss == CROSS_ENTROPY) {
+        formulas::cross_entropy::of_samples(
+            scores, targets, samples, outputs, scale, errors, powers, sums, store_loss);
+        return;
+    }
+    for (int i = threadIdx.x; i < samples * outputs; i += blockDim.x) {
+        sums[i] = loss_value(loss, scores[i], targets[i]);
+        errors[i] = loss_slope(loss, scores[i], targets[i]) * scale;
+    }
+    __syncthreads();
+    for (int s = threadIdx.x; s < samples; s += blockDim.x) {
+        REAL sum = 0;
+        for (int j = s * outputs; j < (s + 1) * outputs; ++j) {
+            sum += sums[j];
+        }
+        store_loss(s, sum);
+    }
 }
 
 // Whether the argmax of a sample's scores is its label, or the argmax of its targets.

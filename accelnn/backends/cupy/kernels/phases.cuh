@@ -1,14 +1,25 @@
-// All updates of a run as phases of tiled products, with a grid barrier after each.
+// All updates of a run in phases, with a grid barrier after each.
 //
 // An update computes the values of one layer after the other; losses; the errors of one layer after the
-// other, backwards; the gradients of all layers; and the parameters. If the sums of a product are split
-// into parts, the next phase joins them.
+// other, backwards; the gradients of all layers; and the parameters. All but losses and parameters are
+// tiled products. If their sums are split into parts, the next phase joins them.
+//
+// Phases are data, so that there is one copy of the code of each kind: code of some 100 kB does not
+// stay in the caches of instructions, and then fetching it takes longer than running it.
 
 #pragma once
 
 #include "optimizers.cuh"
 #include "passes.cuh"
+#include "products.cuh"
 #include "tiles.cuh"
+
+enum Operation { VALUES, ERRORS, GRADIENT, JOIN_VALUES, JOIN_ERRORS, LOSSES, UPDATE };
+
+// Something to compute of a layer, and whether all blocks meet afterwards.
+struct Phase {
+    int operation, layer, meets;
+};
 
 // The parts of the sums of a layer: of its values, of its errors, and of its gradient.
 struct Split {
@@ -17,6 +28,8 @@ struct Split {
 
 // What the phases share. Values and errors of a layer are contiguous, with `room` samples each.
 struct Buffers {
+    // The inputs of the batch.
+    REAL* x;
     REAL *values, *errors;
     // Parts of the sums of values or errors of a layer.
     REAL* sums;
@@ -27,20 +40,21 @@ struct Buffers {
 // A layer from `inputs` to `outputs` units, whose parameters begin at `first`.
 struct Layer {
     int inputs, outputs, first;
-    const REAL *w, *b;
+    const REAL* b;
     REAL *values, *errors;
+    Product<REAL> products[3];
 };
 
-// The most layers of a net, whose descriptions are in shared memory.
-constexpr int MOST_TILED_LAYERS = 32;
+// The most layers of a net, because their descriptions are in shared memory.
+constexpr int MOST_TILED_LAYERS = 16;
 
-// In shared memory, so that no register keeps any of it through the product of a phase.
+// In shared memory, so that no register keeps any of it through a product.
 struct Phases {
     Net net;
     State state;
     Rule rule;
-    Batch batch;
-    const Split* splits;
+    // The current batch, and the next one.
+    Batch batch, next;
     Buffers buffers;
     double* losses;
     long long step;
@@ -48,110 +62,128 @@ struct Phases {
     // The samples that a block has at once when losses are computed, and whether it computes the last
     // layer, too: if that is small.
     int at_once, is_fused;
+    int count;
     Layer layers[MOST_TILED_LAYERS];
+    Phase phases[5 * MOST_TILED_LAYERS + 2];
 
-    // Called by one thread.
-    __device__ void describe_layers() {
-        int first = 0;
-        long long units = 0;
-        for (int i = 0; i < net.layers; ++i) {
+    // Describe the layers and phases; called by one thread.
+    __device__ void plan(const Split* splits) {
+        const int last = net.layers - 1, apart = last - is_fused;
+        long long first = 0, units = 0;
+        const REAL* inputs_at = buffers.x;
+        for (int i = 0; i <= last; ++i) {
             const int inputs = net.sizes[i], outputs = net.sizes[i + 1];
-            const REAL *w = state.params + first, *b = w + (long long)inputs * outputs;
-            layers[i] = {inputs, outputs, first, w, net.has_bias ? b : nullptr,
-                         buffers.values + units * room, buffers.errors + units * room};
+            const REAL* w = state.params + first;
+            Layer& own = layers[i];
+            own.inputs = inputs;
+            own.outputs = outputs;
+            own.first = (int)first;
+            own.b = net.has_bias ? w + (long long)inputs * outputs : nullptr;
+            own.values = buffers.values + units * room;
+            own.errors = buffers.errors + units * room;
+            own.products[VALUES] = {
+                {inputs_at, inputs, 1}, {w, 1, outputs}, room, outputs, inputs, splits[i].values,
+                -1, 1};
+            own.products[GRADIENT] = {
+                {inputs_at, 1, inputs}, {own.errors, 1, outputs}, inputs + net.has_bias, outputs,
+                room, splits[i].gradient, inputs, 1};
+            if (i > 0) {
+                layers[i - 1].products[ERRORS] = {
+                    {own.errors, outputs, 1}, {w, outputs, 1}, room, inputs, outputs,
+                    splits[i - 1].errors, -1, 1};
+            }
+            inputs_at = own.values;
             first += net.size(i);
             units += outputs;
         }
+        count = 0;
+        for (int i = 0; i <= apart; ++i) {
+            phases[count++] = {VALUES, i, 1};
+            // The last ones are joined where losses are computed.
+            if (splits[i].values > 1 && i < apart) {
+                phases[count++] = {JOIN_VALUES, i, 1};
+            }
+        }
+        phases[count++] = {LOSSES, last, 1};
+        for (int i = apart - 1; i >= 0; --i) {
+            phases[count++] = {ERRORS, i, 1};
+            if (splits[i].errors > 1) {
+                phases[count++] = {JOIN_ERRORS, i, 1};
+            }
+        }
+        for (int i = 0; i <= last; ++i) {
+            phases[count++] = {GRADIENT, i, i == last};
+        }
+        phases[count++] = {UPDATE, 0, 1};
     }
 
-    // The inputs of a layer.
-    __device__ Rows inputs_of(int i) const {
-        return {batch, i == 0 ? nullptr : layers[i - 1].values, layers[i].inputs};
+    // Tell the products how many samples the batch has; called by one thread.
+    __device__ void take(int samples) {
+        for (int i = 0; i < net.layers; ++i) {
+            layers[i].products[VALUES].rows = layers[i].products[ERRORS].rows = samples;
+            layers[i].products[GRADIENT].terms = samples;
+        }
     }
 
     // What makes values, or errors, of the sums of a layer.
-    __device__ Finish values_of(int i) const {
+    __device__ Finish finish_of(int i, bool makes_errors) const {
         const Layer& own = layers[i];
         const int activation = i + 1 < net.layers ? net.activation : -1;
-        return {inputs_of(i).divisor(), own.b, nullptr, own.errors, activation};
-    }
-
-    __device__ Finish errors_of(int i) const {
-        return {1, nullptr, layers[i].values, layers[i].errors, net.activation};
-    }
-
-    // Store the value or the error of a unit, or a part of its sum.
-    __device__ void store(
-        const Finish& finish, REAL* to, int parts, int part, int width, int s, int unit,
-        REAL sum) const {
-        const long long index = (long long)s * width + unit;
-        if (parts == 1) {
-            to[index] = finish.of(sum, index, unit);
-        } else {
-            buffers.sums[(long long)part * room * width + index] = sum;
-        }
+        return {own.b, makes_errors ? own.values : nullptr, own.errors, activation};
     }
 
     __device__ REAL joined_at(int width, int parts, long long index) const {
         return joined(buffers.sums, parts, (long long)room * width, index);
     }
 
+    __device__ void multiply(int operation, int i, int& first_block) const {
+        const Layer& own = layers[i];
+        const Product<REAL>& product = own.products[operation];
+        each_product(first_block, product, [&](int part, int m, int n, REAL sum) {
+            const long long index = (long long)m * product.columns + n;
+            if (operation == GRADIENT) {
+                buffers.gradients[(long long)part * size + own.first + index] = sum;
+            } else if (product.parts > 1) {
+                buffers.sums[(long long)part * room * product.columns + index] = sum;
+            } else {
+                const bool makes_errors = operation == ERRORS;
+                REAL* to = makes_errors ? own.errors : own.values;
+                to[index] = finish_of(i, makes_errors).of(sum, index, n);
+            }
+        });
+    }
+
     // Turn the sums of a layer into values or errors.
-    __device__ void join(const Finish& finish, int width, int parts, REAL* to) const {
-        FOR_EACH(index, (long long)batch.samples * width) {
-            to[index] = finish.of(joined_at(width, parts, index), index, (int)(index % width));
+    __device__ void join(int operation, int i) const {
+        const bool makes_errors = operation == JOIN_ERRORS;
+        const Finish finish = finish_of(i, makes_errors);
+        const int width = layers[i].outputs;
+        const int parts = layers[i].products[makes_errors ? ERRORS : VALUES].parts;
+        REAL* to = makes_errors ? layers[i].errors : layers[i].values;
+        const int threads = gridDim.x * blockDim.x;
+        for (int i = blockIdx.x * blockDim.x + threadIdx.x; i < batch.samples * width; i += threads) {
+            to[i] = finish.of(joined_at(width, parts, i), i, i % width);
         }
     }
 
-    __device__ void find_values(int i) const {
-        const Layer& own = layers[i];
-        int first_block = 0;
-        each_product<true, false>(
-            first_block, batch.samples, own.outputs, own.inputs, splits[i].values, inputs_of(i),
-            numbers([&](int j, int k) { return own.w[(long long)k * own.outputs + j]; }),
-            [&](int part, int s, int j, REAL sum) {
-                store(values_of(i), own.values, splits[i].values, part, own.outputs, s, j, sum);
-            });
-    }
-
-    __device__ void find_errors(int i) const {
-        const Layer &own = layers[i], &next = layers[i + 1];
-        int first_block = 0;
-        each_product<true, true>(
-            first_block, batch.samples, own.outputs, next.outputs, splits[i].errors,
-            numbers([&](int s, int j) { return next.errors[(long long)s * next.outputs + j]; }),
-            numbers([&](int k, int j) { return next.w[(long long)k * next.outputs + j]; }),
-            [&](int part, int s, int k, REAL sum) {
-                store(errors_of(i), own.errors, splits[i].errors, part, own.outputs, s, k, sum);
-            });
-    }
-
-    __device__ void find_gradient(int i, int& first_block) const {
-        const Layer& own = layers[i];
-        each_product<false, false>(
-            first_block, own.inputs + net.has_bias, own.outputs, batch.samples,
-            splits[i].gradient, Columns{inputs_of(i)},
-            numbers([&](int j, int s) { return own.errors[(long long)s * own.outputs + j]; }),
-            [&](int part, int k, int j, REAL sum) {
-                buffers.gradients[(long long)part * size + own.first + k * own.outputs + j] = sum;
-            });
-    }
-
-    __device__ void update_layer(int i) const {
-        const Layer& own = layers[i];
-        const int parts = splits[i].gradient, weights = own.inputs * own.outputs;
-        const REAL divisor = inputs_of(i).divisor();
-        FOR_EACH(k, net.size(i)) {
-            const int index = own.first + (int)k;
+    __device__ void update_all() const {
+        const int threads = gridDim.x * blockDim.x;
+        for (int index = blockIdx.x * blockDim.x + threadIdx.x; index < size; index += threads) {
+            int i = 0;
+            while (i + 1 < net.layers && index >= layers[i + 1].first) {
+                ++i;
+            }
+            const Layer& own = layers[i];
+            const int weights = own.inputs * own.outputs, parts = own.products[GRADIENT].parts;
             update(
-                rule, step, state, index, joined(buffers.gradients, parts, size, index) / divisor,
-                rule.decays() && k >= weights);
+                rule, step, state, index, joined(buffers.gradients, parts, size, index),
+                rule.decays() && index - own.first >= weights);
         }
     }
 
     // Scores, losses and errors, sample by sample; fused, those of the last two layers.
     __device__ void find_losses() const {
-        const int last = net.layers - 1, from = is_fused ? last - 1 : last;
+        const int last = net.layers - 1, from = last - is_fused;
         const int threads = blockDim.x, thread = threadIdx.x;
         const Layer &own = layers[last], &before = layers[from];
         const int outputs = own.outputs, inputs = is_fused ? own.inputs : 0;
@@ -159,24 +191,33 @@ struct Phases {
         const int row = outputs | 1, each = at_once * outputs;
         // The parts of a score, of at least eight terms each.
         const int wanted = (inputs + 7) / 8, most = threads / each > 1 ? threads / each : 1;
-        const int parts = wanted < most ? wanted : most, split = splits[from].values;
+        const int parts = wanted < most ? wanted : most, split = before.products[VALUES].parts;
         REAL* scores = (REAL*)block_memory();
-        REAL *errors = scores + each, *values = errors + each, *w = values + at_once * inputs;
-        REAL *sums = w + inputs * row, *found = is_fused ? values : scores;
+        REAL *errors = scores + each, *targets = errors + each, *powers = targets + each;
+        REAL *values = powers + each, *w = values + at_once * inputs, *sums = w + (inputs + 1) * row;
+        REAL *found = is_fused ? values : scores, *bias = w + inputs * row;
+        const REAL* weights = state.params + own.first;
         for (int i = thread; i < inputs * outputs; i += threads) {
-            w[i / outputs * row + i % outputs] = own.w[i];
+            w[i / outputs * row + i % outputs] = weights[i];
         }
-        const Finish forwards = values_of(from), backwards = errors_of(from);
+        for (int i = thread; i < outputs; i += threads) {
+            bias[i] = own.b == nullptr ? REAL(0) : own.b[i];
+        }
+        const Finish finish = finish_of(from, false);
+        const REAL scale = REAL(1) / batch.samples;
         for (int first = blockIdx.x * at_once; first < batch.samples; first += gridDim.x * at_once) {
-            const int left = batch.samples - first, count = left < at_once ? left : at_once;
-            for (int i = thread; i < count * before.outputs; i += threads) {
+            const int left = batch.samples - first, samples = left < at_once ? left : at_once;
+            for (int i = thread; i < samples * outputs; i += threads) {
+                targets[i] = batch.t.at(batch.row(first + i / outputs), outputs, i % outputs);
+            }
+            for (int i = thread; i < samples * before.outputs; i += threads) {
                 const long long index = (long long)first * before.outputs + i;
                 REAL value = 0;
                 if (split == 1) {
                     value = before.values[index];
                 } else {
                     const REAL sum = joined_at(before.outputs, split, index);
-                    value = forwards.of(sum, index, i % before.outputs);
+                    value = finish.of(sum, index, i % before.outputs);
                     before.values[index] = value;
                 }
                 found[i] = value;
@@ -187,83 +228,67 @@ struct Phases {
                     const int s = i % each / outputs, o = i % outputs;
                     REAL sum = 0;
 #pragma unroll 4
-                    for (int k = i / each; k < inputs && s < count; k += parts) {
+                    for (int k = i / each; k < inputs && s < samples; k += parts) {
                         sum += values[s * inputs + k] * w[k * row + o];
                     }
                     sums[i] = sum;
                 }
                 __syncthreads();
-                for (int i = thread; i < count * outputs; i += threads) {
-                    const REAL sum = joined(sums, parts, each, i);
-                    scores[i] = own.b == nullptr ? sum : sum + own.b[i % outputs];
+                for (int i = thread; i < samples * outputs; i += threads) {
+                    scores[i] = joined(sums, parts, each, i) + bias[i % outputs];
                 }
                 __syncthreads();
             }
-            for (int s = thread; s < count; s += threads) {
-                const double loss = thread_loss(
-                    net.loss, scores + s * outputs, outputs, batch.t, batch.row(first + s),
-                    REAL(1) / batch.samples, errors + s * outputs);
-                keep_loss(loss, losses + first + s, state.flags);
-            }
+            block_losses(
+                net.loss, scores, targets, samples, outputs, scale, errors, powers, sums,
+                [&](int s, REAL loss) { keep_loss(loss, losses + first + s, state.flags); });
             __syncthreads();
-            for (int i = thread; i < count * outputs; i += threads) {
+            for (int i = thread; i < samples * outputs; i += threads) {
                 own.errors[(long long)first * outputs + i] = errors[i];
             }
-            for (int i = thread; i < count * inputs; i += threads) {
-                const int s = i / inputs, k = i % inputs;
+            for (int i = thread; i < samples * inputs; i += threads) {
+                const REAL *of_sample = errors + i / inputs * outputs, *of_unit = w + i % inputs * row;
                 REAL sum = 0;
 #pragma unroll 4
                 for (int o = 0; o < outputs; ++o) {
-                    sum += w[k * row + o] * errors[s * outputs + o];
+                    sum += of_unit[o] * of_sample[o];
                 }
-                const long long index = (long long)first * inputs + i;
-                before.errors[index] = backwards.of(sum, index, k);
+                REAL& place = before.errors[(long long)first * inputs + i];
+                const REAL pre = keeps_pre_activation(net.activation) ? place : REAL(0);
+                place = sum * slope(net.activation, pre, values[i]);
             }
             __syncthreads();
         }
     }
 
+    // Copy the inputs of the next batch.
+    __device__ void gather_next() const { gather(next, net.sizes[0], buffers.x); }
+
     // Do an update; false after a loss that is not finite, and then no parameter was changed.
-    __device__ bool update_all() const {
-        const int apart = net.layers - is_fused;
-#pragma unroll 1
-        for (int i = 0; i < apart; ++i) {
-            find_values(i);
-            meet();
-            // The last ones are joined where losses are computed.
-            if (splits[i].values > 1 && i < apart - 1) {
-                join(values_of(i), layers[i].outputs, splits[i].values, layers[i].values);
-                meet();
-            }
-        }
-        find_losses();
-        meet();
-        if (state.flags[STOPPED]) {
-            return false;
-        }
-#pragma unroll 1
-        for (int i = apart - 2; i >= 0; --i) {
-            find_errors(i);
-            meet();
-            if (splits[i].errors > 1) {
-                join(errors_of(i), layers[i].outputs, splits[i].errors, layers[i].errors);
-                meet();
-            }
-        }
+    __device__ bool do_update() const {
         int first_block = 0;
 #pragma unroll 1
-        for (int i = 0; i < net.layers; ++i) {
-            find_gradient(i, first_block);
+        for (int i = 0; i < count; ++i) {
+            const int operation = phases[i].operation, layer = phases[i].layer;
+            if (operation <= GRADIENT) {
+                multiply(operation, layer, first_block);
+            } else if (operation <= JOIN_ERRORS) {
+                join(operation, layer);
+            } else if (operation == LOSSES) {
+                find_losses();
+            } else {
+                update_all();
+                gather_next();
+            }
+            if (phases[i].meets) {
+                grid_barrier(state.flags + ARRIVED);
+                first_block = 0;
+            }
+            if (operation == LOSSES && state.flags[STOPPED]) {
+                return false;
+            }
         }
-        meet();
-#pragma unroll 1
-        for (int i = 0; i < net.layers; ++i) {
-            update_layer(i);
-        }
-        meet();
         return true;
     }
-
-    __device__ void meet() const { grid_barrier(state.flags + ARRIVED); }
 };
-static_assert(sizeof(Phases) <= 2304, "what is allocated for them");
+static_assert(sizeof(Phases) <= 8192, "what is allocated for them");

@@ -4,13 +4,51 @@
 
 #include "batches.cuh"
 
+// Copy the samples of a batch to consecutive rows, WIDTH neighbouring inputs at a time.
+template <int WIDTH>
+__device__ inline void gather_words(const Batch& batch, int inputs, REAL* rows) {
+    struct alignas(WIDTH * sizeof(INPUT)) Word {
+        INPUT at[WIDTH];
+    };
+    // Words of a thread in flight at once.
+    constexpr int AT_ONCE = 4;
+    const REAL divisor = batch.divisor;
+    const unsigned int across = inputs / WIDTH, threads = gridDim.x * blockDim.x;
+    // Words are counted with 32 bits.
+    const int most = (1 << 30) / across;
+    for (int first = 0; first < batch.samples; first += most) {
+        const unsigned int left = batch.samples - first < most ? batch.samples - first : most;
+        const unsigned int words = left * across;
+        for (unsigned int base = blockIdx.x * blockDim.x + threadIdx.x; base < words;
+             base += AT_ONCE * threads) {
+            Word found[AT_ONCE];
+#pragma unroll
+            for (int n = 0; n < AT_ONCE; ++n) {
+                const unsigned int i = base + n * threads, s = i / across;
+                if (i < words) {
+                    const Word* row = (const Word*)(batch.x + batch.row(first + s) * inputs);
+                    found[n] = row[i - s * across];
+                }
+            }
+            REAL* to = rows + (long long)first * inputs + (long long)base * WIDTH;
+#pragma unroll
+            for (int n = 0; n < AT_ONCE; ++n) {
+                for (int j = 0; j < WIDTH && base + n * threads < words; ++j) {
+                    to[j] = number(found[n].at[j], divisor);
+                }
+                to += (long long)threads * WIDTH;
+            }
+        }
+    }
+}
+
 // Copy the samples of a batch to consecutive rows.
 __device__ inline void gather(const Batch& batch, int inputs, REAL* rows) {
-    for (int s = blockIdx.x; s < batch.samples; s += gridDim.x) {
-        const long long row = batch.row(s);
-        for (int k = threadIdx.x; k < inputs; k += blockDim.x) {
-            rows[(long long)s * inputs + k] = input_at(batch, row, inputs, k);
-        }
+    constexpr int WIDTH = 4;
+    if (inputs % WIDTH == 0 && (unsigned long long)batch.x % (WIDTH * sizeof(INPUT)) == 0) {
+        gather_words<WIDTH>(batch, inputs, rows);
+    } else {
+        gather_words<1>(batch, inputs, rows);
     }
 }
 

@@ -255,25 +255,29 @@ __global__ void update_parameters(
 __global__ void __launch_bounds__(TILE_THREADS, 1) tile_values(
     const REAL* from, const REAL* w, const REAL* b, int inputs, int outputs, int activation,
     int parts, REAL* to, BATCH) {
-    MAKE_BATCH;
-    const Rows rows = {batch, from, inputs};
-    const Finish finish = {rows.divisor(), b, nullptr, nullptr, activation};
-    const auto weights = numbers([&](int j, int k) { return w[(long long)k * outputs + j]; });
+    const Finish finish = {b, nullptr, nullptr, activation};
     const auto store = [&](int part, int s, int j, REAL sum) {
         const long long index = (long long)s * outputs + j;
         to[(long long)part * samples * outputs + index] =
             parts == 1 ? finish.of(sum, index, j) : sum;
     };
+    const Factor<REAL> weights = {w, 1, outputs};
     int first_block = 0;
-    each_product<true, false>(
-        first_block, samples, outputs, inputs, parts, rows, weights, store);
+    if (from == nullptr) {
+        const Product<INPUT> product = {
+            {x, inputs, 1}, weights, samples, outputs, inputs, parts, -1, divisor};
+        each_product(first_block, product, store);
+    } else {
+        const Product<REAL> product = {
+            {from, inputs, 1}, weights, samples, outputs, inputs, parts, -1, 1};
+        each_product(first_block, product, store);
+    }
 }
 
 // Values from the parts of their sums.
 __global__ void tile_join(
-    const REAL* sums, REAL divisor, const REAL* b, int width, int activation, int parts, int samples,
-    REAL* to) {
-    const Finish finish = {divisor, b, nullptr, nullptr, activation};
+    const REAL* sums, const REAL* b, int width, int activation, int parts, int samples, REAL* to) {
+    const Finish finish = {b, nullptr, nullptr, activation};
     const long long size = (long long)samples * width;
     FOR_EACH(i, size) {
         to[i] = finish.of(joined(sums, parts, size, i), i, (int)(i % width));
@@ -287,7 +291,7 @@ __global__ void tile_hits(
     FOR_EACH(s, samples) {
         const REAL* own = scores + s * outputs;
         const long long row = batch.row((int)s);
-        losses[s] = thread_loss(LOSS_OF(loss_kind), own, outputs, batch.t, row, REAL(1), nullptr);
+        losses[s] = thread_loss(LOSS_OF(loss_kind), own, outputs, batch.t, row);
         hits[s] = hits_of(LOSS_OF(loss_kind), own, outputs, batch.t, row);
     }
 }
@@ -297,31 +301,41 @@ __global__ void tile_hits(
 // All updates in one cooperative launch, as `train` does them, by tiled products.
 __global__ void __launch_bounds__(TILE_THREADS, 1) train_tiles(
     STATE, RULE, long long total, NET, BATCH, const int* splits, int at_once, int is_fused, int room,
-    REAL* values, REAL* errors, REAL* sums, REAL* gradients, double* losses) {
+    REAL* gathered, REAL* values, REAL* errors, REAL* sums, REAL* gradients, double* losses) {
     Phases& phases = *(Phases*)((char*)block_memory() + TILE_BYTES);
+    const auto batch_of = [&](int step) {
+        const long long start = (long long)step * samples, left = total - start;
+        const int count = left < samples ? (left > 0 ? (int)left : 0) : samples;
+        return Batch{x, divisor, {t}, order + start, count};
+    };
     if (threadIdx.x == 0) {
         phases.net = {layers, has_bias, ACTIVATION_OF(activation), LOSS_OF(loss_kind), sizes};
         phases.state = {params, first_slot, second_slot, flags};
         phases.rule = {
             optimizer, lr, first, second, third, decay_of_weights, decay_of_biases, coefficients};
-        phases.splits = (const Split*)splits;
-        phases.buffers = {values, errors, sums, gradients};
+        phases.buffers = {gathered, values, errors, sums, gradients};
         phases.size = size;
         phases.room = room;
         phases.at_once = at_once;
         phases.is_fused = is_fused;
-        phases.describe_layers();
+        phases.plan((const Split*)splits);
+        phases.next = batch_of(0);
     }
+    __syncthreads();
+    phases.gather_next();
+    grid_barrier(flags + ARRIVED);
     for (int step = 0; (long long)step * samples < total; ++step) {
         if (threadIdx.x == 0) {
-            const long long start = (long long)step * samples;
-            const int count = total - start < samples ? (int)(total - start) : samples;
-            phases.batch = {x, divisor, {t}, order + start, count};
-            phases.losses = losses + start;
+            phases.batch = phases.next;
+            phases.next = batch_of(step + 1);
+            phases.losses = losses + (long long)step * samples;
             phases.step = step;
+            if (step == 0 || phases.batch.samples < samples) {
+                phases.take(phases.batch.samples);
+            }
         }
         __syncthreads();
-        if (!phases.update_all()) {
+        if (!phases.do_update()) {
             return;
         }
     }
