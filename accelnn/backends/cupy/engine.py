@@ -52,7 +52,7 @@ MOST_CYCLES = 40_000
 # evaluations only if the net also has LARGE_TO_EVALUATE parameters. Estimates, not measured.
 LARGE_BATCH = 1 << 27
 LARGE_NET = 1 << 20
-LARGE_TO_EVALUATE = 1 << 17
+LARGE_TO_EVALUATE = 1 << 24
 # Parameters up to which a few samples, no more than multiprocessors, are evaluated by a block each.
 # An estimate: both passes of 100 samples took 10.7 µs with 39,760 parameters and 31.6 with 235,146,
 # and in tiles each of the six or eight kernels that wait for one another takes 3.3 µs or more.

@@ -19,9 +19,8 @@ if TYPE_CHECKING:
 __all__ = ["Tiled", "tiled_evaluation"]
 
 NO_ACTIVATION = np.int32(-1)
-# Estimated cycles of a tile: per term of its sums, and besides. Of a part that is joined, and of a
-# phase that joins parts, its barrier included.
-TERM, TILE, PART, PHASE = 40, 1_500, 60, 3_000
+# Estimated cycles of a tile: per term of its sums, and besides. Of a part that is joined.
+TERM, TILE, PART = 50, 4_000, 60
 # Threads per block of the other kernels of an evaluation.
 ELEMENT_THREADS = 256
 # Units of all samples that are evaluated at once, which bounds the memory.
@@ -41,7 +40,7 @@ def tiles_of(rows: int, columns: int) -> int:
     return math.ceil(rows / TILE_EDGE) * math.ceil(columns / TILE_EDGE)
 
 
-def parts_of(blocks: int, rows: int, columns: int, terms: int, *, depth: int, phase: int) -> int:
+def parts_of(blocks: int, rows: int, columns: int, terms: int, depth: int) -> int:
     """Return the number of parts of the sums of a product that is estimated to be the fastest.
 
     Parameters
@@ -52,15 +51,12 @@ def parts_of(blocks: int, rows: int, columns: int, terms: int, *, depth: int, ph
         The shape of the product, and the terms of each sum.
     depth : int
         Terms that are in shared memory at once.
-    phase : int
-        Cycles of another phase, which joins the parts if there are several.
     """
     tiles = tiles_of(rows, columns)
 
     def cycles(parts: int) -> float:
         rounds = math.ceil(tiles * parts / blocks)
-        own = rounds * (TILE + TERM * math.ceil(terms / parts))
-        return own + (PART * parts + phase if parts > 1 else 0)
+        return rounds * (TILE + TERM * math.ceil(terms / parts)) + PART * parts
 
     # Non-empty parts, of which no two numbers give the same terms to each.
     most = max(1, min(math.ceil(terms / depth), 8 * blocks // tiles + 1))
@@ -123,20 +119,16 @@ class Tiled:
         tiles = [tiles_of(*shape) for shape in shapes]
         chosen = []
         for i, (rows, columns) in enumerate(shapes):
-            # Sums that the computation of losses joins need no phase of their own.
-            is_joined = i == layers - 1 - self._is_fused
-            values = self._parts(samples, columns, sizes[i], phase=0 if is_joined else PHASE)
+            values = self._parts(samples, columns, sizes[i])
             errors = self._parts(samples, columns, sizes[i + 2]) if i < layers - 1 else 1
             share = max(1, self._blocks * tiles[i] // sum(tiles))
-            gradient = self._parts(rows, columns, samples, phase=0, blocks=share)
+            gradient = self._parts(rows, columns, samples, share)
             chosen.append(Split(values, errors, gradient))
         return chosen
 
-    def _parts(
-        self, rows: int, columns: int, terms: int, *, phase: int = PHASE, blocks: int | None = None
-    ) -> int:
+    def _parts(self, rows: int, columns: int, terms: int, blocks: int | None = None) -> int:
         depth = TILE_DEPTH[self.training.engine.dtype]
-        return parts_of(blocks or self._blocks, rows, columns, terms, depth=depth, phase=phase)
+        return parts_of(blocks or self._blocks, rows, columns, terms, depth)
 
 
 class Evaluation:
@@ -171,21 +163,17 @@ class Evaluation:
             inputs, outputs = spec.sizes[i : i + 2]
             is_last = i == len(self.layers) - 1
             activation = NO_ACTIVATION if is_last else self.engine.activation_number
-            parts = parts_of(
-                blocks, self.samples, outputs, inputs, depth=TILE_DEPTH[dtype], phase=PHASE
-            )
+            parts = parts_of(blocks, self.samples, outputs, inputs, TILE_DEPTH[dtype])
             tiles = tiles_of(self.samples, outputs)
-            bias = NULL if b is None else b
-            found = xp.empty((parts, self.samples, outputs), dtype)
-            head = (values, w, bias, np.int32(inputs), np.int32(outputs), activation)
-            told = (np.int32(parts), found, *self.rows.told(None, self.samples))
-            self.kernels.launch_tiles("tile_values", min(tiles * parts, blocks), (*head, *told))
-            values = found
-            if parts > 1:
-                values = xp.empty((self.samples, outputs), dtype)
-                numbers = np.int32(parts), np.int32(self.samples)
-                told = (found, bias, np.int32(outputs), activation, *numbers, values)
-                self._elementwise("tile_join", self.samples * outputs, told)
+            sums = xp.empty((parts, self.samples, outputs), dtype)
+            numbers = np.int32(inputs), np.int32(outputs), np.int32(parts)
+            told = (values, w, *numbers, sums, *self.rows.told(None, self.samples))
+            self.kernels.launch_tiles("tile_values", min(tiles * parts, blocks), told)
+            # One part of sums becomes values in place.
+            values = sums[0] if parts == 1 else xp.empty((self.samples, outputs), dtype)
+            head = (sums, NULL if b is None else b, np.int32(outputs), activation)
+            numbers = np.int32(parts), np.int32(self.samples)
+            self._elementwise("tile_join", self.samples * outputs, (*head, *numbers, values))
         return values
 
     def _elementwise(self, name: str, size: int, arguments: tuple[object, ...]) -> None:

@@ -179,12 +179,15 @@ T __shfl_sync(unsigned int, T value, int lane) {
     __syncwarp();
     return found;
 }
-inline void __threadfence() { std::atomic_thread_fence(std::memory_order_seq_cst); }
 inline void let_others_run() { cuda_on_cpu::let_others_run(); }
 inline double* block_memory() { return cuda_on_cpu::own_block->memory; }
 
-inline unsigned int atomicAdd(unsigned int* place, unsigned int value) {
-    return __atomic_fetch_add(place, value, __ATOMIC_RELAXED);
+inline unsigned int arrive(unsigned int* place) {
+    return __atomic_fetch_add(place, 1u, __ATOMIC_RELEASE);
+}
+inline unsigned int look(const unsigned int* place) {
+    let_others_run();
+    return __atomic_load_n(place, __ATOMIC_ACQUIRE);
 }
 inline unsigned int atomicExch(unsigned int* place, unsigned int value) {
     return __atomic_exchange_n(place, value, __ATOMIC_RELAXED);

@@ -121,12 +121,13 @@ int main(int, char** words) {
     const INPUT* pixels = x.data();
     const TARGET_ELEMENT* targets = t.data();
     const long long* chosen = order.data();
-    run_tiles("tile_values", (const REAL*)nullptr, (const REAL*)p, (const REAL*)nullptr, 9, 4,
-              int(GELU), 2, sums.data(), pixels, REAL(1), targets, chosen, rows);
+    run_tiles("tile_values", (const REAL*)nullptr, (const REAL*)p, 9, 4, 2, sums.data(), pixels,
+              REAL(1), targets, chosen, rows);
     run("tile_join", (const REAL*)sums.data(), (const REAL*)p, 4, int(GELU), 2, rows,
         inner.data());
-    run_tiles("tile_values", (const REAL*)inner.data(), (const REAL*)p, (const REAL*)p, 4, 2, -1, 1,
-              outer.data(), pixels, REAL(1), targets, chosen, rows);
+    run_tiles("tile_values", (const REAL*)inner.data(), (const REAL*)p, 4, 2, 1, outer.data(), pixels,
+              REAL(1), targets, chosen, rows);
+    run("tile_join", (const REAL*)outer.data(), (const REAL*)p, 2, -1, 1, rows, outer.data());
     run("tile_hits", (const REAL*)outer.data(), 0, 2, pixels, REAL(1), targets, chosen, rows,
         losses.data(), hits.data());
 

@@ -152,12 +152,14 @@ def test_the_source_is_whole():
 def test_the_barrier_of_the_grid_is_fenced():
     """A launch on a processor cannot tell: what is written before must be seen after."""
     body = re.search(r"void grid_barrier\(.*?\n\}", kernel_source(), re.DOTALL)[0]
-    wanted = ["__syncthreads", "__threadfence", "atomicAdd", "while", "__threadfence", "__sync"]
+    wanted = ["__syncthreads", "arrive", "while", "look", "__syncthreads"]
     places, start = [], 0
     for part in wanted:
         places.append(body.index(part, start))
         start = places[-1] + 1
     assert places == sorted(places)
+    assert "atom.release.gpu" in kernel_source()
+    assert "ld.acquire.gpu" in kernel_source()
 
 
 def _enum(name):

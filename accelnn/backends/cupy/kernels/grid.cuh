@@ -11,8 +11,19 @@ __device__ inline double* block_memory() {
     return memory;
 }
 
-// Called while a thread waits for other blocks.
-__device__ inline void let_others_run() {}
+// Add one, and return what was there. What the block wrote before is visible to those who see it.
+__device__ inline unsigned int arrive(unsigned int* arrived) {
+    unsigned int before;
+    asm volatile("atom.release.gpu.global.add.u32 %0, [%1], 1;"
+                 : "=r"(before) : "l"(arrived) : "memory");
+    return before;
+}
+
+__device__ inline unsigned int look(const unsigned int* arrived) {
+    unsigned int now;
+    asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(now) : "l"(arrived) : "memory");
+    return now;
+}
 #endif
 
 #ifndef GRID_BARRIER_ELSEWHERE
@@ -21,13 +32,10 @@ __device__ inline void let_others_run() {}
 __device__ inline void grid_barrier(unsigned int* arrived) {
     __syncthreads();
     if (threadIdx.x == 0) {
-        __threadfence();
-        const unsigned int ticket = atomicAdd(arrived, 1u);
+        const unsigned int ticket = arrive(arrived);
         const unsigned int goal = (ticket / gridDim.x + 1u) * gridDim.x;
-        while ((int)(*(volatile unsigned int*)arrived - goal) < 0) {
-            let_others_run();
+        while ((int)(look(arrived) - goal) < 0) {
         }
-        __threadfence();
     }
     __syncthreads();
 }

@@ -2,7 +2,7 @@
 //
 // An update computes the values of one layer after the other; losses; the errors of one layer after the
 // other, backwards; the gradients of all layers; and the parameters. All but losses and parameters are
-// tiled products. If their sums are split into parts, the next phase joins them.
+// tiled products, whose sums are in parts, which the next phase joins.
 //
 // Phases are data, so that there is one copy of the code of each kind: code of some 100 kB does not
 // stay in the caches of instructions, and then fetching it takes longer than running it.
@@ -83,14 +83,14 @@ struct Phases {
             own.errors = buffers.errors + units * room;
             own.products[VALUES] = {
                 {inputs_at, inputs, 1}, {w, 1, outputs}, room, outputs, inputs, splits[i].values,
-                -1, 1};
+                -1, 1, buffers.sums, (long long)room * outputs};
             own.products[GRADIENT] = {
                 {inputs_at, 1, inputs}, {own.errors, 1, outputs}, inputs + net.has_bias, outputs,
-                room, splits[i].gradient, inputs, 1};
+                room, splits[i].gradient, inputs, 1, buffers.gradients + first, size};
             if (i > 0) {
                 layers[i - 1].products[ERRORS] = {
                     {own.errors, outputs, 1}, {w, outputs, 1}, room, inputs, outputs,
-                    splits[i - 1].errors, -1, 1};
+                    splits[i - 1].errors, -1, 1, buffers.sums, (long long)room * inputs};
             }
             inputs_at = own.values;
             first += net.size(i);
@@ -100,16 +100,14 @@ struct Phases {
         for (int i = 0; i <= apart; ++i) {
             phases[count++] = {VALUES, i, 1};
             // The last ones are joined where losses are computed.
-            if (splits[i].values > 1 && i < apart) {
+            if (i < apart) {
                 phases[count++] = {JOIN_VALUES, i, 1};
             }
         }
         phases[count++] = {LOSSES, last, 1};
         for (int i = apart - 1; i >= 0; --i) {
             phases[count++] = {ERRORS, i, 1};
-            if (splits[i].errors > 1) {
-                phases[count++] = {JOIN_ERRORS, i, 1};
-            }
+            phases[count++] = {JOIN_ERRORS, i, 1};
         }
         for (int i = 0; i <= last; ++i) {
             phases[count++] = {GRADIENT, i, i == last};
@@ -134,23 +132,6 @@ struct Phases {
 
     __device__ REAL joined_at(int width, int parts, long long index) const {
         return joined(buffers.sums, parts, (long long)room * width, index);
-    }
-
-    __device__ void multiply(int operation, int i, int& first_block) const {
-        const Layer& own = layers[i];
-        const Product<REAL>& product = own.products[operation];
-        each_product(first_block, product, [&](int part, int m, int n, REAL sum) {
-            const long long index = (long long)m * product.columns + n;
-            if (operation == GRADIENT) {
-                buffers.gradients[(long long)part * size + own.first + index] = sum;
-            } else if (product.parts > 1) {
-                buffers.sums[(long long)part * room * product.columns + index] = sum;
-            } else {
-                const bool makes_errors = operation == ERRORS;
-                REAL* to = makes_errors ? own.errors : own.values;
-                to[index] = finish_of(i, makes_errors).of(sum, index, n);
-            }
-        });
     }
 
     // Turn the sums of a layer into values or errors.
@@ -184,73 +165,101 @@ struct Phases {
     // Scores, losses and errors, sample by sample; fused, those of the last two layers.
     __device__ void find_losses() const {
         const int last = net.layers - 1, from = last - is_fused;
-        const int threads = blockDim.x, thread = threadIdx.x;
         const Layer &own = layers[last], &before = layers[from];
-        const int outputs = own.outputs, inputs = is_fused ? own.inputs : 0;
+        // Divisions of unsigned numbers are shorter.
+        const unsigned int threads = blockDim.x, thread = threadIdx.x, count = batch.samples;
+        const unsigned int outputs = own.outputs, inputs = is_fused ? own.inputs : 0;
+        const unsigned int width = before.outputs;
         // Weights in rows of an odd length, so that neighbouring rows are in different banks.
-        const int row = outputs | 1, each = at_once * outputs;
+        const unsigned int row = outputs | 1, each = at_once * outputs;
         // The parts of a score, of at least eight terms each.
-        const int wanted = (inputs + 7) / 8, most = threads / each > 1 ? threads / each : 1;
-        const int parts = wanted < most ? wanted : most, split = before.products[VALUES].parts;
+        const unsigned int wanted = (inputs + 7) / 8, most = threads / each > 1 ? threads / each : 1;
+        const unsigned int parts = wanted < most ? wanted : most;
+        const int split = before.products[VALUES].parts;
         REAL* scores = (REAL*)block_memory();
         REAL *errors = scores + each, *targets = errors + each, *powers = targets + each;
         REAL *values = powers + each, *w = values + at_once * inputs, *sums = w + (inputs + 1) * row;
         REAL *found = is_fused ? values : scores, *bias = w + inputs * row;
         const REAL* weights = state.params + own.first;
-        for (int i = thread; i < inputs * outputs; i += threads) {
-            w[i / outputs * row + i % outputs] = weights[i];
-        }
-        for (int i = thread; i < outputs; i += threads) {
-            bias[i] = own.b == nullptr ? REAL(0) : own.b[i];
-        }
         const Finish finish = finish_of(from, false);
         const REAL scale = REAL(1) / batch.samples;
-        for (int first = blockIdx.x * at_once; first < batch.samples; first += gridDim.x * at_once) {
-            const int left = batch.samples - first, samples = left < at_once ? left : at_once;
-            for (int i = thread; i < samples * outputs; i += threads) {
-                targets[i] = batch.t.at(batch.row(first + i / outputs), outputs, i % outputs);
+        // Numbers of the last layer that a thread loads at once, so that it waits for them once.
+        constexpr int AT_ONCE = 4;
+        const unsigned int numbers = (inputs + net.has_bias) * outputs;
+        for (unsigned int base = thread; is_fused && base < numbers; base += AT_ONCE * threads) {
+            REAL loaded[AT_ONCE];
+#pragma unroll
+            for (int n = 0; n < AT_ONCE; ++n) {
+                const unsigned int i = base + n * threads;
+                loaded[n] = i < numbers ? weights[i] : REAL(0);
             }
-            for (int i = thread; i < samples * before.outputs; i += threads) {
-                const long long index = (long long)first * before.outputs + i;
-                REAL value = 0;
-                if (split == 1) {
-                    value = before.values[index];
-                } else {
-                    const REAL sum = joined_at(before.outputs, split, index);
-                    value = finish.of(sum, index, i % before.outputs);
-                    before.values[index] = value;
+#pragma unroll
+            for (int n = 0; n < AT_ONCE; ++n) {
+                const unsigned int i = base + n * threads, k = i / outputs;
+                if (i < numbers) {
+                    w[k * row + i - k * outputs] = loaded[n];
                 }
+            }
+        }
+        for (unsigned int first = blockIdx.x * at_once; first < count; first += gridDim.x * at_once) {
+            const unsigned int left = count - first, most_at_once = at_once;
+            const unsigned int samples = left < most_at_once ? left : most_at_once;
+            const unsigned int scored = samples * outputs, s_own = thread / outputs;
+            // A thread's first target is awaited only when scores are there.
+            const long long own_row = thread < scored ? batch.row(first + s_own) : 0;
+            for (unsigned int i = thread; i < samples * width; i += threads) {
+                const long long index = (long long)first * width + i;
+                const REAL sum = joined_at(width, split, index);
+                const REAL value = finish.of(sum, index, i % width);
+                before.values[index] = value;
                 found[i] = value;
+            }
+            REAL own_target = 0;
+            if (thread < scored) {
+                own_target = batch.t.at(own_row, outputs, thread - s_own * outputs);
             }
             __syncthreads();
             if (is_fused) {
-                for (int i = thread; i < each * parts; i += threads) {
-                    const int s = i % each / outputs, o = i % outputs;
+                for (unsigned int i = thread; i < each * parts; i += threads) {
+                    const unsigned int part = i / each, at = i - part * each, s = at / outputs;
+                    const REAL *of_sample = values + s * inputs, *of_output = w + at - s * outputs;
                     REAL sum = 0;
 #pragma unroll 4
-                    for (int k = i / each; k < inputs && s < samples; k += parts) {
-                        sum += values[s * inputs + k] * w[k * row + o];
+                    for (unsigned int k = part; k < inputs && s < samples; k += parts) {
+                        sum += of_sample[k] * of_output[k * row];
                     }
                     sums[i] = sum;
                 }
                 __syncthreads();
-                for (int i = thread; i < samples * outputs; i += threads) {
-                    scores[i] = joined(sums, parts, each, i) + bias[i % outputs];
+                for (unsigned int i = thread; i < scored; i += threads) {
+                    REAL score = net.has_bias ? bias[i % outputs] : REAL(0);
+#pragma unroll 4
+                    for (unsigned int part = 0; part < parts; ++part) {
+                        score += sums[part * each + i];
+                    }
+                    scores[i] = score;
                 }
-                __syncthreads();
             }
+            for (unsigned int i = thread; i < scored; i += threads) {
+                const unsigned int s = i / outputs;
+                targets[i] = i == thread
+                    ? own_target
+                    : batch.t.at(batch.row(first + s), outputs, i - s * outputs);
+            }
+            __syncthreads();
             block_losses(
                 net.loss, scores, targets, samples, outputs, scale, errors, powers, sums,
                 [&](int s, REAL loss) { keep_loss(loss, losses + first + s, state.flags); });
             __syncthreads();
-            for (int i = thread; i < samples * outputs; i += threads) {
+            for (unsigned int i = thread; i < scored; i += threads) {
                 own.errors[(long long)first * outputs + i] = errors[i];
             }
-            for (int i = thread; i < samples * inputs; i += threads) {
-                const REAL *of_sample = errors + i / inputs * outputs, *of_unit = w + i % inputs * row;
+            for (unsigned int i = thread; i < samples * inputs; i += threads) {
+                const unsigned int s = i / inputs;
+                const REAL *of_sample = errors + s * outputs, *of_unit = w + (i - s * inputs) * row;
                 REAL sum = 0;
 #pragma unroll 4
-                for (int o = 0; o < outputs; ++o) {
+                for (unsigned int o = 0; o < outputs; ++o) {
                     sum += of_unit[o] * of_sample[o];
                 }
                 REAL& place = before.errors[(long long)first * inputs + i];
@@ -266,12 +275,12 @@ struct Phases {
 
     // Do an update; false after a loss that is not finite, and then no parameter was changed.
     __device__ bool do_update() const {
-        int first_block = 0;
+        unsigned int first_block = 0;
 #pragma unroll 1
         for (int i = 0; i < count; ++i) {
             const int operation = phases[i].operation, layer = phases[i].layer;
             if (operation <= GRADIENT) {
-                multiply(operation, layer, first_block);
+                multiply(layers[layer].products[operation], first_block);
             } else if (operation <= JOIN_ERRORS) {
                 join(operation, layer);
             } else if (operation == LOSSES) {

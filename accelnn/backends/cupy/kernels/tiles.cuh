@@ -46,6 +46,9 @@ struct Product {
     int ones;
     // Of bytes.
     REAL divisor;
+    // Where the sums of the first part are stored, and how far those of the next ones are apart.
+    REAL* to;
+    long long size;
 };
 
 // The first row and column of the sums of a thread of a group, within a tile.
@@ -81,23 +84,23 @@ struct Fetcher {
     }
 };
 
-// Call store(part, m, n, sum) for all sums of a product. The blocks from `first_block` on begin, so that
-// several products can be computed at the same time: afterwards it names the block after the last one.
-template <typename Left, typename Store>
-__device__ inline void each_product(int& first_block, const Product<Left>& product, Store store) {
+// Compute a product. The blocks from `first_block` on begin, so that several products can be computed at
+// the same time: afterwards it names the block after the last one.
+template <typename Left>
+__device__ inline void multiply(const Product<Left>& product, unsigned int& first_block) {
     // Two buffers of each factor: one is read while the other is written.
     REAL(*const lefts)[STRIDE] = (REAL(*)[STRIDE])block_memory();
     REAL(*const rights)[STRIDE] = lefts + 2 * DEPTH;
-    REAL* const shared_sums = (REAL*)block_memory();
-    const int across = (product.columns + EDGE - 1) / EDGE;
-    const int tiles = (product.rows + EDGE - 1) / EDGE * across;
+    Four* const shared_sums = (Four*)block_memory();
+    const unsigned int across = (product.columns + EDGE - 1) / EDGE;
+    const unsigned int tiles = (product.rows + EDGE - 1) / EDGE * across;
     const int each = (product.terms + product.parts - 1) / product.parts;
     const int thread = threadIdx.x, group = thread / GROUP_THREADS, own = thread % GROUP_THREADS;
-    const int first = (blockIdx.x + gridDim.x - first_block) % gridDim.x;
+    unsigned int item = blockIdx.x + (blockIdx.x < first_block ? gridDim.x : 0) - first_block;
     first_block = (first_block + tiles * product.parts) % gridDim.x;
-    for (int item = first; item < tiles * product.parts; item += gridDim.x) {
-        const int part = item / tiles, m0 = item % tiles / across * EDGE;
-        const int n0 = item % tiles % across * EDGE, begin = part * each;
+    for (; item < tiles * product.parts; item += gridDim.x) {
+        const unsigned int part = item / tiles, tile = item - part * tiles, down = tile / across;
+        const int m0 = down * EDGE, n0 = (tile - down * across) * EDGE, begin = part * each;
         const int end = begin + each < product.terms ? begin + each : product.terms;
         REAL sum[8][4] = {};
         Left left[EACH];
@@ -142,8 +145,8 @@ __device__ inline void each_product(int& first_block, const Product<Left>& produ
             }
             buffer ^= DEPTH;
         }
-        // The sums of all groups are joined through shared memory, some rows of each thread at a time.
-        constexpr int ROW = 4 * GROUP_THREADS;
+        // The sums of all groups are joined through shared memory: each finishes some rows of all threads.
+        REAL* const to = product.to + part * product.size + n0 + n_of(own);
 #pragma unroll
         for (int round = 0; round < 8; round += GROUPS) {
             __syncthreads();
@@ -154,21 +157,23 @@ __device__ inline void each_product(int& first_block, const Product<Left>& produ
                 for (int j = 0; j < 4; ++j) {
                     row.at[j] = sum[round + r][j];
                 }
-                *(Four*)(shared_sums + (r * GROUPS + group) * ROW + 4 * own) = row;
+                shared_sums[(r * GROUPS + group) * GROUP_THREADS + own] = row;
             }
             __syncthreads();
-#pragma unroll 1
-            for (int e = thread; e < GROUPS * ROW; e += TILE_THREADS) {
-                const int r = e / ROW, place = e % ROW;
-                REAL joined = 0;
+            Four joined = shared_sums[group * GROUPS * GROUP_THREADS + own];
 #pragma unroll
-                for (int g = 0; g < GROUPS; ++g) {
-                    joined += shared_sums[(r * GROUPS + g) * ROW + place];
+            for (int g = 1; g < GROUPS; ++g) {
+                const Four more = shared_sums[(group * GROUPS + g) * GROUP_THREADS + own];
+#pragma unroll
+                for (int j = 0; j < 4; ++j) {
+                    joined.at[j] += more.at[j];
                 }
-                const int row = m0 + m_of(place / 4) + round + r;
-                const int column = n0 + n_of(place / 4) + place % 4;
-                if (row < product.rows && column < product.columns) {
-                    store(part, row, column, joined);
+            }
+            const int row = m0 + m_of(own) + round + group;
+#pragma unroll
+            for (int j = 0; j < 4; ++j) {
+                if (row < product.rows && n0 + n_of(own) + j < product.columns) {
+                    to[(long long)row * product.columns + j] = joined.at[j];
                 }
             }
         }
@@ -202,10 +207,17 @@ struct Finish {
     }
 };
 
+// Parts of a sum that are loaded at once: on Blackwell, more would spill.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 1000
+constexpr int PARTS_AT_ONCE = 4;
+#else
+constexpr int PARTS_AT_ONCE = 8;
+#endif
+
 // The sum of the parts of an element, where each part has `size` elements.
 __device__ inline REAL joined(const REAL* parts_of_sums, int parts, long long size, long long index) {
     REAL sum = parts_of_sums[index];
-#pragma unroll 8
+#pragma unroll PARTS_AT_ONCE
     for (int p = 1; p < parts; ++p) {
         sum += parts_of_sums[p * size + index];
     }

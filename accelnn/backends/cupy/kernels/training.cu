@@ -251,26 +251,20 @@ __global__ void update_parameters(
 #endif
 
 #if IS_FOR(5)
-// A layer's values, or parts of their sums, for an evaluation; the first layer reads samples.
+// Parts of the sums of a layer's values, for an evaluation; the first layer reads samples.
 __global__ void __launch_bounds__(TILE_THREADS, 1) tile_values(
-    const REAL* from, const REAL* w, const REAL* b, int inputs, int outputs, int activation,
-    int parts, REAL* to, BATCH) {
-    const Finish finish = {b, nullptr, nullptr, activation};
-    const auto store = [&](int part, int s, int j, REAL sum) {
-        const long long index = (long long)s * outputs + j;
-        to[(long long)part * samples * outputs + index] =
-            parts == 1 ? finish.of(sum, index, j) : sum;
-    };
+    const REAL* from, const REAL* w, int inputs, int outputs, int parts, REAL* to, BATCH) {
     const Factor<REAL> weights = {w, 1, outputs};
-    int first_block = 0;
+    const long long size = (long long)samples * outputs;
+    unsigned int first_block = 0;
     if (from == nullptr) {
         const Product<INPUT> product = {
-            {x, inputs, 1}, weights, samples, outputs, inputs, parts, -1, divisor};
-        each_product(first_block, product, store);
+            {x, inputs, 1}, weights, samples, outputs, inputs, parts, -1, divisor, to, size};
+        multiply(product, first_block);
     } else {
         const Product<REAL> product = {
-            {from, inputs, 1}, weights, samples, outputs, inputs, parts, -1, 1};
-        each_product(first_block, product, store);
+            {from, inputs, 1}, weights, samples, outputs, inputs, parts, -1, 1, to, size};
+        multiply(product, first_block);
     }
 }
 
