@@ -256,15 +256,14 @@ __global__ void __launch_bounds__(TILE_THREADS, 1) tile_values(
     const REAL* from, const REAL* w, int inputs, int outputs, int parts, REAL* to, BATCH) {
     const Factor<REAL> weights = {w, 1, outputs};
     const long long size = (long long)samples * outputs;
-    unsigned int first_block = 0;
     if (from == nullptr) {
         const Product<INPUT> product = {
             {x, inputs, 1}, weights, samples, outputs, inputs, parts, -1, divisor, to, size};
-        multiply(product, first_block);
+        multiply(product, 0);
     } else {
         const Product<REAL> product = {
             {from, inputs, 1}, weights, samples, outputs, inputs, parts, -1, 1, to, size};
-        multiply(product, first_block);
+        multiply(product, 0);
     }
 }
 
