@@ -63,7 +63,12 @@ def compile_all() -> None:
     """Compile kernels for all kinds of data in parallel, into CuPy's cache; then run them."""
     # A kernel of each purpose, and the one that is compiled in another way than those beside it.
     named = (RESIDENT, "train", *(names[0] for names in PURPOSES))
-    formulas = {"activation": "sigmoid", "loss": "cross_entropy", "decays": False}
+    formulas = {
+        "activation": "sigmoid",
+        "loss": "cross_entropy",
+        "decays": False,
+        "optimizer": "SGD",
+    }
     variants = [variant._replace(**formulas) for variant in Variant.all()]  # type: ignore[arg-type]
     kernels = itertools.product(variants, named)
     context = multiprocessing.get_context("spawn")

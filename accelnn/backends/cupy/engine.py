@@ -34,6 +34,7 @@ from accelnn.formulas._dropout import Dropout
 
 if TYPE_CHECKING:
     from accelnn.backends.cupy.backend import CupyBackend
+    from accelnn.formulas._rule import UpdateRule
 
 __all__ = ["MOST_PARAMETERS", "CupyEngine"]
 
@@ -45,7 +46,7 @@ MOST_PARAMETERS = 1 << 30
 # launch, is trained in tiles, and by cuBLAS; the most outputs that one thread loops over. On an
 # NVIDIA H200, updates of 4.0 million take 23.3 µs as a graph, 31.2 in tiles and 32.1 in one launch;
 # of 24 million 76.9, 51.8 and 102; of 398 million 205 in tiles and 278 by cuBLAS.
-TILED, TRAINED_IN_TILES, PRODUCTS, MOST_OUTPUTS = 1 << 20, 1 << 23, 1 << 30, 256
+TILED, TRAINED_IN_TILES, PRODUCTS, MOST_OUTPUTS = 1 << 20, 3 << 20, 1 << 30, 256
 # Estimated cycles of a resident update above which tiles are faster; not measured.
 MOST_CYCLES = 40_000
 # From either of the first two on (samples times parameters, and parameters) gradients use cuBLAS,
@@ -94,7 +95,7 @@ class CupyEngine(Engine):
         self._net = (*self.layers[:2], *numbers, sizes)
         self.size, self._units_each = np.int32(spec.size), np.int32(self._units)
         self.has_bits = spec.sizes[-1] == 1 and getattr(spec.loss, "takes_bits", False)
-        self._variants: dict[tuple[np.dtype[Any], np.dtype[Any], bool], Kernels] = {}
+        self._variants: dict[tuple[np.dtype[Any], np.dtype[Any]], Kernels] = {}
         self._examined = Examination(self)
         has_code = has_change(self._activation) and has_change(spec.loss.name)
         self._has_differences = dtype == "float64" and has_code
@@ -250,21 +251,22 @@ class CupyEngine(Engine):
         """Return a data set as kernel arguments."""
         return Rows.of(data, has_bits=self.has_bits)
 
-    def variant(self, rows: Rows, *, decays: bool = False) -> Variant:
+    def variant(self, rows: Rows, rule: UpdateRule | None = None) -> Variant:
         """Return the variant of the kernels that read these rows with the net's formulas."""
         activation, loss = self._activation, self.spec.loss.name
         return rows.variant._replace(
             activation=activation,
             loss=loss,
-            decays=decays,
+            decays=rule is not None and rule.weight_decay > 0.0,
+            optimizer=None if rule is None else type(rule).__name__,
             constants=constants(*self.spec.activations[:1], self.spec.loss),
         )
 
-    def kernels(self, rows: Rows, *, decays: bool = False) -> Kernels:
+    def kernels(self, rows: Rows) -> Kernels:
         """Return the kernels that read these rows."""
-        key = rows.x.dtype, rows.t.dtype, decays
+        key = rows.x.dtype, rows.t.dtype
         if key not in self._variants:
-            self._variants[key] = kernels_of(self.backend, self.variant(rows, decays=decays))
+            self._variants[key] = kernels_of(self.backend, self.variant(rows))
         return self._variants[key]
 
     def trace(self, samples: int) -> tuple[Array, Array]:

@@ -77,6 +77,8 @@ class Variant(NamedTuple):
         Whether weights decay; by default decided at run time.
     constants : tuple of str
         Compiler options for formula parameters that are not the default.
+    optimizer : str, optional
+        The only update rule that is compiled in; by default all, chosen at run time.
     """
 
     dtype: str
@@ -86,6 +88,7 @@ class Variant(NamedTuple):
     loss: str | None = None
     decays: bool | None = None
     constants: tuple[str, ...] = ()
+    optimizer: str | None = None
 
     @classmethod
     def all(cls) -> Iterator[Variant]:
@@ -110,7 +113,11 @@ class Variant(NamedTuple):
     @property
     def told_beforehand(self) -> tuple[str, ...]:
         """The options that replace run-time arguments."""
-        named = {"ACTIVATION": self.activation, "LOSS": self.loss}
+        named = {
+            "ACTIVATION": self.activation,
+            "LOSS": self.loss,
+            "OPTIMIZER": self.optimizer,
+        }
         options = [f"-D{name}={value.upper()}" for name, value in named.items() if value]
         return (*options, *([] if self.decays is None else [f"-DDECAYS={self.decays:d}"]))
 

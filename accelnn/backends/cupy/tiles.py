@@ -20,10 +20,7 @@ __all__ = ["Tiled", "tiled_evaluation"]
 
 NO_ACTIVATION = np.int32(-1)
 # Estimated cycles of a tile: per term of its sums, and besides. Of a part that is joined.
-TERM, TILE, PART = 50, 4_000, 60
-# The most hidden units and outputs of a last layer that is computed sample by sample, by warps: each
-# has the units of its sample in shared memory, and the scores in registers.
-MOST_FUSED, MOST_SCORES = 512, 16
+TERM, TILE, PART = 80, 5_000, 100
 # Threads per block of the other kernels of an evaluation.
 ELEMENT_THREADS = 256
 # Units of all samples that are evaluated at once, which bounds the memory.
@@ -80,11 +77,15 @@ class Tiled:
         engine, self._blocks = training.engine, training.kernels.processors
         spec, samples = engine.spec, training.most
         *_, inputs, outputs = spec.sizes
-        has_hidden_layer = len(spec.sizes) > 2  # noqa: PLR2004 - the input and the output
-        self._is_fused = has_hidden_layer and inputs <= MOST_FUSED and outputs <= MOST_SCORES
-        # A sample has scores, targets, powers, errors and sums in shared memory.
-        most = TILE_BYTES // (5 * outputs * training.params.dtype.itemsize)
-        self._at_once = min(most, math.ceil(samples / self._blocks))
+        # Numbers in shared memory but those of the last layer, and how many each sample needs:
+        # inputs; scores, targets, powers, errors and sums.
+        room = TILE_BYTES // training.params.dtype.itemsize
+        left = room - (inputs + 1) * (outputs | 1) - TILE_THREADS[engine.dtype]
+        at_once = left // (inputs + 5 * outputs)
+        self._is_fused = len(spec.sizes) > 2 and at_once > 0  # noqa: PLR2004 - a hidden layer
+        if not self._is_fused:
+            at_once = (room - (outputs | 1)) // (5 * outputs)
+        self._at_once = min(at_once, math.ceil(samples / self._blocks))
         splits = self._chosen()
         xp, widths = engine.backend.xp, spec.sizes[1:]
         most = max(
@@ -171,8 +172,8 @@ class Evaluation:
             # One part of sums becomes values in place.
             values = sums[0] if parts == 1 else xp.empty((self.samples, outputs), dtype)
             head = (sums, NULL if b is None else b, np.int32(outputs), activation)
-            numbers = np.int32(parts), np.int32(self.samples)
-            self._elementwise("tile_join", self.samples * outputs, (*head, *numbers, values))
+            told = (*head, np.int32(parts), np.int32(self.samples), values)
+            self._elementwise("tile_join", self.samples * outputs, told)
         return values
 
     def _elementwise(self, name: str, size: int, arguments: tuple[object, ...]) -> None:

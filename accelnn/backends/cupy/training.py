@@ -59,7 +59,7 @@ class Training:
         self.engine, self.data, self.batch, self.most = engine, data, batch, most
         rule = cast("UpdateRule", state.optimizer)
         self.rows = engine.rows(data)
-        self.variant = engine.variant(self.rows, decays=rule.weight_decay > 0.0)
+        self.variant = engine.variant(self.rows, rule)
         self.kernels = kernels_of(engine.backend, self.variant)
         self.optimizer = rule
         self.params, self.grads, self.slots = state.params, state.grads, state.slots

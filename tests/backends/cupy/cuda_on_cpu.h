@@ -182,6 +182,7 @@ T __shfl_sync(unsigned int, T value, int lane) {
 inline void let_others_run() { cuda_on_cpu::let_others_run(); }
 inline double* block_memory() { return cuda_on_cpu::own_block->memory; }
 
+inline void prefetch(const void*) {}
 inline unsigned int arrive(unsigned int* place) {
     return __atomic_fetch_add(place, 1u, __ATOMIC_RELEASE);
 }

@@ -263,9 +263,10 @@ def test_sums_of_few_tiles_are_cut_into_parts(log, device):
     net.engine.evaluate(net.flat, data)
     assert [event for event in log if isinstance(event, Launch)] == [
         Launch("check_call", PROCESSORS, 256, is_cooperative=False, device=0),
-        Launch("tile_values", 66, 512, is_cooperative=False, device=0),
+        Launch("tile_values", 72, 512, is_cooperative=False, device=0),
         Launch("tile_join", 28, 256, is_cooperative=False, device=0),
-        Launch("tile_values", 3, 512, is_cooperative=False, device=0),
+        Launch("tile_values", 6, 512, is_cooperative=False, device=0),
+        Launch("tile_join", 6, 256, is_cooperative=False, device=0),
         Launch("tile_hits", 1, 256, is_cooperative=False, device=0),
         Launch("mean_losses", 2, 128, is_cooperative=False, device=0),
     ]
@@ -399,7 +400,8 @@ def test_all_samples_are_evaluated_in_one_launch(log, device):
     ("sizes", "batch", "way"),
     [
         ((784, 50, 10), 10, "one launch"),
-        ((784, 50, 10), 100, "graph"),
+        ((784, 50, 10), 50, "graph"),
+        ((784, 50, 10), 100, "tiles"),
         ((784, 50, 10), 1_000, "tiles"),
         ((784, 50, 10), 10_000, "tiles"),
         ((784, 256, 128, 10), 100, "tiles"),
@@ -424,8 +426,8 @@ def test_the_way_is_chosen_by_size(log, device, sizes, batch, way):
         ((784, 50, 10), 100, 101_376, "resident"),
         ((784, 50, 10), 1_000, 232_448, "tiles"),
         # It would fit, but a block would have 19 samples.
-        ((32, 64, 10), 2_000, 232_448, "graph"),
-        ((784, 50, 33), 100, 232_448, "graph"),
+        ((32, 64, 10), 2_000, 232_448, "tiles"),
+        ((784, 50, 33), 100, 232_448, "tiles"),
         ((784, 256, 128, 10), 100, 232_448, "tiles"),
         ((784, 10), 100, 232_448, "one launch"),
     ],

@@ -107,32 +107,6 @@ __device__ inline void of_samples(
     }
 }
 
-// The loss of a sample of at most MOST outputs, computed by each lane of a warp. Scores become errors.
-template <int MOST, typename Target>
-__device__ inline REAL of_lane(REAL (&scores)[MOST], Target target, int outputs, REAL scale) {
-    REAL largest = scores[0], powers = 0, sum = 0, along = 0;
-#pragma unroll
-    for (int j = 1; j < MOST; ++j) {
-        largest = j < outputs ? Largest::join(largest, scores[j]) : largest;
-    }
-#pragma unroll
-    for (int j = 0; j < MOST; ++j) {
-        if (j < outputs) {
-            const REAL score = scores[j] - largest;
-            scores[j] = exp(score);
-            powers += scores[j];
-            sum += target(j);
-            along += target(j) == 0 ? REAL(0) : target(j) * score;
-        }
-    }
-    const REAL each = sum / powers;
-#pragma unroll
-    for (int j = 0; j < MOST; ++j) {
-        scores[j] = j < outputs ? (each * scores[j] - target(j)) * scale : REAL(0);
-    }
-    return sum * log(powers) - along;
-}
-
 // The terms of the change for an output with this probability whose score changes by d.
 __device__ inline Sums change_terms(REAL probability, REAL target, REAL d) {
     return {probability * exp_change(d), target, target * d};

@@ -11,6 +11,11 @@ __device__ inline double* block_memory() {
     return memory;
 }
 
+// Fetch what will be loaded soon, while something else is waited for.
+__device__ inline void prefetch(const REAL* place) {
+    asm volatile("prefetch.global.L1 [%0];" ::"l"(place));
+}
+
 // Add one, and return what was there. What the block wrote before is visible to those who see it.
 __device__ inline unsigned int arrive(unsigned int* arrived) {
     unsigned int before;

@@ -61,24 +61,6 @@ __device__ inline void block_losses(
     }
 }
 
-// The loss of a sample of at most MOST outputs, computed by each lane of a warp. Scores become errors.
-template <int MOST, typename Target>
-__device__ inline REAL lane_loss(
-    int loss, REAL (&scores)[MOST], Target target, int outputs, REAL scale) {
-    if (loss == CROSS_ENTROPY) {
-        return formulas::cross_entropy::of_lane<MOST>(scores, target, outputs, scale);
-    }
-    REAL sum = 0;
-#pragma unroll
-    for (int j = 0; j < MOST; ++j) {
-        if (j < outputs) {
-            sum += loss_value(loss, scores[j], target(j));
-            scores[j] = loss_slope(loss, scores[j], target(j)) * scale;
-        }
-    }
-    return sum;
-}
-
 // Whether the argmax of a sample's scores is its label, or the argmax of its targets.
 __device__ inline bool is_hit(const REAL* scores, int outputs, TARGET t, long long row) {
     int best = 0, wanted = 0;

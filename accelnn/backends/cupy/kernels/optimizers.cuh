@@ -14,12 +14,13 @@ struct State {
 __device__ inline void update(
     const Rule& rule, long long step, const State& state, int index, REAL g, bool is_bias) {
     REAL& p = state.params[index];
+    const int optimizer = OPTIMIZER_OF(rule.optimizer);
     if (rule.decays()) {
         const double factor = is_bias ? rule.decay_of_biases : rule.decay_of_weights;
-        decay(rule.optimizer, rule, p, g, factor);
+        decay(optimizer, rule, p, g, factor);
     }
     update(
-        rule.optimizer, rule, step, p, g, state.first_slot[index], state.second_slot[index]);
+        optimizer, rule, step, p, g, state.first_slot[index], state.second_slot[index]);
     if (!isfinite(p)) {
         atomicExch(state.flags + NOT_FINITE, 1u);
     }

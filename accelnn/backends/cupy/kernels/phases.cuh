@@ -14,16 +14,12 @@
 #include "products.cuh"
 #include "tiles.cuh"
 
-enum Operation { VALUES, ERRORS, GRADIENT, JOIN_VALUES, JOIN_ERRORS, FINISH, LOSSES, UPDATE };
+enum Operation { VALUES, ERRORS, GRADIENT, JOIN_VALUES, JOIN_ERRORS, LOSSES, UPDATE };
 
-// Something to compute of a layer, by the blocks from `first_block` on, and whether all meet afterwards.
+// Something to compute of a layer, and whether all blocks meet afterwards.
 struct Phase {
     int operation, layer, meets;
-    unsigned int first_block;
 };
-
-// The most outputs of a net whose last layer is computed by warps; their scores are in registers.
-constexpr int MOST_SCORES = 16;
 
 // The parts of the sums of a layer: of its values, of its errors, and of its gradient.
 struct Split {
@@ -63,8 +59,8 @@ struct Phases {
     double* losses;
     long long step;
     int size, room;
-    // The samples that a block has at once when losses are computed, and whether warps do that, together
-    // with the last layer.
+    // The samples that a block has at once when losses are computed, and whether it computes the last
+    // layer, too: if that is small.
     int at_once, is_fused;
     int count;
     Layer layers[MOST_TILED_LAYERS];
@@ -102,24 +98,21 @@ struct Phases {
         }
         count = 0;
         for (int i = 0; i <= apart; ++i) {
-            phases[count++] = {VALUES, i, 1, 0};
+            phases[count++] = {VALUES, i, 1};
             // The last ones are joined where losses are computed.
             if (i < apart) {
-                phases[count++] = {JOIN_VALUES, i, 1, 0};
+                phases[count++] = {JOIN_VALUES, i, 1};
             }
         }
-        phases[count++] = {is_fused ? FINISH : LOSSES, last, 1, 0};
+        phases[count++] = {LOSSES, last, 1};
         for (int i = apart - 1; i >= 0; --i) {
-            phases[count++] = {ERRORS, i, 1, 0};
-            phases[count++] = {JOIN_ERRORS, i, 1, 0};
+            phases[count++] = {ERRORS, i, 1};
+            phases[count++] = {JOIN_ERRORS, i, 1};
         }
-        unsigned int first_block = 0;
         for (int i = 0; i <= last; ++i) {
-            phases[count++] = {GRADIENT, i, i == last, first_block};
-            const Product<REAL>& product = layers[i].products[GRADIENT];
-            first_block = (first_block + product.tiles() * product.parts) % gridDim.x;
+            phases[count++] = {GRADIENT, i, i == last};
         }
-        phases[count++] = {UPDATE, 0, 1, 0};
+        phases[count++] = {UPDATE, 0, 1};
     }
 
     // Tell the products how many samples the batch has; called by one thread.
@@ -157,6 +150,7 @@ struct Phases {
     __device__ void update_all() const {
         const int threads = gridDim.x * blockDim.x;
         for (int index = blockIdx.x * blockDim.x + threadIdx.x; index < size; index += threads) {
+            prefetch(state.params + index);
             int i = 0;
             while (i + 1 < net.layers && index >= layers[i + 1].first) {
                 ++i;
@@ -169,155 +163,139 @@ struct Phases {
         }
     }
 
-    // Losses and errors from the sums of scores, some samples of a block at a time.
+    // Scores, losses and errors, sample by sample; fused, those of the last two layers.
     __device__ void find_losses() const {
-        const Layer& own = layers[net.layers - 1];
+        const int last = net.layers - 1, from = last - is_fused;
+        const Layer &own = layers[last], &before = layers[from];
         // Divisions of unsigned numbers are shorter.
-        const unsigned int threads = blockDim.x, thread = threadIdx.x, outputs = own.outputs;
-        const unsigned int all = batch.samples, each = at_once * outputs;
-        const int parts = own.products[VALUES].parts;
-        REAL *scores = (REAL*)block_memory(), *errors = scores + each, *targets = errors + each;
-        REAL *powers = targets + each, *sums = powers + each;
-        const Finish finish = finish_of(net.layers - 1, false);
-        for (unsigned int first = blockIdx.x * at_once; first < all; first += gridDim.x * at_once) {
-            const unsigned int left = all - first, most = at_once;
-            const unsigned int samples = left < most ? left : most;
-            for (unsigned int i = thread; i < samples * outputs; i += threads) {
-                const long long index = (long long)first * outputs + i;
-                const unsigned int s = i / outputs, o = i - s * outputs;
-                scores[i] = finish.of(joined_at(outputs, parts, index), index, o);
-                targets[i] = batch.t.at(batch.row(first + s), outputs, o);
+        const unsigned int threads = blockDim.x, thread = threadIdx.x, count = batch.samples;
+        const unsigned int outputs = own.outputs, inputs = is_fused ? own.inputs : 0;
+        const unsigned int width = before.outputs;
+        // Weights in rows of an odd length, so that neighbouring rows are in different banks.
+        const unsigned int row = outputs | 1, each = at_once * outputs;
+        // The parts of a score, of at least eight terms each.
+        const unsigned int wanted = (inputs + 7) / 8, most = threads / each > 1 ? threads / each : 1;
+        const unsigned int parts = wanted < most ? wanted : most;
+        const int split = before.products[VALUES].parts;
+        REAL* scores = (REAL*)block_memory();
+        REAL *errors = scores + each, *targets = errors + each, *powers = targets + each;
+        REAL *values = powers + each, *w = values + at_once * inputs, *sums = w + (inputs + 1) * row;
+        REAL *found = is_fused ? values : scores, *bias = w + inputs * row;
+        const REAL* weights = state.params + own.first;
+        const Finish finish = finish_of(from, false);
+        const REAL scale = REAL(1) / batch.samples;
+        const int activation = ACTIVATION_OF(net.activation);
+        // Numbers of the last layer that a thread loads at once, so that it waits for them once.
+        constexpr int AT_ONCE = 4;
+        const unsigned int numbers = (inputs + net.has_bias) * outputs;
+        for (unsigned int base = thread; is_fused && base < numbers; base += AT_ONCE * threads) {
+            REAL loaded[AT_ONCE];
+#pragma unroll
+            for (int n = 0; n < AT_ONCE; ++n) {
+                const unsigned int i = base + n * threads;
+                loaded[n] = i < numbers ? weights[i] : REAL(0);
+            }
+#pragma unroll
+            for (int n = 0; n < AT_ONCE; ++n) {
+                const unsigned int i = base + n * threads, k = i / outputs;
+                if (i < numbers) {
+                    w[k * row + i - k * outputs] = loaded[n];
+                }
+            }
+        }
+        for (unsigned int first = blockIdx.x * at_once; first < count; first += gridDim.x * at_once) {
+            const unsigned int left = count - first, most_at_once = at_once;
+            const unsigned int samples = left < most_at_once ? left : most_at_once;
+            const unsigned int scored = samples * outputs, s_own = thread / outputs;
+            // A thread's first target is awaited only when scores are there.
+            const long long own_row = thread < scored ? batch.row(first + s_own) : 0;
+            for (unsigned int i = thread; i < samples * width; i += threads) {
+                const long long index = (long long)first * width + i;
+                const REAL sum = joined_at(width, split, index);
+                const REAL value = finish.of(sum, index, i % width);
+                before.values[index] = value;
+                found[i] = value;
+            }
+            REAL own_target = 0;
+            if (thread < scored) {
+                own_target = batch.t.at(own_row, outputs, thread - s_own * outputs);
+            }
+            __syncthreads();
+            if (is_fused) {
+                for (unsigned int i = thread; i < each * parts; i += threads) {
+                    const unsigned int part = i / each, at = i - part * each, s = at / outputs;
+                    const REAL *of_sample = values + s * inputs, *of_output = w + at - s * outputs;
+                    REAL sum = 0;
+#pragma unroll 4
+                    for (unsigned int k = part; k < inputs && s < samples; k += parts) {
+                        sum += of_sample[k] * of_output[k * row];
+                    }
+                    sums[i] = sum;
+                }
+                __syncthreads();
+                for (unsigned int i = thread; i < scored; i += threads) {
+                    REAL score = net.has_bias ? bias[i % outputs] : REAL(0);
+#pragma unroll 4
+                    for (unsigned int part = 0; part < parts; ++part) {
+                        score += sums[part * each + i];
+                    }
+                    scores[i] = score;
+                }
+            }
+            for (unsigned int i = thread; i < scored; i += threads) {
+                const unsigned int s = i / outputs;
+                targets[i] = i == thread
+                    ? own_target
+                    : batch.t.at(batch.row(first + s), outputs, i - s * outputs);
             }
             __syncthreads();
             block_losses(
-                LOSS_OF(net.loss), scores, targets, samples, outputs, REAL(1) / batch.samples, errors,
-                powers, sums,
+                LOSS_OF(net.loss), scores, targets, samples, outputs, scale, errors, powers, sums,
                 [&](int s, REAL loss) { keep_loss(loss, losses + first + s, state.flags); });
             __syncthreads();
-            for (unsigned int i = thread; i < samples * outputs; i += threads) {
+            for (unsigned int i = thread; i < scored; i += threads) {
                 own.errors[(long long)first * outputs + i] = errors[i];
+            }
+            for (unsigned int i = thread; i < samples * inputs; i += threads) {
+                const unsigned int s = i / inputs;
+                const REAL *of_sample = errors + s * outputs, *of_unit = w + (i - s * inputs) * row;
+                REAL sum = 0;
+#pragma unroll 4
+                for (unsigned int o = 0; o < outputs; ++o) {
+                    sum += of_unit[o] * of_sample[o];
+                }
+                REAL& place = before.errors[(long long)first * inputs + i];
+                const REAL pre = keeps_pre_activation(activation) ? place : REAL(0);
+                place = sum * slope(activation, pre, values[i]);
             }
             __syncthreads();
         }
     }
 
-    // The values of the last hidden layer from their sums, scores, losses, and the errors of both layers:
-    // of a sample by a warp, whose lanes divide the hidden units.
-    __device__ void finish_samples() const {
-        const int activation = ACTIVATION_OF(net.activation);
-        // Hidden units of a lane at once.
-        constexpr int UNITS = 4;
-        const unsigned int lanes = blockDim.x < 32 ? blockDim.x : 32, warps = blockDim.x / lanes;
-        const unsigned int lane = threadIdx.x % lanes, warp = threadIdx.x / lanes;
-        const Layer &own = layers[net.layers - 1], &before = layers[net.layers - 2];
-        const int outputs = own.outputs;
-        const unsigned int hidden = own.inputs, all = batch.samples;
-        const REAL *w = state.params + own.first, *b = own.b, *before_b = before.b;
-        const REAL scale = REAL(1) / batch.samples;
-        const int parts = before.products[VALUES].parts;
-        const long long size = (long long)room * hidden;
-        REAL* const values = (REAL*)block_memory() + warp * hidden;
+    // Do an update and copy the inputs of the next one; before the first one, do the latter alone. False
+    // after a loss that is not finite, and then no parameter was changed.
+    __device__ bool do_update(bool is_first) const {
+        unsigned int first_block = 0;
 #pragma unroll 1
-        for (unsigned int s = warp * gridDim.x + blockIdx.x; s < all; s += warps * gridDim.x) {
-            const long long row = batch.row(s), start = (long long)s * hidden;
-            REAL scores[MOST_SCORES];
-#pragma unroll
-            for (int o = 0; o < MOST_SCORES; ++o) {
-                scores[o] = o < outputs && lane == 0 && b != nullptr ? b[o] : REAL(0);
-            }
-#pragma unroll 1
-            for (unsigned int base = lane; base < hidden; base += UNITS * lanes) {
-                REAL sum[UNITS];
-#pragma unroll
-                for (int n = 0; n < UNITS; ++n) {
-                    const unsigned int h = base + n * lanes;
-                    sum[n] = h < hidden && before_b != nullptr ? before_b[h] : REAL(0);
-                }
-#pragma unroll 2
-                for (int part = 0; part < parts; ++part) {
-                    const REAL* from = buffers.sums + part * size + start + base;
-#pragma unroll
-                    for (int n = 0; n < UNITS; ++n) {
-                        sum[n] += base + n * lanes < hidden ? from[n * lanes] : REAL(0);
-                    }
-                }
-#pragma unroll
-                for (int n = 0; n < UNITS; ++n) {
-                    const unsigned int h = base + n * lanes;
-                    const REAL value = activated(activation, sum[n]);
-                    if (h < hidden) {
-                        const REAL* weights = w + (int)h * outputs;
-#pragma unroll
-                        for (int o = 0; o < MOST_SCORES; ++o) {
-                            scores[o] += o < outputs ? value * weights[o] : REAL(0);
-                        }
-                        values[h] = before.values[start + h] = value;
-                        if (keeps_pre_activation(activation)) {
-                            before.errors[start + h] = sum[n];
-                        }
-                    }
-                }
-            }
-            const auto targets = batch.t.of(row, outputs);
-#pragma unroll 1
-            for (unsigned int apart = 1; apart < lanes; apart *= 2) {
-#pragma unroll
-                for (int o = 0; o < MOST_SCORES; ++o) {
-                    scores[o] += __shfl_sync(0xffffffffu, scores[o], lane ^ apart);
-                }
-            }
-            const auto target = [&](int o) { return targets.at(o); };
-            // From here on, they are errors.
-            const REAL loss =
-                lane_loss<MOST_SCORES>(LOSS_OF(net.loss), scores, target, outputs, scale);
-            if (lane == 0) {
-                keep_loss(loss, losses + s, state.flags);
-            }
-#pragma unroll
-            for (int o = 0; o < MOST_SCORES; ++o) {
-                if (o < outputs && (int)lane == o % (int)lanes) {
-                    own.errors[(long long)s * outputs + o] = scores[o];
-                }
-            }
-#pragma unroll 1
-            for (unsigned int h = lane; h < hidden; h += lanes) {
-                const REAL* weights = w + (int)h * outputs;
-                REAL sum = 0;
-#pragma unroll
-                for (int o = 0; o < MOST_SCORES; ++o) {
-                    sum += o < outputs ? weights[o] * scores[o] : REAL(0);
-                }
-                REAL& place = before.errors[start + h];
-                const REAL pre = keeps_pre_activation(activation) ? place : REAL(0);
-                place = sum * slope(activation, pre, values[h]);
-            }
-        }
-    }
-
-    // Copy the inputs of the next batch.
-    __device__ void gather_next() const { gather(next, net.sizes[0], buffers.x); }
-
-    // Do an update; false after a loss that is not finite, and then no parameter was changed.
-    __device__ bool do_update() const {
-#pragma unroll 1
-        for (int i = 0; i < count; ++i) {
+        for (int i = is_first ? count - 1 : 0; i < count; ++i) {
             const int operation = phases[i].operation, layer = phases[i].layer;
             if (operation <= GRADIENT) {
-                multiply(layers[layer].products[operation], phases[i].first_block);
+                multiply(layers[layer].products[operation], first_block);
             } else if (operation <= JOIN_ERRORS) {
                 join(operation, layer);
-            } else if (operation == FINISH) {
-                finish_samples();
             } else if (operation == LOSSES) {
                 find_losses();
             } else {
-                update_all();
-                gather_next();
+                if (!is_first) {
+                    update_all();
+                }
+                gather(next, layers[0].inputs, buffers.x);
             }
             if (phases[i].meets) {
                 grid_barrier(state.flags + ARRIVED);
+                first_block = 0;
             }
-            if ((operation == FINISH || operation == LOSSES) && state.flags[STOPPED]) {
+            if (operation == LOSSES && state.flags[STOPPED]) {
                 return false;
             }
         }

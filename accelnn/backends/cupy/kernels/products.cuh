@@ -4,51 +4,61 @@
 
 #include "batches.cuh"
 
+// Neighbouring elements that are loaded or stored at once.
+template <typename T, int WIDTH>
+struct alignas(WIDTH * sizeof(T) < 16 ? WIDTH * sizeof(T) : 16) Vector {
+    T at[WIDTH];
+};
+
 // Copy the samples of a batch to consecutive rows, WIDTH neighbouring inputs at a time.
 template <int WIDTH>
-__device__ inline void gather_words(const Batch& batch, int inputs, REAL* rows) {
-    struct alignas(WIDTH * sizeof(INPUT)) Word {
-        INPUT at[WIDTH];
-    };
-    // Words of a thread in flight at once.
+__device__ inline void gather_vectors(const Batch& batch, int inputs, REAL* rows) {
+    typedef Vector<INPUT, WIDTH> From;
+    typedef Vector<REAL, WIDTH> To;
+    // Vectors of a thread in flight at once.
     constexpr int AT_ONCE = 4;
     const REAL divisor = batch.divisor;
     const unsigned int across = inputs / WIDTH, threads = gridDim.x * blockDim.x;
-    // Words are counted with 32 bits.
+    // Vectors are counted with 32 bits.
     const int most = (1 << 30) / across;
     for (int first = 0; first < batch.samples; first += most) {
         const unsigned int left = batch.samples - first < most ? batch.samples - first : most;
-        const unsigned int words = left * across;
-        for (unsigned int base = blockIdx.x * blockDim.x + threadIdx.x; base < words;
+        const unsigned int vectors = left * across;
+        for (unsigned int base = blockIdx.x * blockDim.x + threadIdx.x; base < vectors;
              base += AT_ONCE * threads) {
-            Word found[AT_ONCE];
+            From found[AT_ONCE];
 #pragma unroll
             for (int n = 0; n < AT_ONCE; ++n) {
                 const unsigned int i = base + n * threads, s = i / across;
-                if (i < words) {
-                    const Word* row = (const Word*)(batch.x + batch.row(first + s) * inputs);
+                if (i < vectors) {
+                    const From* row = (const From*)(batch.x + batch.row(first + s) * inputs);
                     found[n] = row[i - s * across];
                 }
             }
-            REAL* to = rows + (long long)first * inputs + (long long)base * WIDTH;
+            To* to = (To*)(rows + (long long)first * inputs) + base;
 #pragma unroll
             for (int n = 0; n < AT_ONCE; ++n) {
-                for (int j = 0; j < WIDTH && base + n * threads < words; ++j) {
-                    to[j] = number(found[n].at[j], divisor);
+                To numbers;
+#pragma unroll
+                for (int j = 0; j < WIDTH; ++j) {
+                    numbers.at[j] = number(found[n].at[j], divisor);
                 }
-                to += (long long)threads * WIDTH;
+                if (base + n * threads < vectors) {
+                    *to = numbers;
+                }
+                to += threads;
             }
         }
     }
 }
 
-// Copy the samples of a batch to consecutive rows.
+// Copy the samples of a batch to consecutive rows, in a buffer of its own.
 __device__ inline void gather(const Batch& batch, int inputs, REAL* rows) {
     constexpr int WIDTH = 4;
-    if (inputs % WIDTH == 0 && (unsigned long long)batch.x % (WIDTH * sizeof(INPUT)) == 0) {
-        gather_words<WIDTH>(batch, inputs, rows);
+    if (inputs % WIDTH == 0 && (unsigned long long)batch.x % sizeof(Vector<INPUT, WIDTH>) == 0) {
+        gather_vectors<WIDTH>(batch, inputs, rows);
     } else {
-        gather_words<1>(batch, inputs, rows);
+        gather_vectors<1>(batch, inputs, rows);
     }
 }
 

@@ -684,7 +684,8 @@ __global__ void __launch_bounds__(THREADS, 1) train_resident(
     Word* samples_sent, Word* weights_sent) {
     const State state = {params, first_slot, second_slot, flags};
     const Rule rule = {
-        optimizer, lr, first, second, third, decay_of_weights, decay_of_biases, coefficients};
+        OPTIMIZER_OF(optimizer), lr, first, second, third, decay_of_weights, decay_of_biases,
+        coefficients};
     const Run run = {
         x, divisor, {t}, order, total, ACTIVATION_OF(activation), LOSS_OF(loss)};
     if (blockIdx.x < WORKERS) {

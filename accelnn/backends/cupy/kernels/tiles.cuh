@@ -9,7 +9,7 @@
 #include "batches.cuh"
 
 #ifdef CUDA_ON_CPU
-constexpr int GROUPS = 4, GROUP_THREADS = 2, LANES = 2, DEPTH = 4;
+constexpr int GROUPS = 4, GROUP_THREADS = 2, LANES = 2, DEPTH = 8;
 #else
 // Groups of doubles are fewer, because a double takes two registers.
 constexpr int GROUPS = sizeof(REAL) == 4 ? 4 : 2, GROUP_THREADS = 128, LANES = 32;
@@ -18,22 +18,15 @@ constexpr int DEPTH = 128 / sizeof(REAL);
 #endif
 constexpr int TILE_THREADS = GROUPS * GROUP_THREADS, LANES_ACROSS = LANES < 8 ? LANES : 8;
 constexpr int EDGE = LANES < 32 ? 8 : 64, STRIDE = EDGE + 4;
-// A thread fetches four elements of a factor, whose terms are STEP apart or neighbours.
-constexpr int STEP = TILE_THREADS / EDGE, EACH = 4;
+// A thread fetches EACH elements of a factor, whose terms are STEP apart.
+constexpr int STEP = TILE_THREADS / EDGE, EACH = DEPTH / STEP;
 // Shared memory for two buffers of both factors, on a device.
 constexpr int TILE_BYTES = 4 * 32 * 68 * 4;
 static_assert(4 * DEPTH * STRIDE * sizeof(REAL) <= TILE_BYTES, "two buffers of both factors");
 static_assert(EDGE * EDGE == GROUP_THREADS * 32, "a thread of a group has 8 x 4 sums");
-static_assert(DEPTH == STEP * EACH, "a thread fetches four elements");
 
 struct alignas(16) Four {
     REAL at[4];
-};
-
-// Four neighbouring elements.
-template <typename T>
-struct alignas(4 * sizeof(T) < 16 ? 4 * sizeof(T) : 16) Quad {
-    T at[4];
 };
 
 // A factor of a product: its element for row or column i and term k is at[i * across + k * along].
@@ -41,11 +34,6 @@ template <typename T>
 struct Factor {
     const T* at;
     int across, along;
-
-    // Whether terms are fetched four at a time: then there are none besides.
-    __device__ bool is_wide() const {
-        return along == 1 && across % 4 == 0 && (unsigned long long)at % sizeof(Quad<T>) == 0;
-    }
 };
 
 // Sums of left(m, k) right(n, k) over `terms` k, in parts of neighbouring terms.
@@ -61,9 +49,6 @@ struct Product {
     // Where the sums of the first part are stored, and how far those of the next ones are apart.
     REAL* to;
     long long size;
-
-    __device__ unsigned int across() const { return (columns + EDGE - 1) / EDGE; }
-    __device__ unsigned int tiles() const { return (rows + EDGE - 1) / EDGE * across(); }
 };
 
 // The first row and column of the sums of a thread of a group, within a tile.
@@ -79,12 +64,11 @@ template <typename T>
 struct Fetcher {
     const T* next;
     int step, i, k;
-    bool is_wide;
 
-    __device__ Fetcher(const Factor<T>& factor, int first, int begin) : is_wide(factor.is_wide()) {
+    __device__ Fetcher(const Factor<T>& factor, int first, int begin) {
         const bool is_along = factor.along == 1;
         i = is_along ? threadIdx.x / STEP : threadIdx.x % EDGE;
-        k = is_along ? threadIdx.x % STEP * (is_wide ? EACH : 1) : threadIdx.x / EDGE;
+        k = is_along ? threadIdx.x % STEP : threadIdx.x / EDGE;
         next = factor.at + (long long)(first + i) * factor.across
             + (long long)(begin + k) * factor.along;
         step = STEP * factor.along;
@@ -92,60 +76,28 @@ struct Fetcher {
 
     // Fetch elements of `left` terms, if the row or column is there, and go on.
     __device__ void fetch(T (&raw)[EACH], bool is_there, int left) {
-        if (is_wide) {
-            const Quad<T> quad = is_there && k < left ? *(const Quad<T>*)next : Quad<T>{};
 #pragma unroll
-            for (int n = 0; n < EACH; ++n) {
-                raw[n] = quad.at[n];
-            }
-            next += DEPTH;
-        } else {
-#pragma unroll
-            for (int n = 0; n < EACH; ++n) {
-                raw[n] = is_there && k + n * STEP < left ? *next : (T)0;
-                next += step;
-            }
-        }
-    }
-
-    // Store elements in rows of terms. A warp stores four neighbouring terms of each thread in an order
-    // in which all banks of the memory have something to do.
-    __device__ void store(REAL (*rows)[STRIDE], REAL (&numbers)[EACH]) const {
-        if (is_wide) {
-            const int turn = k / 8 % 4;
-            REAL turned[EACH];
-#pragma unroll
-            for (int n = 0; n < EACH; ++n) {
-                const REAL once = turn & 1 ? numbers[(n + 1) % 4] : numbers[n];
-                const REAL thrice = turn & 1 ? numbers[(n + 3) % 4] : numbers[(n + 2) % 4];
-                turned[n] = turn & 2 ? thrice : once;
-            }
-#pragma unroll
-            for (int n = 0; n < EACH; ++n) {
-                rows[k + (n + turn) % 4][i] = turned[n];
-            }
-        } else {
-#pragma unroll
-            for (int n = 0; n < EACH; ++n) {
-                rows[k + n * STEP][i] = numbers[n];
-            }
+        for (int n = 0; n < EACH; ++n) {
+            raw[n] = is_there && k + n * STEP < left ? *next : (T)0;
+            next += step;
         }
     }
 };
 
 // Compute a product. The blocks from `first_block` on begin, so that several products can be computed at
-// the same time.
+// the same time: afterwards it names the block after the last one.
 template <typename Left>
-__device__ inline void multiply(const Product<Left>& product, unsigned int first_block) {
+__device__ inline void multiply(const Product<Left>& product, unsigned int& first_block) {
     // Two buffers of each factor: one is read while the other is written.
     REAL(*const lefts)[STRIDE] = (REAL(*)[STRIDE])block_memory();
     REAL(*const rights)[STRIDE] = lefts + 2 * DEPTH;
     Four* const shared_sums = (Four*)block_memory();
-    const unsigned int across = product.across(), tiles = product.tiles();
-    // A multiple of four, so that parts begin at such terms.
-    const int each = ((product.terms + product.parts - 1) / product.parts + 3) / 4 * 4;
+    const unsigned int across = (product.columns + EDGE - 1) / EDGE;
+    const unsigned int tiles = (product.rows + EDGE - 1) / EDGE * across;
+    const int each = (product.terms + product.parts - 1) / product.parts;
     const int thread = threadIdx.x, group = thread / GROUP_THREADS, own = thread % GROUP_THREADS;
     unsigned int item = blockIdx.x + (blockIdx.x < first_block ? gridDim.x : 0) - first_block;
+    first_block = (first_block + tiles * product.parts) % gridDim.x;
     for (; item < tiles * product.parts; item += gridDim.x) {
         const unsigned int part = item / tiles, tile = item - part * tiles, down = tile / across;
         const int m0 = down * EDGE, n0 = (tile - down * across) * EDGE, begin = part * each;
@@ -161,13 +113,12 @@ __device__ inline void multiply(const Product<Left>& product, unsigned int first
         int buffer = 0;
         __syncthreads();
         for (int base = begin; base < end; base += DEPTH) {
-            REAL numbers[EACH];
 #pragma unroll
             for (int e = 0; e < EACH; ++e) {
-                numbers[e] = m == product.ones ? REAL(1) : number(left[e], product.divisor);
+                lefts[buffer + lefts_of.k + e * STEP][lefts_of.i] =
+                    m == product.ones ? REAL(1) : number(left[e], product.divisor);
+                rights[buffer + rights_of.k + e * STEP][rights_of.i] = right[e];
             }
-            lefts_of.store(lefts + buffer, numbers);
-            rights_of.store(rights + buffer, right);
             __syncthreads();
             if (base + DEPTH < end) {
                 lefts_of.fetch(left, m < product.rows && m != product.ones, end - base - DEPTH);

@@ -31,7 +31,8 @@
 #define MAKE_STATE const State state = {params, first_slot, second_slot, flags}
 #define MAKE_RULE                                                                                 \
     const Rule rule = {                                                                           \
-        optimizer, lr, first, second, third, decay_of_weights, decay_of_biases, coefficients}
+        OPTIMIZER_OF(optimizer), lr, first, second, third, decay_of_weights, decay_of_biases,     \
+        coefficients}
 
 // With PURPOSE, only the kernels of one purpose are compiled.
 #ifdef PURPOSE
@@ -256,14 +257,15 @@ __global__ void __launch_bounds__(TILE_THREADS, 1) tile_values(
     const REAL* from, const REAL* w, int inputs, int outputs, int parts, REAL* to, BATCH) {
     const Factor<REAL> weights = {w, 1, outputs};
     const long long size = (long long)samples * outputs;
+    unsigned int first_block = 0;
     if (from == nullptr) {
         const Product<INPUT> product = {
             {x, inputs, 1}, weights, samples, outputs, inputs, parts, -1, divisor, to, size};
-        multiply(product, 0);
+        multiply(product, first_block);
     } else {
         const Product<REAL> product = {
             {from, inputs, 1}, weights, samples, outputs, inputs, parts, -1, 1, to, size};
-        multiply(product, 0);
+        multiply(product, first_block);
     }
 }
 
@@ -314,11 +316,8 @@ __global__ void __launch_bounds__(TILE_THREADS, 1) train_tiles(
         phases.plan((const Split*)splits);
         phases.next = batch_of(0);
     }
-    __syncthreads();
-    phases.gather_next();
-    grid_barrier(flags + ARRIVED);
-    for (int step = 0; (long long)step * samples < total; ++step) {
-        if (threadIdx.x == 0) {
+    for (int step = -1; (long long)step * samples < total; ++step) {
+        if (threadIdx.x == 0 && step >= 0) {
             phases.batch = phases.next;
             phases.next = batch_of(step + 1);
             phases.losses = losses + (long long)step * samples;
@@ -328,7 +327,7 @@ __global__ void __launch_bounds__(TILE_THREADS, 1) train_tiles(
             }
         }
         __syncthreads();
-        if (!phases.do_update()) {
+        if (!phases.do_update(step < 0)) {
             return;
         }
     }
