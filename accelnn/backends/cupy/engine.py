@@ -349,7 +349,9 @@ class CupyEngine(Engine):
         run, xp = way.training, self.backend.xp
         steps = -(-order.size // run.batch)
         losses = xp.full(order.size, np.nan)
-        if not isinstance(way, Resident):
+        if isinstance(way, Tiled):
+            run.flags.fill(0)
+        elif not isinstance(way, Resident):
             # Others skip zero inputs if all parameters are finite.
             self._checked(run.params, run.kernels, run.flags)
         way(order, losses, run.coefficients(state.step + 1, steps))

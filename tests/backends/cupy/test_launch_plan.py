@@ -236,7 +236,7 @@ def test_steps_of_tiles_are_one_launch(log, device, monkeypatch):
     monkeypatch.setattr(engine_module, "TRAINED_IN_TILES", 0)
     net, history = _fit(device, sizes=(6, 5, 4, 3), samples=337, epochs=2)
     assert history.steps == 68
-    assert _kernels(log) == ["check_parameters", "train_tiles", "mean_losses"] * 2
+    assert _kernels(log) == ["train_tiles", "mean_losses"] * 2
     copies = [Transfer("device", 8 * 337), Transfer("host", 8 * 34)] * 2
     # How sums are split, three numbers of each layer.
     assert _copies(log) == [Transfer("device", 4 * 3 * 3), *copies]
