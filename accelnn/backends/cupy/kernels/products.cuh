@@ -4,7 +4,7 @@
 
 #include "batches.cuh"
 
-// Neighbouring elements that are loaded or stored at once.
+// Neighbouring elements that are loaded or stored at once, or 16 bytes of them.
 template <typename T, int WIDTH>
 struct alignas(WIDTH * sizeof(T) < 16 ? WIDTH * sizeof(T) : 16) Vector {
     T at[WIDTH];
@@ -13,40 +13,29 @@ struct alignas(WIDTH * sizeof(T) < 16 ? WIDTH * sizeof(T) : 16) Vector {
 // Copy the samples of a batch to consecutive rows, WIDTH neighbouring inputs at a time.
 template <int WIDTH>
 __device__ inline void gather_vectors(const Batch& batch, int inputs, REAL* rows) {
+    constexpr int STORED = WIDTH < 4 ? WIDTH : 4;
     typedef Vector<INPUT, WIDTH> From;
-    typedef Vector<REAL, WIDTH> To;
-    // Vectors of a thread in flight at once.
-    constexpr int AT_ONCE = 4;
+    typedef Vector<REAL, STORED> To;
     const REAL divisor = batch.divisor;
     const unsigned int across = inputs / WIDTH, threads = gridDim.x * blockDim.x;
-    // Vectors are counted with 32 bits.
+    // Vectors are counted with 32 bits, which is shorter.
     const int most = (1 << 30) / across;
     for (int first = 0; first < batch.samples; first += most) {
         const unsigned int left = batch.samples - first < most ? batch.samples - first : most;
-        const unsigned int vectors = left * across;
-        for (unsigned int base = blockIdx.x * blockDim.x + threadIdx.x; base < vectors;
-             base += AT_ONCE * threads) {
-            From found[AT_ONCE];
+        REAL* const start = rows + (long long)first * inputs;
+        for (unsigned int i = blockIdx.x * blockDim.x + threadIdx.x; i < left * across; i += threads) {
+            const unsigned int s = i / across;
+            const From* row = (const From*)(batch.x + batch.row(first + s) * inputs);
+            const From found = row[i - s * across];
+            To* to = (To*)(start + (long long)i * WIDTH);
 #pragma unroll
-            for (int n = 0; n < AT_ONCE; ++n) {
-                const unsigned int i = base + n * threads, s = i / across;
-                if (i < vectors) {
-                    const From* row = (const From*)(batch.x + batch.row(first + s) * inputs);
-                    found[n] = row[i - s * across];
-                }
-            }
-            To* to = (To*)(rows + (long long)first * inputs) + base;
-#pragma unroll
-            for (int n = 0; n < AT_ONCE; ++n) {
+            for (int k = 0; k < WIDTH; k += STORED) {
                 To numbers;
 #pragma unroll
-                for (int j = 0; j < WIDTH; ++j) {
-                    numbers.at[j] = number(found[n].at[j], divisor);
+                for (int j = 0; j < STORED; ++j) {
+                    numbers.at[j] = number(found.at[k + j], divisor);
                 }
-                if (base + n * threads < vectors) {
-                    *to = numbers;
-                }
-                to += threads;
+                *to++ = numbers;
             }
         }
     }
@@ -54,8 +43,8 @@ __device__ inline void gather_vectors(const Batch& batch, int inputs, REAL* rows
 
 // Copy the samples of a batch to consecutive rows, in a buffer of its own.
 __device__ inline void gather(const Batch& batch, int inputs, REAL* rows) {
-    constexpr int WIDTH = 4;
-    if (inputs % WIDTH == 0 && (unsigned long long)batch.x % sizeof(Vector<INPUT, WIDTH>) == 0) {
+    constexpr int WIDTH = 16 / sizeof(INPUT);
+    if (inputs % WIDTH == 0 && (unsigned long long)batch.x % 16 == 0) {
         gather_vectors<WIDTH>(batch, inputs, rows);
     } else {
         gather_vectors<1>(batch, inputs, rows);
