@@ -197,11 +197,14 @@ def far_moves(dtype: str) -> tuple[Array, Array]:
     return x.astype(dtype), d.astype(dtype)
 
 
-def far_changes(row: ActivationRow, x: Array, d: Array) -> tuple[Array, Array]:
+def far_changes(
+    row: ActivationRow, x: Array, d: Array, smallest: float | None = None
+) -> tuple[Array, Array]:
     """Return differences of values in extended precision, and what rounding may do to them.
 
     Two values are rounded, each to a few units, and so is x + d before. Changes are too large for
-    the difference itself to lose digits, or else the allowance covers it.
+    the difference itself to lose digits, or else the allowance covers it. `smallest` is the least
+    positive number of the device, by default the smallest subnormal number of the dtype.
     """
     x_long = x.astype(np.longdouble)
     z = x_long + d
@@ -210,8 +213,8 @@ def far_changes(row: ActivationRow, x: Array, d: Array) -> tuple[Array, Array]:
         slope = np.abs(row.slope(z)) + row.size_of_slope(z)
     size = np.maximum(np.abs(before), np.abs(after)) + np.abs(z) * slope
     finfo = np.finfo(x.dtype)
-    # A factor that is a subnormal number has few digits.
-    tiny = 16.0 * finfo.smallest_subnormal * (1.0 + np.abs(x_long))
+    # A factor that is a subnormal number has few digits, or none.
+    tiny = 16.0 * (smallest or finfo.smallest_subnormal) * (1.0 + np.abs(x_long))
     return after - before, 8.0 * finfo.eps * size + tiny
 
 

@@ -206,7 +206,9 @@ def test_gradient(fused_backend, activation, loss, dtype):
             net = _net(backend, case, activation, loss, dtype, move)
             return _in_order(net, net.gradient(*_on(net, *map(move, data))))
 
-        _assert_agree(fused_backend, run)
+        # The errors of a huber loss are limited.
+        equal = case.samples if loss == "huber" else 0
+        _assert_agree(fused_backend, run, equal=equal)
 
 
 def _in_order(net, gradient):
