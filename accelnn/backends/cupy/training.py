@@ -183,7 +183,7 @@ class TwoLaunches(StepByStep):
         """See `StepByStep.take_step`."""
         run, spec, kernels = self.training, self.training.engine.spec, self.training.kernels
         told = run.told(order, losses, order.size)
-        threads = kernels.threads("batch_errors", spec)
+        threads = kernels.threads("batch_errors", spec, order.size)
         kernels.launch("batch_errors", order.size, threads, (run.params, run.flags, *told))
         threads = kernels.threads("batch_update", spec)
         arguments = (*run.rule(coefficients), np.int64(step), *told)
