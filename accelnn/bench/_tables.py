@@ -49,14 +49,16 @@ def _table(title: str, columns: Sequence[Column], rows: Iterable[Any], labels: i
 
 def duration(seconds: float) -> str:
     """Return a time to three digits with its unit."""
-    unit = next((name for name, size in UNITS.items() if abs(seconds) >= size), "ns")
-    return f"{number(seconds / UNITS[unit])} {unit}"
+    rounded = float(f"{seconds:.3g}")
+    unit = next((name for name, size in UNITS.items() if abs(rounded) >= size), "ns")
+    return f"{number(rounded / UNITS[unit])} {unit}"
 
 
 def number(value: float) -> str:
     """Return a number to three digits, without an exponent."""
-    if abs(value) >= 1000:  # noqa: PLR2004 - four digits before the point
-        return f"{float(f'{value:.3g}'):,.0f}"
+    rounded = float(f"{value:.3g}")
+    if abs(rounded) >= 1000:  # noqa: PLR2004 - four digits before the point
+        return f"{rounded:,.0f}"
     return f"{value:#.3g}".rstrip(".")
 
 

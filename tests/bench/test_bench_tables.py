@@ -71,6 +71,9 @@ def test_what_was_not_measured_has_no_table(report):
         (0.00352, "3.52 ms"),
         (42.5e-6, "42.5 µs"),
         (123e-6, "123 µs"),
+        # Rounding reaches the next unit, and the first number of four digits.
+        (999.53e-6, "1.00 ms"),
+        (999.6, "1,000 s"),
         (4e-10, "0.400 ns"),
         (-2e-6, "-2.00 µs"),
     ],
