@@ -48,6 +48,8 @@ MOST_PARAMETERS = 1 << 30
 # of 4.0 million 25.9, 23.7 and 22.1; of 24 million 103, 82.3 and 41.3; of 398 million 153 in tiles
 # and 242 by cuBLAS.
 TILED, TRAINED_IN_TILES, PRODUCTS, MOST_OUTPUTS = 1 << 20, 3 << 20, 1 << 30, 256
+# The compute capability from which blocks can exchange words that are read and written as a whole.
+OLDEST_TO_EXCHANGE = 7
 # Estimated cycles of a resident update above which tiles are faster; not measured.
 MOST_CYCLES = 40_000
 # From either of the first two on (samples times parameters, and parameters) gradients use cuBLAS,
@@ -146,7 +148,9 @@ class CupyEngine(Engine):
                 raise UnfitError
             return super().mean_loss(params, x, t)
         loss, _ = self._mean_loss_and_hits(params, data)
-        return float(np.dtype(self.dtype).type(loss))
+        # The mean of losses that are finite in float32 may not be.
+        with np.errstate(over="ignore"):
+            return float(np.dtype(self.dtype).type(loss))
 
     def evaluate(self, params: Array, data: Dataset) -> tuple[float, float | None]:
         """See `Engine.evaluate`."""
@@ -308,7 +312,8 @@ class CupyEngine(Engine):
     def _layout(self, batch: int, variant: Variant, slots: int) -> Layout | None:
         """Return the layout for resident training, or None if another strategy is better."""
         attributes = device_attributes(self.backend)
-        if not attributes["CooperativeLaunch"]:
+        can_exchange = attributes["ComputeCapabilityMajor"] >= OLDEST_TO_EXCHANGE
+        if not attributes["CooperativeLaunch"] or not can_exchange:
             return None
         layout = layout_of(
             variant,

@@ -73,7 +73,9 @@ class Examination:
             t = rows.t
         kernels, flags = engine.kernels(rows), xp.zeros(FLAGS, np.uint32)
         threads = kernels.whole_warps("check_call", CHECK_THREADS)
-        told = (t, np.int32(kind), np.int64(t.size), *ends, labels, flags)
+        # A loss without a range takes anything, NaN too.
+        count = t.size if np.isfinite(ends).any() else 0
+        told = (t, np.int32(kind), np.int64(count), *ends, labels, flags)
         arguments = (params, engine.size, np.float64(limit), *told)
         kernels.launch("check_call", kernels.processors, threads, arguments)
         return Examined(rows, kernels, flags)

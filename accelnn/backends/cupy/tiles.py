@@ -95,7 +95,8 @@ class Tiled:
         self._splits = engine.backend.asarray(np.array(splits, np.int32))
         self._sums = xp.empty(most * samples, engine.dtype)
         parts = max(split.gradient for split in splits)
-        self._gradients = xp.empty((parts, spec.size), engine.dtype)
+        in_parts = parts > 1
+        self._gradients = xp.empty((parts, spec.size), engine.dtype) if in_parts else training.grads
         self._gathered = xp.empty((samples, spec.sizes[0]), engine.dtype)
 
     def __call__(self, order: Array, losses: Array, coefficients: Array) -> None:

@@ -149,6 +149,7 @@ THREADS_OF_TILE = 8
 # Without shared memory that a block can ask for, no net is kept on the device.
 ATTRIBUTES = {
     "MultiProcessorCount": 4,
+    "ComputeCapabilityMajor": 9,
     "CooperativeLaunch": 1,
     "MaxSharedMemoryPerBlockOptin": 0,
 }

@@ -440,6 +440,16 @@ def test_a_net_is_kept_where_it_fits(log, device, large_memory, sizes, batch, me
     assert engine.describe(batch).startswith(way)
 
 
+def test_a_net_is_not_kept_by_a_card_before_volta(log, device, large_memory):
+    """Its kernel exchanges words by instructions that came with compute capability 7.0."""
+    del large_memory
+    sizes = {"MaxSharedMemoryPerBlockOptin": 232_448, "ComputeCapabilityMajor": 6}
+    Device.attributes = Device.attributes | sizes
+    assert log == []
+    engine = accelnn.MLP((784, 50, 10), rng=0, backend=device).engine
+    assert engine.describe(100).startswith("tiles")
+
+
 def test_a_long_call_is_cut_into_launches(log, device, monkeypatch):
     """So that Ctrl-C is heard between them."""
     monkeypatch.setattr(engine_module, "CALL_WORK", 20 * 53)

@@ -105,10 +105,20 @@ def test_right_targets(device, case, door):
 
 
 @pytest.mark.parametrize("door", ["loss", "gradient", "numerical_gradient"])
-def test_other_losses_take_any_numbers(device, door):
-    t = np.array([[-1e3, 0.0, 1e3]] * 4)
-    for net in _nets(device, loss="sum_squared_error", dtype="float64"):
-        assert isinstance(_call(net, door, X, t), dict)
+@pytest.mark.parametrize("loss", ["sum_squared_error", "huber"])
+@pytest.mark.parametrize("value", [-1e3, np.inf, np.nan])
+def test_other_losses_take_any_numbers(device, door, loss, value):
+    t = np.array([[value, 0.0, 1e3]] * 4)
+    with np.errstate(all="ignore"):
+        found = [_call(net, door, X, t) for net in _nets(device, loss=loss, dtype="float64")]
+    for name, wanted in found[0].items():
+        np.testing.assert_array_equal(np.isnan(found[1][name]), np.isnan(wanted))
+
+
+def test_a_mean_loss_beyond_float32_is_infinite(device):
+    _, net = _nets(device, (1, 3), loss="sum_squared_error", dtype="float32")
+    found = _call(net, "loss", np.ones((4, 1)), np.full((4, 3), 2.2e19, np.float32))
+    assert found[""] == np.inf
 
 
 @pytest.mark.parametrize("parameter", [0.5, 1e20, np.nan, np.inf])

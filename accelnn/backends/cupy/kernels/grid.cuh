@@ -18,15 +18,25 @@ __device__ inline void prefetch(const REAL* place) {
 
 // Add one, and return what was there. What the block wrote before is visible to those who see it.
 __device__ inline unsigned int arrive(unsigned int* arrived) {
+#if __CUDA_ARCH__ >= 700
     unsigned int before;
     asm volatile("atom.release.gpu.global.add.u32 %0, [%1], 1;"
                  : "=r"(before) : "l"(arrived) : "memory");
     return before;
+#else
+    __threadfence();
+    return atomicAdd(arrived, 1u);
+#endif
 }
 
 __device__ inline unsigned int look(const unsigned int* arrived) {
+#if __CUDA_ARCH__ >= 700
     unsigned int now;
     asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(now) : "l"(arrived) : "memory");
+#else
+    const unsigned int now = *(const volatile unsigned int*)arrived;
+    __threadfence();
+#endif
     return now;
 }
 #endif
