@@ -78,9 +78,13 @@ def always_fused(compiled, monkeypatch):
 def needed_compiler(request):
     """Skip, or with ``--require-cuda-compilers`` fail, where what a marker needs is missing."""
     missing = []
-    if request.node.get_closest_marker("nvrtc"):
+    if marker := request.node.get_closest_marker("nvrtc"):
+        from machine_code import nvdisasm
+
         modules = {"cupy": "cupy-cuda13x", "nvidia.cu13": "nvidia-cuda-nvrtc"}
         missing += [package for module, package in modules.items() if not _is_installed(module)]
+        if "nvdisasm" in marker.args and nvdisasm() is None:
+            missing.append("nvidia-cuda-nvdisasm")
     if request.node.get_closest_marker("cuda_on_cpu") and shutil.which("g++") is None:
         missing.append("g++")
     if missing:

@@ -8,6 +8,9 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
+# The multiprocessors of an H100, and of an H200.
+PROCESSORS = 132
+
 
 class OutOfMemoryError(MemoryError):
     """There is not so much memory."""

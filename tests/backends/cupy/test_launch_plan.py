@@ -2,28 +2,17 @@
 
 import numpy as np
 import pytest
-from stand_in_arrays import CALLS, Device
+from stand_in_arrays import CALLS, PROCESSORS, Device
 from stand_in_streams import Capture, Launch, Product, Replay, Transfer
 
 import accelnn
 from accelnn.backends.cupy import engine as engine_module
-from accelnn.backends.cupy.engine import CupyEngine
 from accelnn.backends.cupy.launch import FLAGS
-from accelnn.backends.cupy.source import MOST_TILED_LAYERS
 from accelnn.errors import DivergenceWarning
 from accelnn.testing import assert_equal_but_for_rounding
 from accelnn.training._plan import Orders
 
 pytestmark = pytest.mark.cuda_on_cpu
-
-PROCESSORS = 132
-
-
-@pytest.fixture
-def log(cupy):
-    """Return what is asked of a device with as many multiprocessors as an H100 has."""
-    Device.attributes = Device.attributes | {"MultiProcessorCount": PROCESSORS}
-    return cupy.events
 
 
 @pytest.fixture
@@ -36,13 +25,6 @@ def without_cooperative_launch(log):
 def always_products(monkeypatch):
     monkeypatch.setattr(engine_module, "LARGE_BATCH", 0)
     monkeypatch.setattr(engine_module, "PRODUCTS", 0)
-
-
-@pytest.fixture
-def large_memory(log):
-    """Let a block have as much shared memory as on an H100."""
-    assert log == []
-    Device.attributes = Device.attributes | {"MaxSharedMemoryPerBlockOptin": 232_448}
 
 
 @pytest.fixture
@@ -245,15 +227,6 @@ def test_steps_of_tiles_are_one_launch(log, device, monkeypatch):
     assert "tiles" in net.engine.describe(10)
 
 
-def test_a_net_of_very_many_layers_is_not_trained_in_tiles(log, device, monkeypatch):
-    monkeypatch.setattr(engine_module, "TRAINED_IN_TILES", 0)
-    monkeypatch.setattr(engine_module, "TILED", 0)
-    assert log == []
-    for layers, way in ((MOST_TILED_LAYERS, "tiles"), (MOST_TILED_LAYERS + 1, "graph")):
-        engine = accelnn.MLP([3] * (layers + 1), rng=0, backend=device).engine
-        assert engine.describe(10).startswith(way)
-
-
 def test_sums_of_few_tiles_are_cut_into_parts(log, device):
     """So that all multiprocessors have some: 140 samples are three tiles of 64 and less."""
     net = accelnn.MLP([784, 50, 10], rng=0, backend=device)
@@ -394,60 +367,6 @@ def test_all_samples_are_evaluated_in_one_launch(log, device):
     assert log[1].blocks == 2 * PROCESSORS
     # Its loss, its accuracy, and whether targets were out of range, at once.
     assert [event for event in log if isinstance(event, Transfer)] == [Transfer("host", 24)]
-
-
-@pytest.mark.parametrize(
-    ("sizes", "batch", "way"),
-    [
-        ((784, 50, 10), 10, "one launch"),
-        ((784, 50, 10), 50, "graph"),
-        ((784, 50, 10), 100, "tiles"),
-        ((784, 50, 10), 1_000, "tiles"),
-        ((784, 50, 10), 10_000, "tiles"),
-        ((784, 256, 128, 10), 100, "tiles"),
-        ((784, 50, 300), 10, "one launch"),
-        ((784, 50, 300), 1_000, "graph"),
-        ((784, 1_000, 1_000, 10), 100, "tiles"),
-        ((784, 1_000, 1_000, 10), 1_000, "products"),
-    ],
-)
-def test_the_way_is_chosen_by_size(log, device, sizes, batch, way):
-    assert log == []
-    engine = accelnn.MLP(sizes, rng=0, backend=device).engine
-    assert isinstance(engine, CupyEngine)
-    assert engine.describe(batch).startswith(way)
-
-
-@pytest.mark.parametrize(
-    ("sizes", "batch", "memory", "way"),
-    [
-        ((784, 50, 10), 100, 232_448, "resident"),
-        ((784, 256, 10), 100, 232_448, "resident"),
-        ((784, 50, 10), 100, 101_376, "resident"),
-        ((784, 50, 10), 1_000, 232_448, "tiles"),
-        # It would fit, but a block would have 19 samples.
-        ((32, 64, 10), 2_000, 232_448, "tiles"),
-        ((784, 50, 33), 100, 232_448, "tiles"),
-        ((784, 256, 128, 10), 100, 232_448, "tiles"),
-        ((784, 10), 100, 232_448, "one launch"),
-    ],
-)
-def test_a_net_is_kept_where_it_fits(log, device, large_memory, sizes, batch, memory, way):
-    del large_memory
-    Device.attributes = Device.attributes | {"MaxSharedMemoryPerBlockOptin": memory}
-    assert log == []
-    engine = accelnn.MLP(sizes, rng=0, backend=device).engine
-    assert engine.describe(batch).startswith(way)
-
-
-def test_a_net_is_not_kept_by_a_card_before_volta(log, device, large_memory):
-    """Its kernel exchanges words by instructions that came with compute capability 7.0."""
-    del large_memory
-    sizes = {"MaxSharedMemoryPerBlockOptin": 232_448, "ComputeCapabilityMajor": 6}
-    Device.attributes = Device.attributes | sizes
-    assert log == []
-    engine = accelnn.MLP((784, 50, 10), rng=0, backend=device).engine
-    assert engine.describe(100).startswith("tiles")
 
 
 def test_a_long_call_is_cut_into_launches(log, device, monkeypatch):

@@ -1,34 +1,39 @@
 """Kernels have no more instructions than they had, and products little besides multiply-adds."""
 
 import json
+import tempfile
+from functools import cache
+from pathlib import Path
 
 import pytest
-from machine_code import RECORD, densest, kernels_of, nvdisasm, size
+from machine_code import RECORD, densest, kernels_of, size
 
-pytestmark = [
-    pytest.mark.nvrtc,
-    pytest.mark.skipif(nvdisasm() is None, reason="nvidia-cuda-nvdisasm not installed"),
-]
+pytestmark = pytest.mark.nvrtc("nvdisasm")
 
 ARCHITECTURES = (80, 90, 120)
 # Instructions may grow by this factor; otherwise, see scripts/cuda_kernels.py --record.
 MOST_GROWTH = 1.05
 
 
-@pytest.fixture(scope="module", params=ARCHITECTURES, ids="sm_{}".format)
+@pytest.fixture(params=ARCHITECTURES, ids="sm_{}".format)
 def architecture(request):
     return request.param
 
 
-@pytest.fixture(scope="module", params=["float32", "float64"])
+@pytest.fixture(params=["float32", "float64"])
 def dtype(request):
     return request.param
 
 
-@pytest.fixture(scope="module")
-def kernels(architecture, dtype, tmp_path_factory):
-    pytest.importorskip("cupy_backends.cuda.libs.nvrtc")
-    return kernels_of(dtype, architecture, tmp_path_factory.mktemp("machine-code"))
+@pytest.fixture
+def kernels(architecture, dtype):
+    return _compiled_once(dtype, architecture)
+
+
+@cache
+def _compiled_once(dtype, architecture):
+    with tempfile.TemporaryDirectory() as folder:
+        return kernels_of(dtype, architecture, Path(folder))
 
 
 @pytest.mark.parametrize("name", ["tile_values", "train_resident", "train_tiles"])

@@ -55,6 +55,18 @@ __device__ inline void send(Word* words, int place, REAL number, Tag tag) {
     }
 }
 
+// The number that words hold.
+__device__ inline REAL number_of(const Word (&words)[WORDS_EACH]) {
+    unsigned int halves[WORDS_EACH];
+#pragma unroll
+    for (int k = 0; k < WORDS_EACH; ++k) {
+        halves[k] = (unsigned int)words[k];
+    }
+    REAL number;
+    memcpy(&number, halves, sizeof(REAL));
+    return number;
+}
+
 // Wait for N numbers with that tag, `stride` words apart, and return their sum in that order. Called by
 // one thread.
 template <int N>
@@ -89,14 +101,7 @@ __device__ inline REAL receive_sum(const Word* words, int first, int stride, Tag
 #pragma unroll
         for (int j = 0; j < AT_ONCE; ++j) {
             if (base + j < N) {
-                unsigned int halves[WORDS_EACH];
-#pragma unroll
-                for (int k = 0; k < WORDS_EACH; ++k) {
-                    halves[k] = (unsigned int)found[j][k];
-                }
-                REAL number;
-                memcpy(&number, halves, sizeof(REAL));
-                sum += number;
+                sum += number_of(found[j]);
             }
         }
     }
@@ -142,15 +147,11 @@ __device__ inline bool receive(const Word* words, int n, Tag tag, Place place, T
         for (int j = 0; j < AT_ONCE; ++j) {
             const int i = base + j * OF;
             if (i < n) {
-                unsigned int halves[WORDS_EACH];
 #pragma unroll
                 for (int k = 0; k < WORDS_EACH; ++k) {
-                    halves[k] = (unsigned int)found[j][k];
                     stops = stops || (found[j][k] >> 32 & 1u);
                 }
-                REAL number;
-                memcpy(&number, halves, sizeof(REAL));
-                take(i, number);
+                take(i, number_of(found[j]));
             }
         }
     }
