@@ -42,7 +42,11 @@ def record() -> None:
                     )
                     print(f"{title:<16}{name:<20}{size(lines):>6}{dense:>12}")
     content = {"nvrtc": list(nvrtc.getVersion()), "kernels": found}
-    RECORD.write_text(json.dumps(content) + "\n", encoding="utf-8")
+    # A line for each kernel, so that a difference shows which of them have changed.
+    text = (
+        json.dumps(content).replace('": {', '": {\n').replace("], ", "],\n").replace("}, ", "},\n")
+    )
+    RECORD.write_text(text + "\n", encoding="utf-8")
 
 
 def main() -> None:
