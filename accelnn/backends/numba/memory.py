@@ -8,12 +8,12 @@ from accelnn.backends.numba.kernels.arguments import Memory
 from accelnn.backends.numba.kernels.evaluation import BLOCK
 from accelnn.backends.numba.kernels.forward import ROWS
 from accelnn.backends.numba.kernels.training import AHEAD
-from accelnn.backends.numba.layout import Layout, aligned_empty, aligned_zeros
+from accelnn.backends.numba.layout import OUTPUT_PANELS, Layout, aligned_empty, aligned_zeros
 from accelnn.backends.numba.vectors import LANES, SHORT
 
 __all__ = ["memory_of_passes", "memory_of_updates"]
 
-# Threads that each gather all samples of a batch, if these stay in cache.
+# Threads that each gather all samples of a batch, if these stay in cache and each needs all.
 OWN_SAMPLES = 2
 # Bytes of parameters that stay in L2 cache.
 SMALL = 500_000
@@ -69,6 +69,7 @@ def memory_of_updates(
 ) -> Memory:
     """Return memory for batches that all threads share."""
     panels = (layout.input_panels if with_samples else 0, layout.output_panels)
+    panels = (*panels, layout.table[0, OUTPUT_PANELS])
     *sizes, whole = _sizes_of_updates(
         panels, LANES[dtype.type], dtype.itemsize, batch, threads, layout.scratch, compressed
     )
@@ -79,7 +80,7 @@ def memory_of_updates(
 
 @lru_cache(maxsize=128)
 def _sizes_of_updates(
-    panels: tuple[int, int],
+    panels: tuple[int, int, int],
     lanes: int,
     itemsize: int,
     batch: int,
@@ -89,10 +90,12 @@ def _sizes_of_updates(
 ) -> tuple[int, ...]:
     """Return the fields of a `Memory`, and how much there is of it."""
     capacity = _capacity(batch)
-    samples, outputs = (number * capacity * lanes for number in panels)
+    *sizes, first = panels
+    samples, outputs = (number * capacity * lanes for number in sizes)
     # Two threads gather a batch each for itself in less time than one takes to fetch from the
-    # other's cache what that has just written. Where prepared non-zeros are, each looks up.
-    own = samples == 0 or (threads <= OWN_SAMPLES and samples <= AHEAD)
+    # other's cache what that has just written, unless they share the rows of a panel of the first
+    # layer. Where prepared non-zeros are, each looks up.
+    own = samples == 0 or (threads <= min(OWN_SAMPLES, first) and samples <= AHEAD)
     copies = threads if own else 1
     samples, columns, rows = _of_samples(
         samples, lanes, itemsize, capacity, threads, compressed=compressed

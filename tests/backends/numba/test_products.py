@@ -36,16 +36,29 @@ def kernels(compiled):
 
     @compile_
     def multiply(
-        a, a_start, capacity, inner, b, b_start, b_row, c, c_start, first, last, start, add
+        a, a_start, capacity, inner, b, b_start, b_row, c, c_start, first, last, start, add, used
     ):
-        start = load(start, 0)
+        from_ = load(start, 0)
         multiply_(
-            a, a_start, capacity, inner, b, b_start, b_row, c, c_start, first, last, start, add
+            a,
+            a_start,
+            capacity,
+            inner,
+            b,
+            b_start,
+            b_row,
+            c,
+            c_start,
+            first,
+            last,
+            from_,
+            add,
+            used,
         )
 
     @compile_
-    def multiply_transposed(a, a_start, columns, d, d_start, rows, g, g_start):
-        transposed_(a, a_start, columns, d, d_start, rows, g, g_start)
+    def multiply_transposed(a, a_start, columns, d, d_start, rows, g, g_start, used):
+        transposed_(a, a_start, columns, d, d_start, rows, g, g_start, used)
 
     @compile_
     def multiply_sparse_row(values, columns, k, stop, b, b_start, b_row, out, out_start):
@@ -95,9 +108,31 @@ def _target(size, dtype):
     return np.full(GUARD + size + GUARD, UNTOUCHED, dtype)
 
 
+@pytest.fixture(params=["one", "half", "more", "all"])
+def used(request, lanes):
+    """Return how many columns of a panel are used: of half of them, the rest is not computed."""
+    return {"one": 1, "half": lanes // 2, "more": lanes // 2 + 1, "all": lanes}[request.param]
+
+
+def _nan_after_half(matrix, used):
+    """Make NaN what is not to be read, if only half of a panel is used."""
+    half = matrix.shape[1] // 2
+    if used <= half:
+        matrix[:, half:] = np.nan
+    return matrix
+
+
+def _zero_after_half(matrix, used):
+    half = matrix.shape[1] // 2
+    if used <= half:
+        matrix = matrix.copy()
+        matrix[:, half:] = 0.0
+    return matrix
+
+
 @pytest.mark.parametrize("add", [False, True])
 @pytest.mark.parametrize("apart", [0, 3])
-def test_multiply(kernels, dtype, lanes, add, apart):
+def test_multiply(kernels, dtype, lanes, add, apart, used):
     """With rows of weights one after the other, or further apart."""
     draw = np.random.default_rng(0)
     for rows, inner in itertools.product(ROWS, COLUMNS):
@@ -105,6 +140,7 @@ def test_multiply(kernels, dtype, lanes, add, apart):
             capacity = -(-rows // kernels.short) * kernels.short
             a, b = _integers(draw, (rows, inner), dtype), _integers(draw, (inner, lanes), dtype)
             start = _integers(draw, (rows if add else 1, lanes), dtype)
+            b, start = _nan_after_half(b, used), _nan_after_half(start, used)
             c = _target((capacity + kernels.short) * lanes, dtype)
             if add:
                 c[GUARD : GUARD + rows * lanes] = start.ravel()
@@ -122,10 +158,13 @@ def test_multiply(kernels, dtype, lanes, add, apart):
                 rows,
                 np.full(lanes, np.nan, dtype) if add else start[0],
                 add,
+                used,
             )
             written = c[GUARD : GUARD + rows * lanes].reshape(rows, lanes)
-            np.testing.assert_array_equal(written[first:], (start + a @ b)[first:])
-            assert (written[:first] == (start[:first] if add else UNTOUCHED)).all()
+            expected = _zero_after_half(start + a @ b, used)
+            np.testing.assert_array_equal(written[first:], expected[first:])
+            untouched = start[:first] if add else np.full((first, lanes), UNTOUCHED)
+            np.testing.assert_array_equal(written[:first], untouched)
             # Rows after the last are written where they complete a block, and no others.
             after = c[GUARD + rows * lanes :].reshape(-1)
             assert (after[(kernels.short - 1) * lanes :] == UNTOUCHED).all()
@@ -138,18 +177,22 @@ def test_multiply_reads_and_writes_the_same_buffer(kernels, dtype, lanes):
     rows, inner = 12, 2 * lanes + 1
     a, b = _integers(draw, (rows, inner), dtype), _integers(draw, (inner, lanes), dtype)
     panels, zeros = _panels(a, lanes, rows), np.zeros(lanes, dtype)
+    add = False
     z = np.concatenate([np.full(rows * lanes, UNTOUCHED, dtype), panels])
-    kernels.multiply(z, rows * lanes, rows, inner, b.ravel(), 0, lanes, z, 0, 0, rows, zeros, False)  # noqa: FBT003
+    kernels.multiply(
+        z, rows * lanes, rows, inner, b.ravel(), 0, lanes, z, 0, 0, rows, zeros, add, lanes
+    )
     np.testing.assert_array_equal(z[: rows * lanes].reshape(rows, lanes), a @ b)
     np.testing.assert_array_equal(z[rows * lanes :], panels)
 
 
-def test_multiply_transposed(kernels, dtype, lanes):
+def test_multiply_transposed(kernels, dtype, lanes, used):
     draw = np.random.default_rng(0)
     # The last two are more than are summed at a time.
     many = (*ROWS, kernels.deep + 1, 3 * kernels.deep)
     for rows, columns in itertools.product(many, [c for c in COLUMNS if c <= lanes]):
         a, d = _integers(draw, (rows, columns), dtype), _integers(draw, (rows, lanes), dtype)
+        d = _nan_after_half(d, used)
         g = _target(lanes * lanes, dtype)
         kernels.multiply_transposed(
             _between_guards(_panels(a, lanes, rows)),
@@ -160,9 +203,10 @@ def test_multiply_transposed(kernels, dtype, lanes):
             rows,
             g,
             GUARD,
+            used,
         )
         written = g[GUARD:-GUARD].reshape(lanes, lanes)
-        np.testing.assert_array_equal(written[:columns], a.T @ d)
+        np.testing.assert_array_equal(written[:columns], _zero_after_half(a.T @ d, used))
         # Columns after the last are written where they complete a block: NaN, as they were read.
         assert (written[columns + kernels.wide - 1 :] == UNTOUCHED).all()
         assert (g[:GUARD] == UNTOUCHED).all()

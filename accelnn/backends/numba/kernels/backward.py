@@ -117,6 +117,7 @@ def input_errors(member, net, work, layer, size):
                     bottom,
                     zeros(errors),
                     k > 0,
+                    count,
                 )
                 if last_k == outputs:
                     for here in range(target + top * lanes, target + bottom * lanes, lanes):
@@ -133,6 +134,7 @@ def update_layer(member, net, data, work, rule, step, layer, piece, order, follo
     table, lanes = net.table, width(work.outputs)
     capacity, errors, scratch = work.capacity, work.errors, work.scratch
     inputs, blocks = table[layer, INPUTS], table[layer, INPUT_PANELS]
+    outputs = table[layer, OUTPUTS]
     own = member.number * (scratch.size // member.size)
     first, last = share(member, table[layer, OUTPUT_PANELS] * blocks, 1)
     together = max(1, TOGETHER // piece.size)
@@ -147,8 +149,9 @@ def update_layer(member, net, data, work, rule, step, layer, piece, order, follo
             while panel < end:
                 if first <= panel * blocks + k < last:
                     error = (table[layer, OUTPUT_PANEL] + panel) * capacity * lanes
+                    used = outputs - panel * lanes
                     multiply_transposed(
-                        work.outputs, source, columns, errors, error, piece.size, scratch, own
+                        work.outputs, source, columns, errors, error, piece.size, scratch, own, used
                     )
                     update_panel(
                         net, rule, step, piece, layer, panel, k * lanes, columns, scratch, own

@@ -18,6 +18,7 @@ from accelnn.backends.numba.layout import (
     INPUT_PANEL,
     INPUTS,
     OUTPUT_PANEL,
+    OUTPUTS,
     PANEL,
     ROW,
     WEIGHTS,
@@ -133,6 +134,7 @@ def forward(net, work, mask, update_number, done, layer, rows, units):
                     bottom,
                     bias,
                     k > 0,
+                    table[layer, OUTPUTS] - panel * lanes,
                 )
             if is_hidden and k + count == inputs:
                 here, count_ = target + top * lanes, (bottom - top) * lanes

@@ -63,7 +63,7 @@ def templates(key: int) -> tuple[Callable[..., Any], ...]:
                 p, g = load(params, i), load(gradient, i)
                 if decay > 0.0:
                     g = g + decay * p
-                state = load_rows(slots, i, stride, STATES)  # noqa: F821
+                state = load_rows(slots, i, stride, p, STATES)  # noqa: F821
                 moved = update(p, g, rate, float(k), *state)  # noqa: F821
                 store(params, i, moved[0])
                 store_rows(slots, i, stride, moved[1:])

@@ -13,7 +13,9 @@ from accelnn.backends.numba.vectors import (
     WIDE,
     add_products,
     at,
+    first_half,
     load,
+    load_like,
     load_rows,
     multiply_add,
     rows_of,
@@ -40,22 +42,37 @@ BOTH = math.lcm(TALL, WIDE)
 
 
 @called
-def multiply(a, a_start, capacity, inner, b, b_start, b_row, c, c_start, first, last, start, add):
+def multiply(
+    a, a_start, capacity, inner, b, b_start, b_row, c, c_start, first, last, start, add, used
+):
     """Write a panel of the product: ``c[s] = start + Σ_k a[s, k] b[k]``, s from `first` to `last`.
 
     ``k < inner``, and b[k] is at ``b_start + k * b_row``; with `add`, sums start from c instead.
-    Rows are computed in blocks: up to `SHORT` - 1 rows after `last` are written.
+    Rows are computed in blocks: up to `SHORT` - 1 rows after `last` are written. If the panel has
+    so few columns that half of it is `used`, the other half becomes zero.
     """
+    rows = a, a_start, capacity, inner
+    if 2 * used <= width(b):
+        half = first_half(start)
+        multiply_rows(rows, b, b_start, b_row, c, c_start, first, last, half, add)
+    else:
+        multiply_rows(rows, b, b_start, b_row, c, c_start, first, last, start, add)
+
+
+@inlined
+def multiply_rows(rows, b, b_start, b_row, c, c_start, first, last, start, add):
+    """Do `multiply` with vectors of the width of `start`."""
+    a, a_start, capacity, inner = rows
     lanes, row = width(b), first
     while row + TALL <= last:
         here = c_start + row * lanes
-        sums = load_rows(c, here, lanes, TALL) if add else rows_of(start, TALL)
+        sums = load_rows(c, here, lanes, start, TALL) if add else rows_of(start, TALL)
         sums = add_block(sums, a, a_start + row * lanes, capacity, inner, b, b_start, b_row)
         store_rows(c, here, lanes, sums)
         row += TALL
     while row < last:
         here = c_start + row * lanes
-        rest = load_rows(c, here, lanes, SHORT) if add else rows_of(start, SHORT)
+        rest = load_rows(c, here, lanes, start, SHORT) if add else rows_of(start, SHORT)
         rest = add_block(rest, a, a_start + row * lanes, capacity, inner, b, b_start, b_row)
         store_rows(c, here, lanes, rest)
         row += SHORT
@@ -68,33 +85,47 @@ def add_block(sums, a, start, capacity, inner, b, b_start, b_row):
     for k in range(0, inner, lanes):
         block = start + k * capacity
         for lane in range(min(lanes, inner - k)):
-            weights = load(b, b_start + (k + lane) * b_row)
+            weights = load_like(sums[0], b, b_start + (k + lane) * b_row)
             sums = add_products(sums, a, block + lane, lanes, weights)
     return sums
 
 
 @called
-def multiply_transposed(a, a_start, columns, d, d_start, rows, g, g_start):
+def multiply_transposed(a, a_start, columns, d, d_start, rows, g, g_start, used):
     """Write ``g[k] = Σ_s a[s, k] d[s]`` for the first `columns` columns of a panel of `a`.
 
-    Columns are computed in blocks: up to `WIDE` - 1 more are written.
+    Columns are computed in blocks: up to `WIDE` - 1 more are written. If the panel of `d` has so
+    few columns that half of it is `used`, the other half of `g` becomes zero.
     """
+    columns_ = a, a_start, columns
+    if 2 * used <= width(d):
+        multiply_columns(columns_, d, d_start, rows, g, g_start, first_half(zeros(d)))
+    else:
+        multiply_columns(columns_, d, d_start, rows, g, g_start, zeros(d))
+
+
+@inlined
+def multiply_columns(columns_, d, d_start, rows, g, g_start, zero):
+    """Do `multiply_transposed` with vectors of the width of `zero`."""
+    a, a_start, columns = columns_
     lanes = width(d)
     tall = min(columns, lanes - lanes % BOTH)
     for top in range(0, rows, DEEP):
         start, stop, k = top * lanes, min(top + DEEP, rows) * lanes, 0
         while k + TALL <= tall:
             here = g_start + k * lanes
-            sums = load_rows(g, here, lanes, TALL) if top > 0 else rows_of(zeros(d), TALL)
+            sums = load_rows(g, here, lanes, zero, TALL) if top > 0 else rows_of(zero, TALL)
             for place in range(start, stop, lanes):
-                sums = add_products(sums, a, a_start + place + k, 1, load(d, d_start + place))
+                errors = load_like(zero, d, d_start + place)
+                sums = add_products(sums, a, a_start + place + k, 1, errors)
             store_rows(g, here, lanes, sums)
             k += TALL
         while k < columns:
             here = g_start + k * lanes
-            rest = load_rows(g, here, lanes, WIDE) if top > 0 else rows_of(zeros(d), WIDE)
+            rest = load_rows(g, here, lanes, zero, WIDE) if top > 0 else rows_of(zero, WIDE)
             for place in range(start, stop, lanes):
-                rest = add_products(rest, a, a_start + place + k, 1, load(d, d_start + place))
+                errors = load_like(zero, d, d_start + place)
+                rest = add_products(rest, a, a_start + place + k, 1, errors)
             store_rows(g, here, lanes, rest)
             k += WIDE
 

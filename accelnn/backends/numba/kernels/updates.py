@@ -29,7 +29,7 @@ def in_place(rule_update, states):
 
     @inlined
     def move(p, g, rate, scale, numbers, params, slots, here, stride):
-        state = load_rows(slots, here, stride, states)
+        state = load_rows(slots, here, stride, p, states)
         moved = rule_update(p, g, rate, scale, numbers, *state)
         store(params, here, moved[0])
         store_rows(slots, here, stride, moved[1:])

@@ -32,6 +32,7 @@ from accelnn.backends.numba.vectors._memory import (
     filled,
     load,
     load_first,
+    load_like,
     part_as,
     prefetch,
     rows_at,
@@ -48,6 +49,7 @@ from accelnn.backends.numba.vectors._nonzeros import (
 )
 from accelnn.backends.numba.vectors._products import (
     add_products,
+    first_half,
     multiply_add,
     rows_of,
 )
@@ -88,6 +90,7 @@ __all__ = [
     "dropout_factors",
     "exp_and_expm1",
     "filled",
+    "first_half",
     "first_lanes",
     "first_of",
     "flush_denormals",
@@ -95,6 +98,7 @@ __all__ = [
     "largest",
     "load",
     "load_first",
+    "load_like",
     "load_numbers",
     "load_rows",
     "maximum",

@@ -24,6 +24,7 @@ __all__ = [
     "filled",
     "load",
     "load_first",
+    "load_like",
     "part_as",
     "prefetch",
     "rows_at",
@@ -106,6 +107,17 @@ def load(typing, array, i):
         return load_vector(builder, pointer, llvm_type(signature.return_type))
 
     return Vector(array.dtype)(array, types.intp), generate
+
+
+@intrinsic
+def load_like(typing, vector, array, i):
+    """Return what is at ``array[i]``, as many numbers as a vector has."""
+
+    def generate(context, builder, signature, args):
+        pointer = pointer_to(context, builder, signature.args[1], *args[1:])
+        return load_vector(builder, pointer, args[0].type)
+
+    return vector(vector, array, types.intp), generate
 
 
 @intrinsic

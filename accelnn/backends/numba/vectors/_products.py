@@ -1,15 +1,18 @@
 """Building blocks of matrix products."""
 
+from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from accelnn.backends.numba.vectors._type import (
+    I32,
+    Vector,
     call,
     pointer_to,
     splat,
 )
 
-__all__ = ["add_products", "multiply_add", "rows_of"]
+__all__ = ["add_products", "first_half", "multiply_add", "rows_of"]
 
 
 @intrinsic
@@ -22,6 +25,18 @@ def multiply_add(typing, array, i, vector, total):
         return call(builder, "fmuladd", factor, args[2], args[3])
 
     return total(array, types.intp, vector, total), generate
+
+
+@intrinsic
+def first_half(typing, vector):
+    """Return the first half of the lanes of a vector, as a vector of half the width."""
+
+    def generate(context, builder, signature, args):
+        lanes = list(range(args[0].type.count // 2))
+        order = ir.Constant(ir.VectorType(I32, len(lanes)), lanes)
+        return builder.shuffle_vector(args[0], ir.Constant(args[0].type, ir.Undefined), order)
+
+    return Vector(vector.dtype, half=True)(vector), generate
 
 
 @intrinsic(prefer_literal=True)

@@ -10,6 +10,7 @@ from accelnn.backends.numba.vectors._type import (
     I64,
     SQUARE,
     Vector,
+    constant,
     is_single,
     llvm_type,
     load_vector,
@@ -21,33 +22,38 @@ __all__ = ["load_numbers", "load_rows", "side", "store_numbers", "store_rows", "
 
 
 @intrinsic(prefer_literal=True)
-def load_rows(typing, array, i, stride, count):
-    """Return the vectors at ``array[i + r * stride]``, `count` of them."""
+def load_rows(typing, array, i, stride, like, count):
+    """Return the vectors at ``array[i + r * stride]``, `count` of them, as wide as `like`."""
 
     def generate(context, builder, signature, args):
-        array, i, stride, _ = args
-        rows, kind = [], llvm_type(signature.return_type.dtype)
+        array, i, stride, *_ = args
+        rows, kind = [], llvm_type(like)
         for _ in range(count.literal_value):
             pointer = pointer_to(context, builder, signature.args[0], array, i)
             rows.append(load_vector(builder, pointer, kind))
             i = builder.add(i, stride)
         return cgutils.pack_array(builder, rows, kind)
 
-    rows = types.UniTuple(Vector(array.dtype), count.literal_value)
-    return rows(array, types.intp, types.intp, count), generate
+    rows = types.UniTuple(like, count.literal_value)
+    return rows(array, types.intp, types.intp, like, count), generate
 
 
 @intrinsic
 def store_rows(typing, array, i, stride, rows):
-    """Write vector r of a tuple at ``array[i + r * stride]``."""
+    """Write vector r of a tuple at ``array[i + r * stride]``, and zeros after half a vector."""
     if not isinstance(rows, types.BaseTuple):
         return None
 
     def generate(context, builder, signature, args):
         array, i, stride, rows = args
-        for r in range(len(signature.args[3])):
+        for r, kind in enumerate(signature.args[3]):
+            row = builder.extract_value(rows, r)
+            if kind.half:
+                lanes = list(range(2 * row.type.count))
+                order = ir.Constant(ir.VectorType(I32, len(lanes)), lanes)
+                row = builder.shuffle_vector(row, constant(row.type, 0.0), order)
             pointer = pointer_to(context, builder, signature.args[0], array, i)
-            store_vector(builder, builder.extract_value(rows, r), pointer)
+            store_vector(builder, row, pointer)
             i = builder.add(i, stride)
         return context.get_dummy_value()
 

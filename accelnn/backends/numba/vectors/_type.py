@@ -79,17 +79,19 @@ I64 = ir.IntType(64)
 
 
 class Vector(types.Type):
-    """Numba's type of a vector of `LANES` numbers of one dtype."""
+    """Numba's type of a vector of `LANES` numbers of one dtype, or of half as many."""
 
-    def __init__(self, dtype: types.Float) -> None:
+    def __init__(self, dtype: types.Float, *, half: bool = False) -> None:
         self.dtype = dtype
-        super().__init__(f"Vector({dtype})")
+        self.half = half
+        super().__init__(f"{'Half' if half else ''}Vector({dtype})")
 
 
 def llvm_type(vector: Vector) -> ir.VectorType:
+    parts = 2 if vector.half else 1
     if vector.dtype == types.float32:
-        return ir.VectorType(ir.FloatType(), LANES[np.float32])
-    return ir.VectorType(ir.DoubleType(), LANES[np.float64])
+        return ir.VectorType(ir.FloatType(), LANES[np.float32] // parts)
+    return ir.VectorType(ir.DoubleType(), LANES[np.float64] // parts)
 
 
 @register_model(Vector)
