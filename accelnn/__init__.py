@@ -54,12 +54,12 @@ if TYPE_CHECKING:
     from accelnn import datasets, plotting
     from accelnn import testing as testing
     from accelnn.datasets import load_mnist, train_validation_split
-    from accelnn.nets._load import load
+    from accelnn.nets._files import load
 
 # What many programs never use, and what would slow down every import: name -> module.
 _ON_FIRST_USE = {
     "datasets": "accelnn.datasets",
-    "load": "accelnn.nets._load",
+    "load": "accelnn.nets._files",
     "load_mnist": "accelnn.datasets",
     "plotting": "accelnn.plotting",
     "testing": "accelnn.testing",

@@ -162,6 +162,29 @@ def as_targets(
     raise ValueError(msg)
 
 
+def as_weights(backend: Backend, weights: ArrayLike, n: int, dtype: Any) -> Array:
+    """Return the weights of `n` samples as an array of `backend` and `dtype`, checked."""
+    array = as_array(backend, weights, "sample_weight")
+    if tuple(array.shape) != (n,):
+        msg = (
+            f"sample_weight has shape {tuple(array.shape)}; pass one weight for each of the {n:,} "
+            f"samples, of shape ({n},)"
+        )
+        raise ValueError(msg)
+    check_finite(backend, array, "sample_weight")
+    array = as_floating(backend, array, "sample_weight")
+    least = as_number(backend, backend.xp.min(array))
+    if least < 0.0:
+        msg = f"sample_weight must not be negative, and its least is {least:.4g}"
+        raise ValueError(msg)
+    with np.errstate(over="ignore"):
+        found = to_dtype(backend, array, dtype)
+    if not is_finite(backend, found):
+        msg = f"sample_weight holds numbers beyond the range of {dtype}; scale it"
+        raise ValueError(msg)
+    return found
+
+
 def check_dtype(dtype: Any) -> DTypeName:
     """Return the name of a net's dtype, or raise ValueError if nets do not support it."""
     # NumPy would read None as float64, which is not the default of nets.

@@ -7,6 +7,8 @@ import pytest
 import accelnn
 from accelnn._processors import usable_processors
 from accelnn.backends import _registry
+from accelnn.errors import BackendUnavailableError
+from accelnn.testing import StrictBackend
 
 pytest_plugins = ["accelnn.testing.pytest_plugin"]
 
@@ -64,3 +66,27 @@ def no_backend_chosen(monkeypatch):
     accelnn.set_backend(None)
     yield
     accelnn.set_backend(None)
+
+
+@pytest.fixture(scope="session")
+def usable(request):
+    """Return ``usable(name)``, which returns that backend, or skips."""
+
+    def usable(name):
+        try:
+            return accelnn.get_backend(name)
+        except BackendUnavailableError as error:
+            if name in request.config.getoption("--require-backend"):
+                pytest.fail(f"--require-backend {name}: {error}", pytrace=False)
+            pytest.skip(f"{name}: {error.reason}")
+
+    return usable
+
+
+@pytest.fixture(params=["numpy", "numba", "strict"])
+def backend(request, usable):
+    """Return each backend that runs on the host, or skip where it is not installed."""
+    if request.param != "strict":
+        return usable(request.param)
+    pytest.importorskip("array_api_strict", reason="array-api-strict is not installed")
+    return StrictBackend()

@@ -87,7 +87,7 @@ def test_a_name_that_does_not_exist_is_an_attribute_error():
 def test_names_that_wake_on_first_use_are_the_ones_they_stand_for():
     code = """
 import accelnn
-from accelnn.nets._load import load
+from accelnn.nets._files import load
 from accelnn.datasets import load_mnist, train_validation_split
 import accelnn.datasets as datasets
 print(accelnn.load is load, accelnn.load_mnist is load_mnist, accelnn.datasets is datasets,

@@ -14,7 +14,7 @@ from accelnn.backends._resolve import (
     use_backend,
 )
 from accelnn.backends._spec import ActivationLike, Loss, NetSpec, get_activation
-from accelnn.backends._training import Dataset, Optimizer, TrainingState
+from accelnn.backends._training import Dataset, Extras, Optimizer, TrainingState
 
 __all__ = [
     "DIFFERENCES",
@@ -24,6 +24,7 @@ __all__ = [
     "BackendLike",
     "Dataset",
     "Engine",
+    "Extras",
     "Loss",
     "Memory",
     "MemoryFor",

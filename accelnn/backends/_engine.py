@@ -110,7 +110,7 @@ class Engine:
             scores = self.scores(params, x)
             total_loss += self._number(self._mean_loss(scores, self._for_loss(t))) * x.shape[0]
             if self.spec.loss.classifies:
-                correct += self._number(self._count_correct(scores, t))
+                correct += self._number(self.backend.xp.count_nonzero(self.hits(scores, t)))
         labels = self.spec.sizes[-1] if hasattr(self.spec.loss, "hits") else 1
         accuracy = correct / (data.size * labels) if self.spec.loss.classifies else None
         return total_loss / data.size, accuracy
@@ -127,6 +127,40 @@ class Engine:
         """Backpropagate: write the flat gradient to `out`, return the loss as a 0-d array."""
         losses = Pass(self._net_ops, params, out).losses_and_gradient(x, self._for_loss(t), NONE)
         return self._mean(losses)
+
+    def loss_with(self, params: Array, x: Array, t: Array, extras: Extras) -> Array:
+        """Return the mean loss of weighted samples, or of one with dropout, as a 0-d array."""
+        losses = Pass(self._net_ops, params).losses(x, self._for_loss(t), extras)
+        return self._mean(losses, extras.weights)
+
+    def gradient_with(self, params: Array, x: Array, t: Array, extras: Extras, out: Array) -> None:
+        """Write the flat gradient of `loss_with` to `out`."""
+        Pass(self._net_ops, params, out).gradient(x, self._for_loss(t), extras)
+
+    def weighted_accuracy(self, params: Array, x: Array, t: Array, weights: Array) -> float:
+        """Return the share of the samples' weight that is classified right."""
+        xp = self.backend.xp
+        hits = xp.astype(self.hits(self.scores(params, x), t), weights.dtype)
+        if hits.ndim > 1:
+            hits = self.backend.sum(hits, -1) / hits.shape[-1]
+        total = self._number(xp.sum(weights))
+        if total == 0.0:
+            msg = "sample_weight is 0 for every sample: their accuracy is undefined"
+            raise ValueError(msg)
+        return self._number(xp.sum(weights * hits)) / total
+
+    def hits(self, scores: Array, t: Array) -> Array:
+        """Return which samples, or labels if there are several outputs, are classified right."""
+        xp = self.backend.xp
+        hits = getattr(self.spec.loss, "hits", None)
+        if hits is not None:
+            found: Array = hits(scores, self._targets(t), backend=self.backend)
+            return found
+        labels = t if xp.isdtype(t.dtype, "integral") else xp.argmax(t, axis=-1)
+        # In int64, because a narrow label type may not hold every class.
+        hit = xp.argmax(scores, axis=-1) == xp.astype(labels, self.backend.dtype("int64"))
+        # The maximum of scores with a NaN is NaN, and then no class is predicted.
+        return hit & ~xp.isnan(xp.max(scores, axis=-1))
 
     def numerical_gradient(
         self,
@@ -367,13 +401,9 @@ class Engine:
                 return self.loss_and_gradient(state.params, x, t, state.grads)
             losses = self._pass_of(state, rows).losses_and_gradient(x, self._for_loss(t), extras)
             return self._mean(losses, extras.weights)
-        loss = self._loss_with(state.params, x, t, extras)
+        loss = self.loss_with(state.params, x, t, extras)
         state.grads[...] = self._numerical_gradient_in_double(state.params, x, t, extras)
         return loss
-
-    def _loss_with(self, params: Array, x: Array, t: Array, extras: Extras) -> Array:
-        losses = Pass(self._net_ops, params).losses(x, self._for_loss(t), extras)
-        return self._mean(losses, extras.weights)
 
     def _numerical_gradient_in_double(
         self, params: Array, x: Array, t: Array, extras: Extras
@@ -421,18 +451,6 @@ class Engine:
             z = inputs[-1] @ w
             pre.append(z if b is None else z + b)
         return inputs, pre
-
-    def _count_correct(self, scores: Array, t: Array) -> Array:
-        """Return how many samples, or labels if there are several outputs, are classified right."""
-        xp = self.backend.xp
-        hits = getattr(self.spec.loss, "hits", None)
-        if hits is not None:
-            return xp.sum(hits(scores, self._targets(t), backend=self.backend))
-        labels = t if xp.isdtype(t.dtype, "integral") else xp.argmax(t, axis=-1)
-        # In int64, because a narrow label type may not hold every class.
-        hit = xp.argmax(scores, axis=-1) == xp.astype(labels, self.backend.dtype("int64"))
-        # The maximum of scores with a NaN is NaN, and then no class is predicted.
-        return xp.count_nonzero(hit & ~xp.isnan(xp.max(scores, axis=-1)))
 
     def _number(self, x: Array) -> float:
         return float(self.backend.to_numpy(x))

@@ -108,6 +108,12 @@ class NetSpec:
         names = [formula.name for formula in self.activations] or ["identity"]
         return "-".join(names[:1] if len(set(self.activations)) <= 1 else names)
 
+    @cached_property
+    def takes_numbers(self) -> bool:
+        """Whether targets may be of shape (n,), one number for the single output of a sample."""
+        takes_bits = getattr(self.loss, "takes_bits", False)
+        return self.sizes[-1] == 1 and (takes_bits or not self.loss.classifies)
+
     def is_made_of(self, activations: Collection[str], losses: Collection[str]) -> bool:
         """Return whether all formulas have these names and are of the table's classes."""
         formulas: list[tuple[Any, Collection[str], Mapping[str, Any]]]

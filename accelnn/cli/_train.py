@@ -26,6 +26,8 @@ OPTIMIZERS = {name.lower(): rule for name, rule in RULES.items()}
 # On the shipped 4,000 images these reach about 0.94 in 20 passes.
 DEFAULT_EPOCHS = 20
 DEFAULT_LR = {"sgd": 0.5}
+# The exit status of a program that Ctrl-C has ended, by convention.
+INTERRUPTED = 130
 
 
 @click.command(short_help="Train a multi-layer perceptron on MNIST.")
@@ -105,7 +107,7 @@ def train(
         with np.errstate(all="ignore"), warnings.catch_warnings():
             # A net that diverged is neither drawn nor saved.
             warnings.simplefilter("error", DivergenceWarning)
-            history = fit(
+            history, was_interrupted = _trained(
                 net,
                 x,
                 t,
@@ -121,9 +123,10 @@ def train(
             )
         seconds = time.perf_counter() - started
         console().print(_table(history))
+        accuracy = net.accuracy(*test) if was_interrupted else history.test_accuracy[-1]
         click.echo(
-            f"test accuracy {history.test_accuracy[-1]:.4f} after {history.steps:,} steps in "
-            f"{seconds:.1f} s, evaluations included"
+            f"test accuracy {accuracy:.4f} after {history.steps:,} steps in {seconds:.1f} s, "
+            f"evaluations included"
         )
         if save is not None:
             net.save(save)
@@ -131,6 +134,21 @@ def train(
         if plot is not None:
             _plot(history, plot)
             click.echo(f"curves: {plot}")
+        if was_interrupted:
+            found = f"accelnn.load({str(save)!r})" if save else "the net, kept by --save FILE,"
+            click.echo(f"interrupted; to go on, pass {found} to accelnn.fit", err=True)
+            raise click.exceptions.Exit(INTERRUPTED)
+
+
+def _trained(net: MLP, x: Any, t: Any, **options: Any) -> tuple[History, bool]:
+    """Train the net; return the curves, and whether Ctrl-C has ended them."""
+    try:
+        return fit(net, x, t, **options), False
+    except KeyboardInterrupt as error:
+        history = getattr(error, "history", None)
+        if history is None or history.steps == 0:
+            raise
+        return history, True
 
 
 def _check_outputs(plot: Path | None, save: Path | None) -> None:

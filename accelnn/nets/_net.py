@@ -12,6 +12,7 @@ from accelnn._validation import (
     ROWS,
     as_array,
     as_targets,
+    as_weights,
     check_dtype,
     flatten_hint,
     require_range,
@@ -22,20 +23,19 @@ from accelnn.backends import (
     BackendLike,
     Dataset,
     Engine,
-    Loss,
+    Extras,
     MemoryFor,
     NetSpec,
     get_backend,
     pass_bytes,
 )
 from accelnn.formulas._loss import LossFormula
-from accelnn.formulas._table import ACTIVATIONS, LOSSES, describe
 from accelnn.gradient import GradientReport, check_gradient, numerical_gradient
 from accelnn.gradient._steps import require_usable_step
 from accelnn.nets._computing import computing
 from accelnn.nets._parameters import Parameters
 
-__all__ = ["FORMAT", "KEY", "SAVED", "Net", "rebuild"]
+__all__ = ["Net", "rebuild"]
 
 AnyNet = TypeVar("AnyNet", bound="Net")
 
@@ -43,11 +43,6 @@ AnyNet = TypeVar("AnyNet", bound="Net")
 LEAST_STEP, MOST_STEP = 1e-150, 1.0
 # Numbers after the end of the buffer, so that vectors of compiled code may be read there.
 ROOM = 32
-
-# How a net is described in a file.
-KEY = "accelnn_net"
-FORMAT = 1
-SAVED = ("MLP", "TwoLayerNet", "SimpleNet")
 
 
 class Net:
@@ -154,7 +149,7 @@ class Net:
         return outputs[0, ...] if single else outputs
 
     @computing
-    def loss(self, x: ArrayLike, t: ArrayLike) -> float:
+    def loss(self, x: ArrayLike, t: ArrayLike, *, sample_weight: ArrayLike | None = None) -> float:
         """Return the mean loss over the samples.
 
         Parameters
@@ -163,7 +158,9 @@ class Net:
             Samples, or one sample.
         t : array_like
             Integer class labels of shape (n,) or (), or targets, one-hot or soft, of the shape of
-            the outputs.
+            the outputs; for a single output and a loss of numbers, of shape (n,) too.
+        sample_weight : array_like of shape (n,), optional
+            The weight wₛ of each sample, not negative: the loss is Σ wₛ lₛ / n.
 
         Returns
         -------
@@ -179,16 +176,23 @@ class Net:
             If there is no memory for so many samples.
         """
         engine = self.engine
+        if sample_weight is not None:
+            rows, targets = self._batch(x, t, self._dtype)
+            extras = Extras(as_weights(self.backend, sample_weight, rows.shape[0], self._dtype))
+            return float(self.backend.to_numpy(engine.loss_with(self._flat, rows, targets, extras)))
         rows, targets = self._batch(x, t, self._dtype, engine)
         if engine.checks_range:
             return engine.mean_loss(self._flat, rows, targets)
         return float(self.backend.to_numpy(engine.loss(self._flat, rows, targets)))
 
     @computing
-    def accuracy(self, x: ArrayLike, t: ArrayLike) -> float:
+    def accuracy(
+        self, x: ArrayLike, t: ArrayLike, *, sample_weight: ArrayLike | None = None
+    ) -> float:
         """Return the fraction of samples whose largest output is that of their class.
 
-        Parameters and errors are those of `loss`.
+        Parameters and errors are those of `loss`; with weights, it is Σ wₛ hₛ / Σ wₛ, where hₛ is 1
+        for a sample that is right, and 0 for others.
 
         Raises
         ------
@@ -201,13 +205,19 @@ class Net:
                 f"{self.spec.loss.name!r}; use loss(x, t), or loss='cross_entropy'"
             )
             raise TypeError(msg)
+        if sample_weight is not None:
+            rows, targets = self._batch(x, t, self._dtype)
+            weights = as_weights(self.backend, sample_weight, rows.shape[0], self._dtype)
+            return self.engine.weighted_accuracy(self._flat, rows, targets, weights)
         rows, targets = self._batch(x, t, self._dtype, self.engine)
         data = Dataset(rows, targets, self.backend, self._dtype)
         _, accuracy = self.engine.evaluate(self._flat, data)
         return cast("float", accuracy)
 
     @computing
-    def gradient(self, x: ArrayLike, t: ArrayLike) -> dict[str, Array]:
+    def gradient(
+        self, x: ArrayLike, t: ArrayLike, *, sample_weight: ArrayLike | None = None
+    ) -> dict[str, Array]:
         """Return the gradient of the mean loss by backpropagation.
 
         Parameters and errors are those of `loss`.
@@ -217,8 +227,13 @@ class Net:
         dict of str to array
             With the keys, shapes and dtype of `params`; new arrays at every call.
         """
-        rows, targets = self._batch(x, t, self._dtype, self.engine)
         out = self.backend.empty(self.spec.size, self._dtype)
+        if sample_weight is not None:
+            rows, targets = self._batch(x, t, self._dtype)
+            extras = Extras(as_weights(self.backend, sample_weight, rows.shape[0], self._dtype))
+            self.engine.gradient_with(self._flat, rows, targets, extras, out)
+            return self.spec.views(out, self.backend.xp)
+        rows, targets = self._batch(x, t, self._dtype, self.engine)
         self.engine.gradient(self._flat, rows, targets, out)
         return self.spec.views(out, self.backend.xp)
 
@@ -344,10 +359,9 @@ class Net:
             If safetensors is not installed.
         """
         # Here, because json and what it brings would slow down every import of accelnn.
-        from accelnn import checkpoint
+        from accelnn.nets._files import save
 
-        arrays = {k: np.ascontiguousarray(self.backend.to_numpy(v)) for k, v in self.params.items()}
-        checkpoint.write(path, arrays, KEY, self._architecture())
+        save(self, path)
 
     def check_targets(
         self, t: ArrayLike, n: int | None, name: str = "t", *, dtype: str | None = None
@@ -364,22 +378,6 @@ class Net:
         """Return what a subclass has added."""
         own = ("backend", "spec", "_dtype", "_flat", "_params", "engine")
         return {name: value for name, value in vars(self).items() if name not in own}
-
-    def _architecture(self) -> dict[str, Any]:
-        kind = type(self).__name__
-        if kind not in SAVED:
-            msg = f"only the nets {', '.join(SAVED)} can be saved; this is a {kind}"
-            raise TypeError(msg)
-        described = [describe(formula, ACTIVATIONS) for formula in self.spec.activations]
-        is_plain = all(a == described[0] and isinstance(a, str) for a in described)
-        return {
-            "format": FORMAT,
-            "net": kind,
-            "sizes": list(self.spec.sizes),
-            "activation": self.spec.activation if is_plain else described,
-            "loss": describe(self.spec.loss, LOSSES),
-            "dtype": self.dtype,
-        }
 
     def _needs(self) -> str:
         size = pass_bytes(self.spec, self.dtype, 0)
@@ -420,15 +418,11 @@ class Net:
         self, t: ArrayLike, shape: tuple[int, ...], dtype: str, name: str, *, checks_range: bool
     ) -> Array:
         """Return targets for outputs of `shape`: labels as integers, others in `dtype`."""
-        loss, has_classes = self.spec.loss, shape[-1] > 1
+        loss, spec = self.spec.loss, self.spec
         array = as_array(self.backend, t, name)
-        if getattr(loss, "takes_bits", False):
-            if not has_classes and tuple(array.shape) == tuple(shape[:-1]):
-                array = array[..., None]
-        else:
-            # With one output, and a loss that does not classify, integers of shape (n,) are targets
-            # whose second axis was forgotten, not labels.
-            has_classes = has_classes or loss.classifies
+        if spec.takes_numbers and tuple(array.shape) == tuple(shape[:-1]):
+            array = array[..., None]
+        has_classes = shape[-1] > 1 or (loss.classifies and not spec.takes_numbers)
         options = {"labels": has_classes, "checks_range": checks_range}
         targets = as_targets(self.backend, array, shape, dtype, name=name, **options)
         if checks_range and targets.ndim == len(shape) and isinstance(loss, LossFormula):
@@ -443,8 +437,3 @@ def rebuild(
     net = object.__new__(cls)
     Net.__init__(net, spec, flat, dtype, get_backend(backend))
     return net
-
-
-def takes_bits(loss: Loss) -> bool:
-    """Return whether targets of a single output may be of shape (n,)."""
-    return isinstance(loss, LossFormula) and loss.takes_bits

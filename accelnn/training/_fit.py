@@ -15,11 +15,14 @@ from accelnn._typing import ArrayLike, Rng
 from accelnn._validation import generator, positive_int
 from accelnn.backends import Dataset, MemoryFor, Optimizer, TrainingState, pass_bytes
 from accelnn.errors import DivergenceWarning
+from accelnn.formulas._checks import positive
 from accelnn.nets import Net
 from accelnn.optimizers import SGD
 from accelnn.training._history import History
+from accelnn.training._interrupt import interrupts_wait
 from accelnn.training._plan import Plan, Sampling
-from accelnn.training._prepare import dataset_for, validation_for
+from accelnn.training._prepare import dataset_for, validation_for, weights_for
+from accelnn.training._resume import Ending, ending_of
 
 __all__ = ["GradientKind", "fit"]
 
@@ -27,8 +30,10 @@ AnyNet = TypeVar("AnyNet", bound=Net)
 Callback: TypeAlias = Callable[[AnyNet, History], object]
 GradientKind: TypeAlias = Literal["analytic", "numerical"]
 
-# Seconds between updates of the progress bar.
-REFRESH = 0.1
+# Seconds between updates of the progress bar, and for which Ctrl-C may wait for the engine.
+REFRESH, PATIENCE = 0.1, 0.5
+# Samples times parameters of the first call of the engine, which take some hundredths of a second.
+CALL_WORK = 1_000_000_000
 
 
 def fit(
@@ -44,8 +49,11 @@ def fit(
     sampling: Sampling = "shuffle",
     gradient: GradientKind = "analytic",
     rng: Rng = None,
+    sample_weight: ArrayLike | None = None,
+    clip_norm: float | None = None,
     callbacks: Sequence[Callback[AnyNet]] = (),
     progress: bool = False,
+    resume: History | None = None,
 ) -> History:
     """Train a net on minibatches, in place.
 
@@ -58,7 +66,8 @@ def fit(
     x : array_like of shape (n, inputs), or Dataset
         Samples, or what `prepare` returned; then `t` is left out.
     t : array_like
-        Integer class labels of shape (n,), or targets of shape (n, outputs).
+        Integer class labels of shape (n,), or targets of shape (n, outputs); for a single output
+        and a loss of numbers, of shape (n,) too.
     validation : tuple (x, t) or Dataset, optional
         Test data. With it, loss and accuracy on training and test data are computed at the start,
         after each epoch, and after a last partial one.
@@ -75,11 +84,22 @@ def fit(
         Backpropagation, or central differences alone with a step of 1e-4.
     rng : int, Generator or None
         Where the batch order comes from. The same seed gives the same order on every backend.
+    sample_weight : array_like of shape (n,), optional
+        The weight wₛ of each training sample, not negative. The loss of a batch of n samples is
+        Σ wₛ lₛ / n, so that weights of 1 change nothing. Evaluations are without weights.
+    clip_norm : float, optional
+        The largest norm of a batch's gradient, over all parameters and before weight decay. A
+        larger gradient is scaled down to it, as by ``torch.nn.utils.clip_grad_norm_``.
     callbacks : sequence of callables
         Called as ``callback(net, history)`` at the end of every epoch, or after every k updates if
         the callable has an attribute ``every = k``. Returning True stops the training.
     progress : bool, default False
         Show a progress bar; needs rich.
+    resume : History, optional
+        What `fit` returned before for this net: go on with the state of the optimiser and the
+        order of batches where that run ended. `epochs` or `iters` are in addition, and the history
+        returned is of the new part. Net, data, optimizer and options are passed as before, without
+        `rng`; then several calls do to the bit what one would.
 
     Returns
     -------
@@ -88,7 +108,8 @@ def fit(
     Raises
     ------
     ValueError
-        If an option is wrong, the data does not fit the net, or holds values that are not finite.
+        If an option is wrong, the data does not fit the net, or holds values that are not finite,
+        or if this is another run than the one to `resume`.
     TypeError
         If both or none of `epochs` and `iters` are given.
     accelnn.errors.OutOfMemoryError
@@ -109,34 +130,33 @@ def fit(
     800
     >>> history.test_accuracy[-1] > 0.75
     True
+
+    Two more epochs, as if there had been 22 at once:
+
+    >>> more = accelnn.fit(net, x, t, epochs=2, resume=history)
+    >>> more.steps
+    80
     """
     _check_net(net)
     _check_optimizer(optimizer)
     callbacks = _check_callbacks(callbacks)
+    ending = ending_of(resume, rng)
     with net.backend.current():
         data = dataset_for(net, x, t, "x", "t")
         test = None if validation is None else validation_for(net, validation)
         plan = Plan.of(data.size, batch_size, epochs, iters, sampling)
         if gradient not in ("analytic", "numerical"):
-            msg = f"gradient must be 'analytic' or 'numerical', got {gradient!r}"
+            msg = f"gradient must be 'analytic' or 'numerical', got {gradient!r:.80}"
             raise ValueError(msg)
-        run = _Run(net, data, test, optimizer, gradient, plan, callbacks)
+        options: dict[str, Any] = {}
+        if sample_weight is not None:
+            options["weights"] = weights_for(net, sample_weight, data.size)
+        if clip_norm is not None:
+            options["clip"] = positive(clip_norm, "clip_norm")
+        run = _Run(net, data, test, optimizer, gradient, plan, callbacks, options)
+        run.begin(rng, ending)
         with progress_bar("Training", plan.steps, enabled=progress, unit="steps") as advance:
-            run.evaluate()
-            orders = plan.epochs(generator(rng))
-            if not callbacks:
-                # A callback may draw from the same generator, whose order of draws must not change.
-                run.state.meanwhile = orders.draw_ahead
-            try:
-                for order in orders:
-                    if run.divergence:
-                        break
-                    stop = run.epoch(order, advance, timed=progress)
-                    run.evaluate()
-                    if run.finish_epoch() or stop:
-                        break
-            finally:
-                orders.put_back()
+            run.train(advance, timed=progress)
     if run.divergence:
         msg = (
             f"{run.divergence}; training stops. The optimizer was {optimizer}: try a smaller "
@@ -158,6 +178,7 @@ class _Run:
         gradient: GradientKind,
         plan: Plan,
         callbacks: Sequence[Callback[Any]],
+        options: dict[str, Any],
     ) -> None:
         self.net, self.data, self.test, self.plan = net, data, test, plan
         remedy = "Use a smaller batch_size, or a smaller net"
@@ -165,27 +186,65 @@ class _Run:
         self.memory = MemoryFor(net.backend, lambda: _needs(net, plan.batch), remedy)
         with self.memory:
             self.state = TrainingState(net.flat, optimizer, gradient, net.backend)
+        # Of `Engine.train`, without what is left out: engines of other packages may not know it.
+        self.options = options
         self.history = History(plan.batches_per_epoch)
         self.chunk = 1
+        if gradient == "analytic":
+            self.chunk = max(1, CALL_WORK // (plan.batch * net.size))
         self.divergence = ""
         self.at_epoch_end = [c for c in callbacks if not hasattr(c, "every")]
         self.every = [(positive_int(c.every, "every"), c) for c in callbacks if hasattr(c, "every")]
+
+    def begin(self, rng: Rng, ending: Ending | None) -> None:
+        """Draw the first batches, or go on where a run has ended."""
+        # Updates done before this run, and how many of them in the first epoch.
+        self.done = self.offset = 0
+        if ending is None:
+            self.orders = self.plan.epochs(generator(rng))
+            return
+        ending.restore(self.net, self.plan, self.state)
+        self.done, self.offset = ending.updates, ending.position
+        self.orders = self.plan.epochs(ending.generator.revive(), ending.position)
+
+    def train(self, advance: Advance, *, timed: bool) -> None:
+        """Train to the end of the run, or until something stops it."""
+        if not self.at_epoch_end and not self.every:
+            # A callback may draw from the same generator, whose order of draws must not change.
+            self.state.meanwhile = self.orders.draw_ahead
+        try:
+            self.evaluate()
+            for order in self.orders:
+                if self.divergence:
+                    break
+                stop = self.epoch(order, advance, timed=timed)
+                self.evaluate()
+                if self.finish_epoch() or stop:
+                    break
+        except BaseException as error:
+            # Also of Ctrl-C, which comes between two updates.
+            error.history = self.history  # type: ignore[attr-defined]
+            raise
+        finally:
+            self.orders.put_back()
+            place = self.orders.place(self.state.step - self.done)
+            self.history.ending = Ending.of(self.net, self.plan, self.state, *place)
 
     def epoch(self, order: np.ndarray, advance: Advance, *, timed: bool) -> bool:
         """Train on one epoch's order; return whether to stop."""
         batch = self.plan.batch
         while order.size:
             until = min((k - self.history.steps % k for k, _ in self.every), default=order.size)
-            steps = min(until, self.chunk) if timed else until
+            steps = min(until, self.chunk)
             started = time.perf_counter()
-            with self.memory:
-                losses = self.net.engine.train(self.state, self.data, order[: steps * batch], batch)
-            if timed:
-                # As many updates as fit between two refreshes of the bar.
-                seconds = max(time.perf_counter() - started, 1e-9)
-                self.chunk = max(1, int(REFRESH * losses.size / seconds))
+            with self.memory, interrupts_wait():
+                part = order[: steps * batch]
+                losses = self.net.engine.train(self.state, self.data, part, batch, **self.options)
+                self._record(losses)
+            # As many updates as fit between two refreshes of the bar, or until Ctrl-C is heard.
+            seconds = max(time.perf_counter() - started, 1e-9)
+            self.chunk = max(1, int((REFRESH if timed else PATIENCE) * losses.size / seconds))
             order = order[losses.size * batch :]
-            self._record(losses)
             if self.divergence:
                 return True
             advance(losses.size, f"loss {losses[-1]:.4f}")
@@ -195,21 +254,24 @@ class _Run:
 
     def finish_epoch(self) -> bool:
         """Call the callbacks of a whole epoch; return whether to stop."""
-        is_whole = self.history.steps % self.plan.batches_per_epoch == 0
+        is_whole = (self.offset + self.history.steps) % self.plan.batches_per_epoch == 0
         return is_whole and not self.divergence and self._call(self.at_epoch_end)
 
     def evaluate(self) -> None:
         """Append the net's losses and accuracies, if there is test data."""
         if self.test is None or self.divergence:
             return
-        history = self.history
-        history.evaluated_at.append(history.steps)
-        for data, losses, accuracies in (
-            (self.data, history.train_loss, history.train_accuracy),
-            (self.test, history.test_loss, history.test_accuracy),
-        ):
+        history, found = self.history, []
+        for data in (self.data, self.test):
             with self.memory:
-                loss, accuracy = self.net.engine.evaluate(self.net.flat, data)
+                found.append(self.net.engine.evaluate(self.net.flat, data))
+        # Together, whenever Ctrl-C is pressed.
+        history.evaluated_at.append(history.steps)
+        curves = (
+            (history.train_loss, history.train_accuracy),
+            (history.test_loss, history.test_accuracy),
+        )
+        for (loss, accuracy), (losses, accuracies) in zip(found, curves, strict=True):
             losses.append(loss)
             if accuracy is not None:
                 accuracies.append(accuracy)
@@ -238,20 +300,23 @@ def _needs(net: Net, batch: int) -> str:
 
 def _check_net(net: object) -> None:
     if not isinstance(net, Net):
-        msg = f"net must be a net such as accelnn.MLP([784, 50, 10]), got {net!r}"
+        msg = (
+            f"net must be a net such as accelnn.MLP([784, 50, 10]), got {type(net).__name__}: the "
+            f"call is fit(net, x, t)"
+        )
         raise TypeError(msg)
 
 
 def _check_optimizer(optimizer: object) -> None:
     complete = hasattr(optimizer, "update") and hasattr(optimizer, "slots")
     if isinstance(optimizer, type) or not complete:
-        msg = f"optimizer must be an object such as accelnn.SGD(0.1), got {optimizer!r}"
+        msg = f"optimizer must be an object such as accelnn.SGD(0.1), got {optimizer!r:.80}"
         raise TypeError(msg)
 
 
 def _check_callbacks(callbacks: object) -> tuple[Callback[Any], ...]:
     listed = tuple(callbacks) if isinstance(callbacks, Iterable) else (None,)
     if not all(callable(callback) for callback in listed):
-        msg = f"callbacks must be a sequence of callables, got {callbacks!r}"
+        msg = f"callbacks must be a sequence of callables, got {callbacks!r:.80}"
         raise TypeError(msg)
     return listed

@@ -1,6 +1,12 @@
 """The record of a training run."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from accelnn.training._resume import Ending
 
 __all__ = ["History"]
 
@@ -22,6 +28,9 @@ class History:
         On the training data and on ``validation``; empty for a loss that does not classify.
     train_loss, test_loss : list of float
         Mean loss over the whole training data and over ``validation``.
+    ending : Ending or None
+        The state in which the run ended, for ``fit(..., resume=history)``: that of the optimiser
+        and of the generator that draws the batches.
     """
 
     batches_per_epoch: int
@@ -31,6 +40,7 @@ class History:
     test_accuracy: list[float] = field(default_factory=list)
     train_loss: list[float] = field(default_factory=list)
     test_loss: list[float] = field(default_factory=list)
+    ending: Ending | None = field(default=None, repr=False, compare=False)
 
     @property
     def steps(self) -> int:

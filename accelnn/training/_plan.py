@@ -3,16 +3,43 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, Self, TypeAlias
+from typing import Any, Literal, NamedTuple, Self, TypeAlias
 
 import numpy as np
 
 from accelnn._validation import positive_int
 
-__all__ = ["Orders", "Plan", "Sampling"]
+__all__ = ["Generator", "Orders", "Plan", "Sampling"]
 
 Sampling: TypeAlias = Literal["shuffle", "replacement"]
+
+
+class Generator(NamedTuple):
+    """A generator of random numbers at one moment.
+
+    Attributes
+    ----------
+    kind : type
+        Of the bit generator.
+    state : dict
+        Its state.
+    """
+
+    kind: Callable[[], np.random.BitGenerator]
+    state: Any
+
+    @classmethod
+    def of(cls, generator: np.random.Generator) -> Generator:
+        """Return a generator as it is now."""
+        return cls(type(generator.bit_generator), generator.bit_generator.state)
+
+    def revive(self) -> np.random.Generator:
+        """Return a generator that goes on from there."""
+        bits = self.kind()
+        bits.state = self.state
+        return np.random.Generator(bits)
 
 
 @dataclass(frozen=True)
@@ -65,12 +92,13 @@ class Plan:
         """Number of batches in one pass over the data, a short last one included."""
         return math.ceil(self.samples / self.batch)
 
-    def epochs(self, draw: np.random.Generator) -> Orders:
+    def epochs(self, draw: np.random.Generator, skip: int = 0) -> Orders:
         """Return each epoch's sample indices, drawn when they are asked for or ahead.
 
-        A whole epoch is always drawn, so that the order does not depend on where the run ends.
+        A whole epoch is always drawn, so that the order does not depend on where the run ends. The
+        first `skip` updates of the first one were done before.
         """
-        return Orders(self, draw)
+        return Orders(self, draw, skip)
 
 
 class Orders:
@@ -82,12 +110,21 @@ class Orders:
         What is drawn.
     draw : numpy.random.Generator
         By whom.
+    skip : int, default 0
+        Updates of the first epoch that are left out.
+
+    Attributes
+    ----------
+    before : Generator
+        The generator before the current epoch was drawn.
     """
 
-    def __init__(self, plan: Plan, draw: np.random.Generator) -> None:
+    def __init__(self, plan: Plan, draw: np.random.Generator, skip: int = 0) -> None:
         self._plan, self._draw = plan, draw
-        self._starts = iter(range(0, plan.steps, plan.batches_per_epoch))
-        self._ahead: tuple[Any, np.ndarray] | None = None
+        self._start = self._skip = skip
+        self._left = plan.steps
+        self._ahead: tuple[Generator, np.ndarray] | None = None
+        self.before = Generator.of(draw)
 
     def __iter__(self) -> Self:
         """Return itself."""
@@ -95,29 +132,43 @@ class Orders:
 
     def __next__(self) -> np.ndarray:
         """Return the next epoch's order."""
-        if self._ahead is None:
-            return self._next(next(self._starts))
-        (_, order), self._ahead = self._ahead, None
+        drawn, self._ahead = self._ahead or self._next(), None
+        if drawn is None:
+            raise StopIteration
+        self.before, order = drawn
         return order
 
     def draw_ahead(self) -> None:
         """Draw the next epoch's order, if there is one, while the device is busy."""
-        start = next(self._starts, None) if self._ahead is None else None
-        if start is not None:
-            before = self._draw.bit_generator.state
-            self._ahead = before, self._next(start)
+        self._ahead = self._ahead or self._next()
 
     def put_back(self) -> None:
         """Restore the generator to before an order that was drawn ahead and never used."""
         if self._ahead is not None:
-            self._draw.bit_generator.state, _ = self._ahead
+            self._draw.bit_generator.state = self._ahead[0].state
 
-    def _next(self, start: int) -> np.ndarray:
+    def place(self, done: int) -> tuple[Generator, int]:
+        """Return the generator before the epoch under way, and the updates done in it.
+
+        Parameters
+        ----------
+        done : int
+            Updates of this run.
+        """
+        position = (self._start + done) % self._plan.batches_per_epoch
+        return (self.before if position else Generator.of(self._draw)), position
+
+    def _next(self) -> tuple[Generator, np.ndarray] | None:
         plan = self._plan
+        if self._left <= 0:
+            return None
+        before = Generator.of(self._draw)
         if plan.sampling == "shuffle":
             order = self._draw.permutation(plan.samples)
         else:
             size = plan.batches_per_epoch * plan.batch
             order = self._draw.integers(0, plan.samples, size=size)
-        steps = min(plan.batches_per_epoch, plan.steps - start)
-        return order[: steps * plan.batch]
+        steps = min(plan.batches_per_epoch - self._skip, self._left)
+        first = self._skip * plan.batch
+        self._left, self._skip = self._left - steps, 0
+        return before, order[first : first + steps * plan.batch]

@@ -13,6 +13,7 @@ from accelnn._validation import (
     ROWS,
     as_array,
     as_floating,
+    as_weights,
     check_dtype,
     check_finite,
     flatten_hint,
@@ -29,9 +30,8 @@ from accelnn.backends import (
 )
 from accelnn.errors import BackendMismatchError
 from accelnn.nets import Net
-from accelnn.nets._net import takes_bits
 
-__all__ = ["dataset_for", "prepare", "validation_for"]
+__all__ = ["dataset_for", "prepare", "validation_for", "weights_for"]
 
 logger = logging.getLogger("accelnn")
 
@@ -98,7 +98,7 @@ def dataset_for(
         if t is None:
             msg = "t is missing; only a data set made by prepare() comes without it"
             raise TypeError(msg)
-        if net.spec.sizes[-1] == 1 and takes_bits(net.spec.loss):
+        if net.spec.takes_numbers:
             t = column_of(t)
         # It is used while the caller waits.
         x = _prepared(net.backend, x, t, net.dtype, x_name, t_name, copy=False)
@@ -107,6 +107,13 @@ def dataset_for(
         raise TypeError(msg)
     _check_fits(net, x, x_name, t_name)
     return x
+
+
+def weights_for(net: Net, sample_weight: ArrayLike, n: int) -> Array:
+    """Return the weights of `n` samples on the net's device, which the caller cannot change."""
+    home = _home(net.backend, sample_weight, "sample_weight")
+    weights = as_weights(home, sample_weight, n, net.dtype)
+    return _moved(net.backend, home, weights, sample_weight, "sample_weight")
 
 
 def column_of(t: ArrayLike) -> ArrayLike:
@@ -140,6 +147,8 @@ def _prepared(
             f"which does not fit {x_name} of shape {tuple(samples.shape)}: pass integer class "
             f"labels of shape ({n},), or targets of shape ({n}, outputs)"
         )
+        if tuple(targets.shape) == (n,):
+            msg += f"; for a single output {t_name}[:, None], for labels {t_name}.astype(int)"
         raise ValueError(msg)
     with _memory_for(backend, samples, x_name, dtype):
         at_home = x_home is backend
@@ -210,5 +219,11 @@ def _check_fits(net: Net, data: Dataset, x_name: str, t_name: str) -> None:
         raise BackendMismatchError(msg)
     if data.inputs != n_in:
         msg = f"{x_name} has {data.inputs} inputs per sample, and this net takes {n_in}"
+        raise ValueError(msg)
+    if net.spec.takes_numbers and not net.spec.loss.classifies and data.t.ndim == 1:
+        msg = (
+            f"{t_name} was prepared as class labels, and this net's loss "
+            f"{net.spec.loss.name!r} takes numbers: call prepare(x, t[:, None])"
+        )
         raise ValueError(msg)
     net.check_targets(data.t, data.size, t_name)

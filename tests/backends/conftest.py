@@ -44,9 +44,9 @@ def numba_for_all_tests():
 
 
 @pytest.fixture(scope="session")
-def compiled(request):
+def compiled(usable):
     """Return the Numba backend, or skip."""
-    return _usable(request, "numba")
+    return usable("numba")
 
 
 @pytest.fixture(params=[np.float32, np.float64], ids=lambda dtype: dtype.__name__)
@@ -156,7 +156,7 @@ def _with_fused_engine(request, name):
     if name == "cupy on cpu":
         # Without a second thread there is nothing to wait for, hundreds of launches long.
         request.getfixturevalue("cupy").grid = 1, 1
-    return _usable(request, name.partition(" ")[0])
+    return request.getfixturevalue("usable")(name.partition(" ")[0])
 
 
 def _choose(way, monkeypatch):
@@ -179,15 +179,6 @@ def _choose(way, monkeypatch):
     monkeypatch.setattr(engine, "device_attributes", chosen)
 
 
-def _usable(request, name):
-    try:
-        return accelnn.get_backend(name)
-    except BackendUnavailableError as error:
-        if name in request.config.getoption("--require-backend"):
-            pytest.fail(f"--require-backend {name}: {error}", pytrace=False)
-        pytest.skip(f"{name}: {error.reason}")
-
-
 @pytest.fixture
 def is_exhaustive(request):
     """Return whether every combination is wanted, however long that takes."""
@@ -195,9 +186,9 @@ def is_exhaustive(request):
 
 
 @pytest.fixture
-def on_device(request):
+def on_device(usable):
     """Return the backend of a real CUDA device, or skip."""
-    return _usable(request, "cupy")
+    return usable("cupy")
 
 
 @pytest.fixture

@@ -368,13 +368,13 @@ def test_targets_of_one_axis_everywhere():
 def test_a_file_names_functions_and_calls_none(tmp_path):
     pytest.importorskip("safetensors", reason="safetensors is not installed")
     from accelnn import checkpoint
-    from accelnn.nets._net import KEY
+    from accelnn.nets._files import KEY, architecture_of
 
     net = accelnn.MLP([3, 4, 2], rng=0)
     arrays = {name: np.ascontiguousarray(value) for name, value in net.params.items()}
     for value in ("math:tanh", "no_such_module:f", 5, "os.path:join.nothing"):
         own = {"kind": "activation", "name": "q", "value": value, "slope": "sys:exit"}
-        described = net._architecture() | {"activation": [own | {"initializer": "he"}]}
+        described = architecture_of(net) | {"activation": [own | {"initializer": "he"}]}
         checkpoint.write(tmp_path / "net.safetensors", arrays, KEY, described)
         with pytest.raises(ValueError, match="describes no net"):
             accelnn.load(tmp_path / "net.safetensors")

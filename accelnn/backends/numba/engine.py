@@ -130,6 +130,12 @@ class NumbaEngine(Engine):
             out[...] = gradient
         return self._scalar(loss)
 
+    def loss_with(self, params: np.ndarray, x: np.ndarray, t: np.ndarray, extras: Extras) -> Array:
+        """See `Engine.loss_with`."""
+        if extras.is_empty:
+            return self.loss(params, x, t)
+        return super().loss_with(params, x, t, extras)
+
     def numerical_gradient(
         self,
         params: np.ndarray,
@@ -204,11 +210,6 @@ class NumbaEngine(Engine):
         """Return whether integer targets are those of a single output, not class labels."""
         is_single = self.spec.sizes[-1] == 1 and self.spec.loss.name == "binary_cross_entropy"
         return is_single and bool(np.issubdtype(data.t.dtype, np.integer))
-
-    def _loss_with(self, params: np.ndarray, x: np.ndarray, t: np.ndarray, extras: Extras) -> Array:
-        if extras.is_empty:
-            return self.loss(params, x, t)
-        return super()._loss_with(params, x, t, extras)
 
     def _scalar(self, number: float) -> np.ndarray:
         return np.array(number, self._dtype)

@@ -68,8 +68,8 @@ def memory_of_updates(
     updates: bool,
 ) -> Memory:
     """Return memory for batches that all threads share."""
-    panels = (layout.input_panels if with_samples else 0, layout.output_panels)
-    panels = (*panels, layout.table[0, OUTPUT_PANELS])
+    first = int(layout.table[0, OUTPUT_PANELS])
+    panels = (layout.input_panels if with_samples else 0, layout.output_panels, first)
     *sizes, whole = _sizes_of_updates(
         panels, LANES[dtype.type], dtype.itemsize, batch, threads, layout.scratch, compressed
     )

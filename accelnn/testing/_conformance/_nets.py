@@ -247,10 +247,13 @@ class NetConformance:
             with pytest.raises(ValueError, match=message):
                 method(x, b.asarray(t))
 
-    def test_a_forgotten_column_axis_is_refused(self, b: Backend) -> None:
+    def test_numbers_for_a_single_output_need_no_column_axis(self, b: Backend) -> None:
         net, _ = _net(b, (6, 4, 1), loss="sum_squared_error")
-        x = b.asarray(np.zeros((3, 6), np.float32))
-        for t in (np.zeros(3, np.int64), np.zeros(3)):
+        x = b.asarray(np.ones((3, 6), np.float32))
+        expected = net.loss(x, b.asarray(np.arange(3.0)[:, None]))
+        for t in (np.arange(3), np.arange(3.0)):
+            assert net.loss(x, b.asarray(t)) == expected
+        for t in (np.zeros(4), np.zeros((1, 3)), np.zeros((3, 1, 1))):
             with pytest.raises(ValueError, match=r"pass targets of shape \(3, 1\)$"):
                 net.loss(x, b.asarray(t))
 

@@ -1,4 +1,4 @@
-"""Nets from disk."""
+"""Nets on disk."""
 
 import os
 from typing import Any
@@ -9,12 +9,16 @@ from accelnn import checkpoint
 from accelnn._typing import DTypeName
 from accelnn._validation import check_dtype
 from accelnn.backends import BackendLike, NetSpec, get_backend
-from accelnn.formulas._table import ACTIVATIONS, LOSSES, described
+from accelnn.formulas._table import ACTIVATIONS, LOSSES, describe, described
 from accelnn.nets._mlp import MLP, TwoLayerNet, mlp_spec
-from accelnn.nets._net import FORMAT, KEY, SAVED, Net, rebuild
+from accelnn.nets._net import Net, rebuild
 from accelnn.nets._simple import SimpleNet, simple_spec
 
-__all__ = ["load"]
+__all__ = ["load", "save"]
+
+# How a net is described in a file.
+KEY = "accelnn_net"
+FORMAT = 1
 
 # name -> class, and number of sizes where it is fixed.
 NETS: dict[str, tuple[type[Net], int | None]] = {
@@ -22,6 +26,32 @@ NETS: dict[str, tuple[type[Net], int | None]] = {
     "TwoLayerNet": (TwoLayerNet, 3),
     "SimpleNet": (SimpleNet, 2),
 }
+
+
+def save(net: Net, path: str | os.PathLike[str]) -> None:
+    """Write architecture and parameters to a file; see `Net.save`."""
+    to_numpy = net.backend.to_numpy
+    arrays = {name: np.ascontiguousarray(to_numpy(array)) for name, array in net.params.items()}
+    checkpoint.write(path, arrays, KEY, architecture_of(net))
+
+
+def architecture_of(net: Net) -> dict[str, Any]:
+    """Return what a file says of a net."""
+    kind = type(net).__name__
+    if kind not in NETS:
+        msg = f"only the nets {', '.join(NETS)} can be saved; this is a {kind}"
+        raise TypeError(msg)
+    spec = net.spec
+    named = [describe(formula, ACTIVATIONS) for formula in spec.activations]
+    is_plain = all(a == named[0] and isinstance(a, str) for a in named)
+    return {
+        "format": FORMAT,
+        "net": kind,
+        "sizes": list(spec.sizes),
+        "activation": spec.activation if is_plain else named,
+        "loss": describe(spec.loss, LOSSES),
+        "dtype": net.dtype,
+    }
 
 
 def load(path: str | os.PathLike[str], *, backend: BackendLike | None = None) -> Net:
@@ -91,7 +121,7 @@ def _described(architecture: dict[str, Any]) -> tuple[type[Net], NetSpec, DTypeN
     kind, sizes = architecture["net"], architecture["sizes"]
     activation, loss = architecture["activation"], architecture["loss"]
     if not isinstance(kind, str) or kind not in NETS:
-        msg = f"unknown net {kind!r}; known nets are {', '.join(map(repr, SAVED))}"
+        msg = f"unknown net {kind!r}; known nets are {', '.join(map(repr, NETS))}"
         raise ValueError(msg)
     cls, layers = NETS[kind]
     if layers is not None and len(sizes) != layers:

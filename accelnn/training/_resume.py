@@ -1,0 +1,97 @@
+"""What a run leaves for another one to go on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from accelnn.training._plan import Generator, Plan
+
+if TYPE_CHECKING:
+    from accelnn.backends import TrainingState
+    from accelnn.nets import Net
+    from accelnn.training._history import History
+
+__all__ = ["Ending", "ending_of"]
+
+
+@dataclass(frozen=True, eq=False)
+class Ending:
+    """Where a run ended.
+
+    Attributes
+    ----------
+    same : dict of str to object
+        What must be the same in the run that goes on, by what errors call it.
+    updates : int
+        Updates done, those of the runs before it included.
+    slots : tuple of numpy.ndarray
+        The state arrays of the optimiser.
+    generator : Generator
+        Before the order of the epoch under way was drawn.
+    position : int
+        Updates done in that epoch.
+    """
+
+    same: dict[str, object]
+    updates: int
+    slots: tuple[np.ndarray, ...]
+    generator: Generator
+    position: int
+
+    @classmethod
+    def of(
+        cls, net: Net, plan: Plan, state: TrainingState, generator: Generator, position: int
+    ) -> Ending:
+        """Return the ending of a run in this state."""
+        # Copies, because a backend may return the arrays that are trained with.
+        slots = tuple(np.array(net.backend.to_numpy(slot)) for slot in state.slots)
+        return cls(_same(net, plan, state), state.step, slots, generator, position)
+
+    def restore(self, net: Net, plan: Plan, state: TrainingState) -> None:
+        """Restore the optimiser's state, if this is the same run, or raise ValueError."""
+        now = _same(net, plan, state)
+        for name, before in self.same.items():
+            if before != now[name]:
+                msg = (
+                    f"resume= continues a run with {name} {before!s:.80}, and this call has "
+                    f"{now[name]!s:.80}: pass the same, or leave resume out"
+                )
+                raise ValueError(msg)
+        state.step = self.updates
+        for slot, saved in zip(state.slots, self.slots, strict=True):
+            slot[...] = net.backend.asarray(saved)
+
+
+def ending_of(resume: History | None, rng: Any) -> Ending | None:
+    """Return where the run ended that `fit` is to continue, if there is one."""
+    if resume is None:
+        return None
+    ending = getattr(resume, "ending", None)
+    if not isinstance(ending, Ending):
+        msg = f"resume must be a History that fit returned, got {type(resume).__name__}"
+        raise TypeError(msg)
+    if rng is not None:
+        msg = (
+            "rng must be left out beside resume: a run that goes on draws its batches with the "
+            "generator of the run before"
+        )
+        raise ValueError(msg)
+    return ending
+
+
+def _same(net: Net, plan: Plan, state: TrainingState) -> dict[str, object]:
+    spec = net.spec
+    formulas = ", ".join([*(a.name for a in spec.activations), spec.loss.name])
+    return {
+        # In words, because a user's own formulas cannot always be pickled, and a history can.
+        "the net": f"{'-'.join(map(str, spec.sizes))} ({formulas})",
+        "dtype": net.dtype,
+        "a number of samples of": plan.samples,
+        "batch_size": plan.batch,
+        "sampling": plan.sampling,
+        "optimizer": state.optimizer,
+        "gradient": state.gradient,
+    }

@@ -1,0 +1,235 @@
+"""Runs that go on where another one ended."""
+
+import copy
+import os
+import pickle
+import signal
+import threading
+import time
+
+import numpy as np
+import pytest
+
+import accelnn
+from accelnn import optimizers
+
+N, BATCH, PER_EPOCH = 23, 5, 5
+RULES = [getattr(accelnn, name) for name in accelnn.optimizers.__all__ if name != "UpdateRule"]
+RULES = [rule() for rule in RULES if rule is not optimizers.Rule]
+
+
+def data(n=N):
+    draw = np.random.default_rng(8)
+    return draw.normal(size=(n, 4)), draw.integers(0, 3, n)
+
+
+def new_net(backend, dtype="float64", seed=0):
+    return accelnn.MLP([4, 6, 3], dtype=dtype, rng=seed, backend=backend)
+
+
+def options(**changes):
+    return {"batch_size": BATCH, "optimizer": accelnn.Momentum(0.1), **changes}
+
+
+def ids(rule):
+    return type(rule).__name__
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("rule", RULES, ids=ids)
+def test_several_runs_are_one_to_the_bit(backend, rule, dtype):
+    whole, parts = new_net(backend, dtype), new_net(backend, dtype)
+    at_once = accelnn.fit(whole, *data(), epochs=4, rng=1, **options(optimizer=rule))
+    history, losses = None, []
+    for _ in range(4):
+        seed = {} if history else {"rng": 1}
+        history = accelnn.fit(
+            parts, *data(), epochs=1, resume=history, **seed, **options(optimizer=rule)
+        )
+        losses += history.loss
+    assert losses == at_once.loss
+    np.testing.assert_array_equal(backend.to_numpy(parts.flat), backend.to_numpy(whole.flat))
+
+
+@pytest.mark.parametrize("sampling", ["shuffle", "replacement"])
+@pytest.mark.parametrize("lengths", [(1, 16), (3, 4, 10), (5, 12), (7, 1, 1, 8), (13, 4)])
+def test_a_run_goes_on_within_an_epoch(lengths, sampling):
+    """With callbacks at the ends of the epochs as they are, not as the parts are."""
+    whole, parts = new_net("numpy"), new_net("numpy")
+    given = options(sampling=sampling, clip_norm=0.5)
+    expected, found = [], []
+    at_once = accelnn.fit(
+        whole,
+        *data(),
+        iters=sum(lengths),
+        rng=1,
+        callbacks=[lambda net, _: expected.append(net.flat.tobytes())],
+        **given,
+    )
+    history, losses = None, []
+    for length in lengths:
+        seed = {} if history else {"rng": 1}
+        history = accelnn.fit(
+            parts,
+            *data(),
+            iters=length,
+            resume=history,
+            callbacks=[lambda net, _: found.append(net.flat.tobytes())],
+            **seed,
+            **given,
+        )
+        losses += history.loss
+    assert losses == at_once.loss
+    assert found == expected
+    assert len(found) == sum(lengths) // PER_EPOCH
+
+
+def test_it_goes_on_as_often_as_one_likes():
+    """From one history, with a generator of the caller's that is left alone."""
+    net, draw = new_net("numpy"), np.random.default_rng(3)
+    history = accelnn.fit(net, *data(), iters=7, rng=draw, **options())
+    copied = pickle.loads(pickle.dumps(history))  # noqa: S301 - its own
+    state, nets = draw.bit_generator.state, [copy.copy(net) for _ in range(3)]
+    for again in nets:
+        kept = copied if again is nets[2] else history
+        accelnn.fit(again, *data(), epochs=2, resume=kept, **options())
+    assert nets[0].flat.tobytes() == nets[1].flat.tobytes() == nets[2].flat.tobytes()
+    assert draw.bit_generator.state == state
+
+
+@pytest.mark.parametrize("bits", [np.random.MT19937, np.random.Philox, np.random.SFC64])
+def test_any_bit_generator(bits):
+    whole, parts = new_net("numpy"), new_net("numpy")
+    accelnn.fit(whole, *data(), epochs=2, rng=np.random.Generator(bits(4)), **options())
+    first = accelnn.fit(parts, *data(), iters=4, rng=np.random.Generator(bits(4)), **options())
+    accelnn.fit(parts, *data(), iters=6, resume=first, **options())
+    assert parts.flat.tobytes() == whole.flat.tobytes()
+
+
+def test_a_callback_stops_a_run_that_goes_on():
+    def stop(_net, history):
+        return history.steps == 3
+
+    stop.every = 1
+    whole, parts = new_net("numpy"), new_net("numpy")
+    accelnn.fit(whole, *data(), iters=9, rng=1, **options())
+    first = accelnn.fit(parts, *data(), epochs=9, rng=1, callbacks=[stop], **options())
+    accelnn.fit(parts, *data(), iters=6, resume=first, **options())
+    assert parts.flat.tobytes() == whole.flat.tobytes()
+
+
+class StopError(Exception):
+    """What a callback raises."""
+
+
+def test_an_exception_carries_the_history():
+    def fail(_net, history):
+        if history.steps == 6:
+            raise StopError
+
+    fail.every = 2
+    whole, parts = new_net("numpy"), new_net("numpy")
+    accelnn.fit(whole, *data(), iters=9, rng=1, **options())
+    with pytest.raises(StopError) as caught:
+        accelnn.fit(parts, *data(), epochs=9, rng=1, callbacks=[fail], **options())
+    assert caught.value.history.steps == 6
+    accelnn.fit(parts, *data(), iters=3, resume=caught.value.history, **options())
+    assert parts.flat.tobytes() == whole.flat.tobytes()
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="signals of one thread are POSIX")
+@pytest.mark.parametrize("delay", [0.003, 0.05, 0.2])
+def test_ctrl_c_ends_a_run_between_updates(backend, delay):
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    net, whole = new_net(backend), new_net(backend)
+    accelnn.fit(new_net(backend), *data(), iters=1, **options())
+    timer = threading.Timer(delay, os.kill, (os.getpid(), signal.SIGINT))
+
+    def begin(*_):
+        if timer.ident is None:
+            timer.start()
+
+    with pytest.raises(KeyboardInterrupt) as caught:
+        accelnn.fit(net, *data(), epochs=1_000_000, rng=1, callbacks=[begin], **options())
+    timer.join()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    history = caught.value.history
+    assert history.steps > 0
+    accelnn.fit(whole, *data(), iters=history.steps, rng=1, **options())
+    np.testing.assert_array_equal(backend.to_numpy(net.flat), backend.to_numpy(whole.flat))
+
+
+def test_ctrl_c_leaves_a_handler_of_the_program_alone():
+    heard = []
+    before = signal.signal(signal.SIGINT, lambda *_: heard.append(1))
+    try:
+
+        def press(*_):
+            signal.raise_signal(signal.SIGINT)
+
+        accelnn.fit(new_net("numpy"), *data(), epochs=2, callbacks=[press], **options())
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert heard == [1, 1]
+
+
+def test_ctrl_c_pressed_twice_does_not_wait(monkeypatch):
+    net = new_net("numpy")
+
+    def press(*_args, **_options):
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        time.sleep(0.0)
+        pytest.fail("it has waited")
+
+    monkeypatch.setattr(net.engine, "train", press)
+    with pytest.raises(KeyboardInterrupt):
+        accelnn.fit(net, *data(), epochs=1, **options())
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"batch_size": 4}, "with batch_size 5, and this call has 4"),
+        ({"sampling": "replacement"}, "with sampling shuffle, and this call has replacement"),
+        (
+            {"optimizer": accelnn.Momentum(0.2)},
+            r"with optimizer Momentum\(lr=0.1, .*this call has Momentum\(lr=0.2",
+        ),
+        ({"gradient": "numerical"}, "with gradient analytic, and this call has numerical"),
+        ({"rng": 1}, "rng must be left out beside resume"),
+    ],
+    ids=["batch_size", "sampling", "optimizer", "gradient", "rng"],
+)
+def test_another_run_is_refused(changes, message):
+    net = new_net("numpy")
+    history = accelnn.fit(net, *data(), epochs=1, rng=1, **options())
+    before = net.flat.tobytes()
+    with pytest.raises(ValueError, match=message):
+        accelnn.fit(net, *data(), epochs=1, resume=history, **options(**changes))
+    assert net.flat.tobytes() == before
+
+
+def test_another_net_or_data_set_is_refused():
+    history = accelnn.fit(new_net("numpy"), *data(), epochs=1, rng=1, **options())
+    for net, n, message in (
+        (accelnn.MLP([4, 7, 3], dtype="float64"), N, r"with the net 4-6-3 \(sigmoid, cross_ent"),
+        (accelnn.MLP([4, 6, 3]), N, "with dtype float64, and this call has float32"),
+        (new_net("numpy"), N - 1, "with a number of samples of 23, and this call has 22"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            accelnn.fit(net, *data(n), epochs=1, resume=history, **options())
+
+
+@pytest.mark.parametrize("wrong", ["history.csv", 3, accelnn.History(5)])
+def test_what_resumes_is_a_history_that_fit_returned(wrong):
+    with pytest.raises(TypeError, match="resume must be a History that fit returned, got"):
+        accelnn.fit(new_net("numpy"), *data(), epochs=1, resume=wrong, **options())
+
+
+def test_the_ending_is_no_part_of_a_history_s_equality_or_name():
+    first, second = (
+        accelnn.fit(new_net("numpy"), *data(), epochs=1, rng=1, **options()) for _ in range(2)
+    )
+    assert first == second
+    assert "ending" not in repr(first)
