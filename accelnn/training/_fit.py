@@ -177,9 +177,11 @@ class _Run:
         while order.size:
             until = min((k - self.history.steps % k for k, _ in self.every), default=order.size)
             steps = min(until, self.chunk) if timed else until
+            piece = order[: steps * batch]
+            rates = self.state.scheduled_rates(-(-piece.size // batch))
             started = time.perf_counter()
             with self.memory:
-                losses = self.net.engine.train(self.state, self.data, order[: steps * batch], batch)
+                losses = self.net.engine.train(self.state, self.data, piece, batch, rates=rates)
             if timed:
                 # As many updates as fit between two refreshes of the bar.
                 seconds = max(time.perf_counter() - started, 1e-9)
