@@ -51,7 +51,7 @@ from accelnn.optimizers import Rule
 from accelnn.training import History, fit, prepare, warmup
 
 if TYPE_CHECKING:
-    from accelnn import datasets, plotting
+    from accelnn import datasets, plotting, schedules
     from accelnn import testing as testing
     from accelnn.datasets import load_mnist, train_validation_split
     from accelnn.nets._files import load
@@ -62,6 +62,7 @@ _ON_FIRST_USE = {
     "load": "accelnn.nets._files",
     "load_mnist": "accelnn.datasets",
     "plotting": "accelnn.plotting",
+    "schedules": "accelnn.schedules",
     "testing": "accelnn.testing",
     "train_validation_split": "accelnn.datasets",
 }
@@ -109,6 +110,7 @@ __all__ = [
     "register_backend",
     "relu",
     "relu_grad",
+    "schedules",
     "set_backend",
     "sigmoid",
     "sigmoid_grad",

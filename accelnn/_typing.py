@@ -1,6 +1,6 @@
 """Type aliases and protocols used throughout the package."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypeVar
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ __all__ = [
     "NetMethodName",
     "Numbers",
     "Rng",
+    "Schedule",
     "Tree",
 ]
 
@@ -81,3 +82,6 @@ DTypeLike: TypeAlias = (
 
 Rng: TypeAlias = "int | np.random.Generator | None"
 """A seed, a generator to draw from, or None for fresh entropy."""
+
+Schedule: TypeAlias = Callable[[int], float]
+"""A learning rate as a function of the number of updates done before."""

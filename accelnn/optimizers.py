@@ -3,8 +3,8 @@
 An optimiser holds no state, so one object can be shared between runs. `accelnn.fit` keeps the state
 of a run; in a loop of your own, ``state = optimizer.init(net.params)`` creates it and
 ``optimizer.update(net.params, grads, state)`` updates parameters and state in place. In the
-formulas θ are the parameters, g the gradient, η the learning rate `lr`, λ `weight_decay` and k the
-number of the update, from 1.
+formulas θ are the parameters, g the gradient, η the learning rate, λ `weight_decay` and k the
+number of the update, from 1. `lr` is η, or a schedule of it: see `accelnn.schedules`.
 """
 
 from accelnn.formulas import _rules

@@ -14,7 +14,7 @@ ROWS = (
     {"formulas"},
     {"backends"},
     {"_validation"},
-    {"functions", "losses", "optimizers", "activations", "checkpoint", "datasets"},
+    {"functions", "losses", "optimizers", "schedules", "activations", "checkpoint", "datasets"},
     {"gradient"},
     {"descent", "nets"},
     {"training"},

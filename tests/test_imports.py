@@ -97,7 +97,8 @@ print(accelnn.load is load, accelnn.load_mnist is load_mnist, accelnn.datasets i
 
 
 @pytest.mark.parametrize(
-    "module", ["backends", "datasets", "errors", "gradient", "losses", "nets", "optimizers"]
+    "module",
+    ["backends", "datasets", "errors", "gradient", "losses", "nets", "optimizers", "schedules"],
 )
 def test_names_of_submodules_exist(module):
     exported = importlib.import_module(f"accelnn.{module}")

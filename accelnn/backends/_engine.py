@@ -240,7 +240,7 @@ class Engine:
         batch : int
             Samples per batch; the last one may be shorter.
         rates : numpy.ndarray of float64, optional
-            The learning rate of each update; by default the optimizer's own.
+            The learning rate of each update; by default that of the optimizer.
         weights : array of shape (data.size,), optional
             The weight of each sample, in the engine's dtype. The loss of a batch of n samples is
             Σ wₛ lₛ / n.
@@ -291,7 +291,7 @@ class Engine:
 
     def _update(self, state: TrainingState, rate: float | None = None) -> None:
         xp, rule = self.backend.xp, state.optimizer
-        if not isinstance(rule, UpdateRule) or type(rule).update is not UpdateRule.update:
+        if not isinstance(rule, UpdateRule) or rule.updates_itself:
             # A user-defined optimiser does not tell weights from biases.
             own = cast("OwnOptimizer", rule)
             if rate is not None and rate != getattr(own, "lr", None):

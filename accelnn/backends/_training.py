@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
+import numpy as np
+
 from accelnn._typing import Array
 from accelnn.formulas._rule import UpdateRule
 
@@ -113,6 +115,13 @@ class TrainingState:
         self.grads = self.backend.zeros(size, dtype)
         buffer = self.backend.zeros((self.optimizer.slots, size), dtype)
         self.slots = [buffer[i, ...] for i in range(self.optimizer.slots)]
+
+    def scheduled_rates(self, updates: int) -> np.ndarray | None:
+        """Return the learning rates of the next updates, or None if `lr` is not a schedule."""
+        rule = self.optimizer
+        if isinstance(rule, UpdateRule) and not rule.updates_itself and callable(rule.lr):
+            return rule.rates(self.step, updates)
+        return None
 
 
 class Extras(NamedTuple):

@@ -10,10 +10,14 @@ __all__ = [
     "check_parameters",
     "finite",
     "fraction",
+    "learning_rate",
     "not_negative",
     "positive",
     "two_fractions",
 ]
+
+# What a learning rate must be.
+A_RATE = "a number or a schedule, such as accelnn.schedules.cosine(0.1, total_steps=1000)"
 
 
 def check_parameters(formula: Any, **checks: Callable[[object, str], Any]) -> None:
@@ -22,10 +26,10 @@ def check_parameters(formula: Any, **checks: Callable[[object, str], Any]) -> No
         object.__setattr__(formula, name, check(getattr(formula, name), name))
 
 
-def number(value: object, name: str) -> float:
-    """Return a real number as a float, or raise TypeError."""
+def number(value: object, name: str, wanted: str = "a number") -> float:
+    """Return a real number as a float, or raise TypeError: it must be what is wanted."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        msg = f"{name} must be a number, got {value!r}"
+        msg = f"{name} must be {wanted}, got {value!r}"
         raise TypeError(msg)
     # Unlike a NumPy scalar, a Python float never promotes a float32 array.
     return float(value)
@@ -65,6 +69,14 @@ def fraction(value: object, name: str) -> float:
         msg = f"{name} must be in [0, 1), got {value!r}"
         raise ValueError(msg)
     return found
+
+
+def learning_rate(value: object, name: str) -> Any:
+    """Return a positive finite number, or a schedule unchanged."""
+    if callable(value) and not isinstance(value, type):
+        return value
+    number(value, name, A_RATE)
+    return positive(value, name)
 
 
 def two_fractions(value: object, name: str) -> tuple[float, float]:

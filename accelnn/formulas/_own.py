@@ -10,9 +10,9 @@ from numbers import Real
 from types import FunctionType
 from typing import Any, ClassVar
 
-from accelnn._typing import Array
+from accelnn._typing import Array, Schedule
 from accelnn.formulas._activation import ActivationFormula, Initializer
-from accelnn.formulas._checks import check_parameters, positive
+from accelnn.formulas._checks import check_parameters, learning_rate
 from accelnn.formulas._loss import LossFormula
 from accelnn.formulas._ops import ops_of
 from accelnn.formulas._rule import UpdateRule
@@ -221,8 +221,8 @@ class Rule(UpdateRule):
         ``function(p, g, rate, k, *state)`` of a parameter, its gradient, the learning rate and the
         number of the update, from 1.0, in plain Python and `math`. It returns the new parameter or,
         if the rule has state, a tuple of the new parameter and the new state.
-    lr : float
-        Learning rate.
+    lr : float or schedule
+        Learning rate; see `accelnn.schedules`.
     state : tuple of str, default ()
         Names of the numbers that are kept for each parameter; they start at zero.
     weight_decay, decay_biases
@@ -258,12 +258,12 @@ class Rule(UpdateRule):
 
     name: str
     function: Callable[..., Any]
-    lr: float = field(kw_only=True)
+    lr: float | Schedule = field(kw_only=True)
     state: tuple[str, ...] = field(default=(), kw_only=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_parameters(self, lr=positive)
+        check_parameters(self, lr=learning_rate)
         _check_own(self.name, function=self.function)
         names = self.state
         if not isinstance(names, tuple) or not all(isinstance(name, str) for name in names):
@@ -272,8 +272,9 @@ class Rule(UpdateRule):
         if len({"updates", *names}) <= len(names):
             msg = f"state must have different names, none of them 'updates', got {names!r}"
             raise ValueError(msg)
+        rate = self._rate(1)
         try:
-            found = self.function(0.5, 0.25, self.lr, 1.0, *[0.0] * len(names))
+            found = self.function(0.5, 0.25, rate, 1.0, *[0.0] * len(names))
         except Exception as error:
             error.add_note(f"It was raised by function(p, g, rate, k, *state) of {self!r}")
             raise

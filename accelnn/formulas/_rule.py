@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from accelnn._typing import Array
+from accelnn._typing import Array, Schedule
 from accelnn.formulas._checks import boolean, check_parameters, not_negative
 from accelnn.formulas._ops import ops_of
 
@@ -43,8 +43,8 @@ class UpdateRule:
     if TYPE_CHECKING:
 
         @property
-        def lr(self) -> float:
-            """Learning rate, a field of every subclass."""
+        def lr(self) -> float | Schedule:
+            """Learning rate, or its schedule, a field of every subclass."""
 
         @property
         def state_names(self) -> tuple[str, ...]:
@@ -66,6 +66,11 @@ class UpdateRule:
     def slots(self) -> int:
         """Number of arrays of its state."""
         return len(self.state_names)
+
+    @property
+    def updates_itself(self) -> bool:
+        """Whether a subclass overrides `update`: it then takes no learning rate but its own."""
+        return type(self).update is not UpdateRule.update
 
     def init(self, params: Any) -> dict[str, Any]:
         """Return the state of a loop of one's own, for `update` to change.
@@ -125,8 +130,7 @@ class UpdateRule:
         {'W': array([[0.46]])}
         """
         if step is not None:
-            is_ours = type(self).update is UpdateRule.update
-            if is_ours:
+            if not self.updates_itself:
                 decayed = 1.0 if self.decay_biases or params.ndim > BIAS_AXES else 0.0
                 self.apply(params, grads, state, step, xp, decayed=decayed)
                 return
@@ -136,7 +140,7 @@ class UpdateRule:
                     f"in it: leave it out, and add the decay to grads"
                 )
                 raise TypeError(msg)
-            self._apply(params, grads, state, self.lr, step, xp)
+            self._apply(params, grads, state, self._rate(step), step, xp)
             return
         if not isinstance(state, dict) or not {"updates", *self.state_names} <= state.keys():
             msg = (
@@ -148,10 +152,12 @@ class UpdateRule:
         # Before anything is changed.
         for p, *others in matched:
             _require_updatable(p, others)
+        rate = self._rate(state["updates"] + 1)
         state["updates"] += 1
         for p, g, *slots in matched:
             decays = self.decay_biases or p.ndim > BIAS_AXES
-            self.apply(p, g, slots, state["updates"], _namespace(p), decayed=1.0 if decays else 0.0)
+            decayed = 1.0 if decays else 0.0
+            self.apply(p, g, slots, state["updates"], _namespace(p), rate=rate, decayed=decayed)
 
     def apply(
         self,
@@ -178,16 +184,46 @@ class UpdateRule:
         xp : namespace
             The array library.
         rate : float, optional
-            The learning rate; by default `lr`.
+            The learning rate; by default that of `lr`.
         decayed : float or array
             1 where weights decay, and 0 where they do not.
         scratch : array, optional
             Of the same shape and dtype, for what is in between.
         """
-        rate = self.lr if rate is None else rate
+        rate = self._rate(k) if rate is None else rate
         if self.weight_decay > 0.0:
             grads = self._decay(params, grads, self.weight_decay * decayed, rate)
         self._apply(params, grads, slots, rate, k, xp, scratch)
+
+    def rates(self, done: int, count: int) -> np.ndarray:
+        """Return the learning rates of updates.
+
+        Parameters
+        ----------
+        done : int
+            How many updates precede them.
+        count : int
+            How many they are.
+
+        Returns
+        -------
+        numpy.ndarray of float64, of shape (count,)
+
+        Raises
+        ------
+        TypeError, ValueError
+            If a schedule returns what is no finite number of at least 0.
+        """
+        if not callable(self.lr):
+            return np.full(count, self.lr)
+        found = np.empty(count)
+        for k in range(done, done + count):
+            try:
+                found[k - done] = not_negative(self.lr(k), f"lr({k})")
+            except Exception as error:
+                error.add_note(f"lr is the schedule {self.lr!r}, called with k={k}")
+                raise
+        return found
 
     def coefficients(self, rate: Any, k: Any) -> tuple[Any, Any]:
         """Return the two numbers of an update's formula that depend on which update it is.
@@ -205,6 +241,10 @@ class UpdateRule:
             By default the rate, and 1.
         """
         return rate, 1.0
+
+    def _rate(self, k: int) -> float:
+        """Return the learning rate of update number `k`, from 1, as a Python float."""
+        return self.rates(k - 1, 1).item() if callable(self.lr) else self.lr
 
     def _decay(self, params: Array, grads: Array, decay: Any, rate: float) -> Array:
         """Return the gradient with which weights decay."""

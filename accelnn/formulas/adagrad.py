@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from accelnn._typing import Array
-from accelnn.formulas._checks import check_parameters, not_negative, positive
+from accelnn._typing import Array, Schedule
+from accelnn.formulas._checks import check_parameters, learning_rate, not_negative
 from accelnn.formulas._ops import over, plus, root, times
 from accelnn.formulas._rule import UpdateRule
 
@@ -18,8 +18,8 @@ class AdaGrad(UpdateRule):
 
     Parameters
     ----------
-    lr : float, default 0.01
-        Learning rate.
+    lr : float or schedule, default 0.01
+        Learning rate; see `accelnn.schedules`.
     eps : float, default 1e-10
         Added to the denominator.
     weight_decay, decay_biases
@@ -31,14 +31,14 @@ class AdaGrad(UpdateRule):
     Optimization", JMLR 12 (2011).
     """
 
-    lr: float = 0.01
+    lr: float | Schedule = 0.01
     eps: float = 1e-10
 
     state_names = ("total",)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_parameters(self, lr=positive, eps=not_negative)
+        check_parameters(self, lr=learning_rate, eps=not_negative)
 
     def _apply(
         self,

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from accelnn._typing import Array
-from accelnn.formulas._checks import check_parameters, not_negative, positive, two_fractions
+from accelnn._typing import Array, Schedule
+from accelnn.formulas._checks import check_parameters, learning_rate, not_negative, two_fractions
 from accelnn.formulas._ops import over, plus, root, times
 from accelnn.formulas._rule import UpdateRule
 
@@ -20,8 +20,8 @@ class Adam(UpdateRule):
 
     Parameters
     ----------
-    lr : float, default 0.001
-        Learning rate.
+    lr : float or schedule, default 0.001
+        Learning rate; see `accelnn.schedules`.
     betas : tuple of float, default (0.9, 0.999)
         β₁ and β₂, each in [0, 1).
     eps : float, default 1e-8
@@ -34,7 +34,7 @@ class Adam(UpdateRule):
     Kingma and Ba, "Adam: A Method for Stochastic Optimization", ICLR (2015).
     """
 
-    lr: float = 0.001
+    lr: float | Schedule = 0.001
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-8
 
@@ -42,7 +42,7 @@ class Adam(UpdateRule):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_parameters(self, lr=positive, betas=two_fractions, eps=not_negative)
+        check_parameters(self, lr=learning_rate, betas=two_fractions, eps=not_negative)
 
     def coefficients(self, rate: Any, k: Any) -> tuple[Any, Any]:
         """Return η / (1 - β₁ᵏ) and √(1 - β₂ᵏ)."""

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from accelnn._typing import Array
-from accelnn.formulas._checks import check_parameters, fraction, positive
+from accelnn._typing import Array, Schedule
+from accelnn.formulas._checks import check_parameters, fraction, learning_rate
 from accelnn.formulas._ops import times
 from accelnn.formulas._rule import UpdateRule
 
@@ -18,22 +18,22 @@ class Momentum(UpdateRule):
 
     Parameters
     ----------
-    lr : float, default 0.001
-        Learning rate.
+    lr : float or schedule, default 0.001
+        Learning rate; see `accelnn.schedules`.
     momentum : float, default 0.9
         μ, in [0, 1).
     weight_decay, decay_biases
         See `UpdateRule`.
     """
 
-    lr: float = 0.001
+    lr: float | Schedule = 0.001
     momentum: float = 0.9
 
     state_names = ("velocity",)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_parameters(self, lr=positive, momentum=fraction)
+        check_parameters(self, lr=learning_rate, momentum=fraction)
 
     def _apply(
         self,

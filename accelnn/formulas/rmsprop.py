@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from accelnn._typing import Array
-from accelnn.formulas._checks import check_parameters, fraction, not_negative, positive
+from accelnn._typing import Array, Schedule
+from accelnn.formulas._checks import check_parameters, fraction, learning_rate, not_negative
 from accelnn.formulas._ops import over, plus, root, times
 from accelnn.formulas._rule import UpdateRule
 
@@ -18,8 +18,8 @@ class RMSprop(UpdateRule):
 
     Parameters
     ----------
-    lr : float, default 0.01
-        Learning rate.
+    lr : float or schedule, default 0.01
+        Learning rate; see `accelnn.schedules`.
     alpha : float, default 0.99
         α, in [0, 1).
     eps : float, default 1e-8
@@ -32,7 +32,7 @@ class RMSprop(UpdateRule):
     Tieleman and Hinton, "Neural Networks for Machine Learning", lecture 6.5 (2012).
     """
 
-    lr: float = 0.01
+    lr: float | Schedule = 0.01
     alpha: float = 0.99
     eps: float = 1e-8
 
@@ -40,7 +40,7 @@ class RMSprop(UpdateRule):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_parameters(self, lr=positive, alpha=fraction, eps=not_negative)
+        check_parameters(self, lr=learning_rate, alpha=fraction, eps=not_negative)
 
     def _apply(
         self,

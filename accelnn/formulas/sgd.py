@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from accelnn._typing import Array
-from accelnn.formulas._checks import check_parameters, positive
+from accelnn._typing import Array, Schedule
+from accelnn.formulas._checks import check_parameters, learning_rate
 from accelnn.formulas._ops import times
 from accelnn.formulas._rule import UpdateRule
 
@@ -18,8 +18,8 @@ class SGD(UpdateRule):
 
     Parameters
     ----------
-    lr : float, default 0.001
-        Learning rate.
+    lr : float or schedule, default 0.001
+        Learning rate; see `accelnn.schedules`.
     weight_decay, decay_biases
         See `UpdateRule`.
 
@@ -30,11 +30,11 @@ class SGD(UpdateRule):
     SGD(lr=0.1)
     """
 
-    lr: float = 0.001
+    lr: float | Schedule = 0.001
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_parameters(self, lr=positive)
+        check_parameters(self, lr=learning_rate)
 
     def _apply(
         self,

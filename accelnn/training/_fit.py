@@ -236,10 +236,12 @@ class _Run:
         while order.size:
             until = min((k - self.history.steps % k for k, _ in self.every), default=order.size)
             steps = min(until, self.chunk)
+            piece = order[: steps * batch]
+            rates = self.state.scheduled_rates(-(-piece.size // batch))
+            options = self.options if rates is None else self.options | {"rates": rates}
             started = time.perf_counter()
             with self.memory, interrupts_wait():
-                part = order[: steps * batch]
-                losses = self.net.engine.train(self.state, self.data, part, batch, **self.options)
+                losses = self.net.engine.train(self.state, self.data, piece, batch, **options)
                 self._record(losses)
             # As many updates as fit between two refreshes of the bar, or until Ctrl-C is heard.
             seconds = max(time.perf_counter() - started, 1e-9)

@@ -196,13 +196,13 @@ def _train_ahead(monkeypatch):
     """Let an engine of NumPy's draw the next epoch before it trains, as one of a device may."""
     train, ahead = Engine.train, []
 
-    def drawing(self, state, *arguments):
+    def drawing(self, state, *arguments, **options):
         if state.meanwhile is not None:
             state.meanwhile()
             # Once for each epoch, whoever asks again.
             state.meanwhile()
             ahead.append(state)
-        return train(self, state, *arguments)
+        return train(self, state, *arguments, **options)
 
     monkeypatch.setattr(Engine, "train", drawing)
     return ahead
@@ -225,8 +225,8 @@ def test_epochs_that_are_drawn_ahead_are_the_same(monkeypatch, sampling, iters):
 def test_what_was_drawn_ahead_of_an_interruption_is_put_back(monkeypatch):
     states = []
 
-    def interrupted(self, state, *arguments):
-        del self, arguments
+    def interrupted(self, state, *arguments, **options):
+        del self, arguments, options
         states.append(draw.bit_generator.state)
         state.meanwhile()
         raise KeyboardInterrupt

@@ -1,4 +1,4 @@
-"""Fifteen mistakes of the kind that users make, each on a line of its own."""
+"""Sixteen mistakes of the kind that users make, each on a line of its own."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,3 +39,4 @@ accelnn.fit(net, x, t, epochs=1).test_acc  # mistake: an attribute of a History
 frequencies(t_one_hot)  # mistake: one-hot rows for labels
 accelnn.MLP([784, 50, 10], backend=1)  # mistake: a number for a backend
 accelnn.fit(net, x, t, epochs=1, batch_size="100")  # mistake: a text for a number
+accelnn.SGD(accelnn.schedules.cosine)  # mistake: a class for a schedule

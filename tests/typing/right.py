@@ -82,6 +82,10 @@ history = accelnn.fit(net, x, t, validation=test, epochs=1, callbacks=[stop, Eve
 assert_type(history.loss, list[float])
 for optimizer in (accelnn.SGD(0.1), accelnn.Adam(1e-3, betas=(0.9, 0.99)), accelnn.AdamW()):
     accelnn.fit(net, x, t, iters=3, optimizer=optimizer, sampling="replacement")
+accelnn.fit(net, x, t, iters=3, optimizer=accelnn.AdamW(lambda k: 1e-3 / (k + 1)))
+accelnn.Rule("sgd", lambda p, g, rate, _: p - rate * g, lr=accelnn.schedules.step(0.1, 2, 0.5))
+scheduled = accelnn.SGD(accelnn.schedules.warm_up(5, accelnn.schedules.one_cycle(0.1, 100)))
+print(scheduled.rates(0, 10).max())
 accelnn.fit(net, x.tolist(), t.tolist(), iters=1, optimizer=SignDescent(), gradient="numerical")
 data = accelnn.prepare(x, t, dtype="float32", backend="numpy")
 accelnn.fit(net, data, validation=data, iters=1, callbacks=(lambda _net, h: h.steps > 1,))

@@ -228,6 +228,8 @@ class CupyEngine(Engine):
         dropout: Dropout | None = None,
     ) -> np.ndarray:
         """See `Engine.train`."""
+        if rates is None:
+            rates = state.scheduled_rates(-(-order.size // batch))
         has_code = has_code_for(state.optimizer, RULES, self.dtype)
         is_plain = all(option is None for option in (rates, weights, clip, dropout))
         if not has_code or state.gradient != "analytic" or not is_plain:

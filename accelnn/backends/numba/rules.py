@@ -42,7 +42,7 @@ def rule_of(
         return None
     kind, code, numbers = told
     optimizer = cast("UpdateRule", state.optimizer)
-    rates = np.full(updates, optimizer.lr) if rates is None else rates
+    rates = optimizer.rates(state.step, updates) if rates is None else rates
     rates = kernel_array(rates, np.float64)
     gradient, squares = NOTHING[dtype], NO_SQUARES
     if clip is not None or in_pieces:

@@ -154,6 +154,25 @@ class TrainingConformance:
 
         assert_equal_but_for_rounding([losses, b.to_numpy(net.flat)], reference, dtype=dtype)
 
+    @pytest.mark.parametrize("optimizer", ["SGD", "AdamW"])
+    def test_a_schedule_is_the_rates_that_it_returns(self, b: Backend, optimizer: str) -> None:
+        """An engine finds them if it is not told them, as `fit` does."""
+        x, labels = _blobs()
+        data = accelnn.prepare(x, labels, backend=b, dtype="float64")
+        schedule = accelnn.schedules.warm_up(3, accelnn.schedules.cosine(0.1, 8))
+        rates = np.array([schedule(k) for k in range(11)])
+        found = []
+        for lr, told in ((schedule, False), (schedule, True), (0.7, True)):
+            net = _net(b)
+            state = TrainingState(net.flat, getattr(accelnn, optimizer)(lr), "analytic", b)
+            losses: list[float] = []
+            for done, end in ((0, 5), (5, 11)):
+                options: Any = {"rates": rates[done:end]} if told else {}
+                order = np.arange(done * 4, end * 4)
+                losses += net.engine.train(state, data, order, 4, **options).tolist()
+            found.append((losses, b.to_numpy(net.flat).tobytes()))
+        assert found[0] == found[1] == found[2]
+
     @pytest.mark.parametrize("names", OPTIONS, ids="-".join)
     def test_an_engine_trains_by_differences_with(self, b: Backend, names: tuple[str, ...]) -> None:
         x, labels = _blobs()
