@@ -18,6 +18,7 @@ from accelnn.errors import DivergenceWarning
 from accelnn.nets import Net
 from accelnn.optimizers import SGD
 from accelnn.training._history import History
+from accelnn.training._hooks import Hooks
 from accelnn.training._plan import Plan, Sampling
 from accelnn.training._prepare import dataset_for, validation_for
 
@@ -77,7 +78,8 @@ def fit(
         Where the batch order comes from. The same seed gives the same order on every backend.
     callbacks : sequence of callables
         Called as ``callback(net, history)`` at the end of every epoch, or after every k updates if
-        the callable has an attribute ``every = k``. Returning True stops the training.
+        the callable has an attribute ``every = k``. Returning True stops the training. Ready-made
+        ones, and methods that a callback may have, are in `accelnn.callbacks`.
     progress : bool, default False
         Show a progress bar; needs rich.
 
@@ -128,6 +130,7 @@ def fit(
                 # A callback may draw from the same generator, whose order of draws must not change.
                 run.state.meanwhile = orders.draw_ahead
             try:
+                run.hooks.start()
                 for order in orders:
                     if run.divergence:
                         break
@@ -137,6 +140,7 @@ def fit(
                         break
             finally:
                 orders.put_back()
+                run.hooks.end()
     if run.divergence:
         msg = (
             f"{run.divergence}; training stops. The optimizer was {optimizer}: try a smaller "
@@ -166,6 +170,7 @@ class _Run:
         with self.memory:
             self.state = TrainingState(net.flat, optimizer, gradient, net.backend)
         self.history = History(plan.batches_per_epoch)
+        self.hooks = Hooks(callbacks, net, self.history)
         self.chunk = 1
         self.divergence = ""
         self.at_epoch_end = [c for c in callbacks if not hasattr(c, "every")]
@@ -202,19 +207,23 @@ class _Run:
         """Append the net's losses and accuracies, if there is test data."""
         if self.test is None or self.divergence:
             return
-        history = self.history
+        history, evaluate = self.history, self.net.engine.evaluate
+        with self.memory:
+            found = [evaluate(self.net.flat, data) for data in (self.data, self.test)]
+        # What interrupts an evaluation leaves no half of it.
         history.evaluated_at.append(history.steps)
-        for data, losses, accuracies in (
-            (self.data, history.train_loss, history.train_accuracy),
-            (self.test, history.test_loss, history.test_accuracy),
+        for (loss, accuracy), losses, accuracies in zip(
+            found,
+            (history.train_loss, history.test_loss),
+            (history.train_accuracy, history.test_accuracy),
+            strict=True,
         ):
-            with self.memory:
-                loss, accuracy = self.net.engine.evaluate(self.net.flat, data)
             losses.append(loss)
             if accuracy is not None:
                 accuracies.append(accuracy)
             if not math.isfinite(loss):
                 self.divergence = f"the loss after step {history.steps} is {loss}"
+        self.hooks.evaluated()
 
     def _record(self, losses: np.ndarray) -> None:
         """Append losses; if the last one is not finite, the engine stopped there."""
