@@ -51,13 +51,14 @@ from accelnn.optimizers import Rule
 from accelnn.training import History, fit, prepare, warmup
 
 if TYPE_CHECKING:
-    from accelnn import datasets, plotting
+    from accelnn import callbacks, datasets, plotting
     from accelnn import testing as testing
     from accelnn.datasets import load_mnist, train_validation_split
     from accelnn.nets._load import load
 
 # What many programs never use, and what would slow down every import: name -> module.
 _ON_FIRST_USE = {
+    "callbacks": "accelnn.callbacks",
     "datasets": "accelnn.datasets",
     "load": "accelnn.nets._load",
     "load_mnist": "accelnn.datasets",
@@ -84,6 +85,7 @@ __all__ = [
     "TwoLayerNet",
     "__version__",
     "activations",
+    "callbacks",
     "check_gradient",
     "cross_entropy_error",
     "datasets",
