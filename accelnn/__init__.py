@@ -51,13 +51,14 @@ from accelnn.optimizers import Rule
 from accelnn.training import History, fit, prepare, warmup
 
 if TYPE_CHECKING:
-    from accelnn import datasets, plotting, schedules
+    from accelnn import callbacks, datasets, plotting, schedules
     from accelnn import testing as testing
     from accelnn.datasets import load_mnist, train_validation_split
     from accelnn.nets._files import load
 
 # What many programs never use, and what would slow down every import: name -> module.
 _ON_FIRST_USE = {
+    "callbacks": "accelnn.callbacks",
     "datasets": "accelnn.datasets",
     "load": "accelnn.nets._files",
     "load_mnist": "accelnn.datasets",
@@ -85,6 +86,7 @@ __all__ = [
     "TwoLayerNet",
     "__version__",
     "activations",
+    "callbacks",
     "check_gradient",
     "cross_entropy_error",
     "datasets",

@@ -18,6 +18,7 @@ ROWS = (
     {"gradient"},
     {"descent", "nets"},
     {"training"},
+    {"callbacks"},
     {"plotting", "testing"},
     {"__init__"},
     {"bench"},

@@ -13,7 +13,7 @@ import accelnn
 
 HEAVY = (
     "numba", "cupy", "scipy", "matplotlib", "sklearn", "rich", "click", "pooch", "safetensors",
-    "requests", "llvmlite", "array_api_strict", "pytest", "importlib.metadata", "asyncio",
+    "pandas", "requests", "llvmlite", "array_api_strict", "pytest", "importlib.metadata", "asyncio",
     "multiprocessing", "concurrent.futures",
 )  # fmt: skip
 TRAIN = """
@@ -98,7 +98,17 @@ print(accelnn.load is load, accelnn.load_mnist is load_mnist, accelnn.datasets i
 
 @pytest.mark.parametrize(
     "module",
-    ["backends", "datasets", "errors", "gradient", "losses", "nets", "optimizers", "schedules"],
+    [
+        "backends",
+        "callbacks",
+        "datasets",
+        "errors",
+        "gradient",
+        "losses",
+        "nets",
+        "optimizers",
+        "schedules",
+    ],
 )
 def test_names_of_submodules_exist(module):
     exported = importlib.import_module(f"accelnn.{module}")

@@ -19,6 +19,7 @@ from accelnn.formulas._checks import positive
 from accelnn.nets import Net
 from accelnn.optimizers import SGD
 from accelnn.training._history import History
+from accelnn.training._hooks import Hooks
 from accelnn.training._interrupt import interrupts_wait
 from accelnn.training._plan import Plan, Sampling
 from accelnn.training._prepare import dataset_for, validation_for, weights_for
@@ -92,14 +93,16 @@ def fit(
         larger gradient is scaled down to it, as by ``torch.nn.utils.clip_grad_norm_``.
     callbacks : sequence of callables
         Called as ``callback(net, history)`` at the end of every epoch, or after every k updates if
-        the callable has an attribute ``every = k``. Returning True stops the training.
+        the callable has an attribute ``every = k``. Returning True stops the training. Ready-made
+        ones, and methods that a callback may have, are in `accelnn.callbacks`.
     progress : bool, default False
         Show a progress bar; needs rich.
     resume : History, optional
         What `fit` returned before for this net: go on with the state of the optimiser and the
         order of batches where that run ended. `epochs` or `iters` are in addition, and the history
         returned is of the new part. Net, data, optimizer and options are passed as before, without
-        `rng`; then several calls do to the bit what one would.
+        `rng`; then several calls do to the bit what one would, unless something has changed the
+        parameters meanwhile, as a callback that restores the best ones does.
 
     Returns
     -------
@@ -189,6 +192,7 @@ class _Run:
         # Of `Engine.train`, without what is left out: engines of other packages may not know it.
         self.options = options
         self.history = History(plan.batches_per_epoch)
+        self.hooks = Hooks(callbacks, net, self.history)
         self.chunk = 1
         if gradient == "analytic":
             self.chunk = max(1, CALL_WORK // (plan.batch * net.size))
@@ -214,6 +218,7 @@ class _Run:
             self.state.meanwhile = self.orders.draw_ahead
         try:
             self.evaluate()
+            self.hooks.start()
             for order in self.orders:
                 if self.divergence:
                     break
@@ -229,6 +234,7 @@ class _Run:
             self.orders.put_back()
             place = self.orders.place(self.state.step - self.done)
             self.history.ending = Ending.of(self.net, self.plan, self.state, *place)
+            self.hooks.end()
 
     def epoch(self, order: np.ndarray, advance: Advance, *, timed: bool) -> bool:
         """Train on one epoch's order; return whether to stop."""
@@ -263,22 +269,23 @@ class _Run:
         """Append the net's losses and accuracies, if there is test data."""
         if self.test is None or self.divergence:
             return
-        history, found = self.history, []
-        for data in (self.data, self.test):
-            with self.memory:
-                found.append(self.net.engine.evaluate(self.net.flat, data))
-        # Together, whenever Ctrl-C is pressed.
+        history, evaluate = self.history, self.net.engine.evaluate
+        with self.memory:
+            found = [evaluate(self.net.flat, data) for data in (self.data, self.test)]
+        # What interrupts an evaluation leaves no half of it.
         history.evaluated_at.append(history.steps)
-        curves = (
-            (history.train_loss, history.train_accuracy),
-            (history.test_loss, history.test_accuracy),
-        )
-        for (loss, accuracy), (losses, accuracies) in zip(found, curves, strict=True):
+        for (loss, accuracy), losses, accuracies in zip(
+            found,
+            (history.train_loss, history.test_loss),
+            (history.train_accuracy, history.test_accuracy),
+            strict=True,
+        ):
             losses.append(loss)
             if accuracy is not None:
                 accuracies.append(accuracy)
             if not math.isfinite(loss):
                 self.divergence = f"the loss after step {history.steps} is {loss}"
+        self.hooks.evaluated()
 
     def _record(self, losses: np.ndarray) -> None:
         """Append losses; if the last one is not finite, the engine stopped there."""

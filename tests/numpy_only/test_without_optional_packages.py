@@ -14,7 +14,17 @@ import accelnn
 from accelnn import plotting
 from accelnn.errors import BackendUnavailableError, MissingDependencyError
 
-OPTIONAL = ("numba", "cupy", "matplotlib", "rich", "click", "pooch", "safetensors", "scipy")
+OPTIONAL = (
+    "numba",
+    "cupy",
+    "matplotlib",
+    "rich",
+    "click",
+    "pooch",
+    "safetensors",
+    "scipy",
+    "pandas",
+)
 
 
 @pytest.fixture
@@ -86,6 +96,17 @@ def test_saving_and_loading_name_their_command(tmp_path):
     assert not path.exists()
     with pytest.raises(MissingDependencyError, match=r"pip install 'accelnn\[save\]'"):
         accelnn.load(path)
+
+
+def test_tables_name_their_command_and_files_need_none(history, tmp_path):
+    with pytest.raises(MissingDependencyError, match=r"pip install 'accelnn\[pandas\]'"):
+        history.to_pandas()
+    log = accelnn.callbacks.CSVLog(tmp_path / "log.csv")
+    x, t = np.eye(3), np.arange(3)
+    net = accelnn.MLP([3, 3], rng=0)
+    trained = accelnn.fit(net, x, t, validation=(x, t), epochs=2, callbacks=[log])
+    trained.to_csv(tmp_path / "history.csv")
+    assert log.path.read_text() == (tmp_path / "history.csv").read_text()
 
 
 @pytest.mark.usefixtures("no_data")

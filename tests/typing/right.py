@@ -80,6 +80,13 @@ class SignDescent:
 
 history = accelnn.fit(net, x, t, validation=test, epochs=1, callbacks=[stop, Every()], rng=0)
 assert_type(history.loss, list[float])
+assert_type(history + history, accelnn.History)
+best = accelnn.callbacks.BestWeights("test_accuracy", path="best.safetensors")
+early = accelnn.callbacks.EarlyStopping(5, monitor="train_loss", restore_best=False, min_delta=1e-3)
+log = accelnn.callbacks.CSVLog(Path("log.csv"), append=True)
+accelnn.fit(net, x, t, validation=test, epochs=1, callbacks=[early, best, log, stop])
+print(early.stopped, best.best, best.best_epoch, history.updates)
+history.to_csv("history.csv")
 for optimizer in (accelnn.SGD(0.1), accelnn.Adam(1e-3, betas=(0.9, 0.99)), accelnn.AdamW()):
     accelnn.fit(net, x, t, iters=3, optimizer=optimizer, sampling="replacement")
 accelnn.fit(net, x, t, iters=3, optimizer=accelnn.AdamW(lambda k: 1e-3 / (k + 1)))

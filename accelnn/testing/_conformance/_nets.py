@@ -253,9 +253,9 @@ class NetConformance:
         expected = net.loss(x, b.asarray(np.arange(3.0)[:, None]))
         for t in (np.arange(3), np.arange(3.0)):
             assert net.loss(x, b.asarray(t)) == expected
-        for t in (np.zeros(4), np.zeros((1, 3)), np.zeros((3, 1, 1))):
+        for wrong in (np.zeros(4), np.zeros((1, 3)), np.zeros((3, 1, 1))):
             with pytest.raises(ValueError, match=r"pass targets of shape \(3, 1\)$"):
-                net.loss(x, b.asarray(t))
+                net.loss(x, b.asarray(wrong))
 
     def test_nan_and_infinity_come_through(self, b: Backend) -> None:
         net, _ = _net(b, (7, 5, 4), dtype="float64")

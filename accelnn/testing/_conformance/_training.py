@@ -246,6 +246,29 @@ class TrainingConformance:
         )
         assert start < history.train_accuracy[-1]
 
+    def test_the_best_parameters_are_restored(self, b: Backend) -> None:
+        x, t = _blobs()
+        net = _net(b)
+        keep, seen = accelnn.callbacks.BestWeights(), []
+
+        def look(net: accelnn.Net, _history: accelnn.History) -> None:
+            seen.append(np.array(b.to_numpy(net.flat)))
+
+        # Of a class that the samples never have, so that every update makes it worse.
+        history = accelnn.fit(
+            net,
+            x,
+            t % 3,
+            validation=(x, np.full(SAMPLES, 3)),
+            batch_size=BATCH,
+            epochs=3,
+            rng=1,
+            callbacks=[keep, look],
+        )
+        assert keep.best == history.test_loss[0] < min(history.test_loss[1:])
+        np.testing.assert_array_equal(b.to_numpy(net.flat), b.to_numpy(_net(b).flat))
+        assert (seen[-1] != b.to_numpy(net.flat)).any()
+
     def test_divergence_is_reported(self, b: Backend) -> None:
         x, t = _blobs()
         net = _net(b, loss="sum_squared_error", activation="relu", dtype="float32")
