@@ -119,7 +119,8 @@ class TrainingState:
     def scheduled_rates(self, updates: int) -> np.ndarray | None:
         """Return the learning rates of the next updates, or None if `lr` is not a schedule."""
         rule = self.optimizer
-        if isinstance(rule, UpdateRule) and not rule.updates_itself and callable(rule.lr):
+        is_scheduled = callable(getattr(rule, "lr", None))
+        if is_scheduled and isinstance(rule, UpdateRule) and not rule.updates_itself:
             return rule.rates(self.step, updates)
         return None
 
