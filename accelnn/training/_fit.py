@@ -73,7 +73,7 @@ def fit(
         Test data. With it, loss and accuracy on training and test data are computed at the start,
         after each epoch, and after a last partial one.
     optimizer : optimizer, default SGD(0.1)
-        See `accelnn.optimizers`.
+        See `accelnn.optimizers`; its learning rate may be a schedule, see `accelnn.schedules`.
     batch_size : int, default 100
         Samples per update.
     epochs, iters : int

@@ -97,6 +97,26 @@ def test_it_goes_on_as_often_as_one_likes():
     assert draw.bit_generator.state == state
 
 
+def test_joined_histories_go_on_where_the_second_ended():
+    whole, parts = new_net("numpy"), new_net("numpy")
+    at_once = accelnn.fit(whole, *data(), iters=12, rng=1, **options())
+    joined = accelnn.fit(parts, *data(), iters=4, rng=1, **options())
+    joined += accelnn.fit(parts, *data(), iters=3, resume=joined, **options())
+    joined += accelnn.fit(parts, *data(), iters=5, resume=joined, **options())
+    assert joined == at_once
+    assert parts.flat.tobytes() == whole.flat.tobytes()
+
+
+@pytest.mark.parametrize("rate", [accelnn.schedules.cosine(0.1, 12), lambda k: 0.1 / (k + 1)])
+def test_a_schedule_goes_on(backend, rate):
+    whole, parts = new_net(backend), new_net(backend)
+    rule = accelnn.Momentum(rate)
+    accelnn.fit(whole, *data(), iters=12, rng=1, **options(optimizer=rule))
+    history = accelnn.fit(parts, *data(), iters=7, rng=1, **options(optimizer=rule))
+    accelnn.fit(parts, *data(), iters=5, resume=history, **options(optimizer=rule))
+    np.testing.assert_array_equal(*(backend.to_numpy(net.flat) for net in (parts, whole)))
+
+
 @pytest.mark.parametrize("bits", [np.random.MT19937, np.random.Philox, np.random.SFC64])
 def test_any_bit_generator(bits):
     whole, parts = new_net("numpy"), new_net("numpy")
