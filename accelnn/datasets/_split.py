@@ -81,7 +81,8 @@ def train_validation_split(
     if x.ndim == 0 or len(x) != len(labels):
         msg = f"x and t must hold as many samples: their shapes are {x.shape} and {t.shape}"
         raise ValueError(msg)
-    order = np.random.default_rng(rng).permutation(len(labels))
+    draw = np.random.default_rng(rng)
+    order = draw.permutation(len(labels))
     aside = _set_aside(labels[order], fraction)
     if not aside.any():
         msg = (
@@ -89,7 +90,9 @@ def train_validation_split(
             "keeps one to train on; give more samples or a larger fraction"
         )
         raise ValueError(msg)
-    train, validation = order[~aside], order[aside]
+    # Again, because those set aside come first of their class, so that their parts begin with what
+    # classes have given when others still had to give.
+    train, validation = draw.permutation(order[~aside]), draw.permutation(order[aside])
     return (x[train], t[train]), (x[validation], t[validation])
 
 

@@ -120,6 +120,14 @@ def test_shipped_images_are_shuffled():
         assert np.count_nonzero(np.diff(t)) > 0.8 * len(t)
 
 
+def test_shipped_images_come_in_no_order_of_their_classes():
+    """χ² with 9 degrees of freedom is above 33.7 once in 10,000 times."""
+    for _, t in load_mnist(subset="5k"):
+        for start in range(0, len(t), 100):
+            counts = np.bincount(t[start : start + 100], minlength=10)
+            assert ((counts - 10.0) ** 2 / 10.0).sum() < 33.7
+
+
 def test_shipped_images_are_all_different():
     images = parsed_images("train") + parsed_images("t10k")
     assert len(set(images)) == len(images) == 5000

@@ -66,6 +66,25 @@ def test_both_parts_are_shuffled():
         assert 0.4 < rising < 0.6
 
 
+def chi_squared(labels, classes=10):
+    """Return by how much the counts of the first 100 samples differ from equal ones."""
+    counts = np.bincount(labels[:100], minlength=classes)
+    return float(((counts - 10.0) ** 2 / 10.0).sum())
+
+
+@pytest.mark.parametrize("fraction", [0.2, 0.5, 0.9])
+def test_a_part_does_not_begin_with_what_its_quotas_leave(fraction):
+    """Of 100 among n, χ² has the mean 9 (n - 100) / (n - 1), and a deviation of about √18."""
+    labels = np.repeat(np.arange(10, dtype=np.uint8), 100)
+    found = [
+        [chi_squared(t) for _, t in train_validation_split(labels[:, None], labels, fraction, seed)]
+        for seed in range(200)
+    ]
+    for mean, share in zip(np.mean(found, axis=0), (1.0 - fraction, fraction), strict=True):
+        n = 1000 * share
+        assert abs(mean - 9.0 * (n - 100.0) / (n - 1.0)) < 5.0 * np.sqrt(18.0 / 200.0)
+
+
 def test_which_samples_are_set_aside_is_random():
     t = np.zeros(100, dtype=int)
     _, (x_validation, _) = train_validation_split(numbered(t), t, 0.5, rng=0)
