@@ -193,7 +193,8 @@ class _Run:
         self.options = options
         self.history = History(plan.batches_per_epoch)
         self.hooks = Hooks(callbacks, net, self.history)
-        self.chunk = 1
+        # The first call of the engine may compile, which says nothing of the next.
+        self.is_warm, self.chunk = False, 1
         if gradient == "analytic":
             self.chunk = max(1, CALL_WORK // (plan.batch * net.size))
         self.divergence = ""
@@ -249,9 +250,11 @@ class _Run:
             with self.memory, interrupts_wait():
                 losses = self.net.engine.train(self.state, self.data, piece, batch, **options)
                 self._record(losses)
-            # As many updates as fit between two refreshes of the bar, or until Ctrl-C is heard.
-            seconds = max(time.perf_counter() - started, 1e-9)
-            self.chunk = max(1, int((REFRESH if timed else PATIENCE) * losses.size / seconds))
+            if self.is_warm:
+                # As many updates as fit between two refreshes of the bar, or until Ctrl-C is heard.
+                seconds = max(time.perf_counter() - started, 1e-9)
+                self.chunk = max(1, int((REFRESH if timed else PATIENCE) * losses.size / seconds))
+            self.is_warm = True
             order = order[losses.size * batch :]
             if self.divergence:
                 return True

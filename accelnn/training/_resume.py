@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
+from accelnn._typing import Array
+from accelnn.backends import Backend, get_backend
 from accelnn.training._plan import Generator, Plan
 
 if TYPE_CHECKING:
@@ -27,28 +27,35 @@ class Ending:
         What must be the same in the run that goes on, by what errors call it.
     updates : int
         Updates done, those of the runs before it included.
-    slots : tuple of numpy.ndarray
-        The state arrays of the optimiser.
+    slots : tuple of array
+        The state arrays of the optimiser; those of the run itself, which needs them no more.
     generator : Generator
         Before the order of the epoch under way was drawn.
     position : int
         Updates done in that epoch.
+    backend : Backend
+        Where the arrays are.
     """
 
     same: dict[str, object]
     updates: int
-    slots: tuple[np.ndarray, ...]
+    slots: tuple[Array, ...]
     generator: Generator
     position: int
+    backend: Backend
 
     @classmethod
     def of(
         cls, net: Net, plan: Plan, state: TrainingState, generator: Generator, position: int
     ) -> Ending:
         """Return the ending of a run in this state."""
-        # Copies, because a backend may return the arrays that are trained with.
-        slots = tuple(np.array(net.backend.to_numpy(slot)) for slot in state.slots)
-        return cls(_same(net, plan, state), state.step, slots, generator, position)
+        same, slots = _same(net, plan, state), tuple(state.slots)
+        return cls(same, state.step, slots, generator, position, net.backend)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        slots = tuple(map(self.backend.to_numpy, self.slots))
+        rest = self.generator, self.position, get_backend("numpy")
+        return Ending, (self.same, self.updates, slots, *rest)
 
     def restore(self, net: Net, plan: Plan, state: TrainingState) -> None:
         """Restore the optimiser's state, if this is the same run, or raise ValueError."""
@@ -62,7 +69,8 @@ class Ending:
                 raise ValueError(msg)
         state.step = self.updates
         for slot, saved in zip(state.slots, self.slots, strict=True):
-            slot[...] = net.backend.asarray(saved)
+            is_here = net.backend.owns(saved)
+            slot[...] = saved if is_here else net.backend.asarray(self.backend.to_numpy(saved))
 
 
 def ending_of(resume: History | None, rng: Any) -> Ending | None:

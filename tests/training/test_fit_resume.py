@@ -117,6 +117,20 @@ def test_a_schedule_goes_on(backend, rate):
     np.testing.assert_array_equal(*(backend.to_numpy(net.flat) for net in (parts, whole)))
 
 
+def test_it_goes_on_elsewhere(backend):
+    """On another backend, or after a history has been on disk."""
+    whole, parts = new_net("numpy"), new_net(backend)
+    rule = {"optimizer": accelnn.Adam()}
+    accelnn.fit(whole, *data(), iters=12, rng=1, **options(**rule))
+    history = accelnn.fit(parts, *data(), iters=7, rng=1, **options(**rule))
+    copied = pickle.loads(pickle.dumps(history))  # noqa: S301 - its own
+    for kept in (history, copied):
+        moved = parts.to("numpy")
+        accelnn.fit(moved, *data(), iters=5, resume=kept, **options(**rule))
+        # Backends round differently, and 12 updates carry that along.
+        np.testing.assert_allclose(moved.flat, whole.flat, rtol=1e-10)
+
+
 @pytest.mark.parametrize("bits", [np.random.MT19937, np.random.Philox, np.random.SFC64])
 def test_any_bit_generator(bits):
     whole, parts = new_net("numpy"), new_net("numpy")
