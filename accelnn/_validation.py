@@ -303,7 +303,7 @@ def require_callable(f: object, name: str = "f") -> None:
 def positive_int(value: object, name: str) -> int:
     """Return `value` as an int, or raise unless it is a positive integer."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer):
-        msg = f"{name} must be an integer, got {value!r}"
+        msg = f"{name} must be an integer, got {value!r:.80}"
         raise TypeError(msg)
     if value < 1:
         msg = f"{name} must be at least 1, got {value}"

@@ -20,6 +20,7 @@ import numpy as np
 
 from accelnn._typing import Array
 from accelnn._validation import positive_int
+from accelnn.formulas._checks import not_negative
 from accelnn.nets import Net
 from accelnn.training import History
 from accelnn.training._history import CURVES, Curve, csv_line, table
@@ -40,8 +41,8 @@ class _Monitor:
     _weights: Array | None
 
     def __init__(self, monitor: Curve, *, keeps: bool) -> None:
-        if monitor not in CURVES:
-            msg = f"monitor must be one of {', '.join(map(repr, CURVES))}; got {monitor!r}"
+        if not isinstance(monitor, str) or monitor not in CURVES:
+            msg = f"monitor must be one of {', '.join(map(repr, CURVES))}; got {monitor!r:.80}"
             raise ValueError(msg)
         self.monitor = monitor
         self._sign = 1.0 if monitor.endswith("accuracy") else -1.0
@@ -173,10 +174,7 @@ class EarlyStopping(_Monitor):
         min_delta: float = 0.0,
     ) -> None:
         self.patience = positive_int(patience, "patience")
-        if not 0.0 <= min_delta < math.inf:
-            msg = f"min_delta must be finite and not negative, got {min_delta!r}"
-            raise ValueError(msg)
-        self.min_delta = min_delta
+        self.min_delta = not_negative(min_delta, "min_delta")
         super().__init__(monitor, keeps=restore_best)
 
     def __call__(self, net: Net, history: History) -> bool:

@@ -13,6 +13,7 @@ array([0.0818, 0.0909, 0.1   , 0.1   ])
 """
 
 import math
+import sys
 from dataclasses import dataclass
 
 from accelnn._typing import Schedule
@@ -23,6 +24,7 @@ __all__ = ["cosine", "exponential", "one_cycle", "step", "warm_up"]
 
 # The defaults of torch's OneCycleLR: the share of updates in which the rate rises, the peak over
 # the first rate, and the first over the last.
+LARGEST_EXPONENT = math.log(sys.float_info.max)
 RISING, PEAK_OVER_FIRST, FIRST_OVER_LAST = 0.3, 25.0, 1e4
 
 
@@ -59,7 +61,7 @@ class step:
         check_parameters(self, start=positive, every=positive_int, factor=positive)
 
     def __call__(self, k: int) -> float:
-        return self.start * self.factor ** (k // self.every)
+        return _multiplied(self.start, self.factor, k // self.every)
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,7 @@ class exponential:
         check_parameters(self, start=positive, decay=positive)
 
     def __call__(self, k: int) -> float:
-        return self.start * self.decay**k
+        return _multiplied(self.start, self.decay, k)
 
 
 @dataclass(frozen=True)
@@ -217,6 +219,16 @@ class warm_up:
     def __call__(self, k: int) -> float:
         rate = self.then(max(k - self.steps, 0)) if callable(self.then) else self.then
         return rate * (k + 1) / (self.steps + 1) if k < self.steps else rate
+
+
+def _multiplied(start: float, factor: float, times: int) -> float:
+    """Return start · factorⁿ, which is infinite if it is too large for a float."""
+    try:
+        return start * factor**times
+    except OverflowError:
+        # The power is too large, and the product may not be.
+        exponent = math.log(start) + times * math.log(factor)
+        return math.exp(exponent) if exponent < LARGEST_EXPONENT else math.inf
 
 
 def _along_cosine(first: float, last: float, share: float) -> float:

@@ -229,3 +229,24 @@ WRONG = [
 def test_what_is_wrong_is_said(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+@pytest.mark.parametrize(
+    ("schedule", "k", "expected"),
+    [
+        (schedules.exponential(1e-300, 2.0), 1100, 1e-300 * 2.0**550 * 2.0**550),
+        (schedules.step(1e-300, 1, 2.0), 1100, 1e-300 * 2.0**550 * 2.0**550),
+        (schedules.exponential(0.1, 2.0), 5000, math.inf),
+        (schedules.step(0.1, 1, 1e200), 2, math.inf),
+    ],
+)
+def test_a_power_beyond_the_range_of_floats(schedule, k, expected):
+    """An exponent of order 700 has an error of 700 units in the last place, as the result has."""
+    assert schedule(k) == pytest.approx(expected, rel=2_000 * np.finfo(float).eps)
+
+
+@pytest.mark.parametrize("rate", [schedules.exponential(0.1, 1e200), lambda k: 10 ** (400 * k)])
+def test_a_rate_that_grows_too_large_is_refused_in_words(rate):
+    with pytest.raises(ValueError, match=r"lr\([1-3]\) must be non-negative and finite, got inf"):
+        accelnn.SGD(rate).rates(0, 4)
+    assert accelnn.SGD(schedules.exponential(1e-300, 2.0)).rates(1099, 2).all()

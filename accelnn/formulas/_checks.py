@@ -29,7 +29,7 @@ def check_parameters(formula: Any, **checks: Callable[[object, str], Any]) -> No
 def number(value: object, name: str, wanted: str = "a number") -> float:
     """Return a real number as a float, or raise TypeError: it must be what is wanted."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        msg = f"{name} must be {wanted}, got {value!r}"
+        msg = f"{name} must be {wanted}, got {value!r:.80}"
         raise TypeError(msg)
     # Unlike a NumPy scalar, a Python float never promotes a float32 array.
     return float(value)
@@ -39,7 +39,7 @@ def finite(value: object, name: str) -> float:
     """Return a finite number."""
     found = number(value, name)
     if not math.isfinite(found):
-        msg = f"{name} must be finite, got {value!r}"
+        msg = f"{name} must be finite, got {value!r:.80}"
         raise ValueError(msg)
     return found
 
@@ -48,7 +48,7 @@ def positive(value: object, name: str) -> float:
     """Return a positive finite number."""
     found = number(value, name)
     if not 0.0 < found < math.inf:
-        msg = f"{name} must be positive and finite, got {value!r}"
+        msg = f"{name} must be positive and finite, got {value!r:.80}"
         raise ValueError(msg)
     return found
 
@@ -57,7 +57,7 @@ def not_negative(value: object, name: str) -> float:
     """Return a non-negative finite number."""
     found = number(value, name)
     if not 0.0 <= found < math.inf:
-        msg = f"{name} must be non-negative and finite, got {value!r}"
+        msg = f"{name} must be non-negative and finite, got {value!r:.80}"
         raise ValueError(msg)
     return found
 
@@ -66,7 +66,7 @@ def fraction(value: object, name: str) -> float:
     """Return a number in [0, 1)."""
     found = number(value, name)
     if not 0.0 <= found < 1.0:
-        msg = f"{name} must be in [0, 1), got {value!r}"
+        msg = f"{name} must be in [0, 1), got {value!r:.80}"
         raise ValueError(msg)
     return found
 
@@ -82,7 +82,7 @@ def learning_rate(value: object, name: str) -> Any:
 def two_fractions(value: object, name: str) -> tuple[float, float]:
     """Return two numbers in [0, 1)."""
     if not isinstance(value, tuple | list) or len(value) != 2:  # noqa: PLR2004 - two of them
-        msg = f"{name} must be two numbers, got {value!r}"
+        msg = f"{name} must be two numbers, got {value!r:.80}"
         raise TypeError(msg)
     return fraction(value[0], f"{name}[0]"), fraction(value[1], f"{name}[1]")
 
@@ -90,6 +90,6 @@ def two_fractions(value: object, name: str) -> tuple[float, float]:
 def boolean(value: object, name: str) -> bool:
     """Return True or False."""
     if not isinstance(value, bool):
-        msg = f"{name} must be True or False, got {value!r}"
+        msg = f"{name} must be True or False, got {value!r:.80}"
         raise TypeError(msg)
     return value

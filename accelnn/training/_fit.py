@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 import warnings
@@ -228,8 +229,9 @@ class _Run:
                 if self.finish_epoch() or stop:
                     break
         except BaseException as error:
-            # Also of Ctrl-C, which comes between two updates.
-            error.history = self.history  # type: ignore[attr-defined]
+            # Also of Ctrl-C, which comes between two updates; but not every exception can have it.
+            with contextlib.suppress(AttributeError, TypeError):
+                error.history = self.history  # type: ignore[attr-defined]
             raise
         finally:
             self.orders.put_back()
@@ -329,6 +331,12 @@ def _check_optimizer(optimizer: object) -> None:
 def _check_callbacks(callbacks: object) -> tuple[Callback[Any], ...]:
     listed = tuple(callbacks) if isinstance(callbacks, Iterable) else (None,)
     if not all(callable(callback) for callback in listed):
-        msg = f"callbacks must be a sequence of callables, got {callbacks!r:.80}"
+        name = type(callbacks).__name__
+        msg = f"callbacks must be a sequence of callables, such as [callback], got {name}"
         raise TypeError(msg)
+    for callback in listed:
+        if isinstance(callback, type):
+            name = callback.__name__
+            msg = f"a callback is an object, and {name} is a class: pass callbacks=[{name}(...)]"
+            raise TypeError(msg)
     return listed

@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple, Self, TypeAlias
 import numpy as np
 
 from accelnn._validation import positive_int
+from accelnn.training._interrupt import interrupts_wait
 
 __all__ = ["Generator", "Orders", "Plan", "Sampling"]
 
@@ -123,6 +124,8 @@ class Orders:
         self._plan, self._draw = plan, draw
         self._start = self._skip = skip
         self._left = plan.steps
+        # Updates of this run up to the end of the epoch that was drawn last.
+        self._end = 0
         self._ahead: tuple[Generator, np.ndarray] | None = None
         self.before = Generator.of(draw)
 
@@ -132,10 +135,14 @@ class Orders:
 
     def __next__(self) -> np.ndarray:
         """Return the next epoch's order."""
-        drawn, self._ahead = self._ahead or self._next(), None
+        # Ctrl-C between the draw and what is noted of it would lose an epoch.
+        with interrupts_wait():
+            drawn, self._ahead = self._ahead or self._next(), None
+            if drawn is not None:
+                self.before, order = drawn
+                self._end += -(-order.size // self._plan.batch)
         if drawn is None:
             raise StopIteration
-        self.before, order = drawn
         return order
 
     def draw_ahead(self) -> None:
@@ -156,7 +163,8 @@ class Orders:
             Updates of this run.
         """
         position = (self._start + done) % self._plan.batches_per_epoch
-        return (self.before if position else Generator.of(self._draw)), position
+        is_under_way = done < self._end or position > 0
+        return (self.before if is_under_way else Generator.of(self._draw)), position
 
     def _next(self) -> tuple[Generator, np.ndarray] | None:
         plan = self._plan

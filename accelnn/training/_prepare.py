@@ -99,7 +99,7 @@ def dataset_for(
             msg = "t is missing; only a data set made by prepare() comes without it"
             raise TypeError(msg)
         if net.spec.takes_numbers:
-            t = column_of(t)
+            t = column_of(net.backend, t, t_name)
         # It is used while the caller waits.
         x = _prepared(net.backend, x, t, net.dtype, x_name, t_name, copy=False)
     elif t is not None:
@@ -116,9 +116,10 @@ def weights_for(net: Net, sample_weight: ArrayLike, n: int) -> Array:
     return _moved(net.backend, home, weights, sample_weight, "sample_weight")
 
 
-def column_of(t: ArrayLike) -> ArrayLike:
+def column_of(backend: Backend, t: ArrayLike, name: str) -> ArrayLike:
     """Return targets of shape (n,) with an axis of one output."""
-    array: Any = t if hasattr(t, "ndim") else np.asarray(t)
+    home = _home(backend, t, name)
+    array: Any = t if home.owns(t) else np.asarray(t)
     return array[:, None] if array.ndim == 1 else t
 
 

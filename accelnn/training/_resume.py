@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -79,7 +80,7 @@ def ending_of(resume: History | None, rng: Any) -> Ending | None:
         return None
     ending = getattr(resume, "ending", None)
     if not isinstance(ending, Ending):
-        msg = f"resume must be a History that fit returned, got {type(resume).__name__}"
+        msg = f"resume must be the History that fit returned, and {resume!r:.80} holds no state"
         raise TypeError(msg)
     if rng is not None:
         msg = (
@@ -90,16 +91,26 @@ def ending_of(resume: History | None, rng: Any) -> Ending | None:
     return ending
 
 
+def _described(optimizer: object) -> str:
+    """Return an optimiser and its options in words, which are the same in another process."""
+    text = repr(optimizer)
+    if type(optimizer).__repr__ is object.__repr__:
+        options = getattr(optimizer, "__dict__", {}).items()
+        shown = ", ".join(f"{name}={value!r}" for name, value in options)
+        text = f"{type(optimizer).__qualname__}({shown})"
+    return re.sub(r" at 0x[0-9a-fA-F]+", "", text)
+
+
 def _same(net: Net, plan: Plan, state: TrainingState) -> dict[str, object]:
     spec = net.spec
     formulas = ", ".join([*(a.name for a in spec.activations), spec.loss.name])
     return {
-        # In words, because a user's own formulas cannot always be pickled, and a history can.
+        # In words, as the optimiser: what is a user's own cannot always be pickled or compared.
         "the net": f"{'-'.join(map(str, spec.sizes))} ({formulas})",
         "dtype": net.dtype,
-        "a number of samples of": plan.samples,
+        "a data set of": f"{plan.samples:,} samples",
         "batch_size": plan.batch,
         "sampling": plan.sampling,
-        "optimizer": state.optimizer,
+        "optimizer": _described(state.optimizer),
         "gradient": state.gradient,
     }

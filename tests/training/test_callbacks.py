@@ -413,9 +413,9 @@ def test_accuracies_of_a_loss_that_does_not_classify(monitor):
     [
         ({"patience": 0}, ValueError, "patience must be at least 1, got 0"),
         ({"patience": 2.5}, TypeError, "patience must be an integer"),
-        ({"min_delta": -0.1}, ValueError, "min_delta must be finite and not negative, got -0.1"),
-        ({"min_delta": np.nan}, ValueError, "min_delta must be finite"),
-        ({"min_delta": np.inf}, ValueError, "min_delta must be finite"),
+        ({"min_delta": -0.1}, ValueError, "min_delta must be non-negative and finite, got -0.1"),
+        ({"min_delta": np.nan}, ValueError, "min_delta must be non-negative and finite"),
+        ({"min_delta": np.inf}, ValueError, "min_delta must be non-negative and finite"),
     ],
 )
 def test_wrong_options(options, error, match):

@@ -182,9 +182,15 @@ def test_a_callback_may_change_the_parameters():
 def test_what_is_no_sequence_of_callables_is_refused_before_the_training(callbacks):
     net = accelnn.MLP([3, 2], rng=0)
     before = net.flat.copy()
-    with pytest.raises(TypeError, match="callbacks must be a sequence of callables"):
+    with pytest.raises(TypeError, match=r"sequence of callables, such as \[callback\]"):
         accelnn.fit(net, np.zeros((4, 3)), np.zeros(4, int), epochs=1, callbacks=callbacks)
     np.testing.assert_array_equal(net.flat, before)
+
+
+def test_a_class_in_the_place_of_an_object_is_refused():
+    stopping = accelnn.callbacks.EarlyStopping
+    with pytest.raises(TypeError, match=r"pass callbacks=\[EarlyStopping\(...\)\]"):
+        run([stopping])
 
 
 def test_a_stop_at_the_end_of_an_epoch_still_ends_the_epoch():

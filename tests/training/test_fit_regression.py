@@ -50,6 +50,27 @@ def test_a_prepared_data_set_has_them_as_a_column():
     assert nets[0].flat.tobytes() == nets[1].flat.tobytes()
 
 
+class Series:
+    """As of pandas: one axis, and no indexing with another."""
+
+    ndim, shape = 1, (N,)
+
+    def __init__(self, values):
+        self.values, self.dtype = values, values.dtype
+
+    def __array__(self, dtype=None, copy=None):
+        return np.array(self.values, dtype=dtype, copy=True if copy is None else copy)
+
+
+@pytest.mark.parametrize("kind", [Series, memoryview, list, np.ndarray.tolist])
+def test_other_sequences_of_numbers(kind):
+    x, t = data()
+    nets = [new_net(), new_net()]
+    accelnn.fit(nets[0], x, kind(t), epochs=1, rng=1)
+    accelnn.fit(nets[1], x, t, epochs=1, rng=1)
+    assert nets[0].flat.tobytes() == nets[1].flat.tobytes()
+
+
 def test_numbers_are_no_labels_and_labels_no_numbers():
     x, t = data()
     with pytest.raises(ValueError, match=r"for a single output t\[:, None\], for labels t.astype"):

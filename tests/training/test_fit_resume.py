@@ -221,6 +221,95 @@ def test_ctrl_c_pressed_twice_does_not_wait(monkeypatch):
         accelnn.fit(net, *data(), epochs=1, **options())
 
 
+@pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="signals of one thread are POSIX")
+@pytest.mark.parametrize("sampling", ["shuffle", "replacement"])
+@pytest.mark.parametrize("nth", [1, 2, 3])
+def test_ctrl_c_while_batches_are_drawn_loses_none_of_them(nth, sampling):
+    class Pressed(np.random.Generator):
+        """Presses Ctrl-C once it has drawn for the nth time."""
+
+        draws = 0
+
+        def _pressed(self, drawn):
+            self.draws += 1
+            if self.draws == nth:
+                signal.raise_signal(signal.SIGINT)
+            return drawn
+
+        def permutation(self, *given):
+            return self._pressed(super().permutation(*given))
+
+        def integers(self, *given, **named):
+            return self._pressed(super().integers(*given, **named))
+
+    whole, parts = new_net("numpy"), new_net("numpy")
+    given = options(sampling=sampling)
+    accelnn.fit(whole, *data(), epochs=3, rng=np.random.Generator(np.random.PCG64(4)), **given)
+    with pytest.raises(KeyboardInterrupt) as caught:
+        accelnn.fit(parts, *data(), epochs=3, rng=Pressed(np.random.PCG64(4)), **given)
+    history = caught.value.history
+    assert history.steps == (nth - 1) * PER_EPOCH
+    left = 3 * PER_EPOCH - history.steps
+    accelnn.fit(parts, *data(), iters=left, resume=history, **given)
+    assert parts.flat.tobytes() == whole.flat.tobytes()
+
+
+class Own:
+    """An optimiser of a user's, without equality, and with what cannot be pickled."""
+
+    slots = 1
+
+    def __init__(self, lr=0.1):
+        self.lr = lr
+        self.scale = lambda g: lr * g
+
+    def update(self, params, grads, slots, step, xp):
+        del step, xp
+        slots[0] *= 0.9
+        slots[0] += grads
+        params -= self.scale(slots[0])
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        Own,
+        lambda: accelnn.SGD(lambda k: 0.1 / (k + 1)),
+        lambda: accelnn.Rule("mine", lambda p, g, lr, _: p - lr * g, lr=0.1),
+    ],
+    ids=["own", "schedule", "rule"],
+)
+def test_optimisers_that_cannot_be_pickled_go_on(rule):
+    whole, parts = new_net("numpy"), new_net("numpy")
+    accelnn.fit(whole, *data(), iters=9, rng=1, **options(optimizer=rule()))
+    history = accelnn.fit(parts, *data(), iters=4, rng=1, **options(optimizer=rule()))
+    copied = pickle.loads(pickle.dumps(history))  # noqa: S301 - its own
+    accelnn.fit(parts, *data(), iters=5, resume=copied, **options(optimizer=rule()))
+    assert parts.flat.tobytes() == whole.flat.tobytes()
+
+
+def test_another_optimiser_of_the_same_class_is_refused():
+    net = new_net("numpy")
+    history = accelnn.fit(net, *data(), iters=4, rng=1, **options(optimizer=Own()))
+    with pytest.raises(ValueError, match=r"optimizer Own\(lr=0.1, .*this call has Own\(lr=0.2"):
+        accelnn.fit(net, *data(), iters=4, resume=history, **options(optimizer=Own(0.2)))
+
+
+def test_an_exception_that_takes_no_attributes_passes_as_it_is():
+    class FrozenError(Exception):
+        def __setattr__(self, name, value):
+            # Python itself sets others.
+            if name == "history":
+                raise AttributeError(name)
+            super().__setattr__(name, value)
+
+    def fail(_net, _history):
+        raise FrozenError
+
+    with pytest.raises(FrozenError):
+        accelnn.fit(new_net("numpy"), *data(), epochs=1, callbacks=[fail], **options())
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -249,7 +338,7 @@ def test_another_net_or_data_set_is_refused():
     for net, n, message in (
         (accelnn.MLP([4, 7, 3], dtype="float64"), N, r"with the net 4-6-3 \(sigmoid, cross_ent"),
         (accelnn.MLP([4, 6, 3]), N, "with dtype float64, and this call has float32"),
-        (new_net("numpy"), N - 1, "with a number of samples of 23, and this call has 22"),
+        (new_net("numpy"), N - 1, "with a data set of 23 samples, and this call has 22 samples"),
     ):
         with pytest.raises(ValueError, match=message):
             accelnn.fit(net, *data(n), epochs=1, resume=history, **options())
@@ -257,7 +346,7 @@ def test_another_net_or_data_set_is_refused():
 
 @pytest.mark.parametrize("wrong", ["history.csv", 3, accelnn.History(5)])
 def test_what_resumes_is_a_history_that_fit_returned(wrong):
-    with pytest.raises(TypeError, match="resume must be a History that fit returned, got"):
+    with pytest.raises(TypeError, match=r"the History that fit returned, and .* holds no state"):
         accelnn.fit(new_net("numpy"), *data(), epochs=1, resume=wrong, **options())
 
 
