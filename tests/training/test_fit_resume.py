@@ -16,6 +16,7 @@ from accelnn import optimizers
 N, BATCH, PER_EPOCH = 23, 5, 5
 RULES = [getattr(accelnn, name) for name in accelnn.optimizers.__all__ if name != "UpdateRule"]
 RULES = [rule() for rule in RULES if rule is not optimizers.Rule]
+POSIX = pytest.mark.skipif(os.name != "posix", reason="one presses Ctrl-C by a signal of POSIX")
 
 
 def data(n=N):
@@ -33,6 +34,14 @@ def options(**changes):
 
 def ids(rule):
     return type(rule).__name__
+
+
+@pytest.fixture
+def listens_to_ctrl_c():
+    """What a shell starts in the background ignores Ctrl-C."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -171,10 +180,10 @@ def test_an_exception_carries_the_history():
     assert parts.flat.tobytes() == whole.flat.tobytes()
 
 
-@pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="signals of one thread are POSIX")
+@POSIX
+@pytest.mark.usefixtures("listens_to_ctrl_c")
 @pytest.mark.parametrize("delay", [0.003, 0.05, 0.2])
 def test_ctrl_c_ends_a_run_between_updates(backend, delay):
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     net, whole = new_net(backend), new_net(backend)
     accelnn.fit(new_net(backend), *data(), iters=1, **options())
     timer = threading.Timer(delay, os.kill, (os.getpid(), signal.SIGINT))
@@ -207,6 +216,7 @@ def test_ctrl_c_leaves_a_handler_of_the_program_alone():
     assert heard == [1, 1]
 
 
+@pytest.mark.usefixtures("listens_to_ctrl_c")
 def test_ctrl_c_pressed_twice_does_not_wait(monkeypatch):
     net = new_net("numpy")
 
@@ -221,7 +231,8 @@ def test_ctrl_c_pressed_twice_does_not_wait(monkeypatch):
         accelnn.fit(net, *data(), epochs=1, **options())
 
 
-@pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="signals of one thread are POSIX")
+@POSIX
+@pytest.mark.usefixtures("listens_to_ctrl_c")
 @pytest.mark.parametrize("sampling", ["shuffle", "replacement"])
 @pytest.mark.parametrize("nth", [1, 2, 3])
 def test_ctrl_c_while_batches_are_drawn_loses_none_of_them(nth, sampling):

@@ -91,8 +91,11 @@ def test_pandas_gets_the_same_table(tmp_path):
         history.to_csv(tmp_path / "history.csv")
         found = history.to_pandas()
         assert type(found) is pandas.DataFrame
-        expected = pandas.read_csv(tmp_path / "history.csv", float_precision="round_trip")
-        pandas.testing.assert_frame_equal(found, expected, check_dtype=len(found) > 0)
+        # Not read by pandas, whose options for all digits differ from version to version.
+        with (tmp_path / "history.csv").open(newline="") as file:
+            names, *rows = csv.reader(file)
+        assert list(found.columns) == names
+        assert found.to_numpy().tolist() == [list(map(float, row)) for row in rows]
     assert evaluated().to_pandas().step.dtype == "int64"
 
 
