@@ -67,6 +67,8 @@ def as_array(backend: Backend, x: ArrayLike, name: str = "x") -> Array:
         msg = f"{name} must hold real numbers, got dtype {got}"
         # bfloat16 and 8-bit floats.
         msg += f"; cast it to float32 first: {name}.astype('float32')" if "float" in got else ""
+        if name in ("t", "validation t") and got.startswith(("str", "object")):
+            msg += "; names become labels by np.unique(t, return_inverse=True)[1]"
         raise TypeError(msg)
     return array if is_own else backend.asarray(array)
 
@@ -159,6 +161,10 @@ def as_targets(
     )
     if labels:
         msg += f", or integer class labels of shape {tuple(shape[:-1])}"
+        if tuple(t.shape) == (*shape[:-1], 1):
+            msg += ": t.ravel()"
+        elif tuple(t.shape) == tuple(shape[:-1]):
+            msg += ": t.astype(int)"
     raise ValueError(msg)
 
 

@@ -260,7 +260,8 @@ class CSVLog:
     path : path-like
         The file. Each line is there as soon as its numbers are.
     append : bool, default False
-        Write after what the file has. By default each run replaces it.
+        Write after what the file has. By default each run replaces it. Every run counts its steps
+        from 0, one that resumes another too: ``(first + second).to_csv(path)`` counts on.
 
     Raises
     ------

@@ -149,7 +149,7 @@ def _prepared(
             f"labels of shape ({n},), or targets of shape ({n}, outputs)"
         )
         if tuple(targets.shape) == (n,):
-            msg += f"; for a single output {t_name}[:, None], for labels {t_name}.astype(int)"
+            msg += "; for a single output t[:, None], for labels t.astype(int)"
         raise ValueError(msg)
     with _memory_for(backend, samples, x_name, dtype):
         at_home = x_home is backend
