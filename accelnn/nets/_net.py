@@ -9,29 +9,23 @@ import numpy as np
 from accelnn._differences import DIFFERENCES, find_method
 from accelnn._typing import Array, ArrayLike, DTypeName, NetMethodName
 from accelnn._validation import (
-    ROWS,
-    as_array,
-    as_targets,
     as_weights,
     check_dtype,
-    flatten_hint,
-    require_range,
     to_dtype,
 )
 from accelnn.backends import (
     Backend,
     BackendLike,
     Dataset,
-    Engine,
     Extras,
     MemoryFor,
     NetSpec,
     get_backend,
     pass_bytes,
 )
-from accelnn.formulas._loss import LossFormula
 from accelnn.gradient import GradientReport, check_gradient, numerical_gradient
 from accelnn.gradient._steps import require_usable_step
+from accelnn.nets._arguments import Arguments
 from accelnn.nets._computing import computing
 from accelnn.nets._parameters import Parameters
 
@@ -45,7 +39,7 @@ LEAST_STEP, MOST_STEP = 1e-150, 1.0
 ROOM = 32
 
 
-class Net:
+class Net(Arguments):
     """A feed-forward net. Use `accelnn.MLP`, `accelnn.TwoLayerNet` or `accelnn.SimpleNet`.
 
     Attributes
@@ -363,17 +357,6 @@ class Net:
 
         save(self, path)
 
-    def check_targets(
-        self, t: ArrayLike, n: int | None, name: str = "t", *, dtype: str | None = None
-    ) -> Array:
-        """Return targets for `n` samples (None: one sample), or raise ValueError.
-
-        Labels stay integers; other targets are cast to `dtype`, by default the net's.
-        """
-        shape = self.spec.sizes[-1:] if n is None else (n, self.spec.sizes[-1])
-        with self.backend.current():
-            return self._targets(t, shape, dtype or self._dtype, name, checks_range=True)
-
     def _extras(self) -> dict[str, Any]:
         """Return what a subclass has added."""
         own = ("backend", "spec", "_dtype", "_flat", "_params", "engine")
@@ -382,52 +365,6 @@ class Net:
     def _needs(self) -> str:
         size = pass_bytes(self.spec, self.dtype, 0)
         return f"{self.size:,} parameters take {size:,} bytes in {self.dtype}"
-
-    # From the caller's arrays to the engine's: each is converted and checked once --------------
-
-    def _samples(self, x: ArrayLike, dtype: str) -> tuple[Array, bool]:
-        """Return `x` as rows in `dtype`, and whether it was one sample."""
-        array = as_array(self.backend, x)
-        n_inputs = self.spec.sizes[0]
-        if array.ndim not in (1, ROWS) or array.shape[-1] != n_inputs:
-            msg = (
-                f"x has shape {tuple(array.shape)}, but this net takes (n, {n_inputs}), or "
-                f"({n_inputs},) for one sample"
-            )
-            msg += flatten_hint(tuple(array.shape))
-            raise ValueError(msg)
-        array = to_dtype(self.backend, array, dtype)
-        single = array.ndim == 1
-        return (array[None, :] if single else array), single
-
-    def _batch(
-        self, x: ArrayLike, t: ArrayLike, dtype: str, engine: Engine | None = None
-    ) -> tuple[Array, Array]:
-        """Return samples and targets for engines; one that is given may check their range."""
-        here = engine is None or not engine.checks_range
-        rows, single = self._samples(x, dtype)
-        if rows.shape[0] == 0:
-            msg = f"x has shape {tuple(rows.shape)}: the mean loss of no samples is undefined"
-            raise ValueError(msg)
-        outputs = self.spec.sizes[-1:]
-        shape = outputs if single else (rows.shape[0], *outputs)
-        targets = self._targets(t, shape, dtype, "t", checks_range=here)
-        return rows, (targets[None, ...] if single else targets)
-
-    def _targets(
-        self, t: ArrayLike, shape: tuple[int, ...], dtype: str, name: str, *, checks_range: bool
-    ) -> Array:
-        """Return targets for outputs of `shape`: labels as integers, others in `dtype`."""
-        loss, spec = self.spec.loss, self.spec
-        array = as_array(self.backend, t, name)
-        if spec.takes_numbers and tuple(array.shape) == tuple(shape[:-1]):
-            array = array[..., None]
-        has_classes = shape[-1] > 1 or (loss.classifies and not spec.takes_numbers)
-        options = {"labels": has_classes, "checks_range": checks_range}
-        targets = as_targets(self.backend, array, shape, dtype, name=name, **options)
-        if checks_range and targets.ndim == len(shape) and isinstance(loss, LossFormula):
-            require_range(self.backend, targets, loss, name)
-        return targets
 
 
 def rebuild(
