@@ -162,6 +162,20 @@ class Engine:
         # The maximum of scores with a NaN is NaN, and then no class is predicted.
         return hit & ~xp.isnan(xp.max(scores, axis=-1))
 
+    def smoothed(self, t: Array) -> Array:
+        """Return targets with the net's label smoothing, of shape (n, outputs) if there is any."""
+        share = self.spec.label_smoothing
+        if share == 0.0:
+            return t
+        return (1.0 - share) * self._targets(t) + share * cast("float", self.spec.even_target)
+
+    def masks(self, dropout: Dropout, update: int, rows: int) -> tuple[Array, ...]:
+        """Return the dropout masks of the hidden layers, drawn on the host."""
+        return tuple(
+            self.backend.asarray(dropout.factors(update, layer, rows, units), self.dtype)
+            for layer, units in enumerate(self.spec.sizes[1:-1])
+        )
+
     def numerical_gradient(
         self,
         params: Array,
@@ -261,7 +275,7 @@ class Engine:
             if weights is not None or dropout is not None:
                 extras = Extras(
                     None if weights is None else backend.xp.take(weights, index, axis=0),
-                    () if dropout is None else self._masks(dropout, state.step, x.shape[0]),
+                    () if dropout is None else self.masks(dropout, state.step, x.shape[0]),
                 )
             rate = None if rates is None else float(rates[len(losses)])
             losses.append(self._number(self._gradient_of(state, x, t, extras, most)))
@@ -274,13 +288,6 @@ class Engine:
         return np.array(losses)
 
     # Helpers --------------------------------------------------------------------------------
-
-    def _masks(self, dropout: Dropout, update: int, rows: int) -> tuple[Array, ...]:
-        """Return the dropout masks of the hidden layers, drawn on the host."""
-        return tuple(
-            self.backend.asarray(dropout.factors(update, layer, rows, units), self.dtype)
-            for layer, units in enumerate(self.spec.sizes[1:-1])
-        )
 
     def _clip(self, grads: Array, most: float) -> None:
         """Scale a gradient down to the norm `most`, as in torch."""

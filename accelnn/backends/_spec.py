@@ -8,6 +8,8 @@ from typing import Any, NamedTuple, Protocol, TypeAlias
 from accelnn._cached import cached_property
 from accelnn._typing import Array
 from accelnn.formulas._activation import ActivationFormula
+from accelnn.formulas._checks import fraction
+from accelnn.formulas._loss import LossFormula
 from accelnn.formulas._table import ACTIVATIONS, LOSSES
 
 __all__ = ["ActivationLike", "Loss", "NetSpec", "Parameter", "get_activation"]
@@ -72,12 +74,19 @@ class NetSpec:
         The loss object.
     bias : bool, default True
         Whether layers have a bias.
+    dropout : float, default 0.0
+        The probability that training drops a hidden unit, in [0, 1).
+    label_smoothing : float, default 0.0
+        The share ε of the loss's even target e that training mixes with each target t, in [0, 1):
+        (1 - ε) t + ε e.
     """
 
     sizes: tuple[int, ...]
     activations: tuple[ActivationFormula, ...]
     loss: Loss
     bias: bool = True
+    dropout: float = 0.0
+    label_smoothing: float = 0.0
 
     def __init__(
         self,
@@ -85,6 +94,8 @@ class NetSpec:
         activations: ActivationLike | Sequence[ActivationLike],
         loss: Loss,
         bias: bool = True,  # noqa: FBT001, FBT002 - a field
+        dropout: float = 0.0,
+        label_smoothing: float = 0.0,
     ) -> None:
         hidden = max(0, len(sizes) - 2)
         if isinstance(activations, str) or not isinstance(activations, Sequence):
@@ -98,9 +109,26 @@ class NetSpec:
                 f"hidden layers: pass one for each, or one for all"
             )
             raise ValueError(msg)
-        fields = {"sizes": sizes, "activations": found, "loss": loss, "bias": bias}
+        fields = {
+            "sizes": sizes,
+            "activations": found,
+            "loss": loss,
+            "bias": bias,
+            "dropout": fraction(dropout, "dropout"),
+            "label_smoothing": fraction(label_smoothing, "label_smoothing"),
+        }
         for name, value in fields.items():
             object.__setattr__(self, name, value)
+        if self.dropout and not hidden:
+            msg = f"dropout drops hidden units, and sizes {list(sizes)} have no hidden layer"
+            raise ValueError(msg)
+        if self.label_smoothing and self.even_target is None:
+            known = [name for name, one in LOSSES.items() if one.even_target(2) is not None]
+            msg = (
+                f"label_smoothing is for the losses {' and '.join(map(repr, known))}, and this "
+                f"net's is {loss.name!r}"
+            )
+            raise ValueError(msg)
 
     @property
     def activation(self) -> str:
@@ -113,6 +141,12 @@ class NetSpec:
         """Whether targets may be of shape (n,), one number for the single output of a sample."""
         takes_bits = getattr(self.loss, "takes_bits", False)
         return self.sizes[-1] == 1 and (takes_bits or not self.loss.classifies)
+
+    @cached_property
+    def even_target(self) -> float | None:
+        """What label smoothing mixes with each target, or None where the loss has no such thing."""
+        loss = self.loss
+        return loss.even_target(self.sizes[-1]) if isinstance(loss, LossFormula) else None
 
     def is_made_of(self, activations: Collection[str], losses: Collection[str]) -> bool:
         """Return whether all formulas have these names and are of the table's classes."""

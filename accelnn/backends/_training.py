@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
@@ -66,6 +66,10 @@ class Dataset:
         """Return the samples and the targets of these rows."""
         xp = self.backend.xp
         return xp.take(self.x, index, axis=0), xp.take(self.t, index, axis=0)
+
+    def with_targets(self, t: Array) -> Dataset:
+        """Return a data set of the same samples, which are shared, with other targets."""
+        return replace(self, t=t)
 
     def piece(self, rows: slice) -> tuple[Array, Array]:
         """Return the samples and the targets of consecutive rows."""

@@ -78,6 +78,13 @@ class LossFormula:
         ops = ops_of(backend, a, c, w, t)
         return self._delta_along(ops, *floats(ops, backend, a, c, w, t))
 
+    def even_target(self, outputs: int) -> float | None:
+        """Return the targets of a sample that may be of any class, or None if there is no such.
+
+        It is what label smoothing mixes with the targets.
+        """
+        return None
+
     def check_sizes(self, outputs: int) -> None:
         """Raise ValueError if the loss is not defined for that number of outputs."""
 

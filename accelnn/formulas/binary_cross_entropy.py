@@ -10,7 +10,7 @@ from accelnn.formulas.softplus import softplus, softplus_change
 
 __all__ = ["BinaryCrossEntropy"]
 
-# The threshold of a predicted label.
+# Of a label: the threshold, and the probability if nothing is known of it.
 EVEN = 0.5
 
 
@@ -45,6 +45,10 @@ class BinaryCrossEntropy(LossFormula):
         xp = ops.xp
         rising, falling = softplus_change(ops, a, d), softplus_change(ops, -a, -d)
         return xp.sum((1.0 - t) * rising + t * falling, axis=-1)
+
+    def even_target(self, outputs: int) -> float:
+        """Return the probability of a label that may as well be absent."""
+        return EVEN
 
     def hits(self, a: Array, t: Array, *, backend: Any = None) -> Array:
         """Return 1 for each correct label, else 0, of the shape of `a`."""

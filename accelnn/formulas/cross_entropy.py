@@ -81,6 +81,10 @@ class CrossEntropy(LossFormula):
             logarithm = (logarithm - (-1.0) ** k / k) * growth
         return xp.sum(t, axis=-1) * logarithm - xp.sum(t * w, axis=-1) * c
 
+    def even_target(self, outputs: int) -> float:
+        """Return the probability of each class if all are equally likely."""
+        return 1.0 / outputs
+
     def check_sizes(self, outputs: int) -> None:
         """Raise ValueError for a single output, whose probability would always be 1."""
         if outputs == 1:

@@ -1,11 +1,29 @@
 """From the caller's arrays to the engine's: each is converted and checked once."""
 
+from typing import TypeAlias
+
+import numpy as np
+
 from accelnn._typing import Array, ArrayLike, DTypeName
-from accelnn._validation import ROWS, as_array, as_targets, flatten_hint, require_range, to_dtype
-from accelnn.backends import Backend, Engine, NetSpec
+from accelnn._validation import (
+    ROWS,
+    as_array,
+    as_targets,
+    as_weights,
+    flatten_hint,
+    require_range,
+    to_dtype,
+)
+from accelnn.backends import Backend, Engine, Extras, NetSpec
+from accelnn.formulas._dropout import Dropout
 from accelnn.formulas._loss import LossFormula
 
-__all__ = ["Arguments"]
+__all__ = ["Arguments", "DropoutKey"]
+
+DropoutKey: TypeAlias = tuple[int, int]
+
+# What a dropout key is of.
+SEEDS, UPDATES = 1 << 64, 1 << 32
 
 
 class Arguments:
@@ -42,10 +60,17 @@ class Arguments:
         return (array[None, :] if single else array), single
 
     def _batch(
-        self, x: ArrayLike, t: ArrayLike, dtype: str, engine: Engine | None = None
+        self,
+        x: ArrayLike,
+        t: ArrayLike,
+        dtype: str,
+        engine: Engine | None = None,
+        *,
+        smoothed: bool = True,
     ) -> tuple[Array, Array]:
         """Return samples and targets for engines; one that is given may check their range."""
-        here = engine is None or not engine.checks_range
+        smoothed = smoothed and self.spec.label_smoothing > 0.0
+        here = engine is None or smoothed or not engine.checks_range
         rows, single = self._samples(x, dtype)
         if rows.shape[0] == 0:
             msg = f"x has shape {tuple(rows.shape)}: the mean loss of no samples is undefined"
@@ -53,7 +78,25 @@ class Arguments:
         outputs = self.spec.sizes[-1:]
         shape = outputs if single else (rows.shape[0], *outputs)
         targets = self._targets(t, shape, dtype, "t", checks_range=here)
-        return rows, (targets[None, ...] if single else targets)
+        targets = targets[None, ...] if single else targets
+        if smoothed:
+            targets = self.backend.engine(self.spec, dtype).smoothed(targets)
+        return rows, targets
+
+    def _options(
+        self, n: int, sample_weight: ArrayLike | None, key: DropoutKey | None, dtype: str
+    ) -> Extras | None:
+        """Return what the methods of a net take beside `n` samples, or None if that is nothing."""
+        weights, masks = None, ()
+        if sample_weight is not None:
+            weights = as_weights(self.backend, sample_weight, n, dtype)
+        if key is not None:
+            seed, update = _dropout_key(key)
+            if self.spec.dropout:
+                dropout = Dropout(self.spec.dropout, seed)
+                masks = self.backend.engine(self.spec, dtype).masks(dropout, update, n)
+        options = Extras(weights, masks)
+        return None if options.is_empty else options
 
     def _targets(
         self, t: ArrayLike, shape: tuple[int, ...], dtype: str, name: str, *, checks_range: bool
@@ -69,3 +112,22 @@ class Arguments:
         if checks_range and targets.ndim == len(shape) and isinstance(loss, LossFormula):
             require_range(self.backend, targets, loss, name)
         return targets
+
+
+def _dropout_key(key: object) -> DropoutKey:
+    """Return the seed and the update of a dropout key, or raise."""
+    limits = SEEDS, UPDATES
+    if not isinstance(key, tuple | list) or len(key) != len(limits):
+        msg = f"dropout_key must be (seed, update), got {key!r:.80}"
+        raise TypeError(msg)
+    for number, limit in zip(key, limits, strict=True):
+        if isinstance(number, bool) or not isinstance(number, int | np.integer):
+            msg = f"dropout_key must be two integers, (seed, update), got {key!r:.80}"
+            raise TypeError(msg)
+        if not 0 <= number < limit:
+            msg = (
+                f"dropout_key must be (seed, update) with a seed below 2**64 and an update below "
+                f"2**32, got {key!r:.80}"
+            )
+            raise ValueError(msg)
+    return int(key[0]), int(key[1])

@@ -19,6 +19,8 @@ __all__ = ["load", "save"]
 # How a net is described in a file.
 KEY = "accelnn_net"
 FORMAT = 1
+# What training does with a net beside its computations.
+OPTIONS = ("dropout", "label_smoothing")
 
 # name -> class, and number of sizes where it is fixed.
 NETS: dict[str, tuple[type[Net], int | None]] = {
@@ -51,6 +53,8 @@ def architecture_of(net: Net) -> dict[str, Any]:
         "activation": spec.activation if is_plain else named,
         "loss": describe(spec.loss, LOSSES),
         "dtype": net.dtype,
+        # Left out where there is none, as in files of earlier versions.
+        **{name: value for name in OPTIONS if (value := getattr(spec, name))},
     }
 
 
@@ -131,5 +135,6 @@ def _described(architecture: dict[str, Any]) -> tuple[type[Net], NetSpec, DTypeN
         return cls, simple_spec(*sizes), check_dtype(architecture["dtype"])
     if isinstance(activation, list):
         activation = [described(one, ACTIVATIONS) for one in activation]
-    spec = mlp_spec(sizes, activation, described(loss, LOSSES))
+    options = {name: architecture.get(name, 0.0) for name in OPTIONS}
+    spec = mlp_spec(sizes, activation, described(loss, LOSSES), **options)
     return cls, spec, check_dtype(architecture["dtype"])

@@ -32,6 +32,14 @@ class MLP(Net):
         One of `accelnn.losses.LOSSES`. It decides the output function too: "cross_entropy" is that
         of softmax, "binary_cross_entropy" that of a sigmoid for each output, and others are of the
         output itself.
+    dropout : float, default 0.0
+        The probability, in [0, 1), that an update of `fit` drops a hidden unit of a sample; the
+        others are scaled by 1 / (1 - dropout). Every other computation is without, unless it is
+        told which update's units to drop by ``dropout_key=``.
+    label_smoothing : float, default 0.0
+        A number ε in [0, 1): classes are learnt as probabilities, (1 - ε) t + ε / K for K classes,
+        and (1 - ε) t + ε / 2 under binary cross entropy. It is in `loss`, its gradients and the
+        losses of `fit`, but not in evaluations.
     init : {"xavier", "he"}, float or None
         Standard deviation of the normal weights; by default Xavier where sigmoid, tanh or the
         identity follows, and He elsewhere. Biases start at zero.
@@ -63,12 +71,14 @@ class MLP(Net):
         *,
         activation: Hidden | Sequence[Hidden] = "sigmoid",
         loss: LossName | Loss = "cross_entropy",
+        dropout: float = 0.0,
+        label_smoothing: float = 0.0,
         init: Init = None,
         dtype: DTypeLike = "float32",
         rng: Rng = None,
         backend: BackendLike | None = None,
     ) -> None:
-        spec = mlp_spec(sizes, activation, loss)
+        spec = mlp_spec(sizes, activation, loss, dropout, label_smoothing)
         if (
             init is None
             and not spec.activations
@@ -88,7 +98,7 @@ class TwoLayerNet(MLP):
         Widths of the layers.
     weight_init_std : float, default 0.01
         Standard deviation of the normal weights.
-    activation, loss, dtype, rng, backend
+    activation, loss, dropout, label_smoothing, dtype, rng, backend
         As in `MLP`.
 
     Examples
@@ -108,6 +118,8 @@ class TwoLayerNet(MLP):
         *,
         activation: Hidden | Sequence[Hidden] = "sigmoid",
         loss: LossName | Loss = "cross_entropy",
+        dropout: float = 0.0,
+        label_smoothing: float = 0.0,
         dtype: DTypeLike = "float32",
         rng: Rng = None,
         backend: BackendLike | None = None,
@@ -116,6 +128,8 @@ class TwoLayerNet(MLP):
             (input_size, hidden_size, output_size),
             activation=activation,
             loss=loss,
+            dropout=dropout,
+            label_smoothing=label_smoothing,
             init=weight_init_std,
             dtype=dtype,
             rng=rng,
@@ -124,7 +138,11 @@ class TwoLayerNet(MLP):
 
 
 def mlp_spec(
-    sizes: Sequence[int], activation: ActivationLike | Sequence[ActivationLike], loss: str | Loss
+    sizes: Sequence[int],
+    activation: ActivationLike | Sequence[ActivationLike],
+    loss: str | Loss,
+    dropout: float = 0.0,
+    label_smoothing: float = 0.0,
 ) -> NetSpec:
     """Return the architecture of an MLP, or raise ValueError if it is none."""
     if not isinstance(sizes, Iterable):
@@ -137,4 +155,4 @@ def mlp_spec(
     found = get_loss(loss)
     if isinstance(found, LossFormula):
         found.check_sizes(widths[-1])
-    return NetSpec(widths, activation, found)
+    return NetSpec(widths, activation, found, dropout=dropout, label_smoothing=label_smoothing)

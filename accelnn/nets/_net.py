@@ -25,7 +25,7 @@ from accelnn.backends import (
 )
 from accelnn.gradient import GradientReport, check_gradient, numerical_gradient
 from accelnn.gradient._steps import require_usable_step
-from accelnn.nets._arguments import Arguments
+from accelnn.nets._arguments import Arguments, DropoutKey
 from accelnn.nets._computing import computing
 from accelnn.nets._parameters import Parameters
 
@@ -143,8 +143,15 @@ class Net(Arguments):
         return outputs[0, ...] if single else outputs
 
     @computing
-    def loss(self, x: ArrayLike, t: ArrayLike, *, sample_weight: ArrayLike | None = None) -> float:
-        """Return the mean loss over the samples.
+    def loss(
+        self,
+        x: ArrayLike,
+        t: ArrayLike,
+        *,
+        sample_weight: ArrayLike | None = None,
+        dropout_key: DropoutKey | None = None,
+    ) -> float:
+        """Return the mean loss over the samples, with the net's label smoothing.
 
         Parameters
         ----------
@@ -155,6 +162,9 @@ class Net(Arguments):
             the outputs; for a single output and a loss of numbers, of shape (n,) too.
         sample_weight : array_like of shape (n,), optional
             The weight wₛ of each sample, not negative: the loss is Σ wₛ lₛ / n.
+        dropout_key : tuple (seed, update) of int, optional
+            Drop the hidden units that `fit` drops in that update, counted from 0, of a run with
+            that seed, which is `History.dropout_seed`. By default none is dropped.
 
         Returns
         -------
@@ -170,11 +180,12 @@ class Net(Arguments):
             If there is no memory for so many samples.
         """
         engine = self.engine
-        if sample_weight is not None:
-            rows, targets = self._batch(x, t, self._dtype)
-            extras = Extras(as_weights(self.backend, sample_weight, rows.shape[0], self._dtype))
-            return float(self.backend.to_numpy(engine.loss_with(self._flat, rows, targets, extras)))
-        rows, targets = self._batch(x, t, self._dtype, engine)
+        is_plain = sample_weight is None and dropout_key is None
+        rows, targets = self._batch(x, t, self._dtype, engine if is_plain else None)
+        options = self._options(rows.shape[0], sample_weight, dropout_key, self._dtype)
+        if options is not None:
+            loss = engine.loss_with(self._flat, rows, targets, options)
+            return float(self.backend.to_numpy(loss))
         if engine.checks_range:
             return engine.mean_loss(self._flat, rows, targets)
         return float(self.backend.to_numpy(engine.loss(self._flat, rows, targets)))
@@ -186,7 +197,7 @@ class Net(Arguments):
         """Return the fraction of samples whose largest output is that of their class.
 
         Parameters and errors are those of `loss`; with weights, it is Σ wₛ hₛ / Σ wₛ, where hₛ is 1
-        for a sample that is right, and 0 for others.
+        for a sample that is right, and 0 for others. There is neither dropout nor smoothing.
 
         Raises
         ------
@@ -200,17 +211,22 @@ class Net(Arguments):
             )
             raise TypeError(msg)
         if sample_weight is not None:
-            rows, targets = self._batch(x, t, self._dtype)
+            rows, targets = self._batch(x, t, self._dtype, smoothed=False)
             weights = as_weights(self.backend, sample_weight, rows.shape[0], self._dtype)
             return self.engine.weighted_accuracy(self._flat, rows, targets, weights)
-        rows, targets = self._batch(x, t, self._dtype, self.engine)
+        rows, targets = self._batch(x, t, self._dtype, self.engine, smoothed=False)
         data = Dataset(rows, targets, self.backend, self._dtype)
         _, accuracy = self.engine.evaluate(self._flat, data)
         return cast("float", accuracy)
 
     @computing
     def gradient(
-        self, x: ArrayLike, t: ArrayLike, *, sample_weight: ArrayLike | None = None
+        self,
+        x: ArrayLike,
+        t: ArrayLike,
+        *,
+        sample_weight: ArrayLike | None = None,
+        dropout_key: DropoutKey | None = None,
     ) -> dict[str, Array]:
         """Return the gradient of the mean loss by backpropagation.
 
@@ -222,13 +238,13 @@ class Net(Arguments):
             With the keys, shapes and dtype of `params`; new arrays at every call.
         """
         out = self.backend.empty(self.spec.size, self._dtype)
-        if sample_weight is not None:
-            rows, targets = self._batch(x, t, self._dtype)
-            extras = Extras(as_weights(self.backend, sample_weight, rows.shape[0], self._dtype))
-            self.engine.gradient_with(self._flat, rows, targets, extras, out)
-            return self.spec.views(out, self.backend.xp)
-        rows, targets = self._batch(x, t, self._dtype, self.engine)
-        self.engine.gradient(self._flat, rows, targets, out)
+        is_plain = sample_weight is None and dropout_key is None
+        rows, targets = self._batch(x, t, self._dtype, self.engine if is_plain else None)
+        options = self._options(rows.shape[0], sample_weight, dropout_key, self._dtype)
+        if options is None:
+            self.engine.gradient(self._flat, rows, targets, out)
+        else:
+            self.engine.gradient_with(self._flat, rows, targets, options, out)
         return self.spec.views(out, self.backend.xp)
 
     @computing
@@ -240,6 +256,8 @@ class Net(Arguments):
         method: NetMethodName = "central",
         step: float = 1e-4,
         structured: bool = True,
+        sample_weight: ArrayLike | None = None,
+        dropout_key: DropoutKey | None = None,
     ) -> dict[str, Array]:
         """Return the gradient of the mean loss by finite differences, computed in float64.
 
@@ -254,6 +272,8 @@ class Net(Arguments):
         structured : bool, default True
             Evaluate again only what a moved weight feeds. False runs the whole forward pass for
             every parameter: the same numbers to rounding, much more slowly.
+        sample_weight, dropout_key
+            As in `loss`.
 
         Returns
         -------
@@ -265,31 +285,42 @@ class Net(Arguments):
         ValueError
             As in `loss`, or if the step is too small to move some parameter.
         """
-        out = self._differences(x, t, method, step, structured=structured)
+        given = sample_weight, dropout_key
+        out = self._differences(x, t, method, step, given, structured=structured)
         return self.spec.views(out, self.backend.xp)
 
     def _differences(
-        self, x: ArrayLike, t: ArrayLike, method: NetMethodName, step: float, *, structured: bool
+        self,
+        x: ArrayLike,
+        t: ArrayLike,
+        method: NetMethodName,
+        step: float,
+        given: tuple[ArrayLike | None, DropoutKey | None],
+        *,
+        structured: bool,
     ) -> Array:
         backend = self.backend
         flat = to_dtype(backend, self._flat, "float64")
         is_double = self._dtype == "float64"
         engine = self.engine if is_double else backend.engine(self.spec, "float64")
         is_usual = isinstance(step, float) and LEAST_STEP < step < MOST_STEP
-        if engine.checks_range and structured and is_usual and method in DIFFERENCES:
+        is_plain = structured and all(one is None for one in given)
+        if engine.checks_range and is_plain and is_usual and method in DIFFERENCES:
             rows, targets = self._batch(x, t, "float64", engine)
             found = engine.checked_differences(flat, rows, targets, method=method, step=step)
             if found is not None:
                 return found
         rows, t = self._batch(x, t, "float64")
+        options = self._options(rows.shape[0], *given, "float64")
         require_usable_step(backend, flat, find_method(method, DIFFERENCES), step)
         if structured:
-            return engine.numerical_gradient(flat, rows, t, method=method, step=step)
+            how = {} if options is None else {"extras": options}
+            return engine.numerical_gradient(flat, rows, t, method=method, step=step, **how)
         # Its own and writable, because it is moved.
         point = backend.zeros(self.size, "float64")
         point[...] = flat
         gradient: Array = numerical_gradient(
-            lambda moved: engine.loss(moved, rows, t),
+            lambda moved: engine.loss_with(moved, rows, t, options or Extras()),
             point,
             method=method,
             step=step,
@@ -298,12 +329,22 @@ class Net(Arguments):
         return gradient
 
     @computing
-    def check_gradient(self, x: ArrayLike, t: ArrayLike, **options: Any) -> GradientReport:
+    def check_gradient(
+        self,
+        x: ArrayLike,
+        t: ArrayLike,
+        *,
+        sample_weight: ArrayLike | None = None,
+        dropout_key: DropoutKey | None = None,
+        **options: Any,
+    ) -> GradientReport:
         """Compare `gradient` with finite differences of `loss`, parameter by parameter.
 
         Parameters
         ----------
         x, t : array_like
+            As in `loss`.
+        sample_weight, dropout_key
             As in `loss`.
         **options
             Of `accelnn.check_gradient`: ``mode``, ``directions``, ``samples``, ``rtol``, ``rng``.
@@ -318,9 +359,14 @@ class Net(Arguments):
         accelnn.errors.GradientCheckError
             If the gradient is wrong; names the parameter and its worst coordinate.
         """
-        gradient = self.gradient(x, t)
+        given: Any = {"sample_weight": sample_weight, "dropout_key": dropout_key}
+        gradient = self.gradient(x, t, **given)
         return check_gradient(
-            lambda _: self.loss(x, t), gradient, self.params, backend=self.backend, **options
+            lambda _: self.loss(x, t, **given),
+            gradient,
+            self.params,
+            backend=self.backend,
+            **options,
         )
 
     def to(self, backend: BackendLike) -> Self:

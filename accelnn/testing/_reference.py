@@ -68,7 +68,11 @@ class ReferenceNet:
 
 
 def batches(
-    samples: int, batch: int, steps: int, seed: int, sampling: str = "shuffle"
+    samples: int,
+    batch: int,
+    steps: int,
+    seed: int | np.random.Generator,
+    sampling: str = "shuffle",
 ) -> Iterator[np.ndarray]:
     """Yield the sample indices of each batch, as `accelnn.fit` documents them."""
     draw = np.random.default_rng(seed)

@@ -17,6 +17,7 @@ from accelnn._validation import generator, positive_int
 from accelnn.backends import Dataset, MemoryFor, Optimizer, TrainingState, pass_bytes
 from accelnn.errors import DivergenceWarning
 from accelnn.formulas._checks import positive
+from accelnn.formulas._dropout import Dropout
 from accelnn.nets import Net
 from accelnn.optimizers import SGD
 from accelnn.training._history import History
@@ -36,6 +37,8 @@ GradientKind: TypeAlias = Literal["analytic", "numerical"]
 REFRESH, PATIENCE = 0.1, 0.5
 # Samples times parameters of the first call of the engine, which take some hundredths of a second.
 CALL_WORK = 1_000_000_000
+# How many seeds of dropout there are.
+SEEDS = 1 << 64
 
 
 def fit(
@@ -190,6 +193,10 @@ class _Run:
         self.memory = MemoryFor(net.backend, lambda: _needs(net, plan.batch), remedy)
         with self.memory:
             self.state = TrainingState(net.flat, optimizer, gradient, net.backend)
+            # What the net learns, of which evaluations are without smoothing.
+            self.learnt = data
+            if net.spec.label_smoothing:
+                self.learnt = data.with_targets(net.engine.smoothed(data.t))
         # Of `Engine.train`, without what is left out: engines of other packages may not know it.
         self.options = options
         self.history = History(plan.batches_per_epoch)
@@ -206,12 +213,19 @@ class _Run:
         """Draw the first batches, or go on where a run has ended."""
         # Updates done before this run, and how many of them in the first epoch.
         self.done = self.offset = 0
+        p = self.net.spec.dropout
         if ending is None:
-            self.orders = self.plan.epochs(generator(rng))
-            return
-        ending.restore(self.net, self.plan, self.state)
-        self.done, self.offset = ending.updates, ending.position
-        self.orders = self.plan.epochs(ending.generator.revive(), ending.position)
+            draw, seed = generator(rng), None
+            if p:
+                seed = int(draw.integers(SEEDS, dtype=np.uint64))
+        else:
+            ending.restore(self.net, self.plan, self.state)
+            self.done, self.offset = ending.updates, ending.position
+            draw, seed = ending.generator.revive(), ending.dropout_seed
+        self.orders = self.plan.epochs(draw, self.offset)
+        if seed is not None:
+            self.history.dropout_seed = seed
+            self.options["dropout"] = Dropout(p, seed)
 
     def train(self, advance: Advance, *, timed: bool) -> None:
         """Train to the end of the run, or until something stops it."""
@@ -236,7 +250,8 @@ class _Run:
         finally:
             self.orders.put_back()
             place = self.orders.place(self.state.step - self.done)
-            self.history.ending = Ending.of(self.net, self.plan, self.state, *place)
+            seed = self.history.dropout_seed
+            self.history.ending = Ending.of(self.net, self.plan, self.state, *place, seed)
             self.hooks.end()
 
     def epoch(self, order: np.ndarray, advance: Advance, *, timed: bool) -> bool:
@@ -250,7 +265,7 @@ class _Run:
             options = self.options if rates is None else self.options | {"rates": rates}
             started = time.perf_counter()
             with self.memory, interrupts_wait():
-                losses = self.net.engine.train(self.state, self.data, piece, batch, **options)
+                losses = self.net.engine.train(self.state, self.learnt, piece, batch, **options)
                 self._record(losses)
             if self.is_warm:
                 # As many updates as fit between two refreshes of the bar, or until Ctrl-C is heard.

@@ -39,6 +39,9 @@ class History:
         On the training data and on ``validation``; empty for a loss that does not classify.
     train_loss, test_loss : list of float
         Mean loss over the whole training data and over ``validation``.
+    dropout_seed : int or None
+        The seed by which dropout chose units, for ``dropout_key=(seed, update)`` of `Net.loss` and
+        its gradients, or None if the net has no dropout.
     ending : Ending or None
         The state in which the run ended, for ``fit(..., resume=history)``: that of the optimiser
         and of the generator that draws the batches.
@@ -63,6 +66,7 @@ class History:
     test_accuracy: list[float] = field(default_factory=list)
     train_loss: list[float] = field(default_factory=list)
     test_loss: list[float] = field(default_factory=list)
+    dropout_seed: int | None = None
     ending: Ending | None = field(default=None, repr=False, compare=False)
 
     @property

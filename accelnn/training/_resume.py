@@ -34,6 +34,8 @@ class Ending:
         Before the order of the epoch under way was drawn.
     position : int
         Updates done in that epoch.
+    dropout_seed : int or None
+        By which dropout chooses units.
     backend : Backend
         Where the arrays are.
     """
@@ -43,19 +45,26 @@ class Ending:
     slots: tuple[Array, ...]
     generator: Generator
     position: int
+    dropout_seed: int | None
     backend: Backend
 
     @classmethod
     def of(
-        cls, net: Net, plan: Plan, state: TrainingState, generator: Generator, position: int
+        cls,
+        net: Net,
+        plan: Plan,
+        state: TrainingState,
+        generator: Generator,
+        position: int,
+        dropout_seed: int | None,
     ) -> Ending:
         """Return the ending of a run in this state."""
         same, slots = _same(net, plan, state), tuple(state.slots)
-        return cls(same, state.step, slots, generator, position, net.backend)
+        return cls(same, state.step, slots, generator, position, dropout_seed, net.backend)
 
     def __reduce__(self) -> tuple[Any, ...]:
         slots = tuple(map(self.backend.to_numpy, self.slots))
-        rest = self.generator, self.position, get_backend("numpy")
+        rest = self.generator, self.position, self.dropout_seed, get_backend("numpy")
         return Ending, (self.same, self.updates, slots, *rest)
 
     def restore(self, net: Net, plan: Plan, state: TrainingState) -> None:
@@ -107,6 +116,8 @@ def _same(net: Net, plan: Plan, state: TrainingState) -> dict[str, object]:
     return {
         # In words, as the optimiser: what is a user's own cannot always be pickled or compared.
         "the net": f"{'-'.join(map(str, spec.sizes))} ({formulas})",
+        "dropout": spec.dropout,
+        "label_smoothing": spec.label_smoothing,
         "dtype": net.dtype,
         "a data set of": f"{plan.samples:,} samples",
         "batch_size": plan.batch,

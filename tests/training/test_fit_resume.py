@@ -25,8 +25,8 @@ def data(n=N):
     return draw.normal(size=(n, 4)), draw.integers(0, 3, n)
 
 
-def new_net(backend, dtype="float64", seed=0):
-    return accelnn.MLP([4, 6, 3], dtype=dtype, rng=seed, backend=backend)
+def new_net(backend, dtype="float64", seed=0, **given):
+    return accelnn.MLP([4, 6, 3], dtype=dtype, rng=seed, backend=backend, **given)
 
 
 def options(**changes):

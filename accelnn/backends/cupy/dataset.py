@@ -66,6 +66,10 @@ class PixelDataset(Dataset):
         """Samples, of shape (n, inputs)."""
         return self._numbers(self.pixels)
 
+    def with_targets(self, t: Array) -> PixelDataset:
+        """See `Dataset.with_targets`."""
+        return PixelDataset(self.pixels, self.divisor, t, self.backend, self.dtype)
+
     def take(self, index: Array) -> tuple[Array, Array]:
         """See `Dataset.take`."""
         xp = self.backend.xp

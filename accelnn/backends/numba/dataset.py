@@ -86,6 +86,12 @@ class PackedDataset(Dataset):
             return super().piece(rows)
         return self.take(np.arange(*rows.indices(self.size)))
 
+    def with_targets(self, t: np.ndarray) -> PackedDataset:
+        """See `Dataset.with_targets`."""
+        labelled, labels, targets = _kernel_targets(t, np.dtype(self.dtype))
+        data = self.kernel_data._replace(labelled=labelled, labels=labels, targets=targets)
+        return PackedDataset(data, self.inputs, t, self.backend, self.dtype)
+
     def take(self, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """See `Dataset.take`."""
         data, t = self.kernel_data, self.t[index]
@@ -117,7 +123,6 @@ def kernel_data(
     nonzeros: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None,
 ) -> Data:
     """Return samples and targets in the layout that kernels read; targets may be empty."""
-    labelled = t.dtype.kind in "iu"
     starts, columns, values = nonzeros or (NO_LABELS, NO_COLUMNS, NOTHING[x.dtype])
     return Data(
         nonzeros is not None,
@@ -125,11 +130,16 @@ def kernel_data(
         starts,
         columns,
         values,
-        labelled,
-        kernel_array(t, np.int64) if labelled else NO_LABELS,
-        NOTHING[x.dtype] if labelled else kernel_array(t, x.dtype).reshape(-1),
+        *_kernel_targets(t, x.dtype),
         NO_WEIGHTS,
     )
+
+
+def _kernel_targets(t: np.ndarray, dtype: np.dtype) -> tuple[bool, np.ndarray, np.ndarray]:
+    """Return whether targets are labels, the labels, and other targets."""
+    if t.dtype.kind in "iu":
+        return True, kernel_array(t, np.int64), NOTHING[dtype]
+    return False, NO_LABELS, kernel_array(t, dtype).reshape(-1)
 
 
 def kernel_array(x: np.ndarray, dtype: np.dtype | type | None = None) -> np.ndarray:

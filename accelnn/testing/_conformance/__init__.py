@@ -13,6 +13,7 @@ from accelnn.testing._conformance._gradients import GradientConformance
 from accelnn.testing._conformance._identity import IdentityConformance
 from accelnn.testing._conformance._nets import NetConformance
 from accelnn.testing._conformance._ops import OpConformance
+from accelnn.testing._conformance._regularization import RegularizationConformance
 from accelnn.testing._conformance._training import TrainingConformance
 
 __all__ = ["BackendConformance"]
@@ -27,6 +28,7 @@ class BackendConformance(
     GradientConformance,
     NetConformance,
     TrainingConformance,
+    RegularizationConformance,
 ):
     """Tests of a backend: subclass this in a test module and set `backend`.
 
