@@ -8,18 +8,23 @@ methods, each called as ``method(net, history)``:
 - ``on_evaluation``: after every later evaluation, that of a last partial epoch too;
 - ``on_end``: when the run ends, also by an exception or Ctrl-C.
 
+With ``fit(checkpoint=path)``, what ``callback.state_dict()`` returns is kept too: a dictionary of
+numbers, text and NumPy arrays, given to ``callback.load_state_dict(state)`` after ``on_start`` of
+the run that goes on from there.
+
 The objects here may be passed to one run after another, and start afresh in each.
 """
 
 import math
 import os
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 import numpy as np
 
 from accelnn._typing import Array
 from accelnn._validation import positive_int
+from accelnn.backends import Backend
 from accelnn.formulas._checks import not_negative
 from accelnn.nets import Net
 from accelnn.training import History
@@ -39,6 +44,9 @@ class _Monitor:
     _batches_per_epoch: int
     _seen: int | None
     _weights: Array | None
+    _backend: Backend | None = None
+    # What a checkpoint keeps, beside the parameters.
+    _state: tuple[str, ...] = ("best", "best_step", "_seen")
 
     def __init__(self, monitor: Curve, *, keeps: bool) -> None:
         if not isinstance(monitor, str) or monitor not in CURVES:
@@ -57,6 +65,7 @@ class _Monitor:
     def on_start(self, net: Net, history: History) -> None:
         """Start afresh, with the parameters as they are."""
         self._reset(history)
+        self._backend = net.backend
         self.on_evaluation(net, history)
 
     def on_evaluation(self, net: Net, history: History) -> None:
@@ -77,6 +86,20 @@ class _Monitor:
         if self._weights is not None:
             net.flat[...] = self._weights
         self._history = self._weights = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a checkpoint keeps of this object, arrays on the host."""
+        state = {name: getattr(self, name) for name in self._state}
+        if self._backend is not None and self._weights is not None:
+            state["_weights"] = self._backend.to_numpy(self._weights)
+        return state
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take up what `state_dict` returned, in a run that goes on."""
+        for name in self._state:
+            setattr(self, name, state[name])
+        if self._backend is not None and "_weights" in state:
+            self._weights = self._backend.asarray(state["_weights"])
 
     def _reset(self, history: History | None) -> None:
         self._history = history
@@ -164,6 +187,7 @@ class EarlyStopping(_Monitor):
     stopped: bool
     _to_beat: float | None
     _waited: int
+    _state = ("best", "best_step", "_seen", "stopped", "_to_beat", "_waited")
 
     def __init__(
         self,
@@ -312,7 +336,11 @@ class CSVLog:
         if not found:
             self._file.write(header)
         self._history, self._done = history, 0
-        self(net, history)
+        if history.evaluated_at:
+            self(net, history)
+        # Of a run that goes on from a checkpoint: its epochs so far.
+        for end in range(history.batches_per_epoch, history.steps + 1, history.batches_per_epoch):
+            self._write_mean(history, end)
 
     def __call__(self, net: Net, history: History) -> None:
         """Write what is new: evaluations, or else the mean loss of updates."""
@@ -320,18 +348,23 @@ class CSVLog:
             # Inside a callback of the user's, which `fit` tells of no start.
             self.on_start(net, history)
             return
+        if not history.evaluated_at:
+            self._write_mean(history, history.steps)
+            return
         columns = table(history, self._done)
-        if history.evaluated_at:
-            self._done = len(history.evaluated_at)
-        elif history.steps > self._done:
-            mean = float(np.mean(columns["loss"]))
-            columns = {"step": [history.steps], "epoch": [history.epochs], "loss": [mean]}
-            self._done = history.steps
+        self._done = len(history.evaluated_at)
         self._file.writelines(map(csv_line, zip(*columns.values(), strict=True)))
 
     def on_evaluation(self, net: Net, history: History) -> None:
         """Write the evaluation."""
         self(net, history)
+
+    def _write_mean(self, history: History, end: int) -> None:
+        """Write the mean loss of the updates up to `end` that no line is of."""
+        if self._file is not None and not history.evaluated_at and end > self._done:
+            mean = float(np.mean(history.loss[self._done : end]))
+            self._file.write(csv_line((end, end / history.batches_per_epoch, mean)))
+            self._done = end
 
     def on_end(self, net: Net, history: History) -> None:
         """Write the mean loss of a last partial epoch, and close the file."""

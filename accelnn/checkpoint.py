@@ -34,8 +34,8 @@ def write(path: PathLike, arrays: dict[str, np.ndarray], key: str, description: 
     _write_atomically(Path(path), safetensors.save(arrays, {key: json.dumps(description)}))
 
 
-def read(path: PathLike, key: str) -> tuple[dict[str, np.ndarray], Any]:
-    """Return the arrays and the description that `write` wrote.
+def read(path: PathLike, key: str, kind: str = "net") -> tuple[dict[str, np.ndarray], Any]:
+    """Return the arrays and the description that `write` wrote; errors call them by `kind`.
 
     Raises
     ------
@@ -56,12 +56,12 @@ def read(path: PathLike, key: str) -> tuple[dict[str, np.ndarray], Any]:
         msg = f"{os.fspath(path)!r} is damaged or no safetensors file: {error}"
         raise ValueError(msg) from error
     if key not in metadata:
-        msg = f"{os.fspath(path)!r} holds no net of accelnn: its metadata has no entry {key!r}"
+        msg = f"{os.fspath(path)!r} holds no {kind} of accelnn: its metadata has no entry {key!r}"
         raise ValueError(msg)
     try:
         return arrays, json.loads(metadata[key])
     except ValueError as error:
-        msg = f"{os.fspath(path)!r} describes no net that can be built here: {error}"
+        msg = f"{os.fspath(path)!r} describes no {kind} that can be built here: {error}"
         raise ValueError(msg) from error
 
 

@@ -2,43 +2,34 @@
 
 from __future__ import annotations
 
-import contextlib
-import math
-import time
+import os
 import warnings
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any, Literal, TypeAlias, TypeVar
 
 import numpy as np
 
-from accelnn._progress import Advance, progress_bar
+from accelnn._progress import progress_bar
 from accelnn._typing import ArrayLike, Rng
 from accelnn._validation import generator, positive_int
-from accelnn.backends import Dataset, MemoryFor, Optimizer, TrainingState, pass_bytes
+from accelnn.backends import Dataset, Optimizer
 from accelnn.errors import DivergenceWarning
 from accelnn.formulas._checks import positive
-from accelnn.formulas._dropout import Dropout
 from accelnn.nets import Net
 from accelnn.optimizers import SGD
+from accelnn.training._checkpoint import Checkpoint, PathLike, check_path
 from accelnn.training._history import History
-from accelnn.training._hooks import Hooks
-from accelnn.training._interrupt import interrupts_wait
-from accelnn.training._plan import Plan, Sampling
+from accelnn.training._plan import Generator, Plan, Sampling
 from accelnn.training._prepare import dataset_for, validation_for, weights_for
-from accelnn.training._resume import Ending, ending_of
+from accelnn.training._resume import ending_of
+from accelnn.training._run import Run, Saver
 
 __all__ = ["GradientKind", "fit"]
 
 AnyNet = TypeVar("AnyNet", bound=Net)
 Callback: TypeAlias = Callable[[AnyNet, History], object]
 GradientKind: TypeAlias = Literal["analytic", "numerical"]
-
-# Seconds between updates of the progress bar, and for which Ctrl-C may wait for the engine.
-REFRESH, PATIENCE = 0.1, 0.5
-# Samples times parameters of the first call of the engine, which take some hundredths of a second.
-CALL_WORK = 1_000_000_000
-# How many seeds of dropout there are.
-SEEDS = 1 << 64
 
 
 def fit(
@@ -58,7 +49,9 @@ def fit(
     clip_norm: float | None = None,
     callbacks: Sequence[Callback[AnyNet]] = (),
     progress: bool = False,
-    resume: History | None = None,
+    checkpoint: PathLike | None = None,
+    checkpoint_every: int | None = None,
+    resume: History | PathLike | None = None,
 ) -> History:
     """Train a net on minibatches, in place.
 
@@ -101,12 +94,26 @@ def fit(
         ones, and methods that a callback may have, are in `accelnn.callbacks`.
     progress : bool, default False
         Show a progress bar; needs rich.
-    resume : History, optional
-        What `fit` returned before for this net: go on with the state of the optimiser and the
-        order of batches where that run ended. `epochs` or `iters` are in addition, and the history
-        returned is of the new part. Net, data, optimizer and options are passed as before, without
-        `rng`; then several calls do to the bit what one would, unless something has changed the
-        parameters meanwhile, as a callback that restores the best ones does.
+    checkpoint : path-like, optional
+        Keep the run in this file, from which `resume` goes on although the process has ended. It is
+        written at the end of every epoch, and when the training ends, however it does; the file
+        before is kept until the new one is whole. Needs safetensors.
+    checkpoint_every : int, optional
+        Write it after so many updates instead of an epoch's.
+    resume : History or path-like, optional
+        Go on where a run has ended, with the state of the optimiser and the order of its batches.
+        Net, data, optimizer and options are passed as before; then several calls do to the bit what
+        one would.
+
+        - What `fit` returned before for this net: `epochs` or `iters` are in addition, the history
+          returned is of the new part, and `rng` is left out. If something has changed the
+          parameters meanwhile, such as a callback that restores the best ones, it goes on from
+          there.
+        - The path of a checkpoint: `epochs` or `iters` are in total, parameters and curves are
+          those of the file, and `rng` is left out or as before. So one and the same call, with one
+          path as `checkpoint` and as `resume`, begins where there is no file, goes on where it was
+          ended, and returns at once what it has returned if it was finished. Callbacks with
+          ``state_dict`` go on too; see `accelnn.callbacks`.
 
     Returns
     -------
@@ -147,7 +154,12 @@ def fit(
     _check_net(net)
     _check_optimizer(optimizer)
     callbacks = _check_callbacks(callbacks)
-    ending = ending_of(resume, rng)
+    saver = _saver(checkpoint, checkpoint_every)
+    saved = ending = None
+    if isinstance(resume, str | os.PathLike):
+        saved = _saved(resume, checkpoint, rng)
+    else:
+        ending = ending_of(resume, rng)
     with net.backend.current():
         data = dataset_for(net, x, t, "x", "t")
         test = None if validation is None else validation_for(net, validation)
@@ -160,10 +172,18 @@ def fit(
             options["weights"] = weights_for(net, sample_weight, data.size)
         if clip_norm is not None:
             options["clip"] = positive(clip_norm, "clip_norm")
-        run = _Run(net, data, test, optimizer, gradient, plan, callbacks, options)
-        run.begin(rng, ending)
-        with progress_bar("Training", plan.steps, enabled=progress, unit="steps") as advance:
-            run.train(advance, timed=progress)
+        run = Run(net, data, test, optimizer, gradient, plan, callbacks, options, saver)
+        is_left = True
+        if saved is not None:
+            is_left = run.take_up(saved, rng if isinstance(rng, np.random.Generator) else None)
+        elif ending is not None:
+            run.go_on(ending)
+        else:
+            run.begin(generator(rng))
+        if is_left:
+            steps = run.plan.steps
+            with progress_bar("Training", steps, enabled=progress, unit="steps") as advance:
+                run.train(advance, timed=progress)
     if run.divergence:
         msg = (
             f"{run.divergence}; training stops. The optimizer was {optimizer}: try a smaller "
@@ -171,160 +191,6 @@ def fit(
         )
         warnings.warn(msg, DivergenceWarning, stacklevel=2)
     return run.history
-
-
-class _Run:
-    """One call of `fit` under way."""
-
-    def __init__(
-        self,
-        net: Net,
-        data: Dataset,
-        test: Dataset | None,
-        optimizer: Optimizer,
-        gradient: GradientKind,
-        plan: Plan,
-        callbacks: Sequence[Callback[Any]],
-        options: dict[str, Any],
-    ) -> None:
-        self.net, self.data, self.test, self.plan = net, data, test, plan
-        remedy = "Use a smaller batch_size, or a smaller net"
-        # No method of its own: in a cycle of references the data would outlive the run.
-        self.memory = MemoryFor(net.backend, lambda: _needs(net, plan.batch), remedy)
-        with self.memory:
-            self.state = TrainingState(net.flat, optimizer, gradient, net.backend)
-            # What the net learns, of which evaluations are without smoothing.
-            self.learnt = data
-            if net.spec.label_smoothing:
-                self.learnt = data.with_targets(net.engine.smoothed(data.t))
-        # Of `Engine.train`, without what is left out: engines of other packages may not know it.
-        self.options = options
-        self.history = History(plan.batches_per_epoch)
-        self.hooks = Hooks(callbacks, net, self.history)
-        # The first call of the engine may compile, which says nothing of the next.
-        self.is_warm, self.chunk = False, 1
-        if gradient == "analytic":
-            self.chunk = max(1, CALL_WORK // (plan.batch * net.size))
-        self.divergence = ""
-        self.at_epoch_end = [c for c in callbacks if not hasattr(c, "every")]
-        self.every = [(positive_int(c.every, "every"), c) for c in callbacks if hasattr(c, "every")]
-
-    def begin(self, rng: Rng, ending: Ending | None) -> None:
-        """Draw the first batches, or go on where a run has ended."""
-        # Updates done before this run, and how many of them in the first epoch.
-        self.done = self.offset = 0
-        p = self.net.spec.dropout
-        if ending is None:
-            draw, seed = generator(rng), None
-            if p:
-                seed = int(draw.integers(SEEDS, dtype=np.uint64))
-        else:
-            ending.restore(self.net, self.plan, self.state)
-            self.done, self.offset = ending.updates, ending.position
-            draw, seed = ending.generator.revive(), ending.dropout_seed
-        self.orders = self.plan.epochs(draw, self.offset)
-        if seed is not None:
-            self.history.dropout_seed = seed
-            self.options["dropout"] = Dropout(p, seed)
-
-    def train(self, advance: Advance, *, timed: bool) -> None:
-        """Train to the end of the run, or until something stops it."""
-        if not self.at_epoch_end and not self.every:
-            # A callback may draw from the same generator, whose order of draws must not change.
-            self.state.meanwhile = self.orders.draw_ahead
-        try:
-            self.evaluate()
-            self.hooks.start()
-            for order in self.orders:
-                if self.divergence:
-                    break
-                stop = self.epoch(order, advance, timed=timed)
-                self.evaluate()
-                if self.finish_epoch() or stop:
-                    break
-        except BaseException as error:
-            # Also of Ctrl-C, which comes between two updates; but not every exception can have it.
-            with contextlib.suppress(AttributeError, TypeError):
-                error.history = self.history  # type: ignore[attr-defined]
-            raise
-        finally:
-            self.orders.put_back()
-            place = self.orders.place(self.state.step - self.done)
-            seed = self.history.dropout_seed
-            self.history.ending = Ending.of(self.net, self.plan, self.state, *place, seed)
-            self.hooks.end()
-
-    def epoch(self, order: np.ndarray, advance: Advance, *, timed: bool) -> bool:
-        """Train on one epoch's order; return whether to stop."""
-        batch = self.plan.batch
-        while order.size:
-            until = min((k - self.history.steps % k for k, _ in self.every), default=order.size)
-            steps = min(until, self.chunk)
-            piece = order[: steps * batch]
-            rates = self.state.scheduled_rates(-(-piece.size // batch))
-            options = self.options if rates is None else self.options | {"rates": rates}
-            started = time.perf_counter()
-            with self.memory, interrupts_wait():
-                losses = self.net.engine.train(self.state, self.learnt, piece, batch, **options)
-                self._record(losses)
-            if self.is_warm:
-                # As many updates as fit between two refreshes of the bar, or until Ctrl-C is heard.
-                seconds = max(time.perf_counter() - started, 1e-9)
-                self.chunk = max(1, int((REFRESH if timed else PATIENCE) * losses.size / seconds))
-            self.is_warm = True
-            order = order[losses.size * batch :]
-            if self.divergence:
-                return True
-            advance(losses.size, f"loss {losses[-1]:.4f}")
-            if self._call([c for k, c in self.every if self.history.steps % k == 0]):
-                return True
-        return False
-
-    def finish_epoch(self) -> bool:
-        """Call the callbacks of a whole epoch; return whether to stop."""
-        is_whole = (self.offset + self.history.steps) % self.plan.batches_per_epoch == 0
-        return is_whole and not self.divergence and self._call(self.at_epoch_end)
-
-    def evaluate(self) -> None:
-        """Append the net's losses and accuracies, if there is test data."""
-        if self.test is None or self.divergence:
-            return
-        history, evaluate = self.history, self.net.engine.evaluate
-        with self.memory:
-            found = [evaluate(self.net.flat, data) for data in (self.data, self.test)]
-        # What interrupts an evaluation leaves no half of it.
-        history.evaluated_at.append(history.steps)
-        for (loss, accuracy), losses, accuracies in zip(
-            found,
-            (history.train_loss, history.test_loss),
-            (history.train_accuracy, history.test_accuracy),
-            strict=True,
-        ):
-            losses.append(loss)
-            if accuracy is not None:
-                accuracies.append(accuracy)
-            if not math.isfinite(loss):
-                self.divergence = f"the loss after step {history.steps} is {loss}"
-        self.hooks.evaluated()
-
-    def _record(self, losses: np.ndarray) -> None:
-        """Append losses; if the last one is not finite, the engine stopped there."""
-        self.history.loss.extend(losses.tolist())
-        if not math.isfinite(losses[-1]):
-            self.divergence = f"the loss of step {self.history.steps} is {losses[-1]}"
-
-    def _call(self, callbacks: Sequence[Callback[Any]]) -> bool:
-        answers = [callback(self.net, self.history) for callback in callbacks]
-        # A comparison of NumPy's numbers gives NumPy's own True.
-        return any(isinstance(answer, bool | np.bool_) and answer for answer in answers)
-
-
-def _needs(net: Net, batch: int) -> str:
-    size = pass_bytes(net.spec, net.dtype, batch)
-    return (
-        f"a batch of {batch:,} samples and a net of {net.spec.size:,} parameters take {size:,} "
-        f"bytes or more"
-    )
 
 
 def _check_net(net: object) -> None:
@@ -355,3 +221,25 @@ def _check_callbacks(callbacks: object) -> tuple[Callback[Any], ...]:
             msg = f"a callback is an object, and {name} is a class: pass callbacks=[{name}(...)]"
             raise TypeError(msg)
     return listed
+
+
+def _saver(path: PathLike | None, every: int | None) -> Saver | None:
+    """Return what writes checkpoints, or raise before the run begins."""
+    if path is not None:
+        return Saver(
+            check_path(path), None if every is None else positive_int(every, "checkpoint_every")
+        )
+    if every is not None:
+        msg = "checkpoint_every is how often a checkpoint is written: pass checkpoint=path too"
+        raise TypeError(msg)
+    return None
+
+
+def _saved(path: PathLike, target: PathLike | None, rng: Rng) -> Checkpoint | None:
+    """Return the run to go on with, or None where the same call is to begin it."""
+    if not Path(path).exists() and target is not None and Path(path) == Path(target):
+        return None
+    saved = Checkpoint.read(path)
+    if rng is not None:
+        saved.require_first(Generator.of(generator(rng)))
+    return saved

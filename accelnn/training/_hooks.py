@@ -2,11 +2,15 @@
 
 from collections.abc import Sequence
 from contextlib import ExitStack
+from typing import Any, TypeAlias
 
 from accelnn.nets import Net
 from accelnn.training._history import History
 
-__all__ = ["Hooks"]
+__all__ = ["Hooks", "States"]
+
+# The class and the state of each callback; None where it has none.
+States: TypeAlias = Sequence[tuple[str, dict[str, Any] | None]]
 
 
 class Hooks:
@@ -26,11 +30,14 @@ class Hooks:
         self._callbacks, self._net, self._history = callbacks, net, history
         self._started: list[object] = []
 
-    def start(self) -> None:
-        """Call ``on_start``, once the start has been evaluated."""
-        for callback in self._callbacks:
+    def start(self, states: States = ()) -> None:
+        """Call ``on_start``, once the start has been evaluated; restore states that were saved."""
+        for place, callback in enumerate(self._callbacks):
             self._tell(callback, "on_start")
             self._started.append(callback)
+            name, state = states[place] if place < len(states) else ("", None)
+            if state is not None and type(callback).__name__ == name:
+                callback.load_state_dict(state)  # type: ignore[attr-defined]
 
     def evaluated(self) -> None:
         """Call ``on_evaluation`` after an evaluation; of that of the start ``on_start`` tells."""

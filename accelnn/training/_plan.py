@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple, Self, TypeAlias
 
 import numpy as np
@@ -87,6 +87,10 @@ class Plan:
         else:
             steps = positive_int(iters, "iters")
         return cls(samples, batch, steps, sampling)
+
+    def after(self, done: int) -> Plan:
+        """Return what is left after some updates."""
+        return replace(self, steps=self.steps - done)
 
     @property
     def batches_per_epoch(self) -> int:

@@ -89,7 +89,10 @@ def ending_of(resume: History | None, rng: Any) -> Ending | None:
         return None
     ending = getattr(resume, "ending", None)
     if not isinstance(ending, Ending):
-        msg = f"resume must be the History that fit returned, and {resume!r:.80} holds no state"
+        msg = (
+            f"resume must be the History that fit returned, or the path of a checkpoint, and "
+            f"{resume!r:.80} holds no state"
+        )
         raise TypeError(msg)
     if rng is not None:
         msg = (

@@ -361,9 +361,9 @@ def test_another_net_or_data_set_is_refused():
             accelnn.fit(net, *data(n), epochs=1, resume=history, **options())
 
 
-@pytest.mark.parametrize("wrong", ["history.csv", 3, accelnn.History(5)])
+@pytest.mark.parametrize("wrong", [b"history.csv", 3, accelnn.History(5)])
 def test_what_resumes_is_a_history_that_fit_returned(wrong):
-    with pytest.raises(TypeError, match=r"the History that fit returned, and .* holds no state"):
+    with pytest.raises(TypeError, match=r"the History that fit returned, or .* holds no state"):
         accelnn.fit(new_net("numpy"), *data(), epochs=1, resume=wrong, **options())
 
 

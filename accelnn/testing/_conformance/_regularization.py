@@ -35,7 +35,8 @@ def _net(b: Any, dropout: float, label_smoothing: float, dtype: Any = "float64")
 
 
 def _targets(t: np.ndarray, smoothing: float) -> np.ndarray:
-    return (1.0 - smoothing) * np.eye(SIZES[-1])[t] + smoothing / SIZES[-1]
+    rows: np.ndarray = np.eye(SIZES[-1])[t]
+    return (1.0 - smoothing) * rows + smoothing / SIZES[-1]
 
 
 def _reference(host: dict[str, np.ndarray], move: Move) -> ReferenceNet:
@@ -51,7 +52,7 @@ class RegularizationConformance:
         net, (x, t) = _net(b, dropout, smoothing), _data()
         host = {key: np.array(b.to_numpy(value)) for key, value in net.params.items()}
         here = b.asarray(x), b.asarray(t)
-        found = [net.loss(*here, dropout_key=KEY)]
+        found: list[Any] = [net.loss(*here, dropout_key=KEY)]
         found += map(b.to_numpy, net.gradient(*here, dropout_key=KEY).values())
         # Without a key nothing is dropped.
         found += [net.loss(*here)]
@@ -83,8 +84,8 @@ class RegularizationConformance:
             exact = net.gradient(*here, dropout_key=key)
             found = net.numerical_gradient(*here, structured=structured, dropout_key=key)
             for name, gradient in exact.items():
-                close = {"rtol": 0.0, "atol": BY_DIFFERENCES}
-                np.testing.assert_allclose(b.to_numpy(found[name]), b.to_numpy(gradient), **close)
+                expected = b.to_numpy(gradient)
+                np.testing.assert_allclose(b.to_numpy(found[name]), expected, 0.0, BY_DIFFERENCES)
             assert net.check_gradient(*here, dropout_key=key).passed
 
     @pytest.mark.parametrize("dtype", ["float32", "float64"])

@@ -1,0 +1,222 @@
+"""Runs on disk, for `fit` to go on after the process has ended."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from accelnn import checkpoint as files
+from accelnn.backends import get_backend
+from accelnn.training._history import CURVES, History
+from accelnn.training._hooks import States
+from accelnn.training._plan import Generator
+from accelnn.training._resume import Ending
+
+__all__ = ["Checkpoint", "PathLike", "check_path", "states_of"]
+
+PathLike: TypeAlias = str | os.PathLike[str]
+
+# How a run is described in a file.
+KEY = "accelnn_training"
+FORMAT = 1
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """A run as it was after some update.
+
+    Attributes
+    ----------
+    history : History
+        Of the run so far, with its ending.
+    params : numpy.ndarray
+        The net's buffer.
+    first : Generator
+        Before anything was drawn.
+    offset : int
+        Updates that had been done, before the run, in its first epoch.
+    asked : int
+        Updates asked for.
+    is_over : bool
+        Whether the run has ended as it was to: all updates are done, or something stopped it.
+    called, finished : int
+        After how many updates callbacks were called last, and an epoch's end was done with.
+    states : sequence of tuple
+        The states of the callbacks.
+    """
+
+    history: History
+    params: np.ndarray
+    first: Generator
+    offset: int
+    asked: int
+    is_over: bool
+    called: int
+    finished: int
+    states: States
+
+    @property
+    def ending(self) -> Ending:
+        """Where the run was."""
+        if self.history.ending is None:
+            msg = "a checkpoint has an ending"
+            raise AssertionError(msg)
+        return self.history.ending
+
+    def write(self, path: PathLike) -> None:
+        """Write it to a file, which is replaced when the new one is whole."""
+        history, ending = self.history, self.ending
+        curves = {name: np.array(getattr(history, name)) for name in ("loss", *CURVES)}
+        slots = np.zeros((len(ending.slots), self.params.size), self.params.dtype)
+        for kept, slot in zip(slots, ending.slots, strict=True):
+            kept[...] = ending.backend.to_numpy(slot)
+        arrays = {
+            "params": self.params,
+            "slots": slots,
+            "evaluated_at": np.array(history.evaluated_at, np.int64),
+            **curves,
+        }
+        states = []
+        for place, (name, state) in enumerate(self.states):
+            plain = None
+            if state is not None:
+                own = {key: v for key, v in state.items() if isinstance(v, np.ndarray)}
+                arrays |= {f"callback.{place}.{key}": array for key, array in own.items()}
+                plain = {key: value for key, value in state.items() if key not in own}
+            states.append([name, plain])
+        description = {
+            "format": FORMAT,
+            "same": ending.same,
+            "updates": ending.updates,
+            "position": ending.position,
+            "dropout_seed": ending.dropout_seed,
+            "generator": _plain(ending.generator),
+            "first": _plain(self.first),
+            "batches_per_epoch": history.batches_per_epoch,
+            "offset": self.offset,
+            "asked": self.asked,
+            "is_over": self.is_over,
+            "called": self.called,
+            "finished": self.finished,
+            "callbacks": states,
+        }
+        files.write(path, arrays, KEY, description)
+
+    @classmethod
+    def read(cls, path: PathLike) -> Checkpoint:
+        """Read what `write` has written, or raise ValueError."""
+        arrays, told = files.read(path, KEY, "training run")
+        try:
+            return cls._of(arrays, told)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            msg = (
+                f"{os.fspath(path)!r} holds no run that can go on: {type(error).__name__}: "
+                f"{error!s:.200}"
+            )
+            raise ValueError(msg) from error
+
+    @classmethod
+    def _of(cls, arrays: dict[str, np.ndarray], told: Any) -> Checkpoint:
+        if told["format"] != FORMAT:
+            msg = f"its format is {told['format']!r}, and this version reads {FORMAT}"
+            raise ValueError(msg)
+        numpy = get_backend("numpy")
+        ending = Ending(
+            told["same"],
+            told["updates"],
+            tuple(arrays["slots"]),
+            _revived(told["generator"]),
+            told["position"],
+            told["dropout_seed"],
+            numpy,
+        )
+        history = History(
+            told["batches_per_epoch"],
+            evaluated_at=arrays["evaluated_at"].tolist(),
+            dropout_seed=told["dropout_seed"],
+            ending=ending,
+            **{name: arrays[name].tolist() for name in ("loss", *CURVES)},
+        )
+        states: list[tuple[str, dict[str, Any] | None]] = []
+        for place, (name, plain) in enumerate(told["callbacks"]):
+            start = f"callback.{place}."
+            own = {key[len(start) :]: a for key, a in arrays.items() if key.startswith(start)}
+            states.append((name, None if plain is None else plain | own))
+        return cls(
+            history,
+            arrays["params"],
+            _revived(told["first"]),
+            states=states,
+            **{name: told[name] for name in ("offset", "asked", "is_over", "called", "finished")},
+        )
+
+    def require_first(self, generator: Generator) -> None:
+        """Raise ValueError unless the run began with such a generator."""
+        if _plain(generator) != _plain(self.first):
+            msg = (
+                "rng is not what the run in the checkpoint began with: pass the same seed, or "
+                "leave rng out"
+            )
+            raise ValueError(msg)
+
+
+def states_of(callbacks: Sequence[object]) -> States:
+    """Return the states of callbacks that have ``state_dict``, on the host."""
+    found: list[tuple[str, dict[str, Any] | None]] = []
+    for callback in callbacks:
+        state = callback.state_dict() if hasattr(callback, "state_dict") else None
+        found.append((type(callback).__name__, state))
+    return found
+
+
+def check_path(path: object) -> PathLike:
+    """Return the path of a checkpoint to be written, or raise before a run begins."""
+    if not isinstance(path, str | os.PathLike):
+        msg = f"checkpoint must be the path of a file, got {type(path).__name__}"
+        raise TypeError(msg)
+    if not Path(path).resolve().parent.is_dir():
+        msg = f"cannot write {os.fspath(path)!r}: there is no such folder"
+        raise FileNotFoundError(msg)
+    return path
+
+
+def _plain(generator: Generator) -> list[Any]:
+    """Return a generator as numbers and text that JSON can hold."""
+    kind = generator.kind.__name__
+    if getattr(np.random, kind, None) is not generator.kind:
+        msg = (
+            f"a checkpoint holds the state of one of NumPy's own generators, and rng uses {kind}: "
+            f"pass rng=numpy.random.default_rng(seed)"
+        )
+        raise TypeError(msg)
+    return [kind, _listed(generator.state)]
+
+
+def _listed(state: Any) -> Any:
+    if isinstance(state, dict):
+        return {key: _listed(value) for key, value in state.items()}
+    if isinstance(state, np.ndarray):
+        return [str(state.dtype), state.tolist()]
+    return state.item() if isinstance(state, np.generic) else state
+
+
+def _revived(plain: Any) -> Generator:
+    name, state = plain
+    kind = getattr(np.random, name)
+    if not issubclass(kind, np.random.BitGenerator):
+        msg = f"{name!r} is no bit generator of NumPy"
+        raise TypeError(msg)
+    generator = Generator(kind, _arrays(state))
+    generator.revive()
+    return generator
+
+
+def _arrays(state: Any) -> Any:
+    if isinstance(state, dict):
+        return {key: _arrays(value) for key, value in state.items()}
+    return np.array(state[1], state[0]) if isinstance(state, list) else state

@@ -1,0 +1,333 @@
+"""A call of `fit` under way."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from accelnn._progress import Advance
+from accelnn._validation import positive_int
+from accelnn.backends import Dataset, MemoryFor, Optimizer, TrainingState, pass_bytes
+from accelnn.formulas._dropout import Dropout
+from accelnn.nets import Net
+from accelnn.training._checkpoint import Checkpoint, PathLike, states_of
+from accelnn.training._history import History
+from accelnn.training._hooks import Hooks
+from accelnn.training._interrupt import interrupts_wait
+from accelnn.training._plan import Generator, Plan
+from accelnn.training._resume import Ending
+
+__all__ = ["Callback", "Run", "Saver"]
+
+Callback: TypeAlias = Callable[[Any, History], object]
+
+# Seconds between updates of the progress bar, and for which Ctrl-C may wait for the engine.
+REFRESH, PATIENCE = 0.1, 0.5
+# Samples times parameters of the first call of the engine, which take some hundredths of a second.
+CALL_WORK = 1_000_000_000
+# How many seeds of dropout there are.
+SEEDS = 1 << 64
+
+
+class Run:
+    """One call of `fit` under way."""
+
+    def __init__(
+        self,
+        net: Net,
+        data: Dataset,
+        test: Dataset | None,
+        optimizer: Optimizer,
+        gradient: str,
+        plan: Plan,
+        callbacks: Sequence[Callback],
+        options: dict[str, Any],
+        saver: Saver | None,
+    ) -> None:
+        self.net, self.data, self.test, self.plan = net, data, test, plan
+        self.asked, self.taken = plan.steps, 0
+        self.saved: Checkpoint | None = None
+        remedy = "Use a smaller batch_size, or a smaller net"
+        # No method of its own: in a cycle of references the data would outlive the run.
+        self.memory = MemoryFor(net.backend, lambda: _needs(net, plan.batch), remedy)
+        with self.memory:
+            self.state = TrainingState(net.flat, optimizer, gradient, net.backend)
+            # What the net learns, of which evaluations are without smoothing.
+            self.learnt = data
+            if net.spec.label_smoothing:
+                self.learnt = data.with_targets(net.engine.smoothed(data.t))
+        # Of `Engine.train`, without what is left out: engines of other packages may not know it.
+        self.options = options
+        self.history = History(plan.batches_per_epoch)
+        self.callbacks, self.saver = callbacks, saver
+        # The first call of the engine may compile, which says nothing of the next.
+        self.is_warm, self.chunk = False, 1
+        if gradient == "analytic":
+            self.chunk = max(1, CALL_WORK // (plan.batch * net.size))
+        self.divergence = ""
+        self.at_epoch_end = [c for c in callbacks if not hasattr(c, "every")]
+        self.every = [(positive_int(c.every, "every"), c) for c in callbacks if hasattr(c, "every")]
+        # After how many updates something is to be done.
+        self.periods = [k for k, _ in self.every]
+        if saver is not None and saver.every is not None:
+            self.periods.append(saver.every)
+        # The updates after which callbacks were called last, and an epoch's end was done with; and
+        # how many losses are of no update.
+        self.called = self.finished = self.missed = 0
+
+    def begin(self, draw: np.random.Generator) -> None:
+        """Start a run whose batches this generator draws."""
+        # Updates before this call, and how many of the run's first epoch were before the run.
+        self.done = self.offset = 0
+        self.first = Generator.of(draw)
+        seed = int(draw.integers(SEEDS, dtype=np.uint64)) if self.net.spec.dropout else None
+        self._draw_from(draw, 0, seed)
+
+    def go_on(self, ending: Ending) -> None:
+        """Start a run where another one has ended."""
+        ending.restore(self.net, self.plan, self.state)
+        self.done, self.offset = ending.updates, ending.position
+        self.first = ending.generator
+        self._draw_from(ending.generator.revive(), ending.position, ending.dropout_seed)
+
+    def take_up(self, saved: Checkpoint, rng: np.random.Generator | None) -> bool:
+        """Go on with a run that was saved, on its own generator if given; return False if over."""
+        ending, history, asked = saved.ending, saved.history, self.plan.steps
+        ending.restore(self.net, self.plan, self.state)
+        has_diverged = bool(history.loss) and not math.isfinite(history.loss[-1])
+        if has_diverged and asked != saved.asked:
+            msg = (
+                f"the run in the checkpoint ended at update {history.steps}, whose loss was "
+                f"{history.loss[-1]}: it cannot go on; begin another one without resume"
+            )
+            raise ValueError(msg)
+        self.net.flat[...] = self.net.backend.asarray(saved.params)
+        self.history, self.saved, self.taken = history, saved, history.steps
+        self.done, self.offset, self.first = ending.updates, saved.offset, saved.first
+        self.called, self.finished = saved.called, saved.finished
+        if has_diverged:
+            self.divergence = f"the loss of step {history.steps} is {history.loss[-1]}"
+        if (saved.is_over and asked == saved.asked) or asked < history.steps:
+            return False
+        if rng is None:
+            rng = ending.generator.revive()
+        else:
+            rng.bit_generator.state = ending.generator.state
+        self.plan = self.plan.after(history.steps)
+        self._draw_from(rng, ending.position, ending.dropout_seed)
+        return True
+
+    def _draw_from(self, draw: np.random.Generator, position: int, seed: int | None) -> None:
+        self.orders = self.plan.epochs(draw, position)
+        if seed is not None:
+            self.history.dropout_seed = seed
+            self.options["dropout"] = Dropout(self.net.spec.dropout, seed)
+
+    def train(self, advance: Advance, *, timed: bool) -> None:
+        """Train to the end of the run, or until something stops it."""
+        if not self.at_epoch_end and not self.every:
+            # A callback may draw from the same generator, whose order of draws must not change.
+            self.state.meanwhile = self.orders.draw_ahead
+        self.hooks = Hooks(self.callbacks, self.net, self.history)
+        try:
+            self._train(advance, timed=timed)
+        except BaseException as error:
+            # Also of Ctrl-C, which comes between two updates; but not every exception can have it.
+            with contextlib.suppress(AttributeError, TypeError):
+                error.history = self.history  # type: ignore[attr-defined]
+            raise
+
+    def _train(self, advance: Advance, *, timed: bool) -> None:
+        try:
+            self._begin()
+            stop = self._call_if_due() or self._finish_if_due()
+            for order in () if stop else self.orders:
+                if self.divergence:
+                    break
+                stop = self.epoch(order, advance, timed=timed)
+                if self.finish_epoch() or stop:
+                    break
+                self._save_if_due()
+        except BaseException:
+            self._end()
+            try:
+                # Before a callback restores other parameters.
+                self._save(is_over=False)
+            finally:
+                self.hooks.end()
+            raise
+        self._end()
+        self.hooks.end()
+        self._save(is_over=True)
+
+    def _begin(self) -> None:
+        """Evaluate the start, or restore the callbacks of a run that was saved."""
+        if self.saved is None:
+            self.evaluate()
+        self.hooks.start(() if self.saved is None else self.saved.states)
+        # Before the first update, unless it would replace another run's.
+        if self.saver is not None and not self.saver.exists:
+            self.saver.write(self.checkpoint(is_over=False))
+
+    def epoch(self, order: np.ndarray, advance: Advance, *, timed: bool) -> bool:
+        """Train on one epoch's order; return whether to stop."""
+        batch = self.plan.batch
+        while order.size:
+            until = min((k - self.history.steps % k for k in self.periods), default=order.size)
+            steps = min(until, self.chunk)
+            piece = order[: steps * batch]
+            rates = self.state.scheduled_rates(-(-piece.size // batch))
+            options = self.options if rates is None else self.options | {"rates": rates}
+            started = time.perf_counter()
+            with self.memory, interrupts_wait():
+                losses = self.net.engine.train(self.state, self.learnt, piece, batch, **options)
+                self._record(losses)
+            if self.is_warm:
+                # As many updates as fit between two refreshes of the bar, or until Ctrl-C is heard.
+                seconds = max(time.perf_counter() - started, 1e-9)
+                self.chunk = max(1, int((REFRESH if timed else PATIENCE) * losses.size / seconds))
+            self.is_warm = True
+            order = order[losses.size * batch :]
+            if self.divergence:
+                return True
+            advance(losses.size, f"loss {losses[-1]:.4f}")
+            if self._call_if_due():
+                return True
+            if order.size:
+                self._save_if_due()
+        return False
+
+    def _call_if_due(self) -> bool:
+        """Call the callbacks of the last update, unless that was done; return whether to stop."""
+        steps = self.history.steps
+        stop = steps != self.called and self._call([c for k, c in self.every if steps % k == 0])
+        self.called = steps
+        return stop
+
+    def _finish_if_due(self) -> bool:
+        """Finish an epoch after whose last update the run was saved; return whether to stop."""
+        steps = self.history.steps
+        is_whole = (self.offset + steps) % self.plan.batches_per_epoch == 0
+        is_due = steps not in (0, self.finished) and (is_whole or steps == self.asked)
+        return is_due and self.finish_epoch()
+
+    def finish_epoch(self) -> bool:
+        """Evaluate, and call the callbacks of a whole epoch; return whether to stop."""
+        if self.history.evaluated_at[-1:] != [self.history.steps]:
+            self.evaluate()
+        is_whole = (self.offset + self.history.steps) % self.plan.batches_per_epoch == 0
+        stop = is_whole and not self.divergence and self._call(self.at_epoch_end)
+        self.finished = self.history.steps
+        return stop
+
+    def evaluate(self) -> None:
+        """Append the net's losses and accuracies, if there is test data."""
+        if self.test is None or self.divergence:
+            return
+        history, evaluate = self.history, self.net.engine.evaluate
+        with self.memory:
+            found = [evaluate(self.net.flat, data) for data in (self.data, self.test)]
+        # What interrupts an evaluation leaves no half of it.
+        history.evaluated_at.append(history.steps)
+        for (loss, accuracy), losses, accuracies in zip(
+            found,
+            (history.train_loss, history.test_loss),
+            (history.train_accuracy, history.test_accuracy),
+            strict=True,
+        ):
+            losses.append(loss)
+            if accuracy is not None:
+                accuracies.append(accuracy)
+            if not math.isfinite(loss):
+                self.divergence = f"the loss after step {history.steps} is {loss}"
+        self.hooks.evaluated()
+
+    def _end(self) -> None:
+        """Note the state in which the run ends."""
+        self.orders.put_back()
+        self.history.ending = self._ending()
+
+    def _ending(self) -> Ending:
+        place = self.orders.place(self.state.step - self.done)
+        return Ending.of(self.net, self.plan, self.state, *place, self.history.dropout_seed)
+
+    def checkpoint(self, *, is_over: bool) -> Checkpoint:
+        """Return the run as it is now."""
+        return Checkpoint(
+            replace(self.history, ending=self._ending()),
+            self.net.backend.to_numpy(self.net.flat),
+            self.first,
+            self.offset,
+            self.asked,
+            is_over,
+            self.called,
+            self.finished,
+            states_of(self.callbacks),
+        )
+
+    def _save_if_due(self) -> None:
+        """Write a checkpoint after so many updates, or at the end of an epoch."""
+        if self.saver is None:
+            return
+        every, steps = self.saver.every, self.history.steps
+        if steps % every == 0 if every else steps == self.finished:
+            self.saver.write(self.checkpoint(is_over=False))
+
+    def _save(self, *, is_over: bool) -> None:
+        """Write the last checkpoint."""
+        # An exception within an update leaves a state that is of none.
+        updates = self.history.steps - self.missed - self.taken
+        if self.saver is not None and self.state.step - self.done == updates:
+            self.saver.write(self.checkpoint(is_over=is_over))
+
+    def _record(self, losses: np.ndarray) -> None:
+        """Append losses; if the last one is not finite, the engine stopped there."""
+        self.history.loss.extend(losses.tolist())
+        if not math.isfinite(losses[-1]):
+            self.divergence = f"the loss of step {self.history.steps} is {losses[-1]}"
+            self.missed = 1
+
+    def _call(self, callbacks: Sequence[Callback]) -> bool:
+        answers = [callback(self.net, self.history) for callback in callbacks]
+        # A comparison of NumPy's numbers gives NumPy's own True.
+        return any(isinstance(answer, bool | np.bool_) and answer for answer in answers)
+
+
+def _needs(net: Net, batch: int) -> str:
+    size = pass_bytes(net.spec, net.dtype, batch)
+    return (
+        f"a batch of {batch:,} samples and a net of {net.spec.size:,} parameters take {size:,} "
+        f"bytes or more"
+    )
+
+
+class Saver:
+    """Writes the checkpoints of a run.
+
+    Parameters
+    ----------
+    path : path-like
+        Of the file.
+    every : int or None
+        Updates between two of them, or None for an epoch's.
+    """
+
+    def __init__(self, path: PathLike, every: int | None) -> None:
+        self.path, self.every = path, every
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is a file already."""
+        return Path(self.path).exists()
+
+    def write(self, checkpoint: Checkpoint) -> None:
+        """Write one, for which Ctrl-C waits."""
+        with interrupts_wait():
+            checkpoint.write(self.path)

@@ -1,0 +1,416 @@
+"""Runs that are kept in a file, and go on from it."""
+
+import os
+import signal
+import threading
+import time
+
+import numpy as np
+import pytest
+
+import accelnn
+from accelnn import optimizers
+from accelnn.errors import DivergenceWarning
+
+pytest.importorskip("safetensors")
+
+N, BATCH = 23, 5
+RULES = [getattr(accelnn, name) for name in accelnn.optimizers.__all__ if name != "UpdateRule"]
+RULES = [rule() for rule in RULES if rule is not optimizers.Rule]
+POSIX = pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are forked")
+
+
+def data(n=N):
+    draw = np.random.default_rng(8)
+    x = draw.normal(size=(n, 4))
+    # Noisy, so that a net overfits.
+    return x, (x[:, :3] + draw.normal(size=(n, 3))).argmax(1)
+
+
+def new_net(backend="numpy", dtype="float64", seed=0, **given):
+    return accelnn.MLP([4, 6, 3], dtype=dtype, rng=seed, backend=backend, **given)
+
+
+def options(**changes):
+    given = {"batch_size": BATCH, "optimizer": accelnn.Momentum(0.1), "rng": 1, "epochs": 4}
+    return {**given, "validation": data(9), **changes}
+
+
+class FallsError(Exception):
+    pass
+
+
+class Falls:
+    """A callback that ends the run after some update."""
+
+    every = 1
+
+    def __init__(self, at):
+        self.at = at
+
+    def __call__(self, _net, history):
+        if history.steps == self.at:
+            raise FallsError
+
+
+def fall(path, at, **given):
+    """Begin a run that fails after some update."""
+    backend, net = given.pop("backend", "numpy"), given.pop("net", {})
+    callbacks = [*given.pop("callbacks", ()), Falls(at)]
+    call = options(checkpoint=path, resume=path, callbacks=callbacks, **given)
+    with pytest.raises(FallsError):
+        accelnn.fit(new_net(backend, **net), *data(), **call)
+
+
+def go_on(path, **given):
+    net = new_net(given.pop("backend", "numpy"), **given.pop("net", {}))
+    return net, accelnn.fit(net, *data(), **options(checkpoint=path, resume=path, **given))
+
+
+def whole(**given):
+    net = new_net(given.pop("backend", "numpy"), **given.pop("net", {}))
+    return net, accelnn.fit(net, *data(), **options(**given))
+
+
+def assert_same(found, expected):
+    (net, history), (other, curves) = found, expected
+    assert history == curves
+    assert history.ending.updates == curves.ending.updates
+    assert net.backend.to_numpy(net.flat).tobytes() == other.backend.to_numpy(other.flat).tobytes()
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "run.safetensors"
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: type(rule).__name__)
+def test_a_run_that_failed_goes_on_to_the_bit(backend, rule, dtype, path):
+    """The same call again and again, of new nets, until it is done."""
+    given = {"backend": backend, "optimizer": rule, "net": {"dtype": dtype}}
+    fall(path, 3, **given)
+    fall(path, 11, **given)
+    assert_same(go_on(path, **given), whole(**given))
+
+
+@pytest.mark.parametrize("every", [None, 1, 3, 7])
+@pytest.mark.parametrize("sampling", ["shuffle", "replacement"])
+@pytest.mark.parametrize("at", [1, 4, 5, 6, 10, 17])
+def test_wherever_it_failed(at, sampling, every, path):
+    given = {
+        "sampling": sampling,
+        "checkpoint_every": every,
+        "clip_norm": 0.5,
+        "sample_weight": np.arange(N) / 11.0,
+        "optimizer": accelnn.Adam(accelnn.schedules.cosine(0.1, 20)),
+        "net": {"dropout": 0.3, "label_smoothing": 0.1},
+    }
+    fall(path, at, **given)
+    expected = dict(given)
+    del expected["checkpoint_every"]
+    assert_same(go_on(path, **given), whole(**expected))
+
+
+def test_what_was_computed_after_the_last_checkpoint_is_computed_again(path, monkeypatch):
+    """As after a power cut, at which nothing more is written."""
+    monkeypatch.setattr("accelnn.training._run.Run._save", lambda *_args, **_options: None)
+    fall(path, 13)
+    monkeypatch.undo()
+    updates = []
+    net = new_net()
+
+    class Counts:
+        every = 1
+
+        def __call__(self, _net, history):
+            updates.append(history.steps)
+
+    history = accelnn.fit(
+        net, *data(), **options(checkpoint=path, resume=path, callbacks=[Counts()])
+    )
+    assert updates == list(range(11, 21))
+    assert_same((net, history), whole())
+
+
+def test_a_run_that_is_done_returns_at_once(path):
+    expected = go_on(path)
+    before = path.stat().st_mtime_ns
+
+    def fail(_net, _history):
+        raise AssertionError
+
+    found = go_on(path, callbacks=[fail])
+    assert_same(found, expected)
+    assert_same(found, whole())
+    assert path.stat().st_mtime_ns == before
+    # Another object.
+    assert_same(go_on(path, epochs=2), expected)
+
+
+def test_more_epochs_are_in_total(path):
+    go_on(path, epochs=2)
+    assert_same(go_on(path, epochs=5), whole(epochs=5))
+
+
+def test_it_goes_on_elsewhere(path):
+    """A checkpoint is read without being written; a history in memory goes on from its end."""
+    fall(path, 7)
+    content = path.read_bytes()
+    net = new_net()
+    history = accelnn.fit(net, *data(), **options(resume=path, epochs=3))
+    assert path.read_bytes() == content
+    more = accelnn.fit(net, *data(), **options(resume=history, epochs=1, rng=None))
+    expected = whole()
+    assert_same((net, history + more), expected)
+
+
+def test_a_run_that_continues_a_history_is_kept_too(path):
+    net = new_net()
+    first = accelnn.fit(net, *data(), **options(epochs=None, iters=7))
+    copied = net.to("numpy")
+    given = options(rng=None, epochs=2, checkpoint=path)
+    with pytest.raises(FallsError):
+        accelnn.fit(net, *data(), resume=first, callbacks=[Falls(6)], **given)
+    again = new_net(seed=5)
+    second = accelnn.fit(again, *data(), resume=path, **given)
+    expected = accelnn.fit(copied, *data(), **options(resume=first, rng=None, epochs=2))
+    assert_same((again, second), (copied, expected))
+
+
+class TestCallbacks:
+    @pytest.mark.parametrize("at", [2, 20, 33])
+    def test_early_stopping_stops_where_it_would_have(self, backend, path, at):
+        def given():
+            stop = accelnn.callbacks.EarlyStopping(patience=3)
+            return stop, {
+                "callbacks": [stop],
+                "epochs": 60,
+                "optimizer": accelnn.Adam(0.1),
+                "backend": backend,
+            }
+
+        stop, call = given()
+        expected = whole(**call)
+        assert stop.stopped
+        assert expected[1].steps > at
+        fall(path, at, **given()[1])
+        again, call = given()
+        found = go_on(path, **call)
+        assert_same(found, expected)
+        names = ("stopped", "best", "best_step", "best_epoch")
+        for name in names:
+            assert getattr(again, name) == getattr(stop, name)
+        # Done: the same call trains no more, and a longer one goes on.
+        assert go_on(path, **given()[1])[1] == expected[1]
+        assert go_on(path, **{**given()[1], "epochs": 61})[1].steps > expected[1].steps
+
+    def test_the_best_weights_are_kept(self, path):
+        call = {"epochs": 12, "optimizer": accelnn.SGD(3.0)}
+        keep = accelnn.callbacks.BestWeights()
+        expected = whole(callbacks=[keep], **call)
+        assert 0 < keep.best_step <= 50, "else the test shows nothing"
+        fall(path, 52, callbacks=[accelnn.callbacks.BestWeights()], **call)
+        again = accelnn.callbacks.BestWeights()
+        assert_same(go_on(path, callbacks=[again], **call), expected)
+        assert again.best == keep.best
+
+    @pytest.mark.parametrize("validation", [None, data(9)])
+    def test_the_log_is_that_of_the_whole_run(self, path, tmp_path, validation):
+        logs = tmp_path / "whole.csv", tmp_path / "parts.csv"
+        call = {"validation": validation}
+        whole(callbacks=[accelnn.callbacks.CSVLog(logs[0])], **call)
+        fall(path, 12, callbacks=[accelnn.callbacks.CSVLog(logs[1])], **call)
+        go_on(path, callbacks=[accelnn.callbacks.CSVLog(logs[1])], **call)
+        assert logs[1].read_text() == logs[0].read_text()
+
+    def test_each_is_called_as_often(self, path):
+        def counting(calls, every):
+            def count(_net, history):
+                calls.append((history.steps, every))
+
+            if every:
+                count.every = every
+            return count
+
+        def both(calls):
+            return [counting(calls, None), counting(calls, 3)]
+
+        expected, found = [], []
+        whole(callbacks=both(expected))
+        fall(path, 6, callbacks=both(found), checkpoint_every=2)
+        # Whoever is called at the update at which another one fails is called there again.
+        assert found.pop() == (6, 3)
+        go_on(path, callbacks=both(found), checkpoint_every=2)
+        assert found == expected
+
+    def test_others_begin_afresh(self, path):
+        fall(path, 12, callbacks=[accelnn.callbacks.EarlyStopping()])
+        stop = accelnn.callbacks.BestWeights()
+        go_on(path, callbacks=[stop])
+        assert stop.best is not None
+
+
+@pytest.mark.parametrize("kind", ["PCG64", "PCG64DXSM", "MT19937", "Philox", "SFC64"])
+def test_all_generators_go_on(path, kind):
+    """And that of the caller is left as by one run."""
+
+    def rng():
+        draw = np.random.Generator(getattr(np.random, kind)(3))
+        draw.standard_normal(5, dtype=np.float32)
+        return draw
+
+    draw, again = rng(), rng()
+    fall(path, 7, rng=rng())
+    assert_same(go_on(path, rng=again), whole(rng=draw))
+    assert again.random() == draw.random()
+
+
+class Own(np.random.PCG64):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"rng": 2}, ValueError, "rng is not what the run in the checkpoint began with"),
+        ({"batch_size": 4}, ValueError, "with batch_size 5, and this call has 4"),
+        ({"sampling": "replacement"}, ValueError, "with sampling shuffle"),
+        ({"optimizer": accelnn.Adam()}, ValueError, "with optimizer Momentum"),
+        ({"gradient": "numerical"}, ValueError, "with gradient analytic"),
+        ({"net": {"dtype": "float32"}}, ValueError, "with dtype float64"),
+        ({"net": {"dropout": 0.5}}, ValueError, "with dropout 0.0, and this call has 0.5"),
+        ({"net": {"activation": "relu"}}, ValueError, r"with the net 4-6-3 \(sigmoid"),
+    ],
+)
+def test_another_run_is_refused(path, changes, error, message):
+    fall(path, 7)
+    content = path.read_bytes()
+    with pytest.raises(error, match=message):
+        go_on(path, **changes)
+    assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "message"),
+    [
+        ({"checkpoint_every": 5}, TypeError, "pass checkpoint=path too"),
+        ({"checkpoint": "a", "checkpoint_every": 0}, ValueError, "checkpoint_every must be at lea"),
+        ({"checkpoint": "a", "checkpoint_every": 1.5}, TypeError, "must be an integer"),
+        ({"checkpoint": 3}, TypeError, "must be the path of a file, got int"),
+        ({"checkpoint": "nowhere/run"}, FileNotFoundError, "there is no such folder"),
+        ({"resume": "nowhere"}, FileNotFoundError, "there is no file 'nowhere'"),
+        ({"resume": 3}, TypeError, "the History that fit returned, or the path of a checkpoint"),
+        (
+            {"checkpoint": "a", "rng": np.random.Generator(Own(1))},
+            TypeError,
+            "one of NumPy's own generators, and rng uses Own",
+        ),
+    ],
+)
+def test_wrong_calls_are_refused_before_anything_is_trained(
+    given, error, message, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    net = new_net()
+    before = net.flat.tobytes()
+    with pytest.raises(error, match=message):
+        accelnn.fit(net, *data(), **options(**given))
+    assert net.flat.tobytes() == before
+
+
+def test_other_files_are_refused(path):
+    new_net().save(path)
+    with pytest.raises(ValueError, match=r"run.safetensors' holds no training run of accelnn"):
+        go_on(path)
+    path.write_bytes(b"something else")
+    with pytest.raises(ValueError, match="damaged or no safetensors file"):
+        go_on(path)
+    fall(path.with_name("other"), 3)
+    with pytest.raises(ValueError, match="holds no net of accelnn"):
+        accelnn.load(path.with_name("other"))
+
+
+def test_a_run_that_diverged_stays_so(path):
+    call = {"optimizer": accelnn.SGD(1e200), "validation": None, "net": {"activation": "relu"}}
+    with np.errstate(all="ignore"), pytest.warns(DivergenceWarning, match="the loss of step"):
+        expected = go_on(path, **call)
+    with np.errstate(all="ignore"), pytest.warns(DivergenceWarning, match="the loss of step"):
+        found = go_on(path, **call)
+    np.testing.assert_array_equal(found[1].loss, expected[1].loss)
+    with pytest.raises(ValueError, match="it cannot go on"):
+        go_on(path, epochs=9, **call)
+
+
+def test_an_old_file_is_kept_until_there_is_a_new_one(path):
+    """Of another run too, which replaces it after its first epoch."""
+    go_on(path)
+    old, seen = path.read_bytes(), []
+
+    class Looks:
+        every = 1
+
+        def __call__(self, _net, history):
+            seen.append((history.steps, path.read_bytes() == old))
+
+    looks = options(checkpoint=path, callbacks=[Looks()], epochs=2, rng=3)
+    accelnn.fit(new_net(), *data(), **looks)
+    assert seen == [(step, step <= 5) for step in range(1, 11)]
+
+
+@POSIX
+@pytest.mark.parametrize("sampling", ["shuffle", "replacement"])
+def test_ctrl_c_at_any_moment(path, sampling):
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    call = {"epochs": 60, "sampling": sampling, "checkpoint_every": 7}
+    draw, times = np.random.default_rng(5), 0
+    try:
+        while True:
+            wait = 0.02 * draw.random()
+            timer = threading.Timer(wait, os.kill, (os.getpid(), signal.SIGINT))
+            try:
+                timer.start()
+                found = go_on(path, **call)
+                timer.cancel()
+                timer.join()
+                break
+            except KeyboardInterrupt:
+                times += 1
+    finally:
+        signal.signal(signal.SIGINT, before)
+    del call["checkpoint_every"]
+    assert_same(found, whole(**call))
+
+
+def killed_runs(path, kills, seed, **call):
+    """Kill runs at random moments, and return how many were, and the last one, which was not."""
+    draw, killed = np.random.default_rng(seed), 0
+    while killed < kills:
+        process = os.fork()
+        if process == 0:
+            try:
+                go_on(path, **call)
+            finally:
+                os._exit(0)
+        time.sleep(0.06 * draw.random())
+        os.kill(process, signal.SIGKILL)
+        _, status = os.waitpid(process, 0)
+        if os.WIFSIGNALED(status):
+            killed += 1
+        elif path.exists():
+            # Done before: begin another one.
+            assert_same(go_on(path, **call), whole(**without_file(call)))
+            path.unlink()
+    return go_on(path, **call)
+
+
+def without_file(call):
+    return {name: value for name, value in call.items() if name != "checkpoint_every"}
+
+
+@POSIX
+@pytest.mark.parametrize("kills", [10, pytest.param(200, marks=pytest.mark.slow)])
+def test_a_run_that_is_killed_ends_as_one_that_is_not(path, kills):
+    call = {"epochs": 12, "checkpoint_every": 4, "net": {"dropout": 0.2}}
+    found = killed_runs(path, kills, 7, **call)
+    assert_same(found, whole(**without_file(call)))
