@@ -30,6 +30,7 @@ from accelnn.backends import (
 )
 from accelnn.errors import BackendMismatchError
 from accelnn.nets import Net
+from accelnn.training._streams import StreamedDataset
 
 __all__ = ["dataset_for", "prepare", "validation_for", "weights_for"]
 
@@ -37,7 +38,12 @@ logger = logging.getLogger("accelnn")
 
 
 def prepare(
-    x: ArrayLike, t: ArrayLike, *, backend: BackendLike | None = None, dtype: DTypeLike = "float32"
+    x: ArrayLike,
+    t: ArrayLike,
+    *,
+    backend: BackendLike | None = None,
+    dtype: DTypeLike = "float32",
+    stream: bool = False,
 ) -> Dataset:
     """Check a data set and bring it to where and how a backend trains on it fastest.
 
@@ -54,6 +60,12 @@ def prepare(
         Where to; see `accelnn.get_backend`.
     dtype : {"float32", "float64"}, default "float32"
         That of the nets to be trained.
+    stream : bool, default False
+        Leave samples and targets where they are, such as in a file larger than memory, and read
+        rows when they are needed: those of a batch, or for small batches of several. They are
+        checked then. `x` and `t` are `numpy.memmap`, or anything else with a shape that can be
+        indexed with slices and increasing row numbers; whoever changes them meanwhile changes the
+        data set.
 
     Returns
     -------
@@ -75,6 +87,8 @@ def prepare(
     >>> data.size, data.dtype
     (4000, 'float32')
     """
+    if stream:
+        return StreamedDataset.of(x, t, resolve(backend), check_dtype(dtype))
     backend = resolve(backend, x, t)
     with backend.current():
         return _prepared(backend, x, t, check_dtype(dtype), "x", "t", copy=True)
@@ -221,10 +235,12 @@ def _check_fits(net: Net, data: Dataset, x_name: str, t_name: str) -> None:
     if data.inputs != n_in:
         msg = f"{x_name} has {data.inputs} inputs per sample, and this net takes {n_in}"
         raise ValueError(msg)
-    if net.spec.takes_numbers and not net.spec.loss.classifies and data.t.ndim == 1:
+    is_read = isinstance(data, StreamedDataset)
+    if net.spec.takes_numbers and not net.spec.loss.classifies and data.t.ndim == 1 and not is_read:
         msg = (
             f"{t_name} was prepared as class labels, and this net's loss "
             f"{net.spec.loss.name!r} takes numbers: call prepare(x, t[:, None])"
         )
         raise ValueError(msg)
-    net.check_targets(data.t, data.size, t_name)
+    if not isinstance(data, StreamedDataset):
+        net.check_targets(data.t, data.size, t_name)
