@@ -10,6 +10,7 @@ backends.
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from accelnn._typing import Array, ArrayLike
+from accelnn._underflow import underflow_is_harmless
 from accelnn._validation import as_array, as_floating, as_targets
 from accelnn.backends import Backend, BackendLike, resolve
 
@@ -233,6 +234,7 @@ def log_softmax(x: ArrayLike, *, backend: BackendLike | None = None) -> Array:
     return _along_classes("log_softmax", x, backend)
 
 
+@underflow_is_harmless
 def sum_squared_error(y: ArrayLike, t: ArrayLike, *, backend: BackendLike | None = None) -> Array:
     """Return half the sum of squared errors, ½ Σ (y - t)², over all elements.
 
@@ -275,6 +277,7 @@ def sum_squared_error(y: ArrayLike, t: ArrayLike, *, backend: BackendLike | None
         return chosen.sum_squared_error(outputs, targets)
 
 
+@underflow_is_harmless
 def cross_entropy_error(
     y: ArrayLike, t: ArrayLike, *, eps: float = 1e-7, backend: BackendLike | None = None
 ) -> Array:
@@ -343,6 +346,7 @@ def _along_classes(op: str, x: ArrayLike, backend: BackendLike | None) -> Array:
         return _applied(op, chosen, scores)
 
 
+@underflow_is_harmless
 def _applied(op: str, backend: Backend, x: Array) -> Array:
     return _analytic(op, backend.xp, x) if _is_complex(backend, x) else getattr(backend, op)(x)
 

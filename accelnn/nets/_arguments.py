@@ -85,8 +85,8 @@ class Arguments:
 
     def _options(
         self, n: int, sample_weight: ArrayLike | None, key: DropoutKey | None, dtype: str
-    ) -> Extras | None:
-        """Return what the methods of a net take beside `n` samples, or None if that is nothing."""
+    ) -> Extras:
+        """Return what the methods of a net take beside `n` samples."""
         weights, masks = None, ()
         if sample_weight is not None:
             weights = as_weights(self.backend, sample_weight, n, dtype)
@@ -95,8 +95,7 @@ class Arguments:
             if self.spec.dropout:
                 dropout = Dropout(self.spec.dropout, seed)
                 masks = self.backend.engine(self.spec, dtype).masks(dropout, update, n)
-        options = Extras(weights, masks)
-        return None if options.is_empty else options
+        return Extras(weights, masks)
 
     def _targets(
         self, t: ArrayLike, shape: tuple[int, ...], dtype: str, name: str, *, checks_range: bool

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import numpy as np
 
 from accelnn._typing import ArrayLike
+from accelnn._underflow import rounds_to_zero
 from accelnn._validation import ROWS
 from accelnn.backends import Backend, UnfitError, out_of_memory, pass_bytes
 from accelnn.errors import OutOfMemoryError
@@ -34,6 +35,12 @@ def computing(method: Method) -> Method:
                 return method(net, x, *args, **options)
             with net.backend.current():
                 return method(net, x, *args, **options)
+        except FloatingPointError:
+            # See `underflow_is_harmless`, whose wrapper would be one more call of Python.
+            if np.geterr()["under"] == "ignore":
+                raise
+            with rounds_to_zero():
+                return on_device(net, x, *args, **options)
         except UnfitError as error:
             unfit = error
         except MemoryError as error:

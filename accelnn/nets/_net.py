@@ -17,7 +17,6 @@ from accelnn.backends import (
     Backend,
     BackendLike,
     Dataset,
-    Extras,
     MemoryFor,
     NetSpec,
     get_backend,
@@ -180,12 +179,13 @@ class Net(Arguments):
             If there is no memory for so many samples.
         """
         engine = self.engine
-        is_plain = sample_weight is None and dropout_key is None
-        rows, targets = self._batch(x, t, self._dtype, engine if is_plain else None)
-        options = self._options(rows.shape[0], sample_weight, dropout_key, self._dtype)
-        if options is not None:
-            loss = engine.loss_with(self._flat, rows, targets, options)
-            return float(self.backend.to_numpy(loss))
+        if sample_weight is not None or dropout_key is not None:
+            rows, targets = self._batch(x, t, self._dtype)
+            options = self._options(rows.shape[0], sample_weight, dropout_key, self._dtype)
+            return float(
+                self.backend.to_numpy(engine.loss_with(self._flat, rows, targets, options))
+            )
+        rows, targets = self._batch(x, t, self._dtype, engine)
         if engine.checks_range:
             return engine.mean_loss(self._flat, rows, targets)
         return float(self.backend.to_numpy(engine.loss(self._flat, rows, targets)))
@@ -238,13 +238,13 @@ class Net(Arguments):
             With the keys, shapes and dtype of `params`; new arrays at every call.
         """
         out = self.backend.empty(self.spec.size, self._dtype)
-        is_plain = sample_weight is None and dropout_key is None
-        rows, targets = self._batch(x, t, self._dtype, self.engine if is_plain else None)
-        options = self._options(rows.shape[0], sample_weight, dropout_key, self._dtype)
-        if options is None:
-            self.engine.gradient(self._flat, rows, targets, out)
-        else:
+        if sample_weight is not None or dropout_key is not None:
+            rows, targets = self._batch(x, t, self._dtype)
+            options = self._options(rows.shape[0], sample_weight, dropout_key, self._dtype)
             self.engine.gradient_with(self._flat, rows, targets, options, out)
+        else:
+            rows, targets = self._batch(x, t, self._dtype, self.engine)
+            self.engine.gradient(self._flat, rows, targets, out)
         return self.spec.views(out, self.backend.xp)
 
     @computing
@@ -314,13 +314,13 @@ class Net(Arguments):
         options = self._options(rows.shape[0], *given, "float64")
         require_usable_step(backend, flat, find_method(method, DIFFERENCES), step)
         if structured:
-            how = {} if options is None else {"extras": options}
+            how: Any = {} if options.is_empty else {"extras": options}
             return engine.numerical_gradient(flat, rows, t, method=method, step=step, **how)
         # Its own and writable, because it is moved.
         point = backend.zeros(self.size, "float64")
         point[...] = flat
         gradient: Array = numerical_gradient(
-            lambda moved: engine.loss_with(moved, rows, t, options or Extras()),
+            lambda moved: engine.loss_with(moved, rows, t, options),
             point,
             method=method,
             step=step,

@@ -11,6 +11,7 @@ import numpy as np
 
 from accelnn._progress import Advance
 from accelnn._typing import ArrayLike
+from accelnn._underflow import rounds_to_zero
 from accelnn._validation import positive_int
 from accelnn.backends import Dataset
 from accelnn.training._interrupt import interrupts_wait
@@ -125,7 +126,7 @@ class BatchRun(Run):
             rates = self.state.scheduled_rates(1)
             if rates is not None:
                 options["rates"] = rates
-            with self.memory, interrupts_wait():
+            with self.memory, interrupts_wait(), rounds_to_zero():
                 engine, index = self.net.engine, np.arange(data.size)
                 losses = engine.train(self.state, self.smoothed(data), index, data.size, **options)
                 self._record(losses)

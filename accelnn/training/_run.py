@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from accelnn._progress import Advance
+from accelnn._underflow import rounds_to_zero
 from accelnn._validation import positive_int
 from accelnn.backends import Dataset, MemoryFor, Optimizer, TrainingState, pass_bytes
 from accelnn.backends._arrays import slices
@@ -205,7 +206,7 @@ class Run:
             rates = self.state.scheduled_rates(-(-piece.size // batch))
             options = self.options if rates is None else self.options | {"rates": rates}
             started = time.perf_counter()
-            with self.memory, interrupts_wait():
+            with self.memory, interrupts_wait(), rounds_to_zero():
                 losses = self._update(piece, options)
                 self._record(losses)
             if self.is_warm:
@@ -268,7 +269,7 @@ class Run:
         if self.test is None or self.divergence:
             return
         history = self.history
-        with self.memory:
+        with self.memory, rounds_to_zero():
             test = self._evaluation(self.test)
             train = None if self.data is None else self._evaluation(self.data)
         # What interrupts an evaluation leaves no half of it.
