@@ -343,14 +343,15 @@ class Net(Arguments):
         ----------
         path : path-like
             Written beside itself first and then renamed, so that an interruption leaves an
-            existing file as it was.
+            existing file as it was. Its mode and, where permitted, its owner stay.
 
         Raises
         ------
         TypeError
             If the net's class or its loss is not one of accelnn's own.
-        accelnn.errors.MissingDependencyError
-            If safetensors is not installed.
+        OSError
+            If the folder is missing, `path` is a folder, a FIFO, a device or a socket, or the file
+            cannot be written.
         """
         # Here, because json and what it brings would slow down every import of accelnn.
         from accelnn.nets._files import save
