@@ -1,7 +1,7 @@
 """What all nets share: checking of arguments, and calls of the engine."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Self, TypeVar, cast
 
 import numpy as np
@@ -27,6 +27,7 @@ from accelnn.gradient import GradientReport, check_gradient, numerical_gradient
 from accelnn.gradient._steps import require_usable_step
 from accelnn.nets._arguments import Arguments
 from accelnn.nets._computing import computing
+from accelnn.nets._exchange import load_state_dict, state_dict
 from accelnn.nets._parameters import Parameters
 
 __all__ = ["Net", "rebuild"]
@@ -357,6 +358,33 @@ class Net(Arguments):
         from accelnn.nets._files import save
 
         save(self, path)
+
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """Return copies of the parameters as NumPy arrays, by torch's names and in its layout.
+
+        A ``torch.nn.Sequential`` in which an activation follows each ``Linear`` but the last takes
+        them, after ``torch.from_numpy``: ``0.weight`` of shape (outputs, inputs), ``0.bias``,
+        ``2.weight``, and so on.
+        """
+        return state_dict(self)
+
+    def load_state_dict(self, state: Mapping[str, ArrayLike]) -> None:
+        """Assign all parameters by torch's names, or none if one does not fit.
+
+        Parameters
+        ----------
+        state : mapping of str to array_like
+            As `state_dict` returns. Values are arrays of the net's backend, or of any library in
+            the memory of the host, such as torch's tensors, and are cast to the net's dtype.
+
+        Raises
+        ------
+        ValueError
+            If a parameter is missing, unexpected or of another shape.
+        TypeError
+            If a value does not hold real numbers, is on a device or in bfloat16.
+        """
+        load_state_dict(self, state)
 
     def _extras(self) -> dict[str, Any]:
         """Return what a subclass has added."""
