@@ -13,7 +13,7 @@ import accelnn
 
 HEAVY = (
     "numba", "cupy", "scipy", "matplotlib", "sklearn", "rich", "click", "pooch", "safetensors",
-    "pandas", "requests", "llvmlite", "array_api_strict", "pytest", "importlib.metadata", "asyncio",
+    "onnx", "pandas", "requests", "llvmlite", "array_api_strict", "pytest", "importlib.metadata", "asyncio",
     "multiprocessing", "concurrent.futures",
 )  # fmt: skip
 TRAIN = """

@@ -386,6 +386,29 @@ class Net(Arguments):
         """
         load_state_dict(self, state)
 
+    def to_onnx(self, path: str | os.PathLike[str]) -> None:
+        """Write what `predict` computes to an ONNX file, from ``x`` of shape (n, inputs) to ``y``.
+
+        Parameters
+        ----------
+        path : path-like
+            Replaced whole, as by `save`.
+
+        Raises
+        ------
+        TypeError
+            If an activation is not one of accelnn's own.
+        ValueError
+            If the parameters take 2 GiB or more.
+        OSError
+            As `save` does.
+        accelnn.errors.MissingDependencyError
+            If onnx is not installed.
+        """
+        from accelnn.nets._onnx import write_onnx
+
+        write_onnx(self, path)
+
     def _extras(self) -> dict[str, Any]:
         """Return what a subclass has added."""
         own = ("backend", "spec", "_dtype", "_flat", "_params", "engine")

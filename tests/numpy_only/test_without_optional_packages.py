@@ -22,6 +22,7 @@ OPTIONAL = (
     "click",
     "pooch",
     "safetensors",
+    "onnx",
     "scipy",
     "pandas",
 )
@@ -92,6 +93,12 @@ def test_saving_and_loading_need_numpy_alone(tmp_path):
     net = accelnn.MLP([3, 2], rng=0)
     net.save(tmp_path / "net.safetensors")
     assert accelnn.load(tmp_path / "net.safetensors").flat.tobytes() == net.flat.tobytes()
+
+
+def test_onnx_names_its_command(tmp_path):
+    with pytest.raises(MissingDependencyError, match=r"pip install 'accelnn\[onnx\]'"):
+        accelnn.MLP([3, 2], rng=0).to_onnx(tmp_path / "net.onnx")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_tables_name_their_command_and_files_need_none(history, tmp_path):
