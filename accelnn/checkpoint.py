@@ -70,7 +70,7 @@ class Stored:
         NumPy does not have its dtype.
     """
 
-    def __init__(self, file: FileIO, path: str, key: str, most: int) -> None:
+    def __init__(self, file: FileIO, path: str, key: str, kind: str, most: int) -> None:
         self._file = file
         self._path = path
         with _naming(path):
@@ -79,12 +79,16 @@ class Stored:
             if not isinstance(metadata, dict):
                 _refuse("its metadata is no object")
         if key not in metadata:
-            msg = f"{path!r} is no such file of accelnn's: its metadata has no entry {key!r}"
+            msg = f"{path!r} holds no {kind} of accelnn: its metadata has no entry {key!r}"
             raise ValueError(msg)
         with _naming(path):
             self.tensors = {name: _tensor(name, entry) for name, entry in header.items()}
             _check_places(self.tensors, length)
+        try:
             self.description: Any = _parse(str(metadata[key]))
+        except ValueError as error:
+            msg = f"{path!r} describes no {kind} that can be built here: {error!s:.300}"
+            raise ValueError(msg) from error
 
     def read_into(self, name: str, out: np.ndarray) -> None:
         """Read an array into a contiguous one of its shape and dtype.
@@ -102,7 +106,9 @@ class Stored:
 
 
 @contextlib.contextmanager
-def opened(path: PathLike, key: str, *, most: int = LARGEST_HEADER) -> Iterator[Stored]:
+def opened(
+    path: PathLike, key: str, kind: str = "net", *, most: int = LARGEST_HEADER
+) -> Iterator[Stored]:
     """Open a file that `write` wrote, reading and checking what it says before what it holds.
 
     Parameters
@@ -111,6 +117,8 @@ def opened(path: PathLike, key: str, *, most: int = LARGEST_HEADER) -> Iterator[
         The file.
     key : str
         The metadata entry that holds the description.
+    kind : str, default "net"
+        What errors call it.
     most : int, optional
         How long the header may be, in bytes.
 
@@ -128,11 +136,11 @@ def opened(path: PathLike, key: str, *, most: int = LARGEST_HEADER) -> Iterator[
         msg = f"cannot read {os.fspath(path)!r}: it is {what}"
         raise (IsADirectoryError if stat.S_ISDIR(mode) else OSError)(msg)
     with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - as above
-        yield Stored(file, os.fspath(path), key, most)
+        yield Stored(file, os.fspath(path), key, kind, most)
 
 
-def read(path: PathLike, key: str) -> tuple[dict[str, np.ndarray], Any]:
-    """Return the arrays and the description that `write` wrote.
+def read(path: PathLike, key: str, kind: str = "net") -> tuple[dict[str, np.ndarray], Any]:
+    """Return the arrays and the description that `write` wrote; errors call them by `kind`.
 
     Raises
     ------
@@ -140,7 +148,7 @@ def read(path: PathLike, key: str) -> tuple[dict[str, np.ndarray], Any]:
         As `opened` does; and ValueError too if NumPy lacks the dtype of an array.
     """
     arrays = {}
-    with opened(path, key) as stored:
+    with opened(path, key, kind) as stored:
         for name, tensor in stored.tensors.items():
             if tensor.dtype not in DTYPES:
                 msg = (

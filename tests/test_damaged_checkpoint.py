@@ -82,7 +82,7 @@ def test_a_safetensors_file_of_someone_else(path):
     for metadata in (None, {"format": "pt"}):
         save_file({"W1": np.zeros((4, 2), np.float32)}, path, metadata=metadata)
         with pytest.raises(
-            ValueError, match="is no such file of accelnn's: its metadata has no entry"
+            ValueError, match="holds no net of accelnn: its metadata has no entry"
         ) as raised:
             accelnn.load(path)
         assert str(path) in str(raised.value)
@@ -126,9 +126,7 @@ def test_an_architecture_with_a_gap(path, key):
 )
 def test_an_architecture_that_is_no_json_object(path, text):
     save_file(read(path)[1], path, metadata={"accelnn_net": text})
-    with pytest.raises(
-        ValueError, match=r"describes no net that can be built here|is damaged"
-    ) as raised:
+    with pytest.raises(ValueError, match=r"describes no net that can be built here") as raised:
         accelnn.load(path)
     assert str(path) in str(raised.value)
 

@@ -1,7 +1,6 @@
 """What all nets share: checking of arguments, and calls of the engine."""
 
-import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, Self, TypeVar, cast
 
 import numpy as np
@@ -27,7 +26,7 @@ from accelnn.gradient import GradientReport, check_gradient, numerical_gradient
 from accelnn.gradient._steps import require_usable_step
 from accelnn.nets._arguments import Arguments
 from accelnn.nets._computing import computing
-from accelnn.nets._exchange import load_state_dict, state_dict
+from accelnn.nets._exchange import Exchange
 from accelnn.nets._parameters import Parameters
 
 __all__ = ["Net", "rebuild"]
@@ -40,7 +39,7 @@ LEAST_STEP, MOST_STEP = 1e-150, 1.0
 ROOM = 32
 
 
-class Net(Arguments):
+class Net(Arguments, Exchange):
     """A feed-forward net. Use `accelnn.MLP`, `accelnn.TwoLayerNet` or `accelnn.SimpleNet`.
 
     Attributes
@@ -337,77 +336,10 @@ class Net(Arguments):
         clone.__dict__.update(self._extras())
         return clone
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write architecture and parameters to a ``.safetensors`` file; see `accelnn.load`.
-
-        Parameters
-        ----------
-        path : path-like
-            Written beside itself first and then renamed, so that an interruption leaves an
-            existing file as it was. Its mode and, where permitted, its owner stay.
-
-        Raises
-        ------
-        TypeError
-            If the net's class or its loss is not one of accelnn's own.
-        OSError
-            If the folder is missing, `path` is a folder, a FIFO, a device or a socket, or the file
-            cannot be written.
-        """
-        # Here, because json and what it brings would slow down every import of accelnn.
-        from accelnn.nets._files import save
-
-        save(self, path)
-
-    def state_dict(self) -> dict[str, np.ndarray]:
-        """Return copies of the parameters as NumPy arrays, by torch's names and in its layout.
-
-        A ``torch.nn.Sequential`` in which an activation follows each ``Linear`` but the last takes
-        them, after ``torch.from_numpy``: ``0.weight`` of shape (outputs, inputs), ``0.bias``,
-        ``2.weight``, and so on.
-        """
-        return state_dict(self)
-
-    def load_state_dict(self, state: Mapping[str, ArrayLike]) -> None:
-        """Assign all parameters by torch's names, or none if one does not fit.
-
-        Parameters
-        ----------
-        state : mapping of str to array_like
-            As `state_dict` returns. Values are arrays of the net's backend, or of any library in
-            the memory of the host, such as torch's tensors, and are cast to the net's dtype.
-
-        Raises
-        ------
-        ValueError
-            If a parameter is missing, unexpected or of another shape.
-        TypeError
-            If a value does not hold real numbers, is on a device or in bfloat16.
-        """
-        load_state_dict(self, state)
-
-    def to_onnx(self, path: str | os.PathLike[str]) -> None:
-        """Write what `predict` computes to an ONNX file, from ``x`` of shape (n, inputs) to ``y``.
-
-        Parameters
-        ----------
-        path : path-like
-            Replaced whole, as by `save`.
-
-        Raises
-        ------
-        TypeError
-            If an activation is not one of accelnn's own.
-        ValueError
-            If the parameters take 2 GiB or more.
-        OSError
-            As `save` does.
-        accelnn.errors.MissingDependencyError
-            If onnx is not installed.
-        """
-        from accelnn.nets._onnx import write_onnx
-
-        write_onnx(self, path)
+    @property
+    def _output(self) -> str:
+        """The op that computes what `predict` returns from the last layer."""
+        return "identity" if self._predicts_scores else self.spec.loss.output
 
     def _extras(self) -> dict[str, Any]:
         """Return what a subclass has added."""

@@ -141,8 +141,8 @@ ACTIVATION_NODES: dict[str, Callable[[Value, Any], Value]] = {
     "identity": lambda x, _: x,
 }
 # Those whose formula is written out in double precision: parameters of nodes are single, and ONNX
-# Runtime has these nodes in single precision only.
-WRITTEN_OUT = ("leaky_relu", "elu", "gelu", "softplus")
+# Runtime computes these nodes, or what it makes of them, in single precision only.
+WRITTEN_OUT = ("leaky_relu", "elu", "gelu", "silu", "softplus")
 
 
 def write_onnx(net: Net, path: str | os.PathLike[str]) -> None:
@@ -162,8 +162,7 @@ def write_onnx(net: Net, path: str | os.PathLike[str]) -> None:
         value = value.node("Gemm" if net.spec.bias else "MatMul", *inputs)
         if i < last:
             value = _activated(value, net.spec.activations[i])
-    if not net._predicts_scores:  # noqa: SLF001 - a part of the class
-        value = _output(value, net.spec.loss)
+    _output(value, net._output)  # noqa: SLF001 - a part of the class
     graph.nodes[-1].output[0] = "y"
     helper = onnx.helper
     kind = helper.np_dtype_to_tensor_dtype(np.dtype(net.dtype))
@@ -199,11 +198,11 @@ def _activated(x: Value, own: ActivationFormula) -> Value:
     return ACTIVATION_NODES[own.name](x, own)
 
 
-def _output(x: Value, loss: Any) -> Value:
-    """Return the outputs under a loss, which may be of the user's own."""
-    if loss.output == "softmax":
+def _output(x: Value, name: str) -> Value:
+    """Return the outputs, which the user's own loss may name."""
+    if name == "softmax":
         return x.node("Softmax", axis=-1)
-    if loss.output not in ACTIVATIONS:
-        msg = f"the output of {loss!r} is {loss.output!r}, and ONNX has no node for it"
+    if name not in ACTIVATIONS:
+        msg = f"the loss of this net has the output {name!r}, and ONNX has no node for it"
         raise TypeError(msg)
-    return _activated(x, ACTIVATIONS[loss.output])
+    return _activated(x, ACTIVATIONS[name])
