@@ -246,8 +246,8 @@ class BestWeights(_Monitor):
     ------
     ValueError
         If `monitor` is wrong; and at the start of a run that has no such curve.
-    accelnn.errors.MissingDependencyError
-        At the start of a run, if there is a `path` and safetensors is not installed.
+    OSError
+        At the start of a run, if there is a `path` that cannot be written.
 
     Examples
     --------

@@ -13,8 +13,8 @@ import accelnn
 
 HEAVY = (
     "numba", "cupy", "scipy", "matplotlib", "sklearn", "rich", "click", "pooch", "safetensors",
-    "pandas", "requests", "llvmlite", "array_api_strict", "pytest", "importlib.metadata", "asyncio",
-    "multiprocessing", "concurrent.futures",
+    "onnx", "pandas", "requests", "llvmlite", "array_api_strict", "pytest", "importlib.metadata",
+    "asyncio", "multiprocessing", "concurrent.futures",
 )  # fmt: skip
 TRAIN = """
 import numpy as np

@@ -1,6 +1,5 @@
 """What all nets share: checking of arguments, and calls of the engine."""
 
-import os
 from collections.abc import Callable
 from typing import Any, Self, TypeVar, cast
 
@@ -26,6 +25,7 @@ from accelnn.gradient import GradientReport, check_gradient, numerical_gradient
 from accelnn.gradient._steps import require_usable_step
 from accelnn.nets._arguments import Arguments, DropoutKey
 from accelnn.nets._computing import computing
+from accelnn.nets._exchange import Exchange
 from accelnn.nets._parameters import Parameters
 
 __all__ = ["Net", "rebuild"]
@@ -38,7 +38,7 @@ LEAST_STEP, MOST_STEP = 1e-150, 1.0
 ROOM = 32
 
 
-class Net(Arguments):
+class Net(Arguments, Exchange):
     """A feed-forward net. Use `accelnn.MLP`, `accelnn.TwoLayerNet` or `accelnn.SimpleNet`.
 
     Attributes
@@ -382,26 +382,10 @@ class Net(Arguments):
         clone.__dict__.update(self._extras())
         return clone
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write architecture and parameters to a ``.safetensors`` file; see `accelnn.load`.
-
-        Parameters
-        ----------
-        path : path-like
-            Written beside itself first and then renamed, so that an interruption leaves an
-            existing file as it was.
-
-        Raises
-        ------
-        TypeError
-            If the net's class or its loss is not one of accelnn's own.
-        accelnn.errors.MissingDependencyError
-            If safetensors is not installed.
-        """
-        # Here, because json and what it brings would slow down every import of accelnn.
-        from accelnn.nets._files import save
-
-        save(self, path)
+    @property
+    def _output(self) -> str:
+        """The op that computes what `predict` returns from the last layer."""
+        return "identity" if self._predicts_scores else self.spec.loss.output
 
     def _extras(self) -> dict[str, Any]:
         """Return what a subclass has added."""

@@ -100,7 +100,7 @@ def fit(
     checkpoint : path-like, optional
         Keep the run in this file, from which `resume` goes on although the process has ended. It is
         written at the end of every epoch, and when the training ends, however it does; the file
-        before is kept until the new one is whole. Needs safetensors.
+        before is kept until the new one is whole.
     checkpoint_every : int, optional
         Write it after so many updates instead of an epoch's.
     resume : History or path-like, optional

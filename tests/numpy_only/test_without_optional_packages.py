@@ -22,6 +22,7 @@ OPTIONAL = (
     "click",
     "pooch",
     "safetensors",
+    "onnx",
     "scipy",
     "pandas",
 )
@@ -88,14 +89,16 @@ def test_plots_name_their_command(history):
             draw()
 
 
-def test_saving_and_loading_name_their_command(tmp_path):
+def test_saving_and_loading_need_numpy_alone(tmp_path):
     net = accelnn.MLP([3, 2], rng=0)
-    path = tmp_path / "net.safetensors"
-    with pytest.raises(MissingDependencyError, match=r"pip install 'accelnn\[save\]'"):
-        net.save(path)
-    assert not path.exists()
-    with pytest.raises(MissingDependencyError, match=r"pip install 'accelnn\[save\]'"):
-        accelnn.load(path)
+    net.save(tmp_path / "net.safetensors")
+    assert accelnn.load(tmp_path / "net.safetensors").flat.tobytes() == net.flat.tobytes()
+
+
+def test_onnx_names_its_command(tmp_path):
+    with pytest.raises(MissingDependencyError, match=r"pip install 'accelnn\[onnx\]'"):
+        accelnn.MLP([3, 2], rng=0).to_onnx(tmp_path / "net.onnx")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_tables_name_their_command_and_files_need_none(history, tmp_path):
