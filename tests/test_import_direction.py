@@ -8,7 +8,7 @@ import accelnn
 PACKAGE = Path(accelnn.__file__).parent
 # From below: what stands in one row may import rows before it, and each part itself.
 ROWS = (
-    {"errors", "_version", "_typing", "_processors", "_cached", "_differences"},
+    {"errors", "_version", "_typing", "_processors", "_cached", "_differences", "_remedies"},
     {"_optional"},
     {"_progress"},
     {"formulas"},

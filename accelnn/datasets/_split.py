@@ -5,6 +5,8 @@ from typing import Any, TypeAlias, TypeVar, overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from accelnn._remedies import LABELS_OF_NAMES, labels_from
+
 __all__ = ["train_validation_split"]
 
 _X = TypeVar("_X", bound=np.generic)
@@ -110,6 +112,12 @@ def _labels(t: NDArray[Any]) -> NDArray[Any]:
         "t must hold integer labels of shape (N,), or one row of numbers to a sample of shape "
         f"(N, C) with C >= 2; it has the dtype {t.dtype} and the shape {t.shape}"
     )
+    if t.dtype.kind in "biuf" and t.ndim > 0 and t.size == len(t):
+        call = labels_from(t.shape, t.shape[:1], integral=t.dtype.kind in "iu")
+        msg += f"; for labels pass {call}; numbers have no classes: split "
+        msg += "np.random.default_rng(0).permutation(len(t))"
+    elif t.dtype.kind in "OSU":
+        msg += f"; names become labels by {LABELS_OF_NAMES}"
     raise ValueError(msg)
 
 

@@ -161,7 +161,8 @@ class Net(Arguments):
             Integer class labels of shape (n,) or (), or targets, one-hot or soft, of the shape of
             the outputs; for a single output and a loss of numbers, of shape (n,) too.
         sample_weight : array_like of shape (n,), optional
-            The weight wₛ of each sample, not negative: the loss is Σ wₛ lₛ / n.
+            The weight wₛ of each sample, not negative: the loss is Σ wₛ lₛ / n. That of one sample
+            may be a number.
         dropout_key : tuple (seed, update) of int, optional
             Drop the hidden units that `fit` drops in that update, counted from 0, of a run with
             that seed, which is `History.dropout_seed`. By default none is dropped.
