@@ -27,6 +27,7 @@ from accelnn.gradient import GradientReport, check_gradient, numerical_gradient
 from accelnn.gradient._steps import require_usable_step
 from accelnn.nets._arguments import Arguments, DropoutKey
 from accelnn.nets._computing import computing
+from accelnn.nets._overridden import refuse_overridden
 from accelnn.nets._parameters import Parameters
 
 __all__ = ["Net", "rebuild"]
@@ -35,6 +36,8 @@ AnyNet = TypeVar("AnyNet", bound="Net")
 
 # Up to where engines may look at the step of a difference themselves.
 LEAST_STEP, MOST_STEP = 1e-150, 1.0
+# How the loss of a subclass is differentiated.
+BY_FUNCTION = "accelnn.numerical_gradient(lambda _: net.loss(x, t), net.params) does"
 # Numbers after the end of the buffer, so that vectors of compiled code may be read there.
 ROOM = 32
 
@@ -285,7 +288,10 @@ class Net(Arguments):
         ------
         ValueError
             As in `loss`, or if the step is too small to move some parameter.
+        TypeError
+            If a subclass overrides `loss`.
         """
+        refuse_overridden(self, Net, "numerical_gradient", {"loss": BY_FUNCTION})
         given = sample_weight, dropout_key
         out = self._differences(x, t, method, step, given, structured=structured)
         return self.spec.views(out, self.backend.xp)

@@ -22,6 +22,7 @@ from accelnn.training._checkpoint import Checkpoint, PathLike, check_path
 from accelnn.training._history import History
 from accelnn.training._plan import Generator, Plan, Sampling
 from accelnn.training._prepare import dataset_for, validation_for, weights_for
+from accelnn.training._refusals import refuse_own_methods, refuse_vanishing_eps
 from accelnn.training._resume import ending_of
 from accelnn.training._run import Run, Saver
 
@@ -125,7 +126,8 @@ def fit(
         If an option is wrong, the data does not fit the net, or holds values that are not finite,
         or if this is another run than the one to `resume`.
     TypeError
-        If both or none of `epochs` and `iters` are given.
+        If both or none of `epochs` and `iters` are given, or if a subclass of a net overrides
+        `loss`, `gradient`, `predict` or, with `validation`, `accuracy`, which `fit` does not call.
     accelnn.errors.OutOfMemoryError
         If there is no memory for the data, or for a batch.
 
@@ -153,6 +155,8 @@ def fit(
     """
     _check_net(net)
     _check_optimizer(optimizer)
+    refuse_own_methods(net, gradient, validated=validation is not None)
+    refuse_vanishing_eps(optimizer, net.dtype)
     callbacks = _check_callbacks(callbacks)
     saver = _saver(checkpoint, checkpoint_every)
     saved = ending = None
