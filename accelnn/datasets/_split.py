@@ -1,4 +1,4 @@
-"""Splitting of training data into training and validation parts."""
+"""Shuffled data sets, and their splitting into training and validation parts."""
 
 from typing import Any, TypeAlias, TypeVar, overload
 
@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from accelnn._remedies import LABELS_OF_NAMES, labels_from
 
-__all__ = ["train_validation_split"]
+__all__ = ["shuffle_dataset", "train_validation_split"]
 
 _X = TypeVar("_X", bound=np.generic)
 _T = TypeVar("_T", bound=np.generic)
@@ -96,6 +96,43 @@ def train_validation_split(
     # classes have given when others still had to give.
     train, validation = draw.permutation(order[~aside]), draw.permutation(order[aside])
     return (x[train], t[train]), (x[validation], t[validation])
+
+
+def shuffle_dataset(
+    x: ArrayLike, t: ArrayLike, rng: int | np.random.Generator | None = None
+) -> _Part[Any, Any]:
+    """Return samples and targets in one random order.
+
+    Parameters
+    ----------
+    x, t : array_like, shape (N, ...)
+        Samples and targets, one per row.
+    rng : int or numpy.random.Generator, optional
+        Seed or generator; None takes a fresh seed from the operating system.
+
+    Returns
+    -------
+    (x, t) : tuple of numpy.ndarray
+        Shuffled copies.
+
+    Raises
+    ------
+    ValueError
+        If the lengths differ.
+
+    Examples
+    --------
+    >>> import accelnn
+    >>> x, t = accelnn.shuffle_dataset([[0.0], [1.0], [2.0]], [0, 10, 20], rng=0)
+    >>> (10 * x[:, 0]).tolist() == t.tolist()
+    True
+    """
+    x, t = np.asarray(x), np.asarray(t)
+    if x.ndim == 0 or t.ndim == 0 or len(x) != len(t):
+        msg = f"x and t must hold as many samples: their shapes are {x.shape} and {t.shape}"
+        raise ValueError(msg)
+    order = np.random.default_rng(rng).permutation(len(x))
+    return x[order], t[order]
 
 
 def _labels(t: NDArray[Any]) -> NDArray[Any]:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["plot_accuracy", "plot_loss", "plot_training"]
+__all__ = ["plot_accuracy", "plot_loss", "plot_training", "smooth_curve"]
 
 PANEL = 4.2  # inches, the width of a panel
 HEIGHT = 3.8
@@ -25,6 +25,8 @@ START = 1000
 SMOOTHED_FROM = 200
 # The window of the moving average is one part in so many of the panel.
 WINDOWS = 50
+# The window of `smooth_curve`.
+SMOOTHING, SMOOTHING_BETA = 11, 2.0
 # Longer curves have no markers, which would overlap.
 MARKED_UP_TO = 30
 # With more points, matplotlib warns that placing the legend is slow.
@@ -193,6 +195,39 @@ def plot_training(history: History, *, figure: "Figure | None" = None) -> "Figur
         _draw_curves(ax, history, "Loss", history.train_loss, history.test_loss)
         ax.legend(loc="upper right")
     return figure
+
+
+def smooth_curve(losses: History | Sequence[float]) -> np.ndarray:
+    """Return a moving average of losses for drawing, with the textbook's window.
+
+    Parameters
+    ----------
+    losses : History or sequence of float
+        What `accelnn.fit` returned, or the losses themselves.
+
+    Returns
+    -------
+    numpy.ndarray
+        Of the length of the losses: each is the mean of itself and five on either side, by a Kaiser
+        window (β = 2). Beyond the ends the curve is mirrored.
+
+    Raises
+    ------
+    ValueError
+        If there are no losses.
+
+    Examples
+    --------
+    >>> import accelnn
+    >>> accelnn.smooth_curve([1.0, 1.0, 4.0, 1.0, 1.0]).round(2)
+    array([1.64, 1.62, 1.74, 1.73, 1.6 ])
+    """
+    half = SMOOTHING // 2
+    window = np.kaiser(SMOOTHING, SMOOTHING_BETA)
+    # As in the textbook, the last loss is mirrored too, and the first one is not.
+    before = np.pad(_losses(losses), (half, 0), "reflect")
+    mirrored = np.pad(before, (0, half), "symmetric")
+    return np.convolve(mirrored, window / window.sum(), "valid")
 
 
 def _losses(history: History | Sequence[float]) -> np.ndarray:
