@@ -19,6 +19,7 @@ from accelnn.formulas._checks import positive
 from accelnn.nets import Net
 from accelnn.optimizers import SGD
 from accelnn.training._checkpoint import Checkpoint, PathLike, check_path
+from accelnn.training._hints import warn_of_several_ones
 from accelnn.training._history import History
 from accelnn.training._plan import Generator, Plan, Sampling
 from accelnn.training._prepare import dataset_for, validation_for, weights_for
@@ -134,7 +135,13 @@ def fit(
     Warns
     -----
     accelnn.errors.DivergenceWarning
-        At the first loss that is not finite; the training stops there.
+        At the first loss that is not finite, where the training stops; and at the end of a run
+        whose losses became several times those of the start and of a net that knows nothing.
+    accelnn.errors.ScalingWarning
+        After the first epoch with 100 updates behind it, or the last one, if the net has learned
+        nothing and its features are large or of very different sizes.
+    accelnn.errors.TargetsWarning
+        If targets under a softmax have several ones in a row, and are ones and zeros alone.
 
     Examples
     --------
@@ -166,6 +173,7 @@ def fit(
         ending = ending_of(resume, rng)
     with net.backend.current():
         data = dataset_for(net, x, t, "x", "t")
+        warn_of_several_ones(net, data, stacklevel=2)
         test = None if validation is None else validation_for(net, validation)
         plan = Plan.of(data.size, batch_size, epochs, iters, sampling)
         if gradient not in ("analytic", "numerical"):
@@ -188,10 +196,12 @@ def fit(
             steps = run.plan.steps
             with progress_bar("Training", steps, enabled=progress, unit="steps") as advance:
                 run.train(advance, timed=progress)
-    if run.divergence:
+        explosion = "" if run.divergence else run.watch.explosion(run.history.loss)
+        fault = run.watch.fault() if run.divergence else ""
+    if run.divergence or explosion:
+        what = f"{run.divergence}; training stops" if run.divergence else explosion
         msg = (
-            f"{run.divergence}; training stops. The optimizer was {optimizer}: try a smaller "
-            f"learning rate"
+            f"{what}. The optimizer was {optimizer}: try a smaller learning rate. {fault}".rstrip()
         )
         warnings.warn(msg, DivergenceWarning, stacklevel=2)
     return run.history

@@ -18,6 +18,7 @@ from accelnn.backends import Dataset, MemoryFor, Optimizer, TrainingState, pass_
 from accelnn.formulas._dropout import Dropout
 from accelnn.nets import Net
 from accelnn.training._checkpoint import Checkpoint, PathLike, states_of
+from accelnn.training._hints import Watch
 from accelnn.training._history import History
 from accelnn.training._hooks import Hooks
 from accelnn.training._interrupt import interrupts_wait
@@ -65,6 +66,7 @@ class Run:
                 self.learnt = data.with_targets(net.engine.smoothed(data.t))
         # Of `Engine.train`, without what is left out: engines of other packages may not know it.
         self.options = options
+        self.watch = Watch(net, self.learnt, options.get("weights"))
         self.history = History(plan.batches_per_epoch)
         self.callbacks, self.saver = callbacks, saver
         # The first call of the engine may compile, which says nothing of the next.
@@ -222,6 +224,9 @@ class Run:
         """Evaluate, and call the callbacks of a whole epoch; return whether to stop."""
         if self.history.evaluated_at[-1:] != [self.history.steps]:
             self.evaluate()
+        if not self.divergence:
+            is_last = self.history.steps == self.asked
+            self.watch.look(self.history.loss, is_last=is_last)
         is_whole = (self.offset + self.history.steps) % self.plan.batches_per_epoch == 0
         stop = is_whole and not self.divergence and self._call(self.at_epoch_end)
         self.finished = self.history.steps
