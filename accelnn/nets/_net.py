@@ -366,7 +366,9 @@ class Net(Arguments):
         accelnn.errors.GradientCheckError
             If the gradient is wrong; names the parameter and its worst coordinate.
         """
-        given: Any = {"sample_weight": sample_weight, "dropout_key": dropout_key}
+        options_of_both = {"sample_weight": sample_weight, "dropout_key": dropout_key}
+        # A subclass may have a loss and a gradient without them.
+        given: Any = {name: value for name, value in options_of_both.items() if value is not None}
         gradient = self.gradient(x, t, **given)
         return check_gradient(
             lambda _: self.loss(x, t, **given),

@@ -13,12 +13,15 @@ from accelnn.nets import Net
 
 __all__ = ["Watch", "warn_of_several_ones"]
 
-# So many samples, or numbers, are looked at.
-SAMPLES, NUMBERS = 2_048, 1_000_000
+# So many samples are looked at, or samples of so many numbers, but some in any case.
+SAMPLES, NUMBERS, LEAST_SAMPLES = 2_048, 1 << 15, 64
 # Updates before a run is judged, and at least.
 ENOUGH, LEAST = 100, 20
-# A loss so many times that of the start, and of outputs that are all zero, has exploded.
+# A loss so many times that of the start, and of any sample with outputs of zero, has exploded.
 EXPLODED = 5.0
+# And one this many times as large, if nothing is learned afterwards: units may have died of it.
+# Losses of single samples differ much from each other in a net that has not been trained.
+DEADLY = 1_000.0
 # A net has learned nothing with a loss above this part of that of the best constant output.
 IDLE = 0.95
 # And by accuracy, if it is no more than this above the share of the largest class.
@@ -36,15 +39,15 @@ class References(NamedTuple):
 
     Attributes
     ----------
-    zero : float
-        The loss of outputs that are zero.
+    worst : float
+        The largest loss of a sample with outputs that are zero.
     constant : float
-        That of those that fit the targets best: the mean target, or the shares of the classes.
+        The mean loss of those that fit the targets best: the mean target, or the shares of classes.
     accuracy : float
         Theirs, which is the share of the largest class; 1 for a loss that does not classify.
     """
 
-    zero: float
+    worst: float
     constant: float
     accuracy: float
 
@@ -91,9 +94,10 @@ class Watch:
         if not most > EXPLODED * losses[0]:
             return ""
         references = self._references()
-        usual = max(losses[0], references.zero)
+        # No batch of a net that knows nothing has a larger loss.
+        usual = max(losses[0], references.worst)
         is_high = last > EXPLODED * usual
-        if is_high or (most > EXPLODED * usual and self._is_idle(losses, references)):
+        if is_high or (most > DEADLY * usual and self._is_idle(losses, references)):
             return f"the loss went from {losses[0]:.3g} to {most:.3g}, and is {losses[-1]:.3g}"
         return ""
 
@@ -104,32 +108,34 @@ class Watch:
         index = _some(data.size, outputs)
         rows = backend.asarray(index)
         t = backend.to_numpy(backend.xp.take(data.t, rows, axis=0))
-        n = len(t)
-        weights: Any = np.ones(n)
+        weights = np.ones(len(t))
         if self._weights is not None:
-            found = backend.xp.take(self._weights, rows, axis=0)
-            weights = backend.to_numpy(found).astype(np.float64)
+            weights = backend.to_numpy(backend.xp.take(self._weights, rows, axis=0))
+        sample: Any = slice(None)
         if t.ndim == 1 and outputs > 1:
             # Samples of one class are alike.
-            weights, t = np.bincount(t, weights, outputs), np.eye(outputs)
+            sample, t = t, np.eye(outputs)
         t = t.reshape(-1, outputs).astype(np.float64)
+        totals = np.bincount(np.arange(len(t))[sample], weights, len(t))
         host = get_backend("numpy")
         with np.errstate(all="ignore"):
-            mean = weights @ t / weights.sum()
+            mean = totals @ t / totals.sum()
             if loss.output == "softmax":
                 mean = np.log(np.maximum(mean / mean.sum(), np.finfo(float).tiny))
             elif loss.output == "sigmoid":
                 mean = np.log(np.maximum(mean, 1e-300) / np.maximum(1.0 - mean, 1e-300))
-            zero, constant = (
-                float(weights @ loss.value(np.tile(a, (len(t), 1)), t, backend=host)) / n
+            of_zero, of_mean = (
+                loss.value(np.tile(a, (len(t), 1)), t, backend=host)
                 for a in (np.zeros(outputs), mean)
             )
+            worst = float((weights * of_zero[sample]).max())
+            constant = float(totals @ of_mean) / len(weights)
         accuracy = 1.0
         if loss.classifies and loss.output == "softmax":
-            accuracy = float(weights @ (t.argmax(axis=1) == mean.argmax())) / weights.sum()
+            accuracy = float(totals @ (t.argmax(axis=1) == mean.argmax())) / totals.sum()
         elif loss.classifies:
-            accuracy = float(weights @ ((mean > 0.0) == (t > EVEN)).mean(axis=1)) / weights.sum()
-        return References(zero, constant, accuracy)
+            accuracy = float(totals @ ((mean > 0.0) == (t > EVEN)).mean(axis=1)) / totals.sum()
+        return References(worst, constant, accuracy)
 
     def _is_idle(self, losses: list[float], references: References) -> bool:
         """Return whether a net is no better than one output for all samples."""
@@ -186,7 +192,7 @@ def _level(losses: list[float]) -> float:
 
 def _some(size: int, width: int) -> np.ndarray:
     """Return the numbers of some rows: all, or as many as are looked at, drawn alike each time."""
-    most = min(SAMPLES, max(1, NUMBERS // width))
+    most = min(SAMPLES, max(LEAST_SAMPLES, NUMBERS // width))
     if size <= most:
         return np.arange(size)
     return np.random.default_rng(0).integers(0, size, most)

@@ -111,7 +111,7 @@ def test_a_regression_that_is_no_better_than_the_mean(backend):
         ("sigmoid", accelnn.RMSprop(50.0)),
         ("relu", accelnn.SGD(50.0)),
         # It has exploded, and lies dead at the loss of a net that knows nothing.
-        ("relu", accelnn.Momentum(5.0)),
+        ("relu", accelnn.Adam(5.0)),
     ],
     ids=str,
 )
