@@ -24,12 +24,15 @@ from accelnn.formulas._rules import *  # noqa: F403 - whatever is listed there
 from accelnn.functions import (
     cross_entropy_error,
     identity,
+    identity_function,
     log_softmax,
+    mean_squared_error,
     relu,
     relu_grad,
     sigmoid,
     sigmoid_grad,
     softmax,
+    step_function,
     sum_squared_error,
     tanh,
     tanh_grad,
@@ -53,8 +56,9 @@ from accelnn.training import History, fit, prepare, warmup
 if TYPE_CHECKING:
     from accelnn import callbacks, datasets, plotting, schedules
     from accelnn import testing as testing
-    from accelnn.datasets import load_mnist, train_validation_split
+    from accelnn.datasets import load_mnist, shuffle_dataset, train_validation_split
     from accelnn.nets._files import load
+    from accelnn.plotting import smooth_curve
 
 # What many programs never use, and what would slow down every import: name -> module.
 _ON_FIRST_USE = {
@@ -64,6 +68,8 @@ _ON_FIRST_USE = {
     "load_mnist": "accelnn.datasets",
     "plotting": "accelnn.plotting",
     "schedules": "accelnn.schedules",
+    "shuffle_dataset": "accelnn.datasets",
+    "smooth_curve": "accelnn.plotting",
     "testing": "accelnn.testing",
     "train_validation_split": "accelnn.datasets",
 }
@@ -95,11 +101,13 @@ __all__ = [
     "get_backend",
     "gradient_descent",
     "identity",
+    "identity_function",
     "list_backends",
     "load",
     "load_mnist",
     "log_softmax",
     "losses",
+    "mean_squared_error",
     "numerical_diff",
     "numerical_gradient",
     "numerical_hessian",
@@ -114,9 +122,12 @@ __all__ = [
     "relu_grad",
     "schedules",
     "set_backend",
+    "shuffle_dataset",
     "sigmoid",
     "sigmoid_grad",
+    "smooth_curve",
     "softmax",
+    "step_function",
     "sum_squared_error",
     "tanh",
     "tanh_grad",

@@ -8,6 +8,7 @@ from typing import Any, cast, get_args
 
 import numpy as np
 
+from accelnn._remedies import LABELS_OF_NAMES, bounded_targets, labels_from, labels_in_range
 from accelnn._typing import Array, ArrayLike, DTypeName, Rng
 from accelnn.backends import Backend, dtype_name, is_floating
 from accelnn.formulas._loss import LossFormula
@@ -68,7 +69,7 @@ def as_array(backend: Backend, x: ArrayLike, name: str = "x") -> Array:
         # bfloat16 and 8-bit floats.
         msg += f"; cast it to float32 first: {name}.astype('float32')" if "float" in got else ""
         if name in ("t", "validation t") and got.startswith(("str", "object")):
-            msg += "; names become labels by np.unique(t, return_inverse=True)[1]"
+            msg += f"; names become labels by {LABELS_OF_NAMES}"
         raise TypeError(msg)
     return array if is_own else backend.asarray(array)
 
@@ -161,16 +162,20 @@ def as_targets(
     )
     if labels:
         msg += f", or integer class labels of shape {tuple(shape[:-1])}"
-        if tuple(t.shape) == (*shape[:-1], 1):
-            msg += ": t.ravel()"
-        elif tuple(t.shape) == tuple(shape[:-1]):
-            msg += ": t.astype(int)"
+        if tuple(t.shape) in (shape[:-1], (*shape[:-1], 1)):
+            call = labels_from(tuple(t.shape), shape[:-1], integral=_is_integral(backend, t))
+            msg += f": {call}"
     raise ValueError(msg)
 
 
 def as_weights(backend: Backend, weights: ArrayLike, n: int, dtype: Any) -> Array:
-    """Return the weights of `n` samples as an array of `backend` and `dtype`, checked."""
+    """Return the weights of `n` samples as an array of `backend` and `dtype`, checked.
+
+    That of a single sample may be a number.
+    """
     array = as_array(backend, weights, "sample_weight")
+    if array.ndim == 0 and n == 1:
+        array = backend.xp.reshape(array, (1,))
     if tuple(array.shape) != (n,):
         msg = (
             f"sample_weight has shape {tuple(array.shape)}; pass one weight for each of the {n:,} "
@@ -212,6 +217,7 @@ def check_labels(backend: Backend, t: Array, n_classes: int, name: str = "t") ->
             f"{name} of shape {tuple(t.shape)} holds the label {wrong}, but outputs of shape "
             f"{(*t.shape, n_classes)} have the classes 0 to {n_classes - 1}"
         )
+        msg += labels_in_range(low, high, n_classes)
         raise ValueError(msg)
 
 
@@ -227,8 +233,8 @@ def require_range(backend: Backend, t: Array, loss: LossFormula, name: str = "t"
         wrong = high if low >= least - rounding else low
         taken = f"from {least:g} to {most:g}" if most < math.inf else f"of at least {least:g}"
         msg = (
-            f"{name} holds {wrong:g}, and {loss.name} takes targets {taken}; for other numbers "
-            f"take loss='sum_squared_error'"
+            f"{name} holds {wrong:g}, and {loss.name} takes targets {taken}; "
+            f"{bounded_targets(low, high)}"
         )
         raise ValueError(msg)
 

@@ -17,7 +17,9 @@ __all__ = [
     "InconclusiveCheckWarning",
     "MissingDependencyError",
     "OutOfMemoryError",
+    "ScalingWarning",
     "StagnationWarning",
+    "TargetsWarning",
 ]
 
 UnavailableReason = Literal["not installed", "import failed", "no device"]
@@ -73,6 +75,14 @@ class GradientCheckError(AssertionError):
     def __init__(self, message: str, *, report: object = None) -> None:
         super().__init__(message)
         self.report = report
+
+
+class ScalingWarning(UserWarning):
+    """A net learns nothing, and its features are large, or of very different sizes."""
+
+
+class TargetsWarning(UserWarning):
+    """Targets look as if they were meant for another loss."""
 
 
 class DivergenceWarning(RuntimeWarning):

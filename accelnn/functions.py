@@ -20,12 +20,15 @@ if TYPE_CHECKING:
 __all__ = [
     "cross_entropy_error",
     "identity",
+    "identity_function",
     "log_softmax",
+    "mean_squared_error",
     "relu",
     "relu_grad",
     "sigmoid",
     "sigmoid_grad",
     "softmax",
+    "step_function",
     "sum_squared_error",
     "tanh",
     "tanh_grad",
@@ -181,6 +184,34 @@ def identity(x: ArrayLike, *, backend: BackendLike | None = None) -> Array:
         return chosen.xp.asarray(_elementwise("identity", x, chosen), copy=True)
 
 
+def identity_function(x: ArrayLike, *, backend: BackendLike | None = None) -> Array:
+    """Return a copy of x: the textbook's name of `identity`.
+
+    Parameters and errors are those of `sigmoid`.
+
+    Examples
+    --------
+    >>> import accelnn
+    >>> accelnn.identity_function([1.5])
+    array([1.5])
+    """
+    return identity(x, backend=backend)
+
+
+def step_function(x: ArrayLike, *, backend: BackendLike | None = None) -> Array:
+    """Return 1 where x > 0, else 0: the textbook's name of `relu_grad`; NaN stays NaN.
+
+    Parameters and errors are those of `sigmoid`.
+
+    Examples
+    --------
+    >>> import accelnn
+    >>> accelnn.step_function([-1.0, 0.0, 2.0])
+    array([0., 0., 1.])
+    """
+    return relu_grad(x, backend=backend)
+
+
 @overload
 def softmax(x: Numbers, *, backend: BackendLike | None = None) -> Numbers: ...
 @overload
@@ -275,6 +306,20 @@ def sum_squared_error(y: ArrayLike, t: ArrayLike, *, backend: BackendLike | None
             )
             raise ValueError(msg)
         return chosen.sum_squared_error(outputs, targets)
+
+
+def mean_squared_error(y: ArrayLike, t: ArrayLike, *, backend: BackendLike | None = None) -> Array:
+    """Return ½ Σ (y - t)², no mean: older printings of the textbook call `sum_squared_error` so.
+
+    Parameters and errors are those of `sum_squared_error`.
+
+    Examples
+    --------
+    >>> import accelnn
+    >>> float(accelnn.mean_squared_error([1.0, 2.0], [0.0, 4.0]))
+    2.5
+    """
+    return sum_squared_error(y, t, backend=backend)
 
 
 @underflow_is_harmless

@@ -105,6 +105,8 @@ def test_a_safetensors_file_of_someone_else(path):
         ({"sizes": [4, -3, 2]}, r"sizes\[1\] must be at least 1"),
         ({"sizes": None}, "sizes must be a sequence of integers"),
         ({"net": "SimpleNet"}, "a SimpleNet has 2 sizes"),
+        ({"net": "SimpleNet", "sizes": [4, 1]}, "a softmax over one output is always 1"),
+        ({"sizes": [4, 3, 1]}, "a softmax over one output is always 1"),
     ],
 )
 def test_an_architecture_that_is_not_known(path, architecture, message):

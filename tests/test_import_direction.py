@@ -16,6 +16,7 @@ ROWS = (
         "_cached",
         "_differences",
         "_atomic",
+        "_remedies",
         "_underflow",
     },
     {"_optional"},

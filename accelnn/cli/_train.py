@@ -23,9 +23,12 @@ from accelnn.training import GradientKind, History, Sampling, fit
 __all__ = ["train"]
 
 OPTIMIZERS = {name.lower(): rule for name, rule in RULES.items()}
-# On the shipped 4,000 images these reach about 0.94 in 20 passes.
+# On the shipped 4,000 images every rule reaches at least 0.92 in 20 passes with these, or, where
+# none is listed, with its own rate.
 DEFAULT_EPOCHS = 20
-DEFAULT_LR = {"sgd": 0.5}
+DEFAULT_LR = {"sgd": 0.5, "momentum": 0.05, "nesterov": 0.05}
+# A rate that differs by more than this factor is named after a run that ends below this accuracy.
+FAR, POOR = 5.0, 0.9
 # The exit status of a program that Ctrl-C has ended, by convention.
 INTERRUPTED = 130
 
@@ -43,7 +46,11 @@ INTERRUPTED = 130
     "--optimizer", type=click.Choice(sorted(OPTIMIZERS)), default="sgd", show_default=True
 )
 @click.option(
-    "--lr", type=float, help="Learning rate.  [default: 0.5 for sgd, else the optimizer's own]"
+    "--lr",
+    type=float,
+    help="Learning rate.  [default: "
+    + ", ".join(f"{rate} for {name}" for name, rate in DEFAULT_LR.items())
+    + ", else the optimizer's own]",
 )
 @click.option(
     "--sampling",
@@ -97,9 +104,12 @@ def train(
         (x, t), test = load_data(data)
         sizes = (x.shape[1], *hidden, 10)
         net = MLP(sizes, activation=activation, dtype=dtype, rng=seed, backend=get_backend(backend))
-        lr = DEFAULT_LR.get(optimizer) if lr is None else lr
-        options: dict[str, Any] = {} if lr is None else {"lr": lr}
-        rule = OPTIMIZERS[optimizer](**options)
+        make_rule: Any = OPTIMIZERS[optimizer]
+        usual = DEFAULT_LR.get(optimizer, make_rule().lr)
+        rule = make_rule(usual if lr is None else lr)
+        hint = ""
+        if lr is not None and not usual / FAR <= lr <= usual * FAR:
+            hint = f"--lr {lr:g} is far from {usual:g}, the default of {optimizer}"
         click.echo(f"{net} (device {net.backend.device}); {rule}")
         click.echo(f"steps: {net.engine.describe(batch_size)}")
         click.echo(f"{len(x):,} training and {len(test[0]):,} test images")
@@ -111,6 +121,7 @@ def train(
                 net,
                 x,
                 t,
+                hint,
                 validation=test,
                 optimizer=rule,
                 batch_size=batch_size,
@@ -128,6 +139,8 @@ def train(
             f"test accuracy {accuracy:.4f} after {history.steps:,} steps in {seconds:.1f} s, "
             f"evaluations included"
         )
+        if hint and accuracy < POOR:
+            click.echo(f"hint: {hint}")
         if save is not None:
             net.save(save)
             click.echo(f"net: {save}")
@@ -140,10 +153,15 @@ def train(
             raise click.exceptions.Exit(INTERRUPTED)
 
 
-def _trained(net: MLP, x: Any, t: Any, **options: Any) -> tuple[History, bool]:
-    """Train the net; return the curves, and whether Ctrl-C has ended them."""
+def _trained(net: MLP, x: Any, t: Any, hint: str, **options: Any) -> tuple[History, bool]:
+    """Train the net; return the curves, and whether Ctrl-C has ended them.
+
+    The hint is shown if the net diverges.
+    """
     try:
         return fit(net, x, t, **options), False
+    except DivergenceWarning as error:
+        raise click.ClickException(f"{error} {hint}".rstrip()) from error
     except KeyboardInterrupt as error:
         history = getattr(error, "history", None)
         if history is None or history.steps == 0:

@@ -1,6 +1,6 @@
-"""MNIST, and splitting a data set into training and validation parts."""
+"""MNIST, and the splitting and shuffling of data sets."""
 
 from accelnn.datasets._mnist import load_mnist
-from accelnn.datasets._split import train_validation_split
+from accelnn.datasets._split import shuffle_dataset, train_validation_split
 
-__all__ = ["load_mnist", "train_validation_split"]
+__all__ = ["load_mnist", "shuffle_dataset", "train_validation_split"]

@@ -1,11 +1,13 @@
-"""Splitting of training data into training and validation parts."""
+"""Shuffled data sets, and their splitting into training and validation parts."""
 
 from typing import Any, TypeAlias, TypeVar, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["train_validation_split"]
+from accelnn._remedies import LABELS_OF_NAMES, labels_from
+
+__all__ = ["shuffle_dataset", "train_validation_split"]
 
 _X = TypeVar("_X", bound=np.generic)
 _T = TypeVar("_T", bound=np.generic)
@@ -96,6 +98,43 @@ def train_validation_split(
     return (x[train], t[train]), (x[validation], t[validation])
 
 
+def shuffle_dataset(
+    x: ArrayLike, t: ArrayLike, rng: int | np.random.Generator | None = None
+) -> _Part[Any, Any]:
+    """Return samples and targets in one random order.
+
+    Parameters
+    ----------
+    x, t : array_like, shape (N, ...)
+        Samples and targets, one per row.
+    rng : int or numpy.random.Generator, optional
+        Seed or generator; None takes a fresh seed from the operating system.
+
+    Returns
+    -------
+    (x, t) : tuple of numpy.ndarray
+        Shuffled copies.
+
+    Raises
+    ------
+    ValueError
+        If the lengths differ.
+
+    Examples
+    --------
+    >>> import accelnn
+    >>> x, t = accelnn.shuffle_dataset([[0.0], [1.0], [2.0]], [0, 10, 20], rng=0)
+    >>> (10 * x[:, 0]).tolist() == t.tolist()
+    True
+    """
+    x, t = np.asarray(x), np.asarray(t)
+    if x.ndim == 0 or t.ndim == 0 or len(x) != len(t):
+        msg = f"x and t must hold as many samples: their shapes are {x.shape} and {t.shape}"
+        raise ValueError(msg)
+    order = np.random.default_rng(rng).permutation(len(x))
+    return x[order], t[order]
+
+
 def _labels(t: NDArray[Any]) -> NDArray[Any]:
     """Return the class of each sample."""
     if t.size == 0:
@@ -110,6 +149,12 @@ def _labels(t: NDArray[Any]) -> NDArray[Any]:
         "t must hold integer labels of shape (N,), or one row of numbers to a sample of shape "
         f"(N, C) with C >= 2; it has the dtype {t.dtype} and the shape {t.shape}"
     )
+    if t.dtype.kind in "biuf" and t.ndim > 0 and t.size == len(t):
+        call = labels_from(t.shape, t.shape[:1], integral=t.dtype.kind in "iu")
+        msg += f"; for labels pass {call}; numbers have no classes: split "
+        msg += "np.random.default_rng(0).permutation(len(t))"
+    elif t.dtype.kind in "OSU":
+        msg += f"; names become labels by {LABELS_OF_NAMES}"
     raise ValueError(msg)
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from accelnn._typing import Array, Schedule
-from accelnn.formulas._checks import check_parameters, learning_rate, not_negative
+from accelnn.formulas._checks import check_parameters, learning_rate, positive
 from accelnn.formulas._ops import over, plus, root, times
 from accelnn.formulas._rule import UpdateRule
 
@@ -21,7 +21,7 @@ class AdaGrad(UpdateRule):
     lr : float or schedule, default 0.01
         Learning rate; see `accelnn.schedules`.
     eps : float, default 1e-10
-        Added to the denominator.
+        Added to the denominator; positive, because a gradient that was always zero divides by it.
     weight_decay, decay_biases
         See `UpdateRule`.
 
@@ -38,7 +38,7 @@ class AdaGrad(UpdateRule):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_parameters(self, lr=learning_rate, eps=not_negative)
+        check_parameters(self, lr=learning_rate, eps=positive)
 
     def _apply(
         self,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from accelnn._typing import Array, Schedule
-from accelnn.formulas._checks import check_parameters, learning_rate, not_negative, two_fractions
+from accelnn.formulas._checks import check_parameters, learning_rate, positive, two_fractions
 from accelnn.formulas._ops import over, plus, root, times
 from accelnn.formulas._rule import UpdateRule
 
@@ -25,7 +25,7 @@ class Adam(UpdateRule):
     betas : tuple of float, default (0.9, 0.999)
         β₁ and β₂, each in [0, 1).
     eps : float, default 1e-8
-        Added to the denominator.
+        Added to the denominator; positive, because a gradient that was always zero divides by it.
     weight_decay, decay_biases
         See `UpdateRule`.
 
@@ -42,7 +42,7 @@ class Adam(UpdateRule):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_parameters(self, lr=learning_rate, betas=two_fractions, eps=not_negative)
+        check_parameters(self, lr=learning_rate, betas=two_fractions, eps=positive)
 
     def coefficients(self, rate: Any, k: Any) -> tuple[Any, Any]:
         """Return η / (1 - β₁ᵏ) and √(1 - β₂ᵏ)."""

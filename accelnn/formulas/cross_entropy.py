@@ -89,7 +89,7 @@ class CrossEntropy(LossFormula):
         """Raise ValueError for a single output, whose probability would always be 1."""
         if outputs == 1:
             msg = (
-                "a softmax over one output is always 1; take two outputs, or "
+                "a softmax over one output is always 1; take two outputs, or an MLP with "
                 "loss='binary_cross_entropy'"
             )
             raise ValueError(msg)

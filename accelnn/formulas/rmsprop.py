@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from accelnn._typing import Array, Schedule
-from accelnn.formulas._checks import check_parameters, fraction, learning_rate, not_negative
+from accelnn.formulas._checks import check_parameters, fraction, learning_rate, positive
 from accelnn.formulas._ops import over, plus, root, times
 from accelnn.formulas._rule import UpdateRule
 
@@ -23,7 +23,7 @@ class RMSprop(UpdateRule):
     alpha : float, default 0.99
         α, in [0, 1).
     eps : float, default 1e-8
-        Added to the denominator.
+        Added to the denominator; positive, because a gradient that was always zero divides by it.
     weight_decay, decay_biases
         See `UpdateRule`.
 
@@ -40,7 +40,7 @@ class RMSprop(UpdateRule):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_parameters(self, lr=learning_rate, alpha=fraction, eps=not_negative)
+        check_parameters(self, lr=learning_rate, alpha=fraction, eps=positive)
 
     def _apply(
         self,

@@ -26,6 +26,7 @@ from accelnn.gradient._steps import require_usable_step
 from accelnn.nets._arguments import Arguments, DropoutKey
 from accelnn.nets._computing import computing
 from accelnn.nets._exchange import Exchange
+from accelnn.nets._overridden import refuse_overridden
 from accelnn.nets._parameters import Parameters
 
 __all__ = ["Net", "rebuild"]
@@ -34,6 +35,8 @@ AnyNet = TypeVar("AnyNet", bound="Net")
 
 # Up to where engines may look at the step of a difference themselves.
 LEAST_STEP, MOST_STEP = 1e-150, 1.0
+# How the loss of a subclass is differentiated.
+BY_FUNCTION = "accelnn.numerical_gradient(lambda _: net.loss(x, t), net.params) does"
 # Numbers after the end of the buffer, so that vectors of compiled code may be read there.
 ROOM = 32
 
@@ -160,7 +163,8 @@ class Net(Arguments, Exchange):
             Integer class labels of shape (n,) or (), or targets, one-hot or soft, of the shape of
             the outputs; for a single output and a loss of numbers, of shape (n,) too.
         sample_weight : array_like of shape (n,), optional
-            The weight wₛ of each sample, not negative: the loss is Σ wₛ lₛ / n.
+            The weight wₛ of each sample, not negative: the loss is Σ wₛ lₛ / n. That of one sample
+            may be a number.
         dropout_key : tuple (seed, update) of int, optional
             Drop the hidden units that `fit` drops in that update, counted from 0, of a run with
             that seed, which is `History.dropout_seed`. By default none is dropped.
@@ -284,7 +288,10 @@ class Net(Arguments, Exchange):
         ------
         ValueError
             As in `loss`, or if the step is too small to move some parameter.
+        TypeError
+            If a subclass overrides `loss`.
         """
+        refuse_overridden(self, Net, "numerical_gradient", {"loss": BY_FUNCTION})
         given = sample_weight, dropout_key
         out = self._differences(x, t, method, step, given, structured=structured)
         return self.spec.views(out, self.backend.xp)
@@ -359,7 +366,9 @@ class Net(Arguments, Exchange):
         accelnn.errors.GradientCheckError
             If the gradient is wrong; names the parameter and its worst coordinate.
         """
-        given: Any = {"sample_weight": sample_weight, "dropout_key": dropout_key}
+        options_of_both = {"sample_weight": sample_weight, "dropout_key": dropout_key}
+        # A subclass may have a loss and a gradient without them.
+        given: Any = {name: value for name, value in options_of_both.items() if value is not None}
         gradient = self.gradient(x, t, **given)
         return check_gradient(
             lambda _: self.loss(x, t, **given),

@@ -3,7 +3,7 @@
 from accelnn._typing import Array, ArrayLike, DTypeLike, Rng
 from accelnn._validation import positive_int
 from accelnn.backends import BackendLike, NetSpec, get_backend
-from accelnn.losses import get_loss
+from accelnn.formulas._table import LOSSES
 from accelnn.nets._initializers import draw_parameters
 from accelnn.nets._net import Net
 
@@ -64,4 +64,6 @@ class SimpleNet(Net):
 def simple_spec(input_size: int, output_size: int) -> NetSpec:
     """Return the architecture of a SimpleNet."""
     sizes = positive_int(input_size, "input_size"), positive_int(output_size, "output_size")
-    return NetSpec(sizes, "identity", get_loss("cross_entropy"), bias=False)
+    loss = LOSSES["cross_entropy"]
+    loss.check_sizes(sizes[-1])
+    return NetSpec(sizes, "identity", loss, bias=False)

@@ -10,7 +10,7 @@ from accelnn.plotting._functions import (
     plot_surface,
     plot_tangent,
 )
-from accelnn.plotting._training import plot_accuracy, plot_loss, plot_training
+from accelnn.plotting._training import plot_accuracy, plot_loss, plot_training, smooth_curve
 
 __all__ = [
     "plot_accuracy",
@@ -20,4 +20,5 @@ __all__ = [
     "plot_surface",
     "plot_tangent",
     "plot_training",
+    "smooth_curve",
 ]

@@ -8,7 +8,16 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["BLUE", "ORANGE", "check_axes", "flat_axes", "new_figure", "solid_axes", "style"]
+__all__ = [
+    "BLUE",
+    "ORANGE",
+    "check_axes",
+    "flat_axes",
+    "matplotlib",
+    "new_figure",
+    "solid_axes",
+    "style",
+]
 
 # From the colour-blind-safe palette of Okabe and Ito.
 BLUE, ORANGE = "#0072B2", "#D55E00"
@@ -16,7 +25,7 @@ BLUE, ORANGE = "#0072B2", "#D55E00"
 
 def new_figure(width: float, height: float) -> "Figure":
     """Return a new pyplot figure of a size in inches."""
-    plt = _matplotlib("pyplot")
+    plt = matplotlib("pyplot")
     figure: Figure = plt.figure(figsize=(width, height), layout="constrained")
     return figure
 
@@ -48,7 +57,7 @@ def solid_axes(ax: "Axes | None", width: float, height: float) -> Any:
 
 def check_axes(ax: Any, name: str = "ax") -> "Axes":
     """Return `ax`, or raise TypeError if it is not matplotlib axes."""
-    if not isinstance(ax, _matplotlib("axes").Axes):
+    if not isinstance(ax, matplotlib("axes").Axes):
         msg = f"{name} must be matplotlib axes, got {type(ax).__name__}"
         raise TypeError(msg)
     checked: Axes = ax
@@ -68,13 +77,14 @@ def style(artist: str, given: dict[str, Any], **defaults: Any) -> dict[str, Any]
         Default options under their full names.
     """
     module, _, name = artist.rpartition(".")
-    cls = getattr(_matplotlib(module), name)
-    return {**defaults, **_matplotlib("cbook").normalize_kwargs(given, cls)}
+    cls = getattr(matplotlib(module), name)
+    return {**defaults, **matplotlib("cbook").normalize_kwargs(given, cls)}
 
 
 def _is_solid(ax: "Axes") -> bool:
     return ax.name == "3d"
 
 
-def _matplotlib(module: str) -> Any:
+def matplotlib(module: str) -> Any:
+    """Return a module of matplotlib, or raise if it is not installed."""
     return import_optional(f"matplotlib.{module}", feature="Plotting", extra="plot")

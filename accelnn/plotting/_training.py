@@ -7,14 +7,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from accelnn._validation import positive_int
-from accelnn.plotting._axes import BLUE, ORANGE, check_axes, flat_axes, new_figure, style
+from accelnn.plotting._axes import (
+    BLUE,
+    ORANGE,
+    check_axes,
+    flat_axes,
+    matplotlib,
+    new_figure,
+    style,
+)
 from accelnn.training import History
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["plot_accuracy", "plot_loss", "plot_training"]
+__all__ = ["plot_accuracy", "plot_loss", "plot_training", "smooth_curve"]
 
 PANEL = 4.2  # inches, the width of a panel
 HEIGHT = 3.8
@@ -25,6 +33,8 @@ START = 1000
 SMOOTHED_FROM = 200
 # The window of the moving average is one part in so many of the panel.
 WINDOWS = 50
+# The window of `smooth_curve`.
+SMOOTHING, SMOOTHING_BETA = 11, 2.0
 # Longer curves have no markers, which would overlap.
 MARKED_UP_TO = 30
 # With more points, matplotlib warns that placing the legend is slow.
@@ -84,14 +94,22 @@ def plot_loss(
 
 
 def plot_accuracy(
-    history: History, *, ax: "Axes | None" = None, label: str = "", **kwargs: Any
+    history: History | Sequence[float],
+    test: Sequence[float] | None = None,
+    *,
+    ax: "Axes | None" = None,
+    label: str = "",
+    **kwargs: Any,
 ) -> "Axes":
     """Draw the accuracy on training and test data, per epoch.
 
     Parameters
     ----------
-    history : History
-        What `accelnn.fit` returned, given ``validation``.
+    history : History or sequence of float
+        What `accelnn.fit` returned, given ``validation``; or the accuracies on training data, the
+        first of which is drawn at 0.
+    test : sequence of float, optional
+        The accuracies on test data, beside those on training data.
     ax : Axes, optional
         By default those of a new figure. To compare runs, draw them into the same axes.
     label : str, default ""
@@ -107,7 +125,9 @@ def plot_accuracy(
     ------
     ValueError
         If the history holds no accuracies, because `accelnn.fit` got no ``validation`` or the loss
-        is not one of classification.
+        is not one of classification; or if there are not as many of one kind as of the other.
+    TypeError
+        If there are accuracies on training data alone, or `test` beside a history.
 
     Examples
     --------
@@ -121,7 +141,10 @@ def plot_accuracy(
     >>> ax.lines[0].get_xdata().tolist()
     [0.0, 1.0, 2.0, 3.0]
     >>> plt.close(ax.figure)
+    >>> ax = plot_accuracy([0.1, 0.8, 0.9], [0.1, 0.7, 0.8])
+    >>> plt.close(ax.figure)
     """
+    history = _accuracies(history, test)
     if not history.evaluated_at:
         msg = (
             "this history holds no accuracies: fit() records them when it is given "
@@ -158,9 +181,10 @@ def plot_training(history: History, *, figure: "Figure | None" = None) -> "Figur
     Returns
     -------
     Figure
-        With the panels of `plot_loss` and `plot_accuracy`. For runs of up to 1,000 iterations, the
-        start is the first quarter. Without accuracies the third panel shows the loss on training
-        and test data; without ``validation`` it is left out.
+        With the panels of `plot_loss` and `plot_accuracy`; the loss on test data is drawn over that
+        of the batches. For runs of up to 1,000 iterations, the start is the first quarter. Without
+        accuracies the third panel shows the loss on training and test data; without ``validation``
+        it is left out.
 
     Raises
     ------
@@ -185,14 +209,80 @@ def plot_training(history: History, *, figure: "Figure | None" = None) -> "Figur
     columns = 3 if history.evaluated_at else 2
     if figure is None:
         figure = new_figure(columns * PANEL, HEIGHT)
-    plot_loss(history, axes=_loss_axes(figure, columns), first=first)
+    whole, _ = plot_loss(history, axes=_loss_axes(figure, columns), first=first)
     if history.train_accuracy:
+        is_short = len(history.evaluated_at) <= MARKED_UP_TO
+        test: dict[str, Any] = {
+            "color": ORANGE,
+            "linestyle": "--",
+            "marker": "s" if is_short else "",
+        }
+        whole.plot(history.evaluated_at, history.test_loss, **test, markersize=4, label="test")
+        whole.legend(loc="upper right")
         plot_accuracy(history, ax=figure.add_subplot(1, columns, columns))
     elif history.evaluated_at:
         ax = figure.add_subplot(1, columns, columns)
         _draw_curves(ax, history, "Loss", history.train_loss, history.test_loss)
         ax.legend(loc="upper right")
     return figure
+
+
+def smooth_curve(losses: History | Sequence[float]) -> np.ndarray:
+    """Return a moving average of losses for drawing, with the textbook's window.
+
+    Parameters
+    ----------
+    losses : History or sequence of float
+        What `accelnn.fit` returned, or the losses themselves.
+
+    Returns
+    -------
+    numpy.ndarray
+        Of the length of the losses: each is the mean of itself and five on either side, by a Kaiser
+        window (β = 2). Beyond the ends the curve is mirrored.
+
+    Raises
+    ------
+    ValueError
+        If there are no losses.
+
+    Examples
+    --------
+    >>> import accelnn
+    >>> accelnn.smooth_curve([1.0, 1.0, 4.0, 1.0, 1.0]).round(2)
+    array([1.64, 1.62, 1.74, 1.73, 1.6 ])
+    """
+    half = SMOOTHING // 2
+    window = np.kaiser(SMOOTHING, SMOOTHING_BETA)
+    # As in the textbook, the last loss is mirrored too, and the first one is not.
+    before = np.pad(_losses(losses), (half, 0), "reflect")
+    mirrored = np.pad(before, (0, half), "symmetric")
+    return np.convolve(mirrored, window / window.sum(), "valid")
+
+
+def _accuracies(history: History | Sequence[float], test: Sequence[float] | None) -> History:
+    """Return the history, or that of accuracies given as sequences."""
+    if isinstance(history, History):
+        if test is None:
+            return history
+        msg = "test must be left out beside a history, which holds the accuracies on test data"
+        raise TypeError(msg)
+    if test is None:
+        msg = "pass a history, or the accuracies on training and on test data: (train, test)"
+        raise TypeError(msg)
+    train, test = ([float(value) for value in values] for values in (history, test))
+    if len(train) != len(test):
+        msg = f"there are {len(train)} accuracies on training data, and {len(test)} on test data"
+        raise ValueError(msg)
+    epochs = list(range(len(train)))
+    return History(1, evaluated_at=epochs, train_accuracy=train, test_accuracy=test)
+
+
+def _whole_numbers(ax: "Axes") -> None:
+    """Put only whole numbers beside the x axis, unless a caller's axes have another scale."""
+    locator: Any = ax.xaxis.get_major_locator()
+    if isinstance(locator, matplotlib("ticker").MaxNLocator):
+        locator.set_params(integer=True)
 
 
 def _losses(history: History | Sequence[float]) -> np.ndarray:
@@ -242,6 +332,7 @@ def _draw_losses(ax: "Axes", losses: np.ndarray, title: str) -> None:
         ax.plot(middle, average, color=BLUE, linewidth=2.0, label=f"mean of {window:,}")
         ax.legend(loc="best" if losses.size <= PLACED_UP_TO else "upper right")
     ax.set(title=title, xlabel="Iteration")
+    _whole_numbers(ax)
     ax.grid(alpha=0.3)
 
 
@@ -271,4 +362,5 @@ def _draw_curves(
         )
         ax.plot(epochs, values, **line)
     ax.set(title=f"{quantity} per epoch", xlabel="Epoch", ylabel=quantity)
+    _whole_numbers(ax)
     ax.grid(alpha=0.3)

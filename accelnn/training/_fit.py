@@ -19,9 +19,11 @@ from accelnn.nets import Net
 from accelnn.optimizers import SGD
 from accelnn.training._batches import Batches, BatchRun, Passes, is_batches
 from accelnn.training._checkpoint import Checkpoint, PathLike, check_path
+from accelnn.training._hints import warn_of_several_ones
 from accelnn.training._history import History
 from accelnn.training._plan import Generator, Plan, Sampling
 from accelnn.training._prepare import dataset_for, validation_for, weights_for
+from accelnn.training._refusals import refuse_own_methods, refuse_vanishing_eps
 from accelnn.training._resume import ending_of
 from accelnn.training._run import Run, Saver
 
@@ -128,16 +130,23 @@ def fit(
         If an option is wrong, the data does not fit the net, or holds values that are not finite,
         or if this is another run than the one to `resume`.
     TypeError
-        If both or none of `epochs` and `iters` are given.
+        If both or none of `epochs` and `iters` are given, or if a subclass of a net overrides
+        `loss`, `gradient`, `predict` or, with `validation`, `accuracy`, which `fit` does not call.
     accelnn.errors.OutOfMemoryError
         If there is no memory for the data, or for a batch.
 
     Warns
     -----
     accelnn.errors.DivergenceWarning
-        At the first loss that is not finite; the training stops there.
+        At the first loss that is not finite, where the training stops; and at the end of a run
+        whose losses became several times those of the start and of a net that knows nothing.
     RuntimeWarning
         If an iterator ends before all updates are done.
+    accelnn.errors.ScalingWarning
+        After the first epoch with 100 updates behind it, or the last one, if the net has learned
+        nothing and its features are large or of very different sizes.
+    accelnn.errors.TargetsWarning
+        If targets under a softmax have several ones in a row, and are ones and zeros alone.
 
     Examples
     --------
@@ -158,6 +167,8 @@ def fit(
     """
     _check_net(net)
     _check_optimizer(optimizer)
+    refuse_own_methods(net, gradient, validated=validation is not None)
+    refuse_vanishing_eps(optimizer, net.dtype)
     callbacks = _check_callbacks(callbacks)
     saver = _saver(checkpoint, checkpoint_every)
     saved = ending = None
@@ -180,6 +191,7 @@ def fit(
             run = BatchRun(net, None, Passes.of(cast("Batches", x), epochs, iters), *common)
         else:
             data = dataset_for(net, cast("ArrayLike | Dataset", x), t, "x", "t")
+            warn_of_several_ones(net, data, stacklevel=2)
             plan = Plan.of(data.size, batch_size, epochs, iters, sampling)
             if sample_weight is not None:
                 options["weights"] = weights_for(net, sample_weight, data.size)
@@ -195,7 +207,8 @@ def fit(
             steps = run.plan.steps
             with progress_bar("Training", steps, enabled=progress, unit="steps") as advance:
                 run.train(advance, timed=progress)
-    for message, category in run.complaints():
+        complaints = list(run.complaints())
+    for message, category in complaints:
         warnings.warn(message, category, stacklevel=2)
     return run.history
 

@@ -19,6 +19,8 @@ LEFT, RIGHT, TOP, BOTTOM = 52, 12, 28, 34
 POINTS = 250
 # At most so many numbers stand beside an axis.
 TICKS = 6
+# On an axis of at least so many epochs there are no parts of one.
+WHOLE = 2
 # Both have a contrast of 3 or more with white and with the dark background of notebooks. The
 # losses of batches have the colour of the notebook's own text.
 TRAIN, TEST, BATCHES = "#D55E00", "#2F8ACB", "currentColor"
@@ -96,7 +98,8 @@ def _panel(title: str, lines: list[_Line], left: float) -> str:
         )
     parts += [
         f'<text x="{across(tick)}" y="{bottom + 14}" text-anchor="middle">{tick:.4g}</text>'
-        for tick in _ticks(x_low, x_high)
+        # Epochs are whole, where there are some.
+        for tick in _ticks(x_low, x_high, least=1.0 if x_high - x_low >= WHOLE else 0.0)
     ]
     middle = (start + end) / 2
     parts.append(f'<text x="{middle}" y="{bottom + 29}" text-anchor="middle">epochs</text>')
@@ -121,9 +124,12 @@ def _range(values: np.ndarray) -> tuple[float, float]:
     return low - room, high + room
 
 
-def _ticks(low: float, high: float) -> list[float]:
-    """Return round numbers between two: multiples of 1, 2 or 5 times a power of ten."""
-    least = (high - low) / TICKS
+def _ticks(low: float, high: float, least: float = 0.0) -> list[float]:
+    """Return round numbers between two: multiples of 1, 2 or 5 times a power of ten.
+
+    They are at least `least` apart.
+    """
+    least = max(least, (high - low) / TICKS)
     power = 10.0 ** math.floor(math.log10(least))
     step = next(power * k for k in (1, 2, 5, 10) if power * k >= least)
     return [k * step for k in range(math.ceil(low / step), math.floor(high / step) + 1)]

@@ -21,6 +21,7 @@ from accelnn.errors import DivergenceWarning
 from accelnn.formulas._dropout import Dropout
 from accelnn.nets import Net
 from accelnn.training._checkpoint import Checkpoint, PathLike, states_of
+from accelnn.training._hints import Watch
 from accelnn.training._history import History
 from accelnn.training._hooks import Hooks
 from accelnn.training._interrupt import interrupts_wait
@@ -73,6 +74,10 @@ class Run:
             self.learnt = None if data is None or is_read else self.smoothed(data)
         # Of `Engine.train`, without what is left out: engines of other packages may not know it.
         self.options = options
+        # Of data that are read from elsewhere, nothing is said.
+        self.watch = None
+        if self.learnt is not None:
+            self.watch = Watch(net, self.learnt, options.get("weights"))
         self.history = History(plan.batches_per_epoch)
         self.callbacks, self.saver = callbacks, saver
         # The first call of the engine may compile, which says nothing of the next.
@@ -260,6 +265,9 @@ class Run:
         """Evaluate, and call the callbacks of a whole epoch; return whether to stop."""
         if self.history.evaluated_at[-1:] != [self.history.steps]:
             self.evaluate()
+        if self.watch is not None and not self.divergence:
+            is_last = self.history.steps == self.asked
+            self.watch.look(self.history.loss, is_last=is_last)
         stop = self.is_epoch_end() and not self.divergence and self._call(self.at_epoch_end)
         self.finished = self.history.steps
         return stop
@@ -349,12 +357,18 @@ class Run:
 
     def complaints(self) -> Iterator[tuple[str, type[Warning]]]:
         """Yield what the caller is to be warned of when the run has ended."""
+        what = fault = ""
         if self.divergence:
+            what = f"{self.divergence}; training stops"
+            fault = self.watch.fault() if self.watch is not None else ""
+        elif self.watch is not None:
+            what = self.watch.explosion(self.history.loss)
+        if what:
             msg = (
-                f"{self.divergence}; training stops. The optimizer was {self.state.optimizer}: try "
-                f"a smaller learning rate"
+                f"{what}. The optimizer was {self.state.optimizer}: try a smaller learning rate. "
+                f"{fault}"
             )
-            yield msg, DivergenceWarning
+            yield msg.rstrip(), DivergenceWarning
         if self.shortage:
             yield self.shortage, RuntimeWarning
 

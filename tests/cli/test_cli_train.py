@@ -13,6 +13,7 @@ from click.testing import CliRunner
 
 import accelnn
 from accelnn.cli import app
+from accelnn.cli._train import OPTIMIZERS
 
 PNG = b"\x89PNG\r\n\x1a\n"
 QUICK = ("--hidden", "8", "--epochs", "1")
@@ -105,7 +106,7 @@ def test_finite_differences_train_too(train):
 
 
 def test_an_optimizer_brings_its_own_rate(train):
-    assert "Momentum(lr=0.001, momentum=0.9)" in train(*QUICK, "--optimizer", "momentum").output
+    assert "Momentum(lr=0.05, momentum=0.9)" in train(*QUICK, "--optimizer", "momentum").output
 
 
 @pytest.mark.parametrize("name", ["curves.png", "[red]curves[0].PNG", "sub/curves.pdf"])
@@ -267,3 +268,36 @@ def test_an_empty_name_fails_before_the_training(option):
     assert result.exit_code == 1
     assert "need the name of a file" in result.stderr
     assert "training" not in result.stdout
+
+
+@pytest.mark.parametrize("optimizer", sorted(OPTIMIZERS))
+def test_every_rule_learns_with_its_default_rate(train, optimizer):
+    output = train("--optimizer", optimizer, "--backend", "numpy").output
+    assert printed_accuracy(output) > 0.9
+    assert "hint" not in output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        (("momentum", "--lr", "0.001"), "--lr 0.001 is far from 0.05, the default of momentum"),
+        (("rmsprop", "--lr", "0.5"), "--lr 0.5 is far from 0.01, the default of rmsprop"),
+        (("sgd", "--lr", "0.2"), None),
+        (("momentum", "--lr", "0.5"), None),
+    ],
+    ids=str,
+)
+def test_a_rate_that_is_far_from_the_default_is_named_after_a_poor_run(train, arguments, hint):
+    output = train("--optimizer", *arguments, "--epochs", 10, "--backend", "numpy").output
+    assert f"hint: {hint}" in output if hint else "hint" not in output
+
+
+@pytest.mark.parametrize("rate", ["300", "1e30"])
+def test_a_rate_with_which_the_loss_explodes_is_compared_with_the_default(train, rate):
+    arguments = "--optimizer", "adam", "--activation", "relu", "--lr", rate, "--epochs", 2
+    with warnings.catch_warnings():
+        # As outside of tests, where warnings are no errors.
+        warnings.simplefilter("default")
+        result = train(*arguments, "--backend", "numpy")
+    hint = f"--lr {float(rate):g} is far from 0.001, the default of adam"
+    assert_refused(result, f"try a smaller learning rate. {re.escape(hint)}", 1)

@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pytest
 
@@ -159,3 +161,25 @@ def test_fraction_out_of_range(fraction):
 def test_what_cannot_be_split(x, t, complaint):
     with pytest.raises(ValueError, match=complaint):
         train_validation_split(x, t, 0.1)
+
+
+@pytest.mark.parametrize(
+    ("t", "call"),
+    [
+        (np.arange(12) % 3 / 1.0, "t.astype(int)"),
+        (np.arange(12) % 3 > 0, "t.astype(int)"),
+        ((np.arange(12) % 3)[:, None], "t.ravel()"),
+        ((np.arange(12) % 3)[:, None] / 1.0, "t.ravel().astype(int)"),
+        (np.array(list("abcabcabcabc")), "np.unique(t, return_inverse=True)[1]"),
+        (np.linspace(0.0, 1.0, 12), "np.random.default_rng(0).permutation(len(t))"),
+    ],
+    ids=["floats", "bools", "column", "column of floats", "names", "numbers"],
+)
+def test_what_are_no_labels_is_refused_with_the_call_that_makes_them(t, call):
+    x = np.zeros((12, 2))
+    with pytest.raises(ValueError, match=re.escape(call)):
+        train_validation_split(x, t)
+    made = eval(call, {"np": np, "t": t})  # noqa: S307 - the message's own
+    if "permutation" not in call:
+        (_, made), _ = train_validation_split(x, made, fraction=0.25)
+    assert len(made) == 9 if "permutation" not in call else sorted(made) == list(range(12))

@@ -28,6 +28,9 @@ def three_steps(rule, start=1.0, dtype=np.float64):
     return path
 
 
+# Below the last digit of what it is added to.
+TINY = 1e-30
+
 # x = 1 and its gradient 2x; each row is worked out with pencil and paper.
 BY_HAND = {
     # 1 - 0.1·2 = 0.8; 0.8 - 0.1·1.6 = 0.64; 0.64 - 0.1·1.28 = 0.512.
@@ -39,22 +42,22 @@ BY_HAND = {
     "Nesterov": (accelnn.Nesterov(0.1, momentum=0.5), [0.7, 0.44, 0.248]),
     # s = 4; then 4 + 1.8² = 7.24; then 7.24 + g².
     "AdaGrad": (
-        accelnn.AdaGrad(0.1, eps=0.0),
+        accelnn.AdaGrad(0.1, eps=TINY),
         [0.9, 0.9 - 0.18 / math.sqrt(7.24), None],
     ),
     # s = 0.25·4 = 1, so a step of 0.1·2/1; then s = 0.75 + 0.25·1.6² = 1.39.
     "RMSprop": (
-        accelnn.RMSprop(0.1, alpha=0.75, eps=0.0),
+        accelnn.RMSprop(0.1, alpha=0.75, eps=TINY),
         [0.8, 0.8 - 0.16 / math.sqrt(1.39), None],
     ),
     # The first step of Adam is lr whatever the gradient. Then m = 0.5·1 + 0.5·1.8 = 1.4 over 0.75,
     # s = 0.75·1 + 0.25·3.24 = 1.56 over 0.4375.
     "Adam": (
-        accelnn.Adam(0.1, betas=(0.5, 0.75), eps=0.0),
+        accelnn.Adam(0.1, betas=(0.5, 0.75), eps=TINY),
         [0.9, 0.9 - 0.1 * (1.4 / 0.75) / math.sqrt(1.56 / 0.4375), None],
     ),
     # A number is a bias, or what has no axes: nothing decays.
-    "AdamW": (accelnn.AdamW(0.1, betas=(0.5, 0.75), eps=0.0, weight_decay=0.5), [0.9, None, None]),
+    "AdamW": (accelnn.AdamW(0.1, betas=(0.5, 0.75), eps=TINY, weight_decay=0.5), [0.9, None, None]),
 }
 
 
@@ -156,9 +159,11 @@ def test_a_learning_rate_that_is_no_number(name, lr):
         ("Momentum", {"momentum": 1.0}, r"momentum must be in \[0, 1\), got 1.0"),
         ("Nesterov", {"momentum": -0.1}, r"momentum must be in \[0, 1\), got -0.1"),
         ("RMSprop", {"alpha": 1.0}, r"alpha must be in \[0, 1\), got 1.0"),
-        ("RMSprop", {"eps": -1e-8}, "eps must be non-negative and finite, got -1e-08"),
-        ("AdaGrad", {"eps": math.nan}, "eps must be non-negative and finite, got nan"),
-        ("Adam", {"eps": math.inf}, "eps must be non-negative and finite, got inf"),
+        ("AdamW", {"eps": 0.0}, "eps must be positive and finite, got 0.0"),
+        ("Adam", {"eps": 0}, "eps must be positive and finite, got 0"),
+        ("RMSprop", {"eps": -1e-8}, "eps must be positive and finite, got -1e-08"),
+        ("AdaGrad", {"eps": math.nan}, "eps must be positive and finite, got nan"),
+        ("Adam", {"eps": math.inf}, "eps must be positive and finite, got inf"),
         ("Adam", {"betas": (1.0, 0.9)}, r"betas\[0\] must be in \[0, 1\), got 1.0"),
         ("Adam", {"betas": (0.9, -1)}, r"betas\[1\] must be in \[0, 1\), got -1"),
     ],

@@ -15,9 +15,11 @@ ELEMENTWISE = {
     "sigmoid_grad": lambda x: 0.25 / np.cosh(x / 2.0) ** 2,
     "relu": lambda x: 0.5 * (x + np.abs(x)),
     "relu_grad": lambda x: np.heaviside(x, 0.0),
+    "step_function": lambda x: np.where(x > 0, 1.0, 0.0),
     "tanh": lambda x: (np.exp(2 * x) - 1.0) / (np.exp(2 * x) + 1.0),
     "tanh_grad": lambda x: 1.0 - np.tanh(x) ** 2,
     "identity": lambda x: x,
+    "identity_function": lambda x: x,
 }
 ROWS = {
     "softmax": lambda x: 1.0 / np.exp(x[..., None, :] - x[..., :, None]).sum(axis=-1),

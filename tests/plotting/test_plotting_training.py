@@ -218,6 +218,50 @@ def test_accuracy_of_a_loss_that_does_not_classify_is_refused(history):
     assert not plt.get_fignums()
 
 
+def test_accuracies_of_a_loop_of_ones_own(history):
+    train, test = history.train_accuracy, np.array(history.test_accuracy)
+    ax = plot_accuracy(train, test, label="mine")
+    assert [y_of(line) for line in ax.lines] == [train, test.tolist()]
+    assert x_of(ax.lines[1]) == [0, 1, 2, 3]
+    assert legend_of(ax) == ["mine, train", "mine, test"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        (([0.5],), TypeError, "accuracies on training and on test data"),
+        ((accelnn.History(2, loss=LOSSES), [0.5]), TypeError, "test must be left out"),
+        (([0.5, 0.75], [0.5]), ValueError, "2 accuracies on training data, and 1 on test data"),
+        (([], []), ValueError, "holds no accuracies"),
+    ],
+)
+def test_accuracies_that_are_no_pair(arguments, error, message):
+    with pytest.raises(error, match=message):
+        plot_accuracy(*arguments)
+    assert not plt.get_fignums()
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 3, 5, 8])
+def test_numbers_beside_epochs_and_iterations_are_whole(epochs):
+    history = accelnn.History(1, LOSSES[:epochs], list(range(epochs + 1)))
+    for name in ("train_loss", "test_loss", "train_accuracy", "test_accuracy"):
+        setattr(history, name, [0.5] * (epochs + 1))
+    figure = drawn(plot_training(history))
+    for ax in figure.axes:
+        low, high = ax.get_xlim()
+        ticks = [tick for tick in ax.get_xticks() if low <= tick <= high]
+        if high - low > 1:
+            assert all(tick == round(tick) for tick in ticks)
+            assert len(ticks) >= 2
+
+
+def test_axes_with_a_scale_of_their_own_keep_it(history, figure):
+    ax = figure.add_subplot(xscale="log")
+    plot_accuracy(history, ax=ax)
+    assert ax.get_xscale() == "log"
+    drawn(figure)
+
+
 # Training -------------------------------------------------------------------------------------
 
 
@@ -231,6 +275,9 @@ def test_training_draws_loss_and_accuracy(history):
         history.test_accuracy,
     ]
     assert accuracy.get_ylabel() == "Accuracy"
+    assert y_of(whole.lines[1]) == history.test_loss
+    assert x_of(whole.lines[1]) == history.evaluated_at
+    assert legend_of(whole) == ["each batch", "test"]
     whole.set_ylim(0.0, 9.0)
     assert start.get_ylim() == (0.0, 9.0)
     assert accuracy.get_ylim()[1] < 1.1

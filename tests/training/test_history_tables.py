@@ -325,3 +325,13 @@ def test_curves_can_be_told_from_light_and_dark_backgrounds(colour, background):
 def test_ticks_are_round_numbers(low, high, ticks):
     # Two roundings each: of the power of ten and of the product.
     np.testing.assert_allclose(_picture._ticks(low, high), ticks, rtol=4 * np.finfo(float).eps)
+
+
+@pytest.mark.parametrize("epochs", [2, 3, 5, 30])
+def test_epochs_in_a_picture_are_whole(epochs):
+    history = accelnn.History(2, loss=[1.0, 0.5] * epochs + [1.0])
+    words = list(parsed(history).iter("{http://www.w3.org/2000/svg}text"))
+    below = [word.text for word in words if word.get("text-anchor") == "middle"]
+    assert below[-1] == "epochs"
+    assert len(below) > 2
+    assert all(number.isdecimal() for number in below[:-1])

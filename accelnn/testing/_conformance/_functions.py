@@ -10,7 +10,17 @@ import accelnn
 from accelnn.backends import Backend
 from accelnn.testing._assertions import assert_close
 
-ELEMENTWISE = ("sigmoid", "sigmoid_grad", "relu", "relu_grad", "tanh", "tanh_grad", "identity")
+ELEMENTWISE = (
+    "sigmoid",
+    "sigmoid_grad",
+    "relu",
+    "relu_grad",
+    "step_function",
+    "tanh",
+    "tanh_grad",
+    "identity",
+    "identity_function",
+)
 ALONG_CLASSES = ("softmax", "log_softmax")
 
 # function, arguments as NumPy or Python values, error, message
@@ -97,8 +107,9 @@ class FunctionConformance:
         soft = accelnn.cross_entropy_error([[0.5, 0.5]], [[2.0, 1.0]], eps=0.0, backend=b)
         assert_close(soft, 3.0 * np.log(2.0), backend=b, dtype="float64")
 
-    def test_sum_squared_error_by_hand(self, b: Backend) -> None:
-        error = accelnn.sum_squared_error([[1.0, 2.0], [3.0, 4.0]], [[1, 0], [0, 4]], backend=b)
+    @pytest.mark.parametrize("name", ["sum_squared_error", "mean_squared_error"])
+    def test_half_the_sum_of_squares_by_hand(self, b: Backend, name: str) -> None:
+        error = getattr(accelnn, name)([[1.0, 2.0], [3.0, 4.0]], [[1, 0], [0, 4]], backend=b)
         assert_close(error, 6.5, backend=b, dtype="float64")
 
     @pytest.mark.parametrize(("name", "arguments", "error", "message"), WRONG)

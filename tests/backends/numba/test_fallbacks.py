@@ -153,26 +153,11 @@ def test_an_activation_of_ones_own(compiled):
         SignDescent(),
         Decayed(0.1),
         Adam(0.1),
-        accelnn.Adam(1e-3, eps=0.0),
-        accelnn.RMSprop(1e-3, eps=0.0),
-        accelnn.AdaGrad(1e-3, eps=0.0),
     ],
     ids=lambda rule: type(rule).__name__,
 )
-def test_an_optimizer_of_ones_own_or_without_eps(compiled, optimizer, dtype):
-    """Inputs are never all zero in a batch here, which eps = 0 would divide zero by zero for."""
+def test_an_optimizer_of_ones_own(compiled, optimizer, dtype):
     _assert_alike(compiled, dtype, optimizer)
-
-
-def test_eps_of_zero_where_a_gradient_is_zero_is_nan_as_on_numpy(compiled):
-    x, t = _data("float32")
-    x[:, 2] = 0.0
-    rule, found = accelnn.Adam(eps=0.0), []
-    for net in _nets(compiled, "float32"):
-        with pytest.warns(accelnn.errors.DivergenceWarning), np.errstate(invalid="ignore"):
-            history = accelnn.fit(net, x, t, optimizer=rule, batch_size=7, epochs=1, rng=0)
-        found.append((history.steps, np.isnan(net.params["W1"]).all(axis=1).tolist()))
-    assert found[0] == found[1]
 
 
 def test_without_compilation(python):

@@ -1,0 +1,33 @@
+"""The calls that make targets of what people have in their place, as error messages name them."""
+
+from __future__ import annotations
+
+__all__ = ["LABELS_OF_NAMES", "bounded_targets", "labels_from", "labels_in_range"]
+
+LABELS_OF_NAMES = "np.unique(t, return_inverse=True)[1]"
+
+
+def labels_from(shape: tuple[int, ...], wanted: tuple[int, ...], *, integral: bool) -> str:
+    """Return the call that makes labels of a shape from numbers of it, or with an axis of one."""
+    call = "t"
+    if shape == (*wanted, 1):
+        call += ".ravel()" if len(wanted) == 1 else "[..., 0]"
+    return call if integral else call + ".astype(int)"
+
+
+def labels_in_range(low: int, high: int, n_classes: int) -> str:
+    """Return the end of a message on labels that are out of range."""
+    if low == -1 and high <= 1:
+        return "; for labels of -1 and 1 pass (t > 0).astype(int)"
+    if low > 0 and high == n_classes:
+        return f"; for labels of 1 to {n_classes} pass t - 1"
+    return ""
+
+
+def bounded_targets(low: float, high: float) -> str:
+    """Return the end of a message on targets that are out of the range of a loss."""
+    if low == -1.0 and high in (-1.0, 1.0):
+        return "for targets of -1 and 1 pass (t + 1) / 2"
+    if (low, high) == (1.0, 2.0):
+        return "for targets of 1 and 2 pass t - 1"
+    return "for other numbers take loss='sum_squared_error'"

@@ -1,0 +1,85 @@
+"""What `fit` would ignore, or cannot be meant, is refused with the way out."""
+
+import re
+
+import numpy as np
+import pytest
+
+import accelnn
+
+X = np.linspace(-1.0, 1.0, 40).reshape(10, 4)
+T = np.arange(10) % 3
+SIZES = [4, 5, 3]
+
+
+class Penalised(accelnn.MLP):
+    def loss(self, x, t):
+        return super().loss(x, t) + 0.5 * float((self.flat**2).sum())
+
+    def gradient(self, x, t):
+        found = super().gradient(x, t)
+        return {key: found[key] + self.params[key] for key in found}
+
+
+@pytest.mark.parametrize("backend", ["numpy", "numba"])
+@pytest.mark.parametrize("name", ["loss", "gradient", "predict", "accuracy", "numerical_gradient"])
+@pytest.mark.parametrize("base", [accelnn.MLP, accelnn.SimpleNet])
+def test_a_method_of_ones_own_is_never_ignored(base, name, backend):
+    def own(*_args, **_options):
+        raise AssertionError
+
+    def new_net(kind):
+        options = {"rng": 0, "backend": backend}
+        return kind([4, 3], **options) if base is accelnn.MLP else kind(4, 3, **options)
+
+    nets = [new_net(type("Mine", (base,), {name: own})), new_net(base)]
+    setattr(nets[1], name, own)
+    options = {"validation": (X, T)} if name == "accuracy" else {}
+    if name == "numerical_gradient":
+        options["gradient"] = "numerical"
+    for net in nets:
+        before = net.flat.copy()
+        with pytest.raises(TypeError, match=f"has a method {name} of its own, which fit does not"):
+            accelnn.fit(net, X, T, iters=1, **options)
+        np.testing.assert_array_equal(net.flat, before)
+
+
+@pytest.mark.parametrize("name", ["accuracy", "numerical_gradient", "check_gradient", "save"])
+def test_what_fit_has_no_use_for_may_be_overridden(name):
+    net = type("Mine", (accelnn.MLP,), {name: None})(SIZES, rng=0)
+    plain = accelnn.MLP(SIZES, rng=0)
+    for each in (net, plain):
+        accelnn.fit(each, X, T, epochs=2, rng=0)
+    np.testing.assert_array_equal(net.flat, plain.flat)
+
+
+def test_the_ways_out_work():
+    net = Penalised(SIZES, dtype="float64", rng=0)
+    net.check_gradient(X, T)
+    rule, before = accelnn.Momentum(0.1), net.loss(X, T)
+    state = rule.init(net.params)
+    for _ in range(20):
+        rule.update(net.params, net.gradient(X, T), state)
+    assert net.loss(X, T) < before
+    call = "accelnn.numerical_gradient(lambda _: net.loss(x, t), net.params)"
+    with pytest.raises(TypeError, match=re.escape(call)):
+        net.numerical_gradient(X, T)
+    found = eval(call, {"accelnn": accelnn, "net": net, "x": X, "t": T})  # noqa: S307
+    for key, exact in net.gradient(X, T).items():
+        np.testing.assert_allclose(found[key], exact, atol=1e-8)
+
+
+@pytest.mark.parametrize("rule", [accelnn.Adam, accelnn.AdamW, accelnn.RMSprop, accelnn.AdaGrad])
+@pytest.mark.parametrize("backend", ["numpy", "numba"])
+def test_a_pixel_that_is_always_black_moves_no_weight(rule, backend):
+    x = X.copy()
+    x[:, 1] = 0.0
+    for dtype, eps in (("float32", 1e-44), ("float64", 5e-324), ("float32", 1e-8)):
+        net = accelnn.MLP(SIZES, dtype=dtype, rng=0, backend=backend)
+        before = net.params["W1"][1].copy()
+        accelnn.fit(net, x, T, optimizer=rule(0.01, eps=eps, weight_decay=0.0), epochs=3, rng=0)
+        np.testing.assert_array_equal(net.params["W1"][1], before)
+        assert np.isfinite(net.flat).all()
+    net = accelnn.MLP(SIZES, rng=0, backend=backend)
+    with pytest.raises(ValueError, match=r"eps=1e-50 of \w+ is 0 in float32; take a larger one"):
+        accelnn.fit(net, x, T, optimizer=rule(eps=1e-50), iters=1)
