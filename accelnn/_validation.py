@@ -9,7 +9,8 @@ from typing import Any, cast, get_args
 import numpy as np
 
 from accelnn._typing import Array, ArrayLike, DTypeName, Rng
-from accelnn.backends import Backend, dtype_name, is_floating
+from accelnn.backends import Backend, SparseRows, dtype_name, is_floating, is_sparse
+from accelnn.backends._arrays import kind_of
 from accelnn.formulas._loss import LossFormula
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "as_scalar",
     "as_targets",
     "check_dtype",
+    "check_entries",
     "check_finite",
     "check_labels",
     "flatten_hint",
@@ -83,6 +85,12 @@ def _plain(x: np.ndarray, name: str) -> np.ndarray:
 
 def _from_python(x: ArrayLike, name: str) -> np.ndarray:
     """Convert Python numbers by NumPy, so that errors are the same for every backend."""
+    if is_sparse(x):
+        msg = (
+            f"{name} is a {kind_of(x)}, and only the samples x of fit, prepare and the methods of "
+            f"nets may be sparse: pass {name}.toarray()"
+        )
+        raise TypeError(msg)
     try:
         return np.asarray(x)
     except ValueError as error:
@@ -273,12 +281,22 @@ def check_finite(backend: Backend, x: Array, name: str) -> None:
     where = np.argwhere(wrong)
     index = tuple(int(i) for i in where[0])
     value = float(backend.to_numpy(x[index]))
+    raise _not_finite(name, index, value, f"{len(where)} of {wrong.size}")
+
+
+def check_entries(rows: SparseRows, name: str) -> None:
+    """Raise ValueError naming the first entry of sparse samples that is NaN or infinite."""
+    wrong = np.flatnonzero(~np.isfinite(rows.values))
+    if wrong.size:
+        value, n = float(rows.values[wrong[0]]), math.prod(rows.shape)
+        raise _not_finite(name, rows.place(wrong[0]), value, f"{wrong.size} of {n}")
+
+
+def _not_finite(name: str, index: tuple[int, ...], value: float, share: str) -> ValueError:
     place = f"{name}[{', '.join(map(str, index))}]" if index else name
-    msg = (
-        f"{name} must be finite, but {place} is {value}; {len(where)} of {wrong.size} values "
-        f"are not finite"
+    return ValueError(
+        f"{name} must be finite, but {place} is {value}; {share} values are not finite"
     )
-    raise ValueError(msg)
 
 
 def is_finite(backend: Backend, x: Array, dtype: Any = None) -> bool:
