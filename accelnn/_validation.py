@@ -8,6 +8,7 @@ from typing import Any, cast, get_args
 
 import numpy as np
 
+from accelnn._tables import hint_of_names, plain
 from accelnn._typing import Array, ArrayLike, DTypeName, Rng
 from accelnn.backends import Backend, SparseRows, dtype_name, is_floating, is_sparse
 from accelnn.backends._arrays import kind_of
@@ -53,6 +54,10 @@ _largest: Callable[..., Any] = np.maximum.reduce
 def as_array(backend: Backend, x: ArrayLike, name: str = "x") -> Array:
     """Return `x` as an array of `backend`, refusing arrays of other libraries."""
     is_own = backend.owns(x)
+    if not is_own:
+        numbers = plain(x, name)
+        if numbers is not x:
+            x, is_own = backend.asarray(numbers), True
     # A backend may refuse some of its own arrays: on another device, or recording gradients.
     if not is_own or type(backend).check_owned is not Backend.check_owned:
         backend.check_owned(x, name)
@@ -69,8 +74,7 @@ def as_array(backend: Backend, x: ArrayLike, name: str = "x") -> Array:
         msg = f"{name} must hold real numbers, got dtype {got}"
         # bfloat16 and 8-bit floats.
         msg += f"; cast it to float32 first: {name}.astype('float32')" if "float" in got else ""
-        if name in ("t", "validation t") and got.startswith(("str", "object")):
-            msg += "; names become labels by np.unique(t, return_inverse=True)[1]"
+        msg += hint_of_names(name) if got.startswith(("str", "object")) else ""
         raise TypeError(msg)
     return array if is_own else backend.asarray(array)
 

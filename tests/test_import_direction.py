@@ -9,7 +9,7 @@ PACKAGE = Path(accelnn.__file__).parent
 # From below: what stands in one row may import rows before it, and each part itself.
 ROWS = (
     {"errors", "_version", "_typing", "_processors", "_cached", "_differences"},
-    {"_optional"},
+    {"_optional", "_tables"},
     {"_progress"},
     {"formulas"},
     {"backends"},

@@ -5,6 +5,9 @@ from typing import Any, TypeAlias, TypeVar, overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from accelnn._tables import plain
+from accelnn.backends import is_sparse
+
 __all__ = ["train_validation_split"]
 
 _X = TypeVar("_X", bound=np.generic)
@@ -41,7 +44,7 @@ def train_validation_split(
     Parameters
     ----------
     x : array_like, shape (N, ...)
-        Samples, one per row.
+        Samples, one per row; parts of a matrix of scipy.sparse are in its format csr.
     t : array_like, shape (N,) or (N, C)
         Integer labels; or one row per sample, one-hot or a distribution over C >= 2 classes, whose
         largest entry is taken as the class.
@@ -73,12 +76,14 @@ def train_validation_split(
     >>> np.bincount(t_validation)
     array([80, 80, 80, 80, 80, 80, 80, 80, 80, 80])
     """
-    x, t = np.asarray(x), np.asarray(t)
+    rows: Any = x
+    x = rows.tocsr() if is_sparse(rows) else np.asarray(plain(rows, "x"))
+    t = np.asarray(plain(t, "t"))
     if not 0 < fraction < 1:
         msg = f"fraction must lie between 0 and 1, exclusive; it is {fraction!r}"
         raise ValueError(msg)
     labels = _labels(t)
-    if x.ndim == 0 or len(x) != len(labels):
+    if x.ndim == 0 or x.shape[0] != len(labels):
         msg = f"x and t must hold as many samples: their shapes are {x.shape} and {t.shape}"
         raise ValueError(msg)
     draw = np.random.default_rng(rng)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from accelnn._tables import plain
 from accelnn._typing import Array, ArrayLike, DTypeLike
 from accelnn._validation import (
     ROWS,
@@ -56,8 +57,8 @@ def prepare(
     Parameters
     ----------
     x : array_like of shape (n, inputs)
-        Samples; a matrix or an array of scipy.sparse, of any format, is never made dense as a
-        whole.
+        Samples: an array, a table of pandas, polars or Arrow, or a matrix of scipy.sparse, which is
+        never made dense as a whole.
     t : array_like
         Integer class labels of shape (n,), or targets of shape (n, outputs).
     backend : str, Backend or subclass, optional
@@ -91,9 +92,10 @@ def prepare(
     >>> data.size, data.dtype
     (4000, 'float32')
     """
+    backend = resolve(backend, x, t) if not stream else resolve(backend)
+    x, t = plain(x, "x"), plain(t, "t")
     if stream:
-        return StreamedDataset.of(x, t, resolve(backend), check_dtype(dtype))
-    backend = resolve(backend, x, t)
+        return StreamedDataset.of(x, t, backend, check_dtype(dtype))
     with backend.current():
         return _prepared(backend, x, t, check_dtype(dtype), "x", "t", copy=True)
 
@@ -116,10 +118,12 @@ def dataset_for(
         if t is None:
             msg = "t is missing; only a data set made by prepare() comes without it"
             raise TypeError(msg)
+        t = plain(t, t_name)
         if net.spec.takes_numbers:
             t = column_of(net.backend, t, t_name)
         # It is used while the caller waits.
-        x = _prepared(net.backend, x, t, net.dtype, x_name, t_name, copy=False)
+        samples = plain(x, x_name)
+        x = _prepared(net.backend, samples, t, net.dtype, x_name, t_name, copy=False)
     elif t is not None:
         msg = "t must be left out when x is a data set made by prepare(), which holds it"
         raise TypeError(msg)
@@ -129,6 +133,7 @@ def dataset_for(
 
 def weights_for(net: Net, sample_weight: ArrayLike, n: int) -> Array:
     """Return the weights of `n` samples on the net's device, which the caller cannot change."""
+    sample_weight = plain(sample_weight, "sample_weight")
     home = _home(net.backend, sample_weight, "sample_weight")
     weights = as_weights(home, sample_weight, n, net.dtype)
     return _moved(net.backend, home, weights, sample_weight, "sample_weight")
