@@ -53,7 +53,7 @@ from accelnn.training import History, fit, prepare, warmup
 if TYPE_CHECKING:
     from accelnn import callbacks, datasets, plotting, schedules
     from accelnn import testing as testing
-    from accelnn.datasets import load_mnist, train_validation_split
+    from accelnn.datasets import load_idx_folder, load_mnist, read_idx, train_validation_split
     from accelnn.nets._files import load
 
 # What many programs never use, and what would slow down every import: name -> module.
@@ -61,8 +61,10 @@ _ON_FIRST_USE = {
     "callbacks": "accelnn.callbacks",
     "datasets": "accelnn.datasets",
     "load": "accelnn.nets._files",
+    "load_idx_folder": "accelnn.datasets",
     "load_mnist": "accelnn.datasets",
     "plotting": "accelnn.plotting",
+    "read_idx": "accelnn.datasets",
     "schedules": "accelnn.schedules",
     "testing": "accelnn.testing",
     "train_validation_split": "accelnn.datasets",
@@ -97,6 +99,7 @@ __all__ = [
     "identity",
     "list_backends",
     "load",
+    "load_idx_folder",
     "load_mnist",
     "log_softmax",
     "losses",
@@ -109,6 +112,7 @@ __all__ = [
     "optimizers",
     "plotting",
     "prepare",
+    "read_idx",
     "register_backend",
     "relu",
     "relu_grad",

@@ -1,6 +1,8 @@
-"""MNIST, and splitting a data set into training and validation parts."""
+"""MNIST and data sets in its format, and splitting into training and validation parts."""
 
+from accelnn.datasets._folder import load_idx_folder
+from accelnn.datasets._idx import read_idx
 from accelnn.datasets._mnist import load_mnist
 from accelnn.datasets._split import train_validation_split
 
-__all__ = ["load_mnist", "train_validation_split"]
+__all__ = ["load_idx_folder", "load_mnist", "read_idx", "train_validation_split"]
