@@ -19,7 +19,7 @@ ROWS = (
         "_remedies",
         "_underflow",
     },
-    {"_optional"},
+    {"_optional", "_tables"},
     {"_progress"},
     {"formulas"},
     {"backends"},

@@ -44,17 +44,19 @@ class Arguments:
         with self.backend.current():
             return self._targets(t, shape, dtype or self._dtype, name, checks_range=True)
 
+    def unfit_samples(self, shape: tuple[int, ...]) -> ValueError:
+        """Return the error that says which shapes of samples fit."""
+        n_inputs = self.spec.sizes[0]
+        return ValueError(
+            f"x has shape {tuple(shape)}, but this net takes (n, {n_inputs}), or ({n_inputs},) for "
+            f"one sample{flatten_hint(tuple(shape))}"
+        )
+
     def _samples(self, x: ArrayLike, dtype: str) -> tuple[Array, bool]:
         """Return `x` as rows in `dtype`, and whether it was one sample."""
         array = as_array(self.backend, x)
-        n_inputs = self.spec.sizes[0]
-        if array.ndim not in (1, ROWS) or array.shape[-1] != n_inputs:
-            msg = (
-                f"x has shape {tuple(array.shape)}, but this net takes (n, {n_inputs}), or "
-                f"({n_inputs},) for one sample"
-            )
-            msg += flatten_hint(tuple(array.shape))
-            raise ValueError(msg)
+        if array.ndim not in (1, ROWS) or array.shape[-1] != self.spec.sizes[0]:
+            raise self.unfit_samples(array.shape)
         array = to_dtype(self.backend, array, dtype)
         single = array.ndim == 1
         return (array[None, :] if single else array), single

@@ -123,7 +123,7 @@ class Net(Arguments, Exchange):
         ----------
         x : array_like of shape (n, inputs) or (inputs,)
             Samples, or one sample. Other real dtypes, float16 and float64 too, are cast to the
-            net's; bfloat16 is refused.
+            net's; bfloat16 is refused. A matrix of scipy.sparse is made dense block by block.
 
         Returns
         -------

@@ -64,10 +64,11 @@ def fit(
     net : Net
         Its parameters are updated in place.
     x : array_like of shape (n, inputs), Dataset, callable or iterator
-        Samples; or, and then `t` is left out, what `prepare` returned; or batches, tuples (x, t) or
-        (x, t, sample_weight): a function that returns an iterator over those of an epoch, or an
-        iterator, which is read once, with `iters`. Batches are taken as they come, each checked, in
-        the memory of one; training data are not evaluated then, and a run cannot be resumed.
+        Samples, as in `prepare`; or, and then `t` is left out, what it returned; or batches, tuples
+        (x, t) or (x, t, sample_weight): a function that returns an iterator over those of an epoch,
+        or an iterator, which is read once, with `iters`. Batches are taken as they come, each
+        checked, in the memory of one; training data are not evaluated then, and a run cannot be
+        resumed.
     t : array_like
         Integer class labels of shape (n,), or targets of shape (n, outputs); for a single output
         and a loss of numbers, of shape (n,) too.

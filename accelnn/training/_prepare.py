@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from accelnn._tables import plain
 from accelnn._typing import Array, ArrayLike, DTypeLike
 from accelnn._validation import (
     ROWS,
@@ -15,6 +16,7 @@ from accelnn._validation import (
     as_floating,
     as_weights,
     check_dtype,
+    check_entries,
     check_finite,
     flatten_hint,
     is_finite,
@@ -24,8 +26,10 @@ from accelnn.backends import (
     BackendLike,
     Dataset,
     MemoryFor,
+    SparseRows,
     dtype_name,
     get_backend,
+    is_sparse,
     resolve,
 )
 from accelnn.errors import BackendMismatchError
@@ -53,7 +57,8 @@ def prepare(
     Parameters
     ----------
     x : array_like of shape (n, inputs)
-        Samples.
+        Samples: an array, a table of pandas, polars or Arrow, or a matrix of scipy.sparse, which is
+        never made dense as a whole.
     t : array_like
         Integer class labels of shape (n,), or targets of shape (n, outputs).
     backend : str, Backend or subclass, optional
@@ -87,9 +92,10 @@ def prepare(
     >>> data.size, data.dtype
     (4000, 'float32')
     """
+    backend = resolve(backend, x, t) if not stream else resolve(backend)
+    x, t = plain(x, "x"), plain(t, "t")
     if stream:
-        return StreamedDataset.of(x, t, resolve(backend), check_dtype(dtype))
-    backend = resolve(backend, x, t)
+        return StreamedDataset.of(x, t, backend, check_dtype(dtype))
     with backend.current():
         return _prepared(backend, x, t, check_dtype(dtype), "x", "t", copy=True)
 
@@ -112,10 +118,12 @@ def dataset_for(
         if t is None:
             msg = "t is missing; only a data set made by prepare() comes without it"
             raise TypeError(msg)
+        t = plain(t, t_name)
         if net.spec.takes_numbers:
             t = column_of(net.backend, t, t_name)
         # It is used while the caller waits.
-        x = _prepared(net.backend, x, t, net.dtype, x_name, t_name, copy=False)
+        samples = plain(x, x_name)
+        x = _prepared(net.backend, samples, t, net.dtype, x_name, t_name, copy=False)
     elif t is not None:
         msg = "t must be left out when x is a data set made by prepare(), which holds it"
         raise TypeError(msg)
@@ -125,6 +133,7 @@ def dataset_for(
 
 def weights_for(net: Net, sample_weight: ArrayLike, n: int) -> Array:
     """Return the weights of `n` samples on the net's device, which the caller cannot change."""
+    sample_weight = plain(sample_weight, "sample_weight")
     home = _home(net.backend, sample_weight, "sample_weight")
     weights = as_weights(home, sample_weight, n, net.dtype)
     return _moved(net.backend, home, weights, sample_weight, "sample_weight")
@@ -149,8 +158,9 @@ def _prepared(
 ) -> Dataset:
     """Check a data set, each array where it is, and move it under the names the caller knows."""
     x_home, t_home = _home(backend, x, x_name), _home(backend, t, t_name)
-    samples, targets = as_array(x_home, x, x_name), as_array(t_home, t, t_name)
-    if samples.ndim != ROWS or samples.shape[0] == 0:
+    samples = SparseRows.of(x, x_name) if is_sparse(x) else as_array(x_home, x, x_name)
+    targets = as_array(t_home, t, t_name)
+    if len(samples.shape) != ROWS or samples.shape[0] == 0:
         msg = f"{x_name} has shape {tuple(samples.shape)}; expected (n, inputs) with n > 0"
         msg += flatten_hint(tuple(samples.shape))
         raise ValueError(msg)
@@ -167,10 +177,17 @@ def _prepared(
         raise ValueError(msg)
     with _memory_for(backend, samples, x_name, dtype):
         at_home = x_home is backend
-        cast = not (at_home and getattr(backend.prepare, "casts_samples", False))
-        samples = _finite(x_home, samples, x_name, dtype, cast=cast)
+        if isinstance(samples, SparseRows):
+            samples = _finite_rows(samples, x_name, dtype)
+        else:
+            cast = not (at_home and getattr(backend.prepare, "casts_samples", False))
+            samples = _finite(x_home, samples, x_name, dtype, cast=cast)
         if not labels:
             targets = _finite(t_home, targets, t_name, dtype)
+        if isinstance(samples, SparseRows):
+            return backend.prepare_sparse(
+                samples, _moved(backend, t_home, targets, t, t_name), dtype
+            )
         return backend.prepare(
             samples if at_home else _moved(backend, x_home, samples, x, x_name),
             _moved(backend, t_home, targets, t, t_name),
@@ -182,7 +199,8 @@ def _prepared(
 
 def _memory_for(backend: Backend, samples: Array, name: str, dtype: str) -> MemoryFor:
     shape = tuple(samples.shape)
-    size = math.prod(shape) * np.dtype(dtype).itemsize
+    is_rows = isinstance(samples, SparseRows)
+    size = (samples.values.size if is_rows else math.prod(shape)) * np.dtype(dtype).itemsize
 
     def needs() -> str:
         return f"{name} of shape {shape} takes {size:,} bytes in {dtype}"
@@ -207,6 +225,13 @@ def _finite(home: Backend, a: Array, name: str, dtype: str, *, cast: bool = True
         msg = f"{name} holds numbers beyond the range of {dtype}; scale it, or use a float64 net"
         raise ValueError(msg)
     return found
+
+
+def _finite_rows(rows: SparseRows, name: str, dtype: str) -> SparseRows:
+    """Return sparse samples in `dtype`, sharing no memory with what the caller may change."""
+    check_entries(rows, name)
+    values = _finite(get_backend("numpy"), rows.values, name, dtype)
+    return rows.with_values(values.copy() if values is rows.values else values)
 
 
 def _moved(backend: Backend, home: Backend, a: Array, given: ArrayLike, name: str) -> Array:

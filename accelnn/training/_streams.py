@@ -9,7 +9,7 @@ import numpy as np
 
 from accelnn._typing import ArrayLike
 from accelnn._validation import ROWS, flatten_hint
-from accelnn.backends import Dataset
+from accelnn.backends import Dataset, is_sparse
 
 if TYPE_CHECKING:
     from accelnn.backends import Backend
@@ -37,6 +37,9 @@ class StreamedDataset(Dataset):
     @classmethod
     def of(cls, x: ArrayLike, t: ArrayLike, backend: Backend, dtype: str) -> StreamedDataset:
         """Return a data set that leaves its samples where they are, or raise."""
+        if is_sparse(x):
+            msg = "the non-zeros of sparse samples are kept in memory: leave stream=True out"
+            raise TypeError(msg)
         for name, array in (("x", x), ("t", t)):
             if not hasattr(array, "shape") or not hasattr(array, "__getitem__"):
                 msg = (
