@@ -52,6 +52,7 @@ from accelnn.training import History, fit, prepare, warmup
 
 if TYPE_CHECKING:
     from accelnn import callbacks, datasets, plotting, schedules
+    from accelnn import estimator as estimator
     from accelnn import testing as testing
     from accelnn.datasets import load_mnist, train_validation_split
     from accelnn.nets._files import load
@@ -60,6 +61,7 @@ if TYPE_CHECKING:
 _ON_FIRST_USE = {
     "callbacks": "accelnn.callbacks",
     "datasets": "accelnn.datasets",
+    "estimator": "accelnn.estimator",
     "load": "accelnn.nets._files",
     "load_mnist": "accelnn.datasets",
     "plotting": "accelnn.plotting",
