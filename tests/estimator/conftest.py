@@ -3,14 +3,12 @@
 import numpy as np
 import pytest
 
-pytest.importorskip("sklearn", reason="the extra 'sklearn' is not installed")
-
-from sklearn.datasets import load_iris
-from sklearn.preprocessing import scale
-
 
 @pytest.fixture
 def iris():
+    from sklearn.datasets import load_iris
+    from sklearn.preprocessing import scale
+
     X, y = load_iris(return_X_y=True)
     return scale(X), y
 
