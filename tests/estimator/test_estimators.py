@@ -57,6 +57,14 @@ def test_the_curve_counts_samples_of_a_short_batch(iris):
     np.testing.assert_allclose(model.loss_curve_, [expected], rtol=150 * EPSILON)
 
 
+def test_weights_have_a_mean_of_one(iris):
+    X, y = iris
+    weights = np.random.default_rng(0).uniform(0.0, 9.0, size=150)
+    model = classifier(optimizer=accelnn.SGD(1e-300), max_iter=1).fit(X, y, weights)
+    expected = log_loss(y, model.predict_proba(X), sample_weight=weights)
+    np.testing.assert_allclose(model.loss_curve_, [expected], rtol=150 * EPSILON)
+
+
 def test_x_decides_the_dtype(iris):
     X, y = iris
     assert classifier().fit(X.astype("float32"), y).net_.dtype == "float32"
