@@ -55,6 +55,7 @@ from accelnn.training import History, fit, prepare, warmup
 
 if TYPE_CHECKING:
     from accelnn import callbacks, datasets, plotting, schedules
+    from accelnn import estimator as estimator
     from accelnn import testing as testing
     from accelnn.datasets import (
         load_idx_folder,
@@ -70,6 +71,7 @@ if TYPE_CHECKING:
 _ON_FIRST_USE = {
     "callbacks": "accelnn.callbacks",
     "datasets": "accelnn.datasets",
+    "estimator": "accelnn.estimator",
     "load": "accelnn.nets._files",
     "load_idx_folder": "accelnn.datasets",
     "load_mnist": "accelnn.datasets",

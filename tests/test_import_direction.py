@@ -29,7 +29,7 @@ ROWS = (
     {"descent", "nets"},
     {"training"},
     {"callbacks"},
-    {"plotting", "testing"},
+    {"plotting", "testing", "estimator"},
     {"__init__"},
     {"bench"},
     {"cli"},

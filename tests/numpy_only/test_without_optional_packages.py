@@ -25,6 +25,7 @@ OPTIONAL = (
     "onnx",
     "scipy",
     "pandas",
+    "sklearn",
 )
 
 
@@ -110,6 +111,11 @@ def test_tables_name_their_command_and_files_need_none(history, tmp_path):
     trained = accelnn.fit(net, x, t, validation=(x, t), epochs=2, callbacks=[log])
     trained.to_csv(tmp_path / "history.csv")
     assert log.path.read_text() == (tmp_path / "history.csv").read_text()
+
+
+def test_estimators_name_their_command():
+    with pytest.raises(MissingDependencyError, match=r"pip install 'accelnn\[sklearn\]'"):
+        _ = accelnn.estimator
 
 
 @pytest.mark.usefixtures("no_data")
