@@ -45,7 +45,12 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     name = f"{os.uname().nodename if hasattr(os, 'uname') else ''}\0{target.name}"
     prefix = f"accelnn-{hashlib.sha256(os.fsencode(name)).hexdigest()[:16]}-"
     _remove_leftovers(target.parent, prefix)
-    temporary, file = _create(target.parent, prefix, 0o666 if old is None else 0o600)
+    try:
+        temporary, file = _create(target.parent, prefix, 0o666 if old is None else 0o600)
+    except OSError as error:
+        # The caller's file, in the place of one that nobody has heard of.
+        error.filename = os.fspath(path)
+        raise
     try:
         with file:
             if old is not None:

@@ -226,6 +226,18 @@ def test_a_name_that_is_too_long_is_an_error_of_the_system(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_folder_that_may_not_be_written_to_is_an_error_with_the_path(path, monkeypatch):
+    def refuse(name, _flags, _mode):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), name)
+
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(PermissionError) as raised:
+        write(path)
+    monkeypatch.undo()
+    assert raised.value.filename == str(path)
+    assert path.read_bytes() == b"old"
+
+
 HANG = """
 import sys
 from accelnn._atomic import replacing

@@ -253,6 +253,15 @@ def test_dtypes_that_numpy_does_not_have(path, dtype, bits):
         checkpoint.read(path, "accelnn_net")
 
 
+@pytest.mark.parametrize("shape", [(2**62,), (2**31, 2**31, 0), (0, 2**62), (2**61 - 1, 1)])
+def test_sizes_beyond_memory_are_refused_and_not_left_to_numpy(path, shape):
+    """Beside a zero too, where nothing is to be read."""
+    size = 0 if 0 in shape else 4 * int(np.prod(shape, dtype=object))
+    put(path, {"W1": tensor(0, size, shape=shape)}, 0)
+    with pytest.raises(ValueError, match="is damaged or no safetensors file"):
+        checkpoint.read(path, "accelnn_net")
+
+
 @pytest.mark.parametrize("length", [41, 10**6, 10**15, 2**63, 2**64 - 1])
 def test_headers_longer_than_the_file(path, length):
     put(path, b"{}" + b" " * 38, 0, length=length)

@@ -41,9 +41,11 @@ def test_there_and_back(backend):
     # Arrays of its own backend, of another dtype, and lists.
     state = {key: net.backend.asarray(array) for key, array in other.state_dict().items()}
     state |= {"0.bias": np.arange(5.0), "2.bias": [1, 2, 3]}
+    state |= {"0.weight": np.broadcast_to(np.float32(2.0), (5, 4))}
     net.load_state_dict(state)
     np.testing.assert_array_equal(net.backend.to_numpy(net.params["b1"]), np.arange(5))
     np.testing.assert_array_equal(net.backend.to_numpy(net.params["b2"]), [1, 2, 3])
+    np.testing.assert_array_equal(net.backend.to_numpy(net.params["W1"]), np.full((4, 5), 2.0))
 
 
 def test_they_are_copies():
