@@ -55,8 +55,15 @@ from accelnn.training import History, fit, prepare, warmup
 
 if TYPE_CHECKING:
     from accelnn import callbacks, datasets, plotting, schedules
+    from accelnn import estimator as estimator
     from accelnn import testing as testing
-    from accelnn.datasets import load_mnist, shuffle_dataset, train_validation_split
+    from accelnn.datasets import (
+        load_idx_folder,
+        load_mnist,
+        read_idx,
+        shuffle_dataset,
+        train_validation_split,
+    )
     from accelnn.nets._files import load
     from accelnn.plotting import smooth_curve
 
@@ -64,9 +71,12 @@ if TYPE_CHECKING:
 _ON_FIRST_USE = {
     "callbacks": "accelnn.callbacks",
     "datasets": "accelnn.datasets",
+    "estimator": "accelnn.estimator",
     "load": "accelnn.nets._files",
+    "load_idx_folder": "accelnn.datasets",
     "load_mnist": "accelnn.datasets",
     "plotting": "accelnn.plotting",
+    "read_idx": "accelnn.datasets",
     "schedules": "accelnn.schedules",
     "shuffle_dataset": "accelnn.datasets",
     "smooth_curve": "accelnn.plotting",
@@ -104,6 +114,7 @@ __all__ = [
     "identity_function",
     "list_backends",
     "load",
+    "load_idx_folder",
     "load_mnist",
     "log_softmax",
     "losses",
@@ -117,6 +128,7 @@ __all__ = [
     "optimizers",
     "plotting",
     "prepare",
+    "read_idx",
     "register_backend",
     "relu",
     "relu_grad",

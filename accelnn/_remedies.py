@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-__all__ = ["LABELS_OF_NAMES", "bounded_targets", "labels_from", "labels_in_range"]
-
-LABELS_OF_NAMES = "np.unique(t, return_inverse=True)[1]"
+__all__ = [
+    "bounded_targets",
+    "labels_from",
+    "labels_in_range",
+    "labels_of_names",
+]
 
 
 def labels_from(shape: tuple[int, ...], wanted: tuple[int, ...], *, integral: bool) -> str:
@@ -31,3 +34,9 @@ def bounded_targets(low: float, high: float) -> str:
     if (low, high) == (1.0, 2.0):
         return "for targets of 1 and 2 pass t - 1"
     return "for other numbers take loss='sum_squared_error'"
+
+
+def labels_of_names(name: str) -> str:
+    """Return how names become labels, if an argument of this name holds targets."""
+    is_targets = name in ("t", "validation t") or name.startswith("t of ")
+    return "; names become labels by np.unique(t, return_inverse=True)[1]" if is_targets else ""

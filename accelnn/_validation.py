@@ -8,9 +8,11 @@ from typing import Any, cast, get_args
 
 import numpy as np
 
-from accelnn._remedies import LABELS_OF_NAMES, bounded_targets, labels_from, labels_in_range
+from accelnn._remedies import bounded_targets, labels_from, labels_in_range, labels_of_names
+from accelnn._tables import plain
 from accelnn._typing import Array, ArrayLike, DTypeName, Rng
-from accelnn.backends import Backend, dtype_name, is_floating
+from accelnn.backends import Backend, SparseRows, dtype_name, is_floating, is_sparse
+from accelnn.backends._arrays import kind_of
 from accelnn.formulas._loss import LossFormula
 
 __all__ = [
@@ -21,6 +23,7 @@ __all__ = [
     "as_scalar",
     "as_targets",
     "check_dtype",
+    "check_entries",
     "check_finite",
     "check_labels",
     "flatten_hint",
@@ -52,6 +55,10 @@ _largest: Callable[..., Any] = np.maximum.reduce
 def as_array(backend: Backend, x: ArrayLike, name: str = "x") -> Array:
     """Return `x` as an array of `backend`, refusing arrays of other libraries."""
     is_own = backend.owns(x)
+    if not is_own:
+        numbers = plain(x, name)
+        if numbers is not x:
+            x, is_own = backend.asarray(numbers), True
     # A backend may refuse some of its own arrays: on another device, or recording gradients.
     if not is_own or type(backend).check_owned is not Backend.check_owned:
         backend.check_owned(x, name)
@@ -68,8 +75,7 @@ def as_array(backend: Backend, x: ArrayLike, name: str = "x") -> Array:
         msg = f"{name} must hold real numbers, got dtype {got}"
         # bfloat16 and 8-bit floats.
         msg += f"; cast it to float32 first: {name}.astype('float32')" if "float" in got else ""
-        if name in ("t", "validation t") and got.startswith(("str", "object")):
-            msg += f"; names become labels by {LABELS_OF_NAMES}"
+        msg += labels_of_names(name) if got.startswith(("str", "object")) else ""
         raise TypeError(msg)
     return array if is_own else backend.asarray(array)
 
@@ -84,6 +90,12 @@ def _plain(x: np.ndarray, name: str) -> np.ndarray:
 
 def _from_python(x: ArrayLike, name: str) -> np.ndarray:
     """Convert Python numbers by NumPy, so that errors are the same for every backend."""
+    if is_sparse(x):
+        msg = (
+            f"{name} is a {kind_of(x)}, and only the samples x of fit, prepare and the methods of "
+            f"nets may be sparse: pass {name}.toarray()"
+        )
+        raise TypeError(msg)
     try:
         return np.asarray(x)
     except ValueError as error:
@@ -279,12 +291,22 @@ def check_finite(backend: Backend, x: Array, name: str) -> None:
     where = np.argwhere(wrong)
     index = tuple(int(i) for i in where[0])
     value = float(backend.to_numpy(x[index]))
+    raise _not_finite(name, index, value, f"{len(where)} of {wrong.size}")
+
+
+def check_entries(rows: SparseRows, name: str) -> None:
+    """Raise ValueError naming the first entry of sparse samples that is NaN or infinite."""
+    wrong = np.flatnonzero(~np.isfinite(rows.values))
+    if wrong.size:
+        value, n = float(rows.values[wrong[0]]), math.prod(rows.shape)
+        raise _not_finite(name, rows.place(wrong[0]), value, f"{wrong.size} of {n}")
+
+
+def _not_finite(name: str, index: tuple[int, ...], value: float, share: str) -> ValueError:
     place = f"{name}[{', '.join(map(str, index))}]" if index else name
-    msg = (
-        f"{name} must be finite, but {place} is {value}; {len(where)} of {wrong.size} values "
-        f"are not finite"
+    return ValueError(
+        f"{name} must be finite, but {place} is {value}; {share} values are not finite"
     )
-    raise ValueError(msg)
 
 
 def is_finite(backend: Backend, x: Array, dtype: Any = None) -> bool:

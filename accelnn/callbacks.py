@@ -74,6 +74,7 @@ class _Monitor:
             # Inside a callback of the user's, which `fit` tells of no start.
             self.on_start(net, history)
             return
+        self._batches_per_epoch = history.batches_per_epoch
         value = self._curve(net)[-1]
         step = history.evaluated_at[-1]
         # Later the parameters are others.
@@ -245,8 +246,8 @@ class BestWeights(_Monitor):
     ------
     ValueError
         If `monitor` is wrong; and at the start of a run that has no such curve.
-    accelnn.errors.MissingDependencyError
-        At the start of a run, if there is a `path` and safetensors is not installed.
+    OSError
+        At the start of a run, if there is a `path` that cannot be written.
 
     Examples
     --------

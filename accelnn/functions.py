@@ -10,6 +10,7 @@ backends.
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from accelnn._typing import Array, ArrayLike
+from accelnn._underflow import underflow_is_harmless
 from accelnn._validation import as_array, as_floating, as_targets
 from accelnn.backends import Backend, BackendLike, resolve
 
@@ -264,6 +265,7 @@ def log_softmax(x: ArrayLike, *, backend: BackendLike | None = None) -> Array:
     return _along_classes("log_softmax", x, backend)
 
 
+@underflow_is_harmless
 def sum_squared_error(y: ArrayLike, t: ArrayLike, *, backend: BackendLike | None = None) -> Array:
     """Return half the sum of squared errors, ½ Σ (y - t)², over all elements.
 
@@ -320,6 +322,7 @@ def mean_squared_error(y: ArrayLike, t: ArrayLike, *, backend: BackendLike | Non
     return sum_squared_error(y, t, backend=backend)
 
 
+@underflow_is_harmless
 def cross_entropy_error(
     y: ArrayLike, t: ArrayLike, *, eps: float = 1e-7, backend: BackendLike | None = None
 ) -> Array:
@@ -388,6 +391,7 @@ def _along_classes(op: str, x: ArrayLike, backend: BackendLike | None) -> Array:
         return _applied(op, chosen, scores)
 
 
+@underflow_is_harmless
 def _applied(op: str, backend: Backend, x: Array) -> Array:
     return _analytic(op, backend.xp, x) if _is_complex(backend, x) else getattr(backend, op)(x)
 

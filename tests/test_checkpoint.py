@@ -6,12 +6,15 @@ import pickle
 import subprocess
 import sys
 import threading
+import tracemalloc
 
 import numpy as np
 import pytest
 from safetensors import safe_open
+from safetensors.numpy import load_file, save, save_file
 
 import accelnn
+from accelnn import checkpoint
 from accelnn.formulas._table import ACTIVATIONS
 from accelnn.losses import LOSSES
 from accelnn.testing import StrictBackend
@@ -239,3 +242,122 @@ def test_nets_that_a_file_cannot_describe(path):
     with pytest.raises(TypeError, match="SimpleNet can be saved; this is a Mine"):
         Mine([4, 2]).save(path)
     assert not path.exists()
+
+
+NAMES = [
+    "W",
+    "b",
+    "w1",
+    "w10",
+    "w2",
+    "ü",
+    "汉",
+    "a b",
+    'quo"te',
+    "back\\slash",
+    "tab\t",
+    "\x7f\x01",
+    "",
+]
+
+
+def random_arrays(seed):
+    """Return arrays of all dtypes, with any number of axes, empty ones too."""
+    rng = np.random.default_rng(seed)
+    dtypes = [d.newbyteorder("=") for name, d in checkpoint.DTYPES.items() if name != "C64"]
+    arrays = {}
+    for name in rng.permutation(NAMES)[: rng.integers(1, len(NAMES))]:
+        shape = tuple(rng.integers(0, 4, size=rng.integers(0, 4)))
+        content = rng.integers(0, 2, size=shape) if rng.random() < 0.5 else rng.normal(size=shape)
+        arrays[str(name)] = np.asarray(content).astype(rng.choice(dtypes))
+    return arrays
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_files_are_those_of_the_package_to_the_byte(path, seed):
+    arrays, description = random_arrays(seed), {"is": ["ü", 1.5, None]}
+    checkpoint.write(path, arrays, "accelnn_net", description)
+    assert path.read_bytes() == save(arrays, {"accelnn_net": json.dumps(description)})
+    ours, found = checkpoint.read(path, "accelnn_net")
+    theirs = load_file(path)
+    assert found == description
+    for name, array in arrays.items():
+        for one in (ours[name], theirs[name]):
+            assert (one.dtype, one.shape, one.tobytes()) == (
+                array.dtype,
+                array.shape,
+                array.tobytes(),
+            )
+    assert ours.keys() == theirs.keys() == arrays.keys()
+
+
+def test_complex_numbers_and_other_layouts(path):
+    z = np.arange(6).reshape(2, 3) * (1 + 2j)
+    arrays = {"z": z.astype(np.complex64), "transposed": z.real.T, "step": z.real[:, ::2]}
+    arrays |= {"big": z.real.astype(">f4"), "read-only": np.broadcast_to(np.float32(3), (2, 2))}
+    checkpoint.write(path, arrays, "k", None)
+    found, _ = checkpoint.read(path, "k")
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(found[name], array)
+        assert found[name].dtype == array.dtype.newbyteorder("=")
+        assert found[name].flags.writeable
+
+
+def test_on_a_machine_with_the_other_byte_order(path, monkeypatch):
+    """What is read there is little-endian, too, and turned."""
+    checkpoint.write(path, {"x": np.array([1.5, -2.0]), "i": np.array(258, np.int16)}, "k", None)
+    monkeypatch.setattr(sys, "byteorder", "big")
+    found, _ = checkpoint.read(path, "k")
+    np.testing.assert_array_equal(found["x"].byteswap(), [1.5, -2.0])
+    assert found["i"] == 513
+
+
+@pytest.mark.parametrize("dtype", [object, "U3", "M8[s]", np.complex128, np.longdouble])
+def test_arrays_that_no_file_holds(path, dtype):
+    with pytest.raises(TypeError, match="a file cannot hold 'x', of dtype"):
+        checkpoint.write(path, {"x": np.zeros(3, dtype)}, "k", None)
+    assert not path.exists()
+
+
+def test_descriptions_come_back_with_numbers_that_are_none(path):
+    """The losses of a run that diverged."""
+    checkpoint.write(path, {}, "k", {"loss": [1.0, float("inf"), float("nan")]})
+    arrays, found = checkpoint.read(path, "k")
+    assert arrays == {}
+    np.testing.assert_array_equal(found["loss"], [1.0, np.inf, np.nan])
+
+
+def test_a_header_that_the_package_would_not_read_is_not_written(path):
+    with pytest.raises(ValueError, match=r"its header would take .* of at most 100,000,000"):
+        checkpoint.write(path, {}, "k", "x" * 10**8)
+    checkpoint.write(path, {}, "k", "x" * (10**8 - 100))
+    with safe_open(path, framework="numpy") as file:
+        assert len(file.metadata()["k"]) == 10**8 - 98
+
+
+def test_files_of_the_package_with_more_metadata(path, net):
+    net.save(path)
+    metadata, arrays = read(path)
+    save_file(arrays, path, metadata=metadata | {"format": "np", "note": "x" * 1000})
+    assert accelnn.load(path).flat.tobytes() == net.flat.tobytes()
+
+
+def peak(call):
+    """Return what memory a call takes at most, beside what there is."""
+    tracemalloc.start()
+    try:
+        call()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_memory_of_loading_and_saving(path, dtype):
+    net = accelnn.MLP([1500, 1500, 10], rng=0, dtype=dtype)
+    size = net.flat.nbytes
+    assert peak(lambda: net.save(path)) < 0.02 * size
+    loaded = []
+    assert size < peak(lambda: loaded.append(accelnn.load(path))) < 1.05 * size
+    assert peak(lambda: checkpoint.read(path, "accelnn_net")) < 1.05 * size
+    assert loaded[0].flat.tobytes() == net.flat.tobytes()

@@ -8,8 +8,18 @@ import accelnn
 PACKAGE = Path(accelnn.__file__).parent
 # From below: what stands in one row may import rows before it, and each part itself.
 ROWS = (
-    {"errors", "_version", "_typing", "_processors", "_cached", "_differences", "_remedies"},
-    {"_optional"},
+    {
+        "errors",
+        "_version",
+        "_typing",
+        "_processors",
+        "_cached",
+        "_differences",
+        "_atomic",
+        "_remedies",
+        "_underflow",
+    },
+    {"_optional", "_tables"},
     {"_progress"},
     {"formulas"},
     {"backends"},
@@ -19,7 +29,7 @@ ROWS = (
     {"descent", "nets"},
     {"training"},
     {"callbacks"},
-    {"plotting", "testing"},
+    {"plotting", "testing", "estimator"},
     {"__init__"},
     {"bench"},
     {"cli"},

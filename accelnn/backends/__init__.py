@@ -13,6 +13,7 @@ from accelnn.backends._resolve import (
     set_backend,
     use_backend,
 )
+from accelnn.backends._sparse import SparseRows, is_sparse
 from accelnn.backends._spec import ActivationLike, Loss, NetSpec, get_activation
 from accelnn.backends._training import Dataset, Extras, Optimizer, TrainingState
 
@@ -30,6 +31,7 @@ __all__ = [
     "MemoryFor",
     "NetSpec",
     "Optimizer",
+    "SparseRows",
     "TrainingState",
     "UnfitError",
     "dtype_name",
@@ -37,6 +39,7 @@ __all__ = [
     "get_activation",
     "get_backend",
     "is_floating",
+    "is_sparse",
     "list_backends",
     "out_of_memory",
     "pass_bytes",

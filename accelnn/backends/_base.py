@@ -18,6 +18,7 @@ from accelnn._typing import Array, ArrayLike
 from accelnn.backends._arrays import dtype_name, from_dlpack, is_array, kind_of, speaks_dlpack
 from accelnn.backends._engine import Engine
 from accelnn.backends._memory import Memory
+from accelnn.backends._sparse import SparseDataset, SparseRows
 from accelnn.backends._spec import Loss, NetSpec
 from accelnn.backends._training import Dataset
 from accelnn.errors import BackendMismatchError
@@ -346,10 +347,30 @@ class Backend(metaclass=_ChecksArrays):
         copy : bool
             Whether the caller may still change `x`, so that the data set must not share it.
         """
+        x = self.xp.asarray(x, copy=True) if copy else x
+        return Dataset(x, self._indexable(t), self, dtype)
+
+    def prepare_sparse(self, rows: SparseRows, t: Array, dtype: str) -> Dataset:
+        """Convert a validated data set of which only the non-zeros are stored, on the host.
+
+        By default they stay there, and each batch is made dense.
+
+        Parameters
+        ----------
+        rows : SparseRows
+            Samples in `dtype`, which nobody else can change.
+        t : array
+            Targets or labels, as an array of this backend.
+        dtype : str
+            ``"float32"`` or ``"float64"``.
+        """
+        return SparseDataset(rows, self._indexable(t), self, dtype)
+
+    def _indexable(self, t: Array) -> Array:
         if self.xp.isdtype(t.dtype, "unsigned integer"):
             # torch cannot index rows of them: https://github.com/pytorch/pytorch/issues/58734
-            t = self.xp.astype(t, self.dtype("int64"))
-        return Dataset(self.xp.asarray(x, copy=True) if copy else x, t, self, dtype)
+            return self.xp.astype(t, self.dtype("int64"))
+        return t
 
     def shares_data_with(self, other: "Backend") -> bool:
         """Return whether this backend can train on a data set that `other` prepared."""

@@ -105,7 +105,7 @@ class Engine:
     def evaluate(self, params: Array, data: Dataset) -> tuple[float, float | None]:
         """Return the mean loss and the accuracy, or None where the loss does not classify."""
         total_loss, correct = 0.0, 0.0
-        for rows in slices(data.size, EVALUATION_ROWS):
+        for rows in slices(data.size, min(EVALUATION_ROWS, data.rows_at_once)):
             x, t = data.piece(rows)
             scores = self.scores(params, x)
             total_loss += self._number(self._mean_loss(scores, self._for_loss(t))) * x.shape[0]

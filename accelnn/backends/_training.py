@@ -62,6 +62,11 @@ class Dataset:
         """Number of features per sample."""
         return int(self.x.shape[1])
 
+    @property
+    def rows_at_once(self) -> int:
+        """How many samples are to be read at a time, so that memory is bounded."""
+        return self.size
+
     def take(self, index: Array) -> tuple[Array, Array]:
         """Return the samples and the targets of these rows."""
         xp = self.backend.xp

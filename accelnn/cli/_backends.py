@@ -19,7 +19,6 @@ PACKAGES = (
     "numba",
     "cupy-cuda12x",
     "cupy-cuda13x",
-    "safetensors",
     "pooch",
     "matplotlib",
     "rich",

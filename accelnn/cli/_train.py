@@ -179,8 +179,6 @@ def _check_outputs(plot: Path | None, save: Path | None) -> None:
             msg = "--plot and --save need the name of a file"
             raise ValueError(msg)
         check_folder(path)
-    if save is not None:
-        import_optional("safetensors", feature="--save", extra="save")
     if plot is not None:
         bases = import_optional("matplotlib.backend_bases", feature="--plot", extra="plot")
         known = sorted(bases.FigureCanvasBase.get_supported_filetypes())

@@ -1,18 +1,20 @@
 """Reading and writing of IDX, the file format of MNIST.
 
 A file is two zero bytes, a byte for the type, a byte for the number of dimensions, one big-endian
-32-bit size for each dimension, and then the values. Only unsigned bytes (type 0x08) are supported.
+32-bit size for each dimension, and then the values, big-endian too.
 """
 
 from __future__ import annotations
 
+import contextlib
 import gzip
+import io
 import math
 import os
 import struct
 import zlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,14 +26,22 @@ if TYPE_CHECKING:
 
 __all__ = ["read_idx", "write_idx"]
 
+# The dtypes of values, by the byte that names them in a file.
+_DTYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 _UNSIGNED_BYTE = 0x08
 _MAGIC_BYTES = 4
 _SIZE_BYTES = 4
+# The most that deflate, the method of gzip, makes of a byte.
+_MOST_PER_BYTE = 1032
+_CHUNK = 1 << 20
 _REMEDY = "Replace the file with a fresh copy"
 
 
-def read_idx(path: str | os.PathLike[str] | Traversable) -> NDArray[np.uint8]:
-    """Read an IDX file of unsigned bytes.
+def read_idx(path: str | os.PathLike[str] | Traversable) -> NDArray[Any]:
+    """Read an IDX file, the format of MNIST and of the data sets that follow it.
+
+    No more is decompressed than the header declares, and no memory is asked for that the file
+    cannot fill.
 
     Parameters
     ----------
@@ -40,14 +50,14 @@ def read_idx(path: str | os.PathLike[str] | Traversable) -> NDArray[np.uint8]:
 
     Returns
     -------
-    numpy.ndarray of uint8
-        The values, in the shape that the file declares.
+    numpy.ndarray
+        The values, in the shape and the type that the file declares: uint8, int8, int16, int32,
+        float32 or float64, in the byte order of this machine.
 
     Raises
     ------
     DatasetError
-        If the file is missing, truncated, too long, corrupted, or not an IDX file of unsigned
-        bytes.
+        If the file is missing, truncated, too long, corrupted, or not an IDX file.
 
     Examples
     --------
@@ -61,17 +71,27 @@ def read_idx(path: str | os.PathLike[str] | Traversable) -> NDArray[np.uint8]:
     """
     if isinstance(path, str | os.PathLike):
         path = Path(path)
-    content = _read_bytes(path)
-    shape, start = _parse_header(path, content)
-    expected, found = math.prod(shape), len(content) - start
-    if found != expected:
-        problem = "truncated" if found < expected else "too long"
+    if not path.is_file():
         msg = (
-            f"{path} is {problem}: its header declares the shape {shape}, which takes "
-            f"{expected:,} bytes, but {found:,} follow. {_REMEDY}."
+            f"{path} is missing: expected an IDX file there, found "
+            f"{'a folder' if path.is_dir() else 'nothing'}. Check the path, or put the file there."
         )
         raise DatasetError(msg)
-    return _shaped(path, np.frombuffer(content, dtype=np.uint8, offset=start), shape)
+    is_packed = path.name.endswith(".gz")
+    with contextlib.ExitStack() as stack:
+        file = stack.enter_context(path.open("rb"))
+        most = file.seek(0, io.SEEK_END) * (_MOST_PER_BYTE if is_packed else 1)
+        file.seek(0)
+        content = stack.enter_context(gzip.open(file)) if is_packed else file
+        try:
+            return _read(path, cast("IO[bytes]", content), most, is_packed=is_packed)
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            msg = (
+                f"{path} is corrupted: expected a gzip stream because its name ends in .gz, found "
+                f"one that cannot be decompressed ({error}). {_REMEDY}, or take the .gz off the "
+                f"name of a file that is not compressed."
+            )
+            raise DatasetError(msg) from error
 
 
 def write_idx(path: str | os.PathLike[str], values: NDArray[np.uint8]) -> None:
@@ -103,51 +123,72 @@ def write_idx(path: str | os.PathLike[str], values: NDArray[np.uint8]) -> None:
         packed.write(content)
 
 
-def _read_bytes(path: Traversable) -> bytes:
-    if not path.is_file():
+def _read(path: Traversable, content: IO[bytes], most: int, *, is_packed: bool) -> NDArray[Any]:
+    """Read a file of at most so many bytes, decompressed."""
+    dtype, shape, start = _read_header(path, content)
+    expected, found, limit = math.prod(shape) * dtype.itemsize, most - start, ""
+    if expected <= found:
+        values = _empty(path, shape, dtype)
+        filled = _fill(content, values.reshape(-1).view(np.uint8).data)
+        # Beyond the end too, because a gzip stream has its checksum there.
+        beyond = len(content.read(1))
+        if is_packed:
+            found, limit = filled + beyond, " or more" if beyond else ""
+    else:
+        limit = " at most" if is_packed else ""
+    if found != expected:
+        problem = "truncated" if found < expected else "too long"
         msg = (
-            f"{path} is missing: expected an IDX file there, found "
-            f"{'a folder' if path.is_dir() else 'nothing'}. Check the path, or put the file there."
+            f"{path} is {problem}: its header declares the shape {shape}, which takes "
+            f"{expected:,} bytes, but {found:,}{limit} follow. {_REMEDY}."
         )
         raise DatasetError(msg)
-    content = path.read_bytes()
-    if not path.name.endswith(".gz"):
-        return content
-    try:
-        return gzip.decompress(content)
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        msg = (
-            f"{path} is corrupted: expected a gzip stream because its name ends in .gz, found one "
-            f"that cannot be decompressed ({error}). {_REMEDY}, or take the .gz off the name of a "
-            "file that is not compressed."
-        )
-        raise DatasetError(msg) from error
+    if not dtype.isnative:
+        values.byteswap(inplace=True)
+    return values.view(dtype.newbyteorder("="))
 
 
-def _parse_header(path: Traversable, content: bytes) -> tuple[tuple[int, ...], int]:
-    """Return the shape and the offset of the first value."""
-    magic = content[:_MAGIC_BYTES]
-    if len(magic) < _MAGIC_BYTES or magic[:3] != bytes((0, 0, _UNSIGNED_BYTE)):
+def _read_header(
+    path: Traversable, content: IO[bytes]
+) -> tuple[np.dtype[Any], tuple[int, ...], int]:
+    """Return the type and the shape of the values, and the size of the header."""
+    magic = content.read(_MAGIC_BYTES)
+    if len(magic) < _MAGIC_BYTES or magic[:2] != bytes(2) or magic[2] not in _DTYPES:
         found = magic.hex(" ") or "nothing"
+        types = ", ".join(f"{number:02x}" for number in _DTYPES)
         msg = (
-            f"{path} is no IDX file of unsigned bytes: expected it to begin with 00 00 08 and the "
-            f"number of dimensions, found {found}. {_REMEDY}; a compressed file must be named .gz."
+            f"{path} is no IDX file: expected it to begin with 00 00, a type (one of {types}) and "
+            f"the number of dimensions, found {found}. {_REMEDY}; a compressed file must be named "
+            f".gz."
         )
         raise DatasetError(msg)
+    sizes = content.read(_SIZE_BYTES * magic[3])
     start = _MAGIC_BYTES + _SIZE_BYTES * magic[3]
-    if len(content) < start:
+    if len(sizes) < start - _MAGIC_BYTES:
         msg = (
             f"{path} is truncated: expected a header of {start} bytes for {magic[3]} dimensions, "
-            f"found {len(content)} bytes in all. {_REMEDY}."
+            f"found {_MAGIC_BYTES + len(sizes)} bytes in all. {_REMEDY}."
         )
         raise DatasetError(msg)
-    return struct.unpack_from(f">{magic[3]}I", content, _MAGIC_BYTES), start
+    return np.dtype(_DTYPES[magic[2]]), struct.unpack(f">{magic[3]}I", sizes), start
 
 
-def _shaped(path: Traversable, values: NDArray[Any], shape: tuple[int, ...]) -> NDArray[np.uint8]:
+def _fill(content: IO[bytes], memory: memoryview) -> int:
+    """Read until the memory is full, or nothing is left; return how much was read."""
+    filled = 0
+    while filled < len(memory):
+        # A little at a time, because gzip makes a copy.
+        part = memory[filled : filled + _CHUNK]
+        read = cast("io.BufferedIOBase", content).readinto(part)
+        if not read:
+            break
+        filled += read
+    return filled
+
+
+def _empty(path: Traversable, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
     try:
-        # A copy, because a view of the file's bytes is read-only.
-        return values.reshape(shape).copy()
+        return np.empty(shape, dtype)
     except ValueError as error:
         msg = (
             f"{path} is corrupted: expected a shape that NumPy can hold, found one of {len(shape)} "

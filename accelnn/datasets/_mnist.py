@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accelnn.datasets._download import MNIST_SHA256, fetch_mnist
+from accelnn.datasets._folder import find, images_as, labels_as
 from accelnn.datasets._idx import read_idx
 from accelnn.errors import DatasetError
 
@@ -20,7 +21,6 @@ __all__ = ["load_mnist"]
 
 _SHIPPED = {"5k": "mnist5k"}
 _IMAGE_SHAPE = (28, 28)
-_PIXELS = 28 * 28
 _CLASSES = 10
 
 _Pixel = TypeVar("_Pixel", bound=np.generic)
@@ -100,8 +100,9 @@ def load_mnist(
         ``"5k"`` loads 5,000 of the training images, which come with accelnn: 400 of each digit
         for training and 100 for testing. It needs neither a network nor another package.
     data_dir : str or path-like, optional
-        A folder with the four original files, such as ``train-images-idx3-ubyte``, compressed
-        (``.gz``) or not.
+        A folder with the four original files, such as ``train-images-idx3-ubyte`` or
+        ``train-images.idx3-ubyte``, compressed (``.gz``) or not. Those of Fashion-MNIST and KMNIST
+        have the same names; for EMNIST and other numbers of classes see `load_idx_folder`.
     progress : bool, default False
         Show progress bars if files must be downloaded.
 
@@ -141,8 +142,8 @@ def load_mnist(
     def part(name: str) -> _Part[Any, Any]:
         x, t = _read_part(folder, name)
         return (
-            _prepare_images(x, normalize=normalize, flatten=flatten),
-            np.eye(_CLASSES, dtype=np.float32)[t] if one_hot_label else t.astype(np.int64),
+            images_as(x, normalize=normalize, flatten=flatten),
+            labels_as(t, _CLASSES if one_hot_label else None),
         )
 
     return part("train"), part("t10k")
@@ -183,31 +184,22 @@ def _checked_folder(named: str | os.PathLike[str], origin: str) -> Path:
     if not folder.is_dir():
         msg = f"{origin} names {folder}, which is no folder; expected one with MNIST. {remedy}"
         raise DatasetError(msg)
-    missing = [name for name in MNIST_SHA256 if _find(folder, name) is None]
+    missing = [name for name in MNIST_SHA256 if find(folder, name) is None]
     if missing:
         msg = f"{origin} names {folder}, which lacks {', '.join(missing)} (as is or .gz). {remedy}"
         raise DatasetError(msg)
     return folder
 
 
-def _find(folder: Traversable, name: str) -> Traversable | None:
-    candidates = (folder / name, folder / f"{name}.gz")
-    return next((path for path in candidates if path.is_file()), None)
-
-
-def _prepare_images(images: NDArray[Any], *, normalize: bool, flatten: bool) -> NDArray[Any]:
-    shape = (_PIXELS,) if flatten else (1, *_IMAGE_SHAPE)
-    images = images.reshape(len(images), *shape)
-    return np.divide(images, 255, dtype=np.float32) if normalize else images
-
-
 def _read_part(folder: Traversable, part: str) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """Read and check the images and labels of ``"train"`` or ``"t10k"``."""
     images_name, labels_name = f"{part}-images-idx3-ubyte", f"{part}-labels-idx1-ubyte"
-    images = read_idx(_find(folder, images_name) or folder / images_name)
-    labels = read_idx(_find(folder, labels_name) or folder / labels_name)
+    images = read_idx(find(folder, images_name) or folder / images_name)
+    labels = read_idx(find(folder, labels_name) or folder / labels_name)
     problem = None
-    if images.shape[1:] != _IMAGE_SHAPE:
+    if {images.dtype, labels.dtype} != {np.dtype(np.uint8)}:
+        problem = f"{images_name} and {labels_name} hold no unsigned bytes"
+    elif images.shape[1:] != _IMAGE_SHAPE:
         problem = f"{images_name} has the shape {images.shape}, expected (N, 28, 28)"
     elif labels.shape != images.shape[:1]:
         problem = (

@@ -5,7 +5,9 @@ from typing import Any, TypeAlias, TypeVar, overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from accelnn._remedies import LABELS_OF_NAMES, labels_from
+from accelnn._remedies import labels_from, labels_of_names
+from accelnn._tables import plain
+from accelnn.backends import is_sparse
 
 __all__ = ["shuffle_dataset", "train_validation_split"]
 
@@ -43,7 +45,7 @@ def train_validation_split(
     Parameters
     ----------
     x : array_like, shape (N, ...)
-        Samples, one per row.
+        Samples, one per row; parts of a matrix of scipy.sparse are in its format csr.
     t : array_like, shape (N,) or (N, C)
         Integer labels; or one row per sample, one-hot or a distribution over C >= 2 classes, whose
         largest entry is taken as the class.
@@ -75,12 +77,14 @@ def train_validation_split(
     >>> np.bincount(t_validation)
     array([80, 80, 80, 80, 80, 80, 80, 80, 80, 80])
     """
-    x, t = np.asarray(x), np.asarray(t)
+    rows: Any = x
+    x = rows.tocsr() if is_sparse(rows) else np.asarray(plain(rows, "x"))
+    t = np.asarray(plain(t, "t"))
     if not 0 < fraction < 1:
         msg = f"fraction must lie between 0 and 1, exclusive; it is {fraction!r}"
         raise ValueError(msg)
     labels = _labels(t)
-    if x.ndim == 0 or len(x) != len(labels):
+    if x.ndim == 0 or x.shape[0] != len(labels):
         msg = f"x and t must hold as many samples: their shapes are {x.shape} and {t.shape}"
         raise ValueError(msg)
     draw = np.random.default_rng(rng)
@@ -154,7 +158,7 @@ def _labels(t: NDArray[Any]) -> NDArray[Any]:
         msg += f"; for labels pass {call}; numbers have no classes: split "
         msg += "np.random.default_rng(0).permutation(len(t))"
     elif t.dtype.kind in "OSU":
-        msg += f"; names become labels by {LABELS_OF_NAMES}"
+        msg += labels_of_names("t")
     raise ValueError(msg)
 
 

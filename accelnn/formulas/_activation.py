@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from accelnn._typing import Array
+from accelnn._underflow import underflow_is_harmless
 from accelnn.formulas._ops import floats, ops_of
 
 __all__ = ["ActivationFormula", "capped"]
@@ -36,16 +37,19 @@ class ActivationFormula:
     initializer: Initializer = "xavier"
     slope_from_value: bool = False
 
+    @underflow_is_harmless
     def value(self, x: Array, *, backend: Any = None) -> Array:
         """Return f(x), of the shape of `x`."""
         ops = ops_of(backend, x)
         return self._value(ops, *floats(ops, backend, x))
 
+    @underflow_is_harmless
     def slope(self, x: Array, *, backend: Any = None) -> Array:
         """Return f'(x) at the pre-activation `x`."""
         ops = ops_of(backend, x)
         return self._slope(ops, *floats(ops, backend, x))
 
+    @underflow_is_harmless
     def change(self, x: Array, d: Array, *, backend: Any = None) -> Array:
         """Return f(x + d) - f(x), of the broadcast shape, without cancellation where d is small."""
         ops = ops_of(backend, x, d)

@@ -6,6 +6,7 @@ import math
 from typing import Any, NamedTuple
 
 from accelnn._typing import Array
+from accelnn._underflow import underflow_is_harmless
 from accelnn.formulas._ops import floats, ops_of
 
 __all__ = ["Labels", "LossFormula"]
@@ -58,21 +59,25 @@ class LossFormula:
     target_range: tuple[float, float] = (-math.inf, math.inf)
     takes_labels: bool = False
 
+    @underflow_is_harmless
     def value(self, a: Array, t: Array, *, backend: Any = None) -> Array:
         """Return each sample's loss, of shape ``a.shape[:-1]``."""
         ops = ops_of(backend, a, t)
         return self._value(ops, *floats(ops, backend, a, t))
 
+    @underflow_is_harmless
     def grad(self, a: Array, t: Array, *, backend: Any = None) -> Array:
         """Return the derivative of each sample's loss with respect to `a`, of the shape of `a`."""
         ops = ops_of(backend, a, t)
         return self._grad(ops, *floats(ops, backend, a, t))
 
+    @underflow_is_harmless
     def delta(self, a: Array, d: Array, t: Array, *, backend: Any = None) -> Array:
         """Return ``value(a + d, t) - value(a, t)``, without cancellation where d is small."""
         ops = ops_of(backend, a, d, t)
         return self._delta(ops, *floats(ops, backend, a, d, t))
 
+    @underflow_is_harmless
     def delta_along(self, a: Array, c: Array, w: Array, t: Array, *, backend: Any = None) -> Array:
         """Return ``delta(a, c w, t)`` for `c` of shape (..., n) and one direction `w`."""
         ops = ops_of(backend, a, c, w, t)

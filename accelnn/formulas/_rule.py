@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from accelnn._typing import Array, Schedule
+from accelnn._underflow import rounds_to_zero
 from accelnn.formulas._checks import boolean, check_parameters, not_negative
 from accelnn.formulas._ops import ops_of
 
@@ -157,10 +158,11 @@ class UpdateRule:
             _require_updatable(p, others)
         rate = self._rate(state["updates"] + 1)
         state["updates"] += 1
-        for p, g, *slots in matched:
-            decays = self.decay_biases or p.ndim > BIAS_AXES
-            decayed = 1.0 if decays else 0.0
-            self.apply(p, g, slots, state["updates"], _namespace(p), rate=rate, decayed=decayed)
+        with rounds_to_zero():
+            for p, g, *slots in matched:
+                decays = self.decay_biases or p.ndim > BIAS_AXES
+                decayed = 1.0 if decays else 0.0
+                self.apply(p, g, slots, state["updates"], _namespace(p), rate=rate, decayed=decayed)
 
     def apply(
         self,

@@ -44,17 +44,19 @@ class Arguments:
         with self.backend.current():
             return self._targets(t, shape, dtype or self._dtype, name, checks_range=True)
 
+    def unfit_samples(self, shape: tuple[int, ...]) -> ValueError:
+        """Return the error that says which shapes of samples fit."""
+        n_inputs = self.spec.sizes[0]
+        return ValueError(
+            f"x has shape {tuple(shape)}, but this net takes (n, {n_inputs}), or ({n_inputs},) for "
+            f"one sample{flatten_hint(tuple(shape))}"
+        )
+
     def _samples(self, x: ArrayLike, dtype: str) -> tuple[Array, bool]:
         """Return `x` as rows in `dtype`, and whether it was one sample."""
         array = as_array(self.backend, x)
-        n_inputs = self.spec.sizes[0]
-        if array.ndim not in (1, ROWS) or array.shape[-1] != n_inputs:
-            msg = (
-                f"x has shape {tuple(array.shape)}, but this net takes (n, {n_inputs}), or "
-                f"({n_inputs},) for one sample"
-            )
-            msg += flatten_hint(tuple(array.shape))
-            raise ValueError(msg)
+        if array.ndim not in (1, ROWS) or array.shape[-1] != self.spec.sizes[0]:
+            raise self.unfit_samples(array.shape)
         array = to_dtype(self.backend, array, dtype)
         single = array.ndim == 1
         return (array[None, :] if single else array), single
@@ -85,8 +87,8 @@ class Arguments:
 
     def _options(
         self, n: int, sample_weight: ArrayLike | None, key: DropoutKey | None, dtype: str
-    ) -> Extras | None:
-        """Return what the methods of a net take beside `n` samples, or None if that is nothing."""
+    ) -> Extras:
+        """Return what the methods of a net take beside `n` samples."""
         weights, masks = None, ()
         if sample_weight is not None:
             weights = as_weights(self.backend, sample_weight, n, dtype)
@@ -95,8 +97,7 @@ class Arguments:
             if self.spec.dropout:
                 dropout = Dropout(self.spec.dropout, seed)
                 masks = self.backend.engine(self.spec, dtype).masks(dropout, update, n)
-        options = Extras(weights, masks)
-        return None if options.is_empty else options
+        return Extras(weights, masks)
 
     def _targets(
         self, t: ArrayLike, shape: tuple[int, ...], dtype: str, name: str, *, checks_range: bool

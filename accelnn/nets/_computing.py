@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import numpy as np
 
 from accelnn._typing import ArrayLike
+from accelnn._underflow import rounds_to_zero
 from accelnn._validation import ROWS
-from accelnn.backends import Backend, UnfitError, out_of_memory, pass_bytes
+from accelnn.backends import Backend, UnfitError, is_sparse, out_of_memory, pass_bytes
 from accelnn.errors import OutOfMemoryError
+from accelnn.nets._blocks import in_blocks
 
 if TYPE_CHECKING:
     from accelnn.nets._net import Net
@@ -28,12 +30,20 @@ def computing(method: Method) -> Method:
 
     @functools.wraps(method)
     def on_device(net: Net, x: ArrayLike, *args: Any, **options: Any) -> Any:
+        if type(x) is not np.ndarray and is_sparse(x) and method.__name__ != "check_gradient":
+            return in_blocks(on_device, net, x, args, options)
         try:
             if type(net.backend).current is Backend.current:
                 # There is one device.
                 return method(net, x, *args, **options)
             with net.backend.current():
                 return method(net, x, *args, **options)
+        except FloatingPointError:
+            # See `underflow_is_harmless`, whose wrapper would be one more call of Python.
+            if np.geterr()["under"] == "ignore":
+                raise
+            with rounds_to_zero():
+                return on_device(net, x, *args, **options)
         except UnfitError as error:
             unfit = error
         except MemoryError as error:

@@ -9,6 +9,7 @@ from accelnn import checkpoint
 from accelnn._typing import DTypeName
 from accelnn._validation import check_dtype
 from accelnn.backends import BackendLike, NetSpec, get_backend
+from accelnn.checkpoint import DTYPES, Tensor
 from accelnn.formulas._table import ACTIVATIONS, LOSSES, describe, described
 from accelnn.nets._mlp import MLP, TwoLayerNet, mlp_spec
 from accelnn.nets._net import Net, rebuild
@@ -21,6 +22,9 @@ KEY = "accelnn_net"
 FORMAT = 1
 # What training does with a net beside its computations.
 OPTIONS = ("dropout", "label_smoothing")
+# The longest header of a net's file, in bytes: that of some twenty thousand layers. What it says is
+# then read in a second at most, whoever wrote it.
+LARGEST_HEADER = 1 << 22
 
 # name -> class, and number of sizes where it is fixed.
 NETS: dict[str, tuple[type[Net], int | None]] = {
@@ -34,7 +38,7 @@ def save(net: Net, path: str | os.PathLike[str]) -> None:
     """Write architecture and parameters to a file; see `Net.save`."""
     to_numpy = net.backend.to_numpy
     arrays = {name: np.ascontiguousarray(to_numpy(array)) for name, array in net.params.items()}
-    checkpoint.write(path, arrays, KEY, architecture_of(net))
+    checkpoint.write(path, arrays, KEY, architecture_of(net), most=LARGEST_HEADER)
 
 
 def architecture_of(net: Net) -> dict[str, Any]:
@@ -78,12 +82,11 @@ def load(path: str | os.PathLike[str], *, backend: BackendLike | None = None) ->
 
     Raises
     ------
-    FileNotFoundError
-        If there is no such file.
+    OSError
+        If there is no such file, it is a folder, a FIFO, a device or a socket, or cannot be read.
     ValueError
-        If it is damaged, or describes no net of accelnn.
-    accelnn.errors.MissingDependencyError
-        If safetensors is not installed.
+        If it is damaged, or describes no net of accelnn. What a file says is checked before memory
+        is taken for what it holds.
 
     Examples
     --------
@@ -95,30 +98,34 @@ def load(path: str | os.PathLike[str], *, backend: BackendLike | None = None) ->
     ...     accelnn.load(path)
     <MLP 4-3-2, sigmoid, cross_entropy, float32, 23 parameters on numpy>
     """
-    arrays, architecture = checkpoint.read(path, KEY)
-    chosen = get_backend(backend)
-    try:
-        cls, spec, dtype = _described(architecture)
-    except (KeyError, TypeError, ValueError) as error:
-        msg = (
-            f"{os.fspath(path)!r} describes no net that can be built here: "
-            f"{type(error).__name__}: {error}"
-        )
-        raise ValueError(msg) from error
-    expected = {p.name: (p.shape, dtype) for p in spec.parameters}
-    found = {name: (array.shape, str(array.dtype)) for name, array in arrays.items()}
-    if expected != found:
-        msg = (
-            f"{os.fspath(path)!r} is inconsistent: its architecture has the parameters {expected}, "
-            f"and it holds {found}"
-        )
-        raise ValueError(msg)
-    flat = np.concatenate([arrays[name].ravel() for name in expected])
-    return rebuild(cls, spec, flat, dtype, chosen)
+    with checkpoint.opened(path, KEY, most=LARGEST_HEADER) as stored:
+        chosen = get_backend(backend)
+        try:
+            cls, spec, dtype = _described(stored.description, len(stored.tensors))
+        except (KeyError, TypeError, ValueError) as error:
+            msg = (
+                f"{os.fspath(path)!r} describes no net that can be built here: "
+                f"{type(error).__name__}: {error!s:.300}"
+            )
+            raise ValueError(msg) from error
+        wrong = _difference(spec, dtype, stored.tensors)
+        if wrong:
+            msg = f"{os.fspath(path)!r} is inconsistent: {wrong}"
+            raise ValueError(msg)
+        net = rebuild(cls, spec, np.zeros(()), dtype, chosen)
+        with chosen.current():
+            for name, live in net.params.items():
+                # Straight into the net's memory, if that is NumPy's.
+                is_host = type(live) is np.ndarray
+                array = live if is_host else np.empty(stored.tensors[name].shape, dtype)
+                stored.read_into(name, array)
+                if not is_host:
+                    live[...] = chosen.asarray(array)
+        return net
 
 
-def _described(architecture: dict[str, Any]) -> tuple[type[Net], NetSpec, DTypeName]:
-    """Return the class, architecture and dtype that a file describes, checked."""
+def _described(architecture: Any, arrays: int) -> tuple[type[Net], NetSpec, DTypeName]:
+    """Return the class, architecture and dtype that a file with so many arrays describes."""
     if architecture["format"] != FORMAT:
         msg = f"its format is {architecture['format']!r}, and this version reads {FORMAT}"
         raise ValueError(msg)
@@ -128,6 +135,10 @@ def _described(architecture: dict[str, Any]) -> tuple[type[Net], NetSpec, DTypeN
         msg = f"unknown net {kind!r}; known nets are {', '.join(map(repr, NETS))}"
         raise ValueError(msg)
     cls, layers = NETS[kind]
+    if isinstance(sizes, list) and len(sizes) > 1 + arrays:
+        # Before a million of them are looked at.
+        msg = f"{len(sizes):,} sizes need more than its {arrays:,} arrays"
+        raise ValueError(msg)
     if layers is not None and len(sizes) != layers:
         msg = f"a {kind} has {layers} sizes, got {sizes}"
         raise ValueError(msg)
@@ -138,3 +149,18 @@ def _described(architecture: dict[str, Any]) -> tuple[type[Net], NetSpec, DTypeN
     options = {name: architecture.get(name, 0.0) for name in OPTIONS}
     spec = mlp_spec(sizes, activation, described(loss, LOSSES), **options)
     return cls, spec, check_dtype(architecture["dtype"])
+
+
+def _difference(spec: NetSpec, dtype: DTypeName, found: dict[str, Tensor]) -> str:
+    """Return in what the arrays of a file are not those of an architecture, or nothing."""
+    names = {str(known): name for name, known in DTYPES.items()}
+    wanted = {p.name: (names[dtype], p.shape) for p in spec.parameters}
+    for name in wanted | found:
+        should, tensor = wanted.get(name), found.get(name)
+        if tensor is None or should != tensor[:2]:
+            described = [
+                f"of dtype {one[0]!r:.80} and shape {one[1]!s:.80}" if one else "missing"
+                for one in (should, tensor)
+            ]
+            return f"{name!r:.80} is {described[1]}, and in its architecture {described[0]}"
+    return ""

@@ -1,6 +1,5 @@
 """What all nets share: checking of arguments, and calls of the engine."""
 
-import os
 from collections.abc import Callable
 from typing import Any, Self, TypeVar, cast
 
@@ -17,7 +16,6 @@ from accelnn.backends import (
     Backend,
     BackendLike,
     Dataset,
-    Extras,
     MemoryFor,
     NetSpec,
     get_backend,
@@ -27,6 +25,7 @@ from accelnn.gradient import GradientReport, check_gradient, numerical_gradient
 from accelnn.gradient._steps import require_usable_step
 from accelnn.nets._arguments import Arguments, DropoutKey
 from accelnn.nets._computing import computing
+from accelnn.nets._exchange import Exchange
 from accelnn.nets._overridden import refuse_overridden
 from accelnn.nets._parameters import Parameters
 
@@ -42,7 +41,7 @@ BY_FUNCTION = "accelnn.numerical_gradient(lambda _: net.loss(x, t), net.params) 
 ROOM = 32
 
 
-class Net(Arguments):
+class Net(Arguments, Exchange):
     """A feed-forward net. Use `accelnn.MLP`, `accelnn.TwoLayerNet` or `accelnn.SimpleNet`.
 
     Attributes
@@ -124,7 +123,7 @@ class Net(Arguments):
         ----------
         x : array_like of shape (n, inputs) or (inputs,)
             Samples, or one sample. Other real dtypes, float16 and float64 too, are cast to the
-            net's; bfloat16 is refused.
+            net's; bfloat16 is refused. A matrix of scipy.sparse is made dense block by block.
 
         Returns
         -------
@@ -184,12 +183,13 @@ class Net(Arguments):
             If there is no memory for so many samples.
         """
         engine = self.engine
-        is_plain = sample_weight is None and dropout_key is None
-        rows, targets = self._batch(x, t, self._dtype, engine if is_plain else None)
-        options = self._options(rows.shape[0], sample_weight, dropout_key, self._dtype)
-        if options is not None:
-            loss = engine.loss_with(self._flat, rows, targets, options)
-            return float(self.backend.to_numpy(loss))
+        if sample_weight is not None or dropout_key is not None:
+            rows, targets = self._batch(x, t, self._dtype)
+            options = self._options(rows.shape[0], sample_weight, dropout_key, self._dtype)
+            return float(
+                self.backend.to_numpy(engine.loss_with(self._flat, rows, targets, options))
+            )
+        rows, targets = self._batch(x, t, self._dtype, engine)
         if engine.checks_range:
             return engine.mean_loss(self._flat, rows, targets)
         return float(self.backend.to_numpy(engine.loss(self._flat, rows, targets)))
@@ -242,13 +242,13 @@ class Net(Arguments):
             With the keys, shapes and dtype of `params`; new arrays at every call.
         """
         out = self.backend.empty(self.spec.size, self._dtype)
-        is_plain = sample_weight is None and dropout_key is None
-        rows, targets = self._batch(x, t, self._dtype, self.engine if is_plain else None)
-        options = self._options(rows.shape[0], sample_weight, dropout_key, self._dtype)
-        if options is None:
-            self.engine.gradient(self._flat, rows, targets, out)
-        else:
+        if sample_weight is not None or dropout_key is not None:
+            rows, targets = self._batch(x, t, self._dtype)
+            options = self._options(rows.shape[0], sample_weight, dropout_key, self._dtype)
             self.engine.gradient_with(self._flat, rows, targets, options, out)
+        else:
+            rows, targets = self._batch(x, t, self._dtype, self.engine)
+            self.engine.gradient(self._flat, rows, targets, out)
         return self.spec.views(out, self.backend.xp)
 
     @computing
@@ -321,13 +321,13 @@ class Net(Arguments):
         options = self._options(rows.shape[0], *given, "float64")
         require_usable_step(backend, flat, find_method(method, DIFFERENCES), step)
         if structured:
-            how = {} if options is None else {"extras": options}
+            how: Any = {} if options.is_empty else {"extras": options}
             return engine.numerical_gradient(flat, rows, t, method=method, step=step, **how)
         # Its own and writable, because it is moved.
         point = backend.zeros(self.size, "float64")
         point[...] = flat
         gradient: Array = numerical_gradient(
-            lambda moved: engine.loss_with(moved, rows, t, options or Extras()),
+            lambda moved: engine.loss_with(moved, rows, t, options),
             point,
             method=method,
             step=step,
@@ -391,26 +391,10 @@ class Net(Arguments):
         clone.__dict__.update(self._extras())
         return clone
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write architecture and parameters to a ``.safetensors`` file; see `accelnn.load`.
-
-        Parameters
-        ----------
-        path : path-like
-            Written beside itself first and then renamed, so that an interruption leaves an
-            existing file as it was.
-
-        Raises
-        ------
-        TypeError
-            If the net's class or its loss is not one of accelnn's own.
-        accelnn.errors.MissingDependencyError
-            If safetensors is not installed.
-        """
-        # Here, because json and what it brings would slow down every import of accelnn.
-        from accelnn.nets._files import save
-
-        save(self, path)
+    @property
+    def _output(self) -> str:
+        """The op that computes what `predict` returns from the last layer."""
+        return "identity" if self._predicts_scores else self.spec.loss.output
 
     def _extras(self) -> dict[str, Any]:
         """Return what a subclass has added."""

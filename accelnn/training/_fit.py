@@ -6,7 +6,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, TypeVar
+from typing import Any, Literal, TypeAlias, TypeVar, cast
 
 import numpy as np
 
@@ -14,10 +14,10 @@ from accelnn._progress import progress_bar
 from accelnn._typing import ArrayLike, Rng
 from accelnn._validation import generator, positive_int
 from accelnn.backends import Dataset, Optimizer
-from accelnn.errors import DivergenceWarning
 from accelnn.formulas._checks import positive
 from accelnn.nets import Net
 from accelnn.optimizers import SGD
+from accelnn.training._batches import Batches, BatchRun, Passes, is_batches
 from accelnn.training._checkpoint import Checkpoint, PathLike, check_path
 from accelnn.training._hints import warn_of_several_ones
 from accelnn.training._history import History
@@ -36,7 +36,7 @@ GradientKind: TypeAlias = Literal["analytic", "numerical"]
 
 def fit(
     net: AnyNet,
-    x: ArrayLike | Dataset,
+    x: ArrayLike | Dataset | Batches,
     t: ArrayLike | None = None,
     *,
     validation: tuple[ArrayLike, ArrayLike] | Dataset | None = None,
@@ -63,8 +63,12 @@ def fit(
     ----------
     net : Net
         Its parameters are updated in place.
-    x : array_like of shape (n, inputs), or Dataset
-        Samples, or what `prepare` returned; then `t` is left out.
+    x : array_like of shape (n, inputs), Dataset, callable or iterator
+        Samples, as in `prepare`; or, and then `t` is left out, what it returned; or batches, tuples
+        (x, t) or (x, t, sample_weight): a function that returns an iterator over those of an epoch,
+        or an iterator, which is read once, with `iters`. Batches are taken as they come, each
+        checked, in the memory of one; training data are not evaluated then, and a run cannot be
+        resumed.
     t : array_like
         Integer class labels of shape (n,), or targets of shape (n, outputs); for a single output
         and a loss of numbers, of shape (n,) too.
@@ -99,7 +103,7 @@ def fit(
     checkpoint : path-like, optional
         Keep the run in this file, from which `resume` goes on although the process has ended. It is
         written at the end of every epoch, and when the training ends, however it does; the file
-        before is kept until the new one is whole. Needs safetensors.
+        before is kept until the new one is whole.
     checkpoint_every : int, optional
         Write it after so many updates instead of an epoch's.
     resume : History or path-like, optional
@@ -137,6 +141,8 @@ def fit(
     accelnn.errors.DivergenceWarning
         At the first loss that is not finite, where the training stops; and at the end of a run
         whose losses became several times those of the start and of a net that knows nothing.
+    RuntimeWarning
+        If an iterator ends before all updates are done.
     accelnn.errors.ScalingWarning
         After the first epoch with 100 updates behind it, or the last one, if the net has learned
         nothing and its features are large or of very different sizes.
@@ -172,19 +178,25 @@ def fit(
     else:
         ending = ending_of(resume, rng)
     with net.backend.current():
-        data = dataset_for(net, x, t, "x", "t")
-        warn_of_several_ones(net, data, stacklevel=2)
         test = None if validation is None else validation_for(net, validation)
-        plan = Plan.of(data.size, batch_size, epochs, iters, sampling)
         if gradient not in ("analytic", "numerical"):
             msg = f"gradient must be 'analytic' or 'numerical', got {gradient!r:.80}"
             raise ValueError(msg)
         options: dict[str, Any] = {}
-        if sample_weight is not None:
-            options["weights"] = weights_for(net, sample_weight, data.size)
         if clip_norm is not None:
             options["clip"] = positive(clip_norm, "clip_norm")
-        run = Run(net, data, test, optimizer, gradient, plan, callbacks, options, saver)
+        common = test, optimizer, gradient, callbacks, options, saver
+        run: Run
+        if is_batches(x):
+            _check_batches(t, sample_weight, resume, checkpoint)
+            run = BatchRun(net, None, Passes.of(cast("Batches", x), epochs, iters), *common)
+        else:
+            data = dataset_for(net, cast("ArrayLike | Dataset", x), t, "x", "t")
+            warn_of_several_ones(net, data, stacklevel=2)
+            plan = Plan.of(data.size, batch_size, epochs, iters, sampling)
+            if sample_weight is not None:
+                options["weights"] = weights_for(net, sample_weight, data.size)
+            run = Run(net, data, plan, *common)
         is_left = True
         if saved is not None:
             is_left = run.take_up(saved, rng if isinstance(rng, np.random.Generator) else None)
@@ -196,14 +208,9 @@ def fit(
             steps = run.plan.steps
             with progress_bar("Training", steps, enabled=progress, unit="steps") as advance:
                 run.train(advance, timed=progress)
-        explosion = "" if run.divergence else run.watch.explosion(run.history.loss)
-        fault = run.watch.fault() if run.divergence else ""
-    if run.divergence or explosion:
-        what = f"{run.divergence}; training stops" if run.divergence else explosion
-        msg = (
-            f"{what}. The optimizer was {optimizer}: try a smaller learning rate. {fault}".rstrip()
-        )
-        warnings.warn(msg, DivergenceWarning, stacklevel=2)
+        complaints = list(run.complaints())
+    for message, category in complaints:
+        warnings.warn(message, category, stacklevel=2)
     return run.history
 
 
@@ -257,3 +264,19 @@ def _saved(path: PathLike, target: PathLike | None, rng: Rng) -> Checkpoint | No
     if rng is not None:
         saved.require_first(Generator.of(generator(rng)))
     return saved
+
+
+def _check_batches(t: object, sample_weight: object, *kept: object) -> None:
+    """Raise TypeError for options that say nothing where batches come one by one."""
+    if t is not None or sample_weight is not None:
+        msg = (
+            "t and sample_weight are left out where x is an iterator of batches, or a function "
+            "that returns one: each batch is a tuple (x, t) or (x, t, sample_weight)"
+        )
+        raise TypeError(msg)
+    if any(one is not None for one in kept):
+        msg = (
+            "a run on batches that come one by one cannot be resumed, because nobody knows where "
+            "they would go on; prepare(x, t, stream=True) reads from a file and can"
+        )
+        raise TypeError(msg)

@@ -10,6 +10,7 @@ import numpy as np
 from accelnn.backends import Dataset
 from accelnn.errors import ScalingWarning, TargetsWarning
 from accelnn.nets import Net
+from accelnn.training._streams import StreamedDataset
 
 __all__ = ["Watch", "warn_of_several_ones"]
 
@@ -173,7 +174,8 @@ class Watch:
 
 def warn_of_several_ones(net: Net, data: Dataset, stacklevel: int) -> None:
     """Warn if targets of a softmax look like several labels to a sample."""
-    if net.spec.loss.output != "softmax" or data.t.ndim == 1:
+    is_read = isinstance(data, StreamedDataset)
+    if net.spec.loss.output != "softmax" or is_read or data.t.ndim == 1:
         return
     backend = net.backend
     rows = backend.asarray(_some(data.size, net.spec.sizes[-1]))

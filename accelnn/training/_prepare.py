@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from accelnn._tables import plain
 from accelnn._typing import Array, ArrayLike, DTypeLike
 from accelnn._validation import (
     ROWS,
@@ -15,6 +16,7 @@ from accelnn._validation import (
     as_floating,
     as_weights,
     check_dtype,
+    check_entries,
     check_finite,
     flatten_hint,
     is_finite,
@@ -24,12 +26,15 @@ from accelnn.backends import (
     BackendLike,
     Dataset,
     MemoryFor,
+    SparseRows,
     dtype_name,
     get_backend,
+    is_sparse,
     resolve,
 )
 from accelnn.errors import BackendMismatchError
 from accelnn.nets import Net
+from accelnn.training._streams import StreamedDataset
 
 __all__ = ["dataset_for", "prepare", "validation_for", "weights_for"]
 
@@ -37,7 +42,12 @@ logger = logging.getLogger("accelnn")
 
 
 def prepare(
-    x: ArrayLike, t: ArrayLike, *, backend: BackendLike | None = None, dtype: DTypeLike = "float32"
+    x: ArrayLike,
+    t: ArrayLike,
+    *,
+    backend: BackendLike | None = None,
+    dtype: DTypeLike = "float32",
+    stream: bool = False,
 ) -> Dataset:
     """Check a data set and bring it to where and how a backend trains on it fastest.
 
@@ -47,13 +57,20 @@ def prepare(
     Parameters
     ----------
     x : array_like of shape (n, inputs)
-        Samples.
+        Samples: an array, a table of pandas, polars or Arrow, or a matrix of scipy.sparse, which is
+        never made dense as a whole.
     t : array_like
         Integer class labels of shape (n,), or targets of shape (n, outputs).
     backend : str, Backend or subclass, optional
         Where to; see `accelnn.get_backend`.
     dtype : {"float32", "float64"}, default "float32"
         That of the nets to be trained.
+    stream : bool, default False
+        Leave samples and targets where they are, such as in a file larger than memory, and read
+        rows when they are needed: those of a batch, or for small batches of several. They are
+        checked then. `x` and `t` are `numpy.memmap`, or anything else with a shape that can be
+        indexed with slices and increasing row numbers; whoever changes them meanwhile changes the
+        data set.
 
     Returns
     -------
@@ -75,7 +92,10 @@ def prepare(
     >>> data.size, data.dtype
     (4000, 'float32')
     """
-    backend = resolve(backend, x, t)
+    backend = resolve(backend, x, t) if not stream else resolve(backend)
+    x, t = plain(x, "x"), plain(t, "t")
+    if stream:
+        return StreamedDataset.of(x, t, backend, check_dtype(dtype))
     with backend.current():
         return _prepared(backend, x, t, check_dtype(dtype), "x", "t", copy=True)
 
@@ -98,10 +118,12 @@ def dataset_for(
         if t is None:
             msg = "t is missing; only a data set made by prepare() comes without it"
             raise TypeError(msg)
+        t = plain(t, t_name)
         if net.spec.takes_numbers:
             t = column_of(net.backend, t, t_name)
         # It is used while the caller waits.
-        x = _prepared(net.backend, x, t, net.dtype, x_name, t_name, copy=False)
+        samples = plain(x, x_name)
+        x = _prepared(net.backend, samples, t, net.dtype, x_name, t_name, copy=False)
     elif t is not None:
         msg = "t must be left out when x is a data set made by prepare(), which holds it"
         raise TypeError(msg)
@@ -111,6 +133,7 @@ def dataset_for(
 
 def weights_for(net: Net, sample_weight: ArrayLike, n: int) -> Array:
     """Return the weights of `n` samples on the net's device, which the caller cannot change."""
+    sample_weight = plain(sample_weight, "sample_weight")
     home = _home(net.backend, sample_weight, "sample_weight")
     weights = as_weights(home, sample_weight, n, net.dtype)
     return _moved(net.backend, home, weights, sample_weight, "sample_weight")
@@ -135,8 +158,9 @@ def _prepared(
 ) -> Dataset:
     """Check a data set, each array where it is, and move it under the names the caller knows."""
     x_home, t_home = _home(backend, x, x_name), _home(backend, t, t_name)
-    samples, targets = as_array(x_home, x, x_name), as_array(t_home, t, t_name)
-    if samples.ndim != ROWS or samples.shape[0] == 0:
+    samples = SparseRows.of(x, x_name) if is_sparse(x) else as_array(x_home, x, x_name)
+    targets = as_array(t_home, t, t_name)
+    if len(samples.shape) != ROWS or samples.shape[0] == 0:
         msg = f"{x_name} has shape {tuple(samples.shape)}; expected (n, inputs) with n > 0"
         msg += flatten_hint(tuple(samples.shape))
         raise ValueError(msg)
@@ -153,10 +177,17 @@ def _prepared(
         raise ValueError(msg)
     with _memory_for(backend, samples, x_name, dtype):
         at_home = x_home is backend
-        cast = not (at_home and getattr(backend.prepare, "casts_samples", False))
-        samples = _finite(x_home, samples, x_name, dtype, cast=cast)
+        if isinstance(samples, SparseRows):
+            samples = _finite_rows(samples, x_name, dtype)
+        else:
+            cast = not (at_home and getattr(backend.prepare, "casts_samples", False))
+            samples = _finite(x_home, samples, x_name, dtype, cast=cast)
         if not labels:
             targets = _finite(t_home, targets, t_name, dtype)
+        if isinstance(samples, SparseRows):
+            return backend.prepare_sparse(
+                samples, _moved(backend, t_home, targets, t, t_name), dtype
+            )
         return backend.prepare(
             samples if at_home else _moved(backend, x_home, samples, x, x_name),
             _moved(backend, t_home, targets, t, t_name),
@@ -168,7 +199,8 @@ def _prepared(
 
 def _memory_for(backend: Backend, samples: Array, name: str, dtype: str) -> MemoryFor:
     shape = tuple(samples.shape)
-    size = math.prod(shape) * np.dtype(dtype).itemsize
+    is_rows = isinstance(samples, SparseRows)
+    size = (samples.values.size if is_rows else math.prod(shape)) * np.dtype(dtype).itemsize
 
     def needs() -> str:
         return f"{name} of shape {shape} takes {size:,} bytes in {dtype}"
@@ -193,6 +225,13 @@ def _finite(home: Backend, a: Array, name: str, dtype: str, *, cast: bool = True
         msg = f"{name} holds numbers beyond the range of {dtype}; scale it, or use a float64 net"
         raise ValueError(msg)
     return found
+
+
+def _finite_rows(rows: SparseRows, name: str, dtype: str) -> SparseRows:
+    """Return sparse samples in `dtype`, sharing no memory with what the caller may change."""
+    check_entries(rows, name)
+    values = _finite(get_backend("numpy"), rows.values, name, dtype)
+    return rows.with_values(values.copy() if values is rows.values else values)
 
 
 def _moved(backend: Backend, home: Backend, a: Array, given: ArrayLike, name: str) -> Array:
@@ -221,10 +260,12 @@ def _check_fits(net: Net, data: Dataset, x_name: str, t_name: str) -> None:
     if data.inputs != n_in:
         msg = f"{x_name} has {data.inputs} inputs per sample, and this net takes {n_in}"
         raise ValueError(msg)
-    if net.spec.takes_numbers and not net.spec.loss.classifies and data.t.ndim == 1:
+    is_read = isinstance(data, StreamedDataset)
+    if net.spec.takes_numbers and not net.spec.loss.classifies and data.t.ndim == 1 and not is_read:
         msg = (
             f"{t_name} was prepared as class labels, and this net's loss "
             f"{net.spec.loss.name!r} takes numbers: call prepare(x, t[:, None])"
         )
         raise ValueError(msg)
-    net.check_targets(data.t, data.size, t_name)
+    if not isinstance(data, StreamedDataset):
+        net.check_targets(data.t, data.size, t_name)

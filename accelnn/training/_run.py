@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -13,8 +13,11 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from accelnn._progress import Advance
+from accelnn._underflow import rounds_to_zero
 from accelnn._validation import positive_int
 from accelnn.backends import Dataset, MemoryFor, Optimizer, TrainingState, pass_bytes
+from accelnn.backends._arrays import slices
+from accelnn.errors import DivergenceWarning
 from accelnn.formulas._dropout import Dropout
 from accelnn.nets import Net
 from accelnn.training._checkpoint import Checkpoint, PathLike, states_of
@@ -22,10 +25,12 @@ from accelnn.training._hints import Watch
 from accelnn.training._history import History
 from accelnn.training._hooks import Hooks
 from accelnn.training._interrupt import interrupts_wait
-from accelnn.training._plan import Generator, Plan
+from accelnn.training._plan import Generator
+from accelnn.training._prepare import dataset_for
 from accelnn.training._resume import Ending
+from accelnn.training._streams import StreamedDataset
 
-__all__ = ["Callback", "Run", "Saver"]
+__all__ = ["Callback", "Run", "Saver", "dropout_of"]
 
 Callback: TypeAlias = Callable[[Any, History], object]
 
@@ -40,14 +45,18 @@ SEEDS = 1 << 64
 class Run:
     """One call of `fit` under way."""
 
+    # A `Plan`, and `Orders`; of batches that come one by one, other iterators.
+    plan: Any
+    orders: Any
+
     def __init__(
         self,
         net: Net,
-        data: Dataset,
+        data: Dataset | None,
+        plan: Any,
         test: Dataset | None,
         optimizer: Optimizer,
         gradient: str,
-        plan: Plan,
         callbacks: Sequence[Callback],
         options: dict[str, Any],
         saver: Saver | None,
@@ -61,19 +70,24 @@ class Run:
         with self.memory:
             self.state = TrainingState(net.flat, optimizer, gradient, net.backend)
             # What the net learns, of which evaluations are without smoothing.
-            self.learnt = data
-            if net.spec.label_smoothing:
-                self.learnt = data.with_targets(net.engine.smoothed(data.t))
+            is_read = data is None or isinstance(data, StreamedDataset)
+            self.learnt = None if data is None or is_read else self.smoothed(data)
         # Of `Engine.train`, without what is left out: engines of other packages may not know it.
         self.options = options
-        self.watch = Watch(net, self.learnt, options.get("weights"))
+        # Of data that are read from elsewhere, nothing is said.
+        self.watch = None
+        if self.learnt is not None:
+            self.watch = Watch(net, self.learnt, options.get("weights"))
         self.history = History(plan.batches_per_epoch)
         self.callbacks, self.saver = callbacks, saver
         # The first call of the engine may compile, which says nothing of the next.
         self.is_warm, self.chunk = False, 1
         if gradient == "analytic":
             self.chunk = max(1, CALL_WORK // (plan.batch * net.size))
-        self.divergence = ""
+        self.most = self.chunk
+        if isinstance(data, StreamedDataset):
+            self.most = max(1, data.rows_at_once // plan.batch)
+        self.divergence = self.shortage = ""
         self.at_epoch_end = [c for c in callbacks if not hasattr(c, "every")]
         self.every = [(positive_int(c.every, "every"), c) for c in callbacks if hasattr(c, "every")]
         # After how many updates something is to be done.
@@ -89,8 +103,7 @@ class Run:
         # Updates before this call, and how many of the run's first epoch were before the run.
         self.done = self.offset = 0
         self.first = Generator.of(draw)
-        seed = int(draw.integers(SEEDS, dtype=np.uint64)) if self.net.spec.dropout else None
-        self._draw_from(draw, 0, seed)
+        self._draw_from(draw, 0, dropout_of(self.net, draw))
 
     def go_on(self, ending: Ending) -> None:
         """Start a run where another one has ended."""
@@ -128,15 +141,25 @@ class Run:
 
     def _draw_from(self, draw: np.random.Generator, position: int, seed: int | None) -> None:
         self.orders = self.plan.epochs(draw, position)
+        self.seeded(seed)
+        if not self.at_epoch_end and not self.every:
+            # A callback may draw from the same generator, whose order of draws must not change.
+            self.state.meanwhile = self.orders.draw_ahead
+
+    def seeded(self, seed: int | None) -> None:
+        """Drop units by this seed."""
         if seed is not None:
             self.history.dropout_seed = seed
             self.options["dropout"] = Dropout(self.net.spec.dropout, seed)
 
+    def smoothed(self, data: Dataset) -> Dataset:
+        """Return a data set with the net's label smoothing."""
+        if not self.net.spec.label_smoothing:
+            return data
+        return data.with_targets(self.net.engine.smoothed(data.t))
+
     def train(self, advance: Advance, *, timed: bool) -> None:
         """Train to the end of the run, or until something stops it."""
-        if not self.at_epoch_end and not self.every:
-            # A callback may draw from the same generator, whose order of draws must not change.
-            self.state.meanwhile = self.orders.draw_ahead
         self.hooks = Hooks(self.callbacks, self.net, self.history)
         try:
             self._train(advance, timed=timed)
@@ -183,13 +206,13 @@ class Run:
         batch = self.plan.batch
         while order.size:
             until = min((k - self.history.steps % k for k in self.periods), default=order.size)
-            steps = min(until, self.chunk)
+            steps = min(until, self.chunk, self.most)
             piece = order[: steps * batch]
             rates = self.state.scheduled_rates(-(-piece.size // batch))
             options = self.options if rates is None else self.options | {"rates": rates}
             started = time.perf_counter()
-            with self.memory, interrupts_wait():
-                losses = self.net.engine.train(self.state, self.learnt, piece, batch, **options)
+            with self.memory, interrupts_wait(), rounds_to_zero():
+                losses = self._update(piece, options)
                 self._record(losses)
             if self.is_warm:
                 # As many updates as fit between two refreshes of the bar, or until Ctrl-C is heard.
@@ -206,6 +229,21 @@ class Run:
                 self._save_if_due()
         return False
 
+    def _update(self, piece: np.ndarray, options: dict[str, Any]) -> np.ndarray:
+        """Do the updates of some batches, and return their losses."""
+        data, train = self.learnt, self.net.engine.train
+        if data is None:
+            weights = options.get("weights")
+            if weights is not None:
+                index = self.net.backend.asarray(piece)
+                options = options | {"weights": self.net.backend.xp.take(weights, index, axis=0)}
+            data, piece = self.smoothed(self._read_rows(self.data, piece)), np.arange(piece.size)
+        return train(self.state, data, piece, self.plan.batch, **options)
+
+    def _read_rows(self, data: Any, index: np.ndarray) -> Dataset:
+        x, t = data.read(index)
+        return dataset_for(self.net, x, t, "x", "t")
+
     def _call_if_due(self) -> bool:
         """Call the callbacks of the last update, unless that was done; return whether to stop."""
         steps = self.history.steps
@@ -216,19 +254,21 @@ class Run:
     def _finish_if_due(self) -> bool:
         """Finish an epoch after whose last update the run was saved; return whether to stop."""
         steps = self.history.steps
-        is_whole = (self.offset + steps) % self.plan.batches_per_epoch == 0
-        is_due = steps not in (0, self.finished) and (is_whole or steps == self.asked)
-        return is_due and self.finish_epoch()
+        is_end = self.is_epoch_end() or steps == self.asked
+        return steps not in (0, self.finished) and is_end and self.finish_epoch()
+
+    def is_epoch_end(self) -> bool:
+        """Return whether the last update was that of an epoch."""
+        return bool((self.offset + self.history.steps) % self.plan.batches_per_epoch == 0)
 
     def finish_epoch(self) -> bool:
         """Evaluate, and call the callbacks of a whole epoch; return whether to stop."""
         if self.history.evaluated_at[-1:] != [self.history.steps]:
             self.evaluate()
-        if not self.divergence:
+        if self.watch is not None and not self.divergence:
             is_last = self.history.steps == self.asked
             self.watch.look(self.history.loss, is_last=is_last)
-        is_whole = (self.offset + self.history.steps) % self.plan.batches_per_epoch == 0
-        stop = is_whole and not self.divergence and self._call(self.at_epoch_end)
+        stop = self.is_epoch_end() and not self.divergence and self._call(self.at_epoch_end)
         self.finished = self.history.steps
         return stop
 
@@ -236,17 +276,19 @@ class Run:
         """Append the net's losses and accuracies, if there is test data."""
         if self.test is None or self.divergence:
             return
-        history, evaluate = self.history, self.net.engine.evaluate
-        with self.memory:
-            found = [evaluate(self.net.flat, data) for data in (self.data, self.test)]
+        history = self.history
+        with self.memory, rounds_to_zero():
+            test = self._evaluation(self.test)
+            train = None if self.data is None else self._evaluation(self.data)
         # What interrupts an evaluation leaves no half of it.
         history.evaluated_at.append(history.steps)
-        for (loss, accuracy), losses, accuracies in zip(
-            found,
-            (history.train_loss, history.test_loss),
-            (history.train_accuracy, history.test_accuracy),
-            strict=True,
+        for found, losses, accuracies in (
+            (train, history.train_loss, history.train_accuracy),
+            (test, history.test_loss, history.test_accuracy),
         ):
+            if found is None:
+                continue
+            loss, accuracy = found
             losses.append(loss)
             if accuracy is not None:
                 accuracies.append(accuracy)
@@ -254,14 +296,28 @@ class Run:
                 self.divergence = f"the loss after step {history.steps} is {loss}"
         self.hooks.evaluated()
 
+    def _evaluation(self, data: Dataset) -> tuple[float, float | None]:
+        """Return the mean loss and the accuracy on a data set."""
+        evaluate = self.net.engine.evaluate
+        if not isinstance(data, StreamedDataset):
+            return evaluate(self.net.flat, data)
+        total, correct = 0.0, 0.0
+        for rows in slices(data.size, data.rows_at_once):
+            piece = self._read_rows(data, np.arange(rows.start, rows.stop))
+            loss, accuracy = evaluate(self.net.flat, piece)
+            total += loss * piece.size
+            correct += (accuracy or 0.0) * piece.size
+        return total / data.size, correct / data.size if self.net.spec.loss.classifies else None
+
     def _end(self) -> None:
         """Note the state in which the run ends."""
         self.orders.put_back()
         self.history.ending = self._ending()
 
     def _ending(self) -> Ending:
-        place = self.orders.place(self.state.step - self.done)
-        return Ending.of(self.net, self.plan, self.state, *place, self.history.dropout_seed)
+        generator, position = self.orders.place(self.state.step - self.done)
+        seed = self.history.dropout_seed
+        return Ending.of(self.net, self.plan, self.state, generator, position, seed)
 
     def checkpoint(self, *, is_over: bool) -> Checkpoint:
         """Return the run as it is now."""
@@ -299,10 +355,32 @@ class Run:
             self.divergence = f"the loss of step {self.history.steps} is {losses[-1]}"
             self.missed = 1
 
+    def complaints(self) -> Iterator[tuple[str, type[Warning]]]:
+        """Yield what the caller is to be warned of when the run has ended."""
+        what = fault = ""
+        if self.divergence:
+            what = f"{self.divergence}; training stops"
+            fault = self.watch.fault() if self.watch is not None else ""
+        elif self.watch is not None:
+            what = self.watch.explosion(self.history.loss)
+        if what:
+            msg = (
+                f"{what}. The optimizer was {self.state.optimizer}: try a smaller learning rate. "
+                f"{fault}"
+            )
+            yield msg.rstrip(), DivergenceWarning
+        if self.shortage:
+            yield self.shortage, RuntimeWarning
+
     def _call(self, callbacks: Sequence[Callback]) -> bool:
         answers = [callback(self.net, self.history) for callback in callbacks]
         # A comparison of NumPy's numbers gives NumPy's own True.
         return any(isinstance(answer, bool | np.bool_) and answer for answer in answers)
+
+
+def dropout_of(net: Net, draw: np.random.Generator) -> int | None:
+    """Draw the seed of a net's dropout, if it has any."""
+    return int(draw.integers(SEEDS, dtype=np.uint64)) if net.spec.dropout else None
 
 
 def _needs(net: Net, batch: int) -> str:

@@ -98,7 +98,7 @@ def test_versions_are_those_installed():
     output = run("backends")
     assert row(output, "accelnn", 2)[1] == accelnn.__version__
     assert row(output, "python", 2)[1].startswith(platform.python_version())
-    for package in ("numpy", "numba", "safetensors", "rich", "click", "matplotlib", "pooch"):
+    for package in ("numpy", "numba", "rich", "click", "matplotlib", "pooch"):
         assert row(output, package, 2)[1] == importlib.metadata.version(package)
     assert re.search(r"^\S+ \S+: [1-9]\d* threads", output, re.MULTILINE)
 

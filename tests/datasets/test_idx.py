@@ -1,10 +1,12 @@
 import gzip
 import struct
+import tracemalloc
 
 import numpy as np
 import pytest
 
-from accelnn.datasets._idx import read_idx, write_idx
+from accelnn.datasets import read_idx
+from accelnn.datasets._idx import write_idx
 from accelnn.errors import DatasetError
 
 VALUES = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
@@ -107,14 +109,14 @@ def test_truncated_header(tmp_path):
         (b"", "found nothing"),
         (CONTENT[:3], "found 00 00 08"),
         (b"<html>", "found 3c 68 74 6d"),
-        (bytes([0, 0, 0x0D]) + CONTENT[3:], "found 00 00 0d 03"),
+        (bytes([0, 0, 0x0A]) + CONTENT[3:], "found 00 00 0a 03"),
         (bytes([1, 0, 8]) + CONTENT[3:], "found 01 00 08 03"),
     ],
-    ids=["empty", "cut short", "html", "floats", "first byte"],
+    ids=["empty", "cut short", "html", "no type", "first byte"],
 )
 def test_wrong_magic_number(tmp_path, content, found):
     message = refused(tmp_path / "v", content)
-    assert "expected it to begin with 00 00 08" in message
+    assert "expected it to begin with 00 00, a type (one of 08, 09" in message
     assert found in message
 
 
@@ -151,3 +153,73 @@ def test_gzip_under_the_name_of_a_raw_file(tmp_path):
     message = refused(tmp_path / "v", gzip.compress(CONTENT))
     assert "found 1f 8b" in message
     assert "must be named .gz" in message
+
+
+TYPES = {0x08: "u1", 0x09: "i1", 0x0B: "i2", 0x0C: "i4", 0x0D: "f4", 0x0E: "f8"}
+
+
+@pytest.mark.parametrize("number", TYPES)
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+def test_every_type_comes_in_the_byte_order_of_this_machine(tmp_path, number, suffix):
+    dtype = np.dtype(TYPES[number])
+    values = np.array([[1, 2, 100], [-3 if dtype.kind != "u" else 3, 0, 127]], dtype)
+    content = bytes([0, 0, number, 2]) + struct.pack(">II", 2, 3)
+    content += values.astype(dtype.newbyteorder(">")).tobytes()
+    path = tmp_path / f"v{suffix}"
+    path.write_bytes(gzip.compress(content) if suffix else content)
+    found = read_idx(path)
+    assert found.dtype == dtype
+    assert found.dtype.isnative
+    np.testing.assert_array_equal(found, values)
+    found[...] = 0
+    assert f"takes {values.nbytes} bytes, but {values.nbytes - 1} follow" in refused(
+        tmp_path / "cut", content[:-1]
+    )
+
+
+def header(*sizes, number=8):
+    return bytes([0, 0, number, len(sizes)]) + struct.pack(f">{len(sizes)}I", *sizes)
+
+
+def peak_of(call):
+    tracemalloc.start()
+    try:
+        call()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_no_more_is_decompressed_than_the_header_declares(tmp_path):
+    """A megabyte of gzip may hold a gigabyte."""
+    path = tmp_path / "bomb.gz"
+    with gzip.open(path, "wb", compresslevel=9) as packed:
+        packed.write(header(100, 100))
+        for _ in range(1000):
+            packed.write(bytes(1_000_000))
+    assert path.stat().st_size < 2_000_000
+
+    def read():
+        with pytest.raises(
+            DatasetError, match=r"too long.* 10,000 bytes, but 10,001 or more follow"
+        ):
+            read_idx(path)
+
+    assert peak_of(read) < 1_000_000
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+@pytest.mark.parametrize("sizes", [(1 << 30, 1 << 30), (1 << 31,) * 40, (0xFFFFFFFF,)])
+def test_no_memory_is_asked_for_that_the_file_cannot_fill(tmp_path, sizes, suffix):
+    content = header(*sizes, number=0x0E) + bytes(100)
+
+    def read():
+        message = refused(tmp_path / f"v{suffix}", gzip.compress(content) if suffix else content)
+        assert "truncated" in message
+
+    assert peak_of(read) < 1_000_000
+
+
+def test_dimensions_that_numpy_cannot_multiply(tmp_path):
+    message = refused(tmp_path / "v", header(0, *[0xFFFFFFFF] * 5))
+    assert "expected a shape that NumPy can hold" in message

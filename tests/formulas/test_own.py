@@ -208,7 +208,6 @@ PARTS = [
 
 @pytest.mark.parametrize("parts", PARTS)
 def test_saved_and_loaded(parts, tmp_path):
-    pytest.importorskip("safetensors", reason="safetensors is not installed")
     net = accelnn.MLP([5, 4, 4, 3], rng=0, **parts)
     net.save(tmp_path / "net.safetensors")
     loaded = accelnn.load(tmp_path / "net.safetensors")
@@ -217,7 +216,6 @@ def test_saved_and_loaded(parts, tmp_path):
 
 
 def test_functions_that_can_be_imported_are_saved_by_their_path(tmp_path, monkeypatch):
-    pytest.importorskip("safetensors", reason="safetensors is not installed")
     source = "def value(x):\n    return x**3\n\n\ndef slope(x):\n    return 3 * x**2\n"
     source += "\n\ndef distance(a, t):\n    return (a - t) ** 2\n"
     source += "\n\ndef twice(a, t):\n    return 2 * (a - t)\n"
@@ -235,7 +233,6 @@ def test_functions_that_can_be_imported_are_saved_by_their_path(tmp_path, monkey
 
 
 def test_a_lambda_trains_and_is_not_saved(tmp_path):
-    pytest.importorskip("safetensors", reason="safetensors is not installed")
     own = accelnn.Activation("half", lambda x: 0.5 * x, lambda _: 0.5)
     net = accelnn.MLP([5, 4, 3], activation=own, rng=0)
     accelnn.fit(net, _data()[0], np.arange(20) % 3, epochs=1, rng=0)
@@ -366,7 +363,6 @@ def test_targets_of_one_axis_everywhere():
 
 
 def test_a_file_names_functions_and_calls_none(tmp_path):
-    pytest.importorskip("safetensors", reason="safetensors is not installed")
     from accelnn import checkpoint
     from accelnn.nets._files import KEY, architecture_of
 

@@ -22,8 +22,10 @@ OPTIONAL = (
     "click",
     "pooch",
     "safetensors",
+    "onnx",
     "scipy",
     "pandas",
+    "sklearn",
 )
 
 
@@ -88,14 +90,16 @@ def test_plots_name_their_command(history):
             draw()
 
 
-def test_saving_and_loading_name_their_command(tmp_path):
+def test_saving_and_loading_need_numpy_alone(tmp_path):
     net = accelnn.MLP([3, 2], rng=0)
-    path = tmp_path / "net.safetensors"
-    with pytest.raises(MissingDependencyError, match=r"pip install 'accelnn\[save\]'"):
-        net.save(path)
-    assert not path.exists()
-    with pytest.raises(MissingDependencyError, match=r"pip install 'accelnn\[save\]'"):
-        accelnn.load(path)
+    net.save(tmp_path / "net.safetensors")
+    assert accelnn.load(tmp_path / "net.safetensors").flat.tobytes() == net.flat.tobytes()
+
+
+def test_onnx_names_its_command(tmp_path):
+    with pytest.raises(MissingDependencyError, match=r"pip install 'accelnn\[onnx\]'"):
+        accelnn.MLP([3, 2], rng=0).to_onnx(tmp_path / "net.onnx")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_tables_name_their_command_and_files_need_none(history, tmp_path):
@@ -107,6 +111,11 @@ def test_tables_name_their_command_and_files_need_none(history, tmp_path):
     trained = accelnn.fit(net, x, t, validation=(x, t), epochs=2, callbacks=[log])
     trained.to_csv(tmp_path / "history.csv")
     assert log.path.read_text() == (tmp_path / "history.csv").read_text()
+
+
+def test_estimators_name_their_command():
+    with pytest.raises(MissingDependencyError, match=r"pip install 'accelnn\[sklearn\]'"):
+        _ = accelnn.estimator
 
 
 @pytest.mark.usefixtures("no_data")

@@ -12,6 +12,7 @@ from accelnn._differences import DIFFERENCES
 from accelnn._typing import Array
 from accelnn.backends._engine import Engine, UnfitError
 from accelnn.backends._rules import has_code_for
+from accelnn.backends._sparse import SparseDataset
 from accelnn.backends._spec import NetSpec
 from accelnn.backends._training import Dataset, Extras, TrainingState
 from accelnn.backends.cupy.dataset import NULL, Rows
@@ -154,6 +155,8 @@ class CupyEngine(Engine):
 
     def evaluate(self, params: Array, data: Dataset) -> tuple[float, float | None]:
         """See `Engine.evaluate`."""
+        if isinstance(data, SparseDataset):
+            return super().evaluate(params, data)
         if self._is_for_products(data):
             if self._examined(params, data).is_unfit():
                 raise UnfitError
@@ -232,6 +235,7 @@ class CupyEngine(Engine):
             rates = state.scheduled_rates(-(-order.size // batch))
         has_code = has_code_for(state.optimizer, RULES, self.dtype)
         is_plain = all(option is None for option in (rates, weights, clip, dropout))
+        is_plain = is_plain and not isinstance(data, SparseDataset)
         if not has_code or state.gradient != "analytic" or not is_plain:
             return super().train(
                 state, data, order, batch, rates=rates, weights=weights, clip=clip, dropout=dropout

@@ -13,6 +13,7 @@ from accelnn._optional import install_command
 from accelnn._typing import Array
 from accelnn.backends._base import Backend
 from accelnn.backends._engine import Engine
+from accelnn.backends._sparse import SparseRows
 from accelnn.backends._spec import NetSpec
 from accelnn.backends._training import Dataset
 from accelnn.backends.numpy import NumpyBackend
@@ -115,6 +116,14 @@ class NumbaBackend(NumpyBackend):
 
     # Piece by piece; a subclass with a method of its own is given samples that are cast.
     prepare.casts_samples = True  # type: ignore[attr-defined]
+
+    def prepare_sparse(self, rows: SparseRows, t: Array, dtype: str) -> Dataset:
+        """See `Backend.prepare_sparse`."""
+        if not self._compiles:
+            return super().prepare_sparse(rows, t, dtype)
+        from accelnn.backends.numba.dataset import pack_rows
+
+        return pack_rows(self, rows, t, dtype)
 
     def shares_data_with(self, other: Backend) -> bool:
         """See `Backend.shares_data_with`; the number of threads makes no difference."""

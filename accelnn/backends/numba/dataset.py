@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from accelnn.backends._arrays import slices
+from accelnn.backends._sparse import SparseRows, column_type
 from accelnn.backends._training import Dataset
 from accelnn.backends.numba.kernels.arguments import Data
 from accelnn.backends.numba.kernels.nonzeros import copy_nonzeros, count_nonzeros
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
     from accelnn.backends._base import Backend
     from accelnn.backends.numba.backend import NumbaBackend
 
-__all__ = ["PackedDataset", "kernel_array", "kernel_data", "pack_dataset"]
+__all__ = ["PackedDataset", "kernel_array", "kernel_data", "pack_dataset", "pack_rows"]
 
 # Density below which sparse products are faster than dense ones: with random data an update of
 # 784-50-10 took as long either way at about 0.4, in both dtypes.
@@ -27,8 +29,6 @@ SPARSE_BELOW = 0.3
 PROBE = 1_000
 # Numbers of samples that are cast, or laid out, at a time.
 PIECE = 1 << 20
-# Above this a column index needs more than 16 bits.
-NARROW_COLUMNS = 1 << 16
 
 # What a data set has none of.
 NO_LABELS, NO_COLUMNS, NO_WEIGHTS = np.zeros(0, np.int64), np.zeros(0, np.uint16), np.zeros(0)
@@ -78,7 +78,12 @@ class PackedDataset(Dataset):
         """Samples, of shape (n, inputs)."""
         if not self.kernel_data.sparse:
             return self.kernel_data.x.reshape(-1, self.inputs)
-        return self.take(np.arange(self.size))[0]
+        return self._rows.all_dense()
+
+    @property
+    def rows_at_once(self) -> int:
+        """See `Dataset.rows_at_once`."""
+        return self._rows.rows_of_piece if self.kernel_data.sparse else super().rows_at_once
 
     def piece(self, rows: slice) -> tuple[np.ndarray, np.ndarray]:
         """See `Dataset.piece`."""
@@ -97,12 +102,12 @@ class PackedDataset(Dataset):
         data, t = self.kernel_data, self.t[index]
         if not data.sparse:
             return self.x[index], t
-        first, counts = data.starts[index], data.starts[index + 1] - data.starts[index]
-        ends = np.cumsum(counts)
-        places = np.arange(counts.sum()) + np.repeat(first - (ends - counts), counts)
-        x = np.zeros((len(index), self.inputs), data.values.dtype)
-        x[np.repeat(np.arange(len(index)), counts), data.columns[places]] = data.values[places]
-        return x, t
+        return self._rows.dense(index), t
+
+    @property
+    def _rows(self) -> SparseRows:
+        data = self.kernel_data
+        return SparseRows(data.starts, data.columns, data.values, self.inputs)
 
 
 def pack_dataset(
@@ -115,6 +120,16 @@ def pack_dataset(
     else:
         data = kernel_data(x.astype(dtype, order="C", copy=copy), t)
     return PackedDataset(data, x.shape[1], t, backend, dtype)
+
+
+def pack_rows(backend: NumbaBackend, rows: SparseRows, t: np.ndarray, dtype: str) -> PackedDataset:
+    """Store samples of which only the non-zeros are given, dense if they are most of them."""
+    if rows.values.size > SPARSE_BELOW * math.prod(rows.shape):
+        data = kernel_data(rows.all_dense(), t)
+    else:
+        nonzeros = rows.starts, rows.columns, rows.values
+        data = kernel_data(np.zeros((0, rows.inputs), dtype), t, nonzeros)
+    return PackedDataset(data, rows.inputs, t, backend, dtype)
 
 
 def kernel_data(
@@ -164,10 +179,6 @@ class _Writable:
         self.__array_interface__ = interface
 
 
-def _column_type(inputs: int) -> type[np.integer]:
-    return np.uint16 if inputs <= NARROW_COLUMNS else np.uint32
-
-
 def _nonzeros(
     x: np.ndarray, dtype: np.dtype, team: Team
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
@@ -187,7 +198,7 @@ def _nonzeros(
     np.cumsum(counts, out=counts)
     if starts[-1] > SPARSE_BELOW * x.size:
         return None
-    columns, values = np.empty(starts[-1], _column_type(inputs)), np.empty(starts[-1], dtype)
+    columns, values = np.empty(starts[-1], column_type(inputs)), np.empty(starts[-1], dtype)
     for part, flat in _pieces(x, dtype):
         of_part = starts[part.start : part.stop + 1]
         _share(team, copy_nonzeros, flat, inputs, of_part, columns, values)

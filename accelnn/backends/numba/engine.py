@@ -12,16 +12,11 @@ import numpy as np
 from accelnn._cached import cached_property
 from accelnn._typing import Array
 from accelnn.backends._engine import Engine
+from accelnn.backends._sparse import NARROW_COLUMNS
 from accelnn.backends._spec import NetSpec
 from accelnn.backends._training import Dataset, Extras, TrainingState
 from accelnn.backends.numba._jit import entry_of
-from accelnn.backends.numba.dataset import (
-    NARROW_COLUMNS,
-    NO_LABELS,
-    PackedDataset,
-    kernel_array,
-    kernel_data,
-)
+from accelnn.backends.numba.dataset import NO_LABELS, PackedDataset, kernel_array, kernel_data
 from accelnn.backends.numba.differences import Differences
 from accelnn.backends.numba.kernels.arguments import Data, Mask, Memory, Net, Rule
 from accelnn.backends.numba.kernels.evaluation import evaluate, predict
@@ -112,9 +107,9 @@ class NumbaEngine(Engine):
 
     def evaluate(self, params: np.ndarray, data: Dataset) -> tuple[float, float | None]:
         """See `Engine.evaluate`."""
-        if self._has_bits(data):
+        if self._has_bits(data) or self._hides_nan(params, data):
             return super().evaluate(params, data)
-        loss, accuracy = self._evaluate(params, self._readable(params, data), data.size)
+        loss, accuracy = self._evaluate(params, _readable(data), data.size)
         return loss, accuracy if self.spec.loss.classifies else None
 
     def loss_and_gradient(
@@ -190,7 +185,12 @@ class NumbaEngine(Engine):
         order = order.astype(np.int64, casting="same_kind")
         steps = max(1, CALL_WORK // (batch * self.spec.size))
         for start in range(0, order.size, steps * batch):
-            piece, readable = order[start : start + steps * batch], self._readable(net.params, data)
+            if self._hides_nan(net.params, data):
+                rest: dict[str, Any] = {"rates": None if rates is None else rates[start // batch :]}
+                rest |= {"weights": weights, "clip": clip, "dropout": dropout}
+                losses.append(super().train(state, data, order[start:], batch, **rest))
+                break
+            piece, readable = order[start : start + steps * batch], _readable(data)
             if weights is not None:
                 readable = readable._replace(weights=kernel_array(weights, np.float64))
             losses.append(_finite(self._train(net, readable, rule, piece, batch, state.step, mask)))
@@ -219,7 +219,7 @@ class NumbaEngine(Engine):
         compressed = self._has_many_zeros(params, data, order.size)
         net = self._net(params) if compressed else self._net_in_place(params)
         out = np.empty((x.shape[0], self.spec.sizes[-1]), self._dtype)
-        memory, threads = self._memory_of_passes(order.size, compressed=compressed)
+        memory, threads = self._memory_of_passes(data, order.size, compressed=compressed)
         flat = out.reshape(-1)
         self._call(predict, data, (net, data, memory, order, as_scores, flat), threads, order.size)
         return out
@@ -228,7 +228,7 @@ class NumbaEngine(Engine):
         compressed = self._has_many_zeros(params, data, samples)
         net = self._net(params) if compressed else self._net_in_place(params)
         order, losses = np.arange(samples), np.empty(samples)
-        memory, threads = self._memory_of_passes(samples, compressed=compressed)
+        memory, threads = self._memory_of_passes(data, samples, compressed=compressed)
         hits = np.zeros(threads, np.int64)
         self._call(evaluate, data, (net, data, memory, order, losses, hits), threads, samples)
         labels = self.spec.sizes[-1] if net.loss == BINARY_CROSS_ENTROPY else 1
@@ -324,14 +324,11 @@ class NumbaEngine(Engine):
         worth = max(work // (MANY_TIMES * THREAD_WORK), min(work // THREAD_WORK, 2))
         return max(1, min(self.backend.threads, worth))
 
-    def _readable(self, params: np.ndarray, data: Dataset) -> Data:
-        """Return the data dense unless all parameters are finite.
-
-        Sparse products would skip 0 · inf and 0 · NaN, which are NaN.
-        """
-        if isinstance(data, PackedDataset) and np.isfinite(params).all():
-            return data.kernel_data
-        return kernel_data(data.x, data.t)
+    @staticmethod
+    def _hides_nan(params: np.ndarray, data: Dataset) -> bool:
+        """Return whether sparse products would skip 0 · inf or 0 · NaN, which are NaN."""
+        is_sparse = isinstance(data, PackedDataset) and data.kernel_data.sparse
+        return is_sparse and not np.isfinite(params).all()
 
     def _net(self, params: np.ndarray) -> Net:
         self._recompile_what_changed()
@@ -357,12 +354,17 @@ class NumbaEngine(Engine):
         into_panels = False
         copy_parameters(self._layout.table, flat, packed, into_panels)
 
-    def _memory_of_passes(self, samples: int, *, compressed: bool) -> tuple[Memory, int]:
+    def _memory_of_passes(
+        self, data: Data, samples: int, *, compressed: bool
+    ) -> tuple[Memory, int]:
         """Return memory for forward passes, and how many threads have some."""
         size, threads = self.spec.size, self.backend.threads
-        return memory_of_passes(
-            self._layout, self._dtype, size, samples, threads, compressed=compressed
-        )
+        options = {"with_samples": not data.sparse, "compressed": compressed}
+        return memory_of_passes(self._layout, self._dtype, size, samples, threads, **options)
+
+
+def _readable(data: Dataset) -> Data:
+    return data.kernel_data if isinstance(data, PackedDataset) else kernel_data(data.x, data.t)
 
 
 def _finite(losses: np.ndarray) -> np.ndarray:

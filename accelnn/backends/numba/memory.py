@@ -22,10 +22,18 @@ COLUMN, BEGIN_AND_END = 2, 16
 
 
 def memory_of_passes(
-    layout: Layout, dtype: np.dtype, size: int, samples: int, threads: int, *, compressed: bool
+    layout: Layout,
+    dtype: np.dtype,
+    size: int,
+    samples: int,
+    threads: int,
+    *,
+    with_samples: bool,
+    compressed: bool,
 ) -> tuple[Memory, int]:
     """Return memory for forward passes of so many parameters, and how many threads have some."""
-    panels, lanes = (layout.input_panels, layout.output_panels), LANES[dtype.type]
+    panels = layout.input_panels if with_samples else 0, layout.output_panels
+    lanes = LANES[dtype.type]
     is_small = size * dtype.itemsize < SMALL
     *sizes, threads, whole = _sizes_of_passes(
         panels, lanes, dtype.itemsize, samples, threads, is_small, compressed

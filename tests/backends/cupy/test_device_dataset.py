@@ -2,11 +2,13 @@
 
 import numpy as np
 import pytest
+import scipy.sparse as sp
 
 import accelnn
 from accelnn.backends import Dataset
 from accelnn.backends.cupy import dataset as dataset_module
 from accelnn.backends.cupy.dataset import PixelDataset
+from accelnn.testing import assert_equal_but_for_rounding
 
 pytestmark = pytest.mark.cuda_on_cpu
 
@@ -93,3 +95,20 @@ def test_bytes_and_numbers_train_alike(device, cupy):
         history = accelnn.fit(net, data, validation=data, batch_size=8, epochs=2, rng=0)
         found.append((history.loss, history.test_loss, device.to_numpy(net.flat).tolist()))
     assert found[0] == found[1]
+
+
+def test_sparse_samples_stay_on_the_host(device, cupy):
+    """Each batch is made dense on the device, where kernels compute as they do of dense ones."""
+    cupy.grid = 1, 1
+    x = np.where(PIXELS > 200, PIXELS, 0.0)
+
+    def trained(x, backend):
+        net = accelnn.MLP([7, 5, 3], rng=0, backend=backend, dtype="float64")
+        history = accelnn.fit(net, x, LABELS, validation=(x, LABELS), batch_size=8, epochs=2, rng=0)
+        there = net.backend.asarray(LABELS)
+        loss = net.loss(x, there) if sp.issparse(x) else history.test_loss[-1]
+        flat = net.backend.to_numpy(net.flat)
+        return [flat, np.array(history.loss), np.array(history.test_loss), np.array(loss)]
+
+    found = trained(sp.csr_matrix(x), device)
+    assert_equal_but_for_rounding(found, lambda move: trained(move(x), "numpy"))

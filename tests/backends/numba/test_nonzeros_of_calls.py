@@ -218,7 +218,7 @@ def test_negative_zeros_and_denormal_numbers(teams, dtype):
 
 
 def test_more_inputs_than_columns_have_bits_for(compiled, compressed):
-    from accelnn.backends.numba.dataset import NARROW_COLUMNS
+    from accelnn.backends._sparse import NARROW_COLUMNS
 
     for inputs in (NARROW_COLUMNS, NARROW_COLUMNS + 1):
         x, t = _data(16, inputs, 3, "float32", 0.01)

@@ -1,0 +1,268 @@
+"""Training, prediction and state of the estimators."""
+
+import pickle
+import warnings
+
+import numpy as np
+import pytest
+
+pytest.importorskip("sklearn", reason="the extra 'sklearn' is not installed")
+
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.metrics import log_loss
+
+import accelnn
+from accelnn.estimator import MLPClassifier, MLPRegressor, _base
+
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+FAST = accelnn.Adam(0.02)
+EPSILON = np.finfo(float).eps
+
+
+def classifier(**options):
+    return MLPClassifier(**({"hidden_layer_sizes": 20, "random_state": 0, "max_iter": 8} | options))
+
+
+def test_one_seed_gives_one_result(iris):
+    first, second = (classifier().fit(*iris).predict_proba(iris[0]) for _ in range(2))
+    np.testing.assert_array_equal(first, second)
+    other = classifier(random_state=1).fit(*iris).predict_proba(iris[0])
+    assert np.abs(first - other).max() > 0.01
+
+
+def test_backends_agree(iris, usable):
+    usable("numba")
+    ours, others = (
+        classifier(backend=b).fit(*iris).predict_proba(iris[0]) for b in ("numpy", "numba")
+    )
+    # Eight updates, each of sums over the 150 samples of the only batch.
+    np.testing.assert_allclose(ours, others, atol=8 * 150 * EPSILON)
+
+
+def test_it_is_what_fit_does(iris):
+    X, y = iris
+    model = classifier().fit(X, y)
+    draw = np.random.default_rng(np.random.RandomState(0).randint(np.iinfo(np.int32).max))
+    net = accelnn.MLP([4, 20, 3], activation="relu", dtype="float64", init="xavier", rng=draw)
+    history = accelnn.fit(net, X, y, optimizer=accelnn.Adam(), batch_size=150, epochs=8, rng=draw)
+    np.testing.assert_array_equal(net.flat, model.net_.flat)
+    np.testing.assert_allclose(model.loss_curve_, history.loss, rtol=4 * EPSILON)
+
+
+def test_the_curve_counts_samples_of_a_short_batch(iris):
+    X, y = iris
+    still = accelnn.SGD(1e-300)
+    model = classifier(batch_size=40, optimizer=still, max_iter=1).fit(X, y)
+    expected = log_loss(y, model.predict_proba(X))
+    np.testing.assert_allclose(model.loss_curve_, [expected], rtol=150 * EPSILON)
+
+
+def test_weights_have_a_mean_of_one(iris):
+    X, y = iris
+    weights = np.random.default_rng(0).uniform(0.0, 9.0, size=150)
+    model = classifier(optimizer=accelnn.SGD(1e-300), max_iter=1).fit(X, y, weights)
+    expected = log_loss(y, model.predict_proba(X), sample_weight=weights)
+    np.testing.assert_allclose(model.loss_curve_, [expected], rtol=150 * EPSILON)
+
+
+def test_x_decides_the_dtype(iris):
+    X, y = iris
+    assert classifier().fit(X.astype("float32"), y).net_.dtype == "float32"
+    assert classifier().fit(X.astype("float32"), y, None).predict_proba(X).dtype == np.float32
+    assert classifier().fit((X * 10).astype(int), y).net_.dtype == "float64"
+    assert classifier(dtype="float32").fit(X, y).net_.dtype == "float32"
+
+
+def test_names_of_classes(iris):
+    X, y = iris
+    names = np.array(["setosa", "versicolor", "virginica"])
+    model = classifier(max_iter=300, early_stopping=True, optimizer=FAST).fit(X, names[y])
+    assert list(model.classes_) == sorted(names)
+    assert model.score(X, names[y]) > 0.9
+
+
+def test_two_classes_have_one_output(iris):
+    X, y = iris
+    model = classifier(max_iter=300, optimizer=FAST).fit(X, y == 0)
+    assert model.net_.spec.sizes[-1] == 1
+    np.testing.assert_allclose(model.predict_proba(X).sum(axis=1), 1.0, rtol=EPSILON)
+    np.testing.assert_array_equal(model.predict(X), y == 0)
+    np.testing.assert_array_equal(
+        np.exp(model.predict_log_proba(X)).argmax(axis=1), (y == 0).astype(int)
+    )
+
+
+def test_several_labels_at_once(iris):
+    X, y = iris
+    labels = np.c_[y == 0, y > 0, np.ones_like(y)].astype(int)
+    model = classifier(max_iter=400).fit(X, labels)
+    assert model.score(X, labels) == 1.0
+    assert model.predict_proba(X).shape == labels.shape
+
+
+def test_sparse_samples_are_those_of_the_dense_array(iris):
+    from scipy import sparse
+
+    X, y = np.where(iris[0] > 0.5, iris[0], 0.0), iris[1]
+    dense, thin = classifier().fit(X, y), classifier().fit(sparse.csc_array(X), y)
+    np.testing.assert_array_equal(dense.predict_proba(X), thin.predict_proba(sparse.coo_array(X)))
+
+
+def test_weights_of_classes_are_weights_of_samples(iris):
+    X, y = iris[0][:120], iris[1][:120]
+    balanced = classifier(class_weight="balanced").fit(X, y)
+    by_sample = classifier().fit(X, y, 7.0 * (120 / (3 * np.bincount(y)))[y])
+    np.testing.assert_allclose(
+        balanced.predict_proba(X), by_sample.predict_proba(X), atol=8 * 120 * EPSILON
+    )
+    plain = classifier().fit(X, y)
+    assert np.abs(balanced.predict_proba(X) - plain.predict_proba(X)).max() > 1e-3
+
+
+@pytest.mark.parametrize("weight", [1.0, 0.3, 1e308, 1e-308])
+def test_equal_weights_change_nothing(iris, weight):
+    X, y = iris
+    weighted = classifier().fit(X, y, np.full(150, weight))
+    expected = classifier().fit(X, y).predict_proba(X)
+    np.testing.assert_allclose(weighted.predict_proba(X), expected, atol=8 * 150 * EPSILON)
+
+
+def test_early_stopping_restores_the_best_parameters(iris):
+    X, y = iris
+    options = {"early_stopping": True, "n_iter_no_change": 3, "max_iter": 2000}
+    model = classifier(optimizer=accelnn.Adam(0.05), validation_fraction=0.3, **options)
+    model.fit(X, y)
+    assert model.n_iter_ < 2000
+    assert len(model.validation_losses_) == len(model.validation_scores_) == model.n_iter_
+    assert model.best_validation_loss_ == min(model.validation_losses_)
+    longer = classifier(optimizer=accelnn.Adam(0.05), validation_fraction=0.3, **options)
+    longer.set_params(max_iter=model.n_iter_ - 3).fit(X, y)
+    np.testing.assert_array_equal(longer.net_.flat, model.net_.flat)
+
+
+def test_a_class_of_one_sample_is_trained_on(iris):
+    X, y = np.vstack([iris[0], [[9.0] * 4]]), np.append(iris[1], 3)
+    model = classifier(early_stopping=True, max_iter=300).fit(X, y)
+    assert model.predict(X[-1:]) == [3]
+
+
+def test_partial_fit_goes_on_to_the_bit(iris):
+    X, y = iris
+    steps = classifier()
+    for _ in range(8):
+        steps.partial_fit(X, y, classes=[0, 1, 2])
+    np.testing.assert_array_equal(steps.net_.flat, classifier(tol=0.0).fit(X, y).net_.flat)
+    assert steps.n_iter_ == len(steps.loss_curve_) == 8
+
+
+def test_partial_fit_takes_samples_of_one_class(iris):
+    X, y = iris
+    model = classifier().partial_fit(X[:50], y[:50], classes=[0, 1, 2])
+    model.partial_fit(X[50:], y[50:], sample_weight=np.ones(100))
+    assert model.predict_proba(X).shape == (150, 3)
+    with pytest.raises(ValueError, match=r"classes \[3\]"):
+        model.partial_fit(X, y + 1)
+    with pytest.raises(ValueError, match="not the same as in the first call"):
+        model.partial_fit(X, y, classes=[0, 1])
+
+
+def test_what_is_pickled_goes_on_as_if_it_were_not(iris):
+    X, y = iris
+    model = classifier().fit(X, y)
+    copy = pickle.loads(pickle.dumps(model))  # noqa: S301 - our own
+    model.partial_fit(X[:40], y[:40])
+    copy.partial_fit(X[:40], y[:40])
+    np.testing.assert_array_equal(copy.predict_proba(X), model.predict_proba(X))
+
+
+def test_warm_start_goes_on_and_needs_the_same_layers(iris):
+    X, y = iris
+    model = classifier(warm_start=True).fit(X, y)
+    before = model.loss_
+    assert model.fit(X, y).loss_ < before
+    with pytest.raises(
+        ValueError, match=r"layers \(4, 20, 3\), and this call asks for \(4, 7, 3\)"
+    ):
+        model.set_params(hidden_layer_sizes=7).fit(X, y)
+
+
+def test_samples_come_in_order_without_shuffling(iris):
+    X, y = iris
+    model = classifier(shuffle=False, batch_size=40, optimizer=accelnn.SGD(0.1), max_iter=1)
+    model.fit(X, y)
+    seed = np.random.RandomState(0).randint(np.iinfo(np.int32).max)
+    net = accelnn.MLP([4, 20, 3], activation="relu", dtype="float64", init="xavier", rng=seed)
+    for start in range(0, 150, 40):
+        gradients = net.gradient(X[start : start + 40], y[start : start + 40])
+        for key, gradient in gradients.items():
+            net.params[key] -= 0.1 * gradient
+    np.testing.assert_allclose(model.net_.flat, net.flat, atol=4 * 40 * EPSILON)
+
+
+def test_ctrl_c_keeps_what_is_trained(iris, monkeypatch):
+    usual = _base.Plateau.__call__
+
+    def interrupted(self, net, history):
+        if len(self.curve) == 2:
+            raise KeyboardInterrupt
+        return usual(self, net, history)
+
+    monkeypatch.setattr(_base.Plateau, "__call__", interrupted)
+    with pytest.warns(UserWarning, match="interrupted by user after 3 updates") as caught:
+        model = classifier().fit(*iris)
+    assert caught[0].filename == __file__
+    assert model.n_iter_ == 2
+    model.predict(iris[0])
+
+
+def test_a_run_that_does_not_converge_says_so(iris):
+    with pytest.warns(ConvergenceWarning, match="max_iter=2 epochs") as caught:
+        classifier(max_iter=2).fit(*iris)
+    assert caught[0].filename == __file__
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        classifier(max_iter=20, tol=1.0, n_iter_no_change=2).fit(*iris)
+
+
+def test_regression_of_one_and_of_several_outputs(numbers):
+    X, y = numbers
+    one = MLPRegressor(max_iter=1500, random_state=0).fit(X, y)
+    assert one.score(X, y) > 0.98
+    assert one.predict(X).shape == (120,)
+    both = MLPRegressor(max_iter=1500, random_state=0).fit(X, np.c_[y, -y])
+    assert both.score(X, np.c_[y, -y]) > 0.98
+    with pytest.warns(UserWarning, match="column-vector"):
+        assert MLPRegressor(max_iter=2).fit(X, y[:, None]).predict(X).shape == (120,)
+
+
+@pytest.mark.filterwarnings("ignore::accelnn.errors.DivergenceWarning")
+@pytest.mark.filterwarnings("ignore:overflow:RuntimeWarning")
+def test_targets_that_are_too_large_are_an_error(numbers):
+    X, y = numbers
+    with pytest.raises(ValueError, match="scale X"):
+        MLPRegressor(max_iter=5).fit(X, y * 1e200)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"batch_size": 0}, "batch_size must be at least 1"),
+        ({"max_iter": 0}, "max_iter must be at least 1"),
+        ({"n_iter_no_change": 0}, "n_iter_no_change must be at least 1"),
+        ({"tol": -1.0}, "tol must be non-negative"),
+        ({"activation": "tan"}, "unknown activation 'tan'"),
+        ({"early_stopping": True, "validation_fraction": 1.5}, "fraction must lie between"),
+    ],
+)
+def test_wrong_options(iris, options, message):
+    with pytest.raises(ValueError, match=message):
+        classifier(**options).fit(*iris)
+
+
+def test_what_needs_more_is_refused(iris, numbers):
+    with pytest.raises(ValueError, match="'balanced' needs all samples"):
+        classifier(class_weight="balanced").partial_fit(*iris, classes=[0, 1, 2])
+    with pytest.raises(ValueError, match="one of classifiers"):
+        MLPRegressor(loss="cross_entropy").fit(*numbers)
+    with pytest.raises(ValueError, match="classes must be passed"):
+        classifier().partial_fit(*iris)
