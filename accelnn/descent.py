@@ -123,7 +123,8 @@ def gradient_descent(
     Returns
     -------
     array or DescentResult
-        The last finite iterate, a floating array of the shape of `init_x`.
+        The last finite iterate, a floating array of the shape of `init_x`; alone, where the
+        textbook returns a pair.
 
     Warns
     -----

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from accelnn.backends import Dataset, get_backend
+from accelnn.backends import Dataset
 from accelnn.errors import ScalingWarning, TargetsWarning
 from accelnn.nets import Net
 from accelnn.training._streams import StreamedDataset
@@ -118,15 +118,18 @@ class Watch:
             sample, t = t, np.eye(outputs)
         t = t.reshape(-1, outputs).astype(np.float64)
         totals = np.bincount(np.arange(len(t))[sample], weights, len(t))
-        host = get_backend("numpy")
         with np.errstate(all="ignore"):
             mean = totals @ t / totals.sum()
             if loss.output == "softmax":
                 mean = np.log(np.maximum(mean / mean.sum(), np.finfo(float).tiny))
             elif loss.output == "sigmoid":
                 mean = np.log(np.maximum(mean, 1e-300) / np.maximum(1.0 - mean, 1e-300))
+            targets = backend.asarray(t, "float64")
+            # By the net's own backend, which may have compiled a loss of the caller's.
             of_zero, of_mean = (
-                loss.value(np.tile(a, (len(t), 1)), t, backend=host)
+                backend.to_numpy(
+                    loss.value(backend.asarray(np.tile(a, (len(t), 1))), targets, backend=backend)
+                )
                 for a in (np.zeros(outputs), mean)
             )
             worst = float((weights * of_zero[sample]).max())

@@ -168,6 +168,19 @@ def test_a_trained_net_may_go_on_with_harder_samples():
     assert warned(net, SCALED, BUYS, optimizer=accelnn.Adam(), epochs=10, batch_size=10) == []
 
 
+def test_a_loss_of_ones_own_is_computed_where_it_is_compiled(caplog):
+    def slope(a, t):
+        return 1.0 if a > t else -1.0
+
+    loss = accelnn.Loss("mae", lambda a, t: abs(a - t), slope)
+    t = SCALED @ [1.0, 2.0, -1.0]
+    for x, expected in ((SCALED, []), (TABLE, [ScalingWarning])):
+        net = accelnn.MLP([3, 8, 1], activation="tanh", loss=loss, rng=0, backend="numba")
+        found = warned(net, x, t, epochs=20, batch_size=50)
+        assert [type(w) for w in found] == expected
+    assert "which is slow" not in caplog.text
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("prepared", [False, True])
 def test_several_labels_under_a_softmax(prepared, backend):
