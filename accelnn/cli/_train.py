@@ -69,6 +69,17 @@ INTERRUPTED = 130
     "--dtype", type=click.Choice(["float32", "float64"]), default="float32", show_default=True
 )
 @click.option(
+    "--dropout",
+    type=click.FloatRange(min=0, max=1, max_open=True),
+    default=0.0,
+    help="The share of hidden units that each update drops.  [default: none]",
+)
+@click.option(
+    "--checkpoint",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Keep the run in this file, with which the same command goes on where it was ended.",
+)
+@click.option(
     "--plot",
     type=click.Path(dir_okay=False, path_type=Path),
     help="Draw loss and accuracy into this file.",
@@ -92,6 +103,8 @@ def train(
     sampling: str,
     gradient: str,
     dtype: DTypeName,
+    dropout: float,
+    checkpoint: Path | None,
     plot: Path | None,
     save: Path | None,
 ) -> None:
@@ -100,10 +113,17 @@ def train(
         if epochs is not None and iters is not None:
             msg = "--epochs and --iters exclude each other"
             raise click.UsageError(msg)
-        _check_outputs(plot, save)
+        _check_outputs({"--checkpoint": checkpoint, "--plot": plot, "--save": save})
         (x, t), test = load_data(data)
         sizes = (x.shape[1], *hidden, 10)
-        net = MLP(sizes, activation=activation, dtype=dtype, rng=seed, backend=get_backend(backend))
+        net = MLP(
+            sizes,
+            activation=activation,
+            dropout=dropout,
+            dtype=dtype,
+            rng=seed,
+            backend=get_backend(backend),
+        )
         make_rule: Any = OPTIMIZERS[optimizer]
         usual = DEFAULT_LR.get(optimizer, make_rule().lr)
         rule = make_rule(usual if lr is None else lr)
@@ -131,6 +151,8 @@ def train(
                 gradient=cast("GradientKind", gradient),
                 rng=seed,
                 progress=sys.stderr.isatty(),
+                checkpoint=checkpoint,
+                resume=checkpoint,
             )
         seconds = time.perf_counter() - started
         console().print(_table(history))
@@ -149,7 +171,8 @@ def train(
             click.echo(f"curves: {plot}")
         if was_interrupted:
             found = f"accelnn.load({str(save)!r})" if save else "the net, kept by --save FILE,"
-            click.echo(f"interrupted; to go on, pass {found} to accelnn.fit", err=True)
+            how = "run the same command" if checkpoint else f"pass {found} to accelnn.fit"
+            click.echo(f"interrupted; to go on, {how}", err=True)
             raise click.exceptions.Exit(INTERRUPTED)
 
 
@@ -169,16 +192,21 @@ def _trained(net: MLP, x: Any, t: Any, hint: str, **options: Any) -> tuple[Histo
         return history, True
 
 
-def _check_outputs(plot: Path | None, save: Path | None) -> None:
+def _check_outputs(paths: dict[str, Path | None]) -> None:
     """Fail before the training, not after it."""
-    if plot is not None and save is not None and plot.absolute() == save.absolute():
-        msg = f"--plot and --save both name {str(plot)!r}"
-        raise ValueError(msg)
-    for path in (plot, save):
-        if path is not None and not path.name:
-            msg = "--plot and --save need the name of a file"
+    taken: dict[Path, str] = {}
+    for option, path in paths.items():
+        if path is None:
+            continue
+        if not path.name:
+            msg = f"{option} needs the name of a file"
             raise ValueError(msg)
         check_folder(path)
+        other = taken.setdefault(path.resolve(), option)
+        if other != option:
+            msg = f"{other} and {option} both name {str(path)!r}"
+            raise ValueError(msg)
+    plot = paths["--plot"]
     if plot is not None:
         bases = import_optional("matplotlib.backend_bases", feature="--plot", extra="plot")
         known = sorted(bases.FigureCanvasBase.get_supported_filetypes())

@@ -262,11 +262,49 @@ def test_a_net_is_not_overwritten_by_its_picture(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_one_file_by_two_names_is_one_file(tmp_path):
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    names = str(tmp_path / "run"), str(folder / ".." / "run")
+    options = ["--iters", "1", "--checkpoint", names[0], "--save", names[1]]
+    result = CliRunner().invoke(app, ["train", *options])
+    assert result.exit_code == 1
+    assert "--checkpoint and --save both name" in result.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="SIGINT to one process is a POSIX feature")
+def test_the_same_command_goes_on_with_a_checkpoint(tmp_path, train):
+    options = ["--epochs", "40", "--backend", "numpy", "--dropout", "0.2", "--optimizer", "adam"]
+    kept, saved = tmp_path / "run", [tmp_path / "parts", tmp_path / "whole"]
+    times = 0
+    while True:
+        with start(*options, "--checkpoint", kept, "--save", saved[0]) as process:
+            assert process.stdout.readline().startswith("<MLP")
+            try:
+                output, errors = process.communicate(timeout=1.0)
+            except subprocess.TimeoutExpired:
+                process.send_signal(signal.SIGINT)
+                output, errors = process.communicate(timeout=60)
+            finally:
+                process.kill()
+        if process.returncode == 0:
+            break
+        times += 1
+        if errors.strip() != "Interrupted" and kept.exists():
+            assert "to go on, run the same command" in errors
+    train(*options, "--save", saved[1])
+    assert saved[0].read_bytes() == saved[1].read_bytes()
+    assert times > 0
+    again = train(*options, "--checkpoint", kept).output
+    assert rows(again) == rows(output)
+
+
 @pytest.mark.parametrize("option", ["--plot", "--save"])
 def test_an_empty_name_fails_before_the_training(option):
     result = CliRunner().invoke(app, ["train", "--iters", "1", option, ""])
     assert result.exit_code == 1
-    assert "need the name of a file" in result.stderr
+    assert "needs the name of a file" in result.stderr
     assert "training" not in result.stdout
 
 
