@@ -85,6 +85,8 @@ def test_entries_that_come_twice_are_added_and_the_callers_matrix_stays(backend)
     t, net = np.array([0, 1, 2]), new_net(backend=backend)
     prepared = accelnn.prepare(x, t, backend=backend)
     np.testing.assert_array_equal(prepared.x, dense.astype(np.float32))
+    stored = prepared.kernel_data if backend == "numba" else prepared.rows
+    assert stored.values.tolist() == dense[dense != 0.0].tolist()
     assert net.loss(x, t) == net.loss(dense, t)
     for part, was in zip((x.data, x.indices, x.indptr), before, strict=True):
         np.testing.assert_array_equal(part, was)

@@ -240,3 +240,17 @@ def test_a_table_stays_as_it_is(kind):
     assert plain(x, "x").tobytes() == DENSE.tobytes()
     prepared.x[...] = 0.0
     assert plain(x, "x").tobytes() == DENSE.tobytes()
+
+
+def test_integers_that_numpy_has_not():
+    pl = pytest.importorskip("polars")
+    x = polars(columns()).with_columns(pl.col("b").cast(pl.Int128))
+    with pytest.raises(TypeError, match="column 'b' of x must hold real numbers, got dtype Int128"):
+        new_net().predict(x)
+
+
+def test_a_table_is_streamed_as_its_array_is(kind):
+    nets = [new_net(), new_net()]
+    for net, source in zip(nets, (kind(columns()), DENSE), strict=True):
+        accelnn.fit(net, accelnn.prepare(source, T, stream=True), epochs=2, batch_size=5, rng=0)
+    np.testing.assert_array_equal(nets[0].flat, nets[1].flat)
