@@ -324,3 +324,18 @@ def test_sparse_batches_and_sparse_streams():
     np.testing.assert_array_equal(nets[0].flat, nets[1].flat)
     with pytest.raises(TypeError, match="leave stream=True out"):
         accelnn.prepare(x, T, stream=True)
+
+
+def test_splits_and_shuffles_are_sparse():
+    x = sp.coo_array(samples())
+    for found, expected in (
+        (accelnn.shuffle_dataset(x, T, rng=0), accelnn.shuffle_dataset(samples(), T, rng=0)),
+        *zip(
+            accelnn.train_validation_split(x, T, rng=0),
+            accelnn.train_validation_split(samples(), T, rng=0),
+            strict=True,
+        ),
+    ):
+        assert sp.issparse(found[0])
+        np.testing.assert_array_equal(found[0].toarray(), expected[0])
+        np.testing.assert_array_equal(found[1], expected[1])

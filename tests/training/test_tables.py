@@ -122,6 +122,12 @@ def test_one_output_and_targets_as_tables(kind):
     assert found[0] == found[1] == found[2]
 
 
+def test_shuffles(kind):
+    found = accelnn.shuffle_dataset(kind(columns()), kind(T), rng=0)
+    for part, expected in zip(found, accelnn.shuffle_dataset(DENSE, T, rng=0), strict=True):
+        np.testing.assert_array_equal(part, expected)
+
+
 def test_splits(kind):
     for (x, t), (x_of_arrays, t_of_arrays) in zip(
         accelnn.train_validation_split(kind(columns()), kind(T), 0.25, rng=0),
