@@ -109,7 +109,9 @@ def _polars_column(x: Any, name: object) -> Column:
     dtype, kind = x.dtype, np.dtype(object)
     # Categories are part of the type.
     type_name = dtype.base_type().__name__
-    if dtype.is_integer() or dtype.is_float() or type_name == "Boolean":
+    is_number = dtype.is_integer() or dtype.is_float() or type_name == "Boolean"
+    # NumPy has none of 128 bits.
+    if is_number and not type_name.endswith("128"):
         kind = x.head(0).to_numpy().dtype
     return Column(
         name,

@@ -77,9 +77,7 @@ def train_validation_split(
     >>> np.bincount(t_validation)
     array([80, 80, 80, 80, 80, 80, 80, 80, 80, 80])
     """
-    rows: Any = x
-    x = rows.tocsr() if is_sparse(rows) else np.asarray(plain(rows, "x"))
-    t = np.asarray(plain(t, "t"))
+    x, t = _rows(x), np.asarray(plain(t, "t"))
     if not 0 < fraction < 1:
         msg = f"fraction must lie between 0 and 1, exclusive; it is {fraction!r}"
         raise ValueError(msg)
@@ -110,7 +108,7 @@ def shuffle_dataset(
     Parameters
     ----------
     x, t : array_like, shape (N, ...)
-        Samples and targets, one per row.
+        Samples and targets, one per row; a matrix of scipy.sparse comes back in its format csr.
     rng : int or numpy.random.Generator, optional
         Seed or generator; None takes a fresh seed from the operating system.
 
@@ -131,12 +129,18 @@ def shuffle_dataset(
     >>> (10 * x[:, 0]).tolist() == t.tolist()
     True
     """
-    x, t = np.asarray(x), np.asarray(t)
-    if x.ndim == 0 or t.ndim == 0 or len(x) != len(t):
+    x, t = _rows(x), np.asarray(plain(t, "t"))
+    if x.ndim == 0 or t.ndim == 0 or x.shape[0] != len(t):
         msg = f"x and t must hold as many samples: their shapes are {x.shape} and {t.shape}"
         raise ValueError(msg)
-    order = np.random.default_rng(rng).permutation(len(x))
+    order = np.random.default_rng(rng).permutation(len(t))
     return x[order], t[order]
+
+
+def _rows(x: Any) -> NDArray[Any]:
+    """Return samples as an array, or as a sparse matrix whose rows can be chosen like one's."""
+    rows: NDArray[Any] = x.tocsr() if is_sparse(x) else np.asarray(plain(x, "x"))
+    return rows
 
 
 def _labels(t: NDArray[Any]) -> NDArray[Any]:

@@ -85,6 +85,8 @@ def test_entries_that_come_twice_are_added_and_the_callers_matrix_stays(backend)
     t, net = np.array([0, 1, 2]), new_net(backend=backend)
     prepared = accelnn.prepare(x, t, backend=backend)
     np.testing.assert_array_equal(prepared.x, dense.astype(np.float32))
+    stored = prepared.kernel_data if backend == "numba" else prepared.rows
+    assert stored.values.tolist() == dense[dense != 0.0].tolist()
     assert net.loss(x, t) == net.loss(dense, t)
     for part, was in zip((x.data, x.indices, x.indptr), before, strict=True):
         np.testing.assert_array_equal(part, was)
@@ -159,8 +161,10 @@ def test_weights_that_are_not_finite_make_no_more_dense(monkeypatch):
     """Products with zeros, which are left out, would be NaN."""
     x = samples()
     monkeypatch.setattr(_sparse, "PIECE", 5 * INPUTS)
+    # No sample has a non-zero there.
+    x[:, 0] = 0.0
     net = new_net(backend="numba")
-    net.params["W1"][:] = np.inf
+    net.params["W1"][0] = np.inf
     prepared = accelnn.prepare(sp.csr_array(x), T, backend="numba")
     assert prepared.kernel_data.sparse
     assert np.isnan(net.engine.evaluate(net.flat, prepared)[0])
@@ -320,3 +324,18 @@ def test_sparse_batches_and_sparse_streams():
     np.testing.assert_array_equal(nets[0].flat, nets[1].flat)
     with pytest.raises(TypeError, match="leave stream=True out"):
         accelnn.prepare(x, T, stream=True)
+
+
+def test_splits_and_shuffles_are_sparse():
+    x = sp.coo_array(samples())
+    for found, expected in (
+        (accelnn.shuffle_dataset(x, T, rng=0), accelnn.shuffle_dataset(samples(), T, rng=0)),
+        *zip(
+            accelnn.train_validation_split(x, T, rng=0),
+            accelnn.train_validation_split(samples(), T, rng=0),
+            strict=True,
+        ),
+    ):
+        assert sp.issparse(found[0])
+        np.testing.assert_array_equal(found[0].toarray(), expected[0])
+        np.testing.assert_array_equal(found[1], expected[1])

@@ -122,6 +122,12 @@ def test_one_output_and_targets_as_tables(kind):
     assert found[0] == found[1] == found[2]
 
 
+def test_shuffles(kind):
+    found = accelnn.shuffle_dataset(kind(columns()), kind(T), rng=0)
+    for part, expected in zip(found, accelnn.shuffle_dataset(DENSE, T, rng=0), strict=True):
+        np.testing.assert_array_equal(part, expected)
+
+
 def test_splits(kind):
     for (x, t), (x_of_arrays, t_of_arrays) in zip(
         accelnn.train_validation_split(kind(columns()), kind(T), 0.25, rng=0),
@@ -134,8 +140,8 @@ def test_splits(kind):
 
 @pytest.mark.parametrize("dtype", ["int8", "uint64", "float16", "float32", "float64", "bool"])
 def test_a_common_dtype_stays(kind, dtype):
-    if dtype == "float16" and kind in (nullable, pandas_on_arrow):
-        pytest.skip("pandas has no such column")
+    if dtype == "float16" and kind in (nullable, pandas_on_arrow, polars):
+        pytest.skip("pandas has no such column, and older versions of polars have none")
     values = (np.arange(N) / 4.0).astype(dtype)
     found = plain(kind({"a": values, "b": values}), "x")
     assert (found.shape, found.dtype) == ((N, 2), np.dtype(dtype))
@@ -240,3 +246,19 @@ def test_a_table_stays_as_it_is(kind):
     assert plain(x, "x").tobytes() == DENSE.tobytes()
     prepared.x[...] = 0.0
     assert plain(x, "x").tobytes() == DENSE.tobytes()
+
+
+def test_integers_that_numpy_has_not():
+    pl = pytest.importorskip("polars")
+    if not hasattr(pl, "Int128"):
+        pytest.skip("this version of polars has none")
+    x = polars(columns()).with_columns(pl.col("b").cast(pl.Int128))
+    with pytest.raises(TypeError, match="column 'b' of x must hold real numbers, got dtype Int128"):
+        new_net().predict(x)
+
+
+def test_a_table_is_streamed_as_its_array_is(kind):
+    nets = [new_net(), new_net()]
+    for net, source in zip(nets, (kind(columns()), DENSE), strict=True):
+        accelnn.fit(net, accelnn.prepare(source, T, stream=True), epochs=2, batch_size=5, rng=0)
+    np.testing.assert_array_equal(nets[0].flat, nets[1].flat)
