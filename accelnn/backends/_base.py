@@ -31,6 +31,8 @@ logger = logging.getLogger("accelnn")
 
 __all__ = ["ActivationOps", "Backend"]
 
+# How many engines are kept for nets to come.
+MOST_ENGINES = 64
 # An activation of the table has three ops, such as `gelu`, `gelu_grad` and `gelu_delta`.
 SUFFIXES = ("", "_grad", "_delta")
 # Stateless, so one instance serves all.
@@ -310,7 +312,7 @@ class Backend(metaclass=_ChecksArrays):
     # Engines --------------------------------------------------------------------------------
 
     def engine(self, spec: NetSpec, dtype: Any) -> Engine:
-        """Return the engine for an architecture and a dtype; it is cached.
+        """Return the engine for an architecture and a dtype; the last ones are kept.
 
         Parameters
         ----------
@@ -320,11 +322,15 @@ class Backend(metaclass=_ChecksArrays):
             ``"float32"`` or ``"float64"``.
         """
         key = (spec, dtype_name(dtype))
-        if key not in self._engines:
+        found = self._engines.get(key)
+        if found is None:
             with self.current():
                 # Two threads may both make one; all use the one that is stored first.
-                self._engines.setdefault(key, self.make_engine(*key))
-        return self._engines[key]
+                found = self._engines.setdefault(key, self.make_engine(*key))
+            # Nets keep theirs. A search over many architectures would otherwise keep all of them.
+            for oldest in list(self._engines)[:-MOST_ENGINES]:
+                self._engines.pop(oldest, None)
+        return found
 
     @cached_property
     def _engines(self) -> dict[tuple[NetSpec, str], Engine]:
