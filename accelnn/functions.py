@@ -7,15 +7,14 @@ from the real axis, so that complex steps differentiate every function. Nothing 
 backends.
 """
 
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import Any, TypeVar, overload
+
+import numpy as np
 
 from accelnn._typing import Array, ArrayLike
 from accelnn._underflow import underflow_is_harmless
 from accelnn._validation import as_array, as_floating, as_targets
 from accelnn.backends import Backend, BackendLike, resolve
-
-if TYPE_CHECKING:
-    import numpy as np
 
 __all__ = [
     "cross_entropy_error",
@@ -402,6 +401,9 @@ def _numbers(backend: Backend, x: ArrayLike, name: str = "x") -> Array:
 
 
 def _is_complex(backend: Backend, x: Array) -> bool:
+    if isinstance(x.dtype, np.dtype):
+        # `isdtype` refuses those of other packages, such as bfloat16.
+        return x.dtype.kind == "c"
     return bool(backend.xp.isdtype(x.dtype, "complex floating"))
 
 
