@@ -16,6 +16,7 @@ from numba.core.ccallback import CFunc
 from numba.core.runtime.nrt import rtsys
 
 from accelnn.backends.numba._parts import PartCompiler, VectorCompiler
+from accelnn.backends.numba._trust import exposure
 
 __all__ = [
     "INLINED",
@@ -116,7 +117,7 @@ class Callback:
             # Without a writable cache directory it is compiled in every process.
             with contextlib.suppress(RuntimeError):
                 compiled.enable_caching()
-        self.is_kept = keep and _stamp(compiled)
+        self.is_kept = keep and not _risk(compiled) and _stamp(compiled)
         # Numba has no public API for it.
         cache: Any = compiled._cache if self.is_kept else NullCache()  # noqa: SLF001
         load = _loading(cache) if self.is_kept else cache.load_overload
@@ -154,9 +155,12 @@ def is_compiled(function: Any) -> bool:
 
 def _compiled(function: Callable[..., Any], *, announced: bool, **options: Any) -> Any:
     options = {"no_cfunc_wrapper": True} | OPTIONS | options
+    # Why the code cannot be kept.
+    reason = "no cache folder can be written"
     try:
         compiled = _njit(function, cache=True, **options)
-        kept = _stamp(compiled)
+        reason = _risk(compiled) or reason
+        kept = not _risk(compiled) and _stamp(compiled)
     except (RuntimeError, ValueError):
         # No cache directory is writable, as in a read-only install without a home directory, or the
         # package is in an archive that Numba does not recognise as a zip file.
@@ -170,8 +174,16 @@ def _compiled(function: Callable[..., Any], *, announced: bool, **options: Any) 
     if kept:
         cache.save_overload = _or_nothing(cache, cache.save_overload)
     load = _or_nothing(cache, _checked(_loading(cache) if kept else cache.load_overload))
-    cache.load_overload = _announcing(load, function, kept=kept) if announced else load
+    lasts = "" if kept else reason
+    cache.load_overload = _announcing(load, function, reason=lasts) if announced else load
     return compiled
+
+
+def _risk(compiled: Any) -> str:
+    """Return why the files in a function's cache folder might be somebody else's, or nothing."""
+    folder = getattr(getattr(compiled, "_cache", None), "_cache_path", None)
+    found = exposure(folder) if isinstance(folder, str) else ""
+    return f"the cache folder is not private: {found}" if found else ""
 
 
 def _loading(cache: Any) -> Callable[..., Any]:
@@ -218,9 +230,9 @@ def _stamp(compiled: Any) -> bool:
 
 
 def _announcing(
-    load: Callable[..., Any], function: Callable[..., Any], *, kept: bool
+    load: Callable[..., Any], function: Callable[..., Any], *, reason: str
 ) -> Callable[..., Any]:
-    """Log what is about to be compiled when it is not in the cache."""
+    """Log what is about to be compiled, and why it is not kept, when it is not in the cache."""
 
     def loaded(signature: Any, context: Any) -> Any:
         found = load(signature, context)
@@ -230,10 +242,10 @@ def _announcing(
                 "accelnn compiles its kernel %r for %s, which takes some seconds %s",
                 function.__name__,
                 dtype,
-                "once (accelnn.warmup() does it ahead)"
-                if kept
-                else "in every process, because no cache folder can be written: set "
-                "NUMBA_CACHE_DIR to one that can",
+                f"in every process, because {reason}: set NUMBA_CACHE_DIR to a folder of your own "
+                f"that nobody else can write to"
+                if reason
+                else "once (accelnn.warmup() does it ahead)",
             )
         return found
 
