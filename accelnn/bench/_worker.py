@@ -55,6 +55,8 @@ def worker_environment(threads: int, case: Case) -> dict[str, str]:
     here = str(Path(accelnn.__file__).parents[1])
     others = [environment["PYTHONPATH"]] if environment.get("PYTHONPATH") else []
     environment["PYTHONPATH"] = os.pathsep.join([here, *others])
+    # No module of the folder that one happens to be in takes the place of another.
+    environment["PYTHONSAFEPATH"] = "1"
     # torch compiles in the worker's process, without a pool of others.
     environment["TORCHINDUCTOR_COMPILE_THREADS"] = "1"
     if case.device == "cpu":

@@ -50,6 +50,19 @@ def test_one_that_dies_is_reported_with_its_last_words():
             worker.ask(abs, 1)
 
 
+def test_no_module_is_imported_from_the_current_folder(tmp_path, monkeypatch):
+    """By the worker, or by a process that it starts."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("random", "numpy", "secrets"):
+        (tmp_path / f"{name}.py").write_text(f"open('{name} was run', 'w').close()")
+    started = (
+        "import subprocess, sys; subprocess.run([sys.executable, '-c', 'import random, numpy'])"
+    )
+    with Worker(1, CASE) as worker:
+        worker.ask(exec, f"import secrets; {started}")
+    assert not [*tmp_path.glob("*was run")]
+
+
 CHILD = "__import__('subprocess').Popen([__import__('sys').executable, '-c', 'input()'], stdin=-1)"
 
 
