@@ -1,5 +1,6 @@
 """What all nets share: checking of arguments, and calls of the engine."""
 
+import math
 from collections.abc import Callable
 from typing import Any, Self, TypeVar, cast
 
@@ -10,6 +11,7 @@ from accelnn._typing import Array, ArrayLike, DTypeName, NetMethodName
 from accelnn._validation import (
     as_weights,
     check_dtype,
+    is_finite,
     to_dtype,
 )
 from accelnn.backends import (
@@ -317,17 +319,21 @@ class Net(Arguments, Exchange):
             found = engine.checked_differences(flat, rows, targets, method=method, step=step)
             if found is not None:
                 return found
-        rows, t = self._batch(x, t, "float64")
+        rows, targets = self._batch(x, t, "float64")
         options = self._options(rows.shape[0], *given, "float64")
         require_usable_step(backend, flat, find_method(method, DIFFERENCES), step)
+        if targets.ndim > 1 and not is_finite(backend, targets):
+            # No loss is finite then, and no difference of two, that of a unit too on which the
+            # outputs do not depend.
+            return backend.xp.full_like(flat, math.nan)
         if structured:
             how: Any = {} if options.is_empty else {"extras": options}
-            return engine.numerical_gradient(flat, rows, t, method=method, step=step, **how)
+            return engine.numerical_gradient(flat, rows, targets, method=method, step=step, **how)
         # Its own and writable, because it is moved.
         point = backend.zeros(self.size, "float64")
         point[...] = flat
         gradient: Array = numerical_gradient(
-            lambda moved: engine.loss_with(moved, rows, t, options),
+            lambda moved: engine.loss_with(moved, rows, targets, options),
             point,
             method=method,
             step=step,

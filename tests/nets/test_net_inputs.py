@@ -183,3 +183,21 @@ def test_targets_below_zero_among_many(wide):
     t[2, wide - 1] = -2.0
     with pytest.raises(ValueError, match="t holds -2, "):
         net.gradient(np.ones((3, 2)), t)
+
+
+@pytest.mark.parametrize("structured", [True, False])
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize("activation", ["sigmoid", "relu"])
+def test_differences_of_a_loss_that_is_not_finite_are_nan(backend, activation, bad, structured):
+    """In every coordinate, those of dead units too, on which the outputs do not depend."""
+    net = accelnn.MLP(
+        [4, 6, 3], activation=activation, loss="sum_squared_error", rng=0, backend=backend
+    )
+    net.params["b1"][...] = -100.0
+    t = np.full((5, 3), 0.5)
+    t[1, 2] = bad
+    x = backend.asarray(np.ones((5, 4)))
+    with np.errstate(all="ignore"):
+        found = net.numerical_gradient(x, backend.asarray(t), structured=structured)
+    for gradient in found.values():
+        assert np.isnan(backend.to_numpy(gradient)).all()
