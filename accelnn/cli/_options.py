@@ -12,7 +12,7 @@ import numpy as np
 from rich.console import Console
 
 from accelnn.datasets import load_mnist
-from accelnn.errors import DivergenceWarning
+from accelnn.errors import DivergenceWarning, OutOfMemoryError
 from accelnn.formulas._table import ACTIVATIONS
 
 __all__ = ["check_folder", "console", "friendly_errors", "load_data", "net_options"]
@@ -114,5 +114,12 @@ def friendly_errors() -> Iterator[None]:
     """Show what a user can mend as a message, not as a traceback."""
     try:
         yield
-    except (ValueError, TypeError, ImportError, OSError, DivergenceWarning) as error:
+    except (
+        ValueError,
+        TypeError,
+        ImportError,
+        OSError,
+        OutOfMemoryError,
+        DivergenceWarning,
+    ) as error:
         raise click.ClickException(str(error)) from error

@@ -4,6 +4,7 @@ import sys
 import time
 import warnings
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any, cast
 
@@ -213,6 +214,14 @@ def _check_outputs(paths: dict[str, Path | None]) -> None:
         if plot.suffix[1:].lower() not in known:
             msg = f"cannot draw into {str(plot)!r}: known suffixes are {', '.join(known)}"
             raise ValueError(msg)
+        # Some formats need programs that may not be installed, such as LaTeX.
+        figure = import_optional("matplotlib.figure", feature="--plot", extra="plot").Figure()
+        figure.text(0.5, 0.5, "loss")
+        try:
+            figure.savefig(BytesIO(), format=plot.suffix[1:].lower())
+        except (RuntimeError, OSError) as error:
+            msg = f"cannot draw into {str(plot)!r}: {error}"
+            raise ValueError(msg) from error
 
 
 def _table(history: History) -> Table:

@@ -16,7 +16,7 @@ from accelnn.errors import DatasetError
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
 
-__all__ = ["find", "images_as", "labels_as", "load_idx_folder"]
+__all__ = ["find", "folder_of", "images_as", "labels_as", "load_idx_folder"]
 
 _Part: TypeAlias = tuple[NDArray[Any], NDArray[Any]]
 
@@ -81,7 +81,7 @@ def load_idx_folder(
     >>> import accelnn
     >>> (x, t), test = accelnn.load_idx_folder("emnist", "letters")  # doctest: +SKIP
     """
-    folder = Path(folder).expanduser()
+    folder = folder_of(folder)
     split, paths = _files_of(folder, split)
     parts = {part: _read(split, paths[part, "images"], paths[part, "labels"]) for part in _PARTS}
     (images, labels), (test_images, test_labels) = parts["train"], parts["test"]
@@ -99,6 +99,15 @@ def load_idx_folder(
         for x, t in parts.values()
     )
     return train, test
+
+
+def folder_of(named: str | os.PathLike[str]) -> Path:
+    """Return a folder by its name, in which ``~`` is the home of a user."""
+    try:
+        return Path(named).expanduser()
+    except RuntimeError as error:
+        msg = f"there is no folder {os.fspath(named)!r}: {error}"
+        raise DatasetError(msg) from error
 
 
 def find(folder: Traversable, name: str) -> Traversable | None:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accelnn.datasets._download import MNIST_SHA256, fetch_mnist
-from accelnn.datasets._folder import find, images_as, labels_as
+from accelnn.datasets._folder import find, folder_of, images_as, labels_as
 from accelnn.datasets._idx import read_idx
 from accelnn.errors import DatasetError
 
@@ -179,7 +179,7 @@ def _subset_folder(subset: str, data_dir: str | os.PathLike[str] | None) -> Trav
 
 
 def _checked_folder(named: str | os.PathLike[str], origin: str) -> Path:
-    folder = Path(named).expanduser()
+    folder = folder_of(named)
     remedy = f"Put the files there, or leave {origin} unset to have them downloaded."
     if not folder.is_dir():
         msg = f"{origin} names {folder}, which is no folder; expected one with MNIST. {remedy}"

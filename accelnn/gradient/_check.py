@@ -20,6 +20,7 @@ from accelnn.gradient._convergence import Comparison
 from accelnn.gradient._precision import machine_epsilon
 from accelnn.gradient._problem import Problem, pose, with_arguments
 from accelnn.gradient._result import GradientFailure, GradientReport, Mode, joined
+from accelnn.gradient._steps import require_step
 from accelnn.gradient.evaluators import HasMap, Mapper, adopt, from_foreign, refuse_random
 
 __all__ = ["check_gradient"]
@@ -141,6 +142,8 @@ def check_gradient(
         if given is not None and not (isinstance(given, int | float) and 0.0 <= given < math.inf):
             msg = f"{name} must be None or a finite number >= 0, got {given!r}"
             raise ValueError(msg)
+    if step is not None:
+        require_step(step)
     if mode not in get_args(Mode):
         msg = f"unknown mode {mode!r}; known modes are {', '.join(map(repr, get_args(Mode)))}"
         raise ValueError(msg)

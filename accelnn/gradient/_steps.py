@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -17,6 +18,7 @@ __all__ = [
     "check_moves",
     "imaginary_step",
     "read_bounds",
+    "require_step",
     "require_usable_step",
     "second_beginning",
     "sides",
@@ -34,6 +36,8 @@ FIRST_STEP = 0.5
 # Up to this part of the first step, x is in small units.
 SMALL_PART = 0.02
 PAIR = 2
+# A shorter step, in units of max(1, abs(x)), moves no number of double precision.
+SMALLEST = float(np.finfo(np.float64).eps)
 # Characters of an argument that errors show.
 MOST_SHOWN = 80
 # The bounds where there are none.
@@ -202,6 +206,22 @@ def check_moves(x: np.ndarray, taken: np.ndarray, h: np.ndarray, dtype: np.dtype
         f"{np.finfo(dtype).eps ** (1 / 3):.0e} balances truncation and rounding."
     )
     raise ValueError(msg)
+
+
+def require_step(step: object, name: str = "step") -> None:
+    """Raise unless a step in units of max(1, |x|) is a number that moves what is in float64."""
+    if isinstance(step, bool) or not isinstance(step, int | float | np.number):
+        msg = f"{name} must be a number, got {step!r:.80}"
+        raise TypeError(msg)
+    if not 0.0 < step < math.inf:
+        msg = f"{name} must be positive and finite, got {step!r}"
+        raise ValueError(msg)
+    if step < SMALLEST:
+        msg = (
+            f"{name} {step!r} is too small: in units of max(1, |x|) nothing below {SMALLEST:.1e} "
+            f"moves a number in float64; one near 6e-06 balances truncation and rounding"
+        )
+        raise ValueError(msg)
 
 
 def require_usable_step(backend: Backend, x: Array, method: Method, step: object) -> None:

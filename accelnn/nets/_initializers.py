@@ -8,7 +8,7 @@ import numpy as np
 
 from accelnn._typing import Rng
 from accelnn._validation import generator
-from accelnn.backends import NetSpec
+from accelnn.backends import MemoryFor, NetSpec, get_backend
 from accelnn.formulas._activation import Initializer
 
 __all__ = ["draw_parameters", "standard_deviation"]
@@ -51,7 +51,15 @@ def standard_deviation(init: Init, default: Initializer, n_in: int, n_out: int) 
 
 def draw_parameters(spec: NetSpec, init: Init, rng: Rng) -> np.ndarray:
     """Return a flat float64 buffer of normal weights and zero biases, drawn layer by layer."""
-    draw = generator(rng)
+    with MemoryFor(get_backend("numpy"), lambda: _needs(spec), "Make the net smaller"):
+        return _drawn(spec, init, generator(rng))
+
+
+def _needs(spec: NetSpec) -> str:
+    return f"to draw {spec.size:,} parameters takes {8 * spec.size:,} bytes"
+
+
+def _drawn(spec: NetSpec, init: Init, draw: np.random.Generator) -> np.ndarray:
     flat, layers = np.zeros(spec.size), 0
     for parameter in spec.parameters:
         if parameter.name.startswith("W"):

@@ -227,3 +227,25 @@ def test_an_eps_in_a_logarithm_is_said_to_be_the_difference():
     assert "eps in a log" in str(report) or "eps inside a log" in str(report)
     wrong = accelnn.check_gradient(loss, 1.1 * gradient(scores), scores, mode="full", raises=False)
     assert "eps" not in str(wrong)
+
+
+@pytest.mark.parametrize("mode", ["directional", "sampled", "full"])
+@pytest.mark.parametrize(
+    ("step", "error", "message"),
+    [
+        (0.0, ValueError, "step must be positive and finite, got 0.0"),
+        (-1e-4, ValueError, "step must be positive and finite"),
+        (np.nan, ValueError, "step must be positive and finite"),
+        (np.inf, ValueError, "step must be positive and finite"),
+        (1e-50, ValueError, "step 1e-50 is too small: in units of max"),
+        (1e-320, ValueError, "is too small"),
+        ("1e-4", TypeError, "step must be a number, got '1e-4'"),
+        (True, TypeError, "step must be a number"),
+    ],
+)
+def test_a_step_that_cannot_be_meant_is_refused(step, error, message, mode):
+    """A right gradient was wrong by a step of infinity, and one of zero was a traceback."""
+    with pytest.raises(error, match=message):
+        accelnn.check_gradient(
+            lambda x: (x**2).sum(), lambda x: 2 * x, np.ones(3), step=step, mode=mode
+        )
