@@ -43,6 +43,8 @@ OF_THE_DATA = ("a data set of", "batch_size")
 class BaseMLP(BaseEstimator):  # type: ignore[misc]
     """The common part of `MLPClassifier` and `MLPRegressor`."""
 
+    _ending: Ending | None
+
     def __init__(
         self,
         hidden_layer_sizes: int | Sequence[int],
@@ -159,7 +161,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         else:
             self.net_, self._ending = net, None
         # Only now: a call that is refused leaves the net with the classes it was trained for.
-        vars(self).update(told)
+        self.__dict__.update(told)
         self._run(X, targets, weights, strata, partial=partial)
         return self
 
