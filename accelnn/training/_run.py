@@ -202,7 +202,8 @@ class Run:
 
     def _begin(self) -> None:
         """Evaluate the start, or restore the callbacks of a run that was saved."""
-        if self.saved is None:
+        # What was saved may be of a call without test data.
+        if not self.history.evaluated_at:
             self.evaluate()
         self.hooks.start(() if self.saved is None else self.saved.states)
         # Before the first update, unless it would replace another run's.

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import accelnn
-from accelnn.callbacks import EarlyStopping
+from accelnn.callbacks import CSVLog, EarlyStopping
 
 DRAW = np.random.default_rng(8)
 X = DRAW.normal(size=(23, 4))
@@ -35,10 +35,10 @@ class Half:
         return {}
 
 
-def train(path, *callbacks, epochs=2, rng=1):
+def train(path, *callbacks, epochs=2, rng=1, validation=TEST):
     net = accelnn.MLP([4, 6, 3], rng=0, dtype="float64")
     options = {"optimizer": accelnn.Adam(0.1), "batch_size": 5, "epochs": epochs, "rng": rng}
-    options |= {"checkpoint": path, "resume": path, "validation": TEST}
+    options |= {"checkpoint": path, "resume": path, "validation": validation}
     return accelnn.fit(net, X, T, callbacks=callbacks, **options)
 
 
@@ -87,3 +87,14 @@ def test_what_is_not_evaluated_on_batches_that_come_one_by_one_is_said():
             validation=TEST,
             callbacks=[EarlyStopping(monitor="train_accuracy")],
         )
+
+
+def test_test_data_may_come_later(tmp_path):
+    train(tmp_path / "run", validation=None)
+    log, stop = CSVLog(tmp_path / "log.csv"), EarlyStopping()
+    history = train(tmp_path / "run", log, stop, epochs=4)
+    assert history.evaluated_at == [10, 15, 20]
+    assert stop.best in history.test_loss
+    header, *lines = (tmp_path / "log.csv").read_text().splitlines()
+    assert header == "step,epoch,train_loss,train_accuracy,test_loss,test_accuracy"
+    assert [line.split(",")[0] for line in lines] == ["10", "15", "20"]
