@@ -118,7 +118,7 @@ def dataset_for(
         if t is None:
             msg = (
                 f"{t_name} is missing; only a data set made by prepare() comes without it, or "
-                f"batches from an iterator, such as fit(net, lambda: iter(loader), epochs=10)"
+                f"batches from an iterator, such as fit(net, lambda: iter(batches), epochs=10)"
             )
             raise TypeError(msg)
         t = plain(t, t_name)

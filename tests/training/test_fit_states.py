@@ -35,10 +35,10 @@ class Half:
         return {}
 
 
-def train(path, *callbacks, epochs=2, rng=1, validation=TEST):
+def train(path, *callbacks, epochs=2, rng=1, validation=TEST, resume=None):
     net = accelnn.MLP([4, 6, 3], rng=0, dtype="float64")
     options = {"optimizer": accelnn.Adam(0.1), "batch_size": 5, "epochs": epochs, "rng": rng}
-    options |= {"checkpoint": path, "resume": path, "validation": validation}
+    options |= {"checkpoint": path, "resume": resume or path, "validation": validation}
     return accelnn.fit(net, X, T, callbacks=callbacks, **options)
 
 
@@ -98,3 +98,9 @@ def test_test_data_may_come_later(tmp_path):
     header, *lines = (tmp_path / "log.csv").read_text().splitlines()
     assert header == "step,epoch,train_loss,train_accuracy,test_loss,test_accuracy"
     assert [line.split(",")[0] for line in lines] == ["10", "15", "20"]
+
+
+def test_one_file_by_two_paths(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert train("run", resume=tmp_path / "run").epochs == 2
+    assert train(tmp_path / "run", resume="run", epochs=3).epochs == 3
