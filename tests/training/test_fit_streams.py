@@ -158,6 +158,10 @@ class TestStreams:
 
 
 class TestBatches:
+    def test_a_bar_counts_what_has_no_known_end(self):
+        history = accelnn.fit(new_net(), lambda: batches(*data()), epochs=2, progress=True)
+        assert history.steps == 16
+
     @pytest.mark.parametrize("rule", [accelnn.SGD(0.1), accelnn.Adam(lambda k: 0.1 / (k + 1))])
     def test_they_are_trained_on_in_turn(self, backend, rule):
         x, t = data()
