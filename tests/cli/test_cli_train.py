@@ -282,7 +282,7 @@ def test_the_same_command_goes_on_with_a_checkpoint(tmp_path, train):
         with start(*options, "--checkpoint", kept, "--save", saved[0]) as process:
             assert process.stdout.readline().startswith("<MLP")
             try:
-                output, errors = process.communicate(timeout=1.0)
+                output, errors = process.communicate(timeout=0.2 if times < 3 else 60)
             except subprocess.TimeoutExpired:
                 process.send_signal(signal.SIGINT)
                 output, errors = process.communicate(timeout=60)
