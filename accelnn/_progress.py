@@ -18,7 +18,7 @@ class Advance(Protocol):
 
 @contextmanager
 def progress_bar(
-    description: str, total: int, *, enabled: bool = True, unit: str = ""
+    description: str, total: int | None, *, enabled: bool = True, unit: str = ""
 ) -> Iterator[Advance]:
     """Show a bar on standard error while the block runs.
 
@@ -26,8 +26,8 @@ def progress_bar(
     ----------
     description : str
         Shown beside the bar.
-    total : int
-        Number of units of work.
+    total : int or None
+        Number of units of work; None if nobody knows.
     enabled : bool, default True
         False makes the yielded function do nothing, and rich is not imported.
     unit : str, default ""
@@ -43,10 +43,11 @@ def progress_bar(
         return
     rich_progress = import_optional("rich.progress", feature="A progress bar", extra="cli")
     rich_console = import_optional("rich.console", feature="A progress bar", extra="cli")
+    of_total = "" if total is None else "/{task.total:,.0f}"
     columns = (
         rich_progress.TextColumn("{task.description}"),
         rich_progress.BarColumn(),
-        rich_progress.TextColumn(f"{{task.completed:,.0f}}/{{task.total:,.0f}} {unit}"),
+        rich_progress.TextColumn(f"{{task.completed:,.0f}}{of_total} {unit}"),
         rich_progress.TimeRemainingColumn(),
         rich_progress.TextColumn("{task.fields[note]}"),
     )

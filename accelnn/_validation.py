@@ -280,8 +280,8 @@ def _extremes(backend: Backend, t: Array) -> tuple[Any, Any]:
     return backend.to_numpy(backend.xp.min(t)), backend.to_numpy(backend.xp.max(t))
 
 
-def check_finite(backend: Backend, x: Array, name: str) -> None:
-    """Raise ValueError naming the first NaN or infinity."""
+def check_finite(backend: Backend, x: Array, name: str, rows: np.ndarray | None = None) -> None:
+    """Raise ValueError naming the first NaN or infinity, in an array of which `x` is some rows."""
     if not is_floating(x.dtype):
         return
     if is_finite(backend, x):
@@ -291,6 +291,8 @@ def check_finite(backend: Backend, x: Array, name: str) -> None:
     where = np.argwhere(wrong)
     index = tuple(int(i) for i in where[0])
     value = float(backend.to_numpy(x[index]))
+    if rows is not None:
+        index = int(rows[index[0]]), *index[1:]
     raise _not_finite(name, index, value, f"{len(where)} of {wrong.size}")
 
 

@@ -10,7 +10,8 @@ methods, each called as ``method(net, history)``:
 
 With ``fit(checkpoint=path)``, what ``callback.state_dict()`` returns is kept too: a dictionary of
 numbers, text and NumPy arrays, given to ``callback.load_state_dict(state)`` after ``on_start`` of
-the run that goes on from there.
+the run that goes on from there, or without ``on_start`` if the run was finished. States are found
+by the class of the callback.
 
 The objects here may be passed to one run after another, and start afresh in each.
 """
@@ -46,7 +47,7 @@ class _Monitor:
     _weights: Array | None
     _backend: Backend | None = None
     # What a checkpoint keeps, beside the parameters.
-    _state: tuple[str, ...] = ("best", "best_step", "_seen")
+    _state: tuple[str, ...] = ("best", "best_step", "_seen", "_batches_per_epoch")
 
     def __init__(self, monitor: Curve, *, keeps: bool) -> None:
         if not isinstance(monitor, str) or monitor not in CURVES:
@@ -111,7 +112,15 @@ class _Monitor:
         curve: list[float] = getattr(self._history, self.monitor)
         if not curve:
             name, other = type(self).__name__, self.monitor.replace("accuracy", "loss")
-            evaluates = self._history is not None and self._history.evaluated_at
+            history = self._history
+            evaluates = history is not None and history.evaluated_at
+            if history is not None and evaluates and not history.train_loss:
+                other = self.monitor.replace("train", "test")
+                msg = (
+                    f"{name} monitors {self.monitor!r}, and where batches come one by one, only "
+                    f"test data are evaluated: use {name}(monitor={other!r})"
+                )
+                raise ValueError(msg)
             reason = (
                 f"which no net with the loss {net.spec.loss.name!r} has, because it does not "
                 f"classify: use {name}(monitor={other!r})"
@@ -188,7 +197,7 @@ class EarlyStopping(_Monitor):
     stopped: bool
     _to_beat: float | None
     _waited: int
-    _state = ("best", "best_step", "_seen", "stopped", "_to_beat", "_waited")
+    _state = ("best", "best_step", "_seen", "_batches_per_epoch", "stopped", "_to_beat", "_waited")
 
     def __init__(
         self,

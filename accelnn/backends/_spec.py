@@ -136,6 +136,12 @@ class NetSpec:
         names = [formula.name for formula in self.activations] or ["identity"]
         return "-".join(names[:1] if len(set(self.activations)) <= 1 else names)
 
+    @property
+    def regularization(self) -> str:
+        """Dropout and label smoothing in words, each after a comma, or an empty string."""
+        parts = {"dropout": self.dropout, "label smoothing": self.label_smoothing}
+        return "".join(f", {name} {p:g}" for name, p in parts.items() if p)
+
     @cached_property
     def takes_numbers(self) -> bool:
         """Whether targets may be of shape (n,), one number for the single output of a sample."""

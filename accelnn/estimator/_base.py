@@ -27,6 +27,7 @@ from accelnn.nets import MLP
 from accelnn.nets._mlp import Hidden
 from accelnn.optimizers import Adam
 from accelnn.training import History, fit, prepare
+from accelnn.training._plan import Generator
 from accelnn.training._resume import Ending
 
 __all__ = ["BaseMLP"]
@@ -41,6 +42,8 @@ OF_THE_DATA = ("a data set of", "batch_size")
 
 class BaseMLP(BaseEstimator):  # type: ignore[misc]
     """The common part of `MLPClassifier` and `MLPRegressor`."""
+
+    _ending: Ending | None
 
     def __init__(
         self,
@@ -139,27 +142,33 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         weights: np.ndarray | None,
         loss: Any,
         *,
+        told: dict[str, Any],
+        outputs: int,
         strata: np.ndarray | None,
         partial: bool,
     ) -> Self:
-        """Train a net on checked data, a new one unless there is one to go on with."""
+        """Train a net on checked data, a new one unless there is one to go on with.
+
+        `told` are the attributes that say what its outputs are.
+        """
         goes_on = hasattr(self, "net_") and (partial or self.warm_start)
         if not goes_on:
             self._draw = self._generator()
-        outputs = targets.shape[1] if targets.ndim > 1 else len(self.classes_)
         dtype = self.dtype or X.dtype
         net = self._new_net((X.shape[1], outputs), loss, dtype, None if goes_on else self._draw)
         if goes_on:
             self._check_same(net)
         else:
-            self.net_ = net
+            self.net_, self._ending = net, None
+        # Only now: a call that is refused leaves the net with the classes it was trained for.
+        self.__dict__.update(told)
         self._run(X, targets, weights, strata, partial=partial)
         return self
 
     def _generator(self) -> np.random.Generator:
         """Return the generator that a random state of scikit-learn stands for."""
         seed = check_random_state(self.random_state).randint(np.iinfo(np.int32).max)
-        return (np.random.default_rng if self.shuffle else _in_order)(seed)
+        return np.random.default_rng(seed)
 
     def _check_same(self, net: MLP) -> None:
         """Raise ValueError unless a net of the current options is like the one trained before."""
@@ -201,7 +210,8 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
             X, targets = X[train], targets[train]
         batch = self._batch(len(targets))
         plateau = Plateau(math.inf if partial or stop else patience, tol, len(targets), batch)
-        is_resumed = partial and getattr(self, "_ending", None) is not None
+        is_resumed = partial and self._ending is not None
+        draw = self._draw if self.shuffle else _InOrder(self._draw.bit_generator)
         history, is_interrupted = self._history_of(
             self._prepared(X, targets),
             validation=validation,
@@ -211,7 +221,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
             sample_weight=mean_one(weights, train),
             callbacks=[plateau, stop] if stop else [plateau],
             progress=bool(self.verbose),
-            **({"resume": self._resumed()} if is_resumed else {"rng": self._draw}),
+            **({"resume": self._resumed()} if is_resumed else {"rng": draw}),
         )
         self._note(history, plateau.curve, stop, partial=partial)
         if is_interrupted:
@@ -283,7 +293,8 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         """Return a history that a run on other samples may go on from."""
         ending = cast("Ending", self._ending)
         same = {name: value for name, value in ending.same.items() if name not in OF_THE_DATA}
-        return History(1, ending=replace(ending, same=same))
+        draw = ending.generator if self.shuffle else _BeforeInOrder(*ending.generator)
+        return History(1, ending=replace(ending, same=same, generator=draw))
 
 
 class _InOrder(np.random.Generator):
@@ -293,5 +304,8 @@ class _InOrder(np.random.Generator):
         return np.arange(n)
 
 
-def _in_order(seed: int) -> np.random.Generator:
-    return _InOrder(np.random.PCG64(seed))
+class _BeforeInOrder(Generator):
+    """Such a generator at one moment."""
+
+    def revive(self) -> np.random.Generator:
+        return _InOrder(super().revive().bit_generator)

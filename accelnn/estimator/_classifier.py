@@ -216,8 +216,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
             y, classes, is_multilabel=is_multilabel, goes_on=goes_on, partial=partial
         )
         weights = checked_weights(sample_weight, X, self.class_weight, y)
-        self._is_multilabel, self.classes_ = is_multilabel, found
-        strata = None
+        strata, outputs = None, len(found)
         if is_multilabel:
             targets, loss = y.astype(X.dtype), "binary_cross_entropy"
         else:
@@ -225,7 +224,11 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
             is_binary = len(found) <= 2  # noqa: PLR2004 - one output tells two
             loss = "binary_cross_entropy" if is_binary else "cross_entropy"
             targets = strata.astype(X.dtype)[:, None] if is_binary else strata
-        return self._train(X, targets, weights, loss, strata=strata, partial=partial)
+            outputs = 1 if is_binary else outputs
+        told = {"_is_multilabel": is_multilabel, "classes_": found}
+        return self._train(
+            X, targets, weights, loss, told=told, outputs=outputs, strata=strata, partial=partial
+        )
 
     def _classes_of(
         self,

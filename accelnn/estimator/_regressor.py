@@ -127,6 +127,9 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
             raise ValueError(msg)
         if y.ndim > 1 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
-        self._is_flat = y.ndim == 1
-        targets = y[:, None] if self._is_flat else y
-        return self._train(X, targets, weights, loss, strata=None, partial=partial)
+        is_flat = y.ndim == 1
+        targets = y[:, None] if is_flat else y
+        told, outputs = {"_is_flat": is_flat}, targets.shape[1]
+        return self._train(
+            X, targets, weights, loss, told=told, outputs=outputs, strata=None, partial=partial
+        )

@@ -71,8 +71,9 @@ class Net(Arguments, Exchange):
     def __repr__(self) -> str:
         sizes = "-".join(map(str, self.spec.sizes))
         return (
-            f"<{type(self).__name__} {sizes}, {self.spec.activation}, {self.spec.loss.name}, "
-            f"{self.dtype}, {self.spec.size:,} parameters on {self.backend.address}>"
+            f"<{type(self).__name__} {sizes}, {self.spec.activation}, {self.spec.loss.name}"
+            f"{self.spec.regularization}, {self.dtype}, {self.spec.size:,} parameters on "
+            f"{self.backend.address}>"
         )
 
     def __copy__(self) -> Self:

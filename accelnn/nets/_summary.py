@@ -51,7 +51,7 @@ def _cell(text: str, scope: str = "") -> str:
 
 def _caption(net: Net) -> str:
     kind, loss = type(net).__name__, _named(net.spec.loss)
-    return f"{kind}, {loss}, {net.dtype} on {net.backend.address}"
+    return f"{kind}, {loss}{net.spec.regularization}, {net.dtype} on {net.backend.address}"
 
 
 def _rows(net: Net) -> list[tuple[str, str, str, str]]:

@@ -146,6 +146,7 @@ class BatchRun(Run):
             msg = (
                 f"a batch must be a tuple (x, t) or (x, t, sample_weight), and that {name} "
                 f"is of type {type(batch).__name__}"
+                + (f" and of length {len(batch)}" if isinstance(batch, tuple | list) else "")
             )
             raise TypeError(msg)
         data = dataset_for(self.net, batch[0], batch[1], f"x {name}", f"t {name}")

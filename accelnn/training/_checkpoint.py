@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -167,11 +168,32 @@ class Checkpoint:
 
 def states_of(callbacks: Sequence[object]) -> States:
     """Return the states of callbacks that have ``state_dict``, on the host."""
-    found: list[tuple[str, dict[str, Any] | None]] = []
-    for callback in callbacks:
-        state = callback.state_dict() if hasattr(callback, "state_dict") else None
-        found.append((type(callback).__name__, state))
-    return found
+    return [(type(callback).__name__, _state_of(callback)) for callback in callbacks]
+
+
+def _state_of(callback: Any) -> dict[str, Any] | None:
+    if not hasattr(callback, "state_dict"):
+        return None
+    name = type(callback).__name__
+    if not hasattr(callback, "load_state_dict"):
+        msg = (
+            f"a checkpoint keeps what {name}.state_dict() returns, and {name} has no method "
+            f"load_state_dict(state) to take it up"
+        )
+        raise TypeError(msg)
+    try:
+        state = {
+            key: value.item() if isinstance(value, np.generic) else value
+            for key, value in callback.state_dict().items()
+        }
+        json.dumps([value for value in state.values() if not isinstance(value, np.ndarray)])
+    except (AttributeError, TypeError, ValueError) as error:
+        msg = (
+            f"{name}.state_dict() must return a dictionary of numbers, text and NumPy arrays: "
+            f"{error!s:.200}"
+        )
+        raise TypeError(msg) from error
+    return state
 
 
 def check_path(path: object) -> PathLike:

@@ -258,7 +258,8 @@ def _saver(path: PathLike | None, every: int | None) -> Saver | None:
 
 def _saved(path: PathLike, target: PathLike | None, rng: Rng) -> Checkpoint | None:
     """Return the run to go on with, or None where the same call is to begin it."""
-    if not Path(path).exists() and target is not None and Path(path) == Path(target):
+    is_same = target is not None and Path(path).resolve() == Path(target).resolve()
+    if is_same and not Path(path).exists():
         return None
     saved = Checkpoint.read(path)
     if rng is not None:

@@ -27,6 +27,8 @@ DEADLY = 1_000.0
 IDLE = 0.95
 # And by accuracy, if it is no more than this above the share of the largest class.
 BETTER = 0.05
+# Targets are all the same if one output fits them so much better than zeros fit any of them.
+SAME = 1e-9
 # Where the probability of a label is that of its contrary.
 EVEN = 0.5
 # Larger numbers, or standard deviations this many times as large as others, want scaling.
@@ -134,15 +136,18 @@ class Watch:
             )
             worst = float((weights * of_zero[sample]).max())
             constant = float(totals @ of_mean) / len(weights)
-        accuracy = 1.0
-        if loss.classifies and loss.output == "softmax":
-            accuracy = float(totals @ (t.argmax(axis=1) == mean.argmax())) / totals.sum()
-        elif loss.classifies:
-            accuracy = float(totals @ ((mean > 0.0) == (t > EVEN)).mean(axis=1)) / totals.sum()
+            accuracy = 1.0
+            if loss.classifies and loss.output == "softmax":
+                accuracy = float(totals @ (t.argmax(axis=1) == mean.argmax())) / totals.sum()
+            elif loss.classifies:
+                accuracy = float(totals @ ((mean > 0.0) == (t > EVEN)).mean(axis=1)) / totals.sum()
         return References(worst, constant, accuracy)
 
     def _is_idle(self, losses: list[float], references: References) -> bool:
         """Return whether a net is no better than one output for all samples."""
+        # From targets that are all the same, but for rounding, there is nothing to learn.
+        if references.constant <= SAME * references.worst:
+            return False
         # Not if one of them is NaN.
         if not _level(losses) >= IDLE * references.constant:
             return False

@@ -32,12 +32,19 @@ class Hooks:
 
     def start(self, states: States = ()) -> None:
         """Call ``on_start``, once the start has been evaluated; restore states that were saved."""
-        for place, callback in enumerate(self._callbacks):
+        for callback in self._callbacks:
             self._tell(callback, "on_start")
             self._started.append(callback)
-            name, state = states[place] if place < len(states) else ("", None)
-            if state is not None and type(callback).__name__ == name:
-                callback.load_state_dict(state)  # type: ignore[attr-defined]
+        self.restore(states)
+
+    def restore(self, states: States) -> None:
+        """Give callbacks the states that were saved of those of their class, one after another."""
+        left = [(name, state) for name, state in states if state is not None]
+        for callback in self._callbacks:
+            name = type(callback).__name__
+            place = next((i for i, (saved, _) in enumerate(left) if saved == name), None)
+            if place is not None:
+                callback.load_state_dict(left.pop(place)[1])  # type: ignore[attr-defined]
 
     def evaluated(self) -> None:
         """Call ``on_evaluation`` after an evaluation; of that of the start ``on_start`` tells."""

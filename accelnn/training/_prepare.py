@@ -116,7 +116,10 @@ def dataset_for(
     """Return a data set that fits the net, prepared here unless it already is."""
     if not isinstance(x, Dataset):
         if t is None:
-            msg = "t is missing; only a data set made by prepare() comes without it"
+            msg = (
+                f"{t_name} is missing; only a data set made by prepare() comes without it, or "
+                f"batches from an iterator, such as fit(net, lambda: iter(batches), epochs=10)"
+            )
             raise TypeError(msg)
         t = plain(t, t_name)
         if net.spec.takes_numbers:
@@ -249,23 +252,22 @@ def _shared(a: Array, given: ArrayLike) -> bool:
 
 
 def _check_fits(net: Net, data: Dataset, x_name: str, t_name: str) -> None:
-    n_in = net.spec.sizes[0]
+    n_in, is_read = net.spec.sizes[0], isinstance(data, StreamedDataset)
     if not net.backend.shares_data_with(data.backend) or data.dtype != net.dtype:
         msg = (
             f"the data set was prepared for {data.backend.address!r} in {data.dtype}, and the net "
             f"is on {net.backend.address!r} in {net.dtype}: call prepare(x, t, "
-            f"backend=net.backend, dtype={net.dtype!r})"
+            f"backend=net.backend, dtype={net.dtype!r}{', stream=True' if is_read else ''})"
         )
         raise BackendMismatchError(msg)
     if data.inputs != n_in:
         msg = f"{x_name} has {data.inputs} inputs per sample, and this net takes {n_in}"
         raise ValueError(msg)
-    is_read = isinstance(data, StreamedDataset)
     if net.spec.takes_numbers and not net.spec.loss.classifies and data.t.ndim == 1 and not is_read:
         msg = (
             f"{t_name} was prepared as class labels, and this net's loss "
             f"{net.spec.loss.name!r} takes numbers: call prepare(x, t[:, None])"
         )
         raise ValueError(msg)
-    if not isinstance(data, StreamedDataset):
+    if not is_read:
         net.check_targets(data.t, data.size, t_name)

@@ -14,8 +14,15 @@ import numpy as np
 
 from accelnn._progress import Advance
 from accelnn._underflow import rounds_to_zero
-from accelnn._validation import positive_int
-from accelnn.backends import Dataset, MemoryFor, Optimizer, TrainingState, pass_bytes
+from accelnn._validation import check_finite, positive_int
+from accelnn.backends import (
+    Dataset,
+    MemoryFor,
+    Optimizer,
+    TrainingState,
+    get_backend,
+    pass_bytes,
+)
 from accelnn.backends._arrays import slices
 from accelnn.errors import DivergenceWarning
 from accelnn.formulas._dropout import Dropout
@@ -129,12 +136,13 @@ class Run:
         self.called, self.finished = saved.called, saved.finished
         if has_diverged:
             self.divergence = f"the loss of step {history.steps} is {history.loss[-1]}"
-        if (saved.is_over and asked == saved.asked) or asked < history.steps:
-            return False
         if rng is None:
             rng = ending.generator.revive()
         else:
             rng.bit_generator.state = ending.generator.state
+        if (saved.is_over and asked == saved.asked) or asked < history.steps:
+            Hooks(self.callbacks, self.net, history).restore(saved.states)
+            return False
         self.plan = self.plan.after(history.steps)
         self._draw_from(rng, ending.position, ending.dropout_seed)
         return True
@@ -194,7 +202,8 @@ class Run:
 
     def _begin(self) -> None:
         """Evaluate the start, or restore the callbacks of a run that was saved."""
-        if self.saved is None:
+        # What was saved may be of a call without test data.
+        if not self.history.evaluated_at:
             self.evaluate()
         self.hooks.start(() if self.saved is None else self.saved.states)
         # Before the first update, unless it would replace another run's.
@@ -242,7 +251,13 @@ class Run:
 
     def _read_rows(self, data: Any, index: np.ndarray) -> Dataset:
         x, t = data.read(index)
-        return dataset_for(self.net, x, t, "x", "t")
+        try:
+            return dataset_for(self.net, x, t, "x", "t")
+        except ValueError:
+            # By its place in the whole array, so that it can be found.
+            for name, array in (("x", x), ("t", t)):
+                check_finite(get_backend("numpy"), array, name, index)
+            raise
 
     def _call_if_due(self) -> bool:
         """Call the callbacks of the last update, unless that was done; return whether to stop."""

@@ -1,5 +1,6 @@
 """Training, prediction and state of the estimators."""
 
+import copy
 import pickle
 import warnings
 
@@ -266,3 +267,40 @@ def test_what_needs_more_is_refused(iris, numbers):
         MLPRegressor(loss="cross_entropy").fit(*numbers)
     with pytest.raises(ValueError, match="classes must be passed"):
         classifier().partial_fit(*iris)
+
+
+@pytest.mark.parametrize("copied", [True, False])
+@pytest.mark.parametrize("way", ["partial_fit", "fit"])
+def test_without_shuffling_the_order_is_kept_in_every_call(numbers, way, copied):
+    X, y = numbers
+    options = {"shuffle": False, "batch_size": 32, "random_state": 0, "warm_start": way == "fit"}
+    parts = MLPRegressor(10, max_iter=1, optimizer=accelnn.SGD(0.01), **options)
+    for _ in range(3):
+        getattr(parts, way)(X, y)
+        parts = copy.deepcopy(parts) if copied else parts
+    whole = MLPRegressor(10, max_iter=3, optimizer=accelnn.SGD(0.01), **options).fit(X, y)
+    np.testing.assert_array_equal(parts.net_.flat, whole.net_.flat)
+
+
+def test_a_call_that_is_refused_leaves_the_estimator_as_it_was(iris, numbers):
+    X, y = iris
+    model = classifier().fit(X, y > 0)
+    before = model.predict(X)
+    for others in (np.c_[y > 0, y > 1, y > 0].astype(int), np.c_[y > 0, y > 1].astype(int)):
+        with pytest.raises(ValueError, match="the net trained before has layers"):
+            model.partial_fit(X, others)
+        np.testing.assert_array_equal(model.predict(X), before)
+    X, y = numbers
+    regressor = MLPRegressor(max_iter=2).fit(X, y)
+    with pytest.raises(ValueError, match="the net trained before has layers"):
+        regressor.partial_fit(X, np.c_[y, y])
+    assert regressor.predict(X).shape == y.shape
+
+
+def test_an_estimator_whose_first_run_failed_can_be_copied_and_mended(iris):
+    model = classifier(optimizer="adam")
+    with pytest.raises(TypeError, match="optimizer must be an object"):
+        model.fit(*iris)
+    again = copy.deepcopy(model).set_params(optimizer=None)
+    again.fit(*iris)
+    np.testing.assert_array_equal(again.net_.flat, classifier().fit(*iris).net_.flat)

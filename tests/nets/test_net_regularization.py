@@ -190,3 +190,13 @@ def test_labels_out_of_range_are_told_with_smoothing_too(backend):
     for method in ("loss", "gradient", "numerical_gradient"):
         with pytest.raises(ValueError, match="label 3, but"):
             getattr(new_net(backend), method)(backend.asarray(x), backend.asarray(t + 1))
+
+
+def test_a_net_says_what_it_has():
+    net = new_net()
+    assert repr(net).startswith(
+        "<MLP 4-6-3, sigmoid, cross_entropy, dropout 0.5, label smoothing 0"
+    )
+    assert net.summary().startswith("MLP, cross_entropy, dropout 0.5, label smoothing 0.1, float64")
+    plain = new_net(dropout=0.0, label_smoothing=0.0)
+    assert repr(plain).startswith("<MLP 4-6-3, sigmoid, cross_entropy, float64, 51 parameters on")

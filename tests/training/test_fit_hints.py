@@ -208,3 +208,23 @@ def test_several_labels_under_a_softmax(prepared, backend):
 )
 def test_soft_targets_are_no_table_of_several_labels(t):
     assert warned(accelnn.MLP([3, 3], rng=0), SCALED, t, iters=2) == []
+
+
+@pytest.mark.parametrize(
+    ("net", "t"),
+    [
+        (accelnn.MLP([3, 8, 1], loss="huber", rng=0), np.full(400, 0.1)),
+        (accelnn.MLP([3, 8, 1], loss="binary_cross_entropy", rng=0), np.ones(400)),
+        (accelnn.MLP([3, 8, 2], rng=0), np.zeros(400, int)),
+    ],
+    ids=["huber", "binary", "softmax"],
+)
+def test_of_targets_that_are_all_the_same_nothing_is_to_be_learned(net, t):
+    assert warned(net, TABLE, t, epochs=30, optimizer=accelnn.Adam(0.01)) == []
+
+
+def test_weights_of_zero_divide_nothing():
+    net = accelnn.MLP([3, 8, 2], rng=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        accelnn.fit(net, TABLE, BUYS, epochs=30, sample_weight=np.zeros(400), rng=0)

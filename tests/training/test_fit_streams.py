@@ -104,7 +104,7 @@ class TestStreams:
         x, t = (np.array(array) for array in files)
         x[40, 2] = np.nan
         stream = accelnn.prepare(x, t, dtype="float64", stream=True)
-        with pytest.raises(ValueError, match="x must be finite") as caught:
+        with pytest.raises(ValueError, match=r"x must be finite, but x\[40, 2\]") as caught:
             accelnn.fit(new_net(), stream, **options())
         assert caught.value.history.steps < 8
         x[40, 2], t[3] = 0.0, 3
@@ -136,7 +136,7 @@ class TestStreams:
     def test_of_another_dtype_or_width_they_are_refused(self, files):
         stream = accelnn.prepare(*files, stream=True)
         assert repr(stream).startswith("<StreamedDataset of 53 samples with 4 inputs")
-        with pytest.raises(TypeError, match="prepared for 'numpy' in float32"):
+        with pytest.raises(TypeError, match=r"in float32, .* dtype='float64', stream=True"):
             accelnn.fit(new_net(), stream, **options())
         with pytest.raises(ValueError, match="has 4 inputs per sample, and this net takes 5"):
             accelnn.fit(accelnn.MLP([5, 3]), stream, **options())
@@ -158,6 +158,10 @@ class TestStreams:
 
 
 class TestBatches:
+    def test_a_bar_counts_what_has_no_known_end(self):
+        history = accelnn.fit(new_net(), lambda: batches(*data()), epochs=2, progress=True)
+        assert history.steps == 16
+
     @pytest.mark.parametrize("rule", [accelnn.SGD(0.1), accelnn.Adam(lambda k: 0.1 / (k + 1))])
     def test_they_are_trained_on_in_turn(self, backend, rule):
         x, t = data()
