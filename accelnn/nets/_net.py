@@ -319,14 +319,19 @@ class Net(Arguments, Exchange):
             rows, targets = self._batch(x, t, "float64", engine)
             found = engine.checked_differences(flat, rows, targets, method=method, step=step)
             if found is not None:
-                return found
+                least, _ = getattr(self.spec.loss, "target_range", (-math.inf, math.inf))
+                if targets.ndim == 1 or least > -math.inf:
+                    # Labels, or targets that were refused if they are NaN.
+                    return found
+                # NaN where targets are not finite, as below, without waiting for the device.
+                return found + 0.0 * backend.xp.sum(targets)
         rows, targets = self._batch(x, t, "float64")
         options = self._options(rows.shape[0], *given, "float64")
         require_usable_step(backend, flat, find_method(method, DIFFERENCES), step)
         if targets.ndim > 1 and not is_finite(backend, targets):
             # No loss is finite then, and no difference of two, that of a unit too on which the
             # outputs do not depend.
-            return backend.xp.full_like(flat, math.nan)
+            return flat * math.nan
         if structured:
             how: Any = {} if options.is_empty else {"extras": options}
             return engine.numerical_gradient(flat, rows, targets, method=method, step=step, **how)
