@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -11,6 +10,7 @@ import numpy as np
 from accelnn._differences import Method
 from accelnn._typing import Array, ArrayLike
 from accelnn.backends import Backend
+from accelnn.formulas._checks import positive
 
 __all__ = [
     "FIRST_STEP",
@@ -208,17 +208,11 @@ def check_moves(x: np.ndarray, taken: np.ndarray, h: np.ndarray, dtype: np.dtype
     raise ValueError(msg)
 
 
-def require_step(step: object, name: str = "step") -> None:
+def require_step(step: object) -> None:
     """Raise unless a step in units of max(1, |x|) is a number that moves what is in float64."""
-    if isinstance(step, bool) or not isinstance(step, int | float | np.number):
-        msg = f"{name} must be a number, got {step!r:.80}"
-        raise TypeError(msg)
-    if not 0.0 < step < math.inf:
-        msg = f"{name} must be positive and finite, got {step!r}"
-        raise ValueError(msg)
-    if step < SMALLEST:
+    if positive(step, "step") < SMALLEST:
         msg = (
-            f"{name} {step!r} is too small: in units of max(1, |x|) nothing below {SMALLEST:.1e} "
+            f"step {step!r} is too small: in units of max(1, |x|) nothing below {SMALLEST:.1e} "
             f"moves a number in float64; one near 6e-06 balances truncation and rounding"
         )
         raise ValueError(msg)
