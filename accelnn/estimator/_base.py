@@ -264,6 +264,9 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         self.n_outputs_ = self.net_.spec.sizes[-1]
         # The best parameters that early stopping restores are from before the optimiser's state.
         self._ending = None if stop else history.ending
+        if self._ending is not None and not self._ending.position:
+            # A resumed run has drawn from a generator of its own.
+            self._draw.bit_generator.state = self._ending.generator.state
         # Without the evaluation of the start, so that all curves have a number for each epoch.
         self.validation_losses_ = history.test_loss[1:] if stop else None
         self.validation_scores_ = history.test_accuracy[1:] or None

@@ -304,3 +304,17 @@ def test_an_estimator_whose_first_run_failed_can_be_copied_and_mended(iris):
     again = copy.deepcopy(model).set_params(optimizer=None)
     again.fit(*iris)
     np.testing.assert_array_equal(again.net_.flat, classifier().fit(*iris).net_.flat)
+
+
+def test_a_warm_fit_after_partial_fit_draws_another_order(iris):
+    """It began with the order that partial_fit had used."""
+    X, y = iris
+    model = classifier(batch_size=30, max_iter=1, warm_start=True).fit(X, y)
+    before = model._draw.bit_generator.state
+    model.partial_fit(X, y)
+    after = model._draw.bit_generator.state
+    assert after != before
+    whole = np.random.default_rng(0)
+    whole.bit_generator.state = before
+    whole.permutation(len(X))
+    assert after == whole.bit_generator.state
