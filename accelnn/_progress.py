@@ -1,12 +1,13 @@
 """The progress bar of everything that can take long."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Literal, Protocol
 
 from accelnn._optional import import_optional
 
-__all__ = ["Advance", "progress_bar"]
+__all__ = ["Advance", "color_system", "progress_bar"]
 
 
 class Advance(Protocol):
@@ -51,7 +52,7 @@ def progress_bar(
         rich_progress.TimeRemainingColumn(),
         rich_progress.TextColumn("{task.fields[note]}"),
     )
-    console = rich_console.Console(stderr=True)
+    console = rich_console.Console(stderr=True, color_system=color_system())
     with rich_progress.Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task(description, total=total, note="")
 
@@ -59,6 +60,11 @@ def progress_bar(
             bar.update(task, advance=n, note=note)
 
         yield advance
+
+
+def color_system() -> Literal["auto"] | None:
+    """Return what rich may use: under ``NO_COLOR`` nothing is coloured, bold or dim."""
+    return None if os.environ.get("NO_COLOR") else "auto"
 
 
 def _stand_still(n: int, note: str = "") -> None:

@@ -14,6 +14,7 @@ ROWS = (
         "_typing",
         "_processors",
         "_cached",
+        "_compilation",
         "_differences",
         "_atomic",
         "_remedies",

@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import platform
+from typing import Any
 
 import click
 from rich.table import Table
@@ -10,7 +11,7 @@ from threadpoolctl import threadpool_info
 from accelnn._version import __version__
 from accelnn.backends import Backend, get_backend, list_backends
 from accelnn.backends.numba import NumbaBackend
-from accelnn.cli._options import console, friendly_errors
+from accelnn.cli._options import as_json, console, friendly_errors
 
 __all__ = ["backends"]
 
@@ -27,24 +28,47 @@ PACKAGES = (
 
 
 @click.command(short_help="Show which backends can be used, and the versions.")
-def backends() -> None:
+@click.option("--json", is_flag=True, help="Print all of it as JSON, and nothing else.")
+def backends(*, json: bool) -> None:
     """Show which backends can be used, why not, and the versions around them."""
-    # What is active comes last: a wrong choice of it must not hide what there is.
-    console().print(_availability())
-    console().print(_versions())
-    for line in _threads():
+    found = _found()
+    if json:
+        with friendly_errors():
+            found["active"] = get_backend().address
+        click.echo(as_json(found))
+        return
+    usable = Table("backend", "usable", "device", "remarks")
+    for name, about in found["backends"].items():
+        usable.add_row(
+            name, "yes" if about["usable"] else "no", about["device"], about["remarks"]
+        )
+    versions = Table("package", "version")
+    for package, version in found["versions"].items():
+        versions.add_row(package, version or "not installed")
+    console().print(usable)
+    console().print(versions)
+    for line in found["threads"]:
         click.echo(line)
-    click.echo(f"\n'auto' chooses: {get_backend('auto').address}")
+    click.echo(f"\n'auto' chooses: {found['auto']}")
+    # What is active comes last: a wrong choice of it must not hide what there is.
     with friendly_errors():
         click.echo(f"active: {get_backend().address}")
 
 
-def _availability() -> Table:
-    table = Table("backend", "usable", "device", "remarks")
-    for info in list_backends(load=True):
-        remarks = _remarks(get_backend(info.name)) if info.available else info.reason
-        table.add_row(info.name, "yes" if info.available else "no", info.device, remarks)
-    return table
+def _found() -> dict[str, Any]:
+    return {
+        "backends": {
+            info.name: {
+                "usable": info.available,
+                "device": info.device,
+                "remarks": _remarks(get_backend(info.name)) if info.available else info.reason,
+            }
+            for info in list_backends(load=True)
+        },
+        "versions": _versions(),
+        "threads": _threads(),
+        "auto": get_backend("auto").address,
+    }
 
 
 def _remarks(backend: Backend) -> str:
@@ -62,17 +86,17 @@ def _remarks(backend: Backend) -> str:
     return ""
 
 
-def _versions() -> Table:
-    table = Table("package", "version")
-    table.add_row("accelnn", __version__)
-    table.add_row("python", f"{platform.python_version()} on {platform.platform()}")
+def _versions() -> dict[str, str | None]:
+    versions: dict[str, str | None] = {
+        "accelnn": __version__,
+        "python": f"{platform.python_version()} on {platform.platform()}",
+    }
     for package in PACKAGES:
         try:
-            version = importlib.metadata.version(package)
+            versions[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
-            version = "not installed"
-        table.add_row(package, version)
-    return table
+            versions[package] = None
+    return versions
 
 
 def _threads() -> list[str]:

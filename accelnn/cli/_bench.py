@@ -3,6 +3,7 @@
 import os
 import sys
 from pathlib import Path
+from typing import Literal
 
 import click
 from rich.table import Table as RichTable
@@ -135,7 +136,8 @@ def show(report: Report) -> None:
     for table in filter(None, (build(report) for build in TABLES.values())):
         drawn = RichTable(title=table.title, title_justify="left")
         for i, heading in enumerate(table.columns):
-            drawn.add_column(heading, justify="left" if i < table.labels else "right")
+            justify: Literal["left", "right"] = "left" if i < table.labels else "right"
+            drawn.add_column(heading, justify=justify, overflow="fold")
         for row in table.rows:
             drawn.add_row(*row)
         console().print(drawn)

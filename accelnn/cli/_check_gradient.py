@@ -1,7 +1,5 @@
 """``accelnn check-gradient``: of a user's function, or of a net on real images."""
 
-import json as json_text
-import math
 import os
 import sys
 import traceback
@@ -19,7 +17,7 @@ from rich.table import Table
 from accelnn._typing import Array, DTypeName
 from accelnn.backends import get_backend
 from accelnn.cli._functions import Source, UsersFunction, importable, raised_by_user
-from accelnn.cli._options import console, load_data, net_options
+from accelnn.cli._options import NARROW, as_json, console, load_data, net_options
 from accelnn.errors import InconclusiveCheckWarning
 from accelnn.formulas._table import ActivationName, LossName
 from accelnn.gradient import GradientFailure, GradientReport
@@ -31,8 +29,6 @@ __all__ = ["check_gradient"]
 
 # Exit codes.
 RIGHT, WRONG, UNCHECKED = 0, 1, 2
-# The width of a terminal that does not report one.
-NARROW = 80
 # At most so many wrong coordinates are listed below the table.
 NAMED = 10
 
@@ -142,7 +138,7 @@ def check_gradient(
             click.echo(f"{net}, {len(x)} images")
             reports = _of_net(net, x, t, options)
     if json:
-        click.echo(_as_json(reports))
+        click.echo(as_json(_document(reports)))
     else:
         _show(reports, dtype)
     sys.exit(_code(reports))
@@ -294,10 +290,7 @@ def _code(reports: Mapping[str, GradientReport]) -> int:
 
 
 def _show(reports: Mapping[str, GradientReport], dtype: str) -> None:
-    out = console(NARROW)
-    # A narrower terminal wraps the lines, so that nothing is cut off.
-    out.width = max(out.width, NARROW)
-    out.print(_table(reports))
+    console(NARROW).print(_table(reports))
     hints = []
     for name, report in reports.items():
         if len(report.failures) > 1 and report.mode != "directional":
@@ -343,10 +336,9 @@ def _where(failure: GradientFailure) -> str:
     return "a direction" if failure.index is None else str(list(failure.index))
 
 
-def _as_json(reports: Mapping[str, GradientReport]) -> str:
-    verdict = _verdict(reports)
-    document = {
-        "verdict": verdict,
+def _document(reports: Mapping[str, GradientReport]) -> dict[str, Any]:
+    return {
+        "verdict": _verdict(reports),
         "passed": all(report.passed for report in reports.values()),
         "reports": [
             {
@@ -361,7 +353,6 @@ def _as_json(reports: Mapping[str, GradientReport]) -> str:
             for name, report in reports.items()
         ],
     }
-    return json_text.dumps(document, indent=2, allow_nan=False)
 
 
 def _failure(failure: GradientFailure) -> dict[str, Any]:
@@ -369,10 +360,8 @@ def _failure(failure: GradientFailure) -> dict[str, Any]:
         *("analytic", "numerical", "error", "relative_error"),
         *("tolerance", "noise_floor"),
     )
-    values = {name: float(getattr(failure, name)) for name in numbers}
     return {
         "name": failure.name,
         "index": None if failure.index is None else list(failure.index),
-        # JSON has no NaN and no infinity.
-        **{name: v if math.isfinite(v) else str(v) for name, v in values.items()},
+        **{name: float(getattr(failure, name)) for name in numbers},
     }

@@ -1,21 +1,29 @@
 """Options and behaviour that several commands share."""
 
+import json
+import math
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
 import numpy as np
+from click.shell_completion import CompletionItem
 from rich.console import Console
 
+from accelnn._progress import color_system
+from accelnn.backends import list_backends
 from accelnn.datasets import load_mnist
 from accelnn.errors import DivergenceWarning, OutOfMemoryError
 from accelnn.formulas._table import ACTIVATIONS
 
-__all__ = ["check_folder", "console", "friendly_errors", "load_data", "net_options"]
+__all__ = ["as_json", "check_folder", "console", "friendly_errors", "load_data", "net_options"]
+
+# The width of a terminal that does not report one.
+NARROW = 80
 
 Data = tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 
@@ -47,9 +55,30 @@ class _Widths(click.ParamType):  # type: ignore[type-arg] # older releases have 
         return widths
 
 
+class _BackendName(click.ParamType):  # type: ignore[type-arg] # as above
+    """The name of a backend, which a shell completes."""
+
+    name = "text"
+
+    def shell_complete(self, ctx: Any, param: Any, incomplete: str) -> list[CompletionItem]:
+        names = ("auto", *(info.name for info in list_backends()))
+        return [CompletionItem(name) for name in names if name.startswith(incomplete)]
+
+
+class _DataName(click.ParamType):  # type: ignore[type-arg] # as above
+    """The name of a data set or a folder, which a shell completes."""
+
+    name = "text"
+
+    def shell_complete(self, ctx: Any, param: Any, incomplete: str) -> list[CompletionItem]:
+        names = [CompletionItem(name) for name in ("5k", "mnist") if name.startswith(incomplete)]
+        return names or [CompletionItem(incomplete, type="dir")]
+
+
 _NET_OPTIONS = (
     click.option(
         "--backend",
+        type=_BackendName(),
         envvar="ACCELNN_BACKEND",
         show_envvar=True,
         default="auto",
@@ -59,6 +88,7 @@ _NET_OPTIONS = (
     ),
     click.option(
         "--data",
+        type=_DataName(),
         default="5k",
         show_default=True,
         help="'5k' (shipped), 'mnist' (full; downloaded once), or a folder with the four files.",
@@ -102,11 +132,37 @@ def load_data(name: str) -> Data:
     return load_mnist(data_dir=name)
 
 
-def console(width_of_files: int = 120) -> Console:
+def console(width_of_files: int = 120, *, stderr: bool = False) -> Console:
     """Return where tables are printed: names and paths in them are no markup."""
+    file = sys.stderr if stderr else sys.stdout
     # By default wide enough for any of ours where there is no terminal to ask.
-    width = None if sys.stdout.isatty() else width_of_files
-    return Console(width=width, markup=False, emoji=False, highlight=False)
+    out = Console(
+        file=file,
+        width=None if file.isatty() else width_of_files,
+        color_system=color_system(),
+        markup=False,
+        emoji=False,
+        highlight=False,
+    )
+    # A narrower terminal wraps the lines, so that no number is cut.
+    out.width = max(out.width, NARROW)
+    return out
+
+
+def as_json(document: Mapping[str, Any]) -> str:
+    """Return a document as JSON, in which numbers that are not finite are strings."""
+    return json.dumps(_finite(document), indent=2, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    if isinstance(value, Path):
+        return str(value)
+    # JSON has no NaN and no infinity.
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 @contextmanager

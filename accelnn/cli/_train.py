@@ -4,6 +4,7 @@ import sys
 import time
 import warnings
 from collections.abc import Sequence
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import Any, cast
@@ -12,14 +13,24 @@ import click
 import numpy as np
 from rich.table import Table
 
+from accelnn._compilation import seconds_compiled
 from accelnn._optional import import_optional
 from accelnn._typing import DTypeName
 from accelnn.backends import get_backend
-from accelnn.cli._options import check_folder, console, friendly_errors, load_data, net_options
+from accelnn.cli._options import (
+    as_json,
+    check_folder,
+    console,
+    friendly_errors,
+    load_data,
+    net_options,
+)
 from accelnn.errors import DivergenceWarning
 from accelnn.formulas._table import RULES, ActivationName
 from accelnn.nets import MLP
+from accelnn.nets._files import architecture_of
 from accelnn.training import GradientKind, History, Sampling, fit
+from accelnn.training._history import CURVES
 
 __all__ = ["train"]
 
@@ -90,6 +101,11 @@ INTERRUPTED = 130
     type=click.Path(dir_okay=False, path_type=Path),
     help="Write the trained net to this .safetensors file.",
 )
+@click.option(
+    "--json",
+    is_flag=True,
+    help="Print the run and its curves as JSON; all else goes to standard error.",
+)
 def train(
     backend: str,
     data: str,
@@ -108,8 +124,10 @@ def train(
     checkpoint: Path | None,
     plot: Path | None,
     save: Path | None,
+    json: bool,  # noqa: FBT001 - click passes all options by name
 ) -> None:
     """Train a multi-layer perceptron on MNIST and show its curves."""
+    say = partial(click.echo, err=json)
     with friendly_errors():
         if epochs is not None and iters is not None:
             msg = "--epochs and --iters exclude each other"
@@ -131,10 +149,10 @@ def train(
         hint = ""
         if lr is not None and not usual / FAR <= lr <= usual * FAR:
             hint = f"--lr {lr:g} is far from {usual:g}, the default of {optimizer}"
-        click.echo(f"{net} (device {net.backend.device}); {rule}")
-        click.echo(f"steps: {net.engine.describe(batch_size)}")
-        click.echo(f"{len(x):,} training and {len(test[0]):,} test images")
-        started = time.perf_counter()
+        say(f"{net} (device {net.backend.device}); {rule}")
+        say(f"steps: {net.engine.describe(batch_size)}")
+        say(f"{len(x):,} training and {len(test[0]):,} test images")
+        started, before = time.perf_counter(), seconds_compiled()
         with np.errstate(all="ignore"), warnings.catch_warnings():
             # A net that diverged is neither drawn nor saved.
             warnings.simplefilter("error", DivergenceWarning)
@@ -155,21 +173,42 @@ def train(
                 checkpoint=checkpoint,
                 resume=checkpoint,
             )
-        seconds = time.perf_counter() - started
-        console().print(_table(history))
+        compiled = seconds_compiled() - before
+        seconds = time.perf_counter() - started - compiled
+        console(stderr=json).print(_table(history))
         accuracy = net.accuracy(*test) if was_interrupted else history.test_accuracy[-1]
-        click.echo(
+        say(
             f"test accuracy {accuracy:.4f} after {history.steps:,} steps in {seconds:.1f} s, "
             f"evaluations included"
+            + (f"; kernels were compiled or loaded in {compiled:.1f} s" if compiled else "")
         )
         if hint and accuracy < POOR:
-            click.echo(f"hint: {hint}")
+            say(f"hint: {hint}")
         if save is not None:
             net.save(save)
-            click.echo(f"net: {save}")
+            say(f"net: {save}")
         if plot is not None:
             _plot(history, plot)
-            click.echo(f"curves: {plot}")
+            say(f"curves: {plot}")
+        if json:
+            click.echo(
+                as_json(
+                    {
+                        "net": architecture_of(net),
+                        "backend": net.backend.address,
+                        "optimizer": str(rule),
+                        "accuracy": accuracy,
+                        "steps": history.steps,
+                        "seconds": seconds,
+                        "seconds_compiled": compiled,
+                        "is_interrupted": was_interrupted,
+                        "files": {"checkpoint": checkpoint, "plot": plot, "save": save},
+                        "batches_per_epoch": history.batches_per_epoch,
+                        "evaluated_at": history.evaluated_at,
+                        **{curve: getattr(history, curve) for curve in ("loss", *CURVES)},
+                    }
+                )
+            )
         if was_interrupted:
             found = f"accelnn.load({str(save)!r})" if save else "the net, kept by --save FILE,"
             how = "run the same command" if checkpoint else f"pass {found} to accelnn.fit"
@@ -227,7 +266,7 @@ def _check_outputs(paths: dict[str, Path | None]) -> None:
 def _table(history: History) -> Table:
     table = Table()
     for title in ("epoch", "steps", "train loss", "test loss", "train accuracy", "test accuracy"):
-        table.add_column(title, justify="right")
+        table.add_column(title, justify="right", overflow="fold")
     rows: Sequence[tuple[float, ...]] = list(
         zip(
             history.evaluated_at,

@@ -1,6 +1,7 @@
 """``accelnn backends``, and the command line as a whole."""
 
 import importlib.metadata
+import json
 import platform
 import re
 import subprocess
@@ -101,6 +102,18 @@ def test_versions_are_those_installed():
     for package in ("numpy", "numba", "rich", "click", "matplotlib", "pooch"):
         assert row(output, package, 2)[1] == importlib.metadata.version(package)
     assert re.search(r"^\S+ \S+: [1-9]\d* threads", output, re.MULTILINE)
+
+
+def test_json_is_all_of_it(monkeypatch):
+    found = json.loads(run("backends", "--json"))
+    usable = {info.name: info.available for info in accelnn.list_backends(load=True)}
+    assert {name: about["usable"] for name, about in found["backends"].items()} == usable
+    assert found["versions"]["numpy"] == importlib.metadata.version("numpy")
+    assert (found["auto"], found["active"]) == (accelnn.get_backend("auto").address, "numpy")
+    monkeypatch.setenv("ACCELNN_BACKEND", "nope")
+    result = CliRunner().invoke(app, ["backends", "--json"])
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "ACCELNN_BACKEND names an unknown backend 'nope'" in result.stderr
 
 
 def module(*arguments):

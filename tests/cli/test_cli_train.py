@@ -1,5 +1,6 @@
 """``accelnn train`` as a user meets it."""
 
+import json
 import re
 import signal
 import subprocess
@@ -362,3 +363,29 @@ def test_a_rate_with_which_the_loss_explodes_is_compared_with_the_default(train,
         result = train(*arguments, "--backend", "numpy")
     hint = f"--lr {float(rate):g} is far from 0.001, the default of adam"
     assert_refused(result, f"try a smaller learning rate. {re.escape(hint)}", 1)
+
+
+def test_json_is_the_run_and_its_curves_and_nothing_else(train):
+    result = train(*QUICK, "--backend", "numpy", "--seed", 3, "--save", "n.safetensors", "--json")
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    (x, t), test = accelnn.load_mnist(subset="5k")
+    net = accelnn.MLP([784, 8, 10], rng=3)
+    h = accelnn.fit(net, x, t, validation=test, optimizer=accelnn.SGD(0.5), epochs=1, rng=3)
+    names = ("loss", "train_loss", "test_loss", "train_accuracy", "test_accuracy", "evaluated_at")
+    curves = {name: getattr(h, name) for name in names}
+    assert {name: found[name] for name in names} == curves
+    assert found["accuracy"] == h.test_accuracy[-1]
+    assert found["files"] == {"checkpoint": None, "plot": None, "save": "n.safetensors"}
+    assert (found["backend"], found["net"]["sizes"]) == ("numpy", [784, 8, 10])
+    assert found["seconds"] > 0.0 == found["seconds_compiled"]
+    assert not found["is_interrupted"]
+    assert f"test accuracy {h.test_accuracy[-1]:.4f} after 40 steps" in result.stderr
+    assert len(rows(result.stderr)) == 2
+
+
+def test_compilation_is_told_apart_from_training(train):
+    assert "compiled" not in train(*QUICK, "--backend", "numpy").output
+    command = [sys.executable, "-m", "accelnn", "train", *QUICK, "--backend", "numba"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert re.search(r"included; kernels were compiled or loaded in \d+\.\d s$", done.stdout, re.M)

@@ -7,6 +7,7 @@ import math
 from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any
 
+from accelnn._compilation import compilation
 from accelnn.backends._spec import NetSpec
 from accelnn.backends.cupy.resident import RESIDENT, Layout
 from accelnn.backends.cupy.source import (
@@ -100,7 +101,8 @@ class Kernels:
                 options=(*self.variant.options, purpose_option(name)),
                 enable_cooperative_groups=name in COOPERATIVE,
             )
-            most = min(MOST_THREADS, int(kernel.max_threads_per_block))
+            with compilation():
+                most = min(MOST_THREADS, int(kernel.max_threads_per_block))
             self._compiled[name] = kernel, most
         return self._compiled[name]
 
@@ -125,8 +127,9 @@ def resident_kernel(backend: CupyBackend, variant: Variant, layout: Layout) -> A
         options=(*variant.options, *layout.options),
         enable_cooperative_groups=True,
     )
-    # Above the default limit, a kernel must opt in.
-    kernel.max_dynamic_shared_size_bytes = layout.shared_bytes
+    with compilation():
+        # Above the default limit, a kernel must opt in.
+        kernel.max_dynamic_shared_size_bytes = layout.shared_bytes
     return kernel
 
 

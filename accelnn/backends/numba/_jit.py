@@ -15,6 +15,7 @@ from numba.core.caching import NullCache
 from numba.core.ccallback import CFunc
 from numba.core.runtime.nrt import rtsys
 
+from accelnn._compilation import compilation
 from accelnn.backends.numba._parts import PartCompiler, VectorCompiler
 from accelnn.backends.numba._trust import exposure
 
@@ -78,7 +79,7 @@ def uncached_loop(function: Callable[..., Any]) -> Any:
 
     Numba does not notice when that code changes: https://github.com/numba/numba/issues/1833.
     """
-    return _njit(function, **OPTIONS)
+    return _timed(_njit(function, **OPTIONS))
 
 
 def inlined(function: Callable[..., Any]) -> Any:
@@ -134,7 +135,8 @@ class Callback:
 
     def compile(self) -> int:
         """Return the address of the code, which is compiled or loaded from the cache."""
-        self._compiled.compile()
+        with compilation():
+            self._compiled.compile()
         return int(self._compiled.address)
 
 
@@ -176,6 +178,13 @@ def _compiled(function: Callable[..., Any], *, announced: bool, **options: Any) 
     load = _or_nothing(cache, _checked(_loading(cache) if kept else cache.load_overload))
     lasts = "" if kept else reason
     cache.load_overload = _announcing(load, function, reason=lasts) if announced else load
+    return _timed(compiled)
+
+
+def _timed(compiled: Any) -> Any:
+    """Count the time in which a function is compiled or loaded."""
+    if is_compiled(compiled):
+        compiled.compile = compilation()(compiled.compile)
     return compiled
 
 

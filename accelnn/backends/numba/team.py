@@ -59,8 +59,9 @@ HELD_UP, FASTER = 1, 2
 # has.
 ASLEEP, READY, ENGAGED, CALLED = range(4)
 
-# How long calls run on one thread after one whose threads mostly waited for a descheduled thread.
-ALONE_SECONDS = 1.0
+# How long calls run on one thread after one whose threads mostly waited for a descheduled thread;
+# twice as long each time in a row, and at most so long.
+ALONE_SECONDS, MOST_ALONE_SECONDS = 0.5, 4.0
 # Nanoseconds that a thread stays awake after a call. Waking it takes about as long, and calls of a
 # loop follow each other faster.
 AWAKE = 200_000
@@ -108,7 +109,7 @@ class Team:
     def __init__(self, size: int) -> None:
         self.size = size
         self._tasks: list[Tasks] = []
-        self._alone_until = 0.0
+        self._alone_until, self._alone_seconds = 0.0, ALONE_SECONDS
         self._paces = Paces()
         self.forget_threads()
         _teams.add(self)
@@ -147,11 +148,19 @@ class Team:
             kernel(self._meeting, self._wake(size) if is_ours else 1, *arguments)
             if pace is not None and wanted == is_ours:
                 pace.record(amount, time.perf_counter() - started, team=is_ours)
-            if is_ours and self._meeting[ALONE] == HELD_UP:
-                self._alone_until = time.monotonic() + ALONE_SECONDS
+            if is_ours:
+                self._judge()
         finally:
             if is_ours:
                 self._busy.release()
+
+    def _judge(self) -> None:
+        """Leave the next calls to one thread if other programs have held up the team."""
+        if self._meeting[ALONE] != HELD_UP:
+            self._alone_seconds = ALONE_SECONDS
+            return
+        self._alone_until = time.monotonic() + self._alone_seconds
+        self._alone_seconds = min(2.0 * self._alone_seconds, MOST_ALONE_SECONDS)
 
     def run(self, function: Callable[[Member], object], size: int | None = None) -> None:
         """Call ``function(member)`` on `size` threads (default: all) and wait for all of them.

@@ -221,3 +221,20 @@ print("numba.typed.typeddict" in sys.modules)
 """
     cache = str(tmp_path / "cache")
     assert [python(code, NUMBA_CACHE_DIR=cache) for _ in range(2)] == ["True", "False"]
+
+
+def test_a_process_says_how_long_its_kernels_were_compiled(python, tmp_path):
+    code = """
+import numpy as np, accelnn
+from accelnn._compilation import seconds_compiled
+x = np.eye(9, 20)
+accelnn.prepare(x, np.zeros(9, int), backend="numpy")
+nothing = seconds_compiled()
+accelnn.prepare(x, np.zeros(9, int), backend="numba")
+first = seconds_compiled()
+accelnn.prepare(x, np.zeros(9, int), backend="numba")
+print(nothing, first, seconds_compiled() - first)
+"""
+    nothing, first, again = map(float, python(code, NUMBA_CACHE_DIR=str(tmp_path / "cache")).split())
+    assert nothing == again == 0.0
+    assert first > 0.0

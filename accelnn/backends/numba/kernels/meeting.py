@@ -2,7 +2,7 @@
 
 A barrier of two threads takes about 0.2 µs while every thread has a CPU. If other programs compete
 for the CPUs, a thread may be descheduled for milliseconds while all others wait for it: a long call
-then continues on one thread, see `is_held_up`.
+then continues on one thread, see `watch`.
 """
 
 import os
@@ -12,7 +12,7 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-from accelnn.backends.numba._jit import inlined
+from accelnn.backends.numba._jit import ZERO, inlined
 from accelnn.backends.numba.team import ABANDONED, ALONE, ARRIVED, OPENED, WAITED, own_of
 from accelnn.backends.numba.vectors._type import I32, I64, IS_X86, pointer_to
 
@@ -24,19 +24,21 @@ __all__ = [
     "go_alone",
     "goes_alone",
     "is_abandoned",
-    "is_held_up",
     "pause",
     "read",
     "share",
     "wait",
+    "watch",
     "write",
 ]
 
 # Spins at a barrier, some microseconds, before a thread yields its CPU.
 SPINS = 300
-# A team is held up if its threads have waited more than TOO_MUCH of at least PATIENCE nanoseconds.
-# Work that is divided 2 to 1 between two threads makes one of them wait half the time.
-PATIENCE = 20_000_000
+# A team is held up if its threads have waited more than TOO_MUCH of each of so many periods of at
+# least PERIOD nanoseconds. Work that is divided 2 to 1 between two threads makes one of them wait
+# half the time. One period tells nothing: for 26 ms after a product, OpenBLAS's threads look for
+# more work, in this process or another one.
+PERIOD, PERIODS = 20_000_000, 3
 TOO_MUCH = 0.75
 own_place = inlined(own_of)
 # The id of the monotonic clock.
@@ -82,12 +84,17 @@ def is_abandoned(member):
 
 
 @inlined
-def is_held_up(member, since):
-    """Return whether the threads have mostly waited since that time on the clock."""
-    elapsed = clock() - since
-    if member.size == 1 or elapsed < PATIENCE:
-        return False
-    return read(member.meeting, WAITED) > TOO_MUCH * elapsed * (member.size - 1)
+def watch(member, since, waited, periods):
+    """Look after `since`, when the threads had waited so long, whether they are held up.
+
+    Returns the new `since` and `waited`, and in how many periods in a row they mostly waited.
+    """
+    now = clock()
+    if member.size == 1 or now - since < PERIOD:
+        return since, waited, periods
+    total = read(member.meeting, WAITED)
+    mostly = total - waited > TOO_MUCH * (now - since) * (member.size - 1)
+    return now, total, periods + 1 if mostly else ZERO
 
 
 @inlined

@@ -15,13 +15,14 @@ from accelnn.backends.numba.kernels.clipping import update_clipped
 from accelnn.backends.numba.kernels.forward import ROWS, forward, read_samples, share_units
 from accelnn.backends.numba.kernels.launch import launch
 from accelnn.backends.numba.kernels.meeting import (
+    PERIODS,
     clock,
     go_alone,
     goes_alone,
     is_abandoned,
-    is_held_up,
     share,
     wait,
+    watch,
 )
 from accelnn.backends.numba.kernels.updates import STORE_GRADIENT
 from accelnn.backends.numba.layout import OUTPUT_PANELS
@@ -86,6 +87,7 @@ def train_as(member, net, data, rule, mask, memory, row_losses, order, batch, do
     depth, since = net.table.shape[0], clock()
     index, done_rows, is_finite = ZERO, ZERO, True
     team, started, together = member, since, ZERO
+    waited, periods = ZERO, ZERO
     on_trial = member.size > 1 and losses.size >= MANY and batch * net.params.size < LITTLE
     # Not every system has a clock.
     on_trial = on_trial and since != 0
@@ -117,8 +119,10 @@ def train_as(member, net, data, rule, mask, memory, row_losses, order, batch, do
         own = memory.copies >= member.size
         forward_pass(member, net, data, work, mask, update_number, order, piece, rows, own)
         output_errors(net, data, work, order, piece, rows, row_losses)
-        if member.number == 0 and is_held_up(member, since):
-            go_alone(member, HELD_UP)
+        if member.number == 0:
+            since, waited, periods = watch(member, since, waited, periods)
+            if periods == PERIODS:
+                go_alone(member, HELD_UP)
         wait(member)
         if is_abandoned(member):
             break

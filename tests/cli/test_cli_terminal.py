@@ -1,0 +1,95 @@
+"""The command line in a narrow terminal, in one without colours, and as a shell completes it."""
+
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+from click.shell_completion import ShellComplete
+
+import accelnn
+from accelnn.cli import app
+
+TRAIN = ("train", "--hidden", "8", "--epochs", "2", "--backend", "numpy")
+
+
+@pytest.fixture
+def terminal():
+    """Return ``run(*arguments, columns=...)``: what a terminal of so many columns is sent."""
+    pty = pytest.importorskip("pty", reason="needs a pseudo-terminal")
+
+    def run(*arguments, columns=80, **environment):
+        ours, theirs = pty.openpty()
+        kept = {key: value for key, value in os.environ.items() if key not in COLOURS}
+        process = subprocess.Popen(
+            [sys.executable, "-m", "accelnn", *arguments],
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            env={**kept, "TERM": "xterm-256color", "COLUMNS": str(columns)} | environment,
+        )
+        os.close(theirs)
+        sent = b""
+        try:
+            while part := os.read(ours, 65_536):
+                sent += part
+        except OSError:
+            # Linux says so that the other end is closed.
+            pass
+        os.close(ours)
+        assert process.wait(60) == 0, sent
+        return sent.decode().replace("\r\n", "\n")
+
+    return run
+
+
+# Variables by which rich decides.
+COLOURS = ("NO_COLOR", "FORCE_COLOR", "TERM", "COLUMNS", "TTY_COMPATIBLE", "TTY_INTERACTIVE")
+
+
+def without_bar(sent):
+    """Remove how a progress bar moves the cursor and clears its line."""
+    return re.sub(r"\x1b\[(\?25[hl]|\d*[AK]|2K)", "", sent)
+
+
+@pytest.mark.parametrize("arguments", [TRAIN, ("backends",), ("check-gradient",)], ids=" ".join)
+def test_under_no_color_nothing_is_styled(terminal, arguments):
+    assert "\x1b[" in without_bar(terminal(*arguments))
+    assert "\x1b" not in without_bar(terminal(*arguments, NO_COLOR="1"))
+
+
+@pytest.mark.parametrize("columns", [80, 40])
+def test_no_number_is_cut(terminal, columns):
+    sent = terminal(*TRAIN, columns=columns, NO_COLOR="1")
+    table = [re.findall(r"[\d.,]+", line) for line in sent.splitlines() if line.startswith("│")]
+    assert [row[:2] for row in table] == [["0", "0"], ["1", "40"], ["2", "80"]]
+    assert all(re.fullmatch(r"\d\.\d{4}", number) for row in table for number in row[2:])
+    assert "…" not in sent
+
+
+def completions(arguments, incomplete):
+    found = ShellComplete(app, {}, "accelnn", "_ACCELNN_COMPLETE").get_completions(
+        arguments, incomplete
+    )
+    return {(item.value, item.type) for item in found}
+
+
+def test_a_shell_completes_commands_and_choices():
+    assert completions([], "check") == {("check-gradient", "plain")}
+    assert completions(["train", "--optimizer"], "ada") == {
+        *[(name, "plain") for name in ("adagrad", "adam", "adamw")]
+    }
+
+
+def test_a_shell_completes_backends():
+    names = {"auto", *(info.name for info in accelnn.list_backends())}
+    assert completions(["train", "--backend"], "") == {(name, "plain") for name in names}
+    assert completions(["check-gradient", "--backend"], "num") == {
+        *[(name, "plain") for name in names if name.startswith("num")]
+    }
+
+
+def test_a_shell_completes_data_sets_and_folders():
+    assert completions(["train", "--data"], "5") == {("5k", "plain")}
+    assert completions(["train", "--data"], "../da") == {("../da", "dir")}

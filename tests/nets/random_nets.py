@@ -1,0 +1,164 @@
+"""Random nets, data for them in many layouts, and what each backend makes of them."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass, field, replace
+from random import Random
+from typing import Any
+
+import numpy as np
+
+import accelnn
+from accelnn.activations import ACTIVATIONS
+from accelnn.losses import LOSSES
+from accelnn.testing import assert_equal_but_for_rounding
+
+__all__ = ["EXTREMES", "LAYOUTS", "RandomNet", "random_net"]
+
+# Moves times samples times parameters are differences of the portable engine, which take a while.
+MOST_DIFFERENCES = 200_000
+WIDTHS = (1, 2, 3, 7, 8, 15, 16, 17, 31, 32, 33, 50, 64, 65)
+SAMPLES = (1, 2, 3, 5, 8, 20, 47, 48, 49, 100, 130)
+# Of one update each, none divides by what may be rounding noise.
+RULES = (
+    accelnn.SGD(0.05),
+    accelnn.Momentum(0.02),
+    accelnn.Nesterov(0.02, weight_decay=0.1),
+    accelnn.AdamW(0.01, eps=1e-2),
+    accelnn.RMSprop(0.01, eps=1e-2),
+)
+
+# How an array may lie in memory; each has the numbers of the array it is made from.
+LAYOUTS = {
+    "C": np.ascontiguousarray,
+    "Fortran": np.asfortranarray,
+    "every second row": lambda x: np.repeat(x, 2, axis=0)[::2],
+    "every third column": lambda x: np.repeat(x, 3, axis=1)[:, ::3],
+    "reversed": lambda x: np.ascontiguousarray(x[::-1, ::-1])[::-1, ::-1],
+    "transposed": lambda x: np.ascontiguousarray(x.T).T,
+    "read-only": lambda x: _read_only(x.copy()),
+    "other byte order": lambda x: x.astype(x.dtype.newbyteorder()),
+    "float64": lambda x: x.astype(np.float64),
+    "unaligned": lambda x: _unaligned(x),
+}
+
+# What makes some numbers of x, or of the parameters, extreme.
+EXTREMES: dict[str, tuple[float, ...]] = {
+    "not a number": (np.nan,),
+    "infinite": (np.inf,),
+    "both infinities": (np.inf, -np.inf),
+    "large": (1e12, -1e12),
+    "small": (1e-12, -1e-12),
+    "denormal": (1e-40, -1e-40),
+    "zeros of both signs": (0.0, -0.0),
+}
+
+
+def _read_only(x: np.ndarray) -> np.ndarray:
+    x.flags.writeable = False
+    return x
+
+
+def _unaligned(x: np.ndarray) -> np.ndarray:
+    room = np.empty(x.nbytes + 1, np.uint8)[1:].view(x.dtype) if x.size else x
+    found = room.reshape(x.shape)
+    found[...] = x
+    return found
+
+
+@dataclass(frozen=True)
+class RandomNet:
+    """A net, samples and targets, and how the samples lie in memory."""
+
+    sizes: tuple[int, ...]
+    options: dict[str, Any]
+    x: np.ndarray
+    t: np.ndarray
+    layout: str
+    rule: Any
+    batch: int
+    flat: np.ndarray = field(repr=False)
+
+    def __str__(self) -> str:
+        shape = "-".join(map(str, self.sizes))
+        kind = f"{self.t.dtype} {self.t.shape}"
+        return f"{shape}, {self.options}, {len(self.x)} samples {self.layout}, {kind}, {self.rule}"
+
+    def results(self, backend: Any, move: Any = lambda value: value, layout: str = "C") -> list:
+        """Return what the net computes on a backend, as NumPy's arrays."""
+        net = accelnn.MLP(self.sizes, **self.options, rng=0, backend=backend)
+        net.flat[...] = net.backend.asarray(move(self.flat), net.dtype)
+        x, t = move(self.x), self.t
+        here = LAYOUTS[layout](x) if net.backend.owns(x) else net.backend.asarray(x)
+        there = net.backend.asarray(t) if t.dtype.kind == "i" else net.backend.asarray(move(t))
+        host = net.backend.to_numpy
+        found = [host(net.predict(here)), np.array(net.loss(here, there), net.dtype)]
+        gradient = net.gradient(here, there)
+        found += [host(gradient[name]) for name in net.params]
+        if len(x) * self.flat.size <= MOST_DIFFERENCES:
+            numerical = net.numerical_gradient(here, there)
+            found += [host(numerical[name]) for name in net.params]
+        with warnings.catch_warnings():
+            # Three updates learn nothing, and say so.
+            warnings.simplefilter("ignore")
+            history = accelnn.fit(
+                net, here, there, iters=3, batch_size=self.batch, optimizer=self.rule, rng=1
+            )
+        return [*found, np.array(history.loss, net.dtype), host(net.flat)]
+
+    def assert_agrees(self, backend: Any) -> None:
+        """Assert that a backend computes what NumPy does, up to rounding."""
+        assert_equal_but_for_rounding(
+            self.results(backend, layout=self.layout),
+            lambda move: self.results("numpy", move),
+        )
+
+    def with_extremes(self, kind: str, draw: Random) -> RandomNet:
+        """Return the net with extreme numbers among its samples, and every third its parameters."""
+        values = EXTREMES[kind]
+        x, flat = self.x.copy(), self.flat.copy()
+        target = flat if draw.random() < 1 / 3 else x.reshape(-1)
+        for place in draw.sample(range(target.size), max(1, target.size // 10)):
+            target[place] = draw.choice(values)
+        return replace(self, x=x, flat=flat)
+
+
+def random_net(seed: int) -> RandomNet:
+    """Return the net of a seed."""
+    draw, numbers = Random(seed), np.random.default_rng(seed)  # noqa: S311 - repeatable
+    loss, dtype = draw.choice(list(LOSSES)), draw.choice(["float32", "float64"])
+    hidden = [draw.choice(WIDTHS) for _ in range(draw.choice([0, 1, 1, 1, 2, 3]))]
+    outputs = draw.choice([2, 3, 10, 17] if loss == "cross_entropy" else [1, 2, 5, 10])
+    sizes = (draw.choice([1, 2, 5, 16, 33, 90]), *hidden, outputs)
+    each = [draw.choice(list(ACTIVATIONS)) for _ in hidden]
+    options = {
+        "activation": draw.choice(list(ACTIVATIONS)) if draw.random() < 0.5 or not each else each,
+        "loss": loss,
+        "dtype": dtype,
+        "dropout": draw.choice([0.0, 0.0, 0.3]) if hidden else 0.0,
+    }
+    samples = draw.choice(SAMPLES)
+    x = numbers.normal(size=(samples, sizes[0]))
+    x[numbers.random(x.shape) > draw.choice([0.05, 0.2, 0.6, 1.0])] = 0.0
+    labels = numbers.integers(0, max(2, outputs), samples)
+    if loss in {"sum_squared_error", "huber"}:
+        t = numbers.normal(size=(samples, outputs)).astype(dtype)
+    elif loss == "binary_cross_entropy" and outputs > 1:
+        t = numbers.integers(0, 2, (samples, outputs)).astype(dtype)
+    elif draw.random() < 0.5 or outputs == 1:
+        t = labels
+    else:
+        t = np.eye(outputs, dtype=dtype)[labels]
+    net = accelnn.MLP(sizes, **options, rng=seed, backend="numpy")
+    flat = net.flat + 0.1 * numbers.normal(size=net.flat.shape).astype(dtype)
+    return RandomNet(
+        sizes,
+        options,
+        x.astype(dtype),
+        t,
+        draw.choice(list(LAYOUTS)),
+        draw.choice(RULES),
+        draw.choice([1, 7, 100]),
+        flat,
+    )
