@@ -245,10 +245,15 @@ def openings(seen: Differences, drift: np.ndarray) -> tuple[np.ndarray, np.ndarr
             for side in (seen.left, seen.right)
         )
     )
-    opening = np.fmin(straight, 0.5 * jump) + seen.noise
+    opening = np.where(np.isfinite(straight), straight, 0.5 * jump) + seen.noise
     opening = np.where(np.isfinite(opening), opening, np.inf)
-    # A smaller uncertainty at a shorter step holds for the longer ones too.
-    least = np.minimum.accumulate(opening[::-1], axis=0)[::-1]
+    # A smaller uncertainty at a shorter step holds for the longer ones too, whose differences lie
+    # so far from its own, however noisy that is: past a kink they may all agree with each other.
+    least = opening.copy()
+    with np.errstate(invalid="ignore"):
+        for i in range(len(opening) - 1):
+            apart = np.abs(seen.off[i + 1 :] - seen.off[i])
+            least[i] = np.fmin(opening[i], np.fmin.reduce(opening[i + 1 :] + apart))
     row = np.argmin(opening, axis=0), np.arange(opening.shape[1])
     last = np.minimum(np.maximum(row[0], 2), len(jump) - 1)
     stays = jump[last, row[1]] >= KINK**2 * jump[np.maximum(last - 2, 0), row[1]]
