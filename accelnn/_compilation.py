@@ -1,4 +1,4 @@
-"""How long a process has waited for compiled code, so that it is told apart from the work itself."""
+"""How long a process has waited for compiled code, to be told apart from the work itself."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _depth = threading.local()
 
 @contextmanager
 def compilation() -> Iterator[None]:
-    """Count the time of the block, in which code is compiled or loaded; nested blocks count once."""
+    """Count the time of a block in which code is compiled or loaded; nested blocks count once."""
     global _seconds  # noqa: PLW0603 - of the process, as compiled code is
     depth = getattr(_depth, "value", 0)
     _depth.value = depth + 1

@@ -39,9 +39,7 @@ def backends(*, json: bool) -> None:
         return
     usable = Table("backend", "usable", "device", "remarks")
     for name, about in found["backends"].items():
-        usable.add_row(
-            name, "yes" if about["usable"] else "no", about["device"], about["remarks"]
-        )
+        usable.add_row(name, "yes" if about["usable"] else "no", about["device"], about["remarks"])
     versions = Table("package", "version")
     for package, version in found["versions"].items():
         versions.add_row(package, version or "not installed")

@@ -60,7 +60,7 @@ class _BackendName(click.ParamType):  # type: ignore[type-arg] # as above
 
     name = "text"
 
-    def shell_complete(self, ctx: Any, param: Any, incomplete: str) -> list[CompletionItem]:
+    def shell_complete(self, _ctx: Any, _param: Any, incomplete: str) -> list[CompletionItem]:
         names = ("auto", *(info.name for info in list_backends()))
         return [CompletionItem(name) for name in names if name.startswith(incomplete)]
 
@@ -70,7 +70,7 @@ class _DataName(click.ParamType):  # type: ignore[type-arg] # as above
 
     name = "text"
 
-    def shell_complete(self, ctx: Any, param: Any, incomplete: str) -> list[CompletionItem]:
+    def shell_complete(self, _ctx: Any, _param: Any, incomplete: str) -> list[CompletionItem]:
         names = [CompletionItem(name) for name in ("5k", "mnist") if name.startswith(incomplete)]
         return names or [CompletionItem(incomplete, type="dir")]
 

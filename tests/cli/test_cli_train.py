@@ -388,4 +388,5 @@ def test_compilation_is_told_apart_from_training(train):
     assert "compiled" not in train(*QUICK, "--backend", "numpy").output
     command = [sys.executable, "-m", "accelnn", "train", *QUICK, "--backend", "numba"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert re.search(r"included; kernels were compiled or loaded in \d+\.\d s$", done.stdout, re.M)
+    said = r"included; kernels were compiled or loaded in \d+\.\d s$"
+    assert re.search(said, done.stdout, re.MULTILINE)

@@ -235,6 +235,8 @@ first = seconds_compiled()
 accelnn.prepare(x, np.zeros(9, int), backend="numba")
 print(nothing, first, seconds_compiled() - first)
 """
-    nothing, first, again = map(float, python(code, NUMBA_CACHE_DIR=str(tmp_path / "cache")).split())
+    nothing, first, again = map(
+        float, python(code, NUMBA_CACHE_DIR=str(tmp_path / "cache")).split()
+    )
     assert nothing == again == 0.0
     assert first > 0.0
