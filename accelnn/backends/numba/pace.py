@@ -10,8 +10,10 @@ __all__ = ["Pace", "Paces"]
 # Seconds that calls of a team may lose against one thread before they are left to one thread, and
 # the most that they can save up for that; of longer calls, what one takes.
 LOSS, SAVED = 0.002, 0.01
-# The share of the time on one thread that is spent on trying the team again.
-TRIAL = 0.03
+# The share of the time on one thread that is spent on trying the team again; and that of the first
+# trial of a team that has saved PROVEN times what it may save up, because most of what disturbs one
+# is over soon: OpenBLAS's threads look for more work for a tenth of a second.
+TRIAL, FIRST_TRIAL, PROVEN = 0.03, 0.25, 10
 # Short calls that a team which has rested makes at least, because it must wake up for the first.
 TRIALS = 8
 # How long what one thread takes is believed, in calls of that length; and seconds above which a
@@ -40,6 +42,7 @@ class Pace:
         self._calls = 0
         self._together = 0.0
         self._rests = False
+        self._saved, self._trial = 0.0, TRIAL
 
     def wants_team(self, work: float) -> bool:
         """Return whether the next call, of so much work, is one for the team."""
@@ -50,7 +53,10 @@ class Pace:
         expected = self._alone * work
         # What it has to lose before it is tried again would be enough if calls took twice as long.
         trials = TRIALS if expected < LONG else 1
-        self._rests = self.credit <= (trials * expected if self._rests else 0.0)
+        rested = self._rests
+        self._rests = self.credit <= (trials * expected if rested else 0.0)
+        if rested and not self._rests:
+            self._saved, self._trial = 0.0, TRIAL
         if self._rests:
             return False
         return expected > LONG or self._clock() - self._measured_at < FRESH * expected
@@ -63,13 +69,17 @@ class Pace:
             self._together = seconds / work
             if self._alone is not None:
                 expected = self._alone * work
-                self.credit = min(self.credit + expected - seconds, max(SAVED, expected))
+                most = max(SAVED, expected)
+                self.credit = min(self.credit + expected - seconds, most)
+                self._saved += expected - seconds
+                if self._saved > PROVEN * most:
+                    self._trial = FIRST_TRIAL
             return
         rate = seconds / work
         self._alone = rate if self._alone is None else self._alone + NEWEST * (rate - self._alone)
         self._measured_at = self._clock()
         if self._rests:
-            self.credit += TRIAL * seconds
+            self.credit += self._trial * seconds
 
 
 class Paces:

@@ -89,6 +89,18 @@ def test_load_that_comes_and_goes(pace):
     assert team_calls > 0.97 * 5_000
 
 
+@pytest.mark.parametrize("alone", [1e-4, 4e-3, 4e-2])
+def test_a_team_that_was_fast_is_tried_again_soon_after_a_disturbance(pace, alone):
+    """Other programs hold it up for a tenth of a second; half a second later it works again."""
+    _spend(pace, alone, itertools.repeat(0.6 * alone), 1_000)
+    disturbed = 0.0
+    while disturbed < 0.1:
+        disturbed += _spend(pace, alone, itertools.repeat(4 * alone), 1)[0]
+    _spend(pace, alone, itertools.repeat(0.6 * alone), round(0.5 / alone))
+    _, team_calls = _spend(pace, alone, itertools.repeat(0.6 * alone), 100)
+    assert team_calls >= 97
+
+
 def test_a_long_call_is_not_made_on_one_thread_just_to_know(pace):
     _, team_calls = _spend(pace, 1.0, itertools.repeat(0.9), 1_000)
     assert team_calls == 999
