@@ -1,6 +1,7 @@
 """The time of compilation, told apart from that of the work."""
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -30,6 +31,18 @@ def test_blocks_within_a_block_count_once():
             with compilation():
                 time.sleep(A_MOMENT)
     assert 3 * A_MOMENT <= seconds_compiled() - before <= time.perf_counter() - started
+
+
+def test_threads_that_compile_at_once_count_once():
+    before, started = seconds_compiled(), time.perf_counter()
+
+    def compile_something(_):
+        with compilation():
+            time.sleep(A_MOMENT)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(compile_something, range(8)))
+    assert 2 * A_MOMENT <= seconds_compiled() - before <= time.perf_counter() - started
 
 
 def test_a_failed_compilation_took_its_time_too():
