@@ -11,6 +11,15 @@ sys.path.insert(0, str(Path(__file__).parent))
 from check_gradient_command import SOURCE
 
 
+def pytest_addoption(parser):
+    parser.addoption(
+        "--commands",
+        type=int,
+        metavar="N",
+        help="How many random commands are run, 200 by default.",
+    )
+
+
 @pytest.fixture
 def module(tmp_path, monkeypatch):
     """A module in the folder at hand."""
