@@ -1,6 +1,8 @@
 """The progress bar of everything that can take long."""
 
+import html
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal, Protocol
@@ -8,6 +10,10 @@ from typing import Literal, Protocol
 from accelnn._optional import import_optional
 
 __all__ = ["Advance", "color_system", "progress_bar"]
+
+
+# Seconds between the pictures of a bar in a notebook.
+PERIOD = 0.1
 
 
 class Advance(Protocol):
@@ -21,7 +27,7 @@ class Advance(Protocol):
 def progress_bar(
     description: str, total: int | None, *, enabled: bool = True, unit: str = ""
 ) -> Iterator[Advance]:
-    """Show a bar on standard error while the block runs.
+    """Show a bar on standard error, or in a notebook below the cell, while the block runs.
 
     Parameters
     ----------
@@ -53,6 +59,10 @@ def progress_bar(
         rich_progress.TextColumn("{task.fields[note]}"),
     )
     console = rich_console.Console(stderr=True, color_system=color_system())
+    if console.is_jupyter:
+        with _notebook_bar(description, total, unit) as advance:
+            yield advance
+        return
     with rich_progress.Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task(description, total=total, note="")
 
@@ -60,6 +70,31 @@ def progress_bar(
             bar.update(task, advance=n, note=note)
 
         yield advance
+
+
+@contextmanager
+def _notebook_bar(description: str, total: int | None, unit: str) -> Iterator[Advance]:
+    """Show a bar as HTML does, for which rich would need the package ipywidgets."""
+    display = import_optional("IPython.display", feature="A progress bar", extra="cli")
+    handle = display.display(display.HTML(""), display_id=True)
+    done, drawn = 0, 0.0
+
+    def advance(n: int, note: str = "") -> None:
+        nonlocal done, drawn
+        done += n
+        now = time.monotonic()
+        if now - drawn >= PERIOD:
+            drawn = now
+            share = "" if total is None else f" value={done} max={total}"
+            of_total = "" if total is None else f"/{total:,}"
+            text = html.escape(f"{done:,}{of_total} {unit} {note}")
+            bar = f"{html.escape(description)} <progress{share}></progress> {text}"
+            handle.update(display.HTML(bar))
+
+    try:
+        yield advance
+    finally:
+        handle.update(display.HTML(""))
 
 
 def color_system() -> Literal["auto"] | None:
