@@ -32,7 +32,8 @@ class _Clock:
 
     def stop(self) -> None:
         with self._lock:
-            self._running -= 1
+            # A child that was forked in a block began anew.
+            self._running = max(0, self._running - 1)
             if self._running == 0:
                 self.seconds += time.perf_counter() - self._since
 

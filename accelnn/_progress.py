@@ -77,7 +77,7 @@ def _notebook_bar(description: str, total: int | None, unit: str) -> Iterator[Ad
     """Show a bar as HTML does, for which rich would need the package ipywidgets."""
     display = import_optional("IPython.display", feature="A progress bar", extra="cli")
     handle = display.display(display.HTML(""), display_id=True)
-    done, drawn = 0, 0.0
+    done, drawn = 0, -PERIOD
 
     def advance(n: int, note: str = "") -> None:
         nonlocal done, drawn
@@ -92,6 +92,7 @@ def _notebook_bar(description: str, total: int | None, unit: str) -> Iterator[Ad
             handle.update(display.HTML(bar))
 
     try:
+        advance(0)
         yield advance
     finally:
         handle.update(display.HTML(""))

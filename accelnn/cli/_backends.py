@@ -34,8 +34,10 @@ def backends(*, json: bool) -> None:
     found = _found()
     if json:
         with friendly_errors():
-            found["active"] = get_backend().address
-        click.echo(as_json(found))
+            try:
+                found["active"] = get_backend().address
+            finally:
+                click.echo(as_json(found))
         return
     usable = Table("backend", "usable", "device", "remarks")
     for name, about in found["backends"].items():
@@ -66,6 +68,7 @@ def _found() -> dict[str, Any]:
         "versions": _versions(),
         "threads": _threads(),
         "auto": get_backend("auto").address,
+        "active": None,
     }
 
 

@@ -20,8 +20,18 @@ from accelnn.datasets import load_mnist
 from accelnn.errors import DivergenceWarning, OutOfMemoryError
 from accelnn.formulas._table import ACTIVATIONS
 
-__all__ = ["as_json", "check_folder", "console", "friendly_errors", "load_data", "net_options"]
+__all__ = [
+    "INTERRUPTED",
+    "as_json",
+    "check_folder",
+    "console",
+    "friendly_errors",
+    "load_data",
+    "net_options",
+]
 
+# The exit status of a program that Ctrl-C has ended, by convention.
+INTERRUPTED = 130
 # The width of a terminal that does not report one.
 NARROW = 80
 
@@ -72,7 +82,7 @@ class _DataName(click.ParamType):  # type: ignore[type-arg] # as above
 
     def shell_complete(self, _ctx: Any, _param: Any, incomplete: str) -> list[CompletionItem]:
         names = [CompletionItem(name) for name in ("5k", "mnist") if name.startswith(incomplete)]
-        return names or [CompletionItem(incomplete, type="dir")]
+        return [*names, CompletionItem(incomplete, type="dir")]
 
 
 _NET_OPTIONS = (

@@ -18,6 +18,7 @@ from accelnn._optional import import_optional
 from accelnn._typing import DTypeName
 from accelnn.backends import get_backend
 from accelnn.cli._options import (
+    INTERRUPTED,
     as_json,
     check_folder,
     console,
@@ -41,8 +42,6 @@ DEFAULT_EPOCHS = 20
 DEFAULT_LR = {"sgd": 0.5, "momentum": 0.05, "nesterov": 0.05}
 # A rate that differs by more than this factor is named after a run that ends below this accuracy.
 FAR, POOR = 5.0, 0.9
-# The exit status of a program that Ctrl-C has ended, by convention.
-INTERRUPTED = 130
 
 
 @click.command(short_help="Train a multi-layer perceptron on MNIST.")

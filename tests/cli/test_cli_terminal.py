@@ -7,6 +7,7 @@ import sys
 
 import pytest
 from click.shell_completion import ShellComplete
+from click.testing import CliRunner
 
 import accelnn
 from accelnn.cli import app
@@ -67,6 +68,21 @@ def test_no_number_of_a_table_is_cut(terminal, columns):
     assert all(re.fullmatch(r"\d\.\d{4}", number) for row in table for number in row[2:])
 
 
+@pytest.mark.parametrize("command", ["check-gradient", "train", "backends"])
+def test_ctrl_c_ends_a_command_with_a_status_of_its_own(monkeypatch, command):
+    """A status of 1 would be the verdict that a gradient is wrong."""
+
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("accelnn.cli._check_gradient.load_data", interrupted)
+    monkeypatch.setattr("accelnn.cli._train.load_data", interrupted)
+    monkeypatch.setattr("accelnn.cli._backends.list_backends", interrupted)
+    result = CliRunner().invoke(app, [command])
+    assert (result.exit_code, result.stdout) == (130, "")
+    assert "interrupted" in result.stderr
+
+
 def completions(arguments, incomplete):
     found = ShellComplete(app, {}, "accelnn", "_ACCELNN_COMPLETE").get_completions(
         arguments, incomplete
@@ -90,5 +106,5 @@ def test_a_shell_completes_backends():
 
 
 def test_a_shell_completes_data_sets_and_folders():
-    assert completions(["train", "--data"], "5") == {("5k", "plain")}
+    assert completions(["train", "--data"], "5") == {("5k", "plain"), ("5", "dir")}
     assert completions(["train", "--data"], "../da") == {("../da", "dir")}

@@ -37,7 +37,10 @@ __all__ = [
     "FINISHED",
     "HELD_UP",
     "OPENED",
+    "PERIOD",
+    "PERIODS",
     "READY",
+    "TOO_MUCH",
     "WAITED",
     "Member",
     "Team",
@@ -62,6 +65,12 @@ ASLEEP, READY, ENGAGED, CALLED = range(4)
 # How long calls run on one thread after one whose threads mostly waited for a descheduled thread;
 # twice as long each time in a row, and at most so long.
 ALONE_SECONDS, MOST_ALONE_SECONDS = 0.5, 4.0
+# A team is held up if its threads have waited more than TOO_MUCH of each of so many periods of at
+# least PERIOD nanoseconds. Work that is divided 2 to 1 between two threads makes one of them wait
+# half the time. One period tells nothing: for up to 100 ms after a product, OpenBLAS's threads look
+# for more work, in this process or another one.
+PERIOD, PERIODS = 20_000_000, 3
+TOO_MUCH = 0.75
 # Nanoseconds that a thread stays awake after a call. Waking it takes about as long, and calls of a
 # loop follow each other faster.
 AWAKE = 200_000
@@ -146,21 +155,23 @@ class Team:
             is_ours = wanted and self._busy.acquire(blocking=False)
             started = time.perf_counter()
             kernel(self._meeting, self._wake(size) if is_ours else 1, *arguments)
+            seconds = time.perf_counter() - started
             if pace is not None and wanted == is_ours:
-                pace.record(amount, time.perf_counter() - started, team=is_ours)
+                pace.record(amount, seconds, team=is_ours)
             if is_ours:
-                self._judge()
+                self._judge(seconds)
         finally:
             if is_ours:
                 self._busy.release()
 
-    def _judge(self) -> None:
-        """Leave the next calls to one thread if other programs have held up the team."""
-        if self._meeting[ALONE] != HELD_UP:
+    def _judge(self, seconds: float) -> None:
+        """Leave the next calls to one thread if other programs have held up this one."""
+        if self._meeting[ALONE] == HELD_UP:
+            self._alone_until = time.monotonic() + self._alone_seconds
+            self._alone_seconds = min(2.0 * self._alone_seconds, MOST_ALONE_SECONDS)
+        elif seconds > 1e-9 * PERIODS * PERIOD:
+            # In less no call can be held up.
             self._alone_seconds = ALONE_SECONDS
-            return
-        self._alone_until = time.monotonic() + self._alone_seconds
-        self._alone_seconds = min(2.0 * self._alone_seconds, MOST_ALONE_SECONDS)
 
     def run(self, function: Callable[[Member], object], size: int | None = None) -> None:
         """Call ``function(member)`` on `size` threads (default: all) and wait for all of them.

@@ -13,7 +13,16 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from accelnn.backends.numba._jit import ZERO, inlined
-from accelnn.backends.numba.team import ABANDONED, ALONE, ARRIVED, OPENED, WAITED, own_of
+from accelnn.backends.numba.team import (
+    ABANDONED,
+    ALONE,
+    ARRIVED,
+    OPENED,
+    PERIOD,
+    TOO_MUCH,
+    WAITED,
+    own_of,
+)
 from accelnn.backends.numba.vectors._type import I32, I64, IS_X86, pointer_to
 
 __all__ = [
@@ -34,12 +43,6 @@ __all__ = [
 
 # Spins at a barrier, some microseconds, before a thread yields its CPU.
 SPINS = 300
-# A team is held up if its threads have waited more than TOO_MUCH of each of so many periods of at
-# least PERIOD nanoseconds. Work that is divided 2 to 1 between two threads makes one of them wait
-# half the time. One period tells nothing: for 26 ms after a product, OpenBLAS's threads look for
-# more work, in this process or another one.
-PERIOD, PERIODS = 20_000_000, 3
-TOO_MUCH = 0.75
 own_place = inlined(own_of)
 # The id of the monotonic clock.
 MONOTONIC = getattr(time, "CLOCK_MONOTONIC", 0)

@@ -15,7 +15,6 @@ from accelnn.backends.numba.kernels.clipping import update_clipped
 from accelnn.backends.numba.kernels.forward import ROWS, forward, read_samples, share_units
 from accelnn.backends.numba.kernels.launch import launch
 from accelnn.backends.numba.kernels.meeting import (
-    PERIODS,
     clock,
     go_alone,
     goes_alone,
@@ -26,7 +25,7 @@ from accelnn.backends.numba.kernels.meeting import (
 )
 from accelnn.backends.numba.kernels.updates import STORE_GRADIENT
 from accelnn.backends.numba.layout import OUTPUT_PANELS
-from accelnn.backends.numba.team import FASTER, HELD_UP, Member
+from accelnn.backends.numba.team import FASTER, HELD_UP, PERIODS, Member
 from accelnn.backends.numba.vectors import SHORT, flush_denormals, restore
 
 __all__ = ["AHEAD", "train"]
