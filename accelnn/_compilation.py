@@ -32,8 +32,10 @@ class _Clock:
 
     def stop(self) -> None:
         with self._lock:
-            # A child that was forked in a block began anew.
-            self._running = max(0, self._running - 1)
+            if self._running == 0:
+                # In a child that was forked in the block, which began anew.
+                return
+            self._running -= 1
             if self._running == 0:
                 self.seconds += time.perf_counter() - self._since
 

@@ -1,6 +1,5 @@
 """The progress bar of everything that can take long."""
 
-import html
 import os
 import time
 from collections.abc import Iterator
@@ -10,7 +9,6 @@ from typing import Literal, Protocol
 from accelnn._optional import import_optional
 
 __all__ = ["Advance", "color_system", "progress_bar"]
-
 
 # Seconds between the pictures of a bar in a notebook.
 PERIOD = 0.1
@@ -75,6 +73,9 @@ def progress_bar(
 @contextmanager
 def _notebook_bar(description: str, total: int | None, unit: str) -> Iterator[Advance]:
     """Show a bar as HTML does, for which rich would need the package ipywidgets."""
+    # Not at the start of every program, for its table of entities.
+    from html import escape
+
     display = import_optional("IPython.display", feature="A progress bar", extra="cli")
     handle = display.display(display.HTML(""), display_id=True)
     done, drawn = 0, -PERIOD
@@ -87,8 +88,8 @@ def _notebook_bar(description: str, total: int | None, unit: str) -> Iterator[Ad
             drawn = now
             share = "" if total is None else f" value={done} max={total}"
             of_total = "" if total is None else f"/{total:,}"
-            text = html.escape(f"{done:,}{of_total} {unit} {note}")
-            bar = f"{html.escape(description)} <progress{share}></progress> {text}"
+            text = escape(f"{done:,}{of_total} {unit} {note}")
+            bar = f"{escape(description)} <progress{share}></progress> {text}"
             handle.update(display.HTML(bar))
 
     try:

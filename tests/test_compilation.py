@@ -1,5 +1,6 @@
 """The time of compilation, told apart from that of the work."""
 
+import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -54,3 +55,16 @@ def test_a_failed_compilation_took_its_time_too():
     with compilation():
         time.sleep(A_MOMENT)
     assert seconds_compiled() - inner >= A_MOMENT
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are forked")
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_a_child_that_is_forked_in_a_block_counts_its_own():
+    with compilation():
+        child = os.fork()
+    if child == 0:
+        began = seconds_compiled() == 0.0
+        with compilation():
+            time.sleep(A_MOMENT)
+        os._exit(0 if began and A_MOMENT <= seconds_compiled() < 60.0 else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

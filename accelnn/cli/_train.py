@@ -190,24 +190,15 @@ def train(
             _plot(history, plot)
             say(f"curves: {plot}")
         if json:
-            click.echo(
-                as_json(
-                    {
-                        "net": architecture_of(net),
-                        "backend": net.backend.address,
-                        "optimizer": str(rule),
-                        "accuracy": accuracy,
-                        "steps": history.steps,
-                        "seconds": seconds,
-                        "seconds_compiled": compiled,
-                        "is_interrupted": was_interrupted,
-                        "files": {"checkpoint": checkpoint, "plot": plot, "save": save},
-                        "batches_per_epoch": history.batches_per_epoch,
-                        "evaluated_at": history.evaluated_at,
-                        **{curve: getattr(history, curve) for curve in ("loss", *CURVES)},
-                    }
-                )
-            )
+            run = {
+                "optimizer": str(rule),
+                "accuracy": accuracy,
+                "seconds": seconds,
+                "seconds_compiled": compiled,
+                "is_interrupted": was_interrupted,
+                "files": {"checkpoint": checkpoint, "plot": plot, "save": save},
+            }
+            click.echo(as_json(_document(net, history) | run))
         if was_interrupted:
             found = f"accelnn.load({str(save)!r})" if save else "the net, kept by --save FILE,"
             how = "run the same command" if checkpoint else f"pass {found} to accelnn.fit"
@@ -260,6 +251,17 @@ def _check_outputs(paths: dict[str, Path | None]) -> None:
         except (RuntimeError, OSError) as error:
             msg = f"cannot draw into {str(plot)!r}: {error}"
             raise ValueError(msg) from error
+
+
+def _document(net: MLP, history: History) -> dict[str, Any]:
+    return {
+        "net": architecture_of(net),
+        "backend": net.backend.address,
+        "steps": history.steps,
+        "batches_per_epoch": history.batches_per_epoch,
+        "evaluated_at": history.evaluated_at,
+        **{curve: getattr(history, curve) for curve in ("loss", *CURVES)},
+    }
 
 
 def _table(history: History) -> Table:
