@@ -12,7 +12,7 @@ __all__ = ["Pace", "Paces"]
 LOSS, SAVED = 0.002, 0.01
 # The share of the time on one thread that is spent on trying the team again; and that of the first
 # trial of a team that has saved PROVEN times what it may save up, because most of what disturbs one
-# is over soon: OpenBLAS's threads look for more work for a tenth of a second.
+# is over soon, as OpenBLAS's threads that look for more work are, see `team`.
 TRIAL, FIRST_TRIAL, PROVEN = 0.03, 0.25, 10
 # Short calls that a team which has rested makes at least, because it must wake up for the first.
 TRIALS = 8
