@@ -41,7 +41,7 @@ class SparseRows:
     starts : array of int64, shape (n + 1,)
         Where each row begins in `columns` and `values`.
     columns, values : array of shape (m,)
-        Each non-zero and its column.
+        Each non-zero and its column. Values may have more axes, of which each column is an element.
     inputs : int
         The number of columns.
     """
@@ -119,13 +119,13 @@ class SparseRows:
         first, counts = self.starts[index], self.starts[index + 1] - self.starts[index]
         ends = np.cumsum(counts)
         places = np.arange(counts.sum()) + np.repeat(first - (ends - counts), counts)
-        x = np.zeros((len(index), self.inputs), self.values.dtype)
+        x = np.zeros((len(index), self.inputs, *self.values.shape[1:]), self.values.dtype)
         x[np.repeat(np.arange(len(index)), counts), self.columns[places]] = self.values[places]
         return x
 
     def all_dense(self) -> np.ndarray:
         """Return all rows as an array."""
-        x = np.empty(self.shape, self.values.dtype)
+        x = np.empty((*self.shape, *self.values.shape[1:]), self.values.dtype)
         for part in slices(len(x), self.rows_of_piece):
             x[part] = self.dense(np.arange(part.start, part.stop))
         return x

@@ -12,11 +12,16 @@ import numpy as np
 from accelnn._cached import cached_property
 from accelnn._typing import Array
 from accelnn.backends._engine import Engine
-from accelnn.backends._sparse import NARROW_COLUMNS
 from accelnn.backends._spec import NetSpec
 from accelnn.backends._training import Dataset, Extras, TrainingState
 from accelnn.backends.numba._jit import entry_of
-from accelnn.backends.numba.dataset import NO_LABELS, PackedDataset, kernel_array, kernel_data
+from accelnn.backends.numba.dataset import (
+    NO_LABELS,
+    QUAD_INPUTS,
+    PackedDataset,
+    kernel_array,
+    kernel_data,
+)
 from accelnn.backends.numba.differences import Differences
 from accelnn.backends.numba.kernels.arguments import Data, Mask, Memory, Net, Rule
 from accelnn.backends.numba.kernels.evaluation import evaluate, predict
@@ -44,7 +49,7 @@ NO_MASK = Mask(0, 1.0, 0)
 # Samples times parameters of a batch for each of two threads, which take one or two microseconds;
 # many threads wait longer for each other, and get that much more.
 THREAD_WORK, MANY_TIMES = 20_000, 50
-# Samples of a call with fewer are not compressed: packing the parameters would take as long as that
+# Of fewer samples of a call no quads are listed: packing the parameters would take as long as that
 # saves.
 FEW = 48
 # Samples times parameters per call of the training kernel: some tenths of a second, so that Ctrl-C
@@ -117,10 +122,10 @@ class NumbaEngine(Engine):
     ) -> Array:
         """See `Engine.loss_and_gradient`."""
         gradient, data = kernel_array(out), kernel_data(x, t)
-        compressed = self._has_many_zeros(params, data, len(x))
-        loss = self._gradient(params, data, len(x), gradient, compressed=compressed)
-        if compressed and math.isnan(loss):
-            loss = self._gradient(params, data, len(x), gradient, compressed=False)
+        quads = self._has_many_zeros(params, data, len(x))
+        loss = self._gradient(params, data, len(x), gradient, quads=quads)
+        if quads and math.isnan(loss):
+            loss = self._gradient(params, data, len(x), gradient, quads=False)
         if gradient is not out:
             out[...] = gradient
         return self._scalar(loss)
@@ -193,7 +198,9 @@ class NumbaEngine(Engine):
             piece, readable = order[start : start + steps * batch], _readable(data)
             if weights is not None:
                 readable = readable._replace(weights=kernel_array(weights, np.float64))
-            losses.append(_finite(self._train(net, readable, rule, piece, batch, state.step, mask)))
+            done, quads = state.step, readable.quads
+            found = self._train(net, readable, rule, piece, batch, done, mask, quads=quads)
+            losses.append(_finite(found))
             # After every piece, so that an interrupt loses only the current one.
             self._unpack(net.params, state.params)
             for slot, part in zip(state.slots, parts, strict=False):
@@ -216,19 +223,19 @@ class NumbaEngine(Engine):
 
     def _outputs(self, params: np.ndarray, x: np.ndarray, *, as_scores: bool) -> np.ndarray:
         data, order = kernel_data(x, NO_LABELS), np.arange(len(x))
-        compressed = self._has_many_zeros(params, data, order.size)
-        net = self._net(params) if compressed else self._net_in_place(params)
+        quads = self._has_many_zeros(params, data, order.size)
+        net = self._net(params) if quads else self._net_in_place(params)
         out = np.empty((x.shape[0], self.spec.sizes[-1]), self._dtype)
-        memory, threads = self._memory_of_passes(data, order.size, compressed=compressed)
+        memory, threads = self._memory_of_passes(data, order.size, quads=quads)
         flat = out.reshape(-1)
         self._call(predict, data, (net, data, memory, order, as_scores, flat), threads, order.size)
         return out
 
     def _evaluate(self, params: np.ndarray, data: Data, samples: int) -> tuple[float, float]:
-        compressed = self._has_many_zeros(params, data, samples)
-        net = self._net(params) if compressed else self._net_in_place(params)
+        quads = data.quads or self._has_many_zeros(params, data, samples)
+        net = self._net(params) if quads else self._net_in_place(params)
         order, losses = np.arange(samples), np.empty(samples)
-        memory, threads = self._memory_of_passes(data, samples, compressed=compressed)
+        memory, threads = self._memory_of_passes(data, samples, quads=quads)
         hits = np.zeros(threads, np.int64)
         self._call(evaluate, data, (net, data, memory, order, losses, hits), threads, samples)
         labels = self.spec.sizes[-1] if net.loss == BINARY_CROSS_ENTROPY else 1
@@ -259,7 +266,7 @@ class NumbaEngine(Engine):
         done: int = 0,
         mask: Mask = NO_MASK,
         *,
-        compressed: bool = False,
+        quads: bool,
     ) -> np.ndarray:
         """Run the kernel; return the losses."""
         losses = np.full(-(-order.size // batch), np.nan)
@@ -270,8 +277,8 @@ class NumbaEngine(Engine):
             self._dtype,
             rows_of_pieces(batch, self._most_samples),
             threads,
-            with_samples=not data.sparse,
-            compressed=compressed,
+            with_samples=quads or not data.sparse,
+            quads=quads,
             updates=rule.kind != STORE_GRADIENT,
         )
         row_losses = np.empty(batch)
@@ -280,22 +287,21 @@ class NumbaEngine(Engine):
         return losses
 
     def _gradient(
-        self, params: np.ndarray, data: Data, samples: int, out: np.ndarray, *, compressed: bool
+        self, params: np.ndarray, data: Data, samples: int, out: np.ndarray, *, quads: bool
     ) -> float:
         """Compute the gradient; return the loss.
 
-        It is NaN as well where products with zeros, which are left out if the samples are
-        compressed, would be NaN.
+        It is NaN as well where products with zeros, which are left out of `quads`, would be NaN.
         """
         rule, order = gradient_rule(out), np.arange(samples)
-        net = self._net(params) if compressed else self._net_in_place(params)
-        losses = self._train(net, data, rule, order, samples, compressed=compressed)
+        net = self._net(params) if quads else self._net_in_place(params)
+        losses = self._train(net, data, rule, order, samples, quads=quads)
         return float(losses[0])
 
     def _has_many_zeros(self, params: np.ndarray, data: Data, samples: int) -> bool:
-        """Return whether to compress the samples of a call, and pack the parameters."""
+        """Return whether to list the quads of a call's dense samples, and pack the parameters."""
         inputs, outputs = self.spec.sizes[:2]
-        if data.sparse or samples < FEW or inputs > NARROW_COLUMNS:
+        if data.sparse or samples < FEW or inputs > QUAD_INPUTS:
             return False
         return bool(has_many_zeros(data.x, inputs, kernel_array(params)[: inputs * outputs]))
 
@@ -315,7 +321,7 @@ class NumbaEngine(Engine):
         if entry is None:
             entry = self._entries[key] = entry_of(kernel, (NO_LABELS, 1, *arguments))
         # The time of a sample depends on all of these.
-        call = kernel.__name__, self.spec.sizes, self.dtype, data.sparse, batch
+        call = kernel.__name__, self.spec.sizes, self.dtype, data.sparse, data.quads, batch
         self.backend.team.call(entry, arguments, threads, (call, samples * self.spec.size))
 
     def _threads(self, batch: int) -> int:
@@ -354,12 +360,10 @@ class NumbaEngine(Engine):
         into_panels = False
         copy_parameters(self._layout.table, flat, packed, into_panels)
 
-    def _memory_of_passes(
-        self, data: Data, samples: int, *, compressed: bool
-    ) -> tuple[Memory, int]:
+    def _memory_of_passes(self, data: Data, samples: int, *, quads: bool) -> tuple[Memory, int]:
         """Return memory for forward passes, and how many threads have some."""
         size, threads = self.spec.size, self.backend.threads
-        options = {"with_samples": not data.sparse, "compressed": compressed}
+        options = {"with_samples": quads or not data.sparse, "quads": quads}
         return memory_of_passes(self._layout, self._dtype, size, samples, threads, **options)
 
 

@@ -9,7 +9,7 @@ from accelnn.backends.numba.kernels.evaluation import BLOCK
 from accelnn.backends.numba.kernels.forward import ROWS
 from accelnn.backends.numba.kernels.training import AHEAD
 from accelnn.backends.numba.layout import OUTPUT_PANELS, Layout, aligned_empty, aligned_zeros
-from accelnn.backends.numba.vectors import LANES, SHORT
+from accelnn.backends.numba.vectors import LANES, QUAD, SHORT
 
 __all__ = ["memory_of_passes", "memory_of_updates"]
 
@@ -17,8 +17,8 @@ __all__ = ["memory_of_passes", "memory_of_updates"]
 OWN_SAMPLES = 2
 # Bytes of parameters that stay in L2 cache.
 SMALL = 500_000
-# Bytes of the column of a non-zero of compressed samples, and of where those of a row are.
-COLUMN, BEGIN_AND_END = 2, 16
+# Bytes of the row of a listed quad, and of where those of a quad, or what a row has, begin and end.
+ROW, BEGIN_AND_END = 2, 16
 
 
 def memory_of_passes(
@@ -29,14 +29,17 @@ def memory_of_passes(
     threads: int,
     *,
     with_samples: bool,
-    compressed: bool,
+    quads: bool,
 ) -> tuple[Memory, int]:
-    """Return memory for forward passes of so many parameters, and how many threads have some."""
+    """Return memory for forward passes of so many parameters, and how many threads have some.
+
+    It has a place for dense samples, or for their `quads`.
+    """
     panels = layout.input_panels if with_samples else 0, layout.output_panels
     lanes = LANES[dtype.type]
     is_small = size * dtype.itemsize < SMALL
     *sizes, threads, whole = _sizes_of_passes(
-        panels, lanes, dtype.itemsize, samples, threads, is_small, compressed
+        panels, lanes, dtype.itemsize, samples, threads, is_small, quads
     )
     return Memory._make((*sizes, aligned_empty(whole, dtype))), threads
 
@@ -50,7 +53,7 @@ def _sizes_of_passes(
     samples: int,
     threads: int,
     is_small: bool,  # noqa: FBT001 - of a cached function
-    compressed: bool,  # noqa: FBT001
+    quads: bool,  # noqa: FBT001
 ) -> tuple[int, ...]:
     """Return the fields of a `Memory`, the threads that share it, and how much there is of it."""
     most = BLOCK if is_small else ROWS
@@ -60,7 +63,7 @@ def _sizes_of_passes(
     each = -(-each // max(1, -(-each // most)))
     rows = max(1, -(-each // SHORT)) * SHORT
     inputs, outputs = (number * rows * lanes for number in panels)
-    inputs, columns, places = _of_samples(inputs, lanes, itemsize, rows, 1, compressed=compressed)
+    columns, places = _of_quads(panels[0] * lanes, itemsize, rows, quads=quads)
     whole = (2 * outputs + inputs + columns + places) * threads
     return rows, inputs, 1, outputs, outputs, 0, 0, columns, places, threads, whole
 
@@ -72,14 +75,14 @@ def memory_of_updates(
     threads: int,
     *,
     with_samples: bool,
-    compressed: bool,
+    quads: bool,
     updates: bool,
 ) -> Memory:
-    """Return memory for batches that all threads share."""
+    """Return memory for batches that all threads share: with dense samples, or their `quads`."""
     first = int(layout.table[0, OUTPUT_PANELS])
     panels = (layout.input_panels if with_samples else 0, layout.output_panels, first)
     *sizes, whole = _sizes_of_updates(
-        panels, LANES[dtype.type], dtype.itemsize, batch, threads, layout.scratch, compressed
+        panels, LANES[dtype.type], dtype.itemsize, batch, threads, layout.scratch, quads
     )
     # Only a step's last lanes must be zero, because they are added to the filling of panels.
     make = aligned_zeros if updates else aligned_empty
@@ -94,7 +97,7 @@ def _sizes_of_updates(
     batch: int,
     threads: int,
     scratch: int,
-    compressed: bool,  # noqa: FBT001 - of a cached function
+    quads: bool,  # noqa: FBT001 - of a cached function
 ) -> tuple[int, ...]:
     """Return the fields of a `Memory`, and how much there is of it."""
     capacity = _capacity(batch)
@@ -102,12 +105,11 @@ def _sizes_of_updates(
     samples, outputs = (number * capacity * lanes for number in sizes)
     # Two threads gather a batch each for itself in less time than one takes to fetch from the
     # other's cache what that has just written, unless they share the rows of a panel of the first
-    # layer. Where prepared non-zeros are, each looks up.
-    own = samples == 0 or (threads <= min(OWN_SAMPLES, first) and samples <= AHEAD)
-    copies = threads if own else 1
-    samples, columns, rows = _of_samples(
-        samples, lanes, itemsize, capacity, threads, compressed=compressed
-    )
+    # layer. Where prepared non-zeros are, each looks up; and each lists the quads of all samples,
+    # which are sorted by column.
+    few = threads <= min(OWN_SAMPLES, first) and samples <= AHEAD
+    copies = threads if quads or few or samples == 0 else 1
+    columns, rows = _of_quads(panels[0] * lanes, itemsize, capacity, quads=quads)
     scratch *= threads
     whole = 3 * outputs + scratch + copies * (samples + columns + rows)
     return capacity, samples, copies, outputs, outputs, outputs, scratch, columns, rows, whole
@@ -122,13 +124,7 @@ def _capacity(rows: int) -> int:
     return (-(-rows // SHORT) | 1) * SHORT
 
 
-def _of_samples(
-    samples: int, lanes: int, itemsize: int, capacity: int, threads: int, *, compressed: bool
-) -> tuple[int, int, int]:
-    """Return how many numbers one copy of the samples, of columns and of places of rows takes."""
-    columns = 0
-    if compressed:
-        # A vector is written after the non-zeros that each thread compresses.
-        samples += threads * lanes
-        columns = samples * COLUMN // itemsize
-    return samples, columns, capacity * BEGIN_AND_END // itemsize
+def _of_quads(inputs: int, itemsize: int, capacity: int, *, quads: bool) -> tuple[int, int]:
+    """Return how many numbers one copy takes of the rows of quads, and of where they are."""
+    columns = inputs // QUAD if quads else 0
+    return columns * capacity * ROW // itemsize, max(columns, capacity) * BEGIN_AND_END // itemsize

@@ -1,4 +1,4 @@
-"""Dense samples of a call that are mostly zeros are compressed, and gradients come in pieces.
+"""Of dense samples that are mostly zeros a call lists the quads, and gradients come in pieces.
 
 No result tells so, but for rounding.
 """
@@ -20,8 +20,8 @@ pytestmark = pytest.mark.usefixtures("always_fused", "few")
 THREADS = (1, 2, 3)
 DTYPES = ("float32", "float64")
 SPECIAL = (np.nan, np.inf, -np.inf)
-# Below and above the density from which samples are not compressed, and none and all.
-DENSITIES = (0.0, 0.1, 0.24, 0.29, 0.31, 1.0)
+# Below and above the density from which no quads are listed, and none and all.
+DENSITIES = (0.0, 0.1, 0.19, 0.22, 0.31, 1.0)
 # Around the lengths of all blocks of rows.
 FEW_SAMPLES = (*range(1, 6), 11, 12, 13, 15, 16, 17)
 MANY_SAMPLES = (47, 48, 49, 239, 240, 241)
@@ -29,13 +29,13 @@ MANY_SAMPLES = (47, 48, 49, 239, 240, 241)
 
 # Outputs above which a slope is infinite, and calls in some of which one thread overtakes another.
 HIGH, CALLS = 10.0, 100
-# Samples of calls that are compressed here: fewer than elsewhere, so that all lengths are tested.
+# Samples of which quads are listed here: fewer than elsewhere, so that all lengths are tested.
 FEW = 2
 
 
 @pytest.fixture
 def few(compiled, monkeypatch):
-    """Let calls of few samples be compressed."""
+    """Let quads be listed of few samples."""
     assert compiled.name == "numba"
     from accelnn.backends.numba import engine
 
@@ -49,8 +49,8 @@ def teams(compiled):
 
 
 @pytest.fixture
-def compressed(monkeypatch):
-    """Return a list of whether each call that follows compressed its samples."""
+def listed(monkeypatch):
+    """Return a list of whether each call that follows listed quads."""
     from accelnn.backends.numba import memory
 
     calls = []
@@ -176,22 +176,22 @@ def test_a_gradient_is_the_mean_of_those_of_its_pieces(compiled, pieces):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_only_samples_that_are_mostly_zeros_are_compressed(compiled, compressed, dtype):
+def test_quads_of_samples_that_are_mostly_zeros_are_listed(compiled, listed, dtype):
     net = accelnn.MLP((100, 5, 3), dtype=dtype, rng=2, backend=compiled)
     for density, samples, expected in (
         (0.0, FEW, True),
-        (0.24, FEW, True),
-        (0.24, FEW - 1, False),
+        (0.15, FEW, True),
+        (0.15, FEW - 1, False),
         (0.26, FEW, False),
         (0.26, 100, False),
         (1.0, 100, False),
     ):
         x, t = _data(samples, 100, 3, dtype, density)
-        compressed.clear()
+        listed.clear()
         net.predict(x)
         net.loss(x, t)
         net.gradient(x, t)
-        assert compressed == [expected] * 3
+        assert listed == [expected] * 3
 
 
 @pytest.mark.parametrize("piece", ["short", "usual"])
@@ -217,15 +217,15 @@ def test_negative_zeros_and_denormal_numbers(teams, dtype):
     _compare(teams, (33, 17, 3), x, t)
 
 
-def test_more_inputs_than_columns_have_bits_for(compiled, compressed):
-    from accelnn.backends._sparse import NARROW_COLUMNS
+def test_the_most_inputs_of_which_quads_are_listed(compiled, listed):
+    from accelnn.backends.numba.dataset import QUAD_INPUTS
 
-    for inputs in (NARROW_COLUMNS, NARROW_COLUMNS + 1):
+    for inputs in (QUAD_INPUTS, QUAD_INPUTS + 1):
         x, t = _data(16, inputs, 3, "float32", 0.01)
         x[0, -1], x[1, -2] = 1.0, 2.0
-        compressed.clear()
+        listed.clear()
         _compare([compiled], (inputs, 3), x, t)
-        assert compressed == [inputs == NARROW_COLUMNS] * 3
+        assert listed == [inputs == QUAD_INPUTS] * 3
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
@@ -234,7 +234,7 @@ def test_more_inputs_than_columns_have_bits_for(compiled, compressed):
 @pytest.mark.parametrize("activation", ["sigmoid", "relu", "identity"])
 @pytest.mark.parametrize("piece", ["short", "usual"])
 def test_numbers_that_are_not_finite(teams, request, piece, activation, value, dtype):
-    """Zeros times those are NaN, compressed or not."""
+    """Zeros times those are NaN, left out or not."""
     if piece == "short":
         request.getfixturevalue("pieces")
     x, t = _data(21, 33, 3, dtype, 0.2)
@@ -299,7 +299,7 @@ def test_a_loss_that_is_not_finite_stops_no_other_piece(compiled, pieces):
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 @pytest.mark.parametrize("bias", [True, False])
-def test_a_gradient_is_computed_again_if_its_errors_are_not_finite(compiled, compressed, bias):
+def test_a_gradient_is_computed_again_if_its_errors_are_not_finite(compiled, listed, bias):
     """The loss is finite, and so are the weights whose products with zeros are left out."""
     options = {"activation": "identity", "loss": "sum_squared_error", "bias": bias}
     x, t = _data(37, 33, 3, "float32", 0.1)
@@ -315,7 +315,7 @@ def test_a_gradient_is_computed_again_if_its_errors_are_not_finite(compiled, com
         return _loss_and_gradient(engine, *map(move, (params, x, targets)))
 
     found = run(compiled, lambda value: value)
-    assert compressed == [True, False]
+    assert listed == [True, False]
     loss, gradient = found
     assert np.isfinite(loss)
     assert np.isnan(gradient).any()
@@ -331,7 +331,7 @@ def _slope_that_is_infinite(a, t):
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
-def test_a_gradient_of_one_layer_is_computed_again_too(teams, compressed):
+def test_a_gradient_of_one_layer_is_computed_again_too(teams, listed):
     """Its errors are those of the output, which one thread looks at while others go on."""
     loss = accelnn.Loss("steep", _half_of_square, _slope_that_is_infinite)
     outputs = 70
@@ -349,15 +349,15 @@ def test_a_gradient_of_one_layer_is_computed_again_too(teams, compressed):
 
     for team in teams:
         for _ in range(CALLS):
-            compressed.clear()
+            listed.clear()
             found = run(team, lambda value: value)
-            assert compressed == [True, False]
+            assert listed == [True, False]
             assert np.isfinite(found[0])
             assert np.isnan(found[1]).any()
     assert_equal_but_for_rounding(found, partial(run, "numpy"))
 
 
-def test_what_memory_held_before_is_no_error_of_the_first_layer(compiled, compressed, monkeypatch):
+def test_what_memory_held_before_is_no_error_of_the_first_layer(compiled, listed, monkeypatch):
     """Nothing is computed again for numbers after the last output, which are never used."""
     from accelnn.backends.numba import memory
 
@@ -366,4 +366,4 @@ def test_what_memory_held_before_is_no_error_of_the_first_layer(compiled, compre
     x, t = _data(37, 33, 3, "float32", 0.1)
     _, gradient = _loss_and_gradient(engine, params, x, np.eye(3, dtype=np.float32)[t])
     assert np.isfinite(gradient).all()
-    assert compressed == [True]
+    assert listed == [True]

@@ -144,7 +144,7 @@ def test_the_numbers_of_a_row_are_no_power_of_two_apart(dtype):
             rows = rows_of_pieces(batch, most_samples(layout, dtype))
             assert 0 < rows <= batch
             memory = memory_of_updates(
-                layout, dtype, rows, 2, with_samples=True, compressed=False, updates=True
+                layout, dtype, rows, 2, with_samples=True, quads=False, updates=True
             )
             assert memory.capacity >= rows
             assert memory.capacity * LANES[dtype.type] * dtype.itemsize % 2048 != 0

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from accelnn.backends.numba._jit import ZERO, inlined
-from accelnn.backends.numba.vectors import part_as
+from accelnn.backends.numba.vectors import QUAD, part_as
 
 __all__ = ["Data", "Mask", "Memory", "Net", "Piece", "Rule", "Work", "ends_batch", "work_in"]
 
@@ -28,15 +28,19 @@ class Net(NamedTuple):
 class Data(NamedTuple):
     """Samples, dense in `x` or sparse, and targets; unused arrays are empty.
 
-    The non-zeros of sample s are ``values[starts[s] : starts[s + 1]]``, in `columns`. Its weight is
-    ``weights[s]``, or 1 if `weights` is empty.
+    The non-zeros of sample s are ``values[starts[s] : starts[s + 1]]``, in `columns`. If they are
+    `quads`, `columns` are numbers of quads, and each has `QUAD` of the `values`; or, if those are
+    bytes divided by a number, one of the `codes`, and `values` has that divisor alone. The weight
+    of sample s is ``weights[s]``, or 1 if `weights` is empty.
     """
 
     sparse: bool
+    quads: bool
     x: np.ndarray
     starts: np.ndarray
     columns: np.ndarray
     values: np.ndarray
+    codes: np.ndarray
     labelled: bool
     labels: np.ndarray
     targets: np.ndarray
@@ -89,7 +93,8 @@ class Memory(NamedTuple):
     """The memory of `Work`: how many numbers each of its arrays has, for each thread or for all.
 
     `samples` is the size of one copy of the samples, and `copies` how many there are. With each are
-    `rows`, where their non-zeros begin and end, and if dense samples are compressed `columns`.
+    `rows`, where their non-zeros begin and end, or those of every quad; and `columns`, the rows of
+    quads, if they are listed.
     """
 
     capacity: int
@@ -109,7 +114,9 @@ class Work(NamedTuple):
 
     All but `scratch` hold panels of `capacity` rows, a multiple of `SHORT`. The samples, if they
     are dense, are in `outputs` from `samples` on. If they are `sparse`, the non-zeros of a row are
-    ``values[begins[row] : ends[row]]``, in `columns`.
+    ``values[begins[row] : ends[row]]``, in `columns`. If they are `quads`, those of number q are
+    from ``q * capacity`` to ``ends[q]``: their rows are in `columns`, and each has `QUAD` of the
+    `values`.
     """
 
     capacity: int
@@ -119,6 +126,7 @@ class Work(NamedTuple):
     errors: np.ndarray
     scratch: np.ndarray
     sparse: bool
+    quads: bool
     begins: np.ndarray
     ends: np.ndarray
     columns: np.ndarray
@@ -135,7 +143,7 @@ def ends_batch(piece):
 def work_in(memory, number, copy, data):
     """Return the buffers of number `number` in a memory, and one of its copies of the samples.
 
-    If dense samples are compressed, their non-zeros take the place of the samples.
+    Quads take the place of dense samples.
     """
     # Where each buffer starts in those of this number, and where they end.
     samples = memory.outputs
@@ -152,7 +160,7 @@ def work_in(memory, number, copy, data):
     rows += copy * memory.rows
     column_numbers, values = data.columns, data.values
     if memory.columns > 0:
-        column_numbers = part_as(data.columns, own, columns, memory.samples)
+        column_numbers = part_as(data.columns, own, columns, memory.samples // QUAD)
         values = part_as(data.values, own, samples, memory.samples)
     return Work(
         memory.capacity,
@@ -162,6 +170,7 @@ def work_in(memory, number, copy, data):
         part_as(own, own, errors, memory.errors),
         part_as(own, own, scratch, memory.scratch),
         data.sparse or memory.columns > 0,
+        memory.columns > 0,
         part_as(data.starts, own, rows, memory.capacity),
         part_as(data.starts, own, rows + memory.rows // 2, memory.capacity),
         column_numbers,

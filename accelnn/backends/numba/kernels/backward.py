@@ -21,6 +21,7 @@ from accelnn.backends.numba.kernels.products import (
     multiply_transposed,
     transpose,
 )
+from accelnn.backends.numba.kernels.quads import multiply_quads_transposed, prefetch_quads
 from accelnn.backends.numba.kernels.updates import STORE_GRADIENT, update
 from accelnn.backends.numba.layout import (
     BIAS,
@@ -56,6 +57,7 @@ __all__ = [
     "input_errors",
     "output_errors",
     "update_layer",
+    "update_quads",
     "update_sparse_layer",
 ]
 
@@ -171,6 +173,28 @@ def prefetch_samples(data, order, first, last, inputs):
         start = order[i] * inputs
         for k in range(start, start + inputs, width(data.x) // 2):
             prefetch(data.x, k)
+
+
+@inlined
+def update_quads(member, net, data, work, rule, step, order, piece):
+    """Update the first layer, whose input is listed quads; prefetch those of the next piece."""
+    table, lanes, scratch = net.table, width(work.outputs), work.scratch
+    inputs, blocks = table[0, INPUTS], table[0, INPUT_PANELS]
+    own = member.number * (scratch.size // member.size)
+    first, last = share(member, table[0, OUTPUT_PANELS] * blocks, 1)
+    next_, ahead = piece.start + piece.size, 0
+    for unit in range(first, last):
+        panel, column = unit // blocks, unit % blocks * lanes
+        columns = min(lanes, inputs - column)
+        error = (table[0, OUTPUT_PANEL] + panel) * work.capacity * lanes
+        used = table[0, OUTPUTS] - panel * lanes
+        multiply_quads_transposed(work, column, columns, work.errors, error, scratch, own, used)
+        update_panel(net, rule, step, piece, ZERO, panel, column, columns, scratch, own)
+        if data.quads:
+            until = min(piece.size * (unit - first + 1) // (last - first), order.size - next_)
+            prefetch_quads(data, order, next_ + ahead, next_ + until, piece.size)
+            ahead = max(ahead, until)
+    update_bias(member, net, work, rule, step, piece, ZERO, own)
 
 
 @inlined

@@ -8,8 +8,9 @@ and results do not depend on their number.
 from accelnn.backends.numba._jit import OWN_CODE, ZERO, called, inlined
 from accelnn.backends.numba.kernels.activations import activate
 from accelnn.backends.numba.kernels.meeting import share
-from accelnn.backends.numba.kernels.nonzeros import compress, locate
+from accelnn.backends.numba.kernels.nonzeros import locate
 from accelnn.backends.numba.kernels.products import multiply, multiply_sparse_row
+from accelnn.backends.numba.kernels.quads import list_quads, multiply_quads
 from accelnn.backends.numba.layout import (
     ACTIVATION,
     BIAS,
@@ -52,12 +53,13 @@ ROWS = 240
 
 
 @called
-def read_samples(member, net, data, work, order, first, start, stop):
+def read_samples(net, data, work, order, first, start, stop):
     """Make samples ``order[first + start : first + stop]`` the input of rows `start` to `stop`."""
-    if data.sparse:
-        locate(data, work, order, first, start, stop)
+    if work.quads:
+        # Of all rows, because they are sorted by column.
+        list_quads(net, data, work, order, first, stop)
     elif work.sparse:
-        compress(member, net, data, work, order, first, start, stop)
+        locate(data, work, order, first, start, stop)
     else:
         gather(net, data, work, order, first, start, stop)
 
@@ -112,7 +114,22 @@ def forward(net, work, mask, update_number, done, layer, rows, units):
             if table[layer, HAS_BIAS]:
                 bias = load(params, table[layer, BIAS] + panel * lanes)
             target = (table[layer, OUTPUT_PANEL] + panel) * work.capacity * lanes
-            if sparse:
+            used = table[layer, OUTPUTS] - panel * lanes
+            if sparse and work.quads:
+                multiply_quads(
+                    work,
+                    table[layer, INPUTS],
+                    params,
+                    weights,
+                    row_size,
+                    z,
+                    target,
+                    top,
+                    bottom,
+                    bias,
+                    used,
+                )
+            elif sparse:
                 for row in range(top, bottom):
                     begin, end = at(work.begins, row), at(work.ends, row)
                     x = multiply_sparse_row(
@@ -134,7 +151,7 @@ def forward(net, work, mask, update_number, done, layer, rows, units):
                     bottom,
                     bias,
                     k > 0,
-                    table[layer, OUTPUTS] - panel * lanes,
+                    used,
                 )
             if is_hidden and k + count == inputs:
                 here, count_ = target + top * lanes, (bottom - top) * lanes

@@ -1,39 +1,45 @@
-"""The non-zeros of a data set, row by row, and of the dense samples of a single call."""
+"""The non-zeros of a data set, row by row, and whether the samples of a single call have many."""
 
 from accelnn.backends.numba._jit import ZERO, inlined, loop
 from accelnn.backends.numba.kernels.meeting import share
-from accelnn.backends.numba.layout import INPUTS
 from accelnn.backends.numba.vectors import (
-    HAS_COMPRESS,
-    at,
+    QUAD,
     count_of,
-    first_of,
     lanes_of_nonzeros,
     load,
     load_first,
-    store_together,
+    quads_of,
     total,
     width,
     zeros,
 )
 
-__all__ = ["compress", "copy_nonzeros", "count_nonzeros", "has_many_zeros", "locate"]
+__all__ = [
+    "QUADS_BELOW",
+    "copy_nonzeros",
+    "count_nonzeros",
+    "has_many_zeros",
+    "locate",
+    "part_of_row",
+]
 
-# Density below which the dense samples of a call are compressed, estimated from as many of them:
-# compressed or not, products with 0.3 non-zeros took as long.
-COMPRESSED_BELOW = 0.25
+# The part of all quads below which products leave out those that are zero.
+QUADS_BELOW = 0.6
+# Samples of a call of which that part is estimated.
 PROBE = 16
 
 
 @loop
-def count_nonzeros(member, x, inputs, counts):
-    """Write the number of non-zeros of every row of `x`, which is flattened."""
+def count_nonzeros(member, x, inputs, counts, quads):
+    """Write the number of non-zeros of every row of `x`, which is flattened, and of its quads."""
     first, last = share(member, counts.size, 1)
     for row in range(first, last):
-        count = 0
-        for k in range(row * inputs, (row + 1) * inputs):
-            count += x[k] != 0
-        counts[row] = count
+        count, count_of_quads = 0, 0
+        for k in range(0, inputs, width(x)):
+            lanes = lanes_of_nonzeros(part_of_row(x, row * inputs, k, inputs))
+            count += count_of(lanes)
+            count_of_quads += count_of(quads_of(lanes))
+        counts[row], quads[row] = count, count_of_quads
 
 
 @loop
@@ -57,41 +63,20 @@ def has_many_zeros(x, inputs, weights):
 
     Those with weights that are not finite would be NaN.
     """
-    samples, lanes = x.size // inputs, width(x)
+    samples, quads = x.size // inputs, (inputs + QUAD - 1) // QUAD
     rows, count = min(PROBE, samples), 0
     for i in range(rows):
         start = i * samples // rows * inputs
-        for k in range(0, inputs, lanes):
-            count += count_of(lanes_of_nonzeros(part_of_row(x, start, k, inputs)))
-    if count > COMPRESSED_BELOW * rows * inputs:
+        for k in range(0, inputs, width(x)):
+            count += count_of(quads_of(lanes_of_nonzeros(part_of_row(x, start, k, inputs))))
+    if count > QUADS_BELOW * rows * quads:
         return False
     # Differences from themselves: zeros, or else NaN.
     differences = zeros(weights)
-    for k in range(0, weights.size, lanes):
+    for k in range(0, weights.size, width(weights)):
         part = part_of_row(weights, ZERO, k, weights.size)
         differences = differences + (part - part)
     return total(differences) == 0.0
-
-
-@inlined
-def compress(member, net, data, work, order, first, start, stop):
-    """Write the non-zeros of samples ``order[first + start : first + stop]``, and their columns.
-
-    They are the rows `start` to `stop`. Room for a vector is left after those of each thread.
-    """
-    inputs, lanes = net.table[0, INPUTS], width(data.x)
-    place = start * inputs + member.number * lanes
-    for row in range(start, stop):
-        sample = order[first + row] * inputs
-        work.begins[row] = place
-        whole = inputs - inputs % lanes
-        for k in range(0, whole, lanes):
-            x = load(data.x, sample + k)
-            place = store_nonzeros(work.values, work.columns, place, x, data.x, sample, k)
-        if whole < inputs:
-            x = load_first(data.x, sample + whole, inputs - whole)
-            place = store_nonzeros(work.values, work.columns, place, x, data.x, sample, whole)
-        work.ends[row] = place
 
 
 @inlined
@@ -109,27 +94,3 @@ def part_of_row(x, start, k, inputs):
     if k + width(x) <= inputs:
         return load(x, start + k)
     return load_first(x, start + k, inputs - k)
-
-
-@inlined
-def store_in_a_register(values, columns, place, vector, x, start, k):
-    if lanes_of_nonzeros(vector) == 0:
-        return place
-    return store_together(values, columns, place, vector, k)
-
-
-@inlined
-def store_one_by_one(values, columns, place, vector, x, start, k):
-    lanes = lanes_of_nonzeros(vector)
-    while lanes != 0:
-        column = k + first_of(lanes)
-        values[place] = at(x, start + column)
-        columns[place] = column
-        place += 1
-        lanes &= lanes - 1
-    return place
-
-
-# Writes the non-zeros of a vector, which is that of columns `k` and after of the row at `start`,
-# from `place` on, and returns the place after the last.
-store_nonzeros = store_in_a_register if HAS_COMPRESS else store_one_by_one

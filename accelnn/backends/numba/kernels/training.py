@@ -9,6 +9,7 @@ from accelnn.backends.numba.kernels.backward import (
     input_errors,
     output_errors,
     update_layer,
+    update_quads,
     update_sparse_layer,
 )
 from accelnn.backends.numba.kernels.clipping import update_clipped
@@ -62,15 +63,17 @@ def forward_pass(member, net, data, work, mask, update_number, order, piece, row
     """
     depth, myself = net.table.shape[0], Member(ZERO, ZERO + 1, member.meeting)
     top, bottom = (ZERO, piece.size) if own else rows
-    read_samples(member, net, data, work, order, piece.start, top, bottom)
+    read_samples(net, data, work, order, piece.start, top, bottom)
     if not own:
         wait(member)
     for layer in range(depth):
         panels, is_last = net.table[layer, OUTPUT_PANELS], layer == depth - 1
         # One thread computes all scores of a sample, because softmax needs them together.
         top, bottom = rows if is_last else (ZERO, piece.size)
-        for row in range(top, bottom, ROWS):
-            part = (row, min(row + ROWS, bottom))
+        # Lists of quads are read from the first to the last row at once.
+        step = piece.size if layer == 0 and work.quads else ROWS
+        for row in range(top, bottom, step):
+            part = (row, min(row + step, bottom))
             units = share_units(myself if is_last else member, panels, part)
             forward(net, work, mask, update_number, piece.done, layer, part, units)
         if not is_last:
@@ -144,13 +147,15 @@ def train_as(member, net, data, rule, mask, memory, row_losses, order, batch, do
             input_errors(member, net, work, layer, size)
             wait(member)
             update_layer(member, net, data, work, rule, step, layer, piece, order, order.size)
-        if memory.columns > 0 and member.number == 0:
+        if work.quads and not data.quads and member.number == 0:
             # The products of zeros that are left out would be NaN. Only the thread that has written
             # the loss replaces it: without a hidden layer, no barrier is between.
             is_finite = is_finite and has_finite_errors(net, work, size)
             if is_end and not is_finite:
                 losses[index] = math.nan
-        if work.sparse:
+        if work.quads:
+            update_quads(member, net, data, work, rule, step, order, piece)
+        elif work.sparse:
             update_sparse_layer(member, net, data, work, rule, step, order, piece)
         else:
             following = piece.start + size if memory.samples < AHEAD else order.size

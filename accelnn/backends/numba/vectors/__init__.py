@@ -34,6 +34,7 @@ from accelnn.backends.numba.vectors._memory import (
     load_first,
     load_like,
     part_as,
+    per_line,
     prefetch,
     rows_at,
     store,
@@ -42,16 +43,19 @@ from accelnn.backends.numba.vectors._memory import (
     zeros,
 )
 from accelnn.backends.numba.vectors._nonzeros import (
+    copy_quad,
     count_of,
+    decode_quad,
     first_of,
     lanes_of_nonzeros,
-    store_together,
+    quads_of,
 )
 from accelnn.backends.numba.vectors._products import (
     add_products,
     first_half,
     multiply_add,
     rows_of,
+    sum_products,
 )
 from accelnn.backends.numba.vectors._rows import (
     load_numbers,
@@ -63,8 +67,8 @@ from accelnn.backends.numba.vectors._rows import (
 )
 from accelnn.backends.numba.vectors._type import (
     DEEP,
-    HAS_COMPRESS,
     LANES,
+    QUAD,
     SHORT,
     SQUARE,
     TALL,
@@ -73,8 +77,8 @@ from accelnn.backends.numba.vectors._type import (
 
 __all__ = [
     "DEEP",
-    "HAS_COMPRESS",
     "LANES",
+    "QUAD",
     "SHORT",
     "SQUARE",
     "TALL",
@@ -86,7 +90,9 @@ __all__ = [
     "call_in_place",
     "call_loss",
     "call_update",
+    "copy_quad",
     "count_of",
+    "decode_quad",
     "dropout_factors",
     "exp_and_expm1",
     "filled",
@@ -105,8 +111,10 @@ __all__ = [
     "multiply_add",
     "one_hot",
     "part_as",
+    "per_line",
     "polynomial",
     "prefetch",
+    "quads_of",
     "restore",
     "root",
     "rows_at",
@@ -117,7 +125,7 @@ __all__ = [
     "store_first",
     "store_numbers",
     "store_rows",
-    "store_together",
+    "sum_products",
     "total",
     "transpose_square",
     "where_positive",

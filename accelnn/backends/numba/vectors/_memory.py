@@ -26,6 +26,7 @@ __all__ = [
     "load_first",
     "load_like",
     "part_as",
+    "per_line",
     "prefetch",
     "rows_at",
     "store",
@@ -33,6 +34,9 @@ __all__ = [
     "width",
     "zeros",
 ]
+
+# Of a cache line, or half of one.
+LINE_BITS = 512
 
 
 @intrinsic
@@ -189,6 +193,16 @@ def at(typing, array, i):
 
     result = types.intp if isinstance(array.dtype, types.Integer) else array.dtype
     return result(array, types.intp), generate
+
+
+@intrinsic
+def per_line(typing, array):
+    """Return how many numbers of the dtype of `array` a cache line has, a constant."""
+
+    def generate(context, builder, signature, args):
+        return I64(LINE_BITS // signature.args[0].dtype.bitwidth)
+
+    return types.intp(array), generate
 
 
 @intrinsic

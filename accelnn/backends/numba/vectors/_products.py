@@ -12,7 +12,7 @@ from accelnn.backends.numba.vectors._type import (
     splat,
 )
 
-__all__ = ["add_products", "first_half", "multiply_add", "rows_of"]
+__all__ = ["add_products", "first_half", "multiply_add", "rows_of", "sum_products"]
 
 
 @intrinsic
@@ -65,3 +65,21 @@ def add_products(typing, rows, array, i, stride, vector):
         return cgutils.pack_array(builder, sums)
 
     return rows(rows, array, types.intp, types.intp, vector), generate
+
+
+@intrinsic
+def sum_products(typing, total, array, i, rows):
+    """Return ``total + Σ array[i + r] * rows[r]``, added one after the other."""
+    if not isinstance(rows, types.UniTuple):
+        return None
+
+    def generate(context, builder, signature, args):
+        total, array, i, rows = args
+        for r in range(signature.args[3].count):
+            number = builder.load(pointer_to(context, builder, signature.args[1], array, i))
+            factor = splat(builder, number, total.type)
+            total = call(builder, "fmuladd", factor, builder.extract_value(rows, r), total)
+            i = builder.add(i, i.type(1))
+        return total
+
+    return total(total, array, types.intp, rows), generate

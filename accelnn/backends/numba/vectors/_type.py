@@ -13,12 +13,11 @@ from numba.extending import models, register_model
 
 __all__ = [
     "DEEP",
-    "HAS_COMPRESS",
     "I32",
     "I64",
     "IS_X86",
     "LANES",
-    "MASKS_SELECT",
+    "QUAD",
     "SHORT",
     "SQUARE",
     "TALL",
@@ -56,9 +55,6 @@ _wide = "avx512f" in _present
 _REGISTER_BYTES = 64 if _wide else 32 if "avx" in _present else 16
 _MANY_REGISTERS = _wide or not IS_X86
 
-# Whether there is code that moves the lanes that a mask selects together in a register, and whether
-# that is a single instruction.
-HAS_COMPRESS, MASKS_SELECT = _wide or (IS_X86 and "avx2" in _present), _wide
 # Elements of a vector.
 LANES = {np.float32: 2 * _REGISTER_BYTES // 4, np.float64: 2 * _REGISTER_BYTES // 8}
 # Rows of a register block: `TALL` sums and their operands fit in registers. Remaining rows are
@@ -67,6 +63,9 @@ LANES = {np.float32: 2 * _REGISTER_BYTES // 4, np.float64: 2 * _REGISTER_BYTES /
 SHORT = 4 if _MANY_REGISTERS else 2
 TALL = 12 if _MANY_REGISTERS else 6
 WIDE = min(4, *LANES.values())
+# Columns of a sample that are stored together if one of them is not zero: the sums of so many
+# vectors, and what is added to them, fit in registers. A divisor of `LANES`.
+QUAD = 4
 # Products that are summed before the next block, so that what they share stays in L1 cache: a
 # multiple of `LANES`.
 DEEP = 256

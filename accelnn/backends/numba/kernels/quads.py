@@ -1,0 +1,253 @@
+"""Samples that are stored as quads: `QUAD` columns next to each other, not all of them zero.
+
+That is a block-compressed matrix, whose blocks have one row: images are mostly zeros, and what is
+not has neighbours. Before a pass the quads of all its samples are listed column by column, so that
+products with them keep the weights of four columns in registers, or their gradient, while they
+look up one sample after the other. Row by row, each non-zero would load both from memory.
+"""
+
+import numpy as np
+
+from accelnn.backends.numba._jit import called, inlined, loop
+from accelnn.backends.numba.kernels.meeting import share
+from accelnn.backends.numba.kernels.nonzeros import part_of_row
+from accelnn.backends.numba.layout import INPUTS
+from accelnn.backends.numba.vectors import (
+    QUAD,
+    add_products,
+    at,
+    copy_quad,
+    decode_quad,
+    first_half,
+    first_of,
+    lanes_of_nonzeros,
+    load_like,
+    load_rows,
+    per_line,
+    prefetch,
+    quads_of,
+    rows_of,
+    store,
+    store_rows,
+    sum_products,
+    width,
+    zeros,
+)
+
+__all__ = [
+    "copy_quads",
+    "encode_quads",
+    "list_quads",
+    "multiply_quads",
+    "multiply_quads_transposed",
+    "prefetch_quads",
+    "quads_in",
+]
+
+# The largest byte.
+MOST = 255
+
+
+@inlined
+def quads_in(columns):
+    """Return how many quads so many columns have, of which the last may have fewer columns."""
+    return (columns + QUAD - 1) // QUAD
+
+
+@loop
+def copy_quads(member, x, inputs, starts, columns, values):
+    """Copy the quads of every row of `x`, which is flattened, to ``starts[row]`` and after."""
+    first, last = share(member, starts.size - 1, 1)
+    for row in range(first, last):
+        start, place = row * inputs, starts[row]
+        for k in range(0, inputs, width(x)):
+            lanes = quads_of(lanes_of_nonzeros(part_of_row(x, start, k, inputs)))
+            while lanes != 0:
+                column = k + first_of(lanes)
+                columns[place] = column // QUAD
+                copy_columns(x, start + column, inputs - column, values, place)
+                place += 1
+                lanes &= lanes - 1
+
+
+@loop
+def encode_quads(member, values, divisor, codes, failures):
+    """Write each quad of values as the bytes that `decode_quad` makes the same values of.
+
+    If there are none, count it at ``failures[member.number]``.
+    """
+    first, last = share(member, codes.size, 1)
+    decoded = np.empty(QUAD, values.dtype)
+    for quad in range(first, last):
+        code, is_same = 0, True
+        for k in range(QUAD):
+            value = values[QUAD * quad + k]
+            number = np.rint(value * divisor)
+            # Also what is not a number is not encoded.
+            if not 0 <= number <= MOST:
+                failures[member.number] += 1
+                return
+            code += int(number) << 8 * k
+        codes[quad] = code
+        decode_quad(codes, quad, divisor, decoded, 0)
+        for k in range(QUAD):
+            value = values[QUAD * quad + k]
+            # The sign of a zero is not encoded, and matters to no product.
+            is_same = is_same and decoded[k] == value
+            is_same = is_same and values.dtype.type(np.rint(value * divisor)) / divisor == value
+        if not is_same:
+            failures[member.number] += 1
+            return
+
+
+@called
+def list_quads(net, data, work, order, first, size):
+    """List the quads of samples ``order[first : first + size]``, which rows from 0 on hold."""
+    inputs, capacity = net.table[0, INPUTS], work.capacity
+    for quad in range(quads_in(inputs)):
+        work.ends[quad] = quad * capacity
+    for row in range(size):
+        sample = order[first + row]
+        if data.quads:
+            begin, end = data.starts[sample], data.starts[sample + 1]
+            if data.codes.size > 0:
+                divisor = data.values[0]
+                for k in range(begin, end):
+                    place = append(work, at(data.columns, k), row)
+                    decode_quad(data.codes, k, divisor, work.values, QUAD * place)
+            else:
+                for k in range(begin, end):
+                    place = append(work, at(data.columns, k), row)
+                    copy_quad(data.values, QUAD * k, work.values, QUAD * place)
+        else:
+            start = sample * inputs
+            for k in range(0, inputs, width(data.x)):
+                lanes = quads_of(lanes_of_nonzeros(part_of_row(data.x, start, k, inputs)))
+                while lanes != 0:
+                    column = k + first_of(lanes)
+                    place = append(work, column // QUAD, row)
+                    copy_columns(data.x, start + column, inputs - column, work.values, place)
+                    lanes &= lanes - 1
+
+
+@inlined
+def append(work, quad, row):
+    """Append a row to those of a quad; return its place."""
+    place = at(work.ends, quad)
+    work.columns[place] = row
+    work.ends[quad] = place + 1
+    return place
+
+
+@inlined
+def copy_columns(x, start, count, values, place):
+    """Copy as many columns as a quad has, or `count`, if there are no more, and zeros."""
+    target = QUAD * place
+    if count >= QUAD:
+        copy_quad(x, start, values, target)
+    else:
+        for k in range(QUAD):
+            values[target + k] = x[start + k] if k < count else 0.0
+
+
+@called
+def multiply_quads(work, inputs, b, b_start, b_row, c, c_start, first, last, start, used):
+    """Write a panel of the product: ``c[s] = start + Σ_k a[s, k] b[k]``, s from `first` to `last`.
+
+    The quads of a are listed, and b[k] is at ``b_start + k * b_row``. If the panel has so few
+    columns that half of it is `used`, the other half becomes zero.
+    """
+    rows = first, last
+    if 2 * used <= width(b):
+        multiply_listed(work, inputs, b, b_start, b_row, c, c_start, rows, first_half(start))
+    else:
+        multiply_listed(work, inputs, b, b_start, b_row, c, c_start, rows, start)
+
+
+@inlined
+def multiply_listed(work, inputs, b, b_start, b_row, c, c_start, rows, start):
+    """Do `multiply_quads` with vectors of the width of `start`."""
+    lanes, (first, last) = width(b), rows
+    for row in range(first, last):
+        store_rows(c, c_start + row * lanes, lanes, rows_of(start, 1))
+    for quad in range(quads_in(inputs)):
+        weights = load_rows(b, b_start + QUAD * quad * b_row, b_row, start, QUAD)
+        place, end = first_from(work, quad, first), at(work.ends, quad)
+        while place < end:
+            row = at(work.columns, place)
+            if row >= last:
+                break
+            here = c_start + row * lanes
+            sum_ = load_like(start, c, here)
+            store(c, here, sum_products(sum_, work.values, QUAD * place, weights))
+            place += 1
+
+
+@inlined
+def first_from(work, quad, row):
+    """Return where those rows of a quad, which ascend, are that are not before a given one."""
+    first, last = quad * work.capacity, at(work.ends, quad)
+    if row == 0:
+        return first
+    while first < last:
+        middle = (first + last) // 2
+        if at(work.columns, middle) < row:
+            first = middle + 1
+        else:
+            last = middle
+    return first
+
+
+@called
+def multiply_quads_transposed(work, column, columns, d, d_start, g, g_start, used):
+    """Write ``g[k] = Σ_s a[s, column + k] d[s]`` for `columns` columns of listed quads.
+
+    Whole quads are written. If the panel of `d` has so few columns that half of it is `used`, the
+    other half of `g` becomes zero.
+    """
+    zero = zeros(d)
+    if 2 * used <= width(d):
+        sum_listed(work, column, columns, d, d_start, g, g_start, first_half(zero))
+    else:
+        sum_listed(work, column, columns, d, d_start, g, g_start, zero)
+
+
+@inlined
+def sum_listed(work, column, columns, d, d_start, g, g_start, zero):
+    """Do `multiply_quads_transposed` with vectors of the width of `zero`."""
+    lanes, first = width(d), column // QUAD
+    for quad in range(first, first + quads_in(columns)):
+        sums = rows_of(zero, QUAD)
+        for place in range(quad * work.capacity, at(work.ends, quad)):
+            errors = load_like(zero, d, d_start + at(work.columns, place) * lanes)
+            sums = add_products(sums, work.values, QUAD * place, 1, errors)
+        store_rows(g, g_start + (quad - first) * QUAD * lanes, lanes, sums)
+
+
+@inlined
+def prefetch_quads(data, order, first, last, size):
+    """Prefetch samples, which are drawn at random, so that hardware does not.
+
+    Somewhat more than the average number of quads: a loop of unknown length waits for its end to be
+    known. Where the samples are that come `size` later is prefetched as well.
+    """
+    samples = data.starts.size - 1
+    usual = data.columns.size * 5 // (samples * 4) + 1
+    for i in range(first, last):
+        if i + size < order.size:
+            prefetch(data.starts, order[i + size])
+        start = data.starts[order[i]]
+        if data.codes.size > 0:
+            prefetch_part(data.codes, start, usual)
+        else:
+            prefetch_part(data.values, start * QUAD, usual * QUAD)
+        prefetch_part(data.columns, start, usual)
+        prefetch(data.labels, order[i])
+
+
+@inlined
+def prefetch_part(array, first, count):
+    """Prefetch so many numbers of an array, which need not start where a cache line does."""
+    for k in range(first, first + count, per_line(array)):
+        prefetch(array, k)
+    prefetch(array, first + count)
