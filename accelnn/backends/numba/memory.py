@@ -15,6 +15,8 @@ __all__ = ["memory_of_passes", "memory_of_updates"]
 
 # Threads that each gather all samples of a batch, if these stay in cache and each needs all.
 OWN_SAMPLES = 2
+# Samples per pass whose quads are listed: the more there are, the longer the lists.
+LONG = 144
 # Bytes of parameters that stay in L2 cache.
 SMALL = 500_000
 # Bytes of the row of a listed quad, and of where those of a quad, or what a row has, begin and end.
@@ -58,6 +60,8 @@ def _sizes_of_passes(
     """Return the fields of a `Memory`, the threads that share it, and how much there is of it."""
     most = BLOCK if is_small else ROWS
     threads = max(1, min(threads, -(-samples // most)))
+    if quads:
+        most = max(most, LONG)
     # As many passes for each thread, of as many samples.
     each = -(-samples // threads)
     each = -(-each // max(1, -(-each // most)))

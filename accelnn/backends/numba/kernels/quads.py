@@ -46,6 +46,9 @@ __all__ = [
 
 # The largest byte.
 MOST = 255
+# Quads that are found at once: those of an integer's bits, so that a loop over those that are not
+# zero seldom ends.
+BITS = 64
 
 
 @inlined
@@ -60,14 +63,14 @@ def copy_quads(member, x, inputs, starts, columns, values):
     first, last = share(member, starts.size - 1, 1)
     for row in range(first, last):
         start, place = row * inputs, starts[row]
-        for k in range(0, inputs, width(x)):
-            lanes = quads_of(lanes_of_nonzeros(part_of_row(x, start, k, inputs)))
-            while lanes != 0:
-                column = k + first_of(lanes)
-                columns[place] = column // QUAD
-                copy_columns(x, start + column, inputs - column, values, place)
+        for first_quad in range(0, quads_in(inputs), BITS):
+            bits = nonzero_quads(x, start, first_quad, inputs)
+            while bits != 0:
+                quad = first_quad + first_of(bits)
+                columns[place] = quad
+                copy_columns(x, start, quad, inputs, values, place)
                 place += 1
-                lanes &= lanes - 1
+                bits &= bits - 1
 
 
 @loop
@@ -121,13 +124,12 @@ def list_quads(net, data, work, order, first, size):
                     copy_quad(data.values, QUAD * k, work.values, QUAD * place)
         else:
             start = sample * inputs
-            for k in range(0, inputs, width(data.x)):
-                lanes = quads_of(lanes_of_nonzeros(part_of_row(data.x, start, k, inputs)))
-                while lanes != 0:
-                    column = k + first_of(lanes)
-                    place = append(work, column // QUAD, row)
-                    copy_columns(data.x, start + column, inputs - column, work.values, place)
-                    lanes &= lanes - 1
+            for first_quad in range(0, quads_in(inputs), BITS):
+                bits = nonzero_quads(data.x, start, first_quad, inputs)
+                while bits != 0:
+                    quad = first_quad + first_of(bits)
+                    copy_columns(data.x, start, quad, inputs, work.values, append(work, quad, row))
+                    bits &= bits - 1
 
 
 @inlined
@@ -140,14 +142,24 @@ def append(work, quad, row):
 
 
 @inlined
-def copy_columns(x, start, count, values, place):
-    """Copy as many columns as a quad has, or `count`, if there are no more, and zeros."""
-    target = QUAD * place
-    if count >= QUAD:
-        copy_quad(x, start, values, target)
+def nonzero_quads(x, start, first, inputs):
+    """Return which of `BITS` quads of a row are not zero, from number `first` on."""
+    bits, lanes = 0, width(x)
+    for k in range(QUAD * first, min(QUAD * (first + BITS), inputs), lanes):
+        part = quads_of(lanes_of_nonzeros(part_of_row(x, start, k, inputs)))
+        bits |= part << (k // QUAD - first)
+    return bits
+
+
+@inlined
+def copy_columns(x, start, quad, inputs, values, place):
+    """Copy a quad of the row at `start`, filled up with zeros after the last column."""
+    source, target = start + QUAD * quad, QUAD * place
+    if QUAD * (quad + 1) <= inputs:
+        copy_quad(x, source, values, target)
     else:
         for k in range(QUAD):
-            values[target + k] = x[start + k] if k < count else 0.0
+            values[target + k] = x[source + k] if QUAD * quad + k < inputs else 0.0
 
 
 @called

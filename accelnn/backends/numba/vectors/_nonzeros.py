@@ -20,6 +20,9 @@ from accelnn.backends.numba.vectors._type import (
 
 __all__ = ["copy_quad", "count_of", "decode_quad", "first_of", "lanes_of_nonzeros", "quads_of"]
 
+# The most lanes that a vector has.
+LANES_OF_BITS = 32
+
 
 @intrinsic
 def lanes_of_nonzeros(typing, x):
@@ -38,16 +41,27 @@ def lanes_of_nonzeros(typing, x):
 
 @intrinsic
 def quads_of(typing, bits):
-    """Return the bits of the first lane of each `QUAD` lanes of which any bit is set."""
+    """Return an integer with a bit for each `QUAD` lanes, which is set where any of theirs is."""
 
     def generate(context, builder, signature, args):
         (bits,) = args
-        found = bits
+        found, apart, run = bits, QUAD, 1
         for lane in range(1, QUAD):
             found = builder.or_(found, builder.lshr(bits, I64(lane)))
-        return builder.and_(found, I64(sum(1 << lane for lane in range(0, 64, QUAD))))
+        found = builder.and_(found, _runs(apart, run))
+        # Neighbouring runs of bits are moved together, until there is one.
+        while apart < LANES_OF_BITS:
+            found = builder.or_(found, builder.lshr(found, I64(apart - run)))
+            apart, run = 2 * apart, 2 * run
+            found = builder.and_(found, _runs(apart, run))
+        return found
 
     return types.intp(types.intp), generate
+
+
+def _runs(apart: int, run: int) -> ir.Constant:
+    """Return runs of so many set bits, so far apart."""
+    return I64(sum((1 << run) - 1 << start for start in range(0, LANES_OF_BITS, apart)))
 
 
 @intrinsic
