@@ -1,7 +1,8 @@
-"""How long a process has waited for compiled code, to be told apart from the work itself."""
+"""Compilation: how long a process has waited for it, and with fewer pauses for garbage."""
 
 from __future__ import annotations
 
+import gc
 import os
 import threading
 import time
@@ -10,24 +11,36 @@ from contextlib import contextmanager
 
 __all__ = ["compilation", "seconds_compiled"]
 
+# New objects after which Python looks for garbage while code is compiled; 700 or 2,000 otherwise.
+SELDOM = 20_000
+
 
 class _Clock:
-    """The time in which at least one thread compiles; several at once count once."""
+    """The time in which at least one thread compiles; several at once count once.
+
+    Meanwhile Python looks for garbage less often: a compiler makes millions of objects that last,
+    and going through them again and again took a twentieth of the time. Without looking it took a
+    tenth less, and 80 MB more.
+    """
 
     def __init__(self) -> None:
         self.reset()
 
     def reset(self) -> None:
-        """Begin anew, as a forked child must, where the threads that compiled are not."""
+        """Begin anew."""
         self._lock = threading.Lock()
         self._running = 0
         self._since = 0.0
+        self._threshold: tuple[int, ...] = ()
         self.seconds = 0.0
 
     def start(self) -> None:
         with self._lock:
             if self._running == 0:
                 self._since = time.perf_counter()
+                self._threshold = gc.get_threshold()
+                if 0 < self._threshold[0] < SELDOM:
+                    gc.set_threshold(SELDOM, *self._threshold[1:])
             self._running += 1
 
     def stop(self) -> None:
@@ -38,11 +51,18 @@ class _Clock:
             self._running -= 1
             if self._running == 0:
                 self.seconds += time.perf_counter() - self._since
+                gc.set_threshold(*self._threshold)
+
+    def forked(self) -> None:
+        """Begin anew in a child, where the threads that compiled are not."""
+        if self._running:
+            gc.set_threshold(*self._threshold)
+        self.reset()
 
 
 _clock = _Clock()
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_clock.reset)
+    os.register_at_fork(after_in_child=_clock.forked)
 
 
 @contextmanager

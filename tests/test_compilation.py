@@ -1,5 +1,6 @@
 """The time of compilation, told apart from that of the work."""
 
+import gc
 import os
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -57,13 +58,39 @@ def test_a_failed_compilation_took_its_time_too():
     assert seconds_compiled() - inner >= A_MOMENT
 
 
+def test_garbage_is_looked_for_as_before_afterwards():
+    before = gc.get_threshold()
+    with compilation():
+        assert gc.get_threshold()[0] > before[0]
+        with compilation():
+            pass
+        assert gc.get_threshold()[0] > before[0]
+    assert gc.get_threshold() == before
+    with pytest.raises(ZeroDivisionError), compilation():
+        _fail()
+    assert gc.get_threshold() == before
+
+
+@pytest.mark.parametrize("threshold", [0, 1_000_000])
+def test_who_looks_for_garbage_less_often_is_left_alone(threshold):
+    before = gc.get_threshold()
+    try:
+        gc.set_threshold(threshold, 7, 3)
+        with compilation():
+            assert gc.get_threshold()[:2] == (threshold, 7)
+        assert gc.get_threshold()[:2] == (threshold, 7)
+    finally:
+        gc.set_threshold(*before)
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are forked")
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
 def test_a_child_that_is_forked_in_a_block_counts_its_own():
+    threshold = gc.get_threshold()
     with compilation():
         child = os.fork()
     if child == 0:
-        began = seconds_compiled() == 0.0
+        began = seconds_compiled() == 0.0 and gc.get_threshold() == threshold
         with compilation():
             time.sleep(A_MOMENT)
         os._exit(0 if began and A_MOMENT <= seconds_compiled() < 60.0 else 1)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from accelnn.backends._arrays import slices
-from accelnn.backends._sparse import SparseRows, column_type
+from accelnn.backends._sparse import SparseRows
 from accelnn.backends._training import Dataset
 from accelnn.backends.numba.kernels.arguments import Data
 from accelnn.backends.numba.kernels.nonzeros import (
@@ -156,7 +156,8 @@ def pack_rows(backend: NumbaBackend, rows: SparseRows, t: np.ndarray, dtype: str
     if form == "dense":
         data = kernel_data(rows.all_dense(), t)
     else:
-        found = _Nonzeros(False, rows.starts, rows.columns, rows.values)  # noqa: FBT003 - no quads
+        columns = rows.columns.astype(np.uint32, copy=False)
+        found = _Nonzeros(False, rows.starts, columns, rows.values)  # noqa: FBT003 - no quads
         if form == "quads":
             found = _quads_of(rows, is_first, backend.team)
         data = kernel_data(np.zeros((0, rows.inputs), dtype), t, found)
@@ -239,7 +240,7 @@ def _nonzeros(x: np.ndarray, dtype: np.dtype, team: Team) -> _Nonzeros | None:
         return None
     starts = np.zeros(rows + 1, np.int64)
     np.cumsum(quads if form == "quads" else counts, out=starts[1:])
-    columns = np.empty(starts[-1], column_type(inputs))
+    columns = np.empty(starts[-1], np.uint16 if form == "quads" else np.uint32)
     if form == "quads":
         for divisor in DIVISORS:
             codes = _codes(x, starts, columns, dtype.type(divisor), team)

@@ -30,7 +30,7 @@ from accelnn.backends.numba.kernels.nonzeros import has_many_zeros
 from accelnn.backends.numba.kernels.packing import copy_parameters
 from accelnn.backends.numba.kernels.training import train
 from accelnn.backends.numba.kernels.updates import STORE_GRADIENT
-from accelnn.backends.numba.layout import Layout, aligned_zeros, with_room
+from accelnn.backends.numba.layout import INPUTS, OUTPUT_PANELS, Layout, aligned_zeros, with_room
 from accelnn.backends.numba.memory import memory_of_passes, memory_of_updates
 from accelnn.backends.numba.own import activation_code, loss_code, parameter_of
 from accelnn.backends.numba.pieces import most_samples, rows_of_pieces
@@ -52,6 +52,10 @@ THREAD_WORK, MANY_TIMES = 20_000, 50
 # Of fewer samples of a call no quads are listed: packing the parameters would take as long as that
 # saves.
 FEW = 48
+# Samples are read where they are, unless there are more panels of weights, each of which reads all
+# of them; or their rows are a multiple of so many bytes apart, so that the same columns of many
+# rows compete for a few lines of a cache.
+MOST_PANELS, ROW_BYTES = 16, 512
 # Samples times parameters per call of the training kernel: some tenths of a second, so that Ctrl-C
 # is handled promptly.
 CALL_WORK = 10_000_000_000
@@ -277,7 +281,7 @@ class NumbaEngine(Engine):
             self._dtype,
             rows_of_pieces(batch, self._most_samples),
             threads,
-            with_samples=quads or not data.sparse,
+            with_samples=quads or self._gathers(data),
             quads=quads,
             updates=rule.kind != STORE_GRADIENT,
         )
@@ -324,6 +328,16 @@ class NumbaEngine(Engine):
         call = kernel.__name__, self.spec.sizes, self.dtype, data.sparse, data.quads, batch
         self.backend.team.call(entry, arguments, threads, (call, samples * self.spec.size))
 
+    def _gathers(self, data: Data) -> bool:
+        """Return whether dense samples are moved into panels before they are multiplied."""
+        return not data.sparse and self._gathers_rows
+
+    @cached_property
+    def _gathers_rows(self) -> bool:
+        first = self._layout.table[0]
+        row_bytes = int(first[INPUTS]) * self._dtype.itemsize
+        return bool(first[OUTPUT_PANELS] > MOST_PANELS) or row_bytes % ROW_BYTES == 0
+
     def _threads(self, batch: int) -> int:
         """Return how many threads a training step uses."""
         work = batch * self.spec.size
@@ -363,7 +377,7 @@ class NumbaEngine(Engine):
     def _memory_of_passes(self, data: Data, samples: int, *, quads: bool) -> tuple[Memory, int]:
         """Return memory for forward passes, and how many threads have some."""
         size, threads = self.spec.size, self.backend.threads
-        options = {"with_samples": quads or not data.sparse, "quads": quads}
+        options = {"with_samples": quads or self._gathers(data), "quads": quads}
         return memory_of_passes(self._layout, self._dtype, size, samples, threads, **options)
 
 

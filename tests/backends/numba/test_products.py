@@ -23,7 +23,7 @@ def kernels(compiled):
     import numba
 
     from accelnn.backends.numba._jit import OPTIONS
-    from accelnn.backends.numba.kernels import products
+    from accelnn.backends.numba.kernels import products, rows
     from accelnn.backends.numba.vectors import DEEP, SHORT, WIDE, load, store
 
     compile_ = numba.njit(**OPTIONS)
@@ -32,6 +32,7 @@ def kernels(compiled):
         products.multiply_transposed,
         products.transpose,
     )
+    rows_, rows_transposed_ = rows.multiply_rows, rows.multiply_rows_transposed
     sparse_, add_sparse_ = products.multiply_sparse_row, products.add_sparse_row
 
     @compile_
@@ -61,6 +62,32 @@ def kernels(compiled):
         transposed_(a, a_start, columns, d, d_start, rows, g, g_start, used)
 
     @compile_
+    def multiply_rows(
+        x, begins, column, inner, b, b_start, b_row, c, c_start, first, last, start, add, used
+    ):
+        from_ = load(start, 0)
+        rows_(
+            x,
+            begins,
+            column,
+            inner,
+            b,
+            b_start,
+            b_row,
+            c,
+            c_start,
+            first,
+            last,
+            from_,
+            add,
+            used,
+        )
+
+    @compile_
+    def multiply_rows_transposed(x, begins, column, columns, d, d_start, rows, g, g_start, used):
+        rows_transposed_(x, begins, column, columns, d, d_start, rows, g, g_start, used)
+
+    @compile_
     def multiply_sparse_row(values, columns, k, stop, b, b_start, b_row, out, out_start):
         store(out, out_start, sparse_(values, columns, k, stop, b, b_start, b_row))
 
@@ -75,6 +102,8 @@ def kernels(compiled):
     return SimpleNamespace(
         multiply=multiply,
         multiply_transposed=multiply_transposed,
+        multiply_rows=multiply_rows,
+        multiply_rows_transposed=multiply_rows_transposed,
         multiply_sparse_row=multiply_sparse_row,
         add_sparse_row=add_sparse_row,
         transpose=transpose,
@@ -169,6 +198,87 @@ def test_multiply(kernels, dtype, lanes, add, apart, used):
             after = c[GUARD + rows * lanes :].reshape(-1)
             assert (after[(kernels.short - 1) * lanes :] == UNTOUCHED).all()
             assert (c[:GUARD] == UNTOUCHED).all()
+
+
+def _scattered(draw, rows):
+    """Return samples in another order, between guards, and where each row is in them."""
+    order = draw.permutation(len(rows))
+    begins = np.empty(len(rows), np.int64)
+    begins[order] = GUARD + np.arange(len(rows)) * rows.shape[1]
+    return _between_guards(rows[order].ravel()), begins
+
+
+@pytest.mark.parametrize("add", [False, True])
+def test_multiply_rows(kernels, dtype, lanes, add, used):
+    """With some columns of rows that are in any order."""
+    draw = np.random.default_rng(0)
+    for rows, inner in itertools.product(ROWS, COLUMNS):
+        for first, column in itertools.product({0, min(4, rows - 1)}, (0, 3)):
+            capacity = -(-rows // kernels.short) * kernels.short
+            a, b = (
+                _integers(draw, (rows, inner + column), dtype),
+                _integers(draw, (column + inner, lanes), dtype),
+            )
+            x, begins = _scattered(draw, a)
+            # Rows that complete a block are the last one again.
+            begins = np.pad(begins, (0, kernels.short), mode="edge")
+            start = _integers(draw, (rows if add else 1, lanes), dtype)
+            b, start = _nan_after_half(b, used), _nan_after_half(start, used)
+            b[:column] = np.nan
+            c = _target((capacity + kernels.short) * lanes, dtype)
+            if add:
+                c[GUARD : GUARD + rows * lanes] = start.ravel()
+            kernels.multiply_rows(
+                x,
+                begins,
+                column,
+                inner,
+                _between_guards(b.ravel()),
+                GUARD,
+                lanes,
+                c,
+                GUARD,
+                first,
+                rows,
+                np.full(lanes, np.nan, dtype) if add else start[0],
+                add,
+                used,
+            )
+            written = c[GUARD : GUARD + rows * lanes].reshape(rows, lanes)
+            expected = _zero_after_half(start + a[:, column:] @ b[column:], used)
+            np.testing.assert_array_equal(written[first:], expected[first:])
+            untouched = start[:first] if add else np.full((first, lanes), UNTOUCHED)
+            np.testing.assert_array_equal(written[:first], untouched)
+            after = c[GUARD + rows * lanes :].reshape(-1)
+            assert (after[(kernels.short - 1) * lanes :] == UNTOUCHED).all()
+            assert (c[:GUARD] == UNTOUCHED).all()
+
+
+def test_multiply_rows_transposed(kernels, dtype, lanes, used):
+    draw = np.random.default_rng(0)
+    for rows, columns in itertools.product(ROWS, range(1, lanes + 1)):
+        for column in (0, 3):
+            a = _integers(draw, (rows, column + columns), dtype)
+            x, begins = _scattered(draw, a)
+            d = _nan_after_half(_integers(draw, (rows, lanes), dtype), used)
+            g = _target(columns * lanes, dtype)
+            kernels.multiply_rows_transposed(
+                x,
+                begins,
+                column,
+                columns,
+                _between_guards(d.ravel()),
+                GUARD,
+                rows,
+                g,
+                GUARD,
+                used,
+            )
+            written = g[GUARD:-GUARD].reshape(columns, lanes)
+            expected = _zero_after_half(a[:, column:].T @ d, used)
+            np.testing.assert_array_equal(written, expected)
+            assert (g[:GUARD] == UNTOUCHED).all()
+            assert (g[-GUARD:] == UNTOUCHED).all()
 
 
 def test_multiply_reads_and_writes_the_same_buffer(kernels, dtype, lanes):

@@ -81,7 +81,8 @@ def _assert_stores(data, x):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("inputs", WIDTHS)
-def test_what_is_stored(compiled, any_quads, inputs, dtype):
+@pytest.mark.usefixtures("any_quads")
+def test_what_is_stored(compiled, inputs, dtype):
     for kind in ("real", "pixels"):
         x = _strokes((23, inputs), kind=kind).astype(dtype)
         x[[0, 5]] = 0.0
@@ -132,7 +133,8 @@ def test_the_most_inputs(compiled):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("divisor", [1, 16, 255, 256])
-def test_all_bytes_are_themselves(compiled, any_quads, divisor, dtype):
+@pytest.mark.usefixtures("any_quads")
+def test_all_bytes_are_themselves(compiled, divisor, dtype):
     x = np.divide(np.arange(256).reshape(8, 32), divisor, dtype=dtype)
     data = _prepared(x, compiled)
     assert data.kernel_data.codes.size == 64
@@ -165,7 +167,8 @@ def test_all_bytes_are_themselves(compiled, any_quads, divisor, dtype):
         lambda x: x * x.dtype.type(1 / 255) * 255,
     ],
 )
-def test_one_number_that_is_no_byte(compiled, any_quads, change, dtype):
+@pytest.mark.usefixtures("any_quads")
+def test_one_number_that_is_no_byte(compiled, change, dtype):
     """The last number of all: what was found before is not to be used."""
     x = _pixels((101, 64), dtype)
     x[-1, -1] = 97 / 255
@@ -204,7 +207,8 @@ def _assert_trains_as_on_numpy(teams, x, sizes, rule=None, batch=5):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("inputs", WIDTHS)
-def test_training_and_evaluation(teams, any_quads, inputs, dtype):
+@pytest.mark.usefixtures("any_quads")
+def test_training_and_evaluation(teams, inputs, dtype):
     for width, kind in itertools.product((1, 9, 16, 33), ("real", "pixels")):
         x = _strokes((23, inputs), kind=kind).astype(dtype)
         _assert_trains_as_on_numpy(teams, x, (inputs, width, 3))

@@ -370,25 +370,20 @@ def test_training_leaves_denormal_numbers_to_others(compiled):
     assert float(denormal[0]) > 0.0
 
 
-@pytest.mark.parametrize("columns", [np.uint16, np.uint32])
-def test_nonzeros_are_moved_together(dtype, lanes, columns):
+def test_which_lanes_and_quads_are_not_zero(dtype, lanes):
     from accelnn.backends.numba.vectors import (
-        HAS_COMPRESS,
+        QUAD,
         count_of,
         first_of,
         lanes_of_nonzeros,
         load,
-        store_together,
+        quads_of,
     )
 
     @_njit
     def bits_of(x):
         bits = lanes_of_nonzeros(load(x, 0))
-        return bits, count_of(bits), first_of(bits)
-
-    @_njit
-    def move(x, column, values, numbers, i):
-        return store_together(values, numbers, i, load(x, 0), column)
+        return bits, count_of(bits), first_of(bits), quads_of(bits)
 
     draw = np.random.default_rng(0)
     for density in np.linspace(0.0, 1.0, 41):
@@ -396,13 +391,37 @@ def test_nonzeros_are_moved_together(dtype, lanes, columns):
         x[draw.random(lanes) > density] = (0.0, -0.0)[round(40 * density) % 2]
         x[draw.random(lanes) > 0.9] *= np.nan
         places = np.flatnonzero(x)
-        bits, count, first = bits_of(x)
+        bits, count, first, quads = bits_of(x)
         assert bits == sum(1 << int(place) for place in places)
         assert count == len(places)
         assert len(places) == 0 or first == places[0]
-        if HAS_COMPRESS:
-            values, numbers = np.zeros(3 * lanes, dtype), np.zeros(3 * lanes, columns)
-            end = move(x, 40_000, values, numbers, 3)
-            assert end == 3 + count
-            np.testing.assert_array_equal(values[3:end], x[places])
-            np.testing.assert_array_equal(numbers[3:end], 40_000 + places)
+        assert quads == sum(1 << quad for quad in {int(place) // QUAD for place in places})
+
+
+def test_quads_are_copied(dtype):
+    from accelnn.backends.numba.vectors import QUAD, copy_quad
+
+    @_njit
+    def copy(source, i, target, j):
+        copy_quad(source, i, target, j)
+
+    source, target = np.arange(1, 40).astype(dtype), np.zeros(40, dtype)
+    copy(source, 7, target, 13)
+    expected = np.zeros(40, dtype)
+    expected[13 : 13 + QUAD] = source[7 : 7 + QUAD]
+    np.testing.assert_array_equal(target, expected)
+
+
+def test_bytes_are_divided_as_by_division(dtype):
+    """All bytes by all divisors that fit in one: also those that no data set has."""
+    from accelnn.backends.numba.vectors import QUAD, decode_quad
+
+    @_njit
+    def decode(codes, divisor, target):
+        for i in range(codes.size):
+            decode_quad(codes, i, divisor, target, QUAD * i)
+
+    numbers, target = np.arange(256, dtype=np.uint8), np.empty(256, dtype)
+    for divisor in range(1, 257):
+        decode(numbers.view(np.uint32), dtype(divisor), target)
+        np.testing.assert_array_equal(target, np.divide(numbers, divisor, dtype=dtype))

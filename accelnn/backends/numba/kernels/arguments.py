@@ -113,10 +113,10 @@ class Work(NamedTuple):
     """Buffers of a piece: outputs, slopes of the activations, errors, and scratch per thread.
 
     All but `scratch` hold panels of `capacity` rows, a multiple of `SHORT`. The samples, if they
-    are dense, are in `outputs` from `samples` on. If they are `sparse`, the non-zeros of a row are
-    ``values[begins[row] : ends[row]]``, in `columns`. If they are `quads`, those of number q are
-    from ``q * capacity`` to ``ends[q]``: their rows are in `columns`, and each has `QUAD` of the
-    `values`.
+    are `gathered`, are in `outputs` from `samples` on, and dense rows else start at `begins`. If
+    they are `sparse`, the non-zeros of a row are ``values[begins[row] : ends[row]]``, in `columns`.
+    If they are `quads`, those of number q are from ``q * capacity`` to ``ends[q]``: their rows are
+    in `columns`, and each has `QUAD` of the `values`.
     """
 
     capacity: int
@@ -127,6 +127,7 @@ class Work(NamedTuple):
     scratch: np.ndarray
     sparse: bool
     quads: bool
+    gathered: bool
     begins: np.ndarray
     ends: np.ndarray
     columns: np.ndarray
@@ -171,6 +172,7 @@ def work_in(memory, number, copy, data):
         part_as(own, own, scratch, memory.scratch),
         data.sparse or memory.columns > 0,
         memory.columns > 0,
+        memory.samples > 0 and memory.columns == 0,
         part_as(data.starts, own, rows, memory.capacity),
         part_as(data.starts, own, rows + memory.rows // 2, memory.capacity),
         column_numbers,

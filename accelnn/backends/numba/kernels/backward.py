@@ -3,7 +3,9 @@
 The work is shared like that of the forward pass.
 """
 
-from accelnn.backends.numba._jit import ZERO, called, inlined
+from numba.extending import overload
+
+from accelnn.backends.numba._jit import INLINED, ZERO, called, inlined
 from accelnn.backends.numba.kernels.arguments import ends_batch
 from accelnn.backends.numba.kernels.clipping import first_square_of_biases, keep
 from accelnn.backends.numba.kernels.forward import (
@@ -21,7 +23,11 @@ from accelnn.backends.numba.kernels.products import (
     multiply_transposed,
     transpose,
 )
-from accelnn.backends.numba.kernels.quads import multiply_quads_transposed, prefetch_quads
+from accelnn.backends.numba.kernels.samples import (
+    has_single_nonzeros,
+    multiply_samples_transposed,
+    prefetch_samples,
+)
 from accelnn.backends.numba.kernels.updates import STORE_GRADIENT, update
 from accelnn.backends.numba.layout import (
     BIAS,
@@ -57,7 +63,6 @@ __all__ = [
     "input_errors",
     "output_errors",
     "update_layer",
-    "update_quads",
     "update_sparse_layer",
 ]
 
@@ -129,7 +134,7 @@ def input_errors(member, net, work, layer, size):
 
 @inlined
 def update_layer(member, net, data, work, rule, step, layer, piece, order, following):
-    """Update the weights and the bias of a layer, whose input is stored.
+    """Update the weights and the bias of a layer; of the first, not for single non-zeros.
 
     Meanwhile prefetch the samples from ``order[following]`` on, for the next piece.
     """
@@ -152,54 +157,53 @@ def update_layer(member, net, data, work, rule, step, layer, piece, order, follo
                 if first <= panel * blocks + k < last:
                     error = (table[layer, OUTPUT_PANEL] + panel) * capacity * lanes
                     used = outputs - panel * lanes
-                    multiply_transposed(
-                        work.outputs, source, columns, errors, error, piece.size, scratch, own, used
-                    )
+                    if layer == 0 and not work.gathered:
+                        multiply_samples_transposed(
+                            data, work, k * lanes, columns, error, piece.size, scratch, own, used
+                        )
+                    else:
+                        multiply_transposed(
+                            work.outputs,
+                            source,
+                            columns,
+                            errors,
+                            error,
+                            piece.size,
+                            scratch,
+                            own,
+                            used,
+                        )
                     update_panel(
                         net, rule, step, piece, layer, panel, k * lanes, columns, scratch, own
                     )
                     until = min(piece.size * (done + 1) // (last - first), order.size - following)
-                    prefetch_samples(data, order, following + ahead, following + until, inputs)
+                    coming = following + ahead, following + until
+                    prefetch_samples(net, data, order, coming[0], coming[1], piece.size)
                     ahead, done = max(ahead, until), done + 1
                 panel += 1
         start = end
     update_bias(member, net, work, rule, step, piece, layer, own)
 
 
-@inlined
-def prefetch_samples(data, order, first, last, inputs):
-    """Prefetch dense samples, which are drawn at random, so that hardware does not."""
-    for i in range(first, last):
-        start = order[i] * inputs
-        for k in range(start, start + inputs, width(data.x) // 2):
-            prefetch(data.x, k)
-
-
-@inlined
-def update_quads(member, net, data, work, rule, step, order, piece):
-    """Update the first layer, whose input is listed quads; prefetch those of the next piece."""
-    table, lanes, scratch = net.table, width(work.outputs), work.scratch
-    inputs, blocks = table[0, INPUTS], table[0, INPUT_PANELS]
-    own = member.number * (scratch.size // member.size)
-    first, last = share(member, table[0, OUTPUT_PANELS] * blocks, 1)
-    next_, ahead = piece.start + piece.size, 0
-    for unit in range(first, last):
-        panel, column = unit // blocks, unit % blocks * lanes
-        columns = min(lanes, inputs - column)
-        error = (table[0, OUTPUT_PANEL] + panel) * work.capacity * lanes
-        used = table[0, OUTPUTS] - panel * lanes
-        multiply_quads_transposed(work, column, columns, work.errors, error, scratch, own, used)
-        update_panel(net, rule, step, piece, ZERO, panel, column, columns, scratch, own)
-        if data.quads:
-            until = min(piece.size * (unit - first + 1) // (last - first), order.size - next_)
-            prefetch_quads(data, order, next_ + ahead, next_ + until, piece.size)
-            ahead = max(ahead, until)
-    update_bias(member, net, work, rule, step, piece, ZERO, own)
-
-
-@inlined
 def update_sparse_layer(member, net, data, work, rule, step, order, piece):
-    """Update the first layer, whose input is sparse."""
+    """Update the first layer, whose input is non-zeros that are stored one by one."""
+    raise NotImplementedError
+
+
+@overload(update_sparse_layer, jit_options=INLINED)
+def _update_sparse_layer(member, net, data, work, rule, step, order, piece):
+    def of_others(member, net, data, work, rule, step, order, piece):
+        pass
+
+    def of_nonzeros(member, net, data, work, rule, step, order, piece):
+        update_by_nonzeros(member, net, data, work, rule, step, order, piece)
+
+    return of_nonzeros if has_single_nonzeros(data) else of_others
+
+
+@inlined
+def update_by_nonzeros(member, net, data, work, rule, step, order, piece):
+    """Do `update_sparse_layer`."""
     table, lanes, scratch = net.table, width(work.outputs), work.scratch
     inputs, own = table[0, INPUTS], member.number * (scratch.size // member.size)
     # Threads without a whole number of panels get parts of them.
@@ -214,7 +218,7 @@ def update_sparse_layer(member, net, data, work, rule, step, order, piece):
             min(blocks * (part + 1) // parts * lanes, inputs),
         )
         error = (table[0, OUTPUT_PANEL] + panel) * work.capacity * lanes
-        look_ahead = data.sparse and unit == first
+        look_ahead = unit == first
         sparse_gradient(data, work, order, piece, error, own, columns, look_ahead)
         rows = columns[1] - columns[0]
         update_panel(net, rule, step, piece, ZERO, panel, columns[0], rows, scratch, own)

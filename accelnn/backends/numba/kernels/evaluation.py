@@ -4,7 +4,7 @@ import math
 
 from accelnn.backends.numba._jit import ZERO, called, inlined, vector_loop
 from accelnn.backends.numba.kernels.arguments import Mask, work_in
-from accelnn.backends.numba.kernels.forward import forward, read_samples, share_units
+from accelnn.backends.numba.kernels.forward import forward, share_units
 from accelnn.backends.numba.kernels.launch import launch
 from accelnn.backends.numba.kernels.losses import (
     BINARY_CROSS_ENTROPY,
@@ -16,6 +16,7 @@ from accelnn.backends.numba.kernels.losses import (
     target,
 )
 from accelnn.backends.numba.kernels.meeting import share
+from accelnn.backends.numba.kernels.samples import read_samples
 from accelnn.backends.numba.layout import OUTPUT_PANEL, OUTPUT_PANELS, OUTPUTS
 from accelnn.backends.numba.team import Member
 from accelnn.backends.numba.vectors import SHORT, at, width
@@ -36,7 +37,7 @@ def forward_block(member, net, data, work, order, start, size):
     for layer in range(net.table.shape[0]):
         rows = (ZERO, size)
         units = share_units(myself, net.table[layer, OUTPUT_PANELS], rows)
-        forward(net, work, mask, ZERO, ZERO, layer, rows, units)
+        forward(net, data, work, mask, ZERO, ZERO, layer, rows, units)
     last = net.table.shape[0] - 1
     return net.table[last, OUTPUT_PANEL] * work.capacity * width(work.outputs)
 

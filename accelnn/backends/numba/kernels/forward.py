@@ -8,9 +8,8 @@ and results do not depend on their number.
 from accelnn.backends.numba._jit import OWN_CODE, ZERO, called, inlined
 from accelnn.backends.numba.kernels.activations import activate
 from accelnn.backends.numba.kernels.meeting import share
-from accelnn.backends.numba.kernels.nonzeros import locate
-from accelnn.backends.numba.kernels.products import multiply, multiply_sparse_row
-from accelnn.backends.numba.kernels.quads import list_quads, multiply_quads
+from accelnn.backends.numba.kernels.products import multiply
+from accelnn.backends.numba.kernels.samples import multiply_samples
 from accelnn.backends.numba.layout import (
     ACTIVATION,
     BIAS,
@@ -26,7 +25,6 @@ from accelnn.backends.numba.layout import (
 )
 from accelnn.backends.numba.vectors import (
     DEEP,
-    SHORT,
     TALL,
     at,
     call_activation,
@@ -41,7 +39,6 @@ __all__ = [
     "ROWS",
     "forward",
     "panels_of",
-    "read_samples",
     "rows_of_panel",
     "share_units",
     "start_of_input",
@@ -52,48 +49,8 @@ __all__ = [
 ROWS = 240
 
 
-@called
-def read_samples(net, data, work, order, first, start, stop):
-    """Make samples ``order[first + start : first + stop]`` the input of rows `start` to `stop`."""
-    if work.quads:
-        # Of all rows, because they are sorted by column.
-        list_quads(net, data, work, order, first, stop)
-    elif work.sparse:
-        locate(data, work, order, first, start, stop)
-    else:
-        gather(net, data, work, order, first, start, stop)
-
-
 @inlined
-def gather(net, data, work, order, first, start, stop):
-    """Copy samples ``order[first + start : first + stop]`` to rows `start` to `stop`.
-
-    A few rows at a time, because every panel is in a page of memory of its own. Rows that complete
-    the last block become zero: products of whatever was there may be denormal, which takes a
-    hundred times longer.
-    """
-    lanes, capacity = width(data.x), work.capacity
-    inputs = net.table[0, INPUTS]
-    for row in range(start, stop, SHORT):
-        end = min(row + SHORT, stop)
-        for k in range(0, inputs, lanes):
-            panel = work.samples + k * capacity
-            for i in range(row, end):
-                source, target = order[first + i] * inputs + k, panel + i * lanes
-                if k + lanes <= inputs:
-                    store(work.outputs, target, load(data.x, source))
-                else:
-                    for lane in range(inputs - k):
-                        work.outputs[target + lane] = at(data.x, source + lane)
-    after = (stop + SHORT - 1) // SHORT * SHORT
-    for k in range(0, inputs, lanes):
-        target = work.samples + k * capacity
-        for here in range(target + stop * lanes, target + after * lanes, lanes):
-            store(work.outputs, here, zeros(work.outputs))
-
-
-@inlined
-def forward(net, work, mask, update_number, done, layer, rows, units):
+def forward(net, data, work, mask, update_number, done, layer, rows, units):
     """Compute some units of a layer's output, of rows ``rows[0]`` to ``rows[1]``.
 
     A *unit* is a panel's `TALL` rows; units are numbered panel by panel. The batch has `done` rows
@@ -102,8 +59,8 @@ def forward(net, work, mask, update_number, done, layer, rows, units):
     table, params, z, lanes = net.table, net.params, work.outputs, width(work.outputs)
     is_hidden = layer < table.shape[0] - 1
     source, row_size = start_of_input(net, work, layer), table[layer, ROW]
-    sparse = layer == 0 and work.sparse
-    inputs = 1 if sparse else table[layer, INPUTS]
+    # Products with zeros left out are done in one go.
+    inputs = 1 if layer == 0 and work.sparse else table[layer, INPUTS]
     for k in range(0, inputs, DEEP):
         count = min(DEEP, inputs - k)
         panel, last = panels_of(rows, units)
@@ -114,28 +71,8 @@ def forward(net, work, mask, update_number, done, layer, rows, units):
             if table[layer, HAS_BIAS]:
                 bias = load(params, table[layer, BIAS] + panel * lanes)
             target = (table[layer, OUTPUT_PANEL] + panel) * work.capacity * lanes
-            used = table[layer, OUTPUTS] - panel * lanes
-            if sparse and work.quads:
-                multiply_quads(
-                    work,
-                    table[layer, INPUTS],
-                    params,
-                    weights,
-                    row_size,
-                    z,
-                    target,
-                    top,
-                    bottom,
-                    bias,
-                    used,
-                )
-            elif sparse:
-                for row in range(top, bottom):
-                    begin, end = at(work.begins, row), at(work.ends, row)
-                    x = multiply_sparse_row(
-                        work.values, work.columns, begin, end, params, weights, row_size
-                    )
-                    store(z, target + row * lanes, x + bias)
+            if layer == 0 and not work.gathered:
+                multiply_samples(net, data, work, panel, k, count, top, bottom, bias)
             else:
                 multiply(
                     z,
@@ -151,7 +88,7 @@ def forward(net, work, mask, update_number, done, layer, rows, units):
                     bottom,
                     bias,
                     k > 0,
-                    used,
+                    table[layer, OUTPUTS] - panel * lanes,
                 )
             if is_hidden and k + count == inputs:
                 here, count_ = target + top * lanes, (bottom - top) * lanes

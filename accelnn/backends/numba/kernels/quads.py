@@ -238,10 +238,10 @@ def sum_listed(work, column, columns, d, d_start, g, g_start, zero):
 
 @inlined
 def prefetch_quads(data, order, first, last, size):
-    """Prefetch samples, which are drawn at random, so that hardware does not.
+    """Prefetch some samples, and where those are that come `size` later.
 
     Somewhat more than the average number of quads: a loop of unknown length waits for its end to be
-    known. Where the samples are that come `size` later is prefetched as well.
+    known.
     """
     samples = data.starts.size - 1
     usual = data.columns.size * 5 // (samples * 4) + 1

@@ -9,11 +9,10 @@ from accelnn.backends.numba.kernels.backward import (
     input_errors,
     output_errors,
     update_layer,
-    update_quads,
     update_sparse_layer,
 )
 from accelnn.backends.numba.kernels.clipping import update_clipped
-from accelnn.backends.numba.kernels.forward import ROWS, forward, read_samples, share_units
+from accelnn.backends.numba.kernels.forward import ROWS, forward, share_units
 from accelnn.backends.numba.kernels.launch import launch
 from accelnn.backends.numba.kernels.meeting import (
     clock,
@@ -24,8 +23,9 @@ from accelnn.backends.numba.kernels.meeting import (
     wait,
     watch,
 )
+from accelnn.backends.numba.kernels.samples import read_samples
 from accelnn.backends.numba.kernels.updates import STORE_GRADIENT
-from accelnn.backends.numba.layout import OUTPUT_PANELS
+from accelnn.backends.numba.layout import INPUTS, OUTPUT_PANELS
 from accelnn.backends.numba.team import FASTER, HELD_UP, PERIODS, Member
 from accelnn.backends.numba.vectors import SHORT, flush_denormals, restore
 
@@ -75,7 +75,7 @@ def forward_pass(member, net, data, work, mask, update_number, order, piece, row
         for row in range(top, bottom, step):
             part = (row, min(row + step, bottom))
             units = share_units(myself if is_last else member, panels, part)
-            forward(net, work, mask, update_number, piece.done, layer, part, units)
+            forward(net, data, work, mask, update_number, piece.done, layer, part, units)
         if not is_last:
             wait(member)
 
@@ -143,23 +143,24 @@ def train_as(member, net, data, rule, mask, memory, row_losses, order, batch, do
             if rule.kind != STORE_GRADIENT and not math.isfinite(loss):
                 break
         step = update_number + 1
-        for layer in range(depth - 1, 0, -1):
-            input_errors(member, net, work, layer, size)
-            wait(member)
-            update_layer(member, net, data, work, rule, step, layer, piece, order, order.size)
-        if work.quads and not data.quads and member.number == 0:
-            # The products of zeros that are left out would be NaN. Only the thread that has written
-            # the loss replaces it: without a hidden layer, no barrier is between.
-            is_finite = is_finite and has_finite_errors(net, work, size)
-            if is_end and not is_finite:
-                losses[index] = math.nan
-        if work.quads:
-            update_quads(member, net, data, work, rule, step, order, piece)
-        elif work.sparse:
-            update_sparse_layer(member, net, data, work, rule, step, order, piece)
-        else:
-            following = piece.start + size if memory.samples < AHEAD else order.size
-            update_layer(member, net, data, work, rule, step, ZERO, piece, order, following)
+        for layer in range(depth - 1, -1, -1):
+            following = order.size
+            if layer > 0:
+                input_errors(member, net, work, layer, size)
+                wait(member)
+            else:
+                if work.quads and not data.quads and member.number == 0:
+                    # The products of zeros that are left out would be NaN. Only the thread that has
+                    # written the loss replaces it: without a hidden layer, no barrier is between.
+                    is_finite = is_finite and has_finite_errors(net, work, size)
+                    if is_end and not is_finite:
+                        losses[index] = math.nan
+                if data.quads or size * net.table[0, INPUTS] < AHEAD:
+                    following = piece.start + size
+            if layer == 0 and work.sparse and not work.quads:
+                update_sparse_layer(member, net, data, work, rule, step, order, piece)
+            else:
+                update_layer(member, net, data, work, rule, step, layer, piece, order, following)
         if is_end and rule.squares.size > 0:
             wait(member)
             update_clipped(member, net, rule, step)

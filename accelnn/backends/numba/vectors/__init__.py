@@ -36,6 +36,7 @@ from accelnn.backends.numba.vectors._memory import (
     part_as,
     per_line,
     prefetch,
+    prefetch_near,
     rows_at,
     store,
     store_first,
@@ -52,6 +53,7 @@ from accelnn.backends.numba.vectors._nonzeros import (
 )
 from accelnn.backends.numba.vectors._products import (
     add_products,
+    add_products_of,
     first_half,
     multiply_add,
     rows_of,
@@ -59,6 +61,7 @@ from accelnn.backends.numba.vectors._products import (
 )
 from accelnn.backends.numba.vectors._rows import (
     load_numbers,
+    load_places,
     load_rows,
     side,
     store_numbers,
@@ -85,6 +88,7 @@ __all__ = [
     "WIDE",
     "absolute",
     "add_products",
+    "add_products_of",
     "at",
     "call_activation",
     "call_in_place",
@@ -106,6 +110,7 @@ __all__ = [
     "load_first",
     "load_like",
     "load_numbers",
+    "load_places",
     "load_rows",
     "maximum",
     "multiply_add",
@@ -114,6 +119,7 @@ __all__ = [
     "per_line",
     "polynomial",
     "prefetch",
+    "prefetch_near",
     "quads_of",
     "restore",
     "root",

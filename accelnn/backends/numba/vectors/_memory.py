@@ -28,6 +28,7 @@ __all__ = [
     "part_as",
     "per_line",
     "prefetch",
+    "prefetch_near",
     "rows_at",
     "store",
     "store_first",
@@ -207,15 +208,24 @@ def per_line(typing, array):
 
 @intrinsic
 def prefetch(typing, array, i):
-    """Prefetch the cache line of ``array[i]``."""
+    """Prefetch the cache line of ``array[i]`` into L2 cache."""
+    return types.void(array, types.intp), _prefetch_into(2)
 
+
+@intrinsic
+def prefetch_near(typing, array, i):
+    """Prefetch the cache line of ``array[i]`` into L1 cache."""
+    return types.void(array, types.intp), _prefetch_into(3)
+
+
+def _prefetch_into(locality):
     def generate(context, builder, signature, args):
         pointer = pointer_to(context, builder, signature.args[0], *args)
         pointer = builder.bitcast(pointer, ir.IntType(8).as_pointer())
         kind = ir.FunctionType(ir.VoidType(), [pointer.type, I32, I32, I32])
         function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-        read, keep_in_l2, data = I32(0), I32(2), I32(1)
-        builder.call(function, [pointer, read, keep_in_l2, data])
+        read, data = I32(0), I32(1)
+        builder.call(function, [pointer, read, I32(locality), data])
         return context.get_dummy_value()
 
-    return types.void(array, types.intp), generate
+    return generate

@@ -12,7 +12,14 @@ from accelnn.backends.numba.vectors._type import (
     splat,
 )
 
-__all__ = ["add_products", "first_half", "multiply_add", "rows_of", "sum_products"]
+__all__ = [
+    "add_products",
+    "add_products_of",
+    "first_half",
+    "multiply_add",
+    "rows_of",
+    "sum_products",
+]
 
 
 @intrinsic
@@ -65,6 +72,25 @@ def add_products(typing, rows, array, i, stride, vector):
         return cgutils.pack_array(builder, sums)
 
     return rows(rows, array, types.intp, types.intp, vector), generate
+
+
+@intrinsic
+def add_products_of(typing, rows, array, places, k, vector):
+    """Return ``rows[r] + array[places[r] + k] * vector`` for every r."""
+
+    def generate(context, builder, signature, args):
+        rows, array, places, k, vector = args
+        sums = []
+        for r in range(signature.args[0].count):
+            place = builder.extract_value(places, r)
+            start = pointer_to(context, builder, signature.args[1], array, place)
+            number = builder.load(builder.gep(start, [k], inbounds=True))
+            factor = splat(builder, number, vector.type)
+            row = builder.extract_value(rows, r)
+            sums.append(call(builder, "fmuladd", factor, vector, row))
+        return cgutils.pack_array(builder, sums)
+
+    return rows(rows, array, places, types.intp, vector), generate
 
 
 @intrinsic

@@ -18,7 +18,15 @@ from accelnn.backends.numba.vectors._type import (
     store_vector,
 )
 
-__all__ = ["load_numbers", "load_rows", "side", "store_numbers", "store_rows", "transpose_square"]
+__all__ = [
+    "load_numbers",
+    "load_places",
+    "load_rows",
+    "side",
+    "store_numbers",
+    "store_rows",
+    "transpose_square",
+]
 
 
 @intrinsic(prefer_literal=True)
@@ -58,6 +66,23 @@ def store_rows(typing, array, i, stride, rows):
         return context.get_dummy_value()
 
     return types.void(array, types.intp, types.intp, rows), generate
+
+
+@intrinsic(prefer_literal=True)
+def load_places(typing, array, i, count):
+    """Return `count` integers from ``array[i]`` on."""
+
+    def generate(context, builder, signature, args):
+        array, i, _ = args
+        places = []
+        for _ in range(count.literal_value):
+            pointer = pointer_to(context, builder, signature.args[0], array, i)
+            places.append(builder.load(pointer))
+            i = builder.add(i, I64(1))
+        return cgutils.pack_array(builder, places)
+
+    places = types.UniTuple(types.intp, count.literal_value)
+    return places(array, types.intp, count), generate
 
 
 @intrinsic(prefer_literal=True)
