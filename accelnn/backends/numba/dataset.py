@@ -30,8 +30,9 @@ __all__ = ["PackedDataset", "kernel_array", "kernel_data", "pack_dataset", "pack
 # Density below which sparse products are faster than dense ones: with random data an update of
 # 784-50-10 took as long either way at about 0.4, in both dtypes.
 SPARSE_BELOW = 0.3
-# Non-zeros per quad from which products with quads are faster than those with single numbers.
-PER_QUAD = 1.6
+# Non-zeros per quad above which quads are faster than single numbers: with random groups of them an
+# update of 784-50-10 took as long either way at 2.1, in AVX2 and AVX-512, of wider nets at less.
+PER_QUAD = 2.0
 # Numbers that bytes were divided by: pixels, pixels as they are, grey levels of fewer bits.
 DIVISORS = (255.0, 1.0, 256.0, 16.0)
 # The most inputs whose lists of quads stay in cache.
