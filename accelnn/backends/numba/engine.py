@@ -36,7 +36,7 @@ from accelnn.backends.numba.own import activation_code, loss_code, parameter_of
 from accelnn.backends.numba.pieces import most_samples, rows_of_pieces
 from accelnn.backends.numba.rules import gradient_rule, rule_of
 from accelnn.backends.numba.user_functions import NoCodeError, State, state_of
-from accelnn.backends.numba.vectors import LANES
+from accelnn.backends.numba.vectors import LANES, QUAD
 from accelnn.formulas._dropout import Dropout
 
 if TYPE_CHECKING:
@@ -49,9 +49,8 @@ NO_MASK = Mask(0, 1.0, 0)
 # Samples times parameters of a batch for each of two threads, which take one or two microseconds;
 # many threads wait longer for each other, and get that much more.
 THREAD_WORK, MANY_TIMES = 20_000, 50
-# Of fewer samples of a call no quads are listed: packing the parameters would take as long as that
-# saves.
-FEW = 48
+# Of fewer samples of a call no quads are listed, because that takes as long as it saves.
+FEW = 16
 # Samples are read where they are, unless there are more panels of weights, each of which reads all
 # of them; or their rows are a multiple of so many bytes apart, so that the same columns of many
 # rows compete for a few lines of a cache.
@@ -228,7 +227,7 @@ class NumbaEngine(Engine):
     def _outputs(self, params: np.ndarray, x: np.ndarray, *, as_scores: bool) -> np.ndarray:
         data, order = kernel_data(x, NO_LABELS), np.arange(len(x))
         quads = self._has_many_zeros(params, data, order.size)
-        net = self._net(params) if quads else self._net_in_place(params)
+        net = self._net_to_read(params, quads=quads)
         out = np.empty((x.shape[0], self.spec.sizes[-1]), self._dtype)
         memory, threads = self._memory_of_passes(data, order.size, quads=quads)
         flat = out.reshape(-1)
@@ -237,7 +236,7 @@ class NumbaEngine(Engine):
 
     def _evaluate(self, params: np.ndarray, data: Data, samples: int) -> tuple[float, float]:
         quads = data.quads or self._has_many_zeros(params, data, samples)
-        net = self._net(params) if quads else self._net_in_place(params)
+        net = self._net_to_read(params, quads=quads)
         order, losses = np.arange(samples), np.empty(samples)
         memory, threads = self._memory_of_passes(data, samples, quads=quads)
         hits = np.zeros(threads, np.int64)
@@ -298,12 +297,12 @@ class NumbaEngine(Engine):
         It is NaN as well where products with zeros, which are left out of `quads`, would be NaN.
         """
         rule, order = gradient_rule(out), np.arange(samples)
-        net = self._net(params) if quads else self._net_in_place(params)
+        net = self._net_to_read(params, quads=quads)
         losses = self._train(net, data, rule, order, samples, quads=quads)
         return float(losses[0])
 
     def _has_many_zeros(self, params: np.ndarray, data: Data, samples: int) -> bool:
-        """Return whether to list the quads of a call's dense samples, and pack the parameters."""
+        """Return whether to list the quads of a call's dense samples."""
         inputs, outputs = self.spec.sizes[:2]
         if data.sparse or samples < FEW or inputs > QUAD_INPUTS:
             return False
@@ -355,6 +354,15 @@ class NumbaEngine(Engine):
         packed = aligned_zeros(self._layout.size, self._dtype)
         self._pack(params, packed)
         return Net(self._layout.table, packed, self._parameters, *self._loss_code)
+
+    def _net_to_read(self, params: np.ndarray, *, quads: bool) -> Net:
+        """Return the net for a kernel that does not change its parameters.
+
+        Of quads it reads whole ones: after the last weights of a layer there are others.
+        """
+        if quads and self.spec.sizes[0] % QUAD:
+            return self._net(params)
+        return self._net_in_place(params)
 
     def _net_in_place(self, params: np.ndarray) -> Net:
         self._recompile_what_changed()
