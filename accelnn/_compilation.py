@@ -51,13 +51,18 @@ class _Clock:
             self._running -= 1
             if self._running == 0:
                 self.seconds += time.perf_counter() - self._since
-                gc.set_threshold(*self._threshold)
+                self._look_as_before()
 
     def forked(self) -> None:
         """Begin anew in a child, where the threads that compiled are not."""
         if self._running:
-            gc.set_threshold(*self._threshold)
+            self._look_as_before()
         self.reset()
+
+    def _look_as_before(self) -> None:
+        # Unless somebody has said something else meanwhile.
+        if gc.get_threshold()[0] == SELDOM:
+            gc.set_threshold(*self._threshold)
 
 
 _clock = _Clock()

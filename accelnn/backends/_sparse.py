@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -41,7 +42,7 @@ class SparseRows:
     starts : array of int64, shape (n + 1,)
         Where each row begins in `columns` and `values`.
     columns, values : array of shape (m,)
-        Each non-zero and its column. Values may have more axes, of which each column is an element.
+        Each non-zero and its column. A value may itself be a row of numbers.
     inputs : int
         The number of columns.
     """
@@ -99,7 +100,7 @@ class SparseRows:
     @property
     def rows_of_piece(self) -> int:
         """How many rows are made dense at a time."""
-        return max(1, PIECE // max(1, self.inputs))
+        return max(1, PIECE // max(1, self.inputs * math.prod(self.values.shape[1:])))
 
     def with_values(self, values: np.ndarray) -> SparseRows:
         """Return the rows with other values, without those that are zero."""

@@ -14,9 +14,9 @@ from accelnn.training._fit import fit
 
 __all__ = ["warmup"]
 
-# Enough samples that no backend leaves them to NumPy, and sparse, so that kernels for sparse data
-# are compiled too.
-SAMPLES, INPUTS = 2_000, 8
+# Enough samples that no backend leaves them to NumPy; of two groups of pixels one is zero, so that
+# kernels for images are compiled too.
+SAMPLES, GROUP = 2_000, 4
 
 
 def warmup(
@@ -27,9 +27,10 @@ def warmup(
     A backend that compiles does so when something is first called, which then takes some seconds.
     What is compiled once is kept on disk where that is possible, and serves every width, depth,
     activation, loss, optimiser and batch size: a later process, and a later net, does not wait.
-    Compiled when it comes is what few need: code for sparse data with more than 65,536 inputs, for
-    numerical gradients with other activations than sigmoid, ReLU and tanh or other losses than
-    cross entropy and squared errors, and on a CUDA device for another activation or loss.
+    Compiled when it comes is what few need: code for sparse data whose non-zeros have no
+    neighbours, for numerical gradients with other activations than sigmoid, ReLU and tanh or other
+    losses than cross entropy and squared errors, and on a CUDA device for another activation or
+    loss.
 
     Parameters
     ----------
@@ -45,9 +46,10 @@ def warmup(
     """
     backend = get_backend(backend)
     for dtype in dtypes:
-        net = MLP([INPUTS, 2, 2], dtype=check_dtype(dtype), rng=0, backend=backend)
-        sparse = np.eye(INPUTS)[np.arange(SAMPLES) % INPUTS]
-        x, t = backend.asarray(sparse, net.dtype), backend.asarray(np.arange(SAMPLES) % 2)
+        net = MLP([2 * GROUP, 2, 2], dtype=check_dtype(dtype), rng=0, backend=backend)
+        labels = np.arange(SAMPLES) % 2
+        pixels = np.kron(np.eye(2)[labels], np.arange(1, GROUP + 1) / 255)
+        x, t = backend.asarray(pixels, net.dtype), backend.asarray(labels)
         fit(net, x, t, validation=(x, t), iters=1, rng=0)
         for some in (slice(0, 2), slice(0, SAMPLES)):
             net.predict(x[some, :])

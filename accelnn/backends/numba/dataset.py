@@ -3,49 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from accelnn.backends._arrays import slices
 from accelnn.backends._sparse import SparseRows
 from accelnn.backends._training import Dataset
+from accelnn.backends.numba.arrays import kernel_array
+from accelnn.backends.numba.forms import NO_CODES, Entries, entries_of, entries_of_rows
 from accelnn.backends.numba.kernels.arguments import Data
-from accelnn.backends.numba.kernels.nonzeros import (
-    QUADS_BELOW,
-    copy_nonzeros,
-    count_nonzeros,
-)
-from accelnn.backends.numba.kernels.quads import copy_quads, encode_quads
-from accelnn.backends.numba.team import Team
 from accelnn.backends.numba.vectors import QUAD
 
 if TYPE_CHECKING:
     from accelnn.backends._base import Backend
     from accelnn.backends.numba.backend import NumbaBackend
 
-__all__ = ["PackedDataset", "kernel_array", "kernel_data", "pack_dataset", "pack_rows"]
-
-# Density below which sparse products are faster than dense ones: with random data an update of
-# 784-50-10 took as long either way at about 0.4, in both dtypes.
-SPARSE_BELOW = 0.3
-# Non-zeros per quad above which quads are faster than single numbers: with random groups of them an
-# update of 784-50-10 took as long either way at 2.1, in AVX2 and AVX-512, of wider nets at less.
-PER_QUAD = 2.0
-# Numbers that bytes were divided by: pixels, pixels as they are, grey levels of fewer bits.
-DIVISORS = (255.0, 1.0, 256.0, 16.0)
-# The most inputs whose lists of quads stay in cache.
-QUAD_INPUTS = 4_096
-# Samples, spread over the data set, whose density is estimated first, so that dense data costs
-# little.
-PROBE = 1_000
-# Numbers of samples that are cast, or laid out, at a time.
-PIECE = 1 << 20
+__all__ = ["PackedDataset", "kernel_data", "pack_dataset", "pack_rows"]
 
 # What a data set has none of.
 NO_LABELS, NO_COLUMNS, NO_WEIGHTS = np.zeros(0, np.int64), np.zeros(0, np.uint16), np.zeros(0)
-NO_CODES = np.zeros(0, np.uint32)
 NOTHING = {np.dtype(dtype): np.zeros(0, dtype) for dtype in ("float32", "float64")}
 
 
@@ -134,42 +110,42 @@ class PackedDataset(Dataset):
         """Return samples, given dense rows of them, or of their quads."""
         data = self.kernel_data
         if data.codes.size:
-            dense = np.divide(dense, data.values[0], dtype=data.values.dtype)
-        return dense.reshape(len(dense), math.prod(dense.shape[1:]))[:, : self.inputs]
+            divisor, single = data.values
+            dense = np.divide(dense, divisor, dtype=data.values.dtype)
+            if single:
+                dense = dense.astype(np.float32).astype(dense.dtype)
+        dense = dense.reshape(len(dense), math.prod(dense.shape[1:]))
+        return np.ascontiguousarray(dense[:, : self.inputs])
 
 
 def pack_dataset(
     backend: NumbaBackend, x: np.ndarray, t: np.ndarray, dtype: str, *, copy: bool
 ) -> PackedDataset:
     """Store the samples, of any real dtype, sparse if that is faster, else dense."""
-    found = _nonzeros(x, np.dtype(dtype), backend.team)
-    if found is not None:
-        data = kernel_data(np.zeros((0, x.shape[1]), dtype), t, found)
-    else:
+    found = entries_of(x, np.dtype(dtype), backend.team)
+    if found is None:
         data = kernel_data(x.astype(dtype, order="C", copy=copy), t)
+    else:
+        data = kernel_data(np.zeros((0, x.shape[1]), dtype), t, found)
     return PackedDataset(data, x.shape[1], t, backend, dtype)
 
 
 def pack_rows(backend: NumbaBackend, rows: SparseRows, t: np.ndarray, dtype: str) -> PackedDataset:
     """Store samples of which only the non-zeros are given, dense if they are most of them."""
-    is_first = _are_first_of_quads(rows)
-    form = _form(rows.shape, rows.values.size, int(np.count_nonzero(is_first)))
-    if form == "dense":
+    found = entries_of_rows(rows, backend.team)
+    if found is None:
         data = kernel_data(rows.all_dense(), t)
     else:
-        columns = rows.columns.astype(np.uint32, copy=False)
-        found = _Nonzeros(False, rows.starts, columns, rows.values)  # noqa: FBT003 - no quads
-        if form == "quads":
-            found = _quads_of(rows, is_first, backend.team)
         data = kernel_data(np.zeros((0, rows.inputs), dtype), t, found)
     return PackedDataset(data, rows.inputs, t, backend, dtype)
 
 
-def kernel_data(x: np.ndarray, t: np.ndarray, nonzeros: _Nonzeros | None = None) -> Data:
+def kernel_data(x: np.ndarray, t: np.ndarray, entries: Entries | None = None) -> Data:
     """Return samples and targets in the layout that kernels read; targets may be empty."""
-    found = nonzeros or _Nonzeros(False, NO_LABELS, NO_COLUMNS, NOTHING[x.dtype])  # noqa: FBT003
+    nothing = Entries(False, NO_LABELS, NO_COLUMNS, NOTHING[x.dtype], NO_CODES)  # noqa: FBT003
+    found = entries or nothing
     return Data(
-        nonzeros is not None,
+        entries is not None,
         found.quads,
         kernel_array(x).reshape(-1),
         found.starts,
@@ -186,141 +162,3 @@ def _kernel_targets(t: np.ndarray, dtype: np.dtype) -> tuple[bool, np.ndarray, n
     if t.dtype.kind in "iu":
         return True, kernel_array(t, np.int64), NOTHING[dtype]
     return False, NO_LABELS, kernel_array(t, dtype).reshape(-1)
-
-
-def kernel_array(x: np.ndarray, dtype: np.dtype | type | None = None) -> np.ndarray:
-    """Return a contiguous, aligned, writable array: the only kind that kernels are compiled for.
-
-    Kernels do not write to their inputs, so a read-only array is wrapped, not copied.
-    """
-    if type(x) is not np.ndarray or x.dtype != (dtype or x.dtype) or not x.flags.carray:
-        x = np.require(np.asarray(x, dtype or x.dtype), requirements=["C", "A"])
-        if type(x) is not np.ndarray or not x.flags.writeable:
-            return np.asarray(_Writable(x))
-    return x
-
-
-class _Writable:
-    """Exposes the memory of a read-only array as writable."""
-
-    def __init__(self, array: np.ndarray) -> None:
-        self._keeps_alive = array
-        interface = dict(array.__array_interface__)
-        interface["data"] = (interface["data"][0], False)
-        self.__array_interface__ = interface
-
-
-class _Nonzeros(NamedTuple):
-    """What is stored of sparse samples: `Data` says what these are."""
-
-    quads: bool
-    starts: np.ndarray
-    columns: np.ndarray
-    values: np.ndarray
-    codes: np.ndarray = NO_CODES
-
-
-def _form(shape: tuple[int, ...], nonzeros: int, quads: int) -> str:
-    """Return how to store samples that have so many non-zeros, in so many quads."""
-    samples, inputs = shape
-    most = QUADS_BELOW * samples * -(-inputs // QUAD)
-    if inputs <= QUAD_INPUTS and nonzeros > PER_QUAD * quads and quads <= most:
-        return "quads"
-    return "nonzeros" if nonzeros <= SPARSE_BELOW * (samples * inputs) else "dense"
-
-
-def _nonzeros(x: np.ndarray, dtype: np.dtype, team: Team) -> _Nonzeros | None:
-    """Return the non-zeros of all rows, or None if `x` is better dense."""
-    rows, inputs = x.shape
-    probe = x[:: -(-rows // PROBE)]
-    if _form(probe.shape, *map(np.sum, _counts(probe, dtype, team))) == "dense":
-        return None
-    counts, quads = _counts(x, dtype, team)
-    form = _form(x.shape, counts.sum(), quads.sum())
-    if form == "dense":
-        return None
-    starts = np.zeros(rows + 1, np.int64)
-    np.cumsum(quads if form == "quads" else counts, out=starts[1:])
-    columns = np.empty(starts[-1], np.uint16 if form == "quads" else np.uint32)
-    if form == "quads":
-        for divisor in DIVISORS:
-            codes = _codes(x, starts, columns, dtype.type(divisor), team)
-            if codes is not None:
-                return _Nonzeros(True, starts, columns, np.array([divisor], dtype), codes)  # noqa: FBT003
-    values = np.empty(starts[-1] * (QUAD if form == "quads" else 1), dtype)
-    copy = copy_quads if form == "quads" else copy_nonzeros
-    for part, flat in _pieces(x, dtype):
-        of_part = starts[part.start : part.stop + 1]
-        _share(team, copy, flat, inputs, of_part, columns, values)
-    return _Nonzeros(form == "quads", starts, columns, values)
-
-
-def _codes(
-    x: np.ndarray, starts: np.ndarray, columns: np.ndarray, divisor: np.floating, team: Team
-) -> np.ndarray | None:
-    """Return the quads of all rows as bytes, or None if not all are bytes divided by `divisor`."""
-    codes, inputs = np.empty(columns.size, np.uint32), x.shape[1]
-    for part, flat in _pieces(x, divisor.dtype, most=_rows_of_piece(inputs)):
-        of_part = starts[part.start : part.stop + 1]
-        quads = slice(of_part[0], of_part[-1])
-        values = np.empty(QUAD * (quads.stop - quads.start), divisor.dtype)
-        _share(team, copy_quads, flat, inputs, of_part - of_part[0], columns[quads], values)
-        if not _encode(values, divisor, codes[quads], team):
-            return None
-    return codes
-
-
-def _encode(values: np.ndarray, divisor: np.floating, codes: np.ndarray, team: Team) -> bool:
-    """Write quads of values as bytes; return whether they are such, divided by `divisor`."""
-    failures = np.zeros(team.size, np.int64)
-    _share(team, encode_quads, values, divisor, codes, failures)
-    return not failures.any()
-
-
-def _counts(x: np.ndarray, dtype: np.dtype, team: Team) -> tuple[np.ndarray, np.ndarray]:
-    """Return the number of non-zeros of every row, and of its quads."""
-    counts, quads = np.zeros(len(x), np.int64), np.zeros(len(x), np.int64)
-    for part, flat in _pieces(x, dtype):
-        _share(team, count_nonzeros, flat, x.shape[1], counts[part], quads[part])
-    return counts, quads
-
-
-def _are_first_of_quads(rows: SparseRows) -> np.ndarray:
-    """Return for each non-zero whether it is the first of its quad."""
-    quads = rows.columns // QUAD
-    is_first = np.ones(quads.size, bool)
-    np.not_equal(quads[1:], quads[:-1], out=is_first[1:])
-    is_first[rows.starts[:-1][np.diff(rows.starts) > 0]] = True
-    return is_first
-
-
-def _quads_of(rows: SparseRows, is_first: np.ndarray, team: Team) -> _Nonzeros:
-    """Return the quads of all rows."""
-    place = np.cumsum(is_first)
-    starts = np.append(0, place)[rows.starts]
-    values = np.zeros((starts[-1], QUAD), rows.values.dtype)
-    values[place - 1, rows.columns % QUAD] = rows.values
-    quads = _Nonzeros(True, starts, rows.columns[is_first] // QUAD, values.reshape(-1))  # noqa: FBT003
-    codes = np.empty(quads.columns.size, np.uint32)
-    for divisor in map(values.dtype.type, DIVISORS):
-        if _encode(quads.values, divisor, codes, team):
-            return quads._replace(values=np.array([divisor]), codes=codes)
-    return quads
-
-
-def _pieces(
-    x: np.ndarray, dtype: np.dtype, most: int | None = None
-) -> Iterator[tuple[slice, np.ndarray]]:
-    """Yield consecutive rows, flattened as a kernel reads them: `most`, or all, if they are so."""
-    rows, inputs = x.shape
-    as_read = x.dtype == dtype and x.flags.c_contiguous and x.flags.aligned
-    for part in slices(rows, (most or rows) if as_read else _rows_of_piece(inputs)):
-        yield part, kernel_array(x[part], dtype).reshape(-1)
-
-
-def _rows_of_piece(inputs: int) -> int:
-    return max(1, PIECE // max(1, inputs))
-
-
-def _share(team: Team, kernel: Callable[..., None], *arguments: Any) -> None:
-    team.run(lambda member: kernel(member, *arguments))

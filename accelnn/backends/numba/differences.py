@@ -8,7 +8,7 @@ import numpy as np
 
 from accelnn._differences import DIFFERENCES
 from accelnn.backends._spec import NetSpec
-from accelnn.backends.numba.dataset import kernel_array
+from accelnn.backends.numba.arrays import kernel_array
 from accelnn.backends.numba.kernels.arguments import Net
 from accelnn.backends.numba.kernels.changes import Codes
 from accelnn.backends.numba.kernels.differences import Difference, Inputs, Scratch, differences

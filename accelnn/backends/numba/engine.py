@@ -15,14 +15,10 @@ from accelnn.backends._engine import Engine
 from accelnn.backends._spec import NetSpec
 from accelnn.backends._training import Dataset, Extras, TrainingState
 from accelnn.backends.numba._jit import entry_of
-from accelnn.backends.numba.dataset import (
-    NO_LABELS,
-    QUAD_INPUTS,
-    PackedDataset,
-    kernel_array,
-    kernel_data,
-)
+from accelnn.backends.numba.arrays import kernel_array
+from accelnn.backends.numba.dataset import NO_LABELS, PackedDataset, kernel_data
 from accelnn.backends.numba.differences import Differences
+from accelnn.backends.numba.forms import QUAD_INPUTS
 from accelnn.backends.numba.kernels.arguments import Data, Mask, Memory, Net, Rule
 from accelnn.backends.numba.kernels.evaluation import evaluate, predict
 from accelnn.backends.numba.kernels.losses import BINARY_CROSS_ENTROPY
@@ -79,7 +75,7 @@ class NumbaEngine(Engine):
         self._compile()
         self._parameters = np.array([parameter_of(formula) for formula in formulas])
         self._has_room: Callable[[], np.ndarray | None] = lambda: None
-        self._entries: dict[tuple[object, int], Callable[..., Any]] = {}
+        self._entries: dict[tuple[object, int, int], Callable[..., Any]] = {}
 
     def _compile(self) -> None:
         """Look up the code of all formulas, and compile that of a user's own."""
@@ -318,8 +314,8 @@ class NumbaEngine(Engine):
         batch: int = 0,
     ) -> None:
         """Run a kernel on some samples."""
-        # The type of the columns is all that differs between the arguments of an engine's calls.
-        key = kernel, data.columns.itemsize
+        # The types of columns and codes are all that differs between the arguments of its calls.
+        key = kernel, data.columns.itemsize, data.codes.itemsize
         entry = self._entries.get(key)
         if entry is None:
             entry = self._entries[key] = entry_of(kernel, (NO_LABELS, 1, *arguments))

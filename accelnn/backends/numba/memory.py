@@ -111,8 +111,8 @@ def _sizes_of_updates(
     # other's cache what that has just written, unless they share the rows of a panel of the first
     # layer. Where prepared non-zeros are, each looks up; and each lists the quads of all samples,
     # which are sorted by column.
-    few = threads <= min(OWN_SAMPLES, first) and samples <= AHEAD
-    copies = threads if quads or few or samples == 0 else 1
+    few = threads <= OWN_SAMPLES and (quads or (threads <= first and samples <= AHEAD))
+    copies = threads if few or samples == 0 else 1
     columns, rows = _of_quads(panels[0] * lanes, itemsize, capacity, quads=quads)
     scratch *= threads
     whole = 3 * outputs + scratch + copies * (samples + columns + rows)
@@ -131,4 +131,5 @@ def _capacity(rows: int) -> int:
 def _of_quads(inputs: int, itemsize: int, capacity: int, *, quads: bool) -> tuple[int, int]:
     """Return how many numbers one copy takes of the rows of quads, and of where they are."""
     columns = inputs // QUAD if quads else 0
-    return columns * capacity * ROW // itemsize, max(columns, capacity) * BEGIN_AND_END // itemsize
+    rows, places = columns * capacity * ROW, max(columns, capacity) * BEGIN_AND_END
+    return -(-rows // itemsize), places // itemsize

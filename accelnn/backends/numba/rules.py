@@ -9,7 +9,8 @@ import numpy as np
 
 from accelnn.backends._rules import coefficients_of, decays_of, has_code_for, numbers_of
 from accelnn.backends._training import Optimizer, TrainingState
-from accelnn.backends.numba.dataset import NOTHING, kernel_array
+from accelnn.backends.numba.arrays import kernel_array
+from accelnn.backends.numba.dataset import NOTHING
 from accelnn.backends.numba.kernels.arguments import Rule
 from accelnn.backends.numba.kernels.clipping import squares_of
 from accelnn.backends.numba.kernels.updates import OWN_RULE, RULES, STORE_GRADIENT

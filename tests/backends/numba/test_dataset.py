@@ -18,9 +18,9 @@ DTYPES = ("float32", "float64")
 @pytest.fixture
 def no_quads(monkeypatch):
     """Let non-zeros be stored one by one, wherever they are."""
-    from accelnn.backends.numba import dataset
+    from accelnn.backends.numba import forms
 
-    monkeypatch.setattr(dataset, "PER_QUAD", 1e9)
+    monkeypatch.setattr(forms, "PER_QUAD", 1e9)
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def prepare(compiled):
 @pytest.fixture(scope="module")
 def threshold(compiled):
     assert compiled.name == "numba"
-    from accelnn.backends.numba.dataset import SPARSE_BELOW
+    from accelnn.backends.numba.forms import SPARSE_BELOW
 
     return SPARSE_BELOW
 
@@ -177,9 +177,9 @@ def test_other_types_of_numbers(compiled, prepare, kind, count):
 @pytest.fixture
 def peak(monkeypatch):
     """Return what measures how many bytes a call takes at most, with what it returns."""
-    from accelnn.backends.numba import dataset
+    from accelnn.backends.numba import forms
 
-    monkeypatch.setattr(dataset, "PIECE", 1 << 16)
+    monkeypatch.setattr(forms, "PIECE", 1 << 16)
 
     return peak_of
 
@@ -229,9 +229,9 @@ def test_samples_without_features_are_refused_in_words(compiled, kind):
 @pytest.mark.parametrize("piece", [1, 30, 31, 95, 10_000])
 @pytest.mark.parametrize("count", [60, 108, 109, 300])
 def test_pieces_of_any_length(prepare, monkeypatch, piece, count):
-    from accelnn.backends.numba import dataset
+    from accelnn.backends.numba import forms
 
-    monkeypatch.setattr(dataset, "PIECE", piece)
+    monkeypatch.setattr(forms, "PIECE", piece)
     x = _with_nonzeros((12, 30), count, np.float64)
     (_assert_stores if count <= 108 else _assert_dense)(prepare(x), x.astype(np.float32))
 
@@ -258,13 +258,14 @@ def test_a_negative_zero_is_a_zero_and_a_denormal_number_is_not(compiled, prepar
     _assert_trains_as_on_numpy(compiled, x, (30, 5, 3), dtype)
 
 
-@pytest.mark.parametrize("inputs", [65_535, 65_536, 65_537])
-def test_columns_are_numbered_in_a_type_that_holds_them(compiled, prepare, inputs):
+@pytest.mark.parametrize(
+    ("inputs", "kind"), [(65_535, np.uint16), (65_536, np.uint16), (65_537, np.uint32)]
+)
+def test_columns_are_numbered_in_a_type_that_holds_them(compiled, prepare, inputs, kind):
     x = np.zeros((5, inputs), np.float32)
     x[:, [0, 1, inputs // 2, inputs - 2, inputs - 1]] = np.arange(25).reshape(5, 5)
     data = prepare(x)
-    # The type that kernels tell single non-zeros by.
-    assert data.kernel_data.columns.dtype == np.uint32
+    assert data.kernel_data.columns.dtype == kind
     assert data.kernel_data.columns.max() == inputs - 1
     np.testing.assert_array_equal(data.x, x)
     assert data.kernel_data.values.size == np.count_nonzero(x) == 24
@@ -330,7 +331,7 @@ def _read_only(a):
 )
 def test_the_one_kind_of_array_that_kernels_are_compiled_for(compiled, lay_out, copied):
     assert compiled.name == "numba"
-    from accelnn.backends.numba.dataset import kernel_array
+    from accelnn.backends.numba.arrays import kernel_array
 
     given = lay_out(np.arange(24.0).reshape(4, 6))
     array = kernel_array(given)

@@ -218,7 +218,7 @@ def test_negative_zeros_and_denormal_numbers(teams, dtype):
 
 
 def test_the_most_inputs_of_which_quads_are_listed(compiled, listed):
-    from accelnn.backends.numba.dataset import QUAD_INPUTS
+    from accelnn.backends.numba.forms import QUAD_INPUTS
 
     for inputs in (QUAD_INPUTS, QUAD_INPUTS + 1):
         x, t = _data(16, inputs, 3, "float32", 0.01)

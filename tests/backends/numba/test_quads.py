@@ -32,10 +32,10 @@ def teams(compiled):
 def any_quads(compiled, monkeypatch):
     """Let all data sets be stored as quads, whatever is in them."""
     assert compiled.name == "numba"
-    from accelnn.backends.numba import dataset
+    from accelnn.backends.numba import forms
 
-    monkeypatch.setattr(dataset, "PER_QUAD", 0.0)
-    monkeypatch.setattr(dataset, "QUADS_BELOW", 1.0)
+    monkeypatch.setattr(forms, "PER_QUAD", 0.0)
+    monkeypatch.setattr(forms, "QUADS_BELOW", 1.0)
 
 
 def _strokes(shape, seed=1, *, kind="real"):
@@ -70,7 +70,9 @@ def _assert_stores(data, x):
     np.testing.assert_array_equal(np.diff(kernel.starts), np.bincount(row, minlength=len(x)))
     values = kernel.values
     if kernel.codes.size:
-        values = kernel.codes.view(np.uint8) / values[0]
+        divisor, single = values
+        kind = np.float32 if single else x.dtype
+        values = np.divide(kernel.codes.view(np.uint8), divisor, dtype=kind)
     np.testing.assert_array_equal(values.reshape(-1, QUAD), quads[row, number])
     np.testing.assert_array_equal(data.x, x)
     assert data.x.dtype == np.dtype(data.dtype)
@@ -96,8 +98,9 @@ def test_what_is_stored(compiled, inputs, dtype):
 def test_the_form_of_usual_data(compiled, dtype):
     (x, _), _ = accelnn.datasets.load_mnist(subset="5k")
     data = _prepared(x.astype(dtype), compiled)
-    # Pixels of single precision, divided, are no quotients in double precision.
-    assert (data.kernel_data.codes.size > 0) == (dtype == "float32")
+    # They were divided in single precision.
+    assert data.kernel_data.codes.size > 0
+    assert data.kernel_data.values.tolist() == [255.0, float(dtype == "float64")]
     _assert_stores(data, x.astype(dtype))
     assert "groups of 4" in repr(data)
     draw = np.random.default_rng(0)
@@ -110,7 +113,7 @@ def test_the_form_of_usual_data(compiled, dtype):
 
 def test_how_full_quads_decide(compiled):
     """Of 100 samples of 40 inputs, which have so many quads with so many non-zeros each."""
-    from accelnn.backends.numba.dataset import PER_QUAD, SPARSE_BELOW
+    from accelnn.backends.numba.forms import PER_QUAD, SPARSE_BELOW
     from accelnn.backends.numba.kernels.nonzeros import QUADS_BELOW
 
     for quads, each in itertools.product(range(11), range(1, 5)):
@@ -123,7 +126,7 @@ def test_how_full_quads_decide(compiled):
 
 
 def test_the_most_inputs(compiled):
-    from accelnn.backends.numba.dataset import QUAD_INPUTS
+    from accelnn.backends.numba.forms import QUAD_INPUTS
 
     for inputs in (QUAD_INPUTS, QUAD_INPUTS + 1):
         x = _strokes((7, inputs)).astype(np.float32)

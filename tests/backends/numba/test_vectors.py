@@ -417,11 +417,12 @@ def test_bytes_are_divided_as_by_division(dtype):
     from accelnn.backends.numba.vectors import QUAD, decode_quad
 
     @_njit
-    def decode(codes, divisor, target):
+    def decode(codes, divisor, single, target):
         for i in range(codes.size):
-            decode_quad(codes, i, divisor, target, QUAD * i)
+            decode_quad(codes, i, divisor, single, target, QUAD * i)
 
     numbers, target = np.arange(256, dtype=np.uint8), np.empty(256, dtype)
     for divisor in range(1, 257):
-        decode(numbers.view(np.uint32), dtype(divisor), target)
-        np.testing.assert_array_equal(target, np.divide(numbers, divisor, dtype=dtype))
+        for single, kind in ((False, dtype), (True, np.float32)):
+            decode(numbers.view(np.uint32), dtype(divisor), single, target)
+            np.testing.assert_array_equal(target, np.divide(numbers, divisor, dtype=kind))

@@ -30,8 +30,9 @@ class Data(NamedTuple):
 
     The non-zeros of sample s are ``values[starts[s] : starts[s + 1]]``, in `columns`. If they are
     `quads`, `columns` are numbers of quads, and each has `QUAD` of the `values`; or, if those are
-    bytes divided by a number, one of the `codes`, and `values` has that divisor alone. The weight
-    of sample s is ``weights[s]``, or 1 if `weights` is empty.
+    bytes divided by a number, one of the `codes`, and `values` are that divisor and whether
+    quotients are rounded to single precision. The weight of sample s is ``weights[s]``, or 1 if
+    `weights` is empty. Of single non-zeros, `codes` have another type.
     """
 
     sparse: bool

@@ -17,6 +17,7 @@ from accelnn.backends.numba.kernels.forward import (
 )
 from accelnn.backends.numba.kernels.losses import loss_of_row, write_error
 from accelnn.backends.numba.kernels.meeting import share
+from accelnn.backends.numba.kernels.nonzeros import first_from
 from accelnn.backends.numba.kernels.products import (
     add_sparse_row,
     multiply,
@@ -249,20 +250,6 @@ def sparse_gradient(data, work, order, piece, error, own, columns, look_ahead):
         end = first_from(work.columns, begin, end, columns[1])
         vector = load(errors, error + row * lanes)
         add_sparse_row(work.values, work.columns, begin, end, vector, gradient, offset)
-
-
-@inlined
-def first_from(columns, first, last, column):
-    """Return where, from `first` to `last`, ascending columns reach a given one."""
-    if first == last or at(columns, last - 1) < column:
-        return last
-    while first < last:
-        middle = (first + last) // 2
-        if at(columns, middle) < column:
-            first = middle + 1
-        else:
-            last = middle
-    return first
 
 
 @inlined

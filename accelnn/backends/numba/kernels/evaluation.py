@@ -33,7 +33,7 @@ BLOCK = 48
 def forward_block(member, net, data, work, order, start, size):
     """Compute the scores of some samples; return their start in the work buffer."""
     myself, mask = Member(ZERO, ZERO + 1, member.meeting), Mask(ZERO, 1.0, ZERO)
-    read_samples(net, data, work, order, start, ZERO, size)
+    read_samples(myself, net, data, work, order, start, (ZERO, size), size)
     for layer in range(net.table.shape[0]):
         rows = (ZERO, size)
         units = share_units(myself, net.table[layer, OUTPUT_PANELS], rows)

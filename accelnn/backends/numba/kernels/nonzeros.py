@@ -4,6 +4,7 @@ from accelnn.backends.numba._jit import ZERO, inlined, loop
 from accelnn.backends.numba.kernels.meeting import share
 from accelnn.backends.numba.vectors import (
     QUAD,
+    at,
     count_of,
     lanes_of_nonzeros,
     load,
@@ -18,9 +19,11 @@ __all__ = [
     "QUADS_BELOW",
     "copy_nonzeros",
     "count_nonzeros",
+    "first_from",
     "has_many_zeros",
     "locate",
     "part_of_row",
+    "quads_in",
 ]
 
 # The part of all quads below which products leave out those that are zero: of 784-50-10 they were
@@ -64,13 +67,13 @@ def has_many_zeros(x, inputs, weights):
 
     Those with weights that are not finite would be NaN.
     """
-    samples, quads = x.size // inputs, (inputs + QUAD - 1) // QUAD
+    samples = x.size // inputs
     rows, count = min(PROBE, samples), 0
     for i in range(rows):
         start = i * samples // rows * inputs
         for k in range(0, inputs, width(x)):
             count += count_of(quads_of(lanes_of_nonzeros(part_of_row(x, start, k, inputs))))
-    if count > QUADS_BELOW * rows * quads:
+    if count > QUADS_BELOW * rows * quads_in(inputs):
         return False
     # Differences from themselves: zeros, or else NaN.
     differences = zeros(weights)
@@ -78,6 +81,26 @@ def has_many_zeros(x, inputs, weights):
         part = part_of_row(weights, ZERO, k, weights.size)
         differences = differences + (part - part)
     return total(differences) == 0.0
+
+
+@inlined
+def quads_in(columns):
+    """Return how many quads so many columns have, of which the last may have fewer columns."""
+    return (columns + QUAD - 1) // QUAD
+
+
+@inlined
+def first_from(numbers, first, last, least):
+    """Return where, from `first` to `last`, ascending numbers reach a given one."""
+    if first == last or at(numbers, last - 1) < least:
+        return last
+    while first < last:
+        middle = (first + last) // 2
+        if at(numbers, middle) < least:
+            first = middle + 1
+        else:
+            last = middle
+    return first
 
 
 @inlined

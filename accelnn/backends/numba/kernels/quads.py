@@ -10,10 +10,11 @@ import numpy as np
 
 from accelnn.backends.numba._jit import called, inlined, loop
 from accelnn.backends.numba.kernels.meeting import share
-from accelnn.backends.numba.kernels.nonzeros import part_of_row
+from accelnn.backends.numba.kernels.nonzeros import first_from, part_of_row, quads_in
 from accelnn.backends.numba.layout import INPUTS
 from accelnn.backends.numba.vectors import (
     QUAD,
+    SHORT,
     add_products,
     at,
     copy_quad,
@@ -41,7 +42,6 @@ __all__ = [
     "multiply_quads",
     "multiply_quads_transposed",
     "prefetch_quads",
-    "quads_in",
 ]
 
 # The largest byte.
@@ -51,22 +51,17 @@ MOST = 255
 BITS = 64
 
 
-@inlined
-def quads_in(columns):
-    """Return how many quads so many columns have, of which the last may have fewer columns."""
-    return (columns + QUAD - 1) // QUAD
-
-
 @loop
 def copy_quads(member, x, inputs, starts, columns, values):
     """Copy the quads of every row of `x`, which is flattened, to ``starts[row]`` and after."""
     first, last = share(member, starts.size - 1, 1)
     for row in range(first, last):
         start, place = row * inputs, starts[row]
-        for first_quad in range(0, quads_in(inputs), BITS):
-            bits = nonzero_quads(x, start, first_quad, inputs)
+        count = quads_in(inputs)
+        for quads in range(0, count, BITS):
+            bits = nonzero_quads(x, start, quads, count, inputs)
             while bits != 0:
-                quad = first_quad + first_of(bits)
+                quad = quads + first_of(bits)
                 columns[place] = quad
                 copy_columns(x, start, quad, inputs, values, place)
                 place += 1
@@ -74,7 +69,7 @@ def copy_quads(member, x, inputs, starts, columns, values):
 
 
 @loop
-def encode_quads(member, values, divisor, codes, failures):
+def encode_quads(member, values, divisor, single, codes, failures):
     """Write each quad of values as the bytes that `decode_quad` makes the same values of.
 
     If there are none, count it at ``failures[member.number]``.
@@ -84,50 +79,55 @@ def encode_quads(member, values, divisor, codes, failures):
     for quad in range(first, last):
         code, is_same = 0, True
         for k in range(QUAD):
-            value = values[QUAD * quad + k]
-            number = np.rint(value * divisor)
-            # Also what is not a number is not encoded.
+            number = np.rint(values[QUAD * quad + k] * divisor)
+            # What is not a number is not encoded either.
             if not 0 <= number <= MOST:
                 failures[member.number] += 1
                 return
             code += int(number) << 8 * k
         codes[quad] = code
-        decode_quad(codes, quad, divisor, decoded, 0)
+        decode_quad(codes, quad, divisor, single, decoded, 0)
         for k in range(QUAD):
-            value = values[QUAD * quad + k]
-            # The sign of a zero is not encoded, and matters to no product.
-            is_same = is_same and decoded[k] == value
-            is_same = is_same and values.dtype.type(np.rint(value * divisor)) / divisor == value
+            # The sign of a zero is lost, and matters to no product.
+            is_same = is_same and decoded[k] == values[QUAD * quad + k]
         if not is_same:
             failures[member.number] += 1
             return
 
 
 @called
-def list_quads(net, data, work, order, first, size):
-    """List the quads of samples ``order[first : first + size]``, which rows from 0 on hold."""
+def list_quads(member, net, data, work, order, first, size):
+    """List the quads of samples ``order[first : first + size]``, which rows from 0 on hold.
+
+    A member lists its share of all quads, of every sample.
+    """
     inputs, capacity = net.table[0, INPUTS], work.capacity
-    for quad in range(quads_in(inputs)):
+    begin, end = share(member, quads_in(inputs), width(data.x) // QUAD)
+    for quad in range(begin, end):
         work.ends[quad] = quad * capacity
     for row in range(size):
         sample = order[first + row]
         if data.quads:
-            begin, end = data.starts[sample], data.starts[sample + 1]
+            place, last = data.starts[sample], data.starts[sample + 1]
+            if begin > 0:
+                place = first_from(data.columns, place, last, begin)
+            if end < quads_in(inputs):
+                last = first_from(data.columns, place, last, end)
             if data.codes.size > 0:
-                divisor = data.values[0]
-                for k in range(begin, end):
-                    place = append(work, at(data.columns, k), row)
-                    decode_quad(data.codes, k, divisor, work.values, QUAD * place)
+                divisor, single = data.values[0], data.values[1] != 0.0
+                for k in range(place, last):
+                    target = QUAD * append(work, at(data.columns, k), row)
+                    decode_quad(data.codes, k, divisor, single, work.values, target)
             else:
-                for k in range(begin, end):
-                    place = append(work, at(data.columns, k), row)
-                    copy_quad(data.values, QUAD * k, work.values, QUAD * place)
+                for k in range(place, last):
+                    target = QUAD * append(work, at(data.columns, k), row)
+                    copy_quad(data.values, QUAD * k, work.values, target)
         else:
             start = sample * inputs
-            for first_quad in range(0, quads_in(inputs), BITS):
-                bits = nonzero_quads(data.x, start, first_quad, inputs)
+            for quads in range(begin, end, BITS):
+                bits = nonzero_quads(data.x, start, quads, end, inputs)
                 while bits != 0:
-                    quad = first_quad + first_of(bits)
+                    quad = quads + first_of(bits)
                     copy_columns(data.x, start, quad, inputs, work.values, append(work, quad, row))
                     bits &= bits - 1
 
@@ -142,10 +142,10 @@ def append(work, quad, row):
 
 
 @inlined
-def nonzero_quads(x, start, first, inputs):
-    """Return which of `BITS` quads of a row are not zero, from number `first` on."""
+def nonzero_quads(x, start, first, last, inputs):
+    """Return which of `BITS` quads of a row are not zero, from number `first` on, before `last`."""
     bits, lanes = 0, width(x)
-    for k in range(QUAD * first, min(QUAD * (first + BITS), inputs), lanes):
+    for k in range(QUAD * first, min(QUAD * min(first + BITS, last), inputs), lanes):
         part = quads_of(lanes_of_nonzeros(part_of_row(x, start, k, inputs)))
         bits |= part << (k // QUAD - first)
     return bits
@@ -180,11 +180,14 @@ def multiply_quads(work, inputs, b, b_start, b_row, c, c_start, first, last, sta
 def multiply_listed(work, inputs, b, b_start, b_row, c, c_start, rows, start):
     """Do `multiply_quads` with vectors of the width of `start`."""
     lanes, (first, last) = width(b), rows
-    for row in range(first, last):
+    # Whoever reads them next reads whole blocks of rows.
+    for row in range(first, (last + SHORT - 1) // SHORT * SHORT):
         store_rows(c, c_start + row * lanes, lanes, rows_of(start, 1))
     for quad in range(quads_in(inputs)):
         weights = load_rows(b, b_start + QUAD * quad * b_row, b_row, start, QUAD)
-        place, end = first_from(work, quad, first), at(work.ends, quad)
+        place, end = quad * work.capacity, at(work.ends, quad)
+        if first > 0:
+            place = first_from(work.columns, place, end, first)
         while place < end:
             row = at(work.columns, place)
             if row >= last:
@@ -193,21 +196,6 @@ def multiply_listed(work, inputs, b, b_start, b_row, c, c_start, rows, start):
             sum_ = load_like(start, c, here)
             store(c, here, sum_products(sum_, work.values, QUAD * place, weights))
             place += 1
-
-
-@inlined
-def first_from(work, quad, row):
-    """Return where those rows of a quad, which ascend, are that are not before a given one."""
-    first, last = quad * work.capacity, at(work.ends, quad)
-    if row == 0:
-        return first
-    while first < last:
-        middle = (first + last) // 2
-        if at(work.columns, middle) < row:
-            first = middle + 1
-        else:
-            last = middle
-    return first
 
 
 @called

@@ -2,7 +2,7 @@
 
 Dense samples are read where they are (`rows`), or gathered in panels like the outputs of a layer;
 of others, single non-zeros (`nonzeros`) are looked up, or quads listed (`quads`). The type of the
-columns tells single non-zeros from all else, so that a kernel has code of what its data needs.
+codes tells single non-zeros from all else, so that a kernel has code of what its data needs.
 """
 
 from numba import types
@@ -37,27 +37,29 @@ __all__ = [
 
 def has_single_nonzeros(data):
     """Return whether data sets of this type of Numba's have non-zeros that are stored alone."""
-    return data.types[data.fields.index("columns")].dtype == types.uint32
+    return data.types[data.fields.index("codes")].dtype == types.uint8
 
 
-def read_samples(net, data, work, order, first, start, stop):
-    """Make samples ``order[first + start : first + stop]`` the input of rows `start` to `stop`."""
+def read_samples(member, net, data, work, order, first, rows, size):
+    """Make samples ``order[first : first + size]`` the input of rows 0 to `size`.
+
+    A member reads its `rows`, or of all rows its quads.
+    """
     raise NotImplementedError
 
 
 @overload(read_samples, jit_options=INLINED)
-def _read_samples(net, data, work, order, first, start, stop):
-    def of_nonzeros(net, data, work, order, first, start, stop):
-        locate(data, work, order, first, start, stop)
+def _read_samples(member, net, data, work, order, first, rows, size):
+    def of_nonzeros(member, net, data, work, order, first, rows, size):
+        locate(data, work, order, first, rows[0], rows[1])
 
-    def of_others(net, data, work, order, first, start, stop):
+    def of_others(member, net, data, work, order, first, rows, size):
         if work.quads:
-            # Of all rows, because they are sorted by column.
-            list_quads(net, data, work, order, first, stop)
+            list_quads(member, net, data, work, order, first, size)
         elif work.gathered:
-            gather(net, data, work, order, first, start, stop)
+            gather(net, data, work, order, first, rows[0], rows[1])
         else:
-            locate_rows(net, work, order, first, start, stop)
+            locate_rows(net, work, order, first, rows[0], rows[1])
 
     return of_nonzeros if has_single_nonzeros(data) else of_others
 

@@ -46,7 +46,7 @@ def train(meeting, size, net, data, rule, mask, memory, row_losses, order, batch
 
     A non-finite loss stops the training before its update. `losses` is initially NaN, and stays so
     for batches that are not reached. Under `STORE_GRADIENT` it is NaN as well if the gradient must
-    be computed without compressing the samples.
+    be computed without leaving out zeros.
 
     A batch is done in pieces of as many rows as the memory holds, so that a piece stays in cache;
     the gradient of the batch is the sum of theirs.
@@ -62,8 +62,8 @@ def forward_pass(member, net, data, work, mask, update_number, order, piece, row
     A thread reads all samples, if they are its `own`, or for all threads its `rows` of them.
     """
     depth, myself = net.table.shape[0], Member(ZERO, ZERO + 1, member.meeting)
-    top, bottom = (ZERO, piece.size) if own else rows
-    read_samples(net, data, work, order, piece.start, top, bottom)
+    reader, read = (myself, (ZERO, piece.size)) if own else (member, rows)
+    read_samples(reader, net, data, work, order, piece.start, read, piece.size)
     if not own:
         wait(member)
     for layer in range(depth):

@@ -9,8 +9,8 @@ from accelnn.backends.numba.vectors._type import (
     I64,
     QUAD,
     Vector,
-    call,
     constant,
+    is_single,
     llvm_type,
     load_vector,
     pointer_to,
@@ -100,26 +100,24 @@ def copy_quad(typing, source, i, target, j):
 
 
 @intrinsic
-def decode_quad(typing, codes, i, divisor, target, j):
+def decode_quad(typing, codes, i, divisor, single, target, j):
     """Write the `QUAD` bytes of ``codes[i]``, divided by a number, to ``target[j]`` and after.
 
-    With fused multiply-add that is the quotient, correctly rounded, for small whole numbers: an
-    approximate quotient plus what is left of the dividend, divided likewise. Dividers are slower.
+    With `single`, quotients are rounded to single precision.
     """
 
     def generate(context, builder, signature, args):
-        codes, i, divisor, target, j = args
-        numbers = ir.VectorType(llvm_type(Vector(signature.args[3].dtype)).element, QUAD)
+        codes, i, divisor, single, target, j = args
+        numbers = ir.VectorType(llvm_type(Vector(signature.args[4].dtype)).element, QUAD)
         code = builder.load(pointer_to(context, builder, signature.args[0], codes, i))
         code_bytes = builder.bitcast(code, ir.VectorType(ir.IntType(8), QUAD))
         dividend = builder.uitofp(builder.zext(code_bytes, ir.VectorType(I32, QUAD)), numbers)
-        one, divisors = constant(numbers, 1.0), splat(builder, divisor, numbers)
-        inverse = builder.fdiv(one, divisors)
-        quotient = builder.fmul(dividend, inverse)
-        rest = call(builder, "fma", builder.fneg(quotient), divisors, dividend)
-        quotient = call(builder, "fma", rest, inverse, quotient)
-        pointer = pointer_to(context, builder, signature.args[3], target, j)
-        store_vector(builder, quotient, pointer)
+        quotient = builder.fdiv(dividend, splat(builder, divisor, numbers))
+        if not is_single(numbers):
+            narrow = builder.fptrunc(quotient, ir.VectorType(ir.FloatType(), QUAD))
+            quotient = builder.select(single, builder.fpext(narrow, numbers), quotient)
+        store_vector(builder, quotient, pointer_to(context, builder, signature.args[4], target, j))
         return context.get_dummy_value()
 
-    return types.void(codes, types.intp, target.dtype, target, types.intp), generate
+    shape = types.void(codes, types.intp, target.dtype, types.boolean, target, types.intp)
+    return shape, generate
