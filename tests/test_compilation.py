@@ -58,39 +58,50 @@ def test_a_failed_compilation_took_its_time_too():
     assert seconds_compiled() - inner >= A_MOMENT
 
 
-def test_garbage_is_looked_for_as_before_afterwards():
+@pytest.fixture
+def usual_garbage():
+    """Let Python look for garbage as it usually does."""
     before = gc.get_threshold()
+    gc.set_threshold(700, 10, 10)
+    yield gc.get_threshold()
+    gc.set_threshold(*before)
+
+
+def test_garbage_is_looked_for_as_before_afterwards(usual_garbage):
     with compilation():
-        assert gc.get_threshold()[0] > before[0]
+        assert gc.get_threshold()[0] > 700
         with compilation():
             pass
-        assert gc.get_threshold()[0] > before[0]
-    assert gc.get_threshold() == before
+        assert gc.get_threshold()[0] > 700
+    assert gc.get_threshold() == usual_garbage
     with pytest.raises(ZeroDivisionError), compilation():
         _fail()
-    assert gc.get_threshold() == before
+    assert gc.get_threshold() == usual_garbage
 
 
+@pytest.mark.usefixtures("usual_garbage")
+def test_what_is_said_about_garbage_meanwhile_stays():
+    with compilation():
+        gc.set_threshold(12_345)
+    assert gc.get_threshold()[0] == 12_345
+
+
+@pytest.mark.usefixtures("usual_garbage")
 @pytest.mark.parametrize("threshold", [0, 1_000_000])
 def test_who_looks_for_garbage_less_often_is_left_alone(threshold):
-    before = gc.get_threshold()
-    try:
-        gc.set_threshold(threshold, 7, 3)
-        with compilation():
-            assert gc.get_threshold()[:2] == (threshold, 7)
+    gc.set_threshold(threshold, 7, 3)
+    with compilation():
         assert gc.get_threshold()[:2] == (threshold, 7)
-    finally:
-        gc.set_threshold(*before)
+    assert gc.get_threshold()[:2] == (threshold, 7)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are forked")
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
-def test_a_child_that_is_forked_in_a_block_counts_its_own():
-    threshold = gc.get_threshold()
+def test_a_child_that_is_forked_in_a_block_counts_its_own(usual_garbage):
     with compilation():
         child = os.fork()
     if child == 0:
-        began = seconds_compiled() == 0.0 and gc.get_threshold() == threshold
+        began = seconds_compiled() == 0.0 and gc.get_threshold() == usual_garbage
         with compilation():
             time.sleep(A_MOMENT)
         os._exit(0 if began and A_MOMENT <= seconds_compiled() < 60.0 else 1)

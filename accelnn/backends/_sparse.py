@@ -15,7 +15,7 @@ from accelnn.backends._training import Dataset
 if TYPE_CHECKING:
     from accelnn.backends._base import Backend
 
-__all__ = ["NARROW_COLUMNS", "SparseDataset", "SparseRows", "column_type", "is_sparse"]
+__all__ = ["SparseDataset", "SparseRows", "column_type", "is_sparse"]
 
 # Above this a column index needs more than 16 bits.
 NARROW_COLUMNS = 1 << 16

@@ -19,8 +19,9 @@ OWN_SAMPLES = 2
 LONG = 144
 # Bytes of parameters that stay in L2 cache.
 SMALL = 500_000
-# Bytes of the row of a listed quad, and of where those of a quad, or what a row has, begin and end.
-ROW, BEGIN_AND_END = 2, 16
+# Bytes of the number of a row that has a listed quad; and of where those of a quad, or what a row
+# has, begin and end.
+ROW_NUMBER, BEGIN_AND_END = 2, 16
 
 
 def memory_of_passes(
@@ -131,5 +132,5 @@ def _capacity(rows: int) -> int:
 def _of_quads(inputs: int, itemsize: int, capacity: int, *, quads: bool) -> tuple[int, int]:
     """Return how many numbers one copy takes of the rows of quads, and of where they are."""
     columns = inputs // QUAD if quads else 0
-    rows, places = columns * capacity * ROW, max(columns, capacity) * BEGIN_AND_END
+    rows, places = columns * capacity * ROW_NUMBER, max(columns, capacity) * BEGIN_AND_END
     return -(-rows // itemsize), places // itemsize

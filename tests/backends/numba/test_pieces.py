@@ -16,8 +16,8 @@ pytestmark = pytest.mark.usefixtures("always_fused")
 DTYPES = ("float32", "float64")
 THREADS = (1, 2, 3)
 SIZES = (33, 17, 3)
-# Data sets of which the samples are stored sparse and dense.
-DENSITIES = (0.1, 0.7)
+# How samples are stored: of non-zeros alone or four together, or all numbers.
+FORMS = ("singles", "quads", "dense")
 # What a step may be given besides its data.
 EXTRAS = ("nothing", "weights", "clip", "dropout")
 
@@ -40,10 +40,24 @@ def teams(compiled):
     return [type(compiled)(threads) for threads in THREADS]
 
 
-def _data(samples, dtype, density):
+def _data(samples, dtype, form):
     draw = np.random.default_rng(6)
-    x = draw.normal(size=(samples, SIZES[0])) * (draw.random((samples, SIZES[0])) < density)
+    x = draw.normal(size=(samples, SIZES[0])) * _kept(draw, samples, SIZES[0], form)
     return x.astype(dtype), draw.dirichlet(np.ones(SIZES[-1]), samples).astype(dtype)
+
+
+def _kept(draw, samples, inputs, form):
+    """Return which numbers are not to be zero for a data set to be stored so."""
+    if form == "quads":
+        groups = draw.random((samples, -(-inputs // 4))) < 0.3
+        return np.repeat(groups, 4, axis=1)[:, :inputs]
+    return draw.random((samples, inputs)) < (0.1 if form == "singles" else 0.7)
+
+
+def _assert_form(data, form):
+    if isinstance(data.backend, type(accelnn.get_backend("numba"))):
+        kernel = data.kernel_data
+        assert (kernel.sparse, kernel.quads) == (form != "dense", form == "quads")
 
 
 def _extras(kind, samples, updates):
@@ -59,13 +73,14 @@ def _extras(kind, samples, updates):
     return options
 
 
-def _trained(b, batch, x, t, kind, rule, move=lambda value: value):
+def _trained(b, batch, x, t, form, kind, rule, move=lambda value: value):
     """Return what some updates leave, of which the last has fewer samples."""
     spec = NetSpec(SIZES, "tanh", _table.LOSSES["cross_entropy"])
     dtype = x.dtype.name
     start = np.random.default_rng(5).normal(scale=0.3, size=spec.size).astype(dtype)
     b = accelnn.get_backend(b)
     data = accelnn.prepare(move(x), move(t), backend=b, dtype=dtype)
+    _assert_form(data, form)
     order = np.random.default_rng(8).permutation(len(x))
     state = TrainingState(move(start), rule, "analytic", b)
     options = _extras(kind, len(x), -(-len(x) // batch))
@@ -75,32 +90,32 @@ def _trained(b, batch, x, t, kind, rule, move=lambda value: value):
 
 
 @pytest.mark.parametrize("kind", EXTRAS)
-@pytest.mark.parametrize("density", DENSITIES)
+@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_updates_are_those_of_whole_batches(teams, shortest, dtype, density, kind):
+def test_updates_are_those_of_whole_batches(teams, shortest, dtype, form, kind):
     rules = (accelnn.SGD(), accelnn.AdamW(0.001, weight_decay=0.1))
     for rule, rest in itertools.product(rules, (-1, 0, 1)):
         batch = 5 * shortest + rest
-        x, t = _data(2 * batch + shortest + 1, dtype, density)
-        alone, *others = (_trained(b, batch, x, t, kind, rule) for b in teams)
+        x, t = _data(2 * batch + shortest + 1, dtype, form)
+        alone, *others = (_trained(b, batch, x, t, form, kind, rule) for b in teams)
         for together in others:
             assert [a.tobytes() for a in together] == [a.tobytes() for a in alone]
         assert_equal_but_for_rounding(
             alone,
             lambda move, batch=batch, x=x, t=t, rule=rule: _trained(
-                "numpy", batch, x, t, kind, rule, move
+                "numpy", batch, x, t, form, kind, rule, move
             ),
         )
 
 
-@pytest.mark.parametrize("density", DENSITIES)
-def test_pieces_of_the_usual_length(teams, density):
+@pytest.mark.parametrize("form", FORMS)
+def test_pieces_of_the_usual_length(teams, form):
     sizes = (784, 300, 10)
     net = accelnn.MLP(sizes, activation="tanh", backend=teams[0], rng=1)
     most = net.engine._most_samples
     draw = np.random.default_rng(9)
     batch = 2 * most + 1
-    x = draw.normal(size=(batch + 100, 784)) * (draw.random((batch + 100, 784)) < density)
+    x = draw.normal(size=(batch + 100, 784)) * _kept(draw, batch + 100, 784, form)
     x, t = x.astype(np.float32), draw.integers(0, 10, batch + 100)
 
     def trained(b, move=lambda value: value):
@@ -119,7 +134,7 @@ def test_a_loss_that_overflows_in_the_first_piece_stops_before_the_update(compil
     # Engines of a shared backend know already how many samples a piece has.
     compiled = type(compiled)(2)
     net = accelnn.MLP(SIZES, activation="relu", dtype="float64", backend=compiled, rng=1)
-    x, t = _data(4 * shortest, "float64", 0.7)
+    x, t = _data(4 * shortest, "float64", "dense")
     x[0] = 1e308
     before = net.flat.copy()
     state = TrainingState(net.flat, accelnn.SGD(), "analytic", compiled)
@@ -128,6 +143,30 @@ def test_a_loss_that_overflows_in_the_first_piece_stops_before_the_update(compil
     assert not np.isfinite(losses).any()
     assert state.step == 0
     np.testing.assert_array_equal(net.flat, before)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("inputs", [33, 64, 257])
+def test_samples_that_are_gathered_are_computed_alike(teams, monkeypatch, inputs, dtype):
+    """To the bit: each sum has the same terms in the same order."""
+    from accelnn.backends.numba import engine
+
+    draw = np.random.default_rng(4)
+    x, t = draw.normal(size=(301, inputs)).astype(dtype), draw.integers(0, 3, 301)
+    found = []
+    for most, row_bytes in ((0, 1 << 20), (1 << 20, 1 << 20), (1 << 20, 1)):
+        monkeypatch.setattr(engine, "MOST_PANELS", most)
+        monkeypatch.setattr(engine, "ROW_BYTES", row_bytes)
+        for b in teams:
+            # An engine knows already what it does.
+            fresh = type(b)(b.threads)
+            net = accelnn.MLP((inputs, 70, 3), dtype=dtype, rng=1, backend=fresh)
+            assert net.engine._gathers_rows == (most == 0 or row_bytes == 1)
+            history = accelnn.fit(net, x, t, batch_size=75, epochs=2, rng=2)
+            gradient = net.gradient(x, t).values()
+            found.append([np.array(history.loss), net.flat, *gradient, net.predict(x)])
+    for other in found[1:]:
+        assert [a.tobytes() for a in other] == [a.tobytes() for a in found[0]]
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

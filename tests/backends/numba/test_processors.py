@@ -23,10 +23,20 @@ np.seterr(invalid="ignore")
 engine.THREAD_WORK = 1
 draw = np.random.default_rng(0)
 for sizes in ([30, 40, 10], [33, 70, 35, 5], [9, 3]):
-    for density in (0.1, 1.0):
+    for form in ("singles", "pixels", "dense"):
         for samples in (17, 47, 100, 502):
-            x = draw.normal(size=(samples, sizes[0])) * (draw.random((samples, sizes[0])) < density)
+            x = draw.normal(size=(samples, sizes[0]))
+            if form == "singles":
+                x *= draw.random(x.shape) < 0.1
+            elif form == "pixels":
+                x = draw.integers(1, 256, x.shape) / np.float32(255)
+                groups = draw.random((samples, -(-sizes[0] // 4))) < 0.4
+                x *= np.repeat(groups, 4, axis=1)[:, : sizes[0]]
             x, t = x.astype(np.float32), draw.integers(0, sizes[-1], samples)
+            packed = accelnn.prepare(x, t, backend=NumbaBackend(2)).kernel_data
+            if samples > 100:
+                assert (packed.codes.size > 0) == (form == "pixels")
+                assert packed.sparse == (form != "dense")
 
             def run(backend, move=lambda value: value):
                 net = accelnn.MLP(sizes, rng=1, backend=backend)

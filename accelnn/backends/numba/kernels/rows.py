@@ -29,7 +29,7 @@ from accelnn.backends.numba.vectors import (
 __all__ = ["locate_rows", "multiply_rows", "multiply_rows_transposed", "prefetch_rows"]
 
 # Columns ahead of those that are summed over all rows, whose lines are fetched meanwhile.
-AHEAD = 24
+COLUMNS_AHEAD = 24
 
 
 @inlined
@@ -108,7 +108,7 @@ def multiply_columns(x, begins, part, d, d_start, rows, g, g_start, zero):
         sums = rows_of(zero, TALL)
         for row in range(rows):
             place = at(begins, row) + column + k
-            prefetch_near(x, place + AHEAD)
+            prefetch_near(x, place + COLUMNS_AHEAD)
             errors = load_like(zero, d, d_start + row * lanes)
             sums = add_products(sums, x, place, 1, errors)
         store_rows(g, g_start + k * lanes, lanes, sums)
