@@ -18,9 +18,9 @@ SELDOM = 20_000
 class _Clock:
     """The time in which at least one thread compiles; several at once count once.
 
-    Meanwhile Python looks for garbage less often: a compiler makes millions of objects that last,
-    and going through them again and again took a twentieth of the time. Without looking it took a
-    tenth less, and 80 MB more.
+    Meanwhile Python looks for garbage less often: a compiler makes millions of objects that last.
+    On an AMD EPYC (Zen 5) the first `fit` takes 5 % less time so, and without any collection 11 %
+    less, but 80 MB more.
     """
 
     def __init__(self) -> None:

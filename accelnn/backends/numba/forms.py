@@ -21,7 +21,8 @@ __all__ = ["NO_CODES", "QUAD_INPUTS", "Entries", "entries_of", "entries_of_rows"
 # 784-50-10 took as long either way at about 0.4, in both dtypes.
 SPARSE_BELOW = 0.3
 # Non-zeros per quad above which quads are faster than single numbers: with random groups of them an
-# update of 784-50-10 took as long either way at 2.1, in AVX2 and AVX-512, of wider nets at less.
+# update of 784-50-10 took as long either way at 2.1, in AVX2 and AVX-512 on an AMD EPYC (Zen 5), of
+# wider nets at less.
 PER_QUAD = 2.0
 # The most inputs of which quads are stored or listed: a list has room for every sample of a piece.
 QUAD_INPUTS = 4_096

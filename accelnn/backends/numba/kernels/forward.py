@@ -71,8 +71,11 @@ def forward(net, data, work, mask, update_number, done, layer, rows, units):
             if table[layer, HAS_BIAS]:
                 bias = load(params, table[layer, BIAS] + panel * lanes)
             target = (table[layer, OUTPUT_PANEL] + panel) * work.capacity * lanes
+            used = table[layer, OUTPUTS] - panel * lanes
             if layer == 0 and not work.gathered:
-                multiply_samples(net, data, work, panel, k, count, top, bottom, bias)
+                multiply_samples(
+                    net, data, work, k, count, weights, row_size, target, top, bottom, bias, used
+                )
             else:
                 multiply(
                     z,
@@ -88,7 +91,7 @@ def forward(net, data, work, mask, update_number, done, layer, rows, units):
                     bottom,
                     bias,
                     k > 0,
-                    table[layer, OUTPUTS] - panel * lanes,
+                    used,
                 )
             if is_hidden and k + count == inputs:
                 here, count_ = target + top * lanes, (bottom - top) * lanes

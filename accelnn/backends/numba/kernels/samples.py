@@ -23,7 +23,7 @@ from accelnn.backends.numba.kernels.rows import (
     multiply_rows_transposed,
     prefetch_rows,
 )
-from accelnn.backends.numba.layout import INPUTS, OUTPUT_PANEL, OUTPUTS, PANEL, ROW, WEIGHTS
+from accelnn.backends.numba.layout import INPUTS
 from accelnn.backends.numba.vectors import SHORT, at, load, store, width, zeros
 
 __all__ = [
@@ -91,62 +91,46 @@ def gather(net, data, work, order, first, start, stop):
             store(work.outputs, here, zeros(work.outputs))
 
 
-def multiply_samples(net, data, work, panel, k, inner, first, last, start):
+def multiply_samples(net, data, work, k, inner, b_start, b_row, c_start, first, last, start, used):
     """Write a panel of the first layer's products with rows `first` to `last`, plus `start`.
 
-    Of dense samples, which are not gathered, `inner` columns from `k` on; sums start from what was
+    The weights are at `b_start`, `b_row` apart, and the products at `c_start` in the outputs. Of
+    dense samples, which are not gathered, `inner` columns from `k` on; sums start from what was
     written of the columns before.
     """
     raise NotImplementedError
 
 
 @overload(multiply_samples, jit_options=INLINED)
-def _multiply_samples(net, data, work, panel, k, inner, first, last, start):
-    def of_nonzeros(net, data, work, panel, k, inner, first, last, start):
-        table, z, lanes = net.table, work.outputs, width(work.outputs)
-        target = (table[0, OUTPUT_PANEL] + panel) * work.capacity * lanes
-        weights, row_size = table[0, WEIGHTS] + panel * table[0, PANEL], table[0, ROW]
+def _multiply_samples(net, data, work, k, inner, b_start, b_row, c_start, first, last, start, used):
+    def of_nonzeros(net, data, work, k, inner, b_start, b_row, c_start, first, last, start, used):
+        z, b, lanes = work.outputs, net.params, width(work.outputs)
         for row in range(first, last):
             begin, end = at(work.begins, row), at(work.ends, row)
-            x = multiply_sparse_row(
-                work.values, work.columns, begin, end, net.params, weights, row_size
-            )
-            store(z, target + row * lanes, x + start)
+            x = multiply_sparse_row(work.values, work.columns, begin, end, b, b_start, b_row)
+            store(z, c_start + row * lanes, x + start)
 
-    def of_others(net, data, work, panel, k, inner, first, last, start):
-        table, z, lanes = net.table, work.outputs, width(work.outputs)
-        target = (table[0, OUTPUT_PANEL] + panel) * work.capacity * lanes
-        weights, row_size = table[0, WEIGHTS] + panel * table[0, PANEL], table[0, ROW]
-        used = table[0, OUTPUTS] - panel * lanes
+    def of_others(net, data, work, k, inner, b_start, b_row, c_start, first, last, start, used):
+        z, b, begins = work.outputs, net.params, work.begins
         if work.quads:
-            multiply_quads(
-                work,
-                table[0, INPUTS],
-                net.params,
-                weights,
-                row_size,
-                z,
-                target,
-                first,
-                last,
-                start,
-                used,
-            )
+            inputs = net.table[0, INPUTS]
+            multiply_quads(work, inputs, b, b_start, b_row, z, c_start, first, last, start, used)
         else:
+            add = k > 0
             multiply_rows(
                 data.x,
-                work.begins,
+                begins,
                 k,
                 inner,
-                net.params,
-                weights,
-                row_size,
+                b,
+                b_start,
+                b_row,
                 z,
-                target,
+                c_start,
                 first,
                 last,
                 start,
-                k > 0,
+                add,
                 used,
             )
 
