@@ -37,7 +37,21 @@ def kernels(compiled):
 
     @compile_
     def multiply(
-        a, a_start, capacity, inner, b, b_start, b_row, c, c_start, first, last, start, add, used
+        a,
+        a_start,
+        capacity,
+        inner,
+        b,
+        b_start,
+        b_row,
+        c,
+        c_start,
+        first,
+        last,
+        start,
+        add,
+        used,
+        ahead,
     ):
         from_ = load(start, 0)
         multiply_(
@@ -55,6 +69,7 @@ def kernels(compiled):
             from_,
             add,
             used,
+            ahead,
         )
 
     @compile_
@@ -188,6 +203,8 @@ def test_multiply(kernels, dtype, lanes, add, apart, used):
                 np.full(lanes, np.nan, dtype) if add else start[0],
                 add,
                 used,
+                # Prefetching changes nothing, wherever it looks.
+                draw.choice([-1, 0, 1 << 40]),
             )
             written = c[GUARD : GUARD + rows * lanes].reshape(rows, lanes)
             expected = _zero_after_half(start + a @ b, used)
@@ -290,7 +307,7 @@ def test_multiply_reads_and_writes_the_same_buffer(kernels, dtype, lanes):
     add = False
     z = np.concatenate([np.full(rows * lanes, UNTOUCHED, dtype), panels])
     kernels.multiply(
-        z, rows * lanes, rows, inner, b.ravel(), 0, lanes, z, 0, 0, rows, zeros, add, lanes
+        z, rows * lanes, rows, inner, b.ravel(), 0, lanes, z, 0, 0, rows, zeros, add, lanes, -1
     )
     np.testing.assert_array_equal(z[: rows * lanes].reshape(rows, lanes), a @ b)
     np.testing.assert_array_equal(z[rows * lanes :], panels)

@@ -9,6 +9,7 @@ from accelnn.backends.numba._jit import INLINED, ZERO, called, inlined
 from accelnn.backends.numba.kernels.arguments import ends_batch
 from accelnn.backends.numba.kernels.clipping import first_square_of_biases, keep
 from accelnn.backends.numba.kernels.forward import (
+    LARGE,
     ROWS,
     panels_of,
     rows_of_panel,
@@ -22,6 +23,7 @@ from accelnn.backends.numba.kernels.products import (
     add_sparse_row,
     multiply,
     multiply_transposed,
+    prefetch_part,
     transpose,
 )
 from accelnn.backends.numba.kernels.samples import (
@@ -126,6 +128,7 @@ def input_errors(member, net, work, layer, size):
                     zeros(errors),
                     k > 0,
                     count,
+                    -1,
                 )
                 if last_k == outputs:
                     for here in range(target + top * lanes, target + bottom * lanes, lanes):
@@ -148,6 +151,7 @@ def update_layer(member, net, data, work, rule, step, layer, piece, order, follo
     together = max(1, TOGETHER // piece.size)
     start, stop = first // blocks, (last + blocks - 1) // blocks
     ahead, done = 0, 0
+    is_large = rule.kind != STORE_GRADIENT and net.params.size > LARGE
     while start < stop:
         end = min(start + together, stop)
         for k in range(blocks):
@@ -158,6 +162,9 @@ def update_layer(member, net, data, work, rule, step, layer, piece, order, follo
                 if first <= panel * blocks + k < last:
                     error = (table[layer, OUTPUT_PANEL] + panel) * capacity * lanes
                     used = outputs - panel * lanes
+                    if is_large:
+                        weights = table[layer, WEIGHTS] + panel * table[layer, PANEL]
+                        prefetch_part(net.params, weights + k * lanes * lanes, columns * lanes)
                     if layer == 0 and not work.gathered:
                         multiply_samples_transposed(
                             data, work, k * lanes, columns, error, piece.size, scratch, own, used

@@ -36,6 +36,7 @@ from accelnn.backends.numba.vectors import (
 )
 
 __all__ = [
+    "LARGE",
     "ROWS",
     "forward",
     "panels_of",
@@ -45,8 +46,11 @@ __all__ = [
 ]
 
 # Rows that are multiplied by all panels of a layer before the next rows, so that `DEEP` columns of
-# them stay in L2 cache; a multiple of `TALL`.
-ROWS = 240
+# them stay in L2 cache; a multiple of `TALL`, and a few more than the usual 512, because all
+# weights are read once for each.
+ROWS = 516
+# Parameters that do not stay in L2 cache, and so are prefetched.
+LARGE = 500_000
 
 
 @inlined
@@ -72,6 +76,9 @@ def forward(net, data, work, mask, update_number, done, layer, rows, units):
                 bias = load(params, table[layer, BIAS] + panel * lanes)
             target = (table[layer, OUTPUT_PANEL] + panel) * work.capacity * lanes
             used = table[layer, OUTPUTS] - panel * lanes
+            ahead = -1
+            if params.size > LARGE and row_size == lanes and panel + 1 < last:
+                ahead = weights + table[layer, PANEL] + k * lanes
             if layer == 0 and not work.gathered:
                 multiply_samples(
                     net, data, work, k, count, weights, row_size, target, top, bottom, bias, used
@@ -92,6 +99,7 @@ def forward(net, data, work, mask, update_number, done, layer, rows, units):
                     bias,
                     k > 0,
                     used,
+                    ahead,
                 )
             if is_hidden and k + count == inputs:
                 here, count_ = target + top * lanes, (bottom - top) * lanes

@@ -7,6 +7,7 @@ import math
 
 from accelnn.backends.numba._jit import called, inlined
 from accelnn.backends.numba.vectors import (
+    BROAD,
     DEEP,
     SHORT,
     TALL,
@@ -18,6 +19,8 @@ from accelnn.backends.numba.vectors import (
     load_like,
     load_rows,
     multiply_add,
+    per_line,
+    prefetch,
     rows_of,
     side,
     store,
@@ -33,25 +36,27 @@ __all__ = [
     "multiply",
     "multiply_sparse_row",
     "multiply_transposed",
+    "prefetch_part",
     "transpose",
 ]
 
-# Columns of a transposed product that are summed `TALL` at a time: multiples of this, so that the
+# Columns of a transposed product that are summed `BROAD` at a time: multiples of this, so that the
 # rest is a whole number of blocks of `WIDE`.
-BOTH = math.lcm(TALL, WIDE)
+BOTH = math.lcm(BROAD, WIDE)
 
 
 @called
 def multiply(
-    a, a_start, capacity, inner, b, b_start, b_row, c, c_start, first, last, start, add, used
+    a, a_start, capacity, inner, b, b_start, b_row, c, c_start, first, last, start, add, used, ahead
 ):
     """Write a panel of the product: ``c[s] = start + Σ_k a[s, k] b[k]``, s from `first` to `last`.
 
     ``k < inner``, and b[k] is at ``b_start + k * b_row``; with `add`, sums start from c instead.
     Rows are computed in blocks: up to `SHORT` - 1 rows after `last` are written. If the panel has
-    so few columns that half of it is `used`, the other half becomes zero.
+    so few columns that half of it is `used`, the other half becomes zero. Meanwhile as many numbers
+    of b are prefetched from `ahead` on, if that is not negative.
     """
-    rows = a, a_start, capacity, inner
+    rows = a, a_start, capacity, inner, ahead
     if 2 * used <= width(b):
         half = first_half(start)
         multiply_rows(rows, b, b_start, b_row, c, c_start, first, last, half, add)
@@ -62,11 +67,19 @@ def multiply(
 @inlined
 def multiply_rows(rows, b, b_start, b_row, c, c_start, first, last, start, add):
     """Do `multiply` with vectors of the width of `start`."""
-    a, a_start, capacity, inner = rows
+    a, a_start, capacity, inner, ahead = rows
     lanes, row = width(b), first
+    each = (inner * TALL // max(TALL, last - first) + 1) * lanes
     while row + TALL <= last:
         here = c_start + row * lanes
-        sums = load_rows(c, here, lanes, start, TALL) if add else rows_of(start, TALL)
+        sums = rows_of(start, TALL)
+        if add:
+            sums = load_rows(c, here, lanes, start, TALL)
+            # Otherwise the next block would wait for its sums.
+            prefetch_part(c, here + TALL * lanes, TALL * lanes)
+        if ahead >= 0:
+            prefetch_part(b, ahead, each)
+            ahead += each
         sums = add_block(sums, a, a_start + row * lanes, capacity, inner, b, b_start, b_row)
         store_rows(c, here, lanes, sums)
         row += TALL
@@ -76,6 +89,14 @@ def multiply_rows(rows, b, b_start, b_row, c, c_start, first, last, start, add):
         rest = add_block(rest, a, a_start + row * lanes, capacity, inner, b, b_start, b_row)
         store_rows(c, here, lanes, rest)
         row += SHORT
+
+
+@inlined
+def prefetch_part(array, first, count):
+    """Prefetch so many numbers of an array, which need not start where a cache line does."""
+    for k in range(first, first + count, per_line(array)):
+        prefetch(array, k)
+    prefetch(array, first + count)
 
 
 @inlined
@@ -109,17 +130,17 @@ def multiply_columns(columns_, d, d_start, rows, g, g_start, zero):
     """Do `multiply_transposed` with vectors of the width of `zero`."""
     a, a_start, columns = columns_
     lanes = width(d)
-    tall = min(columns, lanes - lanes % BOTH)
+    broad = min(columns, lanes - lanes % BOTH)
     for top in range(0, rows, DEEP):
         start, stop, k = top * lanes, min(top + DEEP, rows) * lanes, 0
-        while k + TALL <= tall:
+        while k + BROAD <= broad:
             here = g_start + k * lanes
-            sums = load_rows(g, here, lanes, zero, TALL) if top > 0 else rows_of(zero, TALL)
+            sums = load_rows(g, here, lanes, zero, BROAD) if top > 0 else rows_of(zero, BROAD)
             for place in range(start, stop, lanes):
                 errors = load_like(zero, d, d_start + place)
                 sums = add_products(sums, a, a_start + place + k, 1, errors)
             store_rows(g, here, lanes, sums)
-            k += TALL
+            k += BROAD
         while k < columns:
             here = g_start + k * lanes
             rest = load_rows(g, here, lanes, zero, WIDE) if top > 0 else rows_of(zero, WIDE)

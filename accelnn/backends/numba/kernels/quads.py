@@ -11,6 +11,7 @@ import numpy as np
 from accelnn.backends.numba._jit import called, inlined, loop
 from accelnn.backends.numba.kernels.meeting import share
 from accelnn.backends.numba.kernels.nonzeros import first_from, part_of_row, quads_in
+from accelnn.backends.numba.kernels.products import prefetch_part
 from accelnn.backends.numba.layout import INPUTS
 from accelnn.backends.numba.vectors import (
     QUAD,
@@ -24,7 +25,6 @@ from accelnn.backends.numba.vectors import (
     lanes_of_nonzeros,
     load_like,
     load_rows,
-    per_line,
     prefetch,
     quads_of,
     rows_of,
@@ -243,11 +243,3 @@ def prefetch_quads(data, order, first, last, size):
             prefetch_part(data.values, start * QUAD, usual * QUAD)
         prefetch_part(data.columns, start, usual)
         prefetch(data.labels, order[i])
-
-
-@inlined
-def prefetch_part(array, first, count):
-    """Prefetch so many numbers of an array, which need not start where a cache line does."""
-    for k in range(first, first + count, per_line(array)):
-        prefetch(array, k)
-    prefetch(array, first + count)

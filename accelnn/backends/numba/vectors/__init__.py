@@ -69,6 +69,7 @@ from accelnn.backends.numba.vectors._rows import (
     transpose_square,
 )
 from accelnn.backends.numba.vectors._type import (
+    BROAD,
     DEEP,
     LANES,
     QUAD,
@@ -79,6 +80,7 @@ from accelnn.backends.numba.vectors._type import (
 )
 
 __all__ = [
+    "BROAD",
     "DEEP",
     "LANES",
     "QUAD",

@@ -12,6 +12,7 @@ from numba.core.codegen import get_host_cpu_features
 from numba.extending import models, register_model
 
 __all__ = [
+    "BROAD",
     "DEEP",
     "I32",
     "I64",
@@ -63,6 +64,8 @@ LANES = {np.float32: 2 * _REGISTER_BYTES // 4, np.float64: 2 * _REGISTER_BYTES /
 SHORT = 4 if _MANY_REGISTERS else 2
 TALL = 12 if _MANY_REGISTERS else 6
 WIDE = min(4, *LANES.values())
+# So many where that is a divisor of `LANES`, which leaves no rest, and otherwise as many as rows.
+BROAD = 8 if _MANY_REGISTERS else TALL
 # Columns of a sample that are stored together if one of them is not zero: the sums of so many
 # vectors, and what is added to them, fit in registers. A divisor of `LANES`.
 QUAD = 4
