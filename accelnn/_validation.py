@@ -11,7 +11,7 @@ import numpy as np
 from accelnn._remedies import bounded_targets, labels_from, labels_in_range, labels_of_names
 from accelnn._tables import plain
 from accelnn._typing import Array, ArrayLike, DTypeName, Rng
-from accelnn.backends import Backend, SparseRows, dtype_name, is_floating, is_sparse
+from accelnn.backends import Backend, Dataset, SparseRows, dtype_name, is_floating, is_sparse
 from accelnn.backends._arrays import kind_of
 from accelnn.formulas._loss import LossFormula
 
@@ -94,6 +94,12 @@ def _from_python(x: ArrayLike, name: str) -> np.ndarray:
         msg = (
             f"{name} is a {kind_of(x)}, and only the samples x of fit, prepare and the methods of "
             f"nets may be sparse: pass {name}.toarray()"
+        )
+        raise TypeError(msg)
+    if isinstance(x, Dataset):
+        msg = (
+            f"{name} is a data set that prepare has returned, which only fit takes: pass the "
+            f"arrays that it was made of"
         )
         raise TypeError(msg)
     try:
@@ -305,7 +311,9 @@ def check_entries(rows: SparseRows, name: str) -> None:
 
 
 def _not_finite(name: str, index: tuple[int, ...], value: float, share: str) -> ValueError:
-    place = f"{name}[{', '.join(map(str, index))}]" if index else name
+    # A name may say more, as "x of batch 3" does.
+    array, of, rest = name.partition(" of ")
+    place = f"{array}[{', '.join(map(str, index))}]{of}{rest}" if index else name
     return ValueError(
         f"{name} must be finite, but {place} is {value}; {share} values are not finite"
     )

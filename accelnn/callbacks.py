@@ -13,6 +13,9 @@ numbers, text and NumPy arrays, given to ``callback.load_state_dict(state)`` aft
 the run that goes on from there, or without ``on_start`` if the run was finished. States are found
 by the class of the callback.
 
+An attribute ``writes`` is the path of a file that a callback writes, or None: no two of them, nor
+one and the checkpoint, may write the same.
+
 The objects here may be passed to one run after another, and start afresh in each.
 """
 
@@ -100,7 +103,8 @@ class _Monitor:
         """Take up what `state_dict` returned, in a run that goes on."""
         for name in self._state:
             setattr(self, name, state[name])
-        if self._backend is not None and "_weights" in state:
+        # Not where the run was finished, and no end comes at which they would be let go.
+        if self._backend is not None and self._history is not None and "_weights" in state:
             self._weights = self._backend.asarray(state["_weights"])
 
     def _reset(self, history: History | None) -> None:
@@ -269,17 +273,53 @@ class BestWeights(_Monitor):
     True
     """
 
+    _is_told = True
+    _saved_step: int | None
+
     def __init__(self, monitor: Curve = "test_loss", *, path: PathLike | None = None) -> None:
         super().__init__(monitor, keeps=True)
         self.path = path
+
+    @property
+    def writes(self) -> PathLike | None:
+        """The file to which the net is saved."""
+        return self.path
 
     def __call__(self, net: Net, history: History) -> None:
         """Look at the last evaluation, unless that has been done."""
         self.on_evaluation(net, history)
 
+    def on_start(self, net: Net, history: History) -> None:
+        """Start afresh, with the parameters as they are."""
+        # A run that goes on from a checkpoint has a file of its best parameters, of which this
+        # object is told next.
+        self._is_told = history.steps == 0
+        super().on_start(net, history)
+        self._is_told = True
+
+    def on_end(self, net: Net, history: History) -> None:
+        """Restore the best parameters, and save them if no evaluation has."""
+        super().on_end(net, history)
+        if self.best_step != self._saved_step:
+            self._save(net)
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take up what `state_dict` returned, in a run that goes on."""
+        super().load_state_dict(state)
+        self._saved_step = self.best_step
+
+    def _reset(self, history: History | None) -> None:
+        super()._reset(history)
+        self._saved_step = None
+
     def _judge(self, net: Net, value: float) -> None:
         super()._judge(net, value)
-        if self.path is not None and self.best_step == self._seen:
+        if self._is_told and self.best_step == self._seen:
+            self._save(net)
+
+    def _save(self, net: Net) -> None:
+        self._saved_step = self.best_step
+        if self.path is not None:
             net.save(self.path)
 
 
@@ -324,6 +364,11 @@ class CSVLog:
         self.path, self.append = Path(path), append
         self._history: History | None = None
         self._file: TextIO | None = None
+
+    @property
+    def writes(self) -> PathLike:
+        """The file of the log."""
+        return self.path
 
     def on_start(self, net: Net, history: History) -> None:
         """Open the file, and write the evaluation of the start."""

@@ -1,7 +1,6 @@
 """Gradient descent on functions."""
 
 import math
-import warnings
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ import numpy as np
 
 from accelnn._typing import Array, ArrayLike, MethodName
 from accelnn._validation import as_floating, as_number, as_scalar, check_finite, require_callable
+from accelnn._warn import warn
 from accelnn.backends import Backend, BackendLike, resolve
 from accelnn.errors import DivergenceWarning, ImpureFunctionError, StagnationWarning
 from accelnn.gradient import numerical_gradient
@@ -182,8 +182,7 @@ def gradient_descent(
             slope = gradient_at(x)
             if math.isnan(_length(backend, slope)) and not diverged:
                 _warn_of_divergence(
-                    f"after update {steps} of {step_num}, because the gradient is NaN",
-                    stacklevel=3,
+                    f"after update {steps} of {step_num}, because the gradient is NaN"
                 )
                 diverged = True
                 if steps > 0:
@@ -202,7 +201,7 @@ def gradient_descent(
                 f"{steps} updates moved x by less than a millionth of its norm although "
                 f"the norm of the gradient is {_length(backend, slope):.3g}: lr={lr!r} is too small"
             )
-            warnings.warn(msg, StagnationWarning, stacklevel=2)
+            warn(msg, StagnationWarning)
         if not full_output:
             return x
         trajectory = backend.xp.stack(list(iterates))
@@ -287,8 +286,7 @@ def _iterate(
         if not math.isfinite(length) or (length > limit and distance > last_move):
             _warn_of_divergence(
                 f"at update {k} of {step_num}, because lr={lr!r} is too large: |x| would go from "
-                f"{_length(backend, x):.3g} to {length:.3g}",
-                stacklevel=4,
+                f"{_length(backend, x):.3g} to {length:.3g}"
             )
             return k - 1, travelled, True
         iterates.append(following)
@@ -297,9 +295,9 @@ def _iterate(
     return step_num, travelled, False
 
 
-def _warn_of_divergence(what: str, stacklevel: int) -> None:
+def _warn_of_divergence(what: str) -> None:
     msg = f"gradient descent diverged {what}; the result is the last iterate before that"
-    warnings.warn(msg, DivergenceWarning, stacklevel=stacklevel)
+    warn(msg, DivergenceWarning)
 
 
 def _value_at(backend: Backend, f: Callable[[Array], Any], x: Array, *, batched: bool) -> float:

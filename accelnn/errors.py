@@ -22,7 +22,7 @@ __all__ = [
     "TargetsWarning",
 ]
 
-UnavailableReason = Literal["not installed", "import failed", "no device"]
+UnavailableReason = Literal["not installed", "import failed", "no device", "no compiler"]
 
 
 class BackendUnavailableError(ImportError):
@@ -30,8 +30,9 @@ class BackendUnavailableError(ImportError):
 
     Attributes
     ----------
-    reason : {"not installed", "import failed", "no device"}
-        The package is missing, it cannot be imported, or it finds no device.
+    reason : {"not installed", "import failed", "no device", "no compiler"}
+        The package is missing, it cannot be imported, it finds no device, or what compiles its
+        kernels is missing or does not know the device.
     """
 
     def __init__(self, message: str, *, reason: UnavailableReason) -> None:

@@ -19,6 +19,7 @@ ROWS = (
         "_atomic",
         "_remedies",
         "_underflow",
+        "_warn",
     },
     {"_optional", "_tables"},
     {"_progress"},

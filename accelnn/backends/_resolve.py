@@ -6,6 +6,7 @@ construction, so nothing needs to be notified when the default changes.
 """
 
 import functools
+import logging
 import os
 from typing import TypeAlias
 
@@ -27,6 +28,10 @@ BackendLike: TypeAlias = str | Backend | type[Backend]
 
 ENVIRONMENT_VARIABLE = "ACCELNN_BACKEND"
 FASTEST_FIRST = ("cupy", "numba", "numpy")
+# Why a backend cannot be used that somebody has installed to use it.
+BROKEN = ("import failed", "no compiler")
+
+logger = logging.getLogger("accelnn")
 
 _process_default: Backend | None = None
 
@@ -161,9 +166,16 @@ def _fastest() -> Backend:
     for name in FASTEST_FIRST:
         try:
             return backend_named(name)
-        except BackendUnavailableError:
-            continue
+        except BackendUnavailableError as error:
+            if error.reason in BROKEN:
+                _pass_over(name, str(error).strip())
     raise AssertionError  # NumPy is always there
+
+
+@functools.cache
+def _pass_over(name: str, why: str) -> None:
+    """Say once that a backend is not taken though what it needs is here."""
+    logger.warning("'auto' passes over the backend %r: %s", name, why)
 
 
 def _infer(arrays: tuple[object, ...]) -> Backend | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Self, cast
@@ -16,6 +15,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from accelnn._typing import DTypeLike
 from accelnn._validation import positive_int
+from accelnn._warn import warn
 from accelnn.backends import BackendLike, Dataset, Optimizer
 from accelnn.callbacks import EarlyStopping
 from accelnn.datasets import train_validation_split
@@ -28,7 +28,7 @@ from accelnn.nets._mlp import Hidden
 from accelnn.optimizers import Adam
 from accelnn.training import History, fit, prepare
 from accelnn.training._plan import Generator
-from accelnn.training._resume import Ending
+from accelnn.training._resume import OF_THE_DATA, Ending
 
 __all__ = ["BaseMLP"]
 
@@ -36,8 +36,6 @@ __all__ = ["BaseMLP"]
 ACTIVATIONS = {"logistic": "sigmoid"}
 # The largest batch that batch_size="auto" takes.
 AUTO_BATCH = 200
-# What may differ between two calls of partial_fit, of what a resumed run compares.
-OF_THE_DATA = ("a data set of", "batch_size")
 
 
 class BaseMLP(BaseEstimator):  # type: ignore[misc]
@@ -226,13 +224,13 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         self._note(history, plateau.curve, stop, partial=partial)
         if is_interrupted:
             msg = f"Training interrupted by user after {history.steps} updates, which are kept"
-            warnings.warn(msg, stacklevel=5)
-        elif not (partial or plateau.stopped or (stop and stop.stopped)):
+            warn(msg)
+        elif not (partial or plateau.stopped or (stop and stop.stopped) or _diverged(history)):
             msg = (
                 f"Training stops at max_iter={epochs} epochs, before the loss has stopped falling: "
                 f"raise max_iter, or take another optimizer"
             )
-            warnings.warn(msg, ConvergenceWarning, stacklevel=5)
+            warn(msg, ConvergenceWarning)
 
     def _history_of(self, data: Dataset, **options: Any) -> tuple[History, bool]:
         """Return the history of a run, and whether Ctrl-C ended it."""
@@ -298,6 +296,12 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         same = {name: value for name, value in ending.same.items() if name not in OF_THE_DATA}
         draw = ending.generator if self.shuffle else _BeforeInOrder(*ending.generator)
         return History(1, ending=replace(ending, same=same, generator=draw))
+
+
+def _diverged(history: History) -> bool:
+    """Return whether the last losses are not finite, of which `fit` has warned."""
+    last = (curve[-1] for curve in (history.loss, history.train_loss, history.test_loss) if curve)
+    return not all(map(math.isfinite, last))
 
 
 class _InOrder(np.random.Generator):

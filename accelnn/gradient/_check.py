@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
@@ -12,6 +11,7 @@ import numpy as np
 
 from accelnn._typing import ArrayLike, Rng, Tree
 from accelnn._validation import as_floating, generator, positive_int, require_callable
+from accelnn._warn import warn
 from accelnn.backends import Backend, BackendLike
 from accelnn.errors import GradientCheckError, InconclusiveCheckWarning
 from accelnn.gradient._argument import is_tree, leaves_of, names_of
@@ -172,7 +172,7 @@ def check_gradient(
             f"{report}: f is too noisy, or x too close to the edge of its domain; compute f in a "
             f"more precise dtype, or check at another x"
         )
-        warnings.warn(msg, InconclusiveCheckWarning, stacklevel=2)
+        warn(msg, InconclusiveCheckWarning)
     return report
 
 

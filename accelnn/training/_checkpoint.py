@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -37,6 +37,9 @@ class Checkpoint:
         Of the run so far, with its ending.
     params : numpy.ndarray
         The net's buffer.
+    last : numpy.ndarray or None
+        The net's buffer after the last update, from which a run goes on, if a callback has restored
+        other parameters when the run ended.
     first : Generator
         Before anything was drawn.
     offset : int
@@ -48,7 +51,7 @@ class Checkpoint:
     called, finished : int
         After how many updates callbacks were called last, and an epoch's end was done with.
     states : sequence of tuple
-        The states of the callbacks.
+        The states of the callbacks, before they were told of the end.
     """
 
     history: History
@@ -60,6 +63,12 @@ class Checkpoint:
     called: int
     finished: int
     states: States
+    last: np.ndarray | None = None
+
+    def ended_with(self, params: np.ndarray) -> Checkpoint:
+        """Return the checkpoint of the same run after its callbacks were told of the end."""
+        is_other = not np.array_equal(params, self.params, equal_nan=True)
+        return replace(self, params=params, last=self.params) if is_other else self
 
     @property
     def ending(self) -> Ending:
@@ -82,6 +91,8 @@ class Checkpoint:
             "evaluated_at": np.array(history.evaluated_at, np.int64),
             **curves,
         }
+        if self.last is not None:
+            arrays["last"] = self.last
         states = []
         for place, (name, state) in enumerate(self.states):
             plain = None
@@ -153,6 +164,7 @@ class Checkpoint:
             arrays["params"],
             _revived(told["first"]),
             states=states,
+            last=arrays.get("last"),
             **{name: told[name] for name in ("offset", "asked", "is_over", "called", "finished")},
         )
 

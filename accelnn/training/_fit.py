@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, TypeVar, cast
@@ -13,6 +12,7 @@ import numpy as np
 from accelnn._progress import progress_bar
 from accelnn._typing import ArrayLike, Rng
 from accelnn._validation import generator, positive_int
+from accelnn._warn import warn
 from accelnn.backends import Dataset, Optimizer
 from accelnn.formulas._checks import positive
 from accelnn.nets import Net
@@ -23,7 +23,11 @@ from accelnn.training._hints import warn_of_several_ones
 from accelnn.training._history import History
 from accelnn.training._plan import Generator, Plan, Sampling
 from accelnn.training._prepare import dataset_for, validation_for, weights_for
-from accelnn.training._refusals import refuse_own_methods, refuse_vanishing_eps
+from accelnn.training._refusals import (
+    refuse_own_methods,
+    refuse_shared_file,
+    refuse_vanishing_eps,
+)
 from accelnn.training._resume import ending_of
 from accelnn.training._run import Run, Saver
 
@@ -33,6 +37,9 @@ AnyNet = TypeVar("AnyNet", bound=Net)
 Callback: TypeAlias = Callable[[AnyNet, History], object]
 GradientKind: TypeAlias = Literal["analytic", "numerical"]
 
+# How batches are drawn by default: their size, and `sampling`.
+DRAWN: tuple[int, Sampling] = 100, "shuffle"
+
 
 def fit(
     net: AnyNet,
@@ -41,10 +48,10 @@ def fit(
     *,
     validation: tuple[ArrayLike, ArrayLike] | Dataset | None = None,
     optimizer: Optimizer = SGD(0.1),  # noqa: B008 - frozen, it holds nothing
-    batch_size: int = 100,
+    batch_size: int = DRAWN[0],
     epochs: int | None = None,
     iters: int | None = None,
-    sampling: Sampling = "shuffle",
+    sampling: Sampling = DRAWN[1],
     gradient: GradientKind = "analytic",
     rng: Rng = None,
     sample_weight: ArrayLike | None = None,
@@ -118,8 +125,10 @@ def fit(
         - The path of a checkpoint: `epochs` or `iters` are in total, parameters and curves are
           those of the file, and `rng` is left out or as before. So one and the same call, with one
           path as `checkpoint` and as `resume`, begins where there is no file, goes on where it was
-          ended, and returns at once what it has returned if it was finished. Callbacks with
-          ``state_dict`` go on too; see `accelnn.callbacks`.
+          ended, and returns at once what it has returned if it was finished. A longer one goes on
+          from the last update, also if a callback has restored other parameters; callbacks that
+          have stopped the run are asked again. Those with ``state_dict`` go on too; see
+          `accelnn.callbacks`.
 
     Returns
     -------
@@ -129,9 +138,11 @@ def fit(
     ------
     ValueError
         If an option is wrong, the data does not fit the net, or holds values that are not finite,
-        or if this is another run than the one to `resume`.
+        if this is another run than the one to `resume`, or if two of `checkpoint` and `callbacks`
+        would write the same file.
     TypeError
-        If both or none of `epochs` and `iters` are given, or if a subclass of a net overrides
+        If both or none of `epochs` and `iters` are given, if an option has no meaning where batches
+        come one by one, or if a subclass of a net overrides
         `loss`, `gradient`, `predict` or, with `validation`, `accuracy`, which `fit` does not call.
     accelnn.errors.OutOfMemoryError
         If there is no memory for the data, or for a batch.
@@ -172,6 +183,7 @@ def fit(
     refuse_vanishing_eps(optimizer, net.dtype)
     callbacks = _check_callbacks(callbacks)
     saver = _saver(checkpoint, checkpoint_every)
+    refuse_shared_file(checkpoint, callbacks)
     saved = ending = None
     if isinstance(resume, str | os.PathLike):
         saved = _saved(resume, checkpoint, rng)
@@ -188,11 +200,11 @@ def fit(
         common = test, optimizer, gradient, callbacks, options, saver
         run: Run
         if is_batches(x):
-            _check_batches(t, sample_weight, resume, checkpoint)
+            _check_batches(t, sample_weight, (batch_size, sampling), resume, checkpoint)
             run = BatchRun(net, None, Passes.of(cast("Batches", x), epochs, iters), *common)
         else:
             data = dataset_for(net, cast("ArrayLike | Dataset", x), t, "x", "t")
-            warn_of_several_ones(net, data, stacklevel=2)
+            warn_of_several_ones(net, data)
             plan = Plan.of(data.size, batch_size, epochs, iters, sampling)
             if sample_weight is not None:
                 options["weights"] = weights_for(net, sample_weight, data.size)
@@ -210,7 +222,7 @@ def fit(
                 run.train(advance, timed=progress)
         complaints = list(run.complaints())
     for message, category in complaints:
-        warnings.warn(message, category, stacklevel=2)
+        warn(message, category)
     return run.history
 
 
@@ -267,8 +279,14 @@ def _saved(path: PathLike, target: PathLike | None, rng: Rng) -> Checkpoint | No
     return saved
 
 
-def _check_batches(t: object, sample_weight: object, *kept: object) -> None:
+def _check_batches(t: object, sample_weight: object, drawn: object, *kept: object) -> None:
     """Raise TypeError for options that say nothing where batches come one by one."""
+    if drawn != DRAWN:
+        msg = (
+            "batch_size and sampling are left out where x is an iterator of batches, or a function "
+            "that returns one: batches are taken as they come"
+        )
+        raise TypeError(msg)
     if t is not None or sample_weight is not None:
         msg = (
             "t and sample_weight are left out where x is an iterator of batches, or a function "

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from accelnn._warn import warn
 from accelnn.backends import Dataset
 from accelnn.errors import ScalingWarning, TargetsWarning
 from accelnn.nets import Net
@@ -33,8 +33,6 @@ SAME = 1e-9
 EVEN = 0.5
 # Larger numbers, or standard deviations this many times as large as others, want scaling.
 LARGE = 100.0
-# Frames between a warning in `Watch.look` and the caller of `fit`.
-DEPTH = 6
 
 
 class References(NamedTuple):
@@ -87,7 +85,7 @@ class Watch:
                 f"{_level(losses):.3g} on average, and {references.constant:.3g} is that of one "
                 f"output for all samples. {fault}"
             )
-            warnings.warn(msg, ScalingWarning, stacklevel=DEPTH)
+            warn(msg, ScalingWarning)
 
     def explosion(self, losses: list[float]) -> str:
         """Return how the losses of a run that is over have exploded, or an empty string."""
@@ -177,7 +175,7 @@ class Watch:
         return f"{what}: scale them, as by (x - x.mean(0)) / (x.std(0) + 1e-8)"
 
 
-def warn_of_several_ones(net: Net, data: Dataset, stacklevel: int) -> None:
+def warn_of_several_ones(net: Net, data: Dataset) -> None:
     """Warn if targets of a softmax look like several labels to a sample."""
     is_read = isinstance(data, StreamedDataset)
     if net.spec.loss.output != "softmax" or is_read or data.t.ndim == 1:
@@ -192,7 +190,7 @@ def warn_of_several_ones(net: Net, data: Dataset, stacklevel: int) -> None:
             f"t has up to {most} ones in a row, as tables of several labels have, and a softmax is "
             f"of one class to a sample: for several labels take loss='binary_cross_entropy'"
         )
-        warnings.warn(msg, TargetsWarning, stacklevel=stacklevel + 1)
+        warn(msg, TargetsWarning)
 
 
 def _level(losses: list[float]) -> float:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
+import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from accelnn._typing import Array
 from accelnn.backends import Backend, get_backend
@@ -15,7 +18,11 @@ if TYPE_CHECKING:
     from accelnn.nets import Net
     from accelnn.training._history import History
 
-__all__ = ["Ending", "ending_of"]
+__all__ = ["OF_THE_DATA", "Ending", "ending_of", "identity"]
+
+DATA, BATCH_SIZE, SAMPLE_WEIGHT = "a data set of", "batch_size", "sample_weight"
+# What may differ where a run goes on with other samples, of what is compared.
+OF_THE_DATA = DATA, BATCH_SIZE, SAMPLE_WEIGHT
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,39 +55,24 @@ class Ending:
     dropout_seed: int | None
     backend: Backend
 
-    @classmethod
-    def of(
-        cls,
-        net: Net,
-        plan: Plan,
-        state: TrainingState,
-        generator: Generator,
-        position: int,
-        dropout_seed: int | None,
-    ) -> Ending:
-        """Return the ending of a run in this state."""
-        same, slots = _same(net, plan, state), tuple(state.slots)
-        return cls(same, state.step, slots, generator, position, dropout_seed, net.backend)
-
     def __reduce__(self) -> tuple[Any, ...]:
         slots = tuple(map(self.backend.to_numpy, self.slots))
         rest = self.generator, self.position, self.dropout_seed, get_backend("numpy")
         return Ending, (self.same, self.updates, slots, *rest)
 
-    def restore(self, net: Net, plan: Plan, state: TrainingState) -> None:
+    def restore(self, same: dict[str, object], state: TrainingState, backend: Backend) -> None:
         """Restore the optimiser's state, if this is the same run, or raise ValueError."""
-        now = _same(net, plan, state)
         for name, before in self.same.items():
-            if before != now[name]:
+            if before != same[name]:
                 msg = (
                     f"resume= continues a run with {name} {before!s:.80}, and this call has "
-                    f"{now[name]!s:.80}: pass the same, or leave resume out"
+                    f"{same[name]!s:.80}: pass the same, or leave resume out"
                 )
                 raise ValueError(msg)
         state.step = self.updates
         for slot, saved in zip(state.slots, self.slots, strict=True):
-            is_here = net.backend.owns(saved)
-            slot[...] = saved if is_here else net.backend.asarray(self.backend.to_numpy(saved))
+            is_here = backend.owns(saved)
+            slot[...] = saved if is_here else backend.asarray(self.backend.to_numpy(saved))
 
 
 def ending_of(resume: History | None, rng: Any) -> Ending | None:
@@ -113,7 +105,10 @@ def _described(optimizer: object) -> str:
     return re.sub(r" at 0x[0-9a-fA-F]+", "", text)
 
 
-def _same(net: Net, plan: Plan, state: TrainingState) -> dict[str, object]:
+def identity(
+    net: Net, plan: Plan, state: TrainingState, options: dict[str, Any]
+) -> dict[str, object]:
+    """Return what must be the same in a run that goes on, by what errors call it."""
     spec = net.spec
     formulas = ", ".join([*(a.name for a in spec.activations), spec.loss.name])
     return {
@@ -122,9 +117,19 @@ def _same(net: Net, plan: Plan, state: TrainingState) -> dict[str, object]:
         "dropout": spec.dropout,
         "label_smoothing": spec.label_smoothing,
         "dtype": net.dtype,
-        "a data set of": f"{plan.samples:,} samples",
-        "batch_size": plan.batch,
+        DATA: f"{plan.samples:,} samples",
+        BATCH_SIZE: plan.batch,
         "sampling": plan.sampling,
         "optimizer": _described(state.optimizer),
         "gradient": state.gradient,
+        "clip_norm": options.get("clip"),
+        SAMPLE_WEIGHT: _digest(net.backend, options.get("weights")),
     }
+
+
+def _digest(backend: Backend, weights: Array | None) -> str | None:
+    """Return what tells weights of samples from others."""
+    if weights is None:
+        return None
+    host = np.ascontiguousarray(backend.to_numpy(weights))
+    return f"<checksum {zlib.crc32(host.tobytes()):08x}>"

@@ -34,7 +34,7 @@ from accelnn.training._hooks import Hooks
 from accelnn.training._interrupt import interrupts_wait
 from accelnn.training._plan import Generator
 from accelnn.training._prepare import dataset_for
-from accelnn.training._resume import Ending
+from accelnn.training._resume import Ending, identity
 from accelnn.training._streams import StreamedDataset
 
 __all__ = ["Callback", "Run", "Saver", "dropout_of"]
@@ -114,7 +114,7 @@ class Run:
 
     def go_on(self, ending: Ending) -> None:
         """Start a run where another one has ended."""
-        ending.restore(self.net, self.plan, self.state)
+        ending.restore(self.same, self.state, self.net.backend)
         self.done, self.offset = ending.updates, ending.position
         self.first = ending.generator
         self._draw_from(ending.generator.revive(), ending.position, ending.dropout_seed)
@@ -122,20 +122,18 @@ class Run:
     def take_up(self, saved: Checkpoint, rng: np.random.Generator | None) -> bool:
         """Go on with a run that was saved, on its own generator if given; return False if over."""
         ending, history, asked = saved.ending, saved.history, self.plan.steps
-        ending.restore(self.net, self.plan, self.state)
-        has_diverged = bool(history.loss) and not math.isfinite(history.loss[-1])
-        if has_diverged and asked != saved.asked:
+        ending.restore(self.same, self.state, self.net.backend)
+        self.divergence = _divergence_of(history)
+        if self.divergence and asked != saved.asked:
             msg = (
-                f"the run in the checkpoint ended at update {history.steps}, whose loss was "
-                f"{history.loss[-1]}: it cannot go on; begin another one without resume"
+                f"the run in the checkpoint has ended because {self.divergence}: it cannot go on; "
+                f"begin another one without resume"
             )
             raise ValueError(msg)
         self.net.flat[...] = self.net.backend.asarray(saved.params)
         self.history, self.saved, self.taken = history, saved, history.steps
         self.done, self.offset, self.first = ending.updates, saved.offset, saved.first
         self.called, self.finished = saved.called, saved.finished
-        if has_diverged:
-            self.divergence = f"the loss of step {history.steps} is {history.loss[-1]}"
         if rng is None:
             rng = ending.generator.revive()
         else:
@@ -143,9 +141,19 @@ class Run:
         if (saved.is_over and asked == saved.asked) or asked < history.steps:
             Hooks(self.callbacks, self.net, history).restore(saved.states)
             return False
+        if saved.last is not None:
+            self.net.flat[...] = self.net.backend.asarray(saved.last)
+        if saved.is_over and history.steps < saved.asked:
+            # Callbacks that have stopped it may be others now, with more patience, and are asked.
+            self.called = self.finished = -1
         self.plan = self.plan.after(history.steps)
         self._draw_from(rng, ending.position, ending.dropout_seed)
         return True
+
+    @property
+    def same(self) -> dict[str, object]:
+        """What must be the same in a run that goes on with this one."""
+        return identity(self.net, self.plan, self.state, self.options)
 
     def _draw_from(self, draw: np.random.Generator, position: int, seed: int | None) -> None:
         self.orders = self.plan.epochs(draw, position)
@@ -192,13 +200,19 @@ class Run:
             self._end()
             try:
                 # Before a callback restores other parameters.
-                self._save(is_over=False)
+                self._save(self._last_checkpoint(is_over=False))
             finally:
                 self.hooks.end()
             raise
         self._end()
-        self.hooks.end()
-        self._save(is_over=True)
+        last = None
+        try:
+            last = self._last_checkpoint(is_over=True)
+        finally:
+            self.hooks.end()
+        if last is not None:
+            last = last.ended_with(self.net.backend.to_numpy(self.net.flat))
+        self._save(last)
 
     def _begin(self) -> None:
         """Evaluate the start, or restore the callbacks of a run that was saved."""
@@ -206,6 +220,8 @@ class Run:
         if not self.history.evaluated_at:
             self.evaluate()
         self.hooks.start(() if self.saved is None else self.saved.states)
+        # It may hold the net twice.
+        self.saved = None
         # Before the first update, unless it would replace another run's.
         if self.saver is not None and not self.saver.exists:
             self.saver.write(self.checkpoint(is_over=False))
@@ -307,8 +323,7 @@ class Run:
             losses.append(loss)
             if accuracy is not None:
                 accuracies.append(accuracy)
-            if not math.isfinite(loss):
-                self.divergence = f"the loss after step {history.steps} is {loss}"
+        self.divergence = _divergence_of(history)
         self.hooks.evaluated()
 
     def _evaluation(self, data: Dataset) -> tuple[float, float | None]:
@@ -331,8 +346,9 @@ class Run:
 
     def _ending(self) -> Ending:
         generator, position = self.orders.place(self.state.step - self.done)
-        seed = self.history.dropout_seed
-        return Ending.of(self.net, self.plan, self.state, generator, position, seed)
+        seed, backend = self.history.dropout_seed, self.net.backend
+        slots = tuple(self.state.slots)
+        return Ending(self.same, self.state.step, slots, generator, position, seed, backend)
 
     def checkpoint(self, *, is_over: bool) -> Checkpoint:
         """Return the run as it is now."""
@@ -356,18 +372,25 @@ class Run:
         if steps % every == 0 if every else steps == self.finished:
             self.saver.write(self.checkpoint(is_over=False))
 
-    def _save(self, *, is_over: bool) -> None:
-        """Write the last checkpoint."""
+    def _last_checkpoint(self, *, is_over: bool) -> Checkpoint | None:
+        """Return the run as it ends, if that is to be kept."""
         # An exception within an update leaves a state that is of none.
         updates = self.history.steps - self.missed - self.taken
-        if self.saver is not None and self.state.step - self.done == updates:
-            self.saver.write(self.checkpoint(is_over=is_over))
+        if self.saver is None or self.state.step - self.done != updates:
+            return None
+        found = self.checkpoint(is_over=is_over)
+        # On the host they are the net's own, which a callback may exchange now.
+        return replace(found, params=found.params.copy())
+
+    def _save(self, checkpoint: Checkpoint | None) -> None:
+        if self.saver is not None and checkpoint is not None:
+            self.saver.write(checkpoint)
 
     def _record(self, losses: np.ndarray) -> None:
         """Append losses; if the last one is not finite, the engine stopped there."""
         self.history.loss.extend(losses.tolist())
         if not math.isfinite(losses[-1]):
-            self.divergence = f"the loss of step {self.history.steps} is {losses[-1]}"
+            self.divergence = _divergence_of(self.history)
             self.missed = 1
 
     def complaints(self) -> Iterator[tuple[str, type[Warning]]]:
@@ -391,6 +414,16 @@ class Run:
         answers = [callback(self.net, self.history) for callback in callbacks]
         # A comparison of NumPy's numbers gives NumPy's own True.
         return any(isinstance(answer, bool | np.bool_) and answer for answer in answers)
+
+
+def _divergence_of(history: History) -> str:
+    """Return which of the last losses is not finite, or nothing."""
+    if history.loss and not math.isfinite(history.loss[-1]):
+        return f"the loss of step {history.steps} is {history.loss[-1]}"
+    for curve in (history.test_loss, history.train_loss):
+        if curve and not math.isfinite(curve[-1]):
+            return f"the loss after step {history.evaluated_at[-1]} is {curve[-1]}"
+    return ""
 
 
 def dropout_of(net: Net, draw: np.random.Generator) -> int | None:

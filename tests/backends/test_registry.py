@@ -5,7 +5,7 @@ import pytest
 from made_up_backends import Other
 
 import accelnn
-from accelnn.backends import BackendInfo
+from accelnn.backends import BackendInfo, _resolve
 from accelnn.backends.numpy import NumpyBackend
 from accelnn.errors import BackendUnavailableError
 from accelnn.testing import StrictBackend
@@ -50,6 +50,21 @@ def test_auto_passes_over_what_cannot_be_used():
     assert accelnn.get_backend("auto").name == "numpy"
     accelnn.register_backend(Other, name="numba", replace=True)
     assert accelnn.get_backend("auto").name == "other"
+
+
+def test_auto_says_what_is_installed_and_cannot_be_used(caplog):
+    """Once, and not of what nobody has installed."""
+
+    class Old(Other):
+        def __init__(self):
+            raise BackendUnavailableError("the card is too old\n", reason="no compiler")
+
+    _resolve._pass_over.cache_clear()
+    accelnn.register_backend(type("NoNumba", (Missing,), {}), name="numba", replace=True)
+    accelnn.register_backend(Old, name="cupy", replace=True)
+    for _ in range(2):
+        assert accelnn.get_backend("auto").name == "numpy"
+    assert caplog.messages == ["'auto' passes over the backend 'cupy': the card is too old"]
 
 
 def test_an_unknown_name_lists_the_known_ones():

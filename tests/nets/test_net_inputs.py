@@ -201,3 +201,12 @@ def test_differences_of_a_loss_that_is_not_finite_are_nan(backend, activation, b
         found = net.numerical_gradient(x, backend.asarray(t), structured=structured)
     for gradient in found.values():
         assert np.isnan(backend.to_numpy(gradient)).all()
+
+
+@pytest.mark.parametrize("name", ["predict", "loss", "gradient", "accuracy"])
+def test_a_prepared_data_set_is_for_fit_alone(name, backend):
+    net = accelnn.MLP([4, 3], rng=0, backend=backend)
+    data = accelnn.prepare(np.ones((2, 4)), [0, 1], backend=backend)
+    given = (data,) if name == "predict" else (data, [0, 1])
+    with pytest.raises(TypeError, match="a data set that prepare has returned, which only fit"):
+        getattr(net, name)(*given)

@@ -11,6 +11,7 @@ import pytest
 import accelnn
 from accelnn import optimizers
 from accelnn.errors import DivergenceWarning
+from accelnn.training._checkpoint import Checkpoint
 
 N, BATCH = 23, 5
 RULES = [getattr(accelnn, name) for name in accelnn.optimizers.__all__ if name != "UpdateRule"]
@@ -199,9 +200,16 @@ class TestCallbacks:
         names = ("stopped", "best", "best_step", "best_epoch")
         for name in names:
             assert getattr(again, name) == getattr(stop, name)
-        # Done: the same call trains no more, and a longer one goes on.
+        # Done: neither the same call trains on, nor a longer one that would have stopped there too.
         assert go_on(path, **given()[1])[1] == expected[1]
-        assert go_on(path, **{**given()[1], "epochs": 61})[1].steps > expected[1].steps
+        longer = {**given()[1], "epochs": 61}
+        assert_same(go_on(path, **longer), expected)
+        # With more patience it goes on as if it had never stopped.
+        longer |= {"epochs": 62, "callbacks": [accelnn.callbacks.EarlyStopping(patience=5)]}
+        found = go_on(path, **longer)
+        assert found[1].steps > expected[1].steps
+        longer["callbacks"] = [accelnn.callbacks.EarlyStopping(patience=5)]
+        assert_same(found, whole(**longer))
 
     def test_the_best_weights_are_kept(self, path):
         call = {"epochs": 12, "optimizer": accelnn.SGD(3.0)}
@@ -212,6 +220,35 @@ class TestCallbacks:
         again = accelnn.callbacks.BestWeights()
         assert_same(go_on(path, callbacks=[again], **call), expected)
         assert again.best == keep.best
+
+    @pytest.mark.parametrize("to_file", [False, True])
+    def test_a_longer_run_goes_on_from_the_last_weights_not_from_the_best(self, path, to_file):
+        best = path.with_name("best.safetensors") if to_file else None
+
+        def call(epochs):
+            keep = accelnn.callbacks.BestWeights(path=best)
+            return {"epochs": epochs, "optimizer": accelnn.SGD(3.0), "callbacks": [keep]}
+
+        short, _ = whole(**call(11))
+        found, _ = go_on(path, **call(11))
+        assert found.flat.tobytes() == short.flat.tobytes()
+        assert Checkpoint.read(path).last is not None, "else the test shows nothing"
+        found, expected = go_on(path, **call(12)), whole(**call(12))
+        assert_same(found, expected)
+        assert found[0].flat.tobytes() == short.flat.tobytes(), "the last epoch was not better"
+        if to_file:
+            assert accelnn.load(best).flat.tobytes() == short.flat.tobytes()
+        assert_same(go_on(path, **call(18)), whole(**call(18)))
+        assert_same(go_on(path, **call(18)), whole(**call(18)))
+
+    def test_the_best_file_is_of_the_start_if_a_callback_comes_with_it(self, path):
+        """A new one, of which the checkpoint has no state; and nothing is better afterwards."""
+        fall(path, 12, optimizer=accelnn.SGD(0.1))
+        best = path.with_name("best.safetensors")
+        keep = accelnn.callbacks.BestWeights("test_accuracy", path=best)
+        net, history = go_on(path, optimizer=accelnn.SGD(0.1), callbacks=[keep])
+        assert keep.best_step in history.evaluated_at
+        assert accelnn.load(best).flat.tobytes() == net.flat.tobytes()
 
     @pytest.mark.parametrize("validation", [None, data(9)])
     def test_the_log_is_that_of_the_whole_run(self, path, tmp_path, validation):
@@ -276,16 +313,20 @@ class Own(np.random.PCG64):
         ({"sampling": "replacement"}, ValueError, "with sampling shuffle"),
         ({"optimizer": accelnn.Adam()}, ValueError, "with optimizer Momentum"),
         ({"gradient": "numerical"}, ValueError, "with gradient analytic"),
+        ({"clip_norm": 2.0}, ValueError, "with clip_norm 1.0, and this call has 2.0"),
+        ({"sample_weight": None}, ValueError, "with sample_weight <checksum [0-9a-f]{8}>, and"),
+        ({"sample_weight": np.full(N, 2.0)}, ValueError, "and this call has <checksum"),
         ({"net": {"dtype": "float32"}}, ValueError, "with dtype float64"),
         ({"net": {"dropout": 0.5}}, ValueError, "with dropout 0.0, and this call has 0.5"),
         ({"net": {"activation": "relu"}}, ValueError, r"with the net 4-6-3 \(sigmoid"),
     ],
 )
 def test_another_run_is_refused(path, changes, error, message):
-    fall(path, 7)
+    given = {"clip_norm": 1.0, "sample_weight": np.ones(N)}
+    fall(path, 7, **given)
     content = path.read_bytes()
     with pytest.raises(error, match=message):
-        go_on(path, **changes)
+        go_on(path, **{**given, **changes})
     assert path.read_bytes() == content
 
 
@@ -336,7 +377,24 @@ def test_a_run_that_diverged_stays_so(path):
     with np.errstate(all="ignore"), pytest.warns(DivergenceWarning, match="the loss of step"):
         found = go_on(path, **call)
     np.testing.assert_array_equal(found[1].loss, expected[1].loss)
-    with pytest.raises(ValueError, match="it cannot go on"):
+    with pytest.raises(ValueError, match=r"ended because the loss of step \d+ is (nan|inf): it ca"):
+        go_on(path, epochs=9, **call)
+
+
+def test_a_run_whose_evaluation_diverged_stays_so(path):
+    """Though the losses of its batches, each before its update, are finite."""
+    call = {
+        "optimizer": accelnn.SGD(1e200),
+        "net": {"activation": "relu"},
+        "batch_size": N,
+        "callbacks": [accelnn.callbacks.EarlyStopping()],
+    }
+    with np.errstate(all="ignore"), pytest.warns(DivergenceWarning, match="the loss after step 1"):
+        _, expected = go_on(path, **call)
+    assert np.isfinite(expected.loss).all()
+    with np.errstate(all="ignore"), pytest.warns(DivergenceWarning, match="the loss after step 1"):
+        go_on(path, **call)
+    with pytest.raises(ValueError, match="ended because the loss after step 1 is"):
         go_on(path, epochs=9, **call)
 
 

@@ -256,3 +256,14 @@ def test_prepared_data_shares_no_memory_with_a_file(tmp_path):
     x[...] = 1.0
     prepared = accelnn.prepare(x, np.zeros(4, int))
     assert not np.shares_memory(prepared.x, x)
+
+
+@pytest.mark.parametrize("place", ["x", "t"])
+def test_test_data_that_are_not_finite_are_named(place):
+    net = accelnn.MLP([4, 3], loss="sum_squared_error", rng=0)
+    x, t = np.ones((5, 4)), np.ones((5, 3))
+    test = {"x": x.copy(), "t": t.copy()}
+    test[place][2, 1] = np.nan
+    name = f"validation {place}"
+    with pytest.raises(ValueError, match=rf"{name} must be finite, but {name}\[2, 1\] is nan"):
+        accelnn.fit(net, x, t, validation=(test["x"], test["t"]), epochs=1)

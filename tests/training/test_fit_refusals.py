@@ -83,3 +83,37 @@ def test_a_pixel_that_is_always_black_moves_no_weight(rule, backend):
     net = accelnn.MLP(SIZES, rng=0, backend=backend)
     with pytest.raises(ValueError, match=r"eps=1e-50 of \w+ is 0 in float32; take a larger one"):
         accelnn.fit(net, x, T, optimizer=rule(eps=1e-50), iters=1)
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "callbacks", "names"),
+    [
+        ("a", [accelnn.callbacks.BestWeights(path="a")], "checkpoint= and BestWeights"),
+        ("a", [accelnn.callbacks.CSVLog("b/../a")], "checkpoint= and CSVLog"),
+        (
+            None,
+            [accelnn.callbacks.CSVLog("a"), accelnn.callbacks.BestWeights(path="./a")],
+            "CSVLog and BestWeights",
+        ),
+        (None, [accelnn.callbacks.CSVLog("a"), accelnn.callbacks.CSVLog("a")], "CSVLog and CSVLog"),
+    ],
+)
+def test_two_that_would_write_one_file(checkpoint, callbacks, names, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "b").mkdir()
+    net = accelnn.MLP(SIZES, rng=0)
+    given = {"validation": (X, T), "epochs": 1, "checkpoint": checkpoint, "callbacks": callbacks}
+    with pytest.raises(ValueError, match=rf"{names} would both write '.*a': give each its own"):
+        accelnn.fit(net, X, T, **given)
+    assert not (tmp_path / "a").exists()
+    callbacks[-1].path = tmp_path / "c"
+    accelnn.fit(net, X, T, **given)
+
+
+def test_what_a_callback_of_ones_own_calls_writes_may_be_anything():
+    def own(_net, _history):
+        pass
+
+    own.writes = 7
+    net = accelnn.MLP(SIZES, rng=0)
+    assert accelnn.fit(net, X, T, epochs=1, callbacks=[own, own]).steps == 1

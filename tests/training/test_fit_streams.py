@@ -288,6 +288,8 @@ class TestBatches:
         [
             ({"t": [1]}, TypeError, "t and sample_weight are left out"),
             ({"sample_weight": [1.0]}, TypeError, "t and sample_weight are left out"),
+            ({"batch_size": 5}, TypeError, "batch_size and sampling are left out where x is an"),
+            ({"sampling": "replacement"}, TypeError, "batches are taken as they come"),
             ({"checkpoint": "a"}, TypeError, r"prepare\(x, t, stream=True\) reads from a file"),
             ({"resume": accelnn.History(3)}, TypeError, "holds no state"),
             ({"iters": 3}, TypeError, "exactly one of epochs and iters"),
@@ -301,7 +303,7 @@ class TestBatches:
             (
                 {"x": lambda: iter([(np.full((2, 4), np.inf), [0, 1])])},
                 ValueError,
-                r"x of batch 1 must be finite, but x of batch 1\[0, 0\] is inf",
+                r"x of batch 1 must be finite, but x\[0, 0\] of batch 1 is inf",
             ),
             (
                 {"x": lambda: iter([(np.zeros((2, 3)), [0, 1])])},

@@ -22,7 +22,8 @@ from accelnn.errors import BackendMismatchError, BackendUnavailableError
 
 __all__ = ["CupyBackend"]
 
-NEWEST_CUDA_MAJOR = 13
+# For which there are builds of CuPy.
+OLDEST_CUDA_MAJOR, NEWEST_CUDA_MAJOR = 12, 13
 # DLPack's device types for CUDA memory and CUDA managed memory.
 DLPACK_CUDA = (2, 13)
 
@@ -46,44 +47,23 @@ class CupyBackend(Backend):
     name = "cupy"
 
     def __init__(self, device: int | None = None) -> None:
-        self.check_available()
+        _require_some_device()
         import cupy
 
         self.xp = cupy
         self._device = cupy.cuda.Device(device)
+        _require_compiler(self._device)
         self.number = int(self._device.id)
         self.device = f"cuda:{self.number}"
 
     @classmethod
     def check_available(cls) -> None:
-        """Raise `BackendUnavailableError` unless CuPy imports and finds a CUDA device."""
-        if importlib.util.find_spec("cupy") is None:
-            msg = (
-                f"the cupy backend needs the package cupy, which is not installed. "
-                f"Install the build for your CUDA version with:\n\n    {_install_cupy()}\n"
-            )
-            raise BackendUnavailableError(msg, reason="not installed")
-        try:
-            import cupy
-        except Exception as error:
-            msg = (
-                f"cupy is installed, but importing it failed with {type(error).__name__}: {error}. "
-                f"Exactly one cupy package may be installed; remove all of them, then run:\n\n"
-                f"    {_install_cupy()}\n"
-            )
-            raise BackendUnavailableError(msg, reason="import failed") from error
-        try:
-            devices = cupy.cuda.runtime.getDeviceCount()
-        except cupy.cuda.runtime.CUDARuntimeError as error:
-            devices, why = 0, str(error)
-        else:
-            why = "the CUDA runtime counts 0 devices"
-        if devices == 0:
-            msg = (
-                f"cupy {cupy.__version__} is installed, but no CUDA device can be used: {why}. "
-                f"Check the driver with:\n\n    nvidia-smi\n"
-            )
-            raise BackendUnavailableError(msg, reason="no device")
+        """Raise `BackendUnavailableError` unless CuPy imports and can compile for some device."""
+        _require_some_device()
+        import cupy
+
+        devices = map(cupy.cuda.Device, range(cls.device_count()))
+        _require_compiler(max(devices, key=lambda device: int(device.compute_capability)))
 
     @classmethod
     def owns(cls, x: object) -> bool:
@@ -94,7 +74,7 @@ class CupyBackend(Backend):
     @classmethod
     def device_count(cls) -> int:
         """Return how many CUDA devices there are."""
-        cls.check_available()
+        _require_some_device()
         import cupy
 
         return int(cupy.cuda.runtime.getDeviceCount())
@@ -189,6 +169,82 @@ class CupyBackend(Backend):
         """See `Backend.release_memory`."""
         with self._device:
             self.xp.get_default_memory_pool().free_all_blocks()
+
+
+def _require_some_device() -> None:
+    """Raise `BackendUnavailableError` unless CuPy imports and finds a CUDA device."""
+    if importlib.util.find_spec("cupy") is None:
+        msg = (
+            f"the cupy backend needs the package cupy, which is not installed. "
+            f"Install the build for your CUDA version with:\n\n    {_install_cupy()}\n"
+        )
+        raise BackendUnavailableError(msg, reason="not installed")
+    try:
+        import cupy
+    except Exception as error:
+        msg = (
+            f"cupy is installed, but importing it failed with {type(error).__name__}: {error}. "
+            f"Exactly one cupy package may be installed; remove all of them, then run:\n\n"
+            f"    {_install_cupy()}\n"
+        )
+        raise BackendUnavailableError(msg, reason="import failed") from error
+    try:
+        devices = cupy.cuda.runtime.getDeviceCount()
+    except cupy.cuda.runtime.CUDARuntimeError as error:
+        devices, why = 0, str(error)
+    else:
+        why = "the CUDA runtime counts 0 devices"
+    if devices == 0:
+        msg = (
+            f"cupy {cupy.__version__} is installed, but no CUDA device can be used: {why}. "
+            f"Check the driver with:\n\n    nvidia-smi\n"
+        )
+        raise BackendUnavailableError(msg, reason="no device")
+
+
+def _require_compiler(device: Any) -> None:
+    """Raise `BackendUnavailableError` unless CUDA's run-time compiler knows a device.
+
+    That of CUDA 13 no longer compiles for devices before compute capability 7.5, such as a V100,
+    while that driver and CuPy's arrays still work there.
+    """
+    import cupy
+
+    nvrtc = cupy.cuda.nvrtc
+    try:
+        major, minor = nvrtc.getVersion()
+        oldest = min(nvrtc.getSupportedArchs())
+    except Exception as error:
+        msg = (
+            f"cupy {cupy.__version__} is installed, but the compiler of its kernels, NVRTC, cannot "
+            f"be used: {type(error).__name__}: {error}. Install it with:\n\n"
+            f"    {install_command(f'cuda{_cuda_major_of_cupy()}x')}\n"
+        )
+        raise BackendUnavailableError(msg, reason="no compiler") from error
+    capability = int(device.compute_capability)
+    if capability < oldest:
+        msg = (
+            f"the device cuda:{device.id} has compute capability {_dotted(capability)}, and NVRTC "
+            f"{major}.{minor} compiles for {_dotted(oldest)} and later"
+        )
+        if major > OLDEST_CUDA_MAJOR:
+            command = install_command(f"cuda{OLDEST_CUDA_MAJOR}x")
+            msg += (
+                f". Uninstall cupy-cuda{major}x, and install the build for CUDA "
+                f"{OLDEST_CUDA_MAJOR}, which knows older devices:\n\n    {command}\n"
+            )
+        raise BackendUnavailableError(msg, reason="no compiler")
+
+
+def _cuda_major_of_cupy() -> int:
+    """Return the CUDA version that CuPy was built for; the driver may be newer."""
+    import cupy
+
+    return int(cupy.cuda.runtime.runtimeGetVersion()) // 1000
+
+
+def _dotted(capability: int) -> str:
+    return f"{capability // 10}.{capability % 10}"
 
 
 def _install_cupy() -> str:

@@ -63,9 +63,11 @@ LARGE_TO_EVALUATE = 1 << 24
 # An estimate: both passes of 100 samples took 10.7 µs with 39,760 parameters and 31.6 with 235,146,
 # and in tiles each of the six or eight kernels that wait for one another takes 3.3 µs or more.
 SMALL_NET = 1 << 18
-# Samples times parameters, and updates, per training call: well under a second, so that Ctrl-C is
-# handled promptly and a display stays responsive.
-CALL_WORK = 30_000_000_000
+# Samples times parameters, and updates, per training call: a fifth of a second at six operations
+# each on a card that does 0.4 TFLOP/s, and in double precision, as cards for displays do, a 24th
+# of that. So Ctrl-C is handled promptly, a display stays responsive, and Windows does not end the
+# kernel after two seconds.
+CALL_WORK, DOUBLE_TAKES = 12_000_000_000, 24
 CALL_STEPS = 20_000
 # Units of all samples per call of the kernel of differences, which bounds its memory.
 DIFFERENCE_UNITS = 1 << 24
@@ -245,7 +247,8 @@ class CupyEngine(Engine):
         way = self._way_of(state, data, batch, min(batch, order.size))
         order = order.astype(np.int64, casting="same_kind")
         on_device, losses = self.backend.asarray(order), [np.zeros(0)]
-        steps = min(CALL_STEPS, max(1, CALL_WORK // (batch * self.spec.size)))
+        work = CALL_WORK if self.dtype == "float32" else CALL_WORK // DOUBLE_TAKES
+        steps = min(CALL_STEPS, max(1, work // (batch * self.spec.size)))
         for start in range(0, order.size, steps * batch):
             found = self._train(way, state, on_device[start : start + steps * batch])
             # Updates after a non-finite loss have changed nothing.

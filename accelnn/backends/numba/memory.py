@@ -6,10 +6,9 @@ import numpy as np
 
 from accelnn.backends.numba.kernels.arguments import Memory
 from accelnn.backends.numba.kernels.evaluation import BLOCK
-from accelnn.backends.numba.kernels.forward import ROWS
 from accelnn.backends.numba.kernels.training import AHEAD
 from accelnn.backends.numba.layout import OUTPUT_PANELS, Layout, aligned_empty, aligned_zeros
-from accelnn.backends.numba.vectors import LANES, QUAD, SHORT
+from accelnn.backends.numba.vectors import LANES, QUAD, SHORT, rows_at_once
 
 __all__ = ["memory_of_passes", "memory_of_updates"]
 
@@ -17,8 +16,9 @@ __all__ = ["memory_of_passes", "memory_of_updates"]
 OWN_SAMPLES = 2
 # Samples per pass whose quads are listed: the more there are, the longer the lists.
 LONG = 144
-# Bytes of parameters that stay in L2 cache.
-SMALL = 500_000
+# Bytes of parameters that stay in L2 cache; and of larger nets, samples for which a thread is of
+# use.
+SMALL, LEAST = 500_000, 240
 # Bytes of the number of a row that has a listed quad; and of where those of a quad, or what a row
 # has, begin and end.
 ROW_NUMBER, BEGIN_AND_END = 2, 16
@@ -59,8 +59,8 @@ def _sizes_of_passes(
     quads: bool,  # noqa: FBT001
 ) -> tuple[int, ...]:
     """Return the fields of a `Memory`, the threads that share it, and how much there is of it."""
-    most = BLOCK if is_small else ROWS
-    threads = max(1, min(threads, -(-samples // most)))
+    most, least = (BLOCK, BLOCK) if is_small else (rows_at_once(lanes), LEAST)
+    threads = max(1, min(threads, -(-samples // least)))
     if quads:
         most = max(most, LONG)
     # As many passes for each thread, of as many samples.

@@ -62,6 +62,7 @@ class StandIn(ModuleType):
             set_allocator=lambda _allocator: None,
             get_current_stream=lambda: Stream.current[-1] if Stream.current else Stream(),
             runtime=runtime,
+            nvrtc=SimpleNamespace(getVersion=lambda: (13, 0), getSupportedArchs=lambda: (75, 120)),
             memory=memory,
         )
 

@@ -74,6 +74,7 @@ class Device:
     """One of two devices."""
 
     attributes: ClassVar[dict[str, int]] = {}
+    compute_capability = "90"
 
     def __init__(self, number: int | None = None) -> None:
         self.id = CURRENT.devices[-1] if number is None else number

@@ -70,12 +70,26 @@ class cuda:
         def getDeviceCount():
             return 2
 
+        @staticmethod
+        def runtimeGetVersion():
+            return 12090
+
+    class nvrtc:
+        @staticmethod
+        def getVersion():
+            return (13, 0)
+
+        @staticmethod
+        def getSupportedArchs():
+            return (75, 80, 86, 87, 88, 89, 90, 100, 103, 110, 120, 121)
+
     class Device:
         current = [0]
         waited_for = []
 
         def __init__(self, id=None):
             self.id = self.current[-1] if id is None else id
+            self.compute_capability = "90"
 
         def __enter__(self):
             self.current.append(self.id)
@@ -277,6 +291,53 @@ def test_a_driver_that_counts_no_device(python, tmp_path):
     message, reason, *_ = json.loads(python(ASK, tmp_path / "fake"))
     assert reason == "no device"
     assert "no CUDA device can be used: the CUDA runtime counts 0 devices. Check" in message
+
+
+def test_a_device_that_the_compiler_does_not_know(python, tmp_path):
+    """The first one here, as a V100 under CUDA 13; the other one is of use."""
+    fake = FAKE_CUPY.replace('"90"', '["70", "75"][self.id]')
+    (tmp_path / "fake").mkdir()
+    (tmp_path / "fake" / "cupy.py").write_text(fake)
+    message, reason, row, auto, result = json.loads(python(ASK, tmp_path / "fake"))
+    assert reason == "no compiler"
+    assert message.startswith(
+        "the device cuda:0 has compute capability 7.0, and NVRTC 13.0 compiles for 7.5 and later. "
+        "Uninstall cupy-cuda13x, and install the build for CUDA 12"
+    )
+    assert message.endswith("\n\n    pip install 'accelnn[cuda12x]'\n")
+    assert row == ["cupy", False, message.strip(), ""]
+    assert auto in {"numba", "numpy"}
+    assert result == [0.0, 2.0]
+    code = "import accelnn; print(accelnn.get_backend('cupy:1').device)"
+    assert python(code, tmp_path / "fake") == "cuda:1"
+    (tmp_path / "fake" / "cupy.py").write_text(fake.replace("(13, 0)", "(12, 9)"))
+    message, *_ = json.loads(python(ASK, tmp_path / "fake"))
+    assert message.endswith("NVRTC 12.9 compiles for 7.5 and later")
+
+
+def test_a_compiler_that_is_missing(python, tmp_path):
+    (tmp_path / "fake").mkdir()
+    (tmp_path / "fake" / "cupy.py").write_text(
+        FAKE_CUPY.replace("return (13, 0)", "raise RuntimeError('failed to load libnvrtc.so.13')")
+    )
+    message, reason, row, auto, result = json.loads(python(ASK, tmp_path / "fake"))
+    assert reason == "no compiler"
+    assert "NVRTC, cannot be used: RuntimeError: failed to load libnvrtc.so.13. Install" in message
+    assert message.endswith("\n\n    pip install 'accelnn[cuda12x]'\n"), "whatever the driver is"
+    assert row == ["cupy", False, message.strip(), ""]
+    assert auto in {"numba", "numpy"}
+    assert result == [0.0, 2.0]
+
+
+def test_the_real_compiler_says_what_it_knows(cupy):
+    """Which it tells without a device; not where CuPy is installed without it."""
+    nvrtc = cupy.cuda.nvrtc
+    try:
+        version = nvrtc.getVersion()
+    except RuntimeError as error:
+        pytest.skip(f"NVRTC is not installed: {error}")
+    oldest = min(nvrtc.getSupportedArchs())
+    assert {12: 50, 13: 75}.get(version[0], oldest) == oldest
 
 
 def test_movement_goes_to_the_device_that_was_current_at_first(python, tmp_path):

@@ -48,10 +48,10 @@ def _digits(samples, inputs=6):
     return pixels / np.float32(255), draw.integers(0, 3, samples)
 
 
-def _fit(device, sizes=(6, 5, 3), samples=70, **options):
-    net = accelnn.MLP(sizes, rng=0, backend=device)
+def _fit(device, sizes=(6, 5, 3), samples=70, dtype="float32", **options):
+    net = accelnn.MLP(sizes, rng=0, backend=device, dtype=dtype)
     x, t = _digits(samples, sizes[0])
-    data = accelnn.prepare(x, t, backend=device)
+    data = accelnn.prepare(x, t, backend=device, dtype=dtype)
     device.xp.events.clear()
     history = accelnn.fit(net, data, rng=0, **({"batch_size": 10, "epochs": 1} | options))
     return net, history
@@ -376,9 +376,10 @@ def test_all_samples_are_evaluated_in_one_launch(log, device):
     assert [event for event in log if isinstance(event, Transfer)] == [Transfer("host", 24)]
 
 
-def test_a_long_call_is_cut_into_launches(log, device, monkeypatch):
-    """So that Ctrl-C is heard between them."""
-    monkeypatch.setattr(engine_module, "CALL_WORK", 20 * 53)
-    _, history = _fit(device, samples=70)
+@pytest.mark.parametrize(("dtype", "longer"), [("float32", 1), ("float64", 24)])
+def test_a_long_call_is_cut_into_launches(log, device, monkeypatch, dtype, longer):
+    """So that Ctrl-C is heard between them; sooner where each takes longer."""
+    monkeypatch.setattr(engine_module, "CALL_WORK", 20 * 53 * longer)
+    _, history = _fit(device, samples=70, dtype=dtype)
     assert history.steps == 7
     assert _kernels(log) == ["check_parameters", "train", "mean_losses"] * 4

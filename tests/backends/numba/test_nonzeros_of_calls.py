@@ -22,9 +22,9 @@ DTYPES = ("float32", "float64")
 SPECIAL = (np.nan, np.inf, -np.inf)
 # Below and above the density from which no quads are listed, and none and all.
 DENSITIES = (0.0, 0.1, 0.17, 0.22, 0.31, 1.0)
-# Around the lengths of all blocks of rows.
+# Around the lengths of all blocks of rows: of 516 and of 258, in single precision.
 FEW_SAMPLES = (*range(1, 6), 11, 12, 13, 15, 16, 17)
-MANY_SAMPLES = (47, 48, 49, 239, 240, 241)
+MANY_SAMPLES = (47, 48, 49, 239, 240, 241, 257, 258, 259, 515, 516, 517)
 
 
 # Outputs above which a slope is infinite, and calls in some of which one thread overtakes another.

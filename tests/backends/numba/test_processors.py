@@ -15,7 +15,7 @@ import json
 import numpy as np
 import accelnn
 from accelnn.backends.numba import NumbaBackend, engine
-from accelnn.backends.numba.vectors import LANES, SHORT, TALL, WIDE
+from accelnn.backends.numba.vectors import BROAD, LANES, SHORT, TALL, WIDE, rows_at_once
 from accelnn.testing import assert_equal_but_for_rounding
 
 # NumPy's BLAS may raise false flags, which are warnings; what is not finite fails the comparison.
@@ -24,7 +24,8 @@ engine.THREAD_WORK = 1
 draw = np.random.default_rng(0)
 for sizes in ([30, 40, 10], [33, 70, 35, 5], [9, 3]):
     for form in ("singles", "pixels", "dense"):
-        for samples in (17, 47, 100, 502):
+        # The batches of the last, half of them, have more than one block of rows.
+        for samples in (17, 47, 100, 2 * rows_at_once(LANES[np.float32]) + 10):
             x = draw.normal(size=(samples, sizes[0]))
             if form == "singles":
                 x *= draw.random(x.shape) < 0.1
@@ -51,7 +52,7 @@ for sizes in ([30, 40, 10], [33, 70, 35, 5], [9, 3]):
 
             assert_equal_but_for_rounding(run(NumbaBackend(2)), lambda move: run("numpy", move))
 lanes = [LANES[np.float32], LANES[np.float64]]
-print(json.dumps({"lanes": lanes, "blocks": [TALL, SHORT, WIDE]}))
+print(json.dumps({"lanes": lanes, "blocks": [TALL, SHORT, WIDE, BROAD]}))
 """
 
 
@@ -67,9 +68,10 @@ def test_a_narrower_processor_computes_the_same(compiled, python, tmp_path, name
     }
     printed = json.loads(python(COMPARE, **environment))
     assert printed["lanes"] == lanes
-    tall, short, wide = printed["blocks"]
+    tall, short, wide, broad = printed["blocks"]
     assert tall % short == 0, "blocks of rows end where the next ones start"
     assert all(width % wide == 0 for width in lanes)
+    assert broad == tall
 
 
 # As on a machine whose processor is not an x86: many registers of 128 bits.
@@ -120,9 +122,9 @@ def test_a_processor_that_is_no_x86(compiled, python, tmp_path):
         "NUMBA_CACHE_DIR": str(tmp_path / "cache"),
     }
     printed = json.loads(python(ELSEWHERE + COMPARE, **environment))
-    assert printed == {"lanes": [8, 4], "blocks": [12, 4, 4]}
+    assert printed == {"lanes": [8, 4], "blocks": [12, 4, 4, 8]}
     environment["NUMBA_CACHE_DIR"] = str(tmp_path / "not cached")
-    # Two vectors for each of 12 rows, or of 4 columns.
+    # Two vectors for each of 12 rows, or of 8 columns and of 4.
     rows, columns = json.loads(python(ELSEWHERE + ON_ARM, **environment))
     assert rows >= 24
-    assert columns >= 8
+    assert columns >= 24

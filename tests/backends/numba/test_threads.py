@@ -64,6 +64,29 @@ def test_bits_are_the_same(teams, sizes, density, dtype):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+def test_parameters_beyond_a_cache(teams, dtype):
+    """Those of the next panel are prefetched."""
+    from accelnn.backends.numba.kernels.forward import LARGE
+
+    sizes, samples = (600, 900, 40, 7), 51
+    x, t = _data(sizes[0], sizes[-1], dtype, 1.0, samples)
+
+    def run(b, move=lambda value: value):
+        net = accelnn.MLP(sizes, activation="relu", dtype=dtype, rng=2, backend=b)
+        assert net.flat.nbytes > 64 * LARGE
+        net.flat[...] = move(net.flat)
+        data = move(x)
+        found = [net.predict(data), *net.gradient(data, t).values()]
+        accelnn.fit(net, data, t, batch_size=30, epochs=2, rng=0)
+        return [*found, net.flat]
+
+    alone, *others = map(run, teams)
+    for together in others:
+        assert [a.tobytes() for a in together] == [a.tobytes() for a in alone]
+    assert_equal_but_for_rounding(alone, lambda move: run("numpy", move))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("density", [0.1, 1.0])
 @pytest.mark.parametrize("sizes", SIZES, ids=lambda sizes: "-".join(map(str, sizes)))
 @pytest.mark.parametrize(
@@ -152,13 +175,15 @@ def test_the_threads_are_there(teams):
 
 @pytest.mark.parametrize("density", [0.1, 1.0])
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_products_longer_than_any_block(teams, dtype, density):
+def test_products_longer_than_any_block(teams, dtype, density, monkeypatch):
     """More samples, inputs, units and outputs than are multiplied at a time, on NumPy too."""
+    from accelnn.backends.numba import pieces
     from accelnn.backends.numba.kernels.backward import TOGETHER
-    from accelnn.backends.numba.kernels.forward import ROWS
-    from accelnn.backends.numba.vectors import DEEP, LANES
+    from accelnn.backends.numba.vectors import DEEP, LANES, rows_at_once
 
-    samples, lanes = 2 * ROWS + 5, LANES[np.dtype(dtype).type]
+    monkeypatch.setattr(pieces, "TIMES", 100)
+    lanes = LANES[np.dtype(dtype).type]
+    samples = 2 * rows_at_once(lanes) + 5
     sizes = (DEEP + 3, (TOGETHER // samples + 1) * lanes + 1, DEEP + 1, DEEP + 2)
     x, t = _data(sizes[0], sizes[-1], dtype, density, samples)
 

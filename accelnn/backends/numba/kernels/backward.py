@@ -9,9 +9,9 @@ from accelnn.backends.numba._jit import INLINED, ZERO, called, inlined
 from accelnn.backends.numba.kernels.arguments import ends_batch
 from accelnn.backends.numba.kernels.clipping import first_square_of_biases, keep
 from accelnn.backends.numba.kernels.forward import (
-    LARGE,
-    ROWS,
+    is_large,
     panels_of,
+    rows_of_block,
     rows_of_panel,
     share_units,
     start_of_input,
@@ -98,8 +98,9 @@ def input_errors(member, net, work, layer, size):
     capacity, errors, scratch = work.capacity, work.errors, work.scratch
     inputs, outputs, row_size = table[layer, INPUTS], table[layer, OUTPUTS], table[layer, ROW]
     own = member.number * (scratch.size // member.size)
-    for start in range(0, size, ROWS):
-        rows = (start, min(start + ROWS, size))
+    step = rows_of_block(lanes)
+    for start in range(0, size, step):
+        rows = (start, min(start + step, size))
         units = share_units(member, table[layer, INPUT_PANELS], rows)
         for k in range(0, outputs, DEEP):
             last_k = min(k + DEEP, outputs)
@@ -151,7 +152,7 @@ def update_layer(member, net, data, work, rule, step, layer, piece, order, follo
     together = max(1, TOGETHER // piece.size)
     start, stop = first // blocks, (last + blocks - 1) // blocks
     ahead, done = 0, 0
-    is_large = rule.kind != STORE_GRADIENT and net.params.size > LARGE
+    fetches = rule.kind != STORE_GRADIENT and is_large(net.params)
     while start < stop:
         end = min(start + together, stop)
         for k in range(blocks):
@@ -162,7 +163,7 @@ def update_layer(member, net, data, work, rule, step, layer, piece, order, follo
                 if first <= panel * blocks + k < last:
                     error = (table[layer, OUTPUT_PANEL] + panel) * capacity * lanes
                     used = outputs - panel * lanes
-                    if is_large:
+                    if fetches:
                         weights = table[layer, WEIGHTS] + panel * table[layer, PANEL]
                         prefetch_part(net.params, weights + k * lanes * lanes, columns * lanes)
                     if layer == 0 and not work.gathered:

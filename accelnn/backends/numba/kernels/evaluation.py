@@ -24,8 +24,8 @@ from accelnn.formulas.binary_cross_entropy import EVEN
 
 __all__ = ["BLOCK", "evaluate", "predict"]
 
-# Samples per pass, multiples of `TALL` and no more than `ROWS`: of small nets, whose samples then
-# stay in cache, and of those whose weights do not, so that these are read less often.
+# Samples per pass of small nets, so that they stay in cache: a multiple of `TALL`. Of others a pass
+# has a whole block of rows, so that weights are read less often.
 BLOCK = 48
 
 

@@ -30,27 +30,27 @@ from accelnn.backends.numba.vectors import (
     call_activation,
     dropout_factors,
     load,
+    per_line,
+    rows_at_once,
     store,
     width,
     zeros,
 )
 
 __all__ = [
-    "LARGE",
-    "ROWS",
     "forward",
+    "is_large",
     "panels_of",
+    "rows_of_block",
     "rows_of_panel",
     "share_units",
     "start_of_input",
 ]
 
-# Rows that are multiplied by all panels of a layer before the next rows, so that `DEEP` columns of
-# them stay in L2 cache; a multiple of `TALL`, and a few more than the usual 512, because all
-# weights are read once for each.
-ROWS = 516
-# Parameters that do not stay in L2 cache, and so are prefetched.
-LARGE = 500_000
+# Cache lines of parameters that do not stay in L2 cache, and so are prefetched: 2 MB.
+LARGE = 1 << 15
+# The rows of a batch that all panels of a layer multiply before the next rows.
+rows_of_block = inlined(rows_at_once)
 
 
 @inlined
@@ -77,7 +77,7 @@ def forward(net, data, work, mask, update_number, done, layer, rows, units):
             target = (table[layer, OUTPUT_PANEL] + panel) * work.capacity * lanes
             used = table[layer, OUTPUTS] - panel * lanes
             ahead = -1
-            if params.size > LARGE and row_size == lanes and panel + 1 < last:
+            if is_large(params) and row_size == lanes and panel + 1 < last:
                 ahead = weights + table[layer, PANEL] + k * lanes
             if layer == 0 and not work.gathered:
                 multiply_samples(
@@ -107,6 +107,12 @@ def forward(net, data, work, mask, update_number, done, layer, rows, units):
                 if mask.threshold > 0:
                     drop(work, mask, update_number, done, layer, panel, target, top, bottom)
             panel += 1
+
+
+@inlined
+def is_large(params):
+    """Return whether a net's parameters are to be prefetched."""
+    return params.size // per_line(params) > LARGE
 
 
 @inlined

@@ -12,7 +12,7 @@ from accelnn.backends.numba.kernels.backward import (
     update_sparse_layer,
 )
 from accelnn.backends.numba.kernels.clipping import update_clipped
-from accelnn.backends.numba.kernels.forward import ROWS, forward, share_units
+from accelnn.backends.numba.kernels.forward import forward, rows_of_block, share_units
 from accelnn.backends.numba.kernels.launch import launch
 from accelnn.backends.numba.kernels.meeting import (
     clock,
@@ -27,7 +27,7 @@ from accelnn.backends.numba.kernels.samples import read_samples
 from accelnn.backends.numba.kernels.updates import STORE_GRADIENT
 from accelnn.backends.numba.layout import INPUTS, OUTPUT_PANELS
 from accelnn.backends.numba.team import FASTER, HELD_UP, PERIODS, Member
-from accelnn.backends.numba.vectors import SHORT, flush_denormals, restore
+from accelnn.backends.numba.vectors import SHORT, flush_denormals, restore, width
 
 __all__ = ["AHEAD", "train"]
 
@@ -62,6 +62,7 @@ def forward_pass(member, net, data, work, mask, update_number, order, piece, row
     A thread reads all samples, if they are its `own`, or for all threads its `rows` of them.
     """
     depth, myself = net.table.shape[0], Member(ZERO, ZERO + 1, member.meeting)
+    block = rows_of_block(width(work.outputs))
     reader, read = (myself, (ZERO, piece.size)) if own else (member, rows)
     read_samples(reader, net, data, work, order, piece.start, read, piece.size)
     if not own:
@@ -71,7 +72,7 @@ def forward_pass(member, net, data, work, mask, update_number, order, piece, row
         # One thread computes all scores of a sample, because softmax needs them together.
         top, bottom = rows if is_last else (ZERO, piece.size)
         # Lists of quads are read from the first to the last row at once.
-        step = piece.size if layer == 0 and work.quads else ROWS
+        step = piece.size if layer == 0 and work.quads else block
         for row in range(top, bottom, step):
             part = (row, min(row + step, bottom))
             units = share_units(myself if is_last else member, panels, part)

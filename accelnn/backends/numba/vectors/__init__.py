@@ -77,6 +77,7 @@ from accelnn.backends.numba.vectors._type import (
     SQUARE,
     TALL,
     WIDE,
+    rows_at_once,
 )
 
 __all__ = [
@@ -126,6 +127,7 @@ __all__ = [
     "restore",
     "root",
     "rows_at",
+    "rows_at_once",
     "rows_of",
     "scaled_erfc",
     "side",

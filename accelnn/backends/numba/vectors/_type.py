@@ -33,6 +33,7 @@ __all__ = [
     "load_vector",
     "pointer_to",
     "reduce",
+    "rows_at_once",
     "splat",
     "store_vector",
 ]
@@ -64,7 +65,8 @@ LANES = {np.float32: 2 * _REGISTER_BYTES // 4, np.float64: 2 * _REGISTER_BYTES /
 SHORT = 4 if _MANY_REGISTERS else 2
 TALL = 12 if _MANY_REGISTERS else 6
 WIDE = min(4, *LANES.values())
-# So many where that is a divisor of `LANES`, which leaves no rest, and otherwise as many as rows.
+# As many of these first as fit into `LANES` with a whole number of the former after them: there are
+# registers for 12 sums, but 8 leave no rest of 32 or 16.
 BROAD = 8 if _MANY_REGISTERS else TALL
 # Columns of a sample that are stored together if one of them is not zero: the sums of so many
 # vectors, and what is added to them, fit in registers. A divisor of `LANES`.
@@ -72,6 +74,18 @@ QUAD = 4
 # Products that are summed before the next block, so that what they share stays in L1 cache: a
 # multiple of `LANES`.
 DEEP = 256
+
+
+def rows_at_once(lanes: int) -> int:
+    """Return how many rows of a matrix are multiplied by all panels of another before the next.
+
+    `DEEP` columns of them take half of the L2 cache of usual processors: 512 KB of those with
+    AVX-512, 256 KB of others. It is a multiple of `TALL`, and a few more than a power of two, which
+    batches are, because all of the other matrix is read once for each.
+    """
+    return (16 * lanes // TALL + 1) * TALL
+
+
 # Rows and columns of the blocks in which a matrix is transposed: a row of one is half a vector at
 # most, so that all of them fit in registers.
 SQUARE = {np.float32: min(_REGISTER_BYTES, 32) // 4, np.float64: min(_REGISTER_BYTES, 32) // 8}
