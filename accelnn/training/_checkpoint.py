@@ -15,10 +15,11 @@ from accelnn import checkpoint as files
 from accelnn.backends import get_backend
 from accelnn.training._history import CURVES, History
 from accelnn.training._hooks import States
+from accelnn.training._interrupt import interrupts_wait
 from accelnn.training._plan import Generator
 from accelnn.training._resume import Ending
 
-__all__ = ["Checkpoint", "PathLike", "check_path", "states_of"]
+__all__ = ["Checkpoint", "PathLike", "Saver", "check_path", "states_of"]
 
 PathLike: TypeAlias = str | os.PathLike[str]
 
@@ -176,6 +177,31 @@ class Checkpoint:
                 "leave rng out"
             )
             raise ValueError(msg)
+
+
+class Saver:
+    """Writes the checkpoints of a run.
+
+    Parameters
+    ----------
+    path : path-like
+        Of the file.
+    every : int or None
+        Updates between two of them, or None for an epoch's.
+    """
+
+    def __init__(self, path: PathLike, every: int | None) -> None:
+        self.path, self.every = path, every
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is a file already."""
+        return Path(self.path).exists()
+
+    def write(self, checkpoint: Checkpoint) -> None:
+        """Write one, for which Ctrl-C waits."""
+        with interrupts_wait():
+            checkpoint.write(self.path)
 
 
 def states_of(callbacks: Sequence[object]) -> States:

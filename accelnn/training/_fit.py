@@ -18,7 +18,7 @@ from accelnn.formulas._checks import positive
 from accelnn.nets import Net
 from accelnn.optimizers import SGD
 from accelnn.training._batches import Batches, BatchRun, Passes, is_batches
-from accelnn.training._checkpoint import Checkpoint, PathLike, check_path
+from accelnn.training._checkpoint import Checkpoint, PathLike, Saver, check_path
 from accelnn.training._hints import warn_of_several_ones
 from accelnn.training._history import History
 from accelnn.training._plan import Generator, Plan, Sampling
@@ -29,7 +29,7 @@ from accelnn.training._refusals import (
     refuse_vanishing_eps,
 )
 from accelnn.training._resume import ending_of
-from accelnn.training._run import Run, Saver
+from accelnn.training._run import Run
 
 __all__ = ["GradientKind", "fit"]
 

@@ -7,7 +7,6 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -27,7 +26,7 @@ from accelnn.backends._arrays import slices
 from accelnn.errors import DivergenceWarning
 from accelnn.formulas._dropout import Dropout
 from accelnn.nets import Net
-from accelnn.training._checkpoint import Checkpoint, PathLike, states_of
+from accelnn.training._checkpoint import Checkpoint, Saver, states_of
 from accelnn.training._hints import Watch
 from accelnn.training._history import History
 from accelnn.training._hooks import Hooks
@@ -37,7 +36,7 @@ from accelnn.training._prepare import dataset_for
 from accelnn.training._resume import Ending, identity
 from accelnn.training._streams import StreamedDataset
 
-__all__ = ["Callback", "Run", "Saver", "dropout_of"]
+__all__ = ["Callback", "Run", "dropout_of"]
 
 Callback: TypeAlias = Callable[[Any, History], object]
 
@@ -437,28 +436,3 @@ def _needs(net: Net, batch: int) -> str:
         f"a batch of {batch:,} samples and a net of {net.spec.size:,} parameters take {size:,} "
         f"bytes or more"
     )
-
-
-class Saver:
-    """Writes the checkpoints of a run.
-
-    Parameters
-    ----------
-    path : path-like
-        Of the file.
-    every : int or None
-        Updates between two of them, or None for an epoch's.
-    """
-
-    def __init__(self, path: PathLike, every: int | None) -> None:
-        self.path, self.every = path, every
-
-    @property
-    def exists(self) -> bool:
-        """Whether there is a file already."""
-        return Path(self.path).exists()
-
-    def write(self, checkpoint: Checkpoint) -> None:
-        """Write one, for which Ctrl-C waits."""
-        with interrupts_wait():
-            checkpoint.write(self.path)

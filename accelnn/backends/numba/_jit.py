@@ -254,7 +254,7 @@ def _announcing(
                 f"in every process, because {reason}: set NUMBA_CACHE_DIR to a folder of your own "
                 f"that nobody else can write to"
                 if reason
-                else "once (accelnn.warmup() does it ahead)",
+                else "once (accelnn.warmup(backend='numba') does it ahead)",
             )
         return found
 
