@@ -24,7 +24,7 @@ from accelnn.backends import (
     pass_bytes,
 )
 from accelnn.gradient import GradientReport, check_gradient, numerical_gradient
-from accelnn.gradient._steps import require_usable_step
+from accelnn.gradient._steps import require_step, require_usable_step
 from accelnn.nets._arguments import Arguments, DropoutKey
 from accelnn.nets._computing import computing
 from accelnn.nets._exchange import Exchange
@@ -381,6 +381,9 @@ class Net(Arguments, Exchange):
         options_of_both = {"sample_weight": sample_weight, "dropout_key": dropout_key}
         # A subclass may have a loss and a gradient without them.
         given: Any = {name: value for name, value in options_of_both.items() if value is not None}
+        if options.get("step") is not None:
+            # Before anything is compiled or computed.
+            require_step(options["step"])
         gradient = self.gradient(x, t, **given)
         return check_gradient(
             lambda _: self.loss(x, t, **given),

@@ -155,7 +155,8 @@ def exp_and_expm1(typing, x):
     """Return exp(x) to about 1 ulp, and exp(x) - 1 to about 2 ulp.
 
     x = n ln(2) + r with |r| <= ln(2) / 2; expm1(r) is a series; exp(x) = 2ⁿ (1 + expm1(r)). x is
-    clipped so that results are normal numbers; NaN stays NaN.
+    clipped so that results are normal numbers, or 0 below them: what is 0 in any other library makes
+    NaN of an infinite factor. NaN stays NaN.
     """
 
     def generate(context, builder, signature, args):
@@ -163,7 +164,8 @@ def exp_and_expm1(typing, x):
         single = is_single(kind)
         limit = constant(kind, _EXP_LIMIT[single])
         low = constant(kind, -_EXP_LIMIT[single])
-        x = builder.select(builder.fcmp_ordered("<", args[0], low), low, args[0])
+        is_below = builder.fcmp_ordered("<", args[0], low)
+        x = builder.select(is_below, low, args[0])
         x = builder.select(builder.fcmp_ordered(">", x, limit), limit, x)
 
         # Adding 1.5 * 2**(mantissa bits) rounds to an integer, held in the low bits of the sum.
@@ -184,6 +186,7 @@ def exp_and_expm1(typing, x):
         one = constant(kind, 1.0)
         power = builder.bitcast(builder.add(exponent, builder.bitcast(one, integers)), kind)
         exp = call(builder, "fmuladd", power, minus_one, power)
+        exp = builder.select(is_below, constant(kind, 0.0), exp)
         expm1 = call(builder, "fmuladd", power, minus_one, builder.fsub(power, one))
         return context.make_tuple(builder, signature.return_type, [exp, expm1])
 
