@@ -155,7 +155,7 @@ def exp_and_expm1(typing, x):
     """Return exp(x) to about 1 ulp, and exp(x) - 1 to about 2 ulp.
 
     x = n ln(2) + r with |r| <= ln(2) / 2; expm1(r) is a series; exp(x) = 2ⁿ (1 + expm1(r)). x is
-    clipped so that results are normal numbers, or 0 below them: what is 0 in any other library makes
+    clipped so that results are normal numbers, or 0 below them, because what is 0 elsewhere makes
     NaN of an infinite factor. NaN stays NaN.
     """
 
