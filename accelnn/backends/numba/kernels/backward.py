@@ -72,6 +72,10 @@ __all__ = [
 # Rows of errors, counted over panels, that are multiplied by a block of columns of a layer's input
 # before the next block, so that they stay in L2 cache.
 TOGETHER = 2048
+# Numbers of a layer's input that stay there too. Then a panel of weights is updated as a whole
+# before the next, which reads it where one line follows another: of a batch of one sample, weights
+# are most of what is read.
+FEW_NUMBERS = 1 << 16
 
 
 @inlined
@@ -149,7 +153,7 @@ def update_layer(member, net, data, work, rule, step, layer, piece, order, follo
     outputs = table[layer, OUTPUTS]
     own = member.number * (scratch.size // member.size)
     first, last = share(member, table[layer, OUTPUT_PANELS] * blocks, 1)
-    together = max(1, TOGETHER // piece.size)
+    together = 1 if piece.size * inputs <= FEW_NUMBERS else max(1, TOGETHER // piece.size)
     start, stop = first // blocks, (last + blocks - 1) // blocks
     ahead, done = 0, 0
     fetches = rule.kind != STORE_GRADIENT and is_large(net.params)

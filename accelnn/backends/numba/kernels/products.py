@@ -83,6 +83,13 @@ def multiply_rows(rows, b, b_start, b_row, c, c_start, first, last, start, add):
         sums = add_block(sums, a, a_start + row * lanes, capacity, inner, b, b_start, b_row)
         store_rows(c, here, lanes, sums)
         row += TALL
+    if row + 1 == last:
+        # A batch of one sample, of which a block would compute `SHORT`.
+        here = c_start + row * lanes
+        only = load_rows(c, here, lanes, start, 1) if add else rows_of(start, 1)
+        only = add_block(only, a, a_start + row * lanes, capacity, inner, b, b_start, b_row)
+        store_rows(c, here, lanes, only)
+        return
     while row < last:
         here = c_start + row * lanes
         rest = load_rows(c, here, lanes, start, SHORT) if add else rows_of(start, SHORT)

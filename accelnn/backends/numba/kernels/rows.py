@@ -69,6 +69,13 @@ def multiply_blocks(x, begins, part, b, b_start, b_row, c, c_start, first, last,
         sums = add_rows(sums, x, load_places(begins, row, TALL), part, b, b_start, b_row)
         store_rows(c, here, lanes, sums)
         row += TALL
+    if row + 1 == last:
+        # A batch of one sample, of which a block would compute `SHORT`.
+        here = c_start + row * lanes
+        only = load_rows(c, here, lanes, start, 1) if add else rows_of(start, 1)
+        only = add_rows(only, x, load_places(begins, row, 1), part, b, b_start, b_row)
+        store_rows(c, here, lanes, only)
+        return
     while row < last:
         here = c_start + row * lanes
         rest = load_rows(c, here, lanes, start, SHORT) if add else rows_of(start, SHORT)
