@@ -24,9 +24,15 @@ In the documents, a table stands between two comments, of which the first names 
 The names are those of `accelnn.bench.TABLES`; with ``-avx2`` at their end they are of runs with
 ``--isa avx2``, which may be merged with others. What was not measured is said to be missing. A
 picture of the group ``growth`` is drawn where its table is.
+
+A table of another machine names the file of its run, which is beside the main one::
+
+    <!-- table: training of performance-zen4.json -->
+    <!-- end -->
 """
 
 import argparse
+import functools
 import re
 import sys
 from pathlib import Path
@@ -38,23 +44,27 @@ ROOT = Path(__file__).parents[1]
 RUN = ROOT / "docs" / "performance.json"
 DOCUMENTS = (RUN.with_name("performance.md"), RUN.with_name("derivatives.md"), ROOT / "README.md")
 PICTURE = "images/growth.png"
-MARKED = re.compile(r"(?<=<!-- table: )([\w-]+)( -->\n)(.*?)(?=<!-- end -->)", re.DOTALL)
+MARKED = re.compile(
+    r"(?P<mark><!-- table: (?P<name>[\w-]+)(?: of (?P<run>[\w.-]+))? -->\n).*?(?=<!-- end -->)",
+    re.DOTALL,
+)
+read = functools.cache(Report.read)
 
 
-def fill(text: str, report: Report) -> str:
+def fill(text: str, run: Path) -> str:
     """Return a document with its tables written anew; one that does not exist ends the script."""
 
     def written(match: re.Match[str]) -> str:
-        name = match[1]
+        name = match["name"]
         if name not in TABLES:
             sys.exit(f"no table {name!r}: known are {', '.join(TABLES)}")
-        table = TABLES[name](report)
+        table = TABLES[name](read(run.with_name(match["run"] or run.name)))
         # Nobody without times is a table without rows.
         missing = "" if name == "problems" else "\nNot measured yet.\n\n"
         written = f"\n{markdown(table)}\n" if table else missing
-        if table and name == "growth":
+        if table and name == "growth" and not match["run"]:
             written += f"![Best peer's time divided by ours, by width and batch]({PICTURE})\n\n"
-        return f"{name}{match[2]}{written}"
+        return match["mark"] + written
 
     return MARKED.sub(written, text)
 
@@ -82,11 +92,10 @@ def main() -> None:
             Report.merged([Report.read(part) for part in options.merge]).write(options.json)
         except ValueError as error:
             sys.exit(f"--merge: {error}")
-    report = Report.read(options.json)
     stale = []
     for document in options.documents:
         text = document.read_text(encoding="utf-8")
-        filled = fill(text, report)
+        filled = fill(text, options.json)
         if filled == text:
             continue
         stale.append(document.name)
@@ -95,7 +104,7 @@ def main() -> None:
             if PICTURE in filled:
                 picture = document.parent / PICTURE
                 picture.parent.mkdir(exist_ok=True)
-                native = report.only(lambda case: case.isa == "native")
+                native = read(options.json).only(lambda case: case.isa == "native")
                 draw_growth(native).savefig(picture, dpi=150)
     if options.check and stale:
         sys.exit(f"not what {options.json.name} says: {', '.join(stale)}")

@@ -92,11 +92,12 @@ def draw_growth(report: Report) -> "Figure":
     ax = figure.add_subplot()
     # As far to both sides, so that white is where both take as long.
     most = max(1.0, float(np.nanmax(np.abs(np.log2(found)))))
-    image = ax.imshow(np.log2(found), cmap="RdBu", vmin=-most, vmax=most, origin="lower")
+    look: Any = {"cmap": "RdBu", "origin": "lower", "aspect": "auto"}
+    image = ax.imshow(np.log2(found), vmin=-most, vmax=most, **look)
     for (row, column), lead in np.ndenumerate(found):
         dark = abs(np.log2(lead)) > 0.6 * most
-        look: Any = {"ha": "center", "va": "center", "color": "white" if dark else "black"}
-        ax.text(column, row, f"{lead:.2f}", **look)
+        style: Any = {"ha": "center", "va": "center", "color": "white" if dark else "black"}
+        ax.text(column, row, f"{lead:.2f}", **style)
     ax.set_xticks(range(len(batches)), [f"{batch:,}" for batch in batches])
     ax.set_yticks(range(len(widths)), [f"{width:,}" for width in widths])
     ax.set(title=f"Training step of 784-h-10: best peer ÷ {OURS}", xlabel="batch", ylabel=WIDTH)

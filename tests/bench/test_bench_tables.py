@@ -312,6 +312,27 @@ def test_growth_names_the_best_peer_and_draws_how_far_ahead_we_are(grown):
 
 
 @needs_checkout
+def test_a_table_of_another_machine_names_the_file_of_its_run(grown, tmp_path):
+    grown.write(tmp_path / "run.json")
+    grown.measurements[:] = growth(16, 1, 5e-6, 6e-6)
+    grown.write(tmp_path / "other-1.json")
+    document = tmp_path / "page.md"
+    marks = "<!-- table: growth of other-1.json -->\n{}<!-- end -->\n<!-- table: growth -->\n"
+    document.write_text(marks.format("") + "<!-- end -->\n")
+    done = script("--json", tmp_path / "run.json", document)
+    assert done.returncode == 0, done.stderr
+    other, main = document.read_text().split("<!-- end -->\n")[:2]
+    assert "5.00 µs, 1.20 JAX scan" in other
+    assert "growth.png" not in other
+    assert "1.00 µs, 4.00 JAX scan" in main
+    assert "growth.png" in main
+    assert script("--json", tmp_path / "run.json", document, "--check").returncode == 0
+    grown.measurements[:] = growth(16, 1, 5e-6, 7e-6)
+    grown.write(tmp_path / "other-1.json")
+    assert script("--json", tmp_path / "run.json", document, "--check").returncode == 1
+
+
+@needs_checkout
 def test_the_picture_of_growth_is_drawn_beside_its_table(grown, tmp_path):
     grown.write(tmp_path / "run.json")
     document = tmp_path / "page.md"
