@@ -1,86 +1,26 @@
 """Runs that are kept in a file, and go on from it."""
 
-import os
-import signal
-import threading
-import time
-
 import numpy as np
 import pytest
+from kept_runs import (
+    Falls,
+    FallsError,
+    N,
+    assert_same,
+    data,
+    fall,
+    go_on,
+    new_net,
+    options,
+    whole,
+)
 
 import accelnn
 from accelnn import optimizers
 from accelnn.errors import DivergenceWarning
-from accelnn.training._checkpoint import Checkpoint
 
-N, BATCH = 23, 5
 RULES = [getattr(accelnn, name) for name in accelnn.optimizers.__all__ if name != "UpdateRule"]
 RULES = [rule() for rule in RULES if rule is not optimizers.Rule]
-POSIX = pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are forked")
-
-
-def data(n=N):
-    draw = np.random.default_rng(8)
-    x = draw.normal(size=(n, 4))
-    # Noisy, so that a net overfits.
-    return x, (x[:, :3] + draw.normal(size=(n, 3))).argmax(1)
-
-
-def new_net(backend="numpy", dtype="float64", seed=0, **given):
-    return accelnn.MLP([4, 6, 3], dtype=dtype, rng=seed, backend=backend, **given)
-
-
-def options(**changes):
-    given = {"batch_size": BATCH, "optimizer": accelnn.Momentum(0.1), "rng": 1, "epochs": 4}
-    return {**given, "validation": data(9), **changes}
-
-
-class FallsError(Exception):
-    pass
-
-
-class Falls:
-    """A callback that ends the run after some update."""
-
-    every = 1
-
-    def __init__(self, at):
-        self.at = at
-
-    def __call__(self, _net, history):
-        if history.steps == self.at:
-            raise FallsError
-
-
-def fall(path, at, **given):
-    """Begin a run that fails after some update."""
-    backend, net = given.pop("backend", "numpy"), given.pop("net", {})
-    callbacks = [*given.pop("callbacks", ()), Falls(at)]
-    call = options(checkpoint=path, resume=path, callbacks=callbacks, **given)
-    with pytest.raises(FallsError):
-        accelnn.fit(new_net(backend, **net), *data(), **call)
-
-
-def go_on(path, **given):
-    net = new_net(given.pop("backend", "numpy"), **given.pop("net", {}))
-    return net, accelnn.fit(net, *data(), **options(checkpoint=path, resume=path, **given))
-
-
-def whole(**given):
-    net = new_net(given.pop("backend", "numpy"), **given.pop("net", {}))
-    return net, accelnn.fit(net, *data(), **options(**given))
-
-
-def assert_same(found, expected):
-    (net, history), (other, curves) = found, expected
-    assert history == curves
-    assert history.ending.updates == curves.ending.updates
-    assert net.backend.to_numpy(net.flat).tobytes() == other.backend.to_numpy(other.flat).tobytes()
-
-
-@pytest.fixture
-def path(tmp_path):
-    return tmp_path / "run.safetensors"
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -175,115 +115,6 @@ def test_a_run_that_continues_a_history_is_kept_too(path):
     second = accelnn.fit(again, *data(), resume=path, **given)
     expected = accelnn.fit(copied, *data(), **options(resume=first, rng=None, epochs=2))
     assert_same((again, second), (copied, expected))
-
-
-class TestCallbacks:
-    @pytest.mark.parametrize("at", [2, -12, -6, -1])
-    def test_early_stopping_stops_where_it_would_have(self, backend, path, at):
-        def given():
-            stop = accelnn.callbacks.EarlyStopping(patience=3)
-            return stop, {
-                "callbacks": [stop],
-                "epochs": 60,
-                "optimizer": accelnn.Adam(0.1),
-                "backend": backend,
-            }
-
-        stop, call = given()
-        expected = whole(**call)
-        assert stop.stopped
-        at = at if at > 0 else expected[1].steps + at
-        fall(path, at, **given()[1])
-        again, call = given()
-        found = go_on(path, **call)
-        assert_same(found, expected)
-        names = ("stopped", "best", "best_step", "best_epoch")
-        for name in names:
-            assert getattr(again, name) == getattr(stop, name)
-        # Done: neither the same call trains on, nor a longer one that would have stopped there too.
-        assert go_on(path, **given()[1])[1] == expected[1]
-        longer = {**given()[1], "epochs": 61}
-        assert_same(go_on(path, **longer), expected)
-        # With more patience it goes on as if it had never stopped.
-        longer |= {"epochs": 62, "callbacks": [accelnn.callbacks.EarlyStopping(patience=5)]}
-        found = go_on(path, **longer)
-        assert found[1].steps > expected[1].steps
-        longer["callbacks"] = [accelnn.callbacks.EarlyStopping(patience=5)]
-        assert_same(found, whole(**longer))
-
-    def test_the_best_weights_are_kept(self, path):
-        call = {"epochs": 12, "optimizer": accelnn.SGD(3.0)}
-        keep = accelnn.callbacks.BestWeights()
-        expected = whole(callbacks=[keep], **call)
-        assert 0 < keep.best_step <= 50, "else the test shows nothing"
-        fall(path, 52, callbacks=[accelnn.callbacks.BestWeights()], **call)
-        again = accelnn.callbacks.BestWeights()
-        assert_same(go_on(path, callbacks=[again], **call), expected)
-        assert again.best == keep.best
-
-    @pytest.mark.parametrize("to_file", [False, True])
-    def test_a_longer_run_goes_on_from_the_last_weights_not_from_the_best(self, path, to_file):
-        best = path.with_name("best.safetensors") if to_file else None
-
-        def call(epochs):
-            keep = accelnn.callbacks.BestWeights(path=best)
-            return {"epochs": epochs, "optimizer": accelnn.SGD(3.0), "callbacks": [keep]}
-
-        short, _ = whole(**call(11))
-        found, _ = go_on(path, **call(11))
-        assert found.flat.tobytes() == short.flat.tobytes()
-        assert Checkpoint.read(path).last is not None, "else the test shows nothing"
-        found, expected = go_on(path, **call(12)), whole(**call(12))
-        assert_same(found, expected)
-        assert found[0].flat.tobytes() == short.flat.tobytes(), "the last epoch was not better"
-        if to_file:
-            assert accelnn.load(best).flat.tobytes() == short.flat.tobytes()
-        assert_same(go_on(path, **call(18)), whole(**call(18)))
-        assert_same(go_on(path, **call(18)), whole(**call(18)))
-
-    def test_the_best_file_is_of_the_start_if_a_callback_comes_with_it(self, path):
-        """A new one, of which the checkpoint has no state; and nothing is better afterwards."""
-        fall(path, 12, optimizer=accelnn.SGD(0.1))
-        best = path.with_name("best.safetensors")
-        keep = accelnn.callbacks.BestWeights("test_accuracy", path=best)
-        net, history = go_on(path, optimizer=accelnn.SGD(0.1), callbacks=[keep])
-        assert keep.best_step in history.evaluated_at
-        assert accelnn.load(best).flat.tobytes() == net.flat.tobytes()
-
-    @pytest.mark.parametrize("validation", [None, data(9)])
-    def test_the_log_is_that_of_the_whole_run(self, path, tmp_path, validation):
-        logs = tmp_path / "whole.csv", tmp_path / "parts.csv"
-        call = {"validation": validation}
-        whole(callbacks=[accelnn.callbacks.CSVLog(logs[0])], **call)
-        fall(path, 12, callbacks=[accelnn.callbacks.CSVLog(logs[1])], **call)
-        go_on(path, callbacks=[accelnn.callbacks.CSVLog(logs[1])], **call)
-        assert logs[1].read_text() == logs[0].read_text()
-
-    def test_each_is_called_as_often(self, path):
-        def counting(calls, every):
-            def count(_net, history):
-                calls.append((history.steps, every))
-
-            if every:
-                count.every = every
-            return count
-
-        def both(calls):
-            return [counting(calls, None), counting(calls, 3)]
-
-        expected, found = [], []
-        whole(callbacks=both(expected))
-        fall(path, 6, callbacks=both(found), checkpoint_every=2)
-        # Whoever is called at the update at which another one fails is called there again.
-        assert found.pop() == (6, 3)
-        go_on(path, callbacks=both(found), checkpoint_every=2)
-        assert found == expected
-
-    def test_others_begin_afresh(self, path):
-        fall(path, 12, callbacks=[accelnn.callbacks.EarlyStopping()])
-        stop = accelnn.callbacks.BestWeights()
-        go_on(path, callbacks=[stop])
-        assert stop.best is not None
 
 
 @pytest.mark.parametrize("kind", ["PCG64", "PCG64DXSM", "MT19937", "Philox", "SFC64"])
@@ -412,61 +243,3 @@ def test_an_old_file_is_kept_until_there_is_a_new_one(path):
     looks = options(checkpoint=path, callbacks=[Looks()], epochs=2, rng=3)
     accelnn.fit(new_net(), *data(), **looks)
     assert seen == [(step, step <= 5) for step in range(1, 11)]
-
-
-@POSIX
-@pytest.mark.parametrize("sampling", ["shuffle", "replacement"])
-def test_ctrl_c_at_any_moment(path, sampling):
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    call = {"epochs": 60, "sampling": sampling, "checkpoint_every": 7}
-    draw, times = np.random.default_rng(5), 0
-    try:
-        while True:
-            wait = 0.02 * draw.random()
-            timer = threading.Timer(wait, os.kill, (os.getpid(), signal.SIGINT))
-            try:
-                timer.start()
-                found = go_on(path, **call)
-                timer.cancel()
-                timer.join()
-                break
-            except KeyboardInterrupt:
-                times += 1
-    finally:
-        signal.signal(signal.SIGINT, before)
-    del call["checkpoint_every"]
-    assert_same(found, whole(**call))
-
-
-def killed_runs(path, kills, seed, **call):
-    """Kill runs at random moments, and return how many were, and the last one, which was not."""
-    draw, killed = np.random.default_rng(seed), 0
-    while killed < kills:
-        process = os.fork()
-        if process == 0:
-            try:
-                go_on(path, **call)
-            finally:
-                os._exit(0)
-        time.sleep(0.06 * draw.random())
-        os.kill(process, signal.SIGKILL)
-        _, status = os.waitpid(process, 0)
-        if os.WIFSIGNALED(status):
-            killed += 1
-        elif path.exists():
-            # Done before: begin another one.
-            assert_same(go_on(path, **call), whole(**without_file(call)))
-            path.unlink()
-    return go_on(path, **call)
-
-
-def without_file(call):
-    return {name: value for name, value in call.items() if name != "checkpoint_every"}
-
-
-@POSIX
-@pytest.mark.parametrize("kills", [10, pytest.param(200, marks=pytest.mark.slow)])
-def test_a_run_that_is_killed_ends_as_one_that_is_not(path, kills):
-    call = {"epochs": 12, "checkpoint_every": 4, "net": {"dropout": 0.2}}
-    found = killed_runs(path, kills, 7, **call)
-    assert_same(found, whole(**without_file(call)))
