@@ -1,6 +1,8 @@
 """Gradient descent on functions."""
 
+import dis
 import math
+import sys
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -124,7 +126,7 @@ def gradient_descent(
     -------
     array or DescentResult
         The last finite iterate, a floating array of the shape of `init_x`; alone, where the
-        textbook returns a pair.
+        textbook returns a pair. To take it apart into two right where it is returned is refused.
 
     Warns
     -----
@@ -139,6 +141,8 @@ def gradient_descent(
     ------
     accelnn.errors.ImpureFunctionError
         If `f` does not depend on its argument alone.
+    TypeError
+        In ``x, history = gradient_descent(...)`` without ``full_output=True``.
 
     Examples
     --------
@@ -148,6 +152,13 @@ def gradient_descent(
     True
     """
     require_callable(f)
+    if not full_output and _is_taken_for_a_pair():
+        msg = (
+            "gradient_descent returns x alone, and not the textbook's pair, so that x, history = "
+            "would take x apart: for the path pass full_output=True, and read .x and .trajectory "
+            "of the result; to take x apart, give it a name first"
+        )
+        raise TypeError(msg)
     backend = resolve(backend, init_x)
     with backend.current():
         start = backend.xp.asarray(as_floating(backend, init_x, "init_x"), copy=True)
@@ -206,6 +217,16 @@ def gradient_descent(
             return x
         trajectory = backend.xp.stack(list(iterates))
         return DescentResult(x, value, slope, trajectory, steps, diverged, stagnated)
+
+
+def _is_taken_for_a_pair() -> bool:
+    """Return whether the caller's caller takes apart what it is about to get, into two."""
+    if not hasattr(sys, "_getframe"):
+        return False
+    frame = sys._getframe(2)  # noqa: SLF001 - as inspect does
+    following = (step for step in dis.get_instructions(frame.f_code) if step.offset > frame.f_lasti)
+    step = next(following, None)
+    return step is not None and (step.opname, step.argval) == ("UNPACK_SEQUENCE", 2)
 
 
 def _require_argument(

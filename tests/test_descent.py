@@ -80,6 +80,28 @@ def test_the_start_is_kept_and_gives_its_shape(kind, frozen):
     assert not np.shares_memory(result.trajectory, start)
 
 
+def test_it_is_no_pair():
+    """As it is in the textbook; x of two elements would be taken apart without a word."""
+    for start in ([1.0], [1.0, 2.0], [1.0, 2.0, 3.0], [[1.0], [2.0]]):
+        before = np.array(start)
+        with pytest.raises(TypeError, match="pass full_output=True"):
+            _x, _history = accelnn.gradient_descent(_squares, before, step_num=1)
+        with pytest.raises(TypeError, match="give it a name first"):
+            [_x, (_a, _b)] = accelnn.gradient_descent(f=_squares, init_x=before, step_num=1)
+
+
+def test_x_may_be_taken_apart_in_other_ways():
+    x = accelnn.gradient_descent(_squares, [1.0, 2.0], lr=0.5, step_num=1, grad=_twice)
+    a, b = x
+    assert (a, b) == (0.0, 0.0)
+    a, b, c = accelnn.gradient_descent(_squares, [1.0, 2.0, 3.0], step_num=0)
+    assert (a, b, c) == (1.0, 2.0, 3.0)
+    (a, b), c = list(accelnn.gradient_descent(_squares, [1.0, 2.0], step_num=0)), 0
+    assert (a, b) == (1.0, 2.0)
+    found = [*accelnn.gradient_descent(_squares, [1.0, 2.0], step_num=0)]
+    assert found == [1.0, 2.0]
+
+
 def test_full_output():
     start = np.array([[1.0, -2.0, 3.0]])
     result = accelnn.gradient_descent(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Self, cast
 
@@ -103,6 +104,19 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
             ensure_min_features=1,
             **options,
         )
+
+    @contextmanager
+    def _kept_if_refused(self) -> Iterator[None]:
+        """Leave the estimator as it was, and not with an untrained net, if a fit does not end."""
+        before = dict(self.__dict__)
+        try:
+            yield
+        except BaseException as error:
+            # A warning is of a fit that has ended, where warnings are errors.
+            if not isinstance(error, Warning):
+                self.__dict__.clear()
+                self.__dict__.update(before)
+            raise
 
     def _outputs(self, X: Any) -> np.ndarray:
         """Return the net's outputs on the host."""
@@ -295,7 +309,8 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         ending = cast("Ending", self._ending)
         same = {name: value for name, value in ending.same.items() if name not in OF_THE_DATA}
         draw = ending.generator if self.shuffle else _BeforeInOrder(*ending.generator)
-        return History(1, ending=replace(ending, same=same, generator=draw))
+        # From the start of an epoch: after Ctrl-C the rest of the last one was of other samples.
+        return History(1, ending=replace(ending, same=same, generator=draw, position=0))
 
 
 def _diverged(history: History) -> bool:

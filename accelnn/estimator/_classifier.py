@@ -156,7 +156,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         sample_weight : array_like of shape (n,), optional
             Not negative; scaled to a mean of 1 over the samples trained on.
         """
-        return self._fit(X, y, sample_weight, None, partial=False)
+        with self._kept_if_refused():
+            return self._fit(X, y, sample_weight, None, partial=False)
 
     def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
         """Train for one more epoch, on these samples; other parameters are those of `fit`.
@@ -174,7 +175,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
                 "them: pass a dict, such as one of sklearn.utils.compute_class_weight"
             )
             raise ValueError(msg)
-        return self._fit(X, y, sample_weight, classes, partial=True)
+        with self._kept_if_refused():
+            return self._fit(X, y, sample_weight, classes, partial=True)
 
     def predict(self, X: Any) -> np.ndarray:
         """Return the class of each sample, or an indicator matrix."""
@@ -215,7 +217,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         found = self._classes_of(
             y, classes, is_multilabel=is_multilabel, goes_on=goes_on, partial=partial
         )
-        weights = checked_weights(sample_weight, X, self.class_weight, y)
+        weights = checked_weights(sample_weight, X, self.class_weight, y, found)
         strata, outputs = None, len(found)
         if is_multilabel:
             targets, loss = y.astype(X.dtype), "binary_cross_entropy"

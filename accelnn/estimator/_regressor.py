@@ -106,11 +106,13 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
         sample_weight : array_like of shape (n,), optional
             Not negative; scaled to a mean of 1 over the samples trained on.
         """
-        return self._fit(X, y, sample_weight, partial=False)
+        with self._kept_if_refused():
+            return self._fit(X, y, sample_weight, partial=False)
 
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Train for one more epoch, on these samples; parameters are those of `fit`."""
-        return self._fit(X, y, sample_weight, partial=True)
+        with self._kept_if_refused():
+            return self._fit(X, y, sample_weight, partial=True)
 
     def predict(self, X: Any) -> np.ndarray:
         """Return the predicted targets, of shape (n,) or (n, outputs)."""

@@ -1,5 +1,6 @@
 """Weights of samples, from those that are passed and those of classes."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -10,17 +11,36 @@ __all__ = ["checked_weights", "mean_one"]
 
 
 def checked_weights(
-    sample_weight: Any, X: Any, class_weight: Any = None, y: Any = None
+    sample_weight: Any, X: Any, class_weight: Any = None, y: Any = None, classes: Any = ()
 ) -> np.ndarray | None:
-    """Return the weight of each sample, or None where all count the same."""
+    """Return the weight of each sample, or None where all count the same.
+
+    `classes` are all that there are, some of which y may lack.
+    """
     if sample_weight is None and class_weight is None:
         return None
+    if isinstance(class_weight, Mapping):
+        class_weight = _of_present(class_weight, y, classes)
     weights: np.ndarray = _check_sample_weight(
         sample_weight, X, dtype=np.float64, ensure_non_negative=True
     )
     if class_weight is not None:
         weights = weights * compute_sample_weight(class_weight, y)
     return weights
+
+
+def _of_present(class_weight: Mapping[Any, float], y: np.ndarray, classes: Any) -> dict[Any, float]:
+    """Return the weights of the classes in y, or raise ValueError if one is not that of a class."""
+    known = set(np.asarray(classes).tolist())
+    for name, weight in class_weight.items():
+        if name not in known:
+            msg = f"class_weight names {name!r:.80}, which is none of the classes {classes!s:.200}"
+            raise ValueError(msg)
+        if not weight >= 0.0:
+            msg = f"class_weight must not be negative, got {weight!r:.80} for {name!r:.80}"
+            raise ValueError(msg)
+    present = set(np.unique(y).tolist()) if y.ndim == 1 else known
+    return {name: weight for name, weight in class_weight.items() if name in present}
 
 
 def mean_one(weights: np.ndarray | None, train: np.ndarray) -> np.ndarray | None:

@@ -102,7 +102,7 @@ class UpdateRule:
         return {"updates": 0, **{name: fresh() for name in self.state_names}}
 
     def update(
-        self, params: Any, grads: Any, state: Any, step: int | None = None, xp: Any = None
+        self, params: Any, grads: Any, state: Any = None, step: int | None = None, xp: Any = None
     ) -> None:
         """Do one update of parameters and state, in place.
 
@@ -147,9 +147,11 @@ class UpdateRule:
             self._apply(params, grads, state, self._rate(step), step, xp)
             return
         if not isinstance(state, dict) or not {"updates", *self.state_names} <= state.keys():
+            got = "" if state is None else f", got {type(state).__name__}: {state!r:.80}"
             msg = (
-                f"state must be what {type(self).__name__}.init(params) returned, got "
-                f"{type(state).__name__}: {state!r:.80}"
+                f"state must be what {type(self).__name__}.init(params) returned{got}: make it "
+                f"once before the loop, state = rule.init(params), and pass it to every "
+                f"rule.update(params, grads, state)"
             )
             raise TypeError(msg)
         matched = list(_matched(params, grads, *(state[name] for name in self.state_names)))

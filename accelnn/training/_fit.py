@@ -236,9 +236,14 @@ def _check_net(net: object) -> None:
 
 
 def _check_optimizer(optimizer: object) -> None:
-    complete = hasattr(optimizer, "update") and hasattr(optimizer, "slots")
-    if isinstance(optimizer, type) or not complete:
+    missing = [name for name in ("slots", "update") if not hasattr(optimizer, name)]
+    if isinstance(optimizer, type) or missing:
         msg = f"optimizer must be an object such as accelnn.SGD(0.1), got {optimizer!r:.80}"
+        if missing == ["slots"]:
+            msg += (
+                ", which has update but no slots: a rule of your own says how many arrays it keeps "
+                "in slots, and has update(params, grads, state, step, xp)"
+            )
         raise TypeError(msg)
 
 

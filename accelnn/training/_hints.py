@@ -21,7 +21,8 @@ ENOUGH, LEAST = 100, 20
 # A loss so many times that of the start, and of any sample with outputs of zero, has exploded.
 EXPLODED = 5.0
 # And one this many times as large, if nothing is learned afterwards: units may have died of it.
-# Losses of single samples differ much from each other in a net that has not been trained.
+# That is of a batch of one sample, because those differ much from each other in a net that has not
+# been trained; in the mean of a batch one of them counts as little as there are others.
 DEADLY = 1_000.0
 # A net has learned nothing with a loss above this part of that of the best constant output.
 IDLE = 0.95
@@ -64,10 +65,13 @@ class Watch:
         What it is trained on.
     weights : array of shape (n,) or None
         Of the samples.
+    batch : int
+        Samples in a batch.
     """
 
-    def __init__(self, net: Net, data: Dataset, weights: object) -> None:
+    def __init__(self, net: Net, data: Dataset, weights: object, batch: int) -> None:
         self._net, self._data, self._weights = net, data, weights
+        self._deadly = max(EXPLODED, DEADLY / batch)
         self._has_looked = self._has_warned = False
 
     def look(self, losses: list[float], *, is_last: bool) -> None:
@@ -89,7 +93,7 @@ class Watch:
 
     def explosion(self, losses: list[float]) -> str:
         """Return how the losses of a run that is over have exploded, or an empty string."""
-        if self._has_warned or len(losses) < LEAST:
+        if self._has_warned or not losses:
             return ""
         most, last = max(losses), min(losses[-max(LEAST // 4, len(losses) // 10) :])
         if not most > EXPLODED * losses[0]:
@@ -97,8 +101,11 @@ class Watch:
         references = self._references()
         # No batch of a net that knows nothing has a larger loss.
         usual = max(losses[0], references.worst)
-        is_high = last > EXPLODED * usual
-        if is_high or (most > DEADLY * usual and self._is_idle(losses, references)):
+        # A run of few updates is judged if there is no doubt.
+        is_short = len(losses) < LEAST
+        is_high = last > usual * (DEADLY if is_short else EXPLODED)
+        is_dead = not is_short and most > self._deadly * usual and self._is_idle(losses, references)
+        if is_high or is_dead:
             return f"the loss went from {losses[0]:.3g} to {most:.3g}, and is {losses[-1]:.3g}"
         return ""
 

@@ -63,10 +63,11 @@ class Ending:
     def restore(self, same: dict[str, object], state: TrainingState, backend: Backend) -> None:
         """Restore the optimiser's state, if this is the same run, or raise ValueError."""
         for name, before in self.same.items():
-            if before != same[name]:
+            now = same.get(name, "nothing of that name")
+            if before != now:
                 msg = (
                     f"resume= continues a run with {name} {before!s:.80}, and this call has "
-                    f"{same[name]!s:.80}: pass the same, or leave resume out"
+                    f"{now!s:.80}: pass the same, or leave resume out"
                 )
                 raise ValueError(msg)
         state.step = self.updates

@@ -83,7 +83,7 @@ class Run:
         # Of data that are read from elsewhere, nothing is said.
         self.watch = None
         if self.learnt is not None:
-            self.watch = Watch(net, self.learnt, options.get("weights"))
+            self.watch = Watch(net, self.learnt, options.get("weights"), plan.batch)
         self.history = History(plan.batches_per_epoch)
         self.callbacks, self.saver = callbacks, saver
         # The first call of the engine may compile, which says nothing of the next.

@@ -9,10 +9,11 @@ import pytest
 
 pytest.importorskip("sklearn", reason="the extra 'sklearn' is not installed")
 
-from sklearn.exceptions import ConvergenceWarning
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.metrics import log_loss
 
 import accelnn
+from accelnn.errors import DivergenceWarning
 from accelnn.estimator import MLPClassifier, MLPRegressor, _base
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -120,6 +121,33 @@ def test_weights_of_classes_are_weights_of_samples(iris):
     assert np.abs(balanced.predict_proba(X) - plain.predict_proba(X)).max() > 1e-3
 
 
+def test_weights_of_classes_may_name_those_that_a_part_lacks(iris):
+    X, y = iris
+    chosen, some = {0: 1.0, 1: 2.0}, y != 1
+    model = classifier(class_weight=chosen).partial_fit(X[some], y[some], classes=[0, 1, 2])
+    # The class that is not named counts 1, as the one that is.
+    plain = classifier().partial_fit(X[some], y[some], classes=[0, 1, 2])
+    np.testing.assert_array_equal(model.net_.flat, plain.net_.flat)
+    model.partial_fit(X, y)
+    again = plain.partial_fit(X, y, sample_weight=np.where(y == 1, 2.0, 1.0))
+    np.testing.assert_array_equal(model.net_.flat, again.net_.flat)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "message"),
+    [
+        ({0: -1.0, 1: -2.0}, "class_weight must not be negative, got -1.0 for 0"),
+        ({0: -1.0, 1: 1.0}, "class_weight must not be negative, got -1.0 for 0"),
+        ({0: np.nan}, "class_weight must not be negative, got nan for 0"),
+        ({0: 1.0, "1": 1.0}, r"class_weight names '1', which is none of the classes \[0 1 2\]"),
+        ({7: 1.0}, "class_weight names 7, which is none"),
+    ],
+)
+def test_weights_of_classes_that_cannot_be_meant(iris, chosen, message):
+    with pytest.raises(ValueError, match=message):
+        classifier(class_weight=chosen).fit(*iris)
+
+
 @pytest.mark.parametrize("weight", [1.0, 0.3, 1e308, 1e-308])
 def test_equal_weights_change_nothing(iris, weight):
     X, y = iris
@@ -216,6 +244,34 @@ def test_ctrl_c_keeps_what_is_trained(iris, monkeypatch):
     model.predict(iris[0])
 
 
+@pytest.mark.parametrize("samples", [150, 40])
+def test_partial_fit_is_a_whole_epoch_after_a_run_that_was_interrupted_within_one(
+    numbers, monkeypatch, samples
+):
+    """The rest of that epoch was of other samples."""
+    X, y = numbers
+    usual = _base.fit
+
+    def interrupted(net, data, callbacks, **options):
+        def press(_net, history):
+            if history.steps == 3:
+                raise KeyboardInterrupt
+
+        press.every = 1
+        return usual(net, data, callbacks=[*callbacks, press], **options)
+
+    model = MLPRegressor(10, batch_size=16, random_state=0)
+    with monkeypatch.context() as patched:
+        patched.setattr(_base, "fit", interrupted)
+        with pytest.warns(UserWarning, match="interrupted by user after 3 updates"):
+            model.fit(X, y)
+    assert model._ending.position == 3
+    model.partial_fit(X[:samples], y[:samples])
+    assert model._ending.updates == 3 + -(-len(X[:samples]) // 16)
+    assert (model.n_iter_, len(model.loss_curve_)) == (1, 1)
+    assert np.isfinite(model.loss_curve_).all()
+
+
 def test_a_run_that_does_not_converge_says_so(iris):
     with pytest.warns(ConvergenceWarning, match="max_iter=2 epochs") as caught:
         classifier(max_iter=2).fit(*iris)
@@ -256,8 +312,42 @@ def test_targets_that_are_too_large_are_an_error(numbers):
     ],
 )
 def test_wrong_options(iris, options, message):
+    """They are refused, and the estimator is what it was."""
+    X, y = iris
+    model = classifier()
+    usual = {name: model.get_params()[name] for name in options}
     with pytest.raises(ValueError, match=message):
-        classifier(**options).fit(*iris)
+        model.set_params(**options).fit(X, y)
+    with pytest.raises(NotFittedError):
+        model.predict(X)
+    model.set_params(**usual).fit(X, y)
+    before = model.predict_proba(X)
+    # Of other samples, whose number of features would be another one.
+    with pytest.raises(ValueError, match=message):
+        model.set_params(**options).fit(X[:, :2], y)
+    np.testing.assert_array_equal(model.predict_proba(X), before)
+
+
+def test_a_fit_that_fails_leaves_the_net_of_the_last(numbers):
+    X, y = numbers
+    model = MLPRegressor(10, max_iter=5, random_state=0).fit(X, y)
+    before = model.predict(X)
+    with (
+        np.errstate(all="ignore"),
+        pytest.warns(DivergenceWarning),
+        pytest.raises(ValueError, match="scale X"),
+    ):
+        model.fit(X, y * 1e200)
+    np.testing.assert_array_equal(model.predict(X), before)
+
+
+def test_a_fit_that_warns_is_kept_where_warnings_are_errors(iris):
+    model = classifier(max_iter=2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(ConvergenceWarning):
+            model.fit(*iris)
+    assert model.n_iter_ == 2
 
 
 def test_what_needs_more_is_refused(iris, numbers):

@@ -112,6 +112,8 @@ def test_a_regression_that_is_no_better_than_the_mean(backend):
         ("relu", accelnn.SGD(50.0)),
         # It has exploded, and lies dead at the loss of a net that knows nothing.
         ("relu", accelnn.Adam(5.0)),
+        ("relu", accelnn.SGD(3.0)),
+        ("relu", accelnn.SGD(10.0)),
     ],
     ids=str,
 )
@@ -122,6 +124,13 @@ def test_a_loss_that_explodes_and_stays_finite(activation, rule, backend):
     message = str(found)
     assert message.startswith("the loss went from 2.")
     assert f"The optimizer was {rule}: try a smaller learning rate." in message
+
+
+def test_a_short_run_that_explodes_beyond_doubt():
+    net = accelnn.MLP([3, 8, 2], activation="relu", rng=0)
+    (found,) = warned(net, SCALED, BUYS, optimizer=accelnn.SGD(1e6), iters=7)
+    assert isinstance(found, DivergenceWarning)
+    assert "try a smaller learning rate" in str(found)
 
 
 def test_a_loss_that_is_not_finite_names_features_that_want_scaling():
