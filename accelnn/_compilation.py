@@ -9,6 +9,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from accelnn._forks import no_forks
+
 __all__ = ["compilation", "seconds_compiled"]
 
 # New objects after which Python looks for garbage while code is compiled; 700 or 2,000 otherwise.
@@ -72,12 +74,13 @@ if hasattr(os, "register_at_fork"):
 
 @contextmanager
 def compilation() -> Iterator[None]:
-    """Count the time of a block in which code is compiled or loaded."""
-    _clock.start()
-    try:
-        yield
-    finally:
-        _clock.stop()
+    """Count the time of a block in which code is compiled or loaded, and let no process fork."""
+    with no_forks():
+        _clock.start()
+        try:
+            yield
+        finally:
+            _clock.stop()
 
 
 def seconds_compiled() -> float:

@@ -9,19 +9,19 @@ PACKAGE = Path(accelnn.__file__).parent
 # From below: what stands in one row may import rows before it, and each part itself.
 ROWS = (
     {
+        "_forks",
         "errors",
         "_version",
         "_typing",
         "_processors",
         "_cached",
-        "_compilation",
         "_differences",
         "_atomic",
         "_remedies",
         "_underflow",
         "_warn",
     },
-    {"_optional", "_tables"},
+    {"_compilation", "_optional", "_tables"},
     {"_progress"},
     {"formulas"},
     {"backends"},

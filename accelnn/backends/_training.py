@@ -125,6 +125,19 @@ class TrainingState:
         buffer = self.backend.zeros((self.optimizer.slots, size), dtype)
         self.slots = [buffer[i, ...] for i in range(self.optimizer.slots)]
 
+    def saved(self) -> tuple[int, Array, list[Array]]:
+        """Return copies of what updates change, for `restore`."""
+        copied = self.backend.xp.asarray
+        slots = [copied(slot, copy=True) for slot in self.slots]
+        return self.step, copied(self.params, copy=True), slots
+
+    def restore(self, step: int, params: Array, slots: list[Array]) -> None:
+        """Undo all updates since they were saved."""
+        self.step = step
+        self.params[...] = params
+        for slot, before in zip(self.slots, slots, strict=True):
+            slot[...] = before
+
     def scheduled_rates(self, updates: int) -> np.ndarray | None:
         """Return the learning rates of the next updates, or None if `lr` is not a schedule."""
         rule = self.optimizer

@@ -322,11 +322,12 @@ def described_own(description: Mapping[str, Any]) -> Activation | Loss:
         function = _imported(description[what])
         if not isinstance(function, FunctionType):
             msg = f"the {what} of {description['name']!r}, {description[what]}, cannot be imported"
-            if isinstance(function, Exception):
+            if isinstance(function, BaseException):
                 msg += f": {type(function).__name__}: {function}"
             raise ValueError(msg)  # noqa: TRY004 - of what a file says
         functions.append(function)
-    kind: type[Activation | Loss] = Loss if description["kind"] == "loss" else Activation
+    kinds: dict[str, type[Activation | Loss]] = {own.kind: own for own in (Activation, Loss)}
+    kind = kinds[description["kind"]]
     found = kind.__new__(kind)
     _Own.__init__(found, description["name"], *functions)
     part = "output" if kind is Loss else "initializer"
@@ -362,7 +363,7 @@ def _imported(path: object) -> Any:
         found: Any = importlib.import_module(module)
         for part in name.split("."):
             found = getattr(found, part)
-    except Exception as error:  # noqa: BLE001 - whatever the module raises, which the caller says
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - of the module: the caller says it
         return error
     return found
 

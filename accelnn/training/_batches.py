@@ -5,16 +5,15 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from accelnn._progress import Advance
 from accelnn._typing import ArrayLike
-from accelnn._underflow import rounds_to_zero
 from accelnn._validation import positive_int
 from accelnn.backends import Dataset
-from accelnn.training._interrupt import interrupts_wait
 from accelnn.training._prepare import dataset_for, weights_for
 from accelnn.training._run import Run, dropout_of
 
@@ -114,9 +113,14 @@ class BatchRun(Run):
                 f"pass a function that returns an iterator, to begin anew"
             )
 
+    def _record(self, losses: np.ndarray) -> None:
+        super()._record(losses)
+        if self.finished == 0:
+            self.history.batches_per_epoch = self.history.steps
+
     def epoch(self, order: Any, advance: Advance, *, timed: bool) -> bool:  # noqa: ARG002 - one by one
         """Train on the batches of one pass; return whether to stop."""
-        history, is_first, self.is_whole = self.history, self.finished == 0, False
+        history, self.is_whole = self.history, False
         while self.plan.steps is None or history.steps < self.plan.steps:
             batch = next(order, None)
             if batch is None:
@@ -126,12 +130,9 @@ class BatchRun(Run):
             rates = self.state.scheduled_rates(1)
             if rates is not None:
                 options["rates"] = rates
-            with self.memory, interrupts_wait(), rounds_to_zero():
-                engine, index = self.net.engine, np.arange(data.size)
-                losses = engine.train(self.state, self.smoothed(data), index, data.size, **options)
-                self._record(losses)
-                if is_first:
-                    history.batches_per_epoch = history.steps
+            engine, index = self.net.engine, np.arange(data.size)
+            given = self.state, self.smoothed(data), index, data.size
+            losses = self.commit(partial(engine.train, *given, **options), updates=1)
             if self.divergence:
                 return True
             advance(1, f"loss {losses[-1]:.4f}")

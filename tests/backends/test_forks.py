@@ -2,6 +2,9 @@
 
 import os
 import signal
+import subprocess
+import sys
+import textwrap
 import threading
 import time
 
@@ -9,6 +12,7 @@ import numpy as np
 import pytest
 
 import accelnn
+from accelnn._compilation import compilation
 
 pytestmark = [
     pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are forked"),
@@ -69,3 +73,44 @@ def test_no_child_waits_for_a_lock_of_ours(forks):
         is_over.set()
         for thread in threads:
             thread.join()
+
+
+FIRST_USE = """
+    import os, sys, threading, time
+    import numpy as np, accelnn
+
+    def use():
+        net = accelnn.MLP([4, 3, 2], rng=0, backend="numba")
+        net.gradient(np.ones((2, 4)), [0, 1]), net.loss(np.ones((2, 4)), [0, 1])
+
+    if sys.argv[2] == "imported":
+        accelnn.MLP([4, 3, 2], rng=0, backend="numba")
+    thread = threading.Thread(target=use)
+    thread.start()
+    time.sleep(float(sys.argv[1]))
+    child = os.fork()
+    if child == 0:
+        use()
+        os._exit(0)
+    print(os.waitpid(child, 0)[1])
+    thread.join()
+"""
+
+
+@pytest.mark.parametrize("times", [3, pytest.param(60, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("state", ["new", "imported"])
+def test_no_child_waits_for_what_a_thread_imports_or_compiles(usable, state, times):
+    """A lock of a module, of Numba's compiler or of its cache is not released in a child."""
+    usable("numba")
+    accelnn.warmup(backend="numba", dtypes=["float32"])
+    draw = np.random.default_rng(2)
+    for wait in 0.5 * draw.random(times):
+        command = [sys.executable, "-c", textwrap.dedent(FIRST_USE), str(wait), state]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        assert done.stdout == "0\n", (wait, done.stderr)
+
+
+def test_a_thread_may_fork_while_it_compiles_itself():
+    with compilation():
+        assert forked(work)
+    assert forked(work)

@@ -376,6 +376,33 @@ def test_a_file_names_functions_and_calls_none(tmp_path):
             accelnn.load(tmp_path / "net.safetensors")
 
 
+def test_a_file_names_a_module_that_ends_the_interpreter(tmp_path, monkeypatch):
+    from accelnn import checkpoint
+    from accelnn.nets._files import KEY, architecture_of
+
+    (tmp_path / "ends_at_once.py").write_text("raise SystemExit(7)")
+    monkeypatch.syspath_prepend(tmp_path)
+    net = accelnn.MLP([3, 4, 2], rng=0)
+    arrays = {name: np.ascontiguousarray(value) for name, value in net.params.items()}
+    own = {"name": "q", "value": "ends_at_once:f", "slope": "math:cosh", "initializer": "he"}
+    for kind, message in (("activation", "SystemExit: 7"), ("kind", "describes no net")):
+        described = architecture_of(net) | {"activation": [own | {"kind": kind}]}
+        checkpoint.write(tmp_path / "net.safetensors", arrays, KEY, described)
+        with pytest.raises(ValueError, match=message):
+            accelnn.load(tmp_path / "net.safetensors")
+
+
+def test_a_kind_of_formula_that_is_not_known(tmp_path, monkeypatch):
+    from accelnn.formulas._own import described_own
+
+    (tmp_path / "a_square.py").write_text("def f(x):\n    return x * x\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    own = {"name": "q", "value": "a_square:f", "slope": "a_square:f", "initializer": "he"}
+    assert described_own(own | {"kind": "activation"}).initializer == "he"
+    with pytest.raises(KeyError, match="zzz"):
+        described_own(own | {"kind": "zzz"})
+
+
 def test_other_wrong_uses():
     with pytest.raises(ValueError, match="output must be one of 'identity', 'sigmoid'"):
         accelnn.Loss("l", log_cosh, log_cosh_slope, output="sigmoidd")

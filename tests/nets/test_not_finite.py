@@ -62,8 +62,11 @@ def everything(backend, activation, loss, dtype, place, bad):
 
     def fit():
         new = net.to(b)
-        history = accelnn.fit(new, x, t, iters=3, batch_size=3, rng=0, **given)
-        return [history.loss, *host([new.flat])]
+        options = {"iters": 3, "batch_size": 3, "rng": 0}
+        if place not in ("x", "t"):
+            options["validation"] = x, t
+        history = accelnn.fit(new, x, t, **options, **given)
+        return [history.loss, history.test_loss, *host([new.flat])]
 
     return {
         "predict": told(lambda: host([net.predict(x)])),

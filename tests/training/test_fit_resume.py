@@ -208,6 +208,53 @@ def test_ctrl_c_ends_a_run_between_updates(backend, delay):
     np.testing.assert_array_equal(backend.to_numpy(net.flat), backend.to_numpy(whole.flat))
 
 
+@pytest.mark.usefixtures("listens_to_ctrl_c")
+@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize("done", [0, 2])
+def test_ctrl_c_does_not_wait_for_differences_and_undoes_their_update(
+    backend, monkeypatch, done, streamed
+):
+    """They may take minutes."""
+    x, t = data()
+    given = {"optimizer": accelnn.Adam(), "gradient": "numerical"}
+
+    def batches():
+        return (data() for _ in range(5))
+
+    call = (batches,) if streamed else (x, t)
+    given |= {} if streamed else {"batch_size": len(x)}
+    net, whole = new_net(backend), new_net(backend)
+    usual, calls = type(net.engine)._numerical_gradient_in_double, []
+
+    def pressed(self, *args):
+        found = usual(self, *args)
+        calls.append(self)
+        if len(calls) == done + 1:
+            signal.raise_signal(signal.SIGINT)
+            pytest.fail("it has waited")
+        return found
+
+    def one_by_one(*_):
+        pass
+
+    one_by_one.every = 1
+    with monkeypatch.context() as patched:
+        patched.setattr(type(net.engine), "_numerical_gradient_in_double", pressed)
+        with pytest.raises(KeyboardInterrupt) as caught:
+            accelnn.fit(net, *call, callbacks=[one_by_one], rng=1, iters=5, **given)
+    history = caught.value.history
+    assert history.steps == done
+    if done:
+        accelnn.fit(whole, *call, rng=1, iters=done, **given)
+    np.testing.assert_array_equal(backend.to_numpy(net.flat), backend.to_numpy(whole.flat))
+    if done and not streamed:
+        # It goes on as if nothing had happened.
+        accelnn.fit(net, x, t, resume=history, iters=3, **given)
+        again = new_net(backend)
+        accelnn.fit(again, x, t, rng=1, iters=done + 3, **given)
+        np.testing.assert_array_equal(backend.to_numpy(net.flat), backend.to_numpy(again.flat))
+
+
 def test_ctrl_c_leaves_a_handler_of_the_program_alone():
     heard = []
     before = signal.signal(signal.SIGINT, lambda *_: heard.append(1))

@@ -11,11 +11,15 @@ from typing import Any
 
 import numba
 import numpy as np
+
+# Or Numba imports it when it looks up the first type.
+import numpy.ma
 from numba.core.caching import NullCache
 from numba.core.ccallback import CFunc
 from numba.core.runtime.nrt import rtsys
 
 from accelnn._compilation import compilation
+from accelnn._forks import no_forks
 from accelnn.backends.numba._parts import PartCompiler, VectorCompiler
 from accelnn.backends.numba._trust import exposure
 
@@ -146,7 +150,9 @@ def entry_of(kernel: Any, arguments: tuple[object, ...]) -> Callable[..., Any]:
     Called directly, it does not look up its types again, which for tuples of arrays takes longer
     than a small call. What it is called with must have the same types.
     """
-    entry: Callable[..., Any] = kernel.compile(tuple(map(numba.typeof, arguments)))
+    # Looking up types imports modules.
+    with no_forks():
+        entry: Callable[..., Any] = kernel.compile(tuple(map(numba.typeof, arguments)))
     return entry
 
 

@@ -68,7 +68,7 @@ class NumbaEngine(Engine):
     def __init__(self, backend: NumbaBackend, spec: NetSpec, dtype: str) -> None:
         super().__init__(backend, spec, dtype)
         self._dtype = np.dtype(dtype)
-        self._lanes = LANES[self._dtype.type]
+        self._lanes, self._largest = LANES[self._dtype.type], float(np.finfo(dtype).max)
         formulas = (*spec.activations, spec.loss)
         self._own = [f for formula in formulas for f in getattr(formula, "functions", ())]
         # First, because it tells whether there is code at all.
@@ -114,6 +114,9 @@ class NumbaEngine(Engine):
         if self._has_bits(data) or self._hides_nan(params, data):
             return super().evaluate(params, data)
         loss, accuracy = self._evaluate(params, _readable(data), data.size)
+        if loss > self._largest:
+            # As the losses of training, and those of backends that compute in the net's dtype.
+            loss = math.inf
         return loss, accuracy if self.spec.loss.classifies else None
 
     def loss_and_gradient(
