@@ -5,7 +5,10 @@ import os
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-__all__ = ["processor_quota", "usable_processors"]
+__all__ = ["most_threads", "processor_quota", "usable_processors"]
+
+# More threads than so many, or for each processor, take longer to start than they compute.
+FEW_PROCESSORS, EACH = 1024, 8
 
 
 def usable_processors() -> int:
@@ -15,6 +18,15 @@ def usable_processors() -> int:
     else:
         count = os.cpu_count() or 1
     return max(1, int(min(count, processor_quota())))
+
+
+def most_threads() -> int:
+    """Return the largest number of threads that one may ask for.
+
+    It is far more than are of any use. On few processors it is 1,024, because a net may come from a
+    process that has more of them.
+    """
+    return max(FEW_PROCESSORS, EACH * usable_processors())
 
 
 def processor_quota(root: Path = Path("/")) -> float:

@@ -126,17 +126,20 @@ def opened(
     ------
     OSError
         If there is no such file, or it is a folder, a FIFO, a device or a socket.
+    TypeError
+        If `path` is none.
     ValueError
-        If it is damaged, or has no description under that key.
+        If it is damaged, or has no description under that key, or no file can have that path.
     """
+    path = _text(path)
     # Before it is opened, because to open a FIFO is to wait for its writer.
-    mode = os.stat(path).st_mode  # noqa: PTH116 - the same for text and Path
+    mode = os.stat(path).st_mode  # noqa: PTH116 - no Path is needed
     if not stat.S_ISREG(mode):
         what = "a folder" if stat.S_ISDIR(mode) else "a FIFO, a device or a socket"
-        msg = f"cannot read {os.fspath(path)!r}: it is {what}"
+        msg = f"cannot read {path!r}: it is {what}"
         raise (IsADirectoryError if stat.S_ISDIR(mode) else OSError)(msg)
     with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - as above
-        yield Stored(file, os.fspath(path), key, kind, most)
+        yield Stored(file, path, key, kind, most)
 
 
 def read(path: PathLike, key: str, kind: str = "net") -> tuple[dict[str, np.ndarray], Any]:
@@ -188,10 +191,11 @@ def write(
     Raises
     ------
     TypeError
-        If the format has no such dtype.
+        If the format has no such dtype, or `path` is none.
     ValueError
-        If the header is too long.
+        If the header is too long, or no file can have that path.
     """
+    path = _text(path)
     header: dict[str, Any] = {"__metadata__": {key: json.dumps(description)}}
     content, names = [], {dtype: name for name, dtype in DTYPES.items()}
     little = {name: array.dtype.newbyteorder("<") for name, array in arrays.items()}
@@ -214,8 +218,8 @@ def write(
     encoded += b" " * (-len(encoded) % PREFIX)
     if len(encoded) > most:
         msg = (
-            f"cannot write {os.fspath(path)!r}: its header would take {len(encoded):,} bytes, of "
-            f"at most {most:,}"
+            f"cannot write {path!r}: its header would take {len(encoded):,} bytes, of at most "
+            f"{most:,}"
         )
         raise ValueError(msg)
     with replacing(path) as file:
@@ -223,6 +227,19 @@ def write(
         file.write(encoded)
         for array in content:
             file.write(array.data)
+
+
+def _text(path: PathLike) -> str:
+    """Return a path as text. A number is none: it would be an open file, which is the caller's."""
+    text = os.fsdecode(path)
+    try:
+        is_path = b"\0" not in os.fsencode(text)
+    except UnicodeEncodeError:
+        is_path = False
+    if not is_path:
+        msg = f"no file can have the path {text!r:.300}: it has characters that no path has"
+        raise ValueError(msg)
+    return text
 
 
 @contextlib.contextmanager

@@ -49,6 +49,26 @@ def test_what_is_no_file_is_named(tmp_path):
         assert str(tmp_path / name) in str(raised.value)
 
 
+def test_an_open_file_is_no_path_and_stays_open(path):
+    with path.open("rb") as file:
+        for use in (accelnn.load, accelnn.MLP([4, 2]).save):
+            with pytest.raises(TypeError, match=r"expected str, bytes or os\.PathLike object, not"):
+                use(file.fileno())
+        assert file.read() == path.read_bytes()
+
+
+@pytest.mark.parametrize("name", ["a\0b", "a\ud800b"])
+def test_what_no_file_can_be_called_is_named(tmp_path, name):
+    if os.name != "posix" and "\0" not in name:
+        pytest.skip("a feature of POSIX")
+    wrong = os.path.join(tmp_path, name)  # noqa: PTH118 - text is given
+    for use in (accelnn.load, accelnn.MLP([4, 2]).save):
+        with pytest.raises(ValueError, match="no file can have the path") as raised:
+            use(wrong)
+        assert repr(wrong) in str(raised.value)
+    assert all("\0" not in entry.name for entry in tmp_path.iterdir())
+
+
 @pytest.mark.skipif(os.name != "posix", reason="a feature of POSIX")
 def test_a_fifo_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "fifo")

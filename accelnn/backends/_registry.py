@@ -3,6 +3,9 @@
 import functools
 import importlib
 import inspect
+import logging
+import re
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeGuard
 
 from accelnn.backends._base import Backend
@@ -10,7 +13,7 @@ from accelnn.errors import BackendMismatchError, BackendUnavailableError
 
 if TYPE_CHECKING:
     # importlib.metadata takes milliseconds to import; only unknown names need it.
-    from importlib.metadata import EntryPoint
+    from importlib.metadata import Distribution, EntryPoint
 
 __all__ = [
     "BackendInfo",
@@ -24,6 +27,8 @@ __all__ = [
     "reference",
     "register_backend",
 ]
+
+logger = logging.getLogger("accelnn")
 
 ENTRY_POINT_GROUP = "accelnn.backends"
 MODULES_GROUP = "accelnn.backend_modules"
@@ -119,12 +124,8 @@ def register_backend(
         raise TypeError(msg)
     _require_complete(backend)
     name = name or backend.name
-    if name == "auto":
-        msg = "the name 'auto' is reserved: it means the fastest backend that can be used here"
-        raise ValueError(msg)
-    if ":" in name:
-        msg = f"the name {name!r} has a colon, which separates a name from the number of a device"
-        raise ValueError(msg)
+    if reserved := _reserved(name):
+        raise ValueError(reserved)
     if not replace and (name in _BUILT_IN or name in _registered):
         msg = f"a backend named {name!r} is already registered; pass replace=True to replace it"
         raise ValueError(msg)
@@ -153,7 +154,7 @@ def list_backends(*, load: bool = False) -> list[BackendInfo]:
     >>> accelnn.list_backends()[0]
     BackendInfo(name='numpy', available=True, reason='', device='cpu')
     """
-    announced = _entry_points(ENTRY_POINT_GROUP)
+    announced = _announced_backends()
     return [
         _describe(name)
         if load or name in _BUILT_IN or name in _registered or name in _announced
@@ -164,7 +165,16 @@ def list_backends(*, load: bool = False) -> list[BackendInfo]:
 
 def known_names() -> list[str]:
     """Return the names of all backends, installed or not."""
-    return list(dict.fromkeys([*_BUILT_IN, *_registered, *_entry_points(ENTRY_POINT_GROUP)]))
+    return list(dict.fromkeys([*_BUILT_IN, *_registered, *_announced_backends()]))
+
+
+def _reserved(name: str) -> str:
+    """Return why no backend may have a name; empty if it may."""
+    if name == "auto":
+        return "the name 'auto' is reserved: it means the fastest backend that can be used here"
+    if ":" in name:
+        return f"the name {name!r} has a colon, which separates a name from the number of a device"
+    return ""
 
 
 def backend_named(name: str) -> Backend:
@@ -294,7 +304,7 @@ def _load(path: str) -> type[Backend]:
 
 
 def _from_entry_point(name: str, asked: str) -> Backend:
-    points = _entry_points(ENTRY_POINT_GROUP).get(name)
+    points = _announced_backends().get(name)
     if points is None:
         known = ", ".join(repr(known) for known in known_names())
         msg = f"unknown backend {asked!r}; known backends are {known}, and 'auto'"
@@ -372,20 +382,74 @@ def _backend_of(point: "EntryPoint") -> str:
     return point.name.partition(":")[0]
 
 
+def _announced_backends() -> "dict[str, list[EntryPoint]]":
+    """Return the entry points of backends by name, without those that their names cannot choose."""
+    announced = _entry_points(ENTRY_POINT_GROUP)
+    for name in list(announced):
+        why = f"accelnn has one of that name, {name!r}" if name in _BUILT_IN else _reserved(name)
+        if why:
+            for point in announced.pop(name):
+                _warn_once(
+                    f"the backend {point.value!r} of the package {_package(point)} is ignored: "
+                    f"{why}. The package must announce it by another name"
+                )
+    return announced
+
+
 def _entry_points(group: str) -> "dict[str, list[EntryPoint]]":
     """Return the entry points of a group by name; several packages may use one name."""
     from importlib.metadata import entry_points
 
     points: dict[str, list[EntryPoint]] = {}
-    for point in entry_points(group=group):
+    try:
+        found = list(entry_points(group=group))
+    except Exception:  # noqa: BLE001 - damaged metadata raise whatever their parser does
+        found = list(_legible_entry_points(group))
+    for point in found:
         points.setdefault(point.name, []).append(point)
     return points
 
 
+def _legible_entry_points(group: str) -> "Iterator[EntryPoint]":
+    """Yield the entry points of a group, package by package, and name those that are damaged."""
+    from importlib.metadata import distributions
+
+    seen = set()
+    for distribution in distributions():
+        name = _name_of(distribution)
+        # The first on the path hides others of its name.
+        key = re.sub(r"[-_.]+", "-", name or "").lower()
+        if key and key in seen:
+            continue
+        seen.add(key)
+        try:
+            yield from distribution.entry_points.select(group=group)
+        except Exception as error:  # noqa: BLE001 - see `_entry_points`
+            folder = distribution.locate_file("")
+            _warn_once(
+                f"the entry points of the package {name or 'without a name'} in {folder} cannot be "
+                f"read, so that no backend of it is known: {type(error).__name__}: {error}. "
+                f"Reinstall or remove the package"
+            )
+
+
+def _name_of(distribution: "Distribution | None") -> str | None:
+    """Return the name of a package; a broken installation may have metadata without one."""
+    try:
+        metadata = distribution.metadata if distribution else None
+        return metadata["Name"] if metadata and "Name" in metadata else None
+    except Exception:  # noqa: BLE001 - see `_entry_points`
+        return None
+
+
+@functools.cache
+def _warn_once(message: str) -> None:
+    logger.warning(message)
+
+
 def _package(point: "EntryPoint") -> str:
-    # A broken installation may have metadata without a name, or none at all.
-    metadata = point.dist.metadata if point.dist else None
-    return metadata["Name"] if metadata and "Name" in metadata else point.module
+    # Not `point.module`, which raises where the value is no name.
+    return _name_of(point.dist) or point.value.partition(":")[0].strip()
 
 
 def _ambiguous(name: str, points: "list[EntryPoint]") -> str:

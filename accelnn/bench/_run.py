@@ -6,15 +6,26 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from itertools import groupby
 from multiprocessing import get_context, parent_process
+from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
 from typing import Any
 
-from accelnn._processors import usable_processors
+from accelnn._processors import most_threads, usable_processors
 from accelnn.bench._case import Case
 from accelnn.bench._machine import describe_machine
 from accelnn.bench._plan import OURS
 from accelnn.bench._results import Measurement, Problem, Report
 from accelnn.bench._tables import duration
-from accelnn.bench._worker import MissingPeer, Worker, WorkerError, facts, prepare, repeat
+from accelnn.bench._worker import (
+    MissingPeer,
+    Worker,
+    WorkerError,
+    facts,
+    prepare,
+    process_environment,
+    repeat,
+    start,
+)
 
 __all__ = ["busy_cores", "run", "turns"]
 
@@ -48,8 +59,16 @@ def run(
     ------
     accelnn.errors.BackendUnavailableError
         If a case needs a CUDA device, and none can be used.
+    ValueError
+        If `threads` is negative, or far more than the processors could run.
     """
     most = threads or usable_processors()
+    if not 1 <= most <= most_threads():
+        msg = (
+            f"threads must be 1 to {most_threads()} on {usable_processors()} usable processors, "
+            f"got {most}; leave it out for one thread on each processor"
+        )
+        raise ValueError(msg)
     machine = describe_machine(
         [case.data for case in cases], gpu=any(case.device == "cuda" for case in cases)
     )
@@ -113,8 +132,8 @@ def _measure(
             report.problems.append(Problem(case, m.contestant, m.threads, str(error), skipped))
         progress(steps, note)
 
-    with busy_cores(usable_processors() if case.loaded else 0):
-        try:
+    try:
+        with busy_cores(usable_processors() if case.loaded else 0):
             for m in list(entered):
                 ask(m, prepare, m.facts.update)
             for number in range(repeats):
@@ -129,9 +148,15 @@ def _measure(
                         progress(repeats - 1, _note(m))
             for m in list(entered):
                 ask(m, facts, m.facts.update, 0)
-        finally:
-            # After an interruption, those that were measured until then.
-            report.measurements.extend(m for m in entered if m.seconds)
+    except WorkerError as error:
+        # Not one of `ask`: without the load the times are those of another case.
+        report.problems.extend(
+            Problem(case, m.contestant, m.threads, str(error), skipped=False) for m in entered
+        )
+        entered.clear()
+    finally:
+        # After an interruption, those that were measured until then.
+        report.measurements.extend(m for m in entered if m.seconds)
 
 
 def _note(m: Measurement) -> str:
@@ -149,20 +174,54 @@ def _beaten(measured: Sequence[Measurement]) -> list[Measurement]:
 
 @contextmanager
 def busy_cores(number: int) -> Iterator[list[int]]:
-    """Keep so many processes busy, pinned to nothing, and end them at last; yield their ids."""
-    processes = [get_context("spawn").Process(target=_spin) for _ in range(number)]
-    for process in processes:
-        process.start()
+    """Keep so many processes busy, pinned to nothing, and end them at last; yield their ids.
+
+    Raises
+    ------
+    WorkerError
+        If one of them does not come to its work, or has ended before the block.
+    """
+    context, processes = get_context("spawn"), list[SpawnProcess]()
     try:
+        # Each says when it is busy; the pipe of one that ends before that has no more writers.
+        pipes = []
+        for _ in range(number):
+            pipe, theirs = context.Pipe(duplex=False)
+            pipes.append(pipe)
+            process = context.Process(target=_spin, args=(theirs,))
+            with theirs:
+                start(process, process_environment())
+            processes.append(process)
+        for process, pipe in zip(processes, pipes, strict=True):
+            with pipe:
+                try:
+                    pipe.recv()
+                except EOFError:
+                    # It is ending, which takes a moment.
+                    process.join()
+        _check_busy(processes)
         yield [process.pid or 0 for process in processes]
+        _check_busy(processes)
     finally:
         for process in processes:
             process.kill()
             process.join()
 
 
-def _spin() -> None:
+def _check_busy(processes: Sequence[SpawnProcess]) -> None:
+    """Raise WorkerError if a process is not there any more."""
+    ended = [process for process in processes if not process.is_alive()]
+    if ended:
+        msg = (
+            f"{len(ended)} of {len(processes)} processes that keep the cores busy ended with code "
+            f"{ended[0].exitcode}: there was no such load"
+        )
+        raise WorkerError(msg)
+
+
+def _spin(pipe: Connection) -> None:
     """Be busy until whoever started this process has ended."""
+    pipe.send(None)
     caller = parent_process()
     while caller is not None and caller.is_alive():
         for _ in range(100_000):

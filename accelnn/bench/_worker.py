@@ -11,6 +11,7 @@ from contextlib import suppress
 from functools import lru_cache
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Self
@@ -21,7 +22,16 @@ from accelnn.bench._machine import limit_vectors
 from accelnn.bench.contestants import Contestant, make_contestant
 from accelnn.bench.contestants.base import amounts, seconds_per_unit
 
-__all__ = ["MissingPeer", "Worker", "WorkerError", "facts", "prepare", "repeat"]
+__all__ = [
+    "MissingPeer",
+    "Worker",
+    "WorkerError",
+    "facts",
+    "prepare",
+    "process_environment",
+    "repeat",
+    "start",
+]
 
 # Settings that change the kernels of OpenBLAS, and one that lets a checkout be compiled anew in
 # every process, which installed packages are not.
@@ -47,16 +57,21 @@ class MissingPeer(ImportError):  # noqa: N818 - not an error: the contestant doe
     """A package that a contestant needs is not installed."""
 
 
-def worker_environment(threads: int, case: Case) -> dict[str, str]:
-    """Return the environment of a worker with so many threads for a case."""
+def process_environment() -> dict[str, str]:
+    """Return the environment of every process of a run, where all import the same modules."""
     environment = {k: v for k, v in os.environ.items() if k not in UNSET}
-    environment |= dict.fromkeys(THREADS, str(threads))
     # For processes that contestants start.
     here = str(Path(accelnn.__file__).parents[1])
     others = [environment["PYTHONPATH"]] if environment.get("PYTHONPATH") else []
     environment["PYTHONPATH"] = os.pathsep.join([here, *others])
     # No module of the folder that one happens to be in takes the place of another.
     environment["PYTHONSAFEPATH"] = "1"
+    return environment
+
+
+def worker_environment(threads: int, case: Case) -> dict[str, str]:
+    """Return the environment of a worker with so many threads for a case."""
+    environment = process_environment() | dict.fromkeys(THREADS, str(threads))
     # torch compiles in the worker's process, without a pool of others.
     environment["TORCHINDUCTOR_COMPILE_THREADS"] = "1"
     if case.device == "cpu":
@@ -65,6 +80,16 @@ def worker_environment(threads: int, case: Case) -> dict[str, str]:
         # The contestants of a case share the memory, of which JAX would preallocate most.
         environment["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
     return limit_vectors(environment) if case.isa == "avx2" else environment
+
+
+def start(process: BaseProcess, environment: dict[str, str]) -> None:
+    """Start a process in an environment, which is there before it imports anything."""
+    own = dict(os.environ)
+    _replace_environment(environment)
+    try:
+        process.start()
+    finally:
+        _replace_environment(own)
 
 
 def _replace_environment(other: dict[str, str]) -> None:
@@ -87,12 +112,7 @@ class Worker:
         context = get_context("spawn")
         self._pipe, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs, self._printed))
-        own = dict(os.environ)
-        _replace_environment(worker_environment(threads, case))
-        try:
-            self._process.start()
-        finally:
-            _replace_environment(own)
+        start(self._process, worker_environment(threads, case))
         theirs.close()
 
     def __enter__(self) -> Self:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from accelnn.datasets._idx import read_idx
+from accelnn.datasets._idx import read_header, read_idx
 from accelnn.errors import DatasetError
 
 if TYPE_CHECKING:
@@ -171,21 +171,24 @@ def _usual_name(split: str | None, part: str, kind: str) -> str:
 
 def _read(split: str | None, images_path: Path, labels_path: Path) -> _Part:
     """Read and check the images and labels of one part."""
-    images, labels = read_idx(images_path), read_idx(labels_path)
-    first, problem = _FIRST_LABEL.get(split or "", 0), None
-    if images.ndim != 3 or images.dtype != np.uint8:  # noqa: PLR2004 - images in a row
+    # Compared before anything is decompressed, which may be a thousand times as long as the files.
+    images, labels = read_header(images_path), read_header(labels_path)
+    if len(images.shape) != 3 or images.dtype != np.uint8:  # noqa: PLR2004 - images in a row
         problem = (
-            f"{images_path.name} has the shape {images.shape} of {images.dtype}, expected "
+            f"{images_path.name} has the shape {images.shape} of {images.dtype.name}, expected "
             f"(N, height, width) of uint8"
         )
     elif labels.shape != images.shape[:1] or labels.dtype.kind not in "iu":
         problem = (
-            f"{labels_path.name} has the shape {labels.shape} of {labels.dtype}, expected integers "
-            f"of the shape {images.shape[:1]}: one label for each image of {images_path.name}"
+            f"{labels_path.name} has the shape {labels.shape} of {labels.dtype.name}, expected "
+            f"integers of the shape {images.shape[:1]}: one label for each image of "
+            f"{images_path.name}"
         )
-    elif labels.min(initial=first) < first:
-        problem = f"{labels_path.name} holds the label {labels.min()}, expected {first} or more"
-    if problem:
-        msg = f"the files in {images_path.parent} do not fit: {problem}"
-        raise DatasetError(msg)
-    return (images.transpose(0, 2, 1) if split else images), labels - labels.dtype.type(first)
+    else:
+        x, t = read_idx(images_path), read_idx(labels_path)
+        first = _FIRST_LABEL.get(split or "", 0)
+        if t.min(initial=first) >= first:
+            return (x.transpose(0, 2, 1) if split else x), t - t.dtype.type(first)
+        problem = f"{labels_path.name} holds the label {t.min()}, expected {first} or more"
+    msg = f"the files in {images_path.parent} do not fit: {problem}"
+    raise DatasetError(msg)

@@ -13,8 +13,9 @@ import math
 import os
 import struct
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, cast
+from typing import IO, TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +25,7 @@ from accelnn.errors import DatasetError
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
 
-__all__ = ["read_idx", "write_idx"]
+__all__ = ["Header", "read_header", "read_idx", "write_idx"]
 
 # The dtypes of values, by the byte that names them in a file.
 _DTYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
@@ -35,6 +36,14 @@ _SIZE_BYTES = 4
 _MOST_PER_BYTE = 1032
 _CHUNK = 1 << 20
 _REMEDY = "Replace the file with a fresh copy"
+
+
+class Header(NamedTuple):
+    """What a file says of its values: their type and shape, and how many bytes say so."""
+
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    length: int
 
 
 def read_idx(path: str | os.PathLike[str] | Traversable) -> NDArray[Any]:
@@ -58,6 +67,8 @@ def read_idx(path: str | os.PathLike[str] | Traversable) -> NDArray[Any]:
     ------
     DatasetError
         If the file is missing, truncated, too long, corrupted, or not an IDX file.
+    TypeError
+        If `path` is no path.
 
     Examples
     --------
@@ -69,29 +80,16 @@ def read_idx(path: str | os.PathLike[str] | Traversable) -> NDArray[Any]:
     array([[1, 2, 3],
            [4, 5, 6]], dtype=uint8)
     """
-    if isinstance(path, str | os.PathLike):
-        path = Path(path)
-    if not path.is_file():
-        msg = (
-            f"{path} is missing: expected an IDX file there, found "
-            f"{'a folder' if path.is_dir() else 'nothing'}. Check the path, or put the file there."
-        )
-        raise DatasetError(msg)
-    is_packed = path.name.endswith(".gz")
-    with contextlib.ExitStack() as stack:
-        file = stack.enter_context(path.open("rb"))
-        most = file.seek(0, io.SEEK_END) * (_MOST_PER_BYTE if is_packed else 1)
-        file.seek(0)
-        content = stack.enter_context(gzip.open(file)) if is_packed else file
-        try:
-            return _read(path, cast("IO[bytes]", content), most, is_packed=is_packed)
-        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            msg = (
-                f"{path} is corrupted: expected a gzip stream because its name ends in .gz, found "
-                f"one that cannot be decompressed ({error}). {_REMEDY}, or take the .gz off the "
-                f"name of a file that is not compressed."
-            )
-            raise DatasetError(msg) from error
+    place = _checked(path)
+    with _opened(place) as (content, most, is_packed):
+        return _read(place, content, most, is_packed=is_packed)
+
+
+def read_header(path: Traversable) -> Header:
+    """Return what an IDX file says of its values, of which none is decompressed."""
+    place = _checked(path)
+    with _opened(place) as (content, _, _):
+        return _read_header(place, content)
 
 
 def write_idx(path: str | os.PathLike[str], values: NDArray[np.uint8]) -> None:
@@ -123,6 +121,52 @@ def write_idx(path: str | os.PathLike[str], values: NDArray[np.uint8]) -> None:
         packed.write(content)
 
 
+def _checked(path: str | os.PathLike[str] | Traversable) -> Traversable:
+    """Return the place of a file, if there is one."""
+    from importlib.resources.abc import Traversable
+
+    if isinstance(path, str | os.PathLike):
+        path = Path(path)
+    if not isinstance(path, Traversable):
+        msg = (
+            f"path must be a str, a path or a resource of a package, got {path!r:.80}: call "
+            f"read_idx('train-images-idx3-ubyte.gz'), for example"
+        )
+        raise TypeError(msg)
+    if not path.is_file():
+        found = "nothing"
+        if path.is_dir():
+            found = "a folder"
+        elif isinstance(path, Path) and path.exists():
+            found = "a FIFO, a device or a socket, which is no regular file"
+        msg = (
+            f"{path} is missing: expected an IDX file there, found {found}. Check the path, or put "
+            f"the file there."
+        )
+        raise DatasetError(msg)
+    return path
+
+
+@contextlib.contextmanager
+def _opened(path: Traversable) -> Iterator[tuple[IO[bytes], int, bool]]:
+    """Open a file: its content, how many bytes that has at most, and whether it is compressed."""
+    is_packed = path.name.endswith(".gz")
+    with contextlib.ExitStack() as stack:
+        file = stack.enter_context(path.open("rb"))
+        most = file.seek(0, io.SEEK_END) * (_MOST_PER_BYTE if is_packed else 1)
+        file.seek(0)
+        content = stack.enter_context(gzip.open(file)) if is_packed else file
+        try:
+            yield cast("IO[bytes]", content), most, is_packed
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            msg = (
+                f"{path} is corrupted: expected a gzip stream because its name ends in .gz, found "
+                f"one that cannot be decompressed ({error}). {_REMEDY}, or take the .gz off the "
+                f"name of a file that is not compressed."
+            )
+            raise DatasetError(msg) from error
+
+
 def _read(path: Traversable, content: IO[bytes], most: int, *, is_packed: bool) -> NDArray[Any]:
     """Read a file of at most so many bytes, decompressed."""
     dtype, shape, start = _read_header(path, content)
@@ -148,10 +192,7 @@ def _read(path: Traversable, content: IO[bytes], most: int, *, is_packed: bool) 
     return values.view(dtype.newbyteorder("="))
 
 
-def _read_header(
-    path: Traversable, content: IO[bytes]
-) -> tuple[np.dtype[Any], tuple[int, ...], int]:
-    """Return the type and the shape of the values, and the size of the header."""
+def _read_header(path: Traversable, content: IO[bytes]) -> Header:
     magic = content.read(_MAGIC_BYTES)
     if len(magic) < _MAGIC_BYTES or magic[:2] != bytes(2) or magic[2] not in _DTYPES:
         found = magic.hex(" ") or "nothing"
@@ -170,7 +211,7 @@ def _read_header(
             f"found {_MAGIC_BYTES + len(sizes)} bytes in all. {_REMEDY}."
         )
         raise DatasetError(msg)
-    return np.dtype(_DTYPES[magic[2]]), struct.unpack(f">{magic[3]}I", sizes), start
+    return Header(np.dtype(_DTYPES[magic[2]]), struct.unpack(f">{magic[3]}I", sizes), start)
 
 
 def _fill(content: IO[bytes], memory: memoryview) -> int:

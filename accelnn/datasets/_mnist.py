@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from accelnn.datasets._download import MNIST_SHA256, fetch_mnist
 from accelnn.datasets._folder import find, folder_of, images_as, labels_as
-from accelnn.datasets._idx import read_idx
+from accelnn.datasets._idx import read_header, read_idx
 from accelnn.errors import DatasetError
 
 if TYPE_CHECKING:
@@ -194,9 +194,9 @@ def _checked_folder(named: str | os.PathLike[str], origin: str) -> Path:
 def _read_part(folder: Traversable, part: str) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """Read and check the images and labels of ``"train"`` or ``"t10k"``."""
     images_name, labels_name = f"{part}-images-idx3-ubyte", f"{part}-labels-idx1-ubyte"
-    images = read_idx(find(folder, images_name) or folder / images_name)
-    labels = read_idx(find(folder, labels_name) or folder / labels_name)
-    problem = None
+    paths = [find(folder, name) or folder / name for name in (images_name, labels_name)]
+    # Compared before anything is decompressed, which may be a thousand times as long as the files.
+    images, labels = map(read_header, paths)
     if {images.dtype, labels.dtype} != {np.dtype(np.uint8)}:
         problem = f"{images_name} and {labels_name} hold no unsigned bytes"
     elif images.shape[1:] != _IMAGE_SHAPE:
@@ -206,9 +206,10 @@ def _read_part(folder: Traversable, part: str) -> tuple[NDArray[np.uint8], NDArr
             f"{labels_name} has the shape {labels.shape}, expected {images.shape[:1]}: one label "
             f"for each image of {images_name}"
         )
-    elif np.any(labels >= _CLASSES):
-        problem = f"{labels_name} holds the label {labels.max()}, expected 0 to 9"
-    if problem is not None:
-        msg = f"the MNIST files in {folder} do not fit: {problem}. Replace them with fresh copies."
-        raise DatasetError(msg)
-    return images, labels
+    else:
+        x, t = map(read_idx, paths)
+        if not np.any(t >= _CLASSES):
+            return x, t
+        problem = f"{labels_name} holds the label {t.max()}, expected 0 to 9"
+    msg = f"the MNIST files in {folder} do not fit: {problem}. Replace them with fresh copies."
+    raise DatasetError(msg)

@@ -178,15 +178,65 @@ except accelnn.errors.BackendUnavailableError as error:
     assert python(code, site) == "plug the card in | no device"
 
 
+LOGGED = """
+import logging, sys
+logging.basicConfig(stream=sys.stdout, format="logged: %(message)s")
+"""
+
+
 def test_our_own_names_cannot_be_taken_by_a_package(python, install):
-    site = install("theirs_module", GOOD, numpy="Theirs", auto="Theirs")
+    """And the package is told, once for each name."""
+    site = install("theirs_module", GOOD, numpy="Theirs", auto="Theirs", **{"numba:2": "Theirs"})
     code = """
 import accelnn
 print(type(accelnn.get_backend("numpy")).__module__, accelnn.get_backend("auto").name)
+for _ in range(2):
+    print(*[row.name for row in accelnn.list_backends(load=True)])
 """
-    module, auto = python(code, site).split()
+    first, *logged, names, again = python(LOGGED + code, site).splitlines()
+    module, auto = first.split()
     assert module == "accelnn.backends.numpy"
     assert auto in {"numpy", "numba", "cupy"}
+    assert names == again == "numpy numba cupy"
+    ignored = "logged: the backend 'theirs_module:Theirs' of the package theirs_module-dist is "
+    for line, why in zip(
+        logged,
+        ("accelnn has one of that name, 'numpy'", "the name 'auto' is", "the name 'numba:2' has"),
+        strict=True,
+    ):
+        assert line.startswith(f"{ignored}ignored: {why}")
+
+
+@pytest.mark.parametrize("name", ["theirs_broken-dist", None])
+@pytest.mark.parametrize(
+    ("damage", "why"),
+    [(b"\njusttext\n", "TypeError: "), (b"\n\xff = module\n", "UnicodeDecodeError: ")],
+)
+def test_entry_points_that_cannot_be_read_hide_no_others(python, install, name, damage, why):
+    install("theirs_broken", GOOD, broken="Theirs")
+    site = install("theirs_module", GOOD, theirs="Theirs")
+    info = site / "theirs_broken_dist-1.0.dist-info"
+    points = info / "entry_points.txt"
+    points.write_bytes(points.read_bytes() + damage)
+    if name is None:
+        (info / "METADATA").unlink()
+    code = """
+import accelnn
+for _ in range(2):
+    print(*[row.name for row in accelnn.list_backends(load=True) if row.available])
+print(accelnn.get_backend("theirs").name)
+try:
+    accelnn.get_backend("torch")
+except ValueError as error:
+    print(error)
+"""
+    logged, *rows, theirs, unknown = python(LOGGED + code, site).splitlines()
+    named = f"the package {name or 'without a name'} in {site} cannot be read"
+    assert logged.startswith(f"logged: the entry points of {named}, so that no backend")
+    assert why in logged
+    assert all(row.split()[-1] == "theirs" for row in rows)
+    assert theirs == "theirs"
+    assert unknown.startswith("unknown backend 'torch'; known backends are 'numpy'")
 
 
 def test_listing_imports_nothing_unless_asked(python, install):

@@ -5,6 +5,7 @@ import importlib.util
 import json
 import math
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -21,6 +22,7 @@ from accelnn._processors import usable_processors
 from accelnn.bench import GPU_GROUPS, Case, Report, _run, plan, run, turns
 from accelnn.bench._plan import OURS
 from accelnn.bench._run import busy_cores
+from accelnn.bench._worker import WorkerError
 from accelnn.bench.contestants import CONTESTANTS, Contestant, make_contestant
 from accelnn.bench.contestants.base import amounts, seconds_per_unit
 from accelnn.bench.contestants.training import FLOOR, JUDGED_EPOCHS, Training
@@ -386,6 +388,60 @@ def test_busy_processes_are_busy_and_end_with_the_block():
     for pid in pids:
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)
+
+
+def test_busy_processes_import_nothing_from_the_current_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pickle.py").write_text("open('pickle was run', 'w').close()")
+    with busy_cores(1) as pids:
+        assert len(pids) == 1
+    assert not [*tmp_path.glob("*was run")]
+
+
+@pytest.mark.skipif(not hasattr(os, "waitid"), reason="no waiting for a process of another's")
+def test_without_the_load_there_are_no_times_under_it(gradient_case, monkeypatch):
+    busy_cores = _run.busy_cores
+
+    def end(pid):
+        os.kill(pid, signal.SIGKILL)
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+
+    @contextmanager
+    def disturbed(number):
+        with busy_cores(number) as pids:
+            yield pids
+            if pids:
+                end(pids[0])
+
+    monkeypatch.setattr(_run, "busy_cores", disturbed)
+    cases = [replace(gradient_case, name="x", contestants=("NumPy analytic",), loaded=True)]
+    cases += [replace(cases[0], name="y", loaded=False)]
+    report = run(cases, repeats=1, threads=1)
+    assert [m.case.name for m in report.measurements] == ["y"]
+    (problem,) = report.problems
+    assert (problem.case.name, problem.contestant, problem.skipped) == (
+        "x",
+        "NumPy analytic",
+        False,
+    )
+    assert f"1 of {usable_processors()} processes that keep the cores busy ended with code -9" in (
+        problem.reason
+    )
+
+
+def test_a_process_that_never_comes_to_be_busy_is_an_error(monkeypatch):
+    monkeypatch.setattr(_run, "_spin", sys.exit)
+    with (
+        pytest.raises(WorkerError, match="1 of 1 processes that keep the cores busy ended with"),
+        busy_cores(1),
+    ):
+        pytest.fail("there is no load")
+
+
+@pytest.mark.parametrize("threads", [-1, 999_999_999])
+def test_a_number_of_threads_that_nobody_has_is_refused(gradient_case, threads):
+    with pytest.raises(ValueError, match=rf"threads must be 1 to [\d]+ on .*, got {threads};"):
+        run([gradient_case], repeats=1, threads=threads)
 
 
 def test_the_list_of_contestants_is_made_without_any_of_their_packages():

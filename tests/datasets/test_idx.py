@@ -1,4 +1,5 @@
 import gzip
+import os
 import struct
 import tracemalloc
 
@@ -84,6 +85,20 @@ def test_missing_file(tmp_path):
 def test_folder_in_place_of_a_file(tmp_path):
     with pytest.raises(DatasetError, match=r"is missing.*found a folder"):
         read_idx(tmp_path)
+
+
+@pytest.mark.parametrize("path", [None, 3, b"/x", ["v"]])
+def test_what_is_no_path(path):
+    with pytest.raises(TypeError, match=r"path must be a str.*, got .*: call read_idx\('train"):
+        read_idx(path)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a feature of POSIX")
+def test_a_fifo_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "fifo")
+    for path in (tmp_path / "fifo", "/dev/zero"):
+        with pytest.raises(DatasetError, match=r"found a FIFO, a device .*, which is no regular"):
+            read_idx(path)
 
 
 def test_truncated_values(tmp_path):

@@ -4,13 +4,14 @@ import shutil
 import struct
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import accelnn.datasets
-from accelnn.datasets import load_mnist
+from accelnn.datasets import load_idx_folder, load_mnist
 from accelnn.datasets._idx import write_idx
 from accelnn.errors import DatasetError
 
@@ -263,6 +264,32 @@ def test_images_of_another_size(small, shape):
     write_idx(small / TRAIN_IMAGES, np.zeros(shape, dtype=np.uint8))
     with pytest.raises(DatasetError, match=r"train-images.*expected \(N, 28, 28\)"):
         load_mnist(data_dir=small)
+
+
+@pytest.mark.parametrize("load", [load_mnist, load_idx_folder])
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [
+        (TRAIN_IMAGES, (100_000_000,)),
+        (TRAIN_IMAGES, (100_000, 28, 28)),
+        (TRAIN_LABELS, (100_000_000,)),
+        (TEST_LABELS, (100_000_000,)),
+    ],
+)
+def test_nothing_is_decompressed_of_files_that_do_not_fit(small, load, name, shape):
+    """A hundred kilobytes of gzip may hold as many megabytes, which the header says."""
+    (small / name).unlink()
+    with gzip.open(small / f"{name}.gz", "wb") as packed:
+        packed.write(bytes([0, 0, 8, len(shape)]) + struct.pack(f">{len(shape)}I", *shape))
+        for _ in range(100):
+            packed.write(bytes(np.prod(shape) // 100))
+    tracemalloc.start()
+    try:
+        with pytest.raises(DatasetError, match=r"do not fit: .* has the shape"):
+            load(**{"data_dir" if load is load_mnist else "folder": small})
+        assert tracemalloc.get_traced_memory()[1] < 10_000_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_label_that_is_no_digit(small):

@@ -3,12 +3,15 @@
 import functools
 import importlib.util
 import logging
+import os
 from collections.abc import Callable, Hashable
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 
+from accelnn._compilation import compilation
+from accelnn._forks import no_forks
 from accelnn._optional import install_command
 from accelnn._typing import Array
 from accelnn.backends._base import Backend
@@ -45,9 +48,10 @@ class NumbaBackend(NumpyBackend):
 
     def __init__(self, threads: int | None = None) -> None:
         self.check_available()
-        from accelnn.backends.numba._jit import is_compiled
-        from accelnn.backends.numba.kernels import ops
-        from accelnn.backends.numba.team import Team
+        with no_forks():
+            from accelnn.backends.numba._jit import is_compiled
+            from accelnn.backends.numba.kernels import ops
+            from accelnn.backends.numba.team import Team
 
         self._ops: ModuleType = ops
         # Under NUMBA_DISABLE_JIT kernels are Python functions, and those on vectors cannot run.
@@ -69,12 +73,12 @@ class NumbaBackend(NumpyBackend):
             )
             raise BackendUnavailableError(msg, reason="not installed")
         try:
-            import numba  # noqa: F401 - tests whether it can be imported
+            with no_forks():
+                import numba  # noqa: F401 - tests whether it can be imported
         except Exception as error:
             msg = (
                 f"numba is installed, but importing it failed with {type(error).__name__}: "
-                f"{error}. Reinstall it with:\n\n"
-                f"    pip install --force-reinstall numba\n"
+                f"{str(error).removesuffix('.')}. {_remedy(error)}\n"
             )
             raise BackendUnavailableError(msg, reason="import failed") from error
 
@@ -98,8 +102,9 @@ class NumbaBackend(NumpyBackend):
         """Return a fused engine, or the portable one if a formula of the net has no kernel."""
         if not self._compiles:
             return super().make_engine(spec, dtype)
-        from accelnn.backends.numba.engine import NumbaEngine
-        from accelnn.backends.numba.user_functions import NoCodeError
+        with no_forks():
+            from accelnn.backends.numba.engine import NumbaEngine
+            from accelnn.backends.numba.user_functions import NoCodeError
 
         try:
             return NumbaEngine(self, spec, dtype)
@@ -110,7 +115,8 @@ class NumbaBackend(NumpyBackend):
         """See `Backend.prepare`."""
         if not self._compiles:
             return super().prepare(x.astype(dtype, copy=False), t, dtype, copy=copy)
-        from accelnn.backends.numba.dataset import pack_dataset
+        with no_forks():
+            from accelnn.backends.numba.dataset import pack_dataset
 
         return pack_dataset(self, x, t, dtype, copy=copy)
 
@@ -121,7 +127,8 @@ class NumbaBackend(NumpyBackend):
         """See `Backend.prepare_sparse`."""
         if not self._compiles:
             return super().prepare_sparse(rows, t, dtype)
-        from accelnn.backends.numba.dataset import pack_rows
+        with no_forks():
+            from accelnn.backends.numba.dataset import pack_rows
 
         return pack_rows(self, rows, t, dtype)
 
@@ -133,7 +140,8 @@ class NumbaBackend(NumpyBackend):
         """See `Backend.map`; f is compiled on first use if Numba can compile it."""
         compiled = None
         if self._compiles:
-            from accelnn.backends.numba.user_functions import state_of
+            with no_forks():
+                from accelnn.backends.numba.user_functions import state_of
 
             compiled = _elementwise(f, state_of(f), len(arrays), results)
         if compiled is None:
@@ -167,6 +175,7 @@ class NumbaBackend(NumpyBackend):
 
 
 @functools.cache
+@compilation()
 def _elementwise(
     f: Callable[..., Any],
     state: Hashable,  # noqa: ARG001 - what f looks up, which is constant in its code
@@ -189,6 +198,16 @@ def _elementwise(
         logger.warning("Numba cannot compile %r: %s", f, str(error).partition("\n")[0])
         return None
     return compiled
+
+
+def _remedy(error: Exception) -> str:
+    """Return what helps where Numba cannot be imported."""
+    settings = {k: v for k, v in os.environ.items() if k.startswith("NUMBA_")}
+    # Settings make it raise others than what is missing or does not fit.
+    if not settings or isinstance(error, ImportError | OSError):
+        return "Reinstall it with:\n\n    pip install --force-reinstall numba"
+    found = ", ".join(f"{name}={value!r:.80}" for name, value in settings.items())
+    return f"The environment has {found}. Unset that with:\n\n    unset {' '.join(settings)}"
 
 
 def _thread_count(threads: int | None) -> int:

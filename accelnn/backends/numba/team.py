@@ -9,6 +9,7 @@ results do not depend on the number of threads.
 from __future__ import annotations
 
 import functools
+import logging
 import os
 import queue
 import threading
@@ -21,7 +22,7 @@ import numba
 import numpy as np
 
 from accelnn._cached import cached_property
-from accelnn._processors import usable_processors
+from accelnn._processors import most_threads, usable_processors
 from accelnn.backends.numba._jit import entry_of
 from accelnn.backends.numba.pace import Paces
 
@@ -48,6 +49,8 @@ __all__ = [
     "state_of",
     "usable_threads",
 ]
+
+logger = logging.getLogger("accelnn")
 
 # Elements of 8 bytes in two cache lines, which the hardware fetches in pairs. Each counter in the
 # array where a team meets has its own pair: arrivals, the last open barrier, whether a thread has
@@ -108,7 +111,7 @@ def state_of(thread: int) -> int:
 
 
 class Team:
-    """Up to `size` threads, including the caller's.
+    """Up to `size` threads, including the caller's, and up to `most_threads`.
 
     One call at a time uses the team. A call that finds it busy, is of a kind that gains nothing by
     it, or comes soon after other programs occupied the CPUs, runs on the caller's thread alone; its
@@ -116,7 +119,15 @@ class Team:
     """
 
     def __init__(self, size: int) -> None:
-        self.size = size
+        self.size = min(size, most_threads())
+        if size > self.size:
+            logger.warning(
+                "%s threads were asked for, by NUMBA_NUM_THREADS or for a backend; the Numba "
+                "engine has %s, the most for %s usable processors",
+                f"{size:,}",
+                f"{self.size:,}",
+                usable_processors(),
+            )
         self._tasks: list[Tasks] = []
         self._alone_until, self._alone_seconds = 0.0, ALONE_SECONDS
         self._paces = Paces()

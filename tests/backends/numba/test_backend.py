@@ -266,6 +266,21 @@ ORDER = ["float32"]
     assert set(results) == {f"{op} float32" for op in OPS}
 
 
+def test_a_setting_that_numba_refuses_is_named(python):
+    message, reason, row, *_ = json.loads(python(ASK, NUMBA_NUM_THREADS="0"))
+    assert reason == "import failed"
+    assert message.startswith(
+        "numba is installed, but importing it failed with ValueError: Number of threads specified "
+        "must be > 0. The environment has "
+    )
+    assert "NUMBA_NUM_THREADS='0'" in message
+    command = message.splitlines()[-1].split()
+    assert command[0] == "unset"
+    assert "NUMBA_NUM_THREADS" in command
+    assert "reinstall" not in message
+    assert row == ["numba", False, message.strip(), ""]
+
+
 def test_a_numba_that_is_not_installed(python):
     message, reason, row, auto, result = json.loads(python(NO_NUMBA + ASK))
     assert reason == "not installed"

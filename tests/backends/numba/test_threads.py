@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import accelnn
+from accelnn._processors import most_threads
 from accelnn.backends import TrainingState
 from accelnn.formulas._dropout import Dropout
 from accelnn.losses import LOSSES
@@ -338,6 +339,26 @@ def test_a_class_of_ones_own_keeps_its_threads_too(compiled):
     (function, arguments) = Own(3).__reduce__()
     back = function(*arguments)
     assert (type(back), back.threads) == (Own, 3)
+
+
+def test_far_too_many_threads_are_not_started(python, compiled, caplog):
+    most = most_threads()
+    assert type(compiled)(most).threads == most
+    assert caplog.text == ""
+    for make in (
+        lambda: type(compiled)(most + 1),
+        lambda: accelnn.get_backend(f"numba:{most + 1}"),
+    ):
+        many = make()
+        assert (many.threads, many.address) == (most, f"numba:{most}")
+        assert f"{most + 1:,} threads were asked for" in caplog.text
+        caplog.clear()
+    code = """
+import accelnn
+print(accelnn.get_backend("numba").threads)
+"""
+    assert python(code, NUMBA_NUM_THREADS="500") == "500"
+    assert python(code, NUMBA_NUM_THREADS="100000") == str(most)
 
 
 @pytest.mark.parametrize("threads", [0, -1, 2.5, "2", True])
