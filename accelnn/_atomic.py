@@ -15,7 +15,7 @@ try:
 except ImportError:  # Windows, which deletes no file that is open.
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["replacing"]
+__all__ = ["check_replaceable", "replacing"]
 
 # What a folder answers that cannot be synchronised: one without read permission, or on a file
 # system that has no such thing.
@@ -39,8 +39,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         If the folder is missing, `path` is a folder, a FIFO, a device or a socket, or the file
         cannot be written.
     """
-    target = Path(os.path.realpath(path))
-    old = _status_of(target, os.fspath(path))
+    target, old = _target_of(os.fspath(path))
     # For files of this host alone, because a lock may not be seen from another.
     name = f"{os.uname().nodename if hasattr(os, 'uname') else ''}\0{target.name}"
     prefix = f"accelnn-{hashlib.sha256(os.fsencode(name)).hexdigest()[:16]}-"
@@ -68,22 +67,36 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         raise
 
 
-def _status_of(target: Path, path: str) -> os.stat_result | None:
-    """Return the status of the file that is to be replaced, if there is one."""
+def check_replaceable(path: str | os.PathLike[str]) -> None:
+    """Raise the `OSError` of `replacing` before the work that the file is to hold."""
+    target, _ = _target_of(os.fspath(path))
+    folder = os.fspath(target.parent)
+    if not os.access(folder, os.W_OK | os.X_OK):
+        msg = f"cannot write {os.fspath(path)!r}: the folder {folder!r} is read-only"
+        raise PermissionError(msg)
+
+
+def _target_of(path: str) -> tuple[Path, os.stat_result | None]:
+    """Return the file that is to be replaced, and its status if it is there."""
+    # Looked at as text: a Path has lost the slash at its end.
+    if os.path.split(path)[1] in ("", os.curdir):
+        msg = f"cannot write {path!r}: it does not end with the name of a file"
+        raise IsADirectoryError(msg)
+    target = Path(os.path.realpath(path))
     if not target.parent.is_dir():
         msg = f"cannot write {path!r}: there is no folder {os.fspath(target.parent)!r}"
         raise FileNotFoundError(msg)
     try:
         old = target.stat()
     except FileNotFoundError:
-        return None
+        return target, None
     if stat.S_ISDIR(old.st_mode):
         msg = f"cannot write {path!r}: it is a folder"
         raise IsADirectoryError(msg)
     if not stat.S_ISREG(old.st_mode):
         msg = f"cannot write {path!r}: it is a FIFO, a device or a socket, and no regular file"
         raise OSError(msg)
-    return old
+    return target, old
 
 
 def _create(folder: Path, prefix: str, mode: int) -> tuple[Path, BinaryIO]:

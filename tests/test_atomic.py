@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from accelnn import _atomic
-from accelnn._atomic import replacing
+from accelnn._atomic import check_replaceable, replacing
 
 posix = pytest.mark.skipif(os.name != "posix", reason="a feature of POSIX")
 
@@ -178,8 +178,9 @@ def test_special_files_are_refused_and_stay(tmp_path, monkeypatch, make):
     special = tmp_path / "special"
     make(special)
     before = special.stat()
-    with pytest.raises(OSError, match=r"cannot write '.*special': it is a FIFO, a device or a"):
-        write(special)
+    for refuse in (check_replaceable, write):
+        with pytest.raises(OSError, match=r"cannot write '.*special': it is a FIFO, a device or a"):
+            refuse(special)
     assert (special.stat().st_ino, special.stat().st_mode) == (before.st_ino, before.st_mode)
     assert names(special) == ["special"]
 
@@ -220,10 +221,37 @@ def test_names_as_long_as_the_system_takes(tmp_path, name):
     assert names(tmp_path / name) == [name]
 
 
-def test_a_name_that_is_too_long_is_an_error_of_the_system(tmp_path):
+@pytest.mark.parametrize("refuse", [check_replaceable, write])
+def test_a_name_that_is_too_long_is_an_error_of_the_system(tmp_path, refuse):
     with pytest.raises(OSError, match="nnn"):
-        write(tmp_path / ("n" * 256))
+        refuse(tmp_path / ("n" * 256))
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("refuse", [check_replaceable, write])
+@pytest.mark.parametrize("text", ["file/", "new/", "new/.", "folder/", "folder/.", ".", ""])
+def test_text_that_names_a_folder_makes_no_file(path, monkeypatch, text, refuse):
+    """Without its slash, ``new/`` would be a file, and a Path drops it."""
+    monkeypatch.chdir(path.parent)
+    (path.parent / "folder").mkdir()
+    with pytest.raises(IsADirectoryError, match=f"'{text}': it does not end with the name of a f"):
+        refuse(text)
+    assert names(path) == ["file", "folder"]
+    assert path.read_bytes() == b"old"
+
+
+def test_what_can_be_replaced_is_not_touched_by_the_check(path):
+    check_replaceable(path)
+    check_replaceable(path.with_name("new"))
+    assert names(path) == ["file"]
+    assert path.read_bytes() == b"old"
+
+
+def test_a_folder_that_may_not_be_written_to_is_found_by_the_check(path, monkeypatch):
+    # Root may write everywhere.
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(PermissionError, match=r"cannot write '.*file': the folder '.*' is read-o"):
+        check_replaceable(path)
 
 
 def test_a_folder_that_may_not_be_written_to_is_an_error_with_the_path(path, monkeypatch):

@@ -1,5 +1,7 @@
 """The group of commands."""
 
+import sys
+from contextlib import suppress
 from typing import Any
 
 import click
@@ -16,6 +18,15 @@ __all__ = ["app"]
 
 class _Commands(click.Group):
     """Commands that Ctrl-C ends with a status of its own: 1 may be a verdict."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super().main(*args, **kwargs)
+        except OSError as error:
+            # Raised by writing what a command, its help or an error says, as to a full disk.
+            with suppress(OSError):
+                click.echo(f"Error: cannot write the output: {error.strerror or error}", err=True)
+            sys.exit(1)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:

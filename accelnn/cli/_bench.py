@@ -8,9 +8,20 @@ from typing import Literal
 import click
 from rich.table import Table as RichTable
 
+from accelnn._atomic import check_replaceable
 from accelnn._progress import progress_bar
 from accelnn.bench import GPU_GROUPS, GROUPS, TABLES, Report, plan, run, turns
-from accelnn.cli._options import check_folder, console, friendly_errors
+from accelnn.cli._options import (
+    FiniteRange,
+    OutputFile,
+    check_distinct,
+    check_picture,
+    console,
+    friendly_errors,
+    is_terminal,
+    save_picture,
+    wrong_value,
+)
 
 __all__ = ["bench"]
 
@@ -45,17 +56,17 @@ REPEATS = {False: 3, True: 5}
 )
 @click.option(
     "--repeats",
-    type=click.IntRange(min=1),
+    type=click.IntRange(min=1, max=10_000),
     help=f"Number of repeats.  [default: {REPEATS[False]}, with --full {REPEATS[True]}]",
 )
 @click.option(
     "--threads",
-    type=click.IntRange(min=1),
+    type=click.IntRange(min=1, max=10_000),
     help="Try each contestant on 1 and on this many threads.  [default: the usable cores]",
 )
 @click.option(
     "--timeout",
-    type=click.FloatRange(min=0.0, min_open=True),
+    type=FiniteRange(min=0.0, max=86_400.0, min_open=True),
     default=600.0,
     show_default=True,
     help="Seconds after which a contestant that does not respond is terminated.",
@@ -63,12 +74,12 @@ REPEATS = {False: 3, True: 5}
 @click.option(
     "--json",
     "json_path",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=OutputFile(),
     help="Write all results to this file; until the run is complete, to unfinished-FILE.",
 )
 @click.option(
     "--plot",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=OutputFile(),
     help="Plot time against size to this file.",
 )
 def bench(
@@ -89,16 +100,21 @@ def bench(
     installed are skipped; pip install 'accelnn[bench]' installs them all.
     """
     from accelnn.bench._machine import check_vectors
-    from accelnn.bench._plot import SIZED, check_picture, draw
+    from accelnn.bench._plot import SIZED, draw
     from accelnn.bench.contestants.data import digits
 
     with friendly_errors():
         # Checked before the measurement.
-        for path in (json_path, plot):
-            check_folder(path)
-            if path is not None and path.exists() and not os.access(path, os.W_OK):
-                msg = f"cannot write {str(path)!r}: the file is read-only"
-                raise ValueError(msg)
+        for option, path in {"--json": json_path, "--plot": plot}.items():
+            with wrong_value(option):
+                if path is not None and path.exists() and not os.access(path, os.W_OK):
+                    msg = f"cannot write {str(path)!r}: the file is read-only"
+                    raise ValueError(msg)
+        if json_path is not None:
+            with wrong_value("--json"):
+                # The longest of the names under which it is written.
+                check_replaceable(json_path.with_name(f"unfinished-{json_path.name}.partial"))
+        check_distinct({"--json": json_path, "--plot": plot})
         if plot is not None:
             check_picture(plot)
         check_vectors(isa)
@@ -106,11 +122,11 @@ def bench(
         cases = plan(full=not quick, only=groups, data=digits(), isa=isa)
         if plot is not None and all(case.group != SIZED for case in cases):
             msg = f"--plot draws the group {SIZED!r}, which is not among those to measure"
-            raise ValueError(msg)
+            raise click.UsageError(msg)
         repeats = repeats or REPEATS[not quick]
         total = turns(cases, repeats, threads)
         unfinished = json_path and json_path.with_name(f"unfinished-{json_path.name}")
-        with progress_bar("Measuring", total, enabled=sys.stderr.isatty()) as advance:
+        with progress_bar("Measuring", total, enabled=is_terminal(sys.stderr)) as advance:
             report = run(
                 cases,
                 repeats=repeats,
@@ -125,7 +141,7 @@ def bench(
             unfinished.unlink(missing_ok=True)
             click.echo(f"times: {json_path}")
         if plot is not None:
-            draw(report).savefig(plot, dpi=150)
+            save_picture(draw(report), plot)
             click.echo(f"picture: {plot}")
     if not report.measurements:
         sys.exit(1)

@@ -15,9 +15,16 @@ import numpy as np
 from rich.table import Table
 
 from accelnn._typing import Array, DTypeName
-from accelnn.backends import get_backend
 from accelnn.cli._functions import Source, UsersFunction, importable, raised_by_user
-from accelnn.cli._options import NARROW, as_json, console, load_data, net_options
+from accelnn.cli._options import (
+    NARROW,
+    as_json,
+    backend_of,
+    console,
+    layer_sizes,
+    load_data,
+    net_options,
+)
 from accelnn.errors import InconclusiveCheckWarning
 from accelnn.formulas._table import ActivationName, LossName
 from accelnn.gradient import GradientFailure, GradientReport
@@ -112,7 +119,7 @@ def check_gradient(
             if value_and_gradient and gradient_name is not None:
                 msg = "--value-and-gradient and --gradient exclude each other"
                 raise click.UsageError(msg)
-            options |= {"workers": workers, "backend": get_backend(backend)}
+            options |= {"workers": workers, "backend": backend_of(backend)}
             gradient: str | Literal[True] | None = gradient_name
             if value_and_gradient:
                 gradient = True
@@ -127,20 +134,22 @@ def check_gradient(
                 raise click.UsageError(msg)
             (x, t), _ = load_data(data)
             net = MLP(
-                (x.shape[1], *hidden, 10),
+                layer_sizes(x, hidden),
                 activation=activation,
                 loss=loss,
                 dtype=dtype,
                 rng=seed,
-                backend=get_backend(backend),
+                backend=backend_of(backend),
             )
             x, t = net.backend.asarray(x[:images]), net.backend.asarray(t[:images])
             click.echo(f"{net}, {len(x)} images")
             reports = _of_net(net, x, t, options)
-    if json:
-        click.echo(as_json(_document(reports)))
-    else:
-        _show(reports, dtype)
+    # A full disk, too, is no verdict.
+    with _or_unchecked():
+        if json:
+            click.echo(as_json(_document(reports)))
+        else:
+            _show(reports, dtype)
     sys.exit(_code(reports))
 
 
@@ -265,7 +274,8 @@ def _or_unchecked() -> Iterator[None]:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Redirect all output to stderr, so that stdout holds nothing but JSON."""
-    sys.stdout.flush()
+    if sys.stdout is not None:
+        sys.stdout.flush()
     kept = None
     with suppress(OSError):
         # Other processes and C libraries write to the file descriptor.

@@ -2,50 +2,133 @@
 
 import json
 import math
-import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from io import BytesIO
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 import numpy as np
 from click.shell_completion import CompletionItem
 from rich.console import Console
 
+from accelnn._atomic import check_replaceable, replacing
+from accelnn._optional import import_optional
 from accelnn._progress import color_system
-from accelnn.backends import list_backends
+from accelnn.backends import Backend, get_backend, list_backends
+from accelnn.bench import _plot
 from accelnn.datasets import load_mnist
 from accelnn.errors import DivergenceWarning, OutOfMemoryError
 from accelnn.formulas._table import ACTIVATIONS
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 __all__ = [
     "INTERRUPTED",
+    "FiniteRange",
+    "OutputFile",
     "as_json",
-    "check_folder",
+    "backend_of",
+    "check_distinct",
+    "check_picture",
     "console",
     "friendly_errors",
+    "is_terminal",
+    "layer_sizes",
     "load_data",
     "net_options",
+    "save_picture",
+    "wrong_value",
 ]
 
 # The exit status of a program that Ctrl-C has ended, by convention.
 INTERRUPTED = 130
 # The width of a terminal that does not report one.
 NARROW = 80
+# More parameters than an array of float64 can have on any machine, whatever its memory.
+TOO_MANY = sys.maxsize // 16
 
 Data = tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
-def check_folder(path: Path | None) -> None:
-    """Raise ValueError if a file cannot be written, before the work that it is to hold."""
-    if path is not None and not path.parent.is_dir():
-        msg = f"cannot write {str(path)!r}: there is no folder {str(path.parent)!r}"
-        raise ValueError(msg)
-    if path is not None and not os.access(path.parent, os.W_OK):
-        msg = f"cannot write {str(path)!r}: the folder {str(path.parent)!r} is read-only"
-        raise ValueError(msg)
+@contextmanager
+def wrong_value(option: str) -> Iterator[None]:
+    """Say of which option a value is wrong, and end with 2.
+
+    What this machine lacks, such as a package, is no fault of the value.
+    """
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        context = click.get_current_context()
+        (param,) = (param for param in context.command.params if option in param.opts)
+        raise click.BadParameter(_text(error), context, param) from error
+
+
+def _text(error: Exception) -> str:
+    """Return an error, of the system's without the number and most of a long name."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.strerror}: {error.filename!s:.80}"
+    return str(error)
+
+
+class OutputFile(click.Path):
+    """A file that a command writes at its end, and refuses before its work."""
+
+    def __init__(self) -> None:
+        super().__init__(dir_okay=False, path_type=Path)
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        try:
+            check_replaceable(value)
+        except (ValueError, OSError) as error:
+            self.fail(_text(error), param, ctx)
+        return Path(value)
+
+
+def check_distinct(paths: Mapping[str, Path | None]) -> None:
+    """Refuse options that name one file."""
+    taken: dict[Path, str] = {}
+    for option, path in paths.items():
+        other = option if path is None else taken.setdefault(path.resolve(), option)
+        if other != option:
+            msg = f"{other} and {option} both name {str(path)!r}"
+            raise click.UsageError(msg, click.get_current_context())
+
+
+def check_picture(path: Path) -> None:
+    """Refuse a picture that cannot be drawn, before the work that it is to show."""
+    with wrong_value("--plot"):
+        _plot.check_picture(path)
+    # Some formats need programs that may not be installed, such as LaTeX.
+    figure = import_optional("matplotlib.figure", feature="--plot", extra="plot").Figure()
+    figure.text(0.5, 0.5, "loss")
+    try:
+        figure.savefig(BytesIO(), format=path.suffix[1:].lower())
+    except (RuntimeError, OSError) as error:
+        msg = f"cannot draw into {str(path)!r}: {error}"
+        raise ValueError(msg) from error
+
+
+def save_picture(figure: "Figure", path: Path) -> None:
+    """Draw into a file, in the format that its suffix names."""
+    with replacing(path) as file:
+        figure.savefig(file, format=path.suffix[1:].lower(), dpi=150)
+
+
+class FiniteRange(click.FloatRange):
+    """A range of numbers, none of which is infinite or NaN."""
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        number = super().convert(value, param, ctx)
+        # No comparison excludes NaN.
+        if not math.isfinite(number):
+            self.fail(f"{number} is not a finite number", param, ctx)
+        return number
 
 
 class _Widths(click.ParamType):  # type: ignore[type-arg] # older releases have no type argument
@@ -59,9 +142,9 @@ class _Widths(click.ParamType):  # type: ignore[type-arg] # older releases have 
         try:
             widths = tuple(int(part) for part in str(value).split(",") if part.strip())
         except ValueError:
-            self.fail(f"{value!r} is not a list of widths such as 50 or 256,128", param, ctx)
+            self.fail(f"{value!r:.80} is not a list of widths such as 50 or 256,128", param, ctx)
         if any(width < 1 for width in widths):
-            self.fail(f"{value!r} holds a width below 1", param, ctx)
+            self.fail(f"{value!r:.80} holds a width below 1", param, ctx)
         return widths
 
 
@@ -136,10 +219,41 @@ def load_data(name: str) -> Data:
         return load_mnist(subset="5k")
     if name == "mnist":
         return load_mnist(progress=True)
-    if not Path(name).is_dir():
-        msg = f"--data {name!r} is neither '5k' nor 'mnist' nor a folder"
-        raise ValueError(msg)
+    with wrong_value("--data"):
+        if not Path(name).is_dir():
+            msg = f"{name!r:.80} is neither '5k' nor 'mnist' nor a folder"
+            raise ValueError(msg)
     return load_mnist(data_dir=name)
+
+
+def backend_of(name: str) -> Backend:
+    """Return the backend that ``--backend`` names."""
+    with wrong_value("--backend"):
+        return get_backend(name)
+
+
+def layer_sizes(x: np.ndarray, hidden: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the widths of all layers of a net for digits.
+
+    What is too large for the memory of this machine is told when the net is made.
+    """
+    sizes = (x.shape[1], *hidden, 10)
+    with wrong_value("--hidden"):
+        parameters = sum((n_in + 1) * n_out for n_in, n_out in pairwise(sizes))
+        if parameters > TOO_MANY:
+            one = (TOO_MANY - sizes[-1]) // (sizes[0] + 1 + sizes[-1])
+            msg = (
+                f"{','.join(map(str, hidden)):.80} makes a net of more than {TOO_MANY:.2g} "
+                f"parameters, which no array holds; a single hidden layer may have {one:.2g} "
+                f"units, where the memory has room for them"
+            )
+            raise ValueError(msg)
+    return sizes
+
+
+def is_terminal(stream: TextIO | None) -> bool:
+    """Return whether a standard stream is a terminal; it is None where it was closed."""
+    return stream is not None and stream.isatty()
 
 
 def console(width_of_files: int = 120, *, stderr: bool = False) -> Console:
@@ -148,7 +262,7 @@ def console(width_of_files: int = 120, *, stderr: bool = False) -> Console:
     # By default wide enough for any of ours where there is no terminal to ask.
     out = Console(
         file=file,
-        width=None if file.isatty() else width_of_files,
+        width=None if is_terminal(file) else width_of_files,
         color_system=color_system(),
         markup=False,
         emoji=False,

@@ -5,7 +5,6 @@ import time
 import warnings
 from collections.abc import Sequence
 from functools import partial
-from io import BytesIO
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,17 +13,22 @@ import numpy as np
 from rich.table import Table
 
 from accelnn._compilation import seconds_compiled
-from accelnn._optional import import_optional
 from accelnn._typing import DTypeName
-from accelnn.backends import get_backend
 from accelnn.cli._options import (
     INTERRUPTED,
+    FiniteRange,
+    OutputFile,
     as_json,
-    check_folder,
+    backend_of,
+    check_distinct,
+    check_picture,
     console,
     friendly_errors,
+    is_terminal,
+    layer_sizes,
     load_data,
     net_options,
+    save_picture,
 )
 from accelnn.errors import DivergenceWarning
 from accelnn.formulas._table import RULES, ActivationName
@@ -42,6 +46,8 @@ DEFAULT_EPOCHS = 20
 DEFAULT_LR = {"sgd": 0.5, "momentum": 0.05, "nesterov": 0.05}
 # A rate that differs by more than this factor is named after a run that ends below this accuracy.
 FAR, POOR = 5.0, 0.9
+# From here on a loss of the table has an exponent, and its column stays as wide as its title.
+LARGE = 1e5
 
 
 @click.command(short_help="Train a multi-layer perceptron on MNIST.")
@@ -58,7 +64,7 @@ FAR, POOR = 5.0, 0.9
 )
 @click.option(
     "--lr",
-    type=float,
+    type=FiniteRange(min=0, min_open=True),
     help="Learning rate.  [default: "
     + ", ".join(f"{rate} for {name}" for name, rate in DEFAULT_LR.items())
     + ", else the optimizer's own]",
@@ -81,23 +87,23 @@ FAR, POOR = 5.0, 0.9
 )
 @click.option(
     "--dropout",
-    type=click.FloatRange(min=0, max=1, max_open=True),
+    type=FiniteRange(min=0, max=1, max_open=True),
     default=0.0,
     help="The share of hidden units that each update drops.  [default: none]",
 )
 @click.option(
     "--checkpoint",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=OutputFile(),
     help="Keep the run in this file, with which the same command goes on where it was ended.",
 )
 @click.option(
     "--plot",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=OutputFile(),
     help="Draw loss and accuracy into this file.",
 )
 @click.option(
     "--save",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=OutputFile(),
     help="Write the trained net to this .safetensors file.",
 )
 @click.option(
@@ -131,16 +137,18 @@ def train(
         if epochs is not None and iters is not None:
             msg = "--epochs and --iters exclude each other"
             raise click.UsageError(msg)
-        _check_outputs({"--checkpoint": checkpoint, "--plot": plot, "--save": save})
+        check_distinct({"--checkpoint": checkpoint, "--plot": plot, "--save": save})
+        if plot is not None:
+            check_picture(plot)
+        home = backend_of(backend)
         (x, t), test = load_data(data)
-        sizes = (x.shape[1], *hidden, 10)
         net = MLP(
-            sizes,
+            layer_sizes(x, hidden),
             activation=activation,
             dropout=dropout,
             dtype=dtype,
             rng=seed,
-            backend=get_backend(backend),
+            backend=home,
         )
         make_rule: Any = OPTIMIZERS[optimizer]
         usual = DEFAULT_LR.get(optimizer, make_rule().lr)
@@ -168,7 +176,7 @@ def train(
                 sampling=cast("Sampling", sampling),
                 gradient=cast("GradientKind", gradient),
                 rng=seed,
-                progress=sys.stderr.isatty(),
+                progress=is_terminal(sys.stderr),
                 checkpoint=checkpoint,
                 resume=checkpoint,
             )
@@ -222,37 +230,6 @@ def _trained(net: MLP, x: Any, t: Any, hint: str, **options: Any) -> tuple[Histo
         return history, True
 
 
-def _check_outputs(paths: dict[str, Path | None]) -> None:
-    """Fail before the training, not after it."""
-    taken: dict[Path, str] = {}
-    for option, path in paths.items():
-        if path is None:
-            continue
-        if not path.name:
-            msg = f"{option} needs the name of a file"
-            raise ValueError(msg)
-        check_folder(path)
-        other = taken.setdefault(path.resolve(), option)
-        if other != option:
-            msg = f"{other} and {option} both name {str(path)!r}"
-            raise ValueError(msg)
-    plot = paths["--plot"]
-    if plot is not None:
-        bases = import_optional("matplotlib.backend_bases", feature="--plot", extra="plot")
-        known = sorted(bases.FigureCanvasBase.get_supported_filetypes())
-        if plot.suffix[1:].lower() not in known:
-            msg = f"cannot draw into {str(plot)!r}: known suffixes are {', '.join(known)}"
-            raise ValueError(msg)
-        # Some formats need programs that may not be installed, such as LaTeX.
-        figure = import_optional("matplotlib.figure", feature="--plot", extra="plot").Figure()
-        figure.text(0.5, 0.5, "loss")
-        try:
-            figure.savefig(BytesIO(), format=plot.suffix[1:].lower())
-        except (RuntimeError, OSError) as error:
-            msg = f"cannot draw into {str(plot)!r}: {error}"
-            raise ValueError(msg) from error
-
-
 def _document(net: MLP, history: History) -> dict[str, Any]:
     return {
         "net": architecture_of(net),
@@ -280,11 +257,15 @@ def _table(history: History) -> Table:
     )
     for step, *values in rows:
         epoch = step / history.batches_per_epoch
-        table.add_row(f"{epoch:.4g}", f"{step:,}", *(f"{value:.4f}" for value in values))
+        table.add_row(f"{epoch:.4g}", f"{step:,}", *map(_shown, values))
     return table
+
+
+def _shown(value: float) -> str:
+    return f"{value:.4e}" if abs(value) >= LARGE else f"{value:.4f}"
 
 
 def _plot(history: History, path: Path) -> None:
     from accelnn.plotting import plot_training
 
-    plot_training(history).savefig(path, dpi=150)
+    save_picture(plot_training(history), path)

@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from accelnn import checkpoint as files
+from accelnn._atomic import check_replaceable
 from accelnn.backends import get_backend
 from accelnn.training._history import CURVES, History
 from accelnn.training._hooks import States
@@ -239,9 +240,7 @@ def check_path(path: object) -> PathLike:
     if not isinstance(path, str | os.PathLike):
         msg = f"checkpoint must be the path of a file, got {type(path).__name__}"
         raise TypeError(msg)
-    if not Path(path).resolve().parent.is_dir():
-        msg = f"cannot write {os.fspath(path)!r}: there is no such folder"
-        raise FileNotFoundError(msg)
+    check_replaceable(path)
     return path
 
 

@@ -1,6 +1,7 @@
 """``accelnn bench``: tables, JSON, picture, and mistakes before anything is measured."""
 
 import json
+import os
 
 import pytest
 from click.testing import CliRunner
@@ -72,21 +73,41 @@ def test_without_any_times_the_exit_code_tells():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--json", "missing/run.json"], "cannot write 'missing/run.json'"),
-        (["--plot", "missing/run.png"], "cannot write 'missing/run.png'"),
+        (["--json", "missing/run.json"], "'--json': cannot write 'missing/run.json'"),
+        (["--plot", "missing/run.png"], "'--plot': cannot write 'missing/run.png'"),
+        (["--json", "runs/"], "'--json': cannot write 'runs/': it does not end with the name of"),
+        (["--plot", "runs/"], "'--plot': cannot write 'runs/': it does not end with the name of"),
+        (["--json", os.devnull], "'--json': cannot write"),
+        # It would fit, but not what is written until the run is complete.
+        (["--json", "n" * 250], "'--json': File name too long"),
+        (["--plot", "n" * 300], "'--plot': File name too long"),
+        (["--json", "run.png", "--plot", "run.png"], "--json and --plot both name 'run.png'"),
         (["--plot", "run.nonsense"], "cannot draw into 'run.nonsense': known suffixes are"),
         (["--only", "predict", "--plot", "run.png"], "--plot draws the group 'scaling', which"),
         (["--only", "nonsense"], "'nonsense' is not one of"),
         (["--repeats", "0"], "0 is not in the range"),
         (["--threads", "0"], "0 is not in the range"),
+        (["--repeats", "99999999999999999999999"], "'--repeats': 99999999999999999999999 is not"),
+        (["--threads", "99999999999999999999999"], "'--threads': 99999999999999999999999 is not"),
+        (["--timeout", "inf"], "'--timeout': inf is not in the range"),
+        (["--timeout", "nan"], "'--timeout': nan is not a finite number"),
     ],
 )
 def test_mistakes_are_told_before_anything_is_measured(arguments, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     result = run(*arguments)
-    assert result.exit_code != 0
+    assert result.exit_code == 2
     assert message in " ".join(result.output.split())
     assert "Traceback" not in result.output
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_format_that_cannot_be_drawn_fails_before_the_measurement(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    result = run("--only", "scaling", "--plot", tmp_path / "run.pgf")
+    assert result.exit_code == 1
+    assert "'xelatex' not found" in result.stderr
+    assert result.stdout == ""
 
 
 def test_help_names_every_group():

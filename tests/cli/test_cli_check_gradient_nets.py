@@ -100,6 +100,7 @@ def test_a_gradient_of_nan_is_wrong(monkeypatch):
         (("--images", 0), "0 is not in the range"),
         (("--mode", "partial"), "'partial' is not one of"),
         (("--dtype", "float16"), "'float16' is not one of"),
+        (("--hidden", "99999999999999999999999"), "'--hidden': 9{23} makes a net of more than"),
         (("--backend", "nope"), "unknown backend 'nope'; known backends are"),
         (("--data", "nofolder"), "neither '5k' nor 'mnist' nor a folder"),
         (("--rtol", "-1"), "rtol must be None or a finite number >= 0, got -1.0"),

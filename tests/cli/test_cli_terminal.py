@@ -2,8 +2,10 @@
 
 import os
 import re
+import shlex
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from click.shell_completion import ShellComplete
@@ -81,6 +83,47 @@ def test_ctrl_c_ends_a_command_with_a_status_of_its_own(monkeypatch, command):
     result = CliRunner().invoke(app, [command])
     assert (result.exit_code, result.stdout) == (130, "")
     assert "interrupted" in result.stderr
+
+
+FULL = Path("/dev/full")
+# How commands end that cannot say what they have to.
+SAY = {
+    "--help": 1,
+    "--version": 1,
+    "train --help": 1,
+    "backends": 1,
+    "backends --json": 1,
+    "train --hidden 8 --iters 1 --backend numpy": 1,
+    # A status of 1 would be a verdict.
+    "check-gradient --backend numpy": 2,
+    "check-gradient --backend numpy --json": 2,
+}
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="a device of Linux")
+@pytest.mark.parametrize("command", SAY)
+def test_a_full_disk_is_told_in_a_line(command):
+    with FULL.open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "accelnn", *command.split()],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == SAY[command]
+    (error,) = [line for line in done.stderr.splitlines() if not line.startswith("<MLP")]
+    assert re.fullmatch("Error: .*No space left on device", error)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a shell of POSIX closes streams")
+@pytest.mark.parametrize("command", SAY)
+def test_without_a_stream_a_command_does_its_work(command):
+    for closed in (">&-", ">&- 2>&-"):
+        line = f"{shlex.quote(sys.executable)} -m accelnn {command} {closed}"
+        done = subprocess.run(["/bin/sh", "-c", line], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert "Traceback" not in done.stderr
 
 
 def completions(arguments, incomplete):

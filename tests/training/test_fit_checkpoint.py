@@ -1,5 +1,7 @@
 """Runs that are kept in a file, and go on from it."""
 
+import os
+
 import numpy as np
 import pytest
 from kept_runs import (
@@ -168,7 +170,10 @@ def test_another_run_is_refused(path, changes, error, message):
         ({"checkpoint": "a", "checkpoint_every": 0}, ValueError, "checkpoint_every must be at lea"),
         ({"checkpoint": "a", "checkpoint_every": 1.5}, TypeError, "must be an integer"),
         ({"checkpoint": 3}, TypeError, "must be the path of a file, got int"),
-        ({"checkpoint": "nowhere/run"}, FileNotFoundError, "there is no such folder"),
+        ({"checkpoint": "nowhere/run"}, FileNotFoundError, "there is no folder"),
+        ({"checkpoint": "run/"}, IsADirectoryError, "does not end with the name of a file"),
+        ({"checkpoint": os.devnull}, OSError, "a device or a socket, and no regular file"),
+        ({"checkpoint": "x" * 300}, OSError, "File name too long"),
         ({"resume": "nowhere"}, FileNotFoundError, "No such file or directory: 'nowhere'"),
         ({"resume": 3}, TypeError, "the History that fit returned, or the path of a checkpoint"),
         (
