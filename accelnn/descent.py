@@ -223,10 +223,20 @@ def _is_taken_for_a_pair() -> bool:
     """Return whether the caller's caller takes apart what it is about to get, into two."""
     if not hasattr(sys, "_getframe"):
         return False
-    frame = sys._getframe(2)  # noqa: SLF001 - as inspect does
-    following = (step for step in dis.get_instructions(frame.f_code) if step.offset > frame.f_lasti)
-    step = next(following, None)
-    return step is not None and (step.opname, step.argval) == ("UNPACK_SEQUENCE", 2)
+    frame = sys._getframe(1).f_back  # noqa: SLF001 - as inspect does
+    if frame is None:
+        return False
+    # Pairs of bytes: what is done and with what. Those of caches are of no account.
+    code, here = frame.f_code.co_code, frame.f_lasti
+    following = here + 2
+    while following < len(code) and dis.opname[code[following]] == "CACHE":
+        following += 2
+    # Python 3.12 is at the last of them.
+    while here > 0 and dis.opname[code[here]] == "CACHE":
+        here -= 2
+    taken = code[following : following + 2]
+    is_call = dis.opname[code[here]].startswith("CALL")
+    return is_call and taken == bytes([dis.opmap["UNPACK_SEQUENCE"], 2])
 
 
 def _require_argument(

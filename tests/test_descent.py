@@ -1,5 +1,8 @@
 """`gradient_descent` against closed forms, and what it says when the step is wrong."""
 
+import _thread
+import functools
+import threading
 import warnings
 
 import numpy as np
@@ -100,6 +103,22 @@ def test_x_may_be_taken_apart_in_other_ways():
     assert (a, b) == (1.0, 2.0)
     found = [*accelnn.gradient_descent(_squares, [1.0, 2.0], step_num=0)]
     assert found == [1.0, 2.0]
+    descend = functools.partial(accelnn.gradient_descent, _squares, step_num=0)
+    assert [a + b for a, b in map(descend, ([1.0, 2.0], [3.0, 4.0]))] == [3.0, 7.0]
+
+
+def test_it_needs_no_caller_in_python():
+    found = []
+    start, done = np.array([1.0, 2.0]), threading.Event()
+
+    def gradient(x):
+        found.append(x)
+        done.set()
+        return 2.0 * x
+
+    arguments = {"step_num": 1, "grad": gradient}
+    _thread.start_new_thread(accelnn.gradient_descent, (_squares, start), arguments)
+    assert done.wait(30.0)
 
 
 def test_full_output():

@@ -409,7 +409,9 @@ class Engine:
             losses = self._pass_of(state, rows).losses_and_gradient(x, self._for_loss(t), extras)
             return self._mean(losses, extras.weights)
         loss = self.loss_with(state.params, x, t, extras)
-        state.grads[...] = self._numerical_gradient_in_double(state.params, x, t, extras)
+        with state.listening():
+            gradient = self._numerical_gradient_in_double(state.params, x, t, extras)
+        state.grads[...] = gradient
         return loss
 
     def _numerical_gradient_in_double(

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeGuard
 
+from accelnn._forks import no_forks
 from accelnn.backends._base import Backend
 from accelnn.errors import BackendMismatchError, BackendUnavailableError
 
@@ -296,7 +297,8 @@ def found_again(name: str | type[Backend], number: int | None) -> Backend:
 @functools.cache
 def _load(path: str) -> type[Backend]:
     module, _, attribute = path.partition(":")
-    cls: type[Backend] = getattr(importlib.import_module(module), attribute)
+    with no_forks():
+        cls: type[Backend] = getattr(importlib.import_module(module), attribute)
     return cls
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
@@ -97,6 +98,8 @@ class TrainingState:
         Updates done so far.
     meanwhile : callable, optional
         Host work that an engine may do while it waits for the device.
+    listening : callable
+        Returns a block in which nothing is changed, so that it may be interrupted.
     """
 
     params: Array
@@ -105,6 +108,7 @@ class TrainingState:
     backend: Backend
     step: int = 0
     meanwhile: Callable[[], None] | None = None
+    listening: Callable[[], AbstractContextManager[None]] = nullcontext
     grads: Array = field(init=False)
     # What an engine keeps from one batch to the next: passes; a batch's samples and targets; and
     # pieces of parameters, gradients and state, with scratch memory for their updates.
@@ -124,19 +128,6 @@ class TrainingState:
         self.grads = self.backend.zeros(size, dtype)
         buffer = self.backend.zeros((self.optimizer.slots, size), dtype)
         self.slots = [buffer[i, ...] for i in range(self.optimizer.slots)]
-
-    def saved(self) -> tuple[int, Array, list[Array]]:
-        """Return copies of what updates change, for `restore`."""
-        copied = self.backend.xp.asarray
-        slots = [copied(slot, copy=True) for slot in self.slots]
-        return self.step, copied(self.params, copy=True), slots
-
-    def restore(self, step: int, params: Array, slots: list[Array]) -> None:
-        """Undo all updates since they were saved."""
-        self.step = step
-        self.params[...] = params
-        for slot, before in zip(self.slots, slots, strict=True):
-            slot[...] = before
 
     def scheduled_rates(self, updates: int) -> np.ndarray | None:
         """Return the learning rates of the next updates, or None if `lr` is not a schedule."""

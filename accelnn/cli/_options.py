@@ -71,6 +71,8 @@ def wrong_value(option: str) -> Iterator[None]:
 
 def _text(error: Exception) -> str:
     """Return an error, of the system's without the number and most of a long name."""
+    if isinstance(error, OSError) and error.strerror and error.filename is None:
+        return error.strerror
     if isinstance(error, OSError) and error.strerror:
         return f"{error.strerror}: {error.filename!s:.80}"
     return str(error)

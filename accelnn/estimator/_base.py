@@ -107,13 +107,14 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
 
     @contextmanager
     def _kept_if_refused(self) -> Iterator[None]:
-        """Leave the estimator as it was, and not with an untrained net, if a fit does not end."""
+        """Leave the estimator with the attributes it had, and no untrained net, if a fit fails."""
         before = dict(self.__dict__)
         try:
             yield
         except BaseException as error:
-            # A warning is of a fit that has ended, where warnings are errors.
-            if not isinstance(error, Warning):
+            # Where warnings are errors, it may be of a fit that has ended.
+            has_ended = self.__dict__.get("loss_curve_") is not before.get("loss_curve_")
+            if not (isinstance(error, Warning) and has_ended):
                 self.__dict__.clear()
                 self.__dict__.update(before)
             raise

@@ -1,6 +1,7 @@
 """Weights of samples, from those that are passed and those of classes."""
 
 from collections.abc import Mapping
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -30,15 +31,18 @@ def checked_weights(
 
 
 def _of_present(class_weight: Mapping[Any, float], y: np.ndarray, classes: Any) -> dict[Any, float]:
-    """Return the weights of the classes in y, or raise ValueError if one is not that of a class."""
-    known = set(np.asarray(classes).tolist())
+    """Return the weights of the classes in y; a part of the data may lack others."""
     for name, weight in class_weight.items():
-        if name not in known:
-            msg = f"class_weight names {name!r:.80}, which is none of the classes {classes!s:.200}"
+        if not isinstance(weight, Real) or not 0.0 <= weight < np.inf:
+            msg = (
+                f"class_weight must be finite and not negative, got {weight!r:.80} for {name!r:.80}"
+            )
             raise ValueError(msg)
-        if not weight >= 0.0:
-            msg = f"class_weight must not be negative, got {weight!r:.80} for {name!r:.80}"
-            raise ValueError(msg)
+    known = set(np.asarray(classes).tolist())
+    if class_weight and known.isdisjoint(class_weight):
+        name = next(iter(class_weight))
+        msg = f"class_weight names {name!r:.80}, and none of the classes {classes!s:.200}"
+        raise ValueError(msg)
     present = set(np.unique(y).tolist()) if y.ndim == 1 else known
     return {name: weight for name, weight in class_weight.items() if name in present}
 

@@ -132,7 +132,8 @@ class BatchRun(Run):
                 options["rates"] = rates
             engine, index = self.net.engine, np.arange(data.size)
             given = self.state, self.smoothed(data), index, data.size
-            losses = self.commit(partial(engine.train, *given, **options), updates=1)
+            # Not interrupted: the iterator does not give the batch again.
+            losses = self.commit(partial(engine.train, *given, **options), listens=False)
             if self.divergence:
                 return True
             advance(1, f"loss {losses[-1]:.4f}")

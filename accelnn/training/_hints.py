@@ -104,7 +104,14 @@ class Watch:
         # A run of few updates is judged if there is no doubt.
         is_short = len(losses) < LEAST
         is_high = last > usual * (DEADLY if is_short else EXPLODED)
-        is_dead = not is_short and most > self._deadly * usual and self._is_idle(losses, references)
+        # Where few samples are far from all others, batches without them tell what is learned.
+        typical = np.median(losses[-max(1, len(losses) // 4) :])
+        is_dead = (
+            not is_short
+            and most > usual * (self._deadly if typical >= IDLE * losses[0] else DEADLY)
+            and typical >= IDLE * references.constant
+            and self._is_idle(losses, references)
+        )
         if is_high or is_dead:
             return f"the loss went from {losses[0]:.3g} to {most:.3g}, and is {losses[-1]:.3g}"
         return ""

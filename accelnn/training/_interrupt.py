@@ -3,22 +3,24 @@
 import contextlib
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 
 __all__ = ["interrupts_wait"]
 
 
 @contextlib.contextmanager
-def interrupts_wait() -> Iterator[None]:
+def interrupts_wait() -> Iterator[Callable[[], AbstractContextManager[None]]]:
     """Let Ctrl-C wait for the end of the block, so that what belongs together is done together.
 
     Pressed twice, it does not wait. Nothing is changed in other threads, which Python never
-    interrupts, nor where the program has a handler of its own.
+    interrupts, nor where the program has a handler of its own. Yields what returns a block, within
+    this one, in which it is heard at once.
     """
     usual = signal.default_int_handler
     is_main = threading.current_thread() is threading.main_thread()
     if not is_main or signal.getsignal(signal.SIGINT) is not usual:
-        yield
+        yield contextlib.nullcontext
         return
     pressed = False
 
@@ -28,9 +30,19 @@ def interrupts_wait() -> Iterator[None]:
             raise KeyboardInterrupt
         pressed = True
 
+    @contextlib.contextmanager
+    def listening() -> Iterator[None]:
+        if pressed:
+            raise KeyboardInterrupt
+        signal.signal(signal.SIGINT, usual)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, wait)
+
     signal.signal(signal.SIGINT, wait)
     try:
-        yield
+        yield listening
     finally:
         signal.signal(signal.SIGINT, usual)
     if pressed:

@@ -236,7 +236,7 @@ class Run:
             rates = self.state.scheduled_rates(-(-piece.size // batch))
             options = self.options if rates is None else self.options | {"rates": rates}
             started = time.perf_counter()
-            losses = self.commit(partial(self._update, piece, options), updates=steps)
+            losses = self.commit(partial(self._update, piece, options), listens=steps == 1)
             if self.is_warm:
                 # As many updates as fit between two refreshes of the bar, or until Ctrl-C is heard.
                 seconds = max(time.perf_counter() - started, 1e-9)
@@ -252,28 +252,16 @@ class Run:
                 self._save_if_due()
         return False
 
-    def commit(self, update: Callable[[], np.ndarray], *, updates: int) -> np.ndarray:
+    def commit(self, update: Callable[[], np.ndarray], *, listens: bool) -> np.ndarray:
         """Do some updates and record them, both or neither, and return their losses.
 
-        Ctrl-C waits, but for a single update by differences, which may take minutes and is undone.
+        Ctrl-C waits, unless the call `listens`: then it is heard while differences are computed,
+        which may take minutes, and of which nothing is kept.
         """
-        if self.state.gradient != "numerical" or updates > 1:
-            with self.memory, interrupts_wait(), rounds_to_zero():
-                losses = update()
-                self._record(losses)
-            return losses
-        before, is_recorded = self.state.saved(), False
-        try:
-            with self.memory, rounds_to_zero():
-                losses = update()
-                with interrupts_wait():
-                    self._record(losses)
-                    is_recorded = True
-        except KeyboardInterrupt:
-            if not is_recorded:
-                with interrupts_wait():
-                    self.state.restore(*before)
-            raise
+        with self.memory, interrupts_wait() as listening, rounds_to_zero():
+            self.state.listening = listening if listens else contextlib.nullcontext
+            losses = update()
+            self._record(losses)
         return losses
 
     def _update(self, piece: np.ndarray, options: dict[str, Any]) -> np.ndarray:

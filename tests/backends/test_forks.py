@@ -104,7 +104,7 @@ def test_no_child_waits_for_what_a_thread_imports_or_compiles(usable, state, tim
     usable("numba")
     accelnn.warmup(backend="numba", dtypes=["float32"])
     draw = np.random.default_rng(2)
-    for wait in 0.5 * draw.random(times):
+    for wait in [0.0, *(0.5 * draw.random(times))]:
         command = [sys.executable, "-c", textwrap.dedent(FIRST_USE), str(wait), state]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
         assert done.stdout == "0\n", (wait, done.stderr)
@@ -114,3 +114,40 @@ def test_a_thread_may_fork_while_it_compiles_itself():
     with compilation():
         assert forked(work)
     assert forked(work)
+
+
+INTERRUPTED = """
+    import os, signal, threading, time
+    from accelnn._forks import no_forks
+
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    inside, heard = threading.Event(), []
+
+    def hold():
+        with no_forks():
+            inside.set()
+            time.sleep(0.3)
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.3)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    inside.wait()
+    try:
+        child = os.fork()
+        if child == 0:
+            with no_forks():
+                os._exit(0)
+        time.sleep(30)
+    except KeyboardInterrupt:
+        heard.append(1)
+    thread.join()
+    print(os.waitpid(child, 0)[1], heard)
+"""
+
+
+def test_ctrl_c_while_a_fork_waits_is_heard_and_the_child_is_whole():
+    """Python ignores what is raised before a fork, and forks."""
+    command = [sys.executable, "-c", textwrap.dedent(INTERRUPTED)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.stdout == "0 [1]\n", done.stderr

@@ -133,14 +133,25 @@ def test_weights_of_classes_may_name_those_that_a_part_lacks(iris):
     np.testing.assert_array_equal(model.net_.flat, again.net_.flat)
 
 
+def test_a_part_of_the_data_may_lack_a_class_that_has_a_weight(iris):
+    """As in cross-validation with a rare class."""
+    X, y = iris
+    some = y < 2
+    weighted = classifier(class_weight={0: 1, 1: 2, 2: 3, 7: 2}).fit(X[some], y[some])
+    expected = classifier(class_weight={0: 1, 1: 2}).fit(X[some], y[some])
+    np.testing.assert_array_equal(weighted.net_.flat, expected.net_.flat)
+
+
 @pytest.mark.parametrize(
     ("chosen", "message"),
     [
-        ({0: -1.0, 1: -2.0}, "class_weight must not be negative, got -1.0 for 0"),
-        ({0: -1.0, 1: 1.0}, "class_weight must not be negative, got -1.0 for 0"),
-        ({0: np.nan}, "class_weight must not be negative, got nan for 0"),
-        ({0: 1.0, "1": 1.0}, r"class_weight names '1', which is none of the classes \[0 1 2\]"),
-        ({7: 1.0}, "class_weight names 7, which is none"),
+        ({0: -1.0, 1: -2.0}, "must be finite and not negative, got -1.0 for 0"),
+        ({0: -1.0, 1: 1.0}, "must be finite and not negative, got -1.0 for 0"),
+        ({0: np.nan}, "must be finite and not negative, got nan for 0"),
+        ({0: np.inf}, "must be finite and not negative, got inf for 0"),
+        ({0: 1.0, 1: None}, "must be finite and not negative, got None for 1"),
+        ({0: "x"}, "must be finite and not negative, got 'x' for 0"),
+        ({"1": 1.0}, r"class_weight names '1', and none of the classes \[0 1 2\]"),
     ],
 )
 def test_weights_of_classes_that_cannot_be_meant(iris, chosen, message):

@@ -168,6 +168,17 @@ def test_healthy_runs_are_left_alone(length, rule, dtype):
     assert warned(net, SCALED, 1e4 * t + 1e5, optimizer=rule, **length) == []
 
 
+@pytest.mark.parametrize("batch_size", [32, 128, 256])
+def test_a_few_samples_far_from_all_others(batch_size):
+    draw = np.random.default_rng(0)
+    x = draw.normal(size=(10_000, 8))
+    t = x @ draw.normal(size=8) / 8
+    t[draw.integers(10_000, size=4)] = 200.0
+    net = accelnn.MLP([8, 20, 1], activation="relu", loss="sum_squared_error", rng=0)
+    options = {"optimizer": accelnn.Adam(0.001), "epochs": 5, "batch_size": batch_size}
+    assert warned(net, x, t, **options) == []
+
+
 def test_a_trained_net_may_go_on_with_harder_samples():
     net = accelnn.MLP([3, 8, 2], dtype="float64", rng=0)
     is_easy = np.abs(SCALED @ [1.0, 0.5, 1.0] - 0.8) > 1.0
