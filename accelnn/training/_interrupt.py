@@ -30,15 +30,10 @@ def interrupts_wait() -> Iterator[Callable[[], AbstractContextManager[None]]]:
             raise KeyboardInterrupt
         pressed = True
 
-    @contextlib.contextmanager
-    def listening() -> Iterator[None]:
+    def listening() -> AbstractContextManager[None]:
         if pressed:
             raise KeyboardInterrupt
-        signal.signal(signal.SIGINT, usual)
-        try:
-            yield
-        finally:
-            signal.signal(signal.SIGINT, wait)
+        return _heard_at_once(wait)
 
     signal.signal(signal.SIGINT, wait)
     try:
@@ -47,3 +42,13 @@ def interrupts_wait() -> Iterator[Callable[[], AbstractContextManager[None]]]:
         signal.signal(signal.SIGINT, usual)
     if pressed:
         raise KeyboardInterrupt
+
+
+@contextlib.contextmanager
+def _heard_at_once(wait: Callable[[int, object], None]) -> Iterator[None]:
+    """Take Python's own handler for that of a block that waits."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, wait)
