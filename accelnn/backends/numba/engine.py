@@ -23,6 +23,7 @@ from accelnn.backends.numba.kernels.arguments import Data, Mask, Memory, Net, Ru
 from accelnn.backends.numba.kernels.evaluation import evaluate, predict
 from accelnn.backends.numba.kernels.losses import BINARY_CROSS_ENTROPY
 from accelnn.backends.numba.kernels.nonzeros import has_many_zeros
+from accelnn.backends.numba.kernels.online import is_online
 from accelnn.backends.numba.kernels.packing import copy_parameters
 from accelnn.backends.numba.kernels.training import train
 from accelnn.backends.numba.kernels.updates import STORE_GRADIENT
@@ -279,8 +280,9 @@ class NumbaEngine(Engine):
             self._dtype,
             rows_of_pieces(batch, self._most_samples),
             threads,
-            with_samples=quads or self._gathers(data),
-            quads=quads,
+            # One sample is used once each way, so that moving it saves nothing.
+            with_samples=quads or (batch > 1 and self._gathers(data)),
+            quads=quads and not is_online(data, rule, batch),
             updates=rule.kind != STORE_GRADIENT,
         )
         row_losses = np.empty(batch)

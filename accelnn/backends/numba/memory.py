@@ -111,9 +111,9 @@ def _sizes_of_updates(
     # Two threads gather a batch each for itself in less time than one takes to fetch from the
     # other's cache what that has just written, unless they share the rows of a panel of the first
     # layer. Where prepared non-zeros are, each looks up; and each lists the quads of all samples,
-    # which are sorted by column.
+    # which are sorted by column. A single row of quads is expanded by each.
     few = threads <= OWN_SAMPLES and (quads or (threads <= first and samples <= AHEAD))
-    copies = threads if few or samples == 0 else 1
+    copies = threads if few or samples == 0 or batch == 1 else 1
     columns, rows = _of_quads(panels[0] * lanes, itemsize, capacity, quads=quads)
     scratch *= threads
     whole = 3 * outputs + scratch + copies * (samples + columns + rows)

@@ -4,8 +4,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from accelnn.backends.numba._jit import ZERO, inlined
-from accelnn.backends.numba.vectors import QUAD, part_as
+from accelnn.backends.numba._jit import inlined
+from accelnn.backends.numba.vectors import QUAD, part_as, width
 
 __all__ = ["Data", "Mask", "Memory", "Net", "Piece", "Rule", "Work", "ends_batch", "work_in"]
 
@@ -142,10 +142,10 @@ def ends_batch(piece):
 
 
 @inlined
-def work_in(memory, number, copy, data):
+def work_in(memory, number, copy, data, row):
     """Return the buffers of number `number` in a memory, and one of its copies of the samples.
 
-    Quads take the place of dense samples.
+    Quads take the place of dense samples. The outputs start with those of a `row`.
     """
     # Where each buffer starts in those of this number, and where they end.
     samples = memory.outputs
@@ -167,7 +167,7 @@ def work_in(memory, number, copy, data):
     return Work(
         memory.capacity,
         samples,
-        part_as(own, own, ZERO, slopes),
+        part_as(own, own, row * width(numbers), slopes - row * width(numbers)),
         part_as(own, own, slopes, memory.slopes),
         part_as(own, own, errors, memory.errors),
         part_as(own, own, scratch, memory.scratch),

@@ -51,7 +51,7 @@ def predict(meeting, size, net, data, memory, order, as_scores, out):
 @called
 def predict_as(member, net, data, memory, order, as_scores, out):
     """Do a member's share of `predict`."""
-    work = work_in(memory, member.number, ZERO, data)
+    work = work_in(memory, member.number, ZERO, data, ZERO)
     outputs = net.table[net.table.shape[0] - 1, OUTPUTS]
     probabilities = net.loss == CROSS_ENTROPY and not as_scores
     first, last = share(member, order.size, SHORT)
@@ -81,7 +81,7 @@ def evaluate(meeting, size, net, data, memory, order, losses, hits):
 @called
 def evaluate_as(member, net, data, memory, order, losses, hits):
     """Do a member's share of `evaluate`."""
-    work = work_in(memory, member.number, ZERO, data)
+    work = work_in(memory, member.number, ZERO, data, ZERO)
     outputs = net.table[net.table.shape[0] - 1, OUTPUTS]
     first, last = share(member, order.size, SHORT)
     for start in range(first, last, work.capacity):

@@ -38,6 +38,7 @@ from accelnn.backends.numba.vectors import (
 )
 
 __all__ = [
+    "activate_panel",
     "forward",
     "is_large",
     "panels_of",
@@ -102,11 +103,18 @@ def forward(net, data, work, mask, update_number, done, layer, rows, units):
                     ahead,
                 )
             if is_hidden and k + count == inputs:
-                here, count_ = target + top * lanes, (bottom - top) * lanes
-                activate_rows(net, work, layer, here, count_)
-                if mask.threshold > 0:
-                    drop(work, mask, update_number, done, layer, panel, target, top, bottom)
+                activate_panel(net, work, mask, update_number, done, layer, panel, top, bottom)
             panel += 1
+
+
+@inlined
+def activate_panel(net, work, mask, update_number, done, layer, panel, first, last):
+    """Apply a layer's activation and dropout to some rows of a panel, and store the slopes."""
+    lanes = width(work.outputs)
+    start = (net.table[layer, OUTPUT_PANEL] + panel) * work.capacity * lanes
+    activate_rows(net, work, layer, start + first * lanes, (last - first) * lanes)
+    if mask.threshold > 0:
+        drop(work, mask, update_number, done, layer, panel, start, first, last)
 
 
 @inlined
@@ -166,7 +174,7 @@ def rows_of_panel(rows, units, panel):
     return rows[0] + max(first, 0) * TALL, min(rows[0] + min(last, blocks) * TALL, rows[1])
 
 
-@inlined
+@called
 def activate_rows(net, work, layer, start, count):
     """Apply a layer's activation to outputs, and store its slopes."""
     z, kind, lanes = work.outputs, net.table[layer, ACTIVATION], width(work.outputs)

@@ -38,6 +38,7 @@ from accelnn.backends.numba.vectors import (
 __all__ = [
     "copy_quads",
     "encode_quads",
+    "expand_quads",
     "list_quads",
     "multiply_quads",
     "multiply_quads_transposed",
@@ -130,6 +131,19 @@ def list_quads(member, net, data, work, order, first, size):
                     quad = quads + first_of(bits)
                     copy_columns(data.x, start, quad, inputs, work.values, append(work, quad, row))
                     bits &= bits - 1
+
+
+@called
+def expand_quads(data, sample, inputs, x, start):
+    """Write a sample with its zeros from ``x[start]`` on, filled up to whole vectors."""
+    for here in range(start, start + inputs, width(x)):
+        store(x, here, zeros(x))
+    for k in range(data.starts[sample], data.starts[sample + 1]):
+        target = start + QUAD * at(data.columns, k)
+        if data.codes.size > 0:
+            decode_quad(data.codes, k, data.values[0], data.values[1] != 0.0, x, target)
+        else:
+            copy_quad(data.values, QUAD * k, x, target)
 
 
 @inlined

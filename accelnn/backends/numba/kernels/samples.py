@@ -12,6 +12,7 @@ from accelnn.backends.numba._jit import INLINED, inlined
 from accelnn.backends.numba.kernels.nonzeros import locate
 from accelnn.backends.numba.kernels.products import multiply_sparse_row
 from accelnn.backends.numba.kernels.quads import (
+    expand_quads,
     list_quads,
     multiply_quads,
     multiply_quads_transposed,
@@ -27,6 +28,7 @@ from accelnn.backends.numba.layout import INPUTS
 from accelnn.backends.numba.vectors import SHORT, at, load, store, width, zeros
 
 __all__ = [
+    "expand_sample",
     "has_single_nonzeros",
     "multiply_samples",
     "multiply_samples_transposed",
@@ -89,6 +91,22 @@ def gather(net, data, work, order, first, start, stop):
         target = work.samples + k * capacity
         for here in range(target + stop * lanes, target + after * lanes, lanes):
             store(work.outputs, here, zeros(work.outputs))
+
+
+def expand_sample(net, data, work, sample, start):
+    """Write a sample of quads with its zeros into the outputs, from `start` on."""
+    raise NotImplementedError
+
+
+@overload(expand_sample, jit_options=INLINED)
+def _expand_sample(net, data, work, sample, start):
+    def of_nonzeros(net, data, work, sample, start):
+        pass
+
+    def of_others(net, data, work, sample, start):
+        expand_quads(data, sample, net.table[0, INPUTS], work.outputs, start)
+
+    return of_nonzeros if has_single_nonzeros(data) else of_others
 
 
 def multiply_samples(net, data, work, k, inner, b_start, b_row, c_start, first, last, start, used):

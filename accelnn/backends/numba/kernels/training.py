@@ -23,6 +23,7 @@ from accelnn.backends.numba.kernels.meeting import (
     wait,
     watch,
 )
+from accelnn.backends.numba.kernels.online import begin_online, is_online, update_online
 from accelnn.backends.numba.kernels.samples import read_samples
 from accelnn.backends.numba.kernels.updates import STORE_GRADIENT
 from accelnn.backends.numba.layout import INPUTS, OUTPUT_PANELS
@@ -38,6 +39,7 @@ TRIAL, MANY, LITTLE = 16, 256, 2_000_000
 # Numbers in the samples of a piece above which the next one is not prefetched, because it would
 # drive this one from the cache.
 AHEAD = 250_000
+is_online_ = inlined(is_online)
 
 
 @vector_loop
@@ -56,18 +58,20 @@ def train(meeting, size, net, data, rule, mask, memory, row_losses, order, batch
 
 
 @inlined
-def forward_pass(member, net, data, work, mask, update_number, order, piece, rows, own):
-    """Compute the outputs of a piece.
+def forward_pass(member, net, data, work, mask, update_number, order, piece, rows, own, layer):
+    """Compute the outputs of a piece, from `layer` on.
 
-    A thread reads all samples, if they are its `own`, or for all threads its `rows` of them.
+    Before the first, a thread reads all samples, if they are its `own`, or for all threads its
+    `rows` of them.
     """
     depth, myself = net.table.shape[0], Member(ZERO, ZERO + 1, member.meeting)
     block = rows_of_block(width(work.outputs))
     reader, read = (myself, (ZERO, piece.size)) if own else (member, rows)
-    read_samples(reader, net, data, work, order, piece.start, read, piece.size)
-    if not own:
-        wait(member)
-    for layer in range(depth):
+    if layer == 0:
+        read_samples(reader, net, data, work, order, piece.start, read, piece.size)
+        if not own:
+            wait(member)
+    while layer < depth:
         panels, is_last = net.table[layer, OUTPUT_PANELS], layer == depth - 1
         # One thread computes all scores of a sample, because softmax needs them together.
         top, bottom = rows if is_last else (ZERO, piece.size)
@@ -79,12 +83,16 @@ def forward_pass(member, net, data, work, mask, update_number, order, piece, row
             forward(net, data, work, mask, update_number, piece.done, layer, part, units)
         if not is_last:
             wait(member)
+        layer += 1
 
 
 @called
 def train_as(member, net, data, rule, mask, memory, row_losses, order, batch, done, losses):
     """Do a member's share of `train`."""
-    work = work_in(memory, ZERO, member.number % memory.copies, data)
+    copy = member.number % memory.copies
+    work = work_in(memory, ZERO, copy, data, ZERO)
+    # Of batches of one sample in turns; see `online`.
+    works = work, work_in(memory, ZERO, copy, data, ZERO + 1)
     myself = Member(ZERO, ZERO + 1, member.meeting)
     before = flush_denormals()
     depth, since = net.table.shape[0], clock()
@@ -94,6 +102,10 @@ def train_as(member, net, data, rule, mask, memory, row_losses, order, batch, do
     on_trial = member.size > 1 and losses.size >= MANY and batch * net.params.size < LITTLE
     # Not every system has a clock.
     on_trial = on_trial and since != 0
+    online = is_online_(data, rule, batch)
+    if online:
+        begin_online(member, net, data, work, mask, rule, done + 1, order)
+        wait(member)
     while index < losses.size:
         if not on_trial or done_rows > 0:
             pass
@@ -114,13 +126,16 @@ def train_as(member, net, data, rule, mask, memory, row_losses, order, batch, do
                 member = team
             wait(team)
             on_trial = False
+        if online:
+            work = works[1] if index % 2 else works[0]
         first, update_number = index * batch, done + index
         rows_of_batch = min(batch, order.size - first)
         size = min(work.capacity, rows_of_batch - done_rows)
         piece = Piece(first + done_rows, size, done_rows, rows_of_batch)
         rows = share(member, size, SHORT)
         own = memory.copies >= member.size
-        forward_pass(member, net, data, work, mask, update_number, order, piece, rows, own)
+        layer = ZERO + 1 if online else ZERO
+        forward_pass(member, net, data, work, mask, update_number, order, piece, rows, own, layer)
         output_errors(net, data, work, order, piece, rows, row_losses)
         if member.number == 0:
             since, waited, periods = watch(member, since, waited, periods)
@@ -158,7 +173,9 @@ def train_as(member, net, data, rule, mask, memory, row_losses, order, batch, do
                         losses[index] = math.nan
                 if data.quads or size * net.table[0, INPUTS] < AHEAD:
                     following = piece.start + size
-            if layer == 0 and work.sparse and not work.quads:
+            if layer == 0 and online:
+                update_online(member, net, data, works, mask, rule, step, order, piece, index)
+            elif layer == 0 and work.sparse and not work.quads:
                 update_sparse_layer(member, net, data, work, rule, step, order, piece)
             else:
                 update_layer(member, net, data, work, rule, step, layer, piece, order, following)

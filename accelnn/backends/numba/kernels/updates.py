@@ -1,11 +1,19 @@
-"""Update rules, on a stretch of packed parameters."""
+"""Update rules, on packed parameters: a stretch of them, or one vector after another."""
 
 from accelnn.backends.numba._jit import called, inlined
 from accelnn.backends.numba.formulas import chosen, names_with_code, parts_of
-from accelnn.backends.numba.vectors import call_update, load, load_rows, store, store_rows, width
+from accelnn.backends.numba.vectors import (
+    call_update,
+    load,
+    load_like,
+    load_rows,
+    store,
+    store_rows,
+    width,
+)
 from accelnn.formulas._table import RULES as ALL
 
-__all__ = ["OWN_RULE", "RULES", "STORE_GRADIENT", "update"]
+__all__ = ["OWN_RULE", "RULES", "STORE_GRADIENT", "move_by", "rates_of", "update"]
 
 # Kernels identify a rule by its index.
 RULES = names_with_code(ALL)
@@ -25,7 +33,10 @@ def add_decay(p, g, rate, factor):
 
 
 def in_place(rule_update, states):
-    """Return the update of one vector of parameters in place, by a rule with so many states."""
+    """Return the update of one vector of parameters in place, by a rule with so many states.
+
+    It returns the vector.
+    """
 
     @inlined
     def move(p, g, rate, scale, numbers, params, slots, here, stride):
@@ -33,6 +44,7 @@ def in_place(rule_update, states):
         moved = rule_update(p, g, rate, scale, numbers, *state)
         store(params, here, moved[0])
         store_rows(slots, here, stride, moved[1:])
+        return moved[0]
 
     return move
 
@@ -43,26 +55,40 @@ move = inlined(chosen(moves, "p, g, rate, scale, numbers, params, slots, here, s
 decay_of = inlined(chosen(parts_of(RULES, "decay", add_decay), "p, g, rate, factor"))
 
 
+@inlined
+def rates_of(rule, step, is_bias):
+    """Return the learning rate, the two coefficients and the decay of an update."""
+    row, decay = step - rule.done - 1, rule.decay_of_biases if is_bias else rule.decay_of_weights
+    return rule.rates[row], rule.coefficients[0, row], rule.coefficients[1, row], decay
+
+
+@inlined
+def move_by(rule, rates, params, here, g):
+    """Move the vector ``params[here]`` by its gradient, and return it.
+
+    The state is in the same place. Of all rules but a user's own.
+    """
+    rate, first, second, decay = rates
+    p, slots = load_like(g, params, here), rule.slots
+    if decay > 0.0:
+        p, g = decay_of(rule.kind, p, g, rate, decay)
+    return move(rule.kind, p, g, first, second, rule.numbers, params, slots, here, params.size)
+
+
 @called
 def update(rule, step, params, start, gradient, gradient_start, count, is_bias):
     """Move ``params[start : start + count]`` by a gradient, with the state in the same places.
 
     `count` is a multiple of the width.
     """
-    row, stride = step - rule.done - 1, params.size
-    rate = rule.rates[row]
-    factor = rule.decay_of_biases if is_bias else rule.decay_of_weights
+    rates = rates_of(rule, step, is_bias)
     if rule.kind == OWN_RULE:
         # For the zero gradients that pad a panel it may compute anything: no other lane sees it.
-        g = gradient_start
+        rate, _, _, decay = rates
+        g, stride = gradient_start, params.size
         call_update(
-            rule.code, params, start, gradient, g, rule.slots, stride, count, rate, step, factor
+            rule.code, params, start, gradient, g, rule.slots, stride, count, rate, step, decay
         )
         return
-    first, second = rule.coefficients[0, row], rule.coefficients[1, row]
     for i in range(0, count, width(params)):
-        here, g = start + i, load(gradient, gradient_start + i)
-        p = load(params, here)
-        if factor > 0.0:
-            p, g = decay_of(rule.kind, p, g, rate, factor)
-        move(rule.kind, p, g, first, second, rule.numbers, params, rule.slots, here, stride)
+        move_by(rule, rates, params, start + i, load(gradient, gradient_start + i))
