@@ -32,7 +32,7 @@ class Case:
         The dtype of parameters, data and computations.
     optimizer : {"sgd", "momentum", "adam"}
         See `accelnn.bench.contestants.training.OPTIMIZERS`.
-    data : {"mnist", "5k", "gaussian"}
+    data : {"mnist", "5k", "gaussian", "8x8", "table"}
         See `accelnn.bench.contestants.data`.
     device : {"cpu", "cuda"}
         Where contestants compute, if they support both.

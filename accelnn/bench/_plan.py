@@ -47,6 +47,7 @@ COMMON: dict[str, Options] = {
     "whole-run": {"do": "whole", "budget": 60.0},
     "first-call": {"data": "5k", "do": "steps", "budget": 60.0, "threaded": False},
     "to-98": {"do": "reach", "budget": 60.0},
+    "estimator": {"batch": 200, "activation": "relu", "optimizer": "adam"},
     "load": {"budget": 2.0},
     "gpu-gradient": GRADIENT | ON_GPU | {"data": "5k", "budget": 0.5},
     "gpu-whole-run": ON_GPU | {"do": "whole", "budget": 60.0},
@@ -118,6 +119,11 @@ def _all(data: str, *, full: bool) -> Iterator[tuple[str, str, Options]]:
         # The shipped images are too few to learn that much.
         own: Options = {"sizes": (784, 256, 10), "activation": "relu", "optimizer": "adam"}
         yield "to-98", "784-256-10, relu, Adam, batch 100", own
+    yield "estimator", "MNIST" if data == "mnist" else "5,000 of MNIST", {"sizes": (784, 100, 10)}
+    yield "estimator", "digits of 8 x 8 pixels", {"sizes": (64, 100, 10), "data": "8x8"}
+    for dtype in ("float32", "float64"):
+        own = {"sizes": (50, 100, 4), "data": "table", "dtype": dtype}
+        yield "estimator", f"75,000 samples of 50, {dtype}", own
     for loaded in (False, True):
         steps: Options = {"loaded": loaded, "few": 2_000, "many": 20_000}
         ours: Options = {"loaded": loaded, "contestants": (OURS,)}

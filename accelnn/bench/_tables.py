@@ -342,6 +342,7 @@ LOOP = "An iteration of a handwritten loop: minibatch, gradient, update of every
 BY_DIFFERENCES = "Training of 784-50-10, batch 100, float64, by numerical gradients alone"
 TO_98 = "MNIST to 98.0 % of the test images, medians of seeds: 784-256-10, relu, Adam"
 GRADIENT = "radient of TwoLayerNet(784, 100, 10) on 20 samples, in float64"
+ESTIMATOR = "Fit of `MLPClassifier`, 10 epochs: 100 hidden units, relu, Adam, batch 200"
 WHOLE_RUN = "10,000 iterations of 784-50-10, with both accuracies after every epoch"
 # Groups whose tables have a row for each contestant: the unit, and the title.
 COMPARISONS = {
@@ -353,6 +354,7 @@ COMPARISONS = {
     "prepare": ("call", "Preparation of the training images"),
     "whole-run": ("run", WHOLE_RUN),
     "to-98": ("run", TO_98),
+    "estimator": ("fit", ESTIMATOR),
     "first-call": ("process", "From the start of a process to the end of its first step"),
     "gpu-training": ("step", f"{STEP} in float32 with sigmoid and SGD, {GATHER}"),
     "gpu-gradient": ("gradient", f"Numerical g{GRADIENT}"),

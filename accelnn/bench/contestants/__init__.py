@@ -14,6 +14,7 @@ from accelnn.bench.contestants import (  # noqa: F401 - they enter themselves  #
     digits,
     doors,
     first_call,
+    estimators,
 )
 from accelnn.bench.contestants.base import CONTESTANTS, Contestant, make_contestant
 
