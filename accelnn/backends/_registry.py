@@ -3,18 +3,15 @@
 import functools
 import importlib
 import inspect
-import logging
-import re
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeGuard
 
 from accelnn._forks import no_forks
 from accelnn.backends._base import Backend
+from accelnn.backends._entry_points import ambiguity_of, entry_points_of, package_of, warn_once
 from accelnn.errors import BackendMismatchError, BackendUnavailableError
 
 if TYPE_CHECKING:
-    # importlib.metadata takes milliseconds to import; only unknown names need it.
-    from importlib.metadata import Distribution, EntryPoint
+    from importlib.metadata import EntryPoint
 
 __all__ = [
     "BackendInfo",
@@ -28,8 +25,6 @@ __all__ = [
     "reference",
     "register_backend",
 ]
-
-logger = logging.getLogger("accelnn")
 
 ENTRY_POINT_GROUP = "accelnn.backends"
 MODULES_GROUP = "accelnn.backend_modules"
@@ -312,7 +307,7 @@ def _from_entry_point(name: str, asked: str) -> Backend:
         msg = f"unknown backend {asked!r}; known backends are {known}, and 'auto'"
         raise ValueError(msg)
     if len(points) > 1:
-        raise BackendUnavailableError(_ambiguous(name, points), reason="import failed")
+        raise BackendUnavailableError(ambiguity_of(name, points), reason="import failed")
     (point,) = points
     try:
         loaded = point.load()
@@ -323,7 +318,7 @@ def _from_entry_point(name: str, asked: str) -> Backend:
     except BackendUnavailableError:
         raise
     except (Exception, SystemExit) as error:
-        package = _package(point)
+        package = package_of(point)
         msg = (
             f"the package {package}, which announces the backend {name!r}, failed to load it: "
             f"{type(error).__name__}: {error}. Reinstall it with:\n\n"
@@ -349,7 +344,7 @@ def _declared_owner(x: object) -> Backend | None:
 def _backend_declaring(module: str, points: "list[EntryPoint]", x: object) -> Backend | None:
     names = list(dict.fromkeys(_backend_of(point) for point in points))
     if len(names) > 1:
-        claims = " and ".join(f"{_backend_of(point)!r} of {_package(point)}" for point in points)
+        claims = " and ".join(f"{_backend_of(point)!r} of {package_of(point)}" for point in points)
         msg = (
             f"arrays of {module} belong to several backends: {claims}. Choose one: pass "
             f"backend={names[0]!r}, for example, or uninstall a package"
@@ -359,7 +354,7 @@ def _backend_declaring(module: str, points: "list[EntryPoint]", x: object) -> Ba
         backend = backend_named(names[0])
     except ValueError as error:
         msg = (
-            f"the package {_package(points[0])} declares that arrays of {module} are those of an "
+            f"the package {package_of(points[0])} declares that arrays of {module} are those of an "
             f"{error}"
         )
         raise BackendUnavailableError(msg, reason="import failed") from error
@@ -373,7 +368,7 @@ def _backend_declaring(module: str, points: "list[EntryPoint]", x: object) -> Ba
 def _declared_modules() -> "dict[str, list[EntryPoint]]":
     """Return the modules that announced backends declare, with their entry points; cached."""
     modules: dict[str, list[EntryPoint]] = {}
-    for points in _entry_points(MODULES_GROUP).values():
+    for points in entry_points_of(MODULES_GROUP).values():
         for point in points:
             modules.setdefault(point.value, []).append(point)
     return modules
@@ -386,80 +381,16 @@ def _backend_of(point: "EntryPoint") -> str:
 
 def _announced_backends() -> "dict[str, list[EntryPoint]]":
     """Return the entry points of backends by name, without those that their names cannot choose."""
-    announced = _entry_points(ENTRY_POINT_GROUP)
+    announced = entry_points_of(ENTRY_POINT_GROUP)
     for name in list(announced):
         why = f"accelnn has one of that name, {name!r}" if name in _BUILT_IN else _reserved(name)
         if why:
             for point in announced.pop(name):
-                _warn_once(
-                    f"the backend {point.value!r} of the package {_package(point)} is ignored: "
+                warn_once(
+                    f"the backend {point.value!r} of the package {package_of(point)} is ignored: "
                     f"{why}. The package must announce it by another name"
                 )
     return announced
-
-
-def _entry_points(group: str) -> "dict[str, list[EntryPoint]]":
-    """Return the entry points of a group by name; several packages may use one name."""
-    from importlib.metadata import entry_points
-
-    points: dict[str, list[EntryPoint]] = {}
-    try:
-        found = list(entry_points(group=group))
-    except Exception:  # noqa: BLE001 - damaged metadata raise whatever their parser does
-        found = list(_legible_entry_points(group))
-    for point in found:
-        points.setdefault(point.name, []).append(point)
-    return points
-
-
-def _legible_entry_points(group: str) -> "Iterator[EntryPoint]":
-    """Yield the entry points of a group, package by package, and name those that are damaged."""
-    from importlib.metadata import distributions
-
-    seen = set()
-    for distribution in distributions():
-        name = _name_of(distribution)
-        # The first on the path hides others of its name.
-        key = re.sub(r"[-_.]+", "-", name or "").lower()
-        if key and key in seen:
-            continue
-        seen.add(key)
-        try:
-            yield from distribution.entry_points.select(group=group)
-        except Exception as error:  # noqa: BLE001 - see `_entry_points`
-            folder = distribution.locate_file("")
-            _warn_once(
-                f"the entry points of the package {name or 'without a name'} in {folder} cannot be "
-                f"read, so that no backend of it is known: {type(error).__name__}: {error}. "
-                f"Reinstall or remove the package"
-            )
-
-
-def _name_of(distribution: "Distribution | None") -> str | None:
-    """Return the name of a package; a broken installation may have metadata without one."""
-    try:
-        metadata = distribution.metadata if distribution else None
-        return metadata["Name"] if metadata and "Name" in metadata else None
-    except Exception:  # noqa: BLE001 - see `_entry_points`
-        return None
-
-
-@functools.cache
-def _warn_once(message: str) -> None:
-    logger.warning(message)
-
-
-def _package(point: "EntryPoint") -> str:
-    # Not `point.module`, which raises where the value is no name.
-    return _name_of(point.dist) or point.value.partition(":")[0].strip()
-
-
-def _ambiguous(name: str, points: "list[EntryPoint]") -> str:
-    announced = " and ".join(f"{_package(point)} ({point.value})" for point in points)
-    return (
-        f"the backend {name!r} is announced by several packages: {announced}. Uninstall all but "
-        f"one of them with:\n\n    pip uninstall {_package(points[-1])}\n"
-    )
 
 
 def _describe(name: str) -> BackendInfo:
@@ -475,10 +406,10 @@ def _describe(name: str) -> BackendInfo:
 
 def _describe_unloaded(name: str, points: "list[EntryPoint]") -> BackendInfo:
     if len(points) > 1:
-        reason = _ambiguous(name, points).strip()
+        reason = ambiguity_of(name, points).strip()
     else:
         reason = (
-            f"not loaded: {points[0].value} of the package {_package(points[0])} is imported by "
+            f"not loaded: {points[0].value} of the package {package_of(points[0])} is imported by "
             f"accelnn.get_backend({name!r}), or accelnn.list_backends(load=True)"
         )
     return BackendInfo(name, available=False, reason=reason, device="")
