@@ -44,9 +44,10 @@ for sizes in ([30, 40, 10], [33, 70, 35, 5], [9, 3]):
                 net.flat[...] = move(net.flat)
                 data = move(x)
                 found = [net.predict(data), *net.gradient(data, t).values()]
-                options = {"batch_size": samples // 2, "iters": 7, "rng": 0}
-                losses = accelnn.fit(net, data, t, **options).loss
-                found += [np.array(losses, np.float32), net.flat]
+                for batch in (samples // 2, 1):
+                    options = {"batch_size": batch, "iters": 7, "rng": 0}
+                    losses = accelnn.fit(net, data, t, **options).loss
+                    found += [np.array(losses, np.float32), net.flat.copy()]
                 assert all(np.isfinite(array).all() for array in found)
                 return found
 
