@@ -43,7 +43,6 @@ from accelnn.bench._plot import draw_growth
 ROOT = Path(__file__).parents[1]
 RUN = ROOT / "docs" / "performance.json"
 DOCUMENTS = (RUN.with_name("performance.md"), RUN.with_name("derivatives.md"), ROOT / "README.md")
-PICTURE = "images/growth.png"
 MARKED = re.compile(
     r"(?P<mark><!-- table: (?P<name>[\w-]+)(?: of (?P<run>[\w.-]+))? -->\n).*?(?=<!-- end -->)",
     re.DOTALL,
@@ -58,15 +57,36 @@ def fill(text: str, run: Path) -> str:
         name = match["name"]
         if name not in TABLES:
             sys.exit(f"no table {name!r}: known are {', '.join(TABLES)}")
-        table = TABLES[name](read(run.with_name(match["run"] or run.name)))
+        table = TABLES[name](read(run_of(match, run)))
         # Nobody without times is a table without rows.
         missing = "" if name == "problems" else "\nNot measured yet.\n\n"
         written = f"\n{markdown(table)}\n" if table else missing
-        if table and name == "growth" and not match["run"]:
-            written += f"![Best peer's time divided by ours, by width and batch]({PICTURE})\n\n"
+        if table and name == "growth":
+            picture = picture_of(match)
+            written += f"![Best peer's time divided by ours, by width and batch]({picture})\n\n"
         return match["mark"] + written
 
     return MARKED.sub(written, text)
+
+
+def run_of(match: re.Match[str], run: Path) -> Path:
+    """Return the run of a marked table."""
+    return run.with_name(match["run"] or run.name)
+
+
+def picture_of(match: re.Match[str]) -> str:
+    """Return the picture of a marked table of growth, named like its run."""
+    return f"images/{Path(match['run'] or 'growth').stem}.png"
+
+
+def draw(document: Path, text: str, run: Path) -> None:
+    """Draw the pictures of a document."""
+    for match in MARKED.finditer(text):
+        if match["name"] == "growth" and picture_of(match) in text:
+            picture = document.parent / picture_of(match)
+            picture.parent.mkdir(exist_ok=True)
+            native = read(run_of(match, run)).only(lambda case: case.isa == "native")
+            draw_growth(native).savefig(picture, dpi=150)
 
 
 def markdown(table: Table) -> str:
@@ -101,11 +121,7 @@ def main() -> None:
         stale.append(document.name)
         if not options.check:
             document.write_text(filled, encoding="utf-8")
-            if PICTURE in filled:
-                picture = document.parent / PICTURE
-                picture.parent.mkdir(exist_ok=True)
-                native = read(options.json).only(lambda case: case.isa == "native")
-                draw_growth(native).savefig(picture, dpi=150)
+            draw(document, filled, options.json)
     if options.check and stale:
         sys.exit(f"not what {options.json.name} says: {', '.join(stale)}")
     print(f"{'written' if stale else 'unchanged'}: {', '.join(stale) or 'all tables'}")

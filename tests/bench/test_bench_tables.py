@@ -323,9 +323,13 @@ def test_a_table_of_another_machine_names_the_file_of_its_run(grown, tmp_path):
     assert done.returncode == 0, done.stderr
     other, main = document.read_text().split("<!-- end -->\n")[:2]
     assert "5.00 µs, 1.20 JAX scan" in other
-    assert "growth.png" not in other
+    assert "](images/other-1.png)" in other
     assert "1.00 µs, 4.00 JAX scan" in main
-    assert "growth.png" in main
+    assert "](images/growth.png)" in main
+    pictures = [
+        (tmp_path / "images" / f"{name}.png").read_bytes() for name in ("growth", "other-1")
+    ]
+    assert pictures[0] != pictures[1]
     assert script("--json", tmp_path / "run.json", document, "--check").returncode == 0
     grown.measurements[:] = growth(16, 1, 5e-6, 7e-6)
     grown.write(tmp_path / "other-1.json")
