@@ -1,6 +1,7 @@
 """Updates of one sample each: the first layer's next output comes with its update."""
 
 import inspect
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -132,6 +133,57 @@ def test_whether_the_team_or_one_thread_is_faster_changes_no_bits(teams, form):
         return [net.engine.train(state, data, np.arange(len(x)), 1), net.flat]
 
     _assert_same([trained(teams[0]), *(trained(b) for b in teams[1:] * 5)])
+
+
+def test_weights_that_overflow_are_not_hidden_by_zeros():
+    """Later samples have no such input; their quads are computed with their zeros, as on NumPy."""
+    x = np.zeros((20, 40), np.float32)
+    x[0, :4], x[1:, 8:12] = 3e37, 1.0
+    spec = NetSpec((40, 1), "tanh", _table.LOSSES["sum_squared_error"], bias=False)
+    found = []
+    for name in ("numpy", "numba"):
+        b, start = accelnn.get_backend(name), np.full(40, 0.01, np.float32)
+        start[:4] = 1e-36
+        data = accelnn.prepare(x, np.zeros((20, 1), np.float32), backend=b, dtype="float32")
+        state = TrainingState(start, accelnn.SGD(1.0), "analytic", b)
+        with np.errstate(all="ignore"):
+            losses = b.engine(spec, "float32").train(state, data, np.array([1, 0, 2, 3, 4]), 1)
+        assert state.step == 2
+        assert np.isnan(losses[-1])
+        found.append([losses, state.params])
+    assert data.kernel_data.quads
+    np.testing.assert_allclose(found[1][0], found[0][0], rtol=1e-5)
+    np.testing.assert_allclose(found[1][1], found[0][1], rtol=1e-5)
+
+
+GUARDED = """
+import ctypes, mmap
+import numpy as np
+import accelnn
+from accelnn.backends import NetSpec, TrainingState
+from accelnn.formulas import _table
+
+# A page that cannot be read lies before the learning rates.
+pages = mmap.mmap(-1, 2 * mmap.PAGESIZE)
+start = np.frombuffer(pages, np.uint8).ctypes.data
+libc = ctypes.CDLL(None)
+assert libc.mprotect(ctypes.c_void_p(start), ctypes.c_size_t(mmap.PAGESIZE), 0) == 0
+rates = np.frombuffer(pages, np.float64, 10, offset=mmap.PAGESIZE)
+rates[...] = 0.1
+
+b, draw = accelnn.get_backend("numba"), np.random.default_rng(0)
+spec = NetSpec((20, 40, 3), "tanh", _table.LOSSES["cross_entropy"])
+state = TrainingState(draw.normal(size=spec.size), accelnn.SGD(0.1), "analytic", b)
+data = accelnn.prepare(draw.normal(size=(10, 20)), np.arange(10) % 3, backend=b, dtype="float64")
+losses = b.engine(spec, "float64").train(state, data, np.arange(10), 1, rates=rates)
+print(np.isfinite(losses).all())
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="protects a page as Linux does")
+def test_nothing_is_read_before_the_first_rate(compiled, python):
+    assert compiled.name == "numba"
+    assert python(GUARDED).strip() == "True"
 
 
 @pytest.mark.parametrize("wrong", [0, 1, 7])

@@ -53,7 +53,7 @@ def begin_online(member, net, data, work, mask, rule, step, order):
     panels = share(member, net.table[0, OUTPUT_PANELS], 1)
     x, next_ = read_row(net, data, work, order[0], ZERO)
     rows = x, ZERO - 1, next_
-    update_and_multiply(net, work, mask, rule, step - 1, rows, panels)
+    update_and_multiply(net, work, mask, step - 1, rule, step, rows, panels)
 
 
 @called
@@ -73,7 +73,8 @@ def update_online(member, net, data, works, mask, rule, step, order, piece, inde
     x, next_ = read_row(net, data, work, order[there], index + 1)
     rows = x, sample, next_
     following = works[0] if index % 2 else works[1]
-    update_and_multiply(net, following, mask, rule, step, rows, panels)
+    # The number of the next update is this one's step.
+    update_and_multiply(net, following, mask, step, rule, step, rows, panels)
 
 
 @inlined
@@ -87,11 +88,11 @@ def read_row(net, data, work, sample, index):
 
 
 @called
-def update_and_multiply(net, work, mask, rule, step, rows, panels):
-    """Update some panels of weights by one row, and multiply them by another, for which `work` is.
+def update_and_multiply(net, work, mask, number, rule, step, rows, panels):
+    """Update some panels of weights by one row, and multiply them by another.
 
-    `rows` are the array of both and where each starts, the former at -1 if there is no update.
-    Biases have been updated.
+    `rows` are the array of both and where each starts, the former at -1 if there is no update. For
+    the latter are `work` and the `number` of its update. Biases have been updated.
     """
     table, params, z, lanes = net.table, net.params, work.outputs, width(work.outputs)
     (x, sample, next_), rates = rows, rates_of(rule, step, False)  # noqa: FBT003
@@ -110,5 +111,4 @@ def update_and_multiply(net, work, mask, rule, step, rows, panels):
             sum_ = multiply_add(x, next_ + k, weights, sum_)
         store(z, target, sum_)
         if table.shape[0] > 1:
-            # The number of the next update.
-            activate_panel(net, work, mask, step, ZERO, ZERO, panel, ZERO, ZERO + 1)
+            activate_panel(net, work, mask, number, ZERO, ZERO, panel, ZERO, ZERO + 1)
