@@ -25,7 +25,6 @@ from accelnn.bench._run import busy_cores
 from accelnn.bench._worker import WorkerError
 from accelnn.bench.contestants import CONTESTANTS, Contestant, make_contestant
 from accelnn.bench.contestants.base import amounts, seconds_per_unit
-from accelnn.bench.contestants.data import load
 from accelnn.bench.contestants.training import FLOOR, JUDGED_EPOCHS, Training
 
 DO = {"predict": "predict", "numerical-training": "by_differences"}
@@ -308,30 +307,6 @@ def test_doors_return_what_the_same_call_by_hand_does(do):
     for name in OWN["doors"]:
         # Of float32, from float64; no contestant returns exactly what another one does.
         assert 0.0 < measured[name].facts["deviation"] < 1e-6, name
-
-
-@pytest.mark.parametrize("data", ["5k", "8x8"])
-def test_estimators_learn_the_same(data):
-    pytest.importorskip("sklearn", reason="scikit-learn is not installed")
-    sizes = (784 if data == "5k" else 64, 32, 10)
-    names = tuple(CONTESTANTS["estimator"])
-    measured = run_small("estimator", names, data=data, sizes=sizes, batch=50)
-    assert set(measured) == {OURS, "accelnn numpy", "scikit-learn"}
-    accuracies = [m.facts["accuracy"] for m in measured.values()]
-    # From weights of their own.
-    assert min(accuracies) > 0.88
-    assert max(accuracies) - min(accuracies) < 0.03
-
-
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_a_table_fills_whole_batches(dtype):
-    pytest.importorskip("sklearn", reason="scikit-learn is not installed")
-    case = small("estimator", sizes=(50, 8, 4), batch=200, data="table", dtype=dtype)
-    data = load(case)
-    assert data.x.shape == (75_000, 50)
-    assert data.x_test.shape == (25_000, 50)
-    assert data.x.dtype == data.x_test.dtype == dtype
-    assert set(data.t) == set(range(4))
 
 
 def test_a_handwritten_loop_comes_to_the_same_loss_everywhere():

@@ -152,8 +152,10 @@ def test_weights_that_overflow_are_not_hidden_by_zeros():
         assert np.isnan(losses[-1])
         found.append([losses, state.params])
     assert data.kernel_data.quads
-    np.testing.assert_allclose(found[1][0], found[0][0], rtol=1e-5)
-    np.testing.assert_allclose(found[1][1], found[0][1], rtol=1e-5)
+    # Each output is a sum of as many products as there are weights.
+    rounding = spec.size * np.finfo(np.float32).eps
+    for array, expected in zip(*reversed(found), strict=True):
+        np.testing.assert_allclose(array, expected, rtol=rounding)
 
 
 GUARDED = """
@@ -180,7 +182,7 @@ print(np.isfinite(losses).all())
 """
 
 
-@pytest.mark.skipif(not Path("/proc/self").exists(), reason="protects a page as Linux does")
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="calls mprotect as on Linux")
 def test_nothing_is_read_before_the_first_rate(compiled, python):
     assert compiled.name == "numba"
     assert python(GUARDED).strip() == "True"
@@ -190,20 +192,20 @@ def test_nothing_is_read_before_the_first_rate(compiled, python):
 def test_a_loss_that_is_not_finite_stops_before_its_update(teams, wrong):
     """But after that the layer's output for its sample has been computed."""
     x = np.random.default_rng(1).normal(size=(8, 20))
-    found = []
-    for b in ("numpy", *teams):
+    x[wrong] = 1e308
+
+    def run(b, move=lambda value: value):
         net = accelnn.MLP([20, 97, 3], activation="relu", rng=2, dtype="float64", backend=b)
-        spoilt = x.copy()
-        spoilt[wrong] = 1e308
-        data = accelnn.prepare(spoilt, np.arange(8) % 3, backend=net.backend, dtype="float64")
+        net.flat[...] = move(net.flat)
+        data = accelnn.prepare(move(x), np.arange(8) % 3, backend=net.backend, dtype="float64")
         state = TrainingState(net.flat, accelnn.SGD(0.1), "analytic", net.backend)
         with np.errstate(over="ignore", invalid="ignore"):
             losses = net.engine.train(state, data, np.arange(8), 1)
         assert losses.size == wrong + 1
         assert not np.isfinite(losses[-1])
         assert state.step == wrong
-        found.append([losses[:-1], net.flat])
-    for losses, flat in found[1:]:
-        np.testing.assert_allclose(losses, found[0][0], rtol=1e-12)
-        np.testing.assert_allclose(flat, found[0][1], rtol=1e-12)
-    _assert_same(found[1:])
+        return [*losses[:-1], net.flat]
+
+    found = [run(b) for b in teams]
+    _assert_same(found)
+    assert_equal_but_for_rounding(found[0], lambda move: run("numpy", move))

@@ -5,8 +5,8 @@ of the work. An update therefore computes the layer's output for the next sample
 are read once for both, and threads need not meet in between. Numbers are added in the same order
 as elsewhere.
 
-Other threads may still need the output for this sample, so that the next one's is in another row
-of the panels: samples are in row 0 and row 1 in turns.
+Meanwhile other threads may still read the output for this sample, so the next one's is written to
+another row of the panels: samples take row 0 and row 1 in turns.
 """
 
 from accelnn.backends.numba._jit import ZERO, called, inlined
@@ -26,13 +26,7 @@ from accelnn.backends.numba.layout import (
     PANEL,
     WEIGHTS,
 )
-from accelnn.backends.numba.vectors import (
-    load,
-    multiply_add,
-    store,
-    width,
-    zeros,
-)
+from accelnn.backends.numba.vectors import load, multiply_add, store, width, zeros
 
 __all__ = ["begin_online", "is_online", "update_online"]
 
@@ -69,6 +63,7 @@ def update_online(member, net, data, works, mask, rule, step, order, piece, inde
     here, there = piece.start, min(piece.start + 1, order.size - 1)
     panels = share(member, net.table[0, OUTPUT_PANELS], 1)
     prefetch_samples(net, data, order, here + 2, min(here + 3, order.size), piece.size)
+    # Once more, because a thread that sat out a trial has not read it as the next one.
     x, sample = read_row(net, data, work, order[here], index)
     x, next_ = read_row(net, data, work, order[there], index + 1)
     rows = x, sample, next_
