@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -91,7 +92,7 @@ class Run:
         self.is_warm, self.chunk = False, 1
         if gradient == "analytic":
             self.chunk = max(1, CALL_WORK // (plan.batch * net.size))
-        self.most = self.chunk
+        self.most = sys.maxsize
         if isinstance(data, StreamedDataset):
             self.most = max(1, data.rows_at_once // plan.batch)
         self.divergence = self.shortage = ""

@@ -326,7 +326,8 @@ def test_state_goes_on_where_it_was(training_backend, dtype, monkeypatch):
     found = []
     for cuts, work in (((0, 130), None), ((0, 10, 20, 70, 130), None), ((0, 70, 130), 1)):
         if work is not None:
-            monkeypatch.setattr(inspect.getmodule(net.engine), "CALL_WORK", work)
+            # Not all engines cut calls.
+            monkeypatch.setattr(inspect.getmodule(net.engine), "CALL_WORK", work, raising=False)
         state = TrainingState(net.flat.copy(), accelnn.Adam(0.01), "analytic", training_backend)
         losses = [
             net.engine.train(state, data, order[start:stop], 10)

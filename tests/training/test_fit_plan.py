@@ -243,3 +243,18 @@ def test_nothing_is_drawn_ahead_of_a_callback_that_may_draw(monkeypatch):
     net = new_net(backend="numpy")
     accelnn.fit(net, *data(), batch_size=4, epochs=2, rng=0, callbacks=[lambda *_: None])
     assert ahead == []
+
+
+def test_calls_of_the_engine_become_as_long_as_ctrl_c_may_wait(monkeypatch):
+    """However little the first is given, which tells nothing if it compiles."""
+    monkeypatch.setattr("accelnn.training._run.CALL_WORK", 1)
+    monkeypatch.setattr("accelnn.training._run.PATIENCE", 1e9)
+    net, calls = new_net(), []
+
+    def train(state, data, order, batch, **options):
+        calls.append(order.size // batch)
+        return type(net.engine).train(net.engine, state, data, order, batch, **options)
+
+    monkeypatch.setattr(net.engine, "train", train)
+    accelnn.fit(net, *data(100), batch_size=1, epochs=1, rng=1)
+    assert calls == [1, 1, 98]

@@ -32,6 +32,7 @@ from accelnn.backends.numba.memory import memory_of_passes, memory_of_updates
 from accelnn.backends.numba.own import activation_code, loss_code, parameter_of
 from accelnn.backends.numba.pieces import most_samples, rows_of_pieces
 from accelnn.backends.numba.rules import gradient_rule, rule_of
+from accelnn.backends.numba.team import Member
 from accelnn.backends.numba.user_functions import NoCodeError, State, state_of
 from accelnn.backends.numba.vectors import LANES, QUAD
 from accelnn.formulas._dropout import Dropout
@@ -52,9 +53,8 @@ FEW = 16
 # of them; or their rows are a multiple of so many bytes apart, so that the same columns of many
 # rows compete for a few lines of a cache.
 MOST_PANELS, ROW_BYTES = 16, 512
-# Samples times parameters per call of the training kernel: some tenths of a second, so that Ctrl-C
-# is handled promptly.
-CALL_WORK = 10_000_000_000
+# Parameters that take longer to copy than it takes to start a thread.
+MANY_NUMBERS = 1_000_000
 
 
 class NumbaEngine(Engine):
@@ -172,7 +172,8 @@ class NumbaEngine(Engine):
     ) -> np.ndarray:
         """See `Engine.train`."""
         rule = None
-        if state.gradient == "analytic" and not self._has_bits(data):
+        is_special = self._has_bits(data) or self._hides_nan(state.params, data)
+        if state.gradient == "analytic" and not is_special:
             updates = -(-order.size // batch)
             in_pieces = min(batch, order.size) > self._most_samples
             rule = rule_of(state, self._layout, updates, rates, clip, in_pieces=in_pieces)
@@ -180,6 +181,8 @@ class NumbaEngine(Engine):
             return super().train(
                 state, data, order, batch, rates=rates, weights=weights, clip=clip, dropout=dropout
             )
+        if order.size == 0:
+            return np.zeros(0)
         net, parts = self._net(state.params), np.split(rule.slots, max(1, len(state.slots)))
         mask = NO_MASK
         if dropout is not None:
@@ -188,31 +191,20 @@ class NumbaEngine(Engine):
             mask = Mask(round(dropout.p * 2**32), 1.0 / (1.0 - dropout.p), seed)
         for slot, part in zip(state.slots, parts, strict=False):
             self._pack(slot, part)
-        losses = [np.zeros(0)]
+        readable = _readable(data)
+        if weights is not None:
+            readable = readable._replace(weights=kernel_array(weights, np.float64))
         # The only dtype that the kernel is compiled for.
         order = order.astype(np.int64, casting="same_kind")
-        steps = max(1, CALL_WORK // (batch * self.spec.size))
-        for start in range(0, order.size, steps * batch):
-            if self._hides_nan(net.params, data):
-                rest: dict[str, Any] = {"rates": None if rates is None else rates[start // batch :]}
-                rest |= {"weights": weights, "clip": clip, "dropout": dropout}
-                losses.append(super().train(state, data, order[start:], batch, **rest))
-                break
-            piece, readable = order[start : start + steps * batch], _readable(data)
-            if weights is not None:
-                readable = readable._replace(weights=kernel_array(weights, np.float64))
-            done, quads = state.step, readable.quads
-            found = self._train(net, readable, rule, piece, batch, done, mask, quads=quads)
-            losses.append(_finite(found))
-            # After every piece, so that an interrupt loses only the current one.
-            self._unpack(net.params, state.params)
-            for slot, part in zip(state.slots, parts, strict=False):
-                self._unpack(part, slot)
-            finished = int(np.isfinite(losses[-1]).sum())
-            state.step += finished
-            if finished < losses[-1].size:
-                break
-        return np.concatenate(losses)
+        quads = readable.quads
+        losses = self._train(net, readable, rule, order, batch, state.step, mask, quads=quads)
+        losses = _finite(losses)
+        # An interrupt before here loses all updates of the call, and none is counted.
+        self._unpack(net.params, state.params)
+        for slot, part in zip(state.slots, parts, strict=False):
+            self._unpack(part, slot)
+        state.step += int(np.isfinite(losses).sum())
+        return losses
 
     # Helpers ------------------------------------------------------------------------------------
 
@@ -376,12 +368,22 @@ class NumbaEngine(Engine):
         return Net(self._layout.in_place, flat, self._parameters, *self._loss_code)
 
     def _pack(self, flat: np.ndarray, packed: np.ndarray) -> None:
-        into_panels = True
-        copy_parameters(self._layout.table, kernel_array(flat), packed, into_panels)
+        self._copy(kernel_array(flat), packed, into_panels=True)
 
     def _unpack(self, packed: np.ndarray, flat: np.ndarray) -> None:
-        into_panels = False
-        copy_parameters(self._layout.table, flat, packed, into_panels)
+        self._copy(flat, packed, into_panels=False)
+
+    def _copy(self, flat: np.ndarray, packed: np.ndarray, *, into_panels: bool) -> None:
+        """Copy parameters between a flat buffer and panels, on all threads if there are many."""
+        table = self._layout.table
+        if flat.size < MANY_NUMBERS:
+            copy_parameters(table, flat, packed, into_panels, 0, 1)
+            return
+
+        def copy(member: Member) -> None:
+            copy_parameters(table, flat, packed, into_panels, member.number, member.size)
+
+        self.backend.team.run(copy, self.backend.threads)
 
     def _memory_of_passes(self, data: Data, samples: int, *, quads: bool) -> tuple[Memory, int]:
         """Return memory for forward passes, and how many threads have some."""
