@@ -11,7 +11,8 @@ import pytest
 
 import accelnn
 from accelnn._processors import most_threads
-from accelnn.backends import TrainingState
+from accelnn.backends import NetSpec, TrainingState
+from accelnn.formulas import _table
 from accelnn.formulas._dropout import Dropout
 from accelnn.losses import LOSSES
 from accelnn.testing import assert_equal_but_for_rounding
@@ -62,6 +63,25 @@ def test_bits_are_the_same(teams, sizes, density, dtype):
         alone, *others = (_everything(b, sizes, activation, loss, dtype, density) for b in teams)
         for together in others:
             assert together == alone
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("sizes", SIZES, ids=lambda sizes: "-".join(map(str, sizes)))
+def test_many_parameters_are_rearranged_by_all(teams, monkeypatch, sizes, bias, dtype):
+    """Into zeros, where they are in the order of the kernels, and back."""
+    monkeypatch.setattr("accelnn.backends.numba.engine.MANY_NUMBERS", 0)
+    spec = NetSpec(sizes, "tanh", _table.LOSSES["cross_entropy"], bias=bias)
+    params = np.random.default_rng(2).normal(size=spec.size).astype(dtype)
+    found = set()
+    for b in teams:
+        engine, back = b.engine(spec, dtype), np.full_like(params, np.nan)
+        packed = engine._net(params).params
+        engine._unpack(packed, back)
+        np.testing.assert_array_equal(back, params)
+        assert np.count_nonzero(packed) == params.size
+        found.add(packed.tobytes())
+    assert len(found) == 1
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -222,7 +242,8 @@ def test_more_threads_than_processors(python, compiled):
     code = """
 import os
 import numpy as np, accelnn
-from accelnn.backends import TrainingState
+from accelnn.backends import NetSpec, TrainingState
+from accelnn.formulas import _table
 from accelnn.formulas._dropout import Dropout
 
 os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
