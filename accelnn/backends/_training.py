@@ -110,9 +110,11 @@ class TrainingState:
     meanwhile: Callable[[], None] | None = None
     listening: Callable[[], AbstractContextManager[None]] = nullcontext
     grads: Array = field(init=False)
-    # What an engine keeps from one batch to the next: passes; a batch's samples and targets; and
-    # pieces of parameters, gradients and state, with scratch memory for their updates.
+    # What an engine keeps from one batch to the next: passes; memory of kernels; a batch's samples
+    # and targets; and pieces of parameters, gradients and state, with scratch memory for their
+    # updates.
     kept: tuple[Any, list[Any]] | None = field(init=False, repr=False, default=None)
+    workspace: Any = field(init=False, repr=False, default=None)
     batch: tuple[Dataset, int, Array | None, Array | None] | None = field(
         init=False, repr=False, default=None
     )

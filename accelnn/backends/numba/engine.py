@@ -26,9 +26,8 @@ from accelnn.backends.numba.kernels.nonzeros import has_many_zeros
 from accelnn.backends.numba.kernels.online import is_online
 from accelnn.backends.numba.kernels.packing import copy_parameters
 from accelnn.backends.numba.kernels.training import train
-from accelnn.backends.numba.kernels.updates import STORE_GRADIENT
 from accelnn.backends.numba.layout import INPUTS, OUTPUT_PANELS, Layout, aligned_zeros, with_room
-from accelnn.backends.numba.memory import memory_of_passes, memory_of_updates
+from accelnn.backends.numba.memory import Workspace, memory_of_passes, memory_of_updates
 from accelnn.backends.numba.own import activation_code, loss_code, parameter_of
 from accelnn.backends.numba.pieces import most_samples, rows_of_pieces
 from accelnn.backends.numba.rules import gradient_rule, rule_of
@@ -60,8 +59,8 @@ MANY_NUMBERS = 1_000_000
 class NumbaEngine(Engine):
     """An engine of compiled loops that the backend's team of threads runs.
 
-    It is stateless: parameters are packed into panels at the start of every call, and one call of
-    `train` does many updates.
+    Parameters are packed into panels at the start of every call, and one call of `train` does many
+    updates. All that is kept from one to the next is memory, in the state of the run.
     """
 
     backend: NumbaBackend
@@ -173,17 +172,24 @@ class NumbaEngine(Engine):
         """See `Engine.train`."""
         rule = None
         is_special = self._has_bits(data) or self._hides_nan(state.params, data)
+        workspace = state.workspace
+        if not isinstance(workspace, Workspace) or workspace.engine is not self:
+            workspace = state.workspace = Workspace(self)
         if state.gradient == "analytic" and not is_special:
             updates = -(-order.size // batch)
             in_pieces = min(batch, order.size) > self._most_samples
-            rule = rule_of(state, self._layout, updates, rates, clip, in_pieces=in_pieces)
+            rule = rule_of(
+                state, self._layout, updates, rates, clip, workspace, in_pieces=in_pieces
+            )
         if rule is None:
             return super().train(
                 state, data, order, batch, rates=rates, weights=weights, clip=clip, dropout=dropout
             )
         if order.size == 0:
             return np.zeros(0)
-        net, parts = self._net(state.params), np.split(rule.slots, max(1, len(state.slots)))
+        packed = workspace.zeros("params", self._layout.size, self._dtype)
+        net = self._net(state.params, packed)
+        parts = np.split(rule.slots, max(1, len(state.slots)))
         mask = NO_MASK
         if dropout is not None:
             # The seed's bits as a signed number, which a kernel's integers are.
@@ -196,9 +202,21 @@ class NumbaEngine(Engine):
             readable = readable._replace(weights=kernel_array(weights, np.float64))
         # The only dtype that the kernel is compiled for.
         order = order.astype(np.int64, casting="same_kind")
-        quads = readable.quads
-        losses = self._train(net, readable, rule, order, batch, state.step, mask, quads=quads)
+        losses = self._train(
+            net,
+            readable,
+            rule,
+            order,
+            batch,
+            state.step,
+            mask,
+            quads=readable.quads,
+            workspace=workspace,
+        )
         losses = _finite(losses)
+        if not math.isfinite(losses[-1]):
+            # There may be others where zeros were.
+            state.workspace = None
         # An interrupt before here loses all updates of the call, and none is counted.
         self._unpack(net.params, state.params)
         for slot, part in zip(state.slots, parts, strict=False):
@@ -262,6 +280,7 @@ class NumbaEngine(Engine):
         mask: Mask = NO_MASK,
         *,
         quads: bool,
+        workspace: Workspace | None = None,
     ) -> np.ndarray:
         """Run the kernel; return the losses."""
         losses = np.full(-(-order.size // batch), np.nan)
@@ -275,7 +294,7 @@ class NumbaEngine(Engine):
             # One sample is used once each way, so that moving it saves nothing.
             with_samples=quads or (batch > 1 and self._gathers(data)),
             quads=quads and not is_online(data, rule, batch),
-            updates=rule.kind != STORE_GRADIENT,
+            workspace=workspace,
         )
         row_losses = np.empty(batch)
         arguments = net, data, rule, mask, memory, row_losses, order, batch, done, losses
@@ -342,9 +361,11 @@ class NumbaEngine(Engine):
         is_sparse = isinstance(data, PackedDataset) and data.kernel_data.sparse
         return is_sparse and not np.isfinite(params).all()
 
-    def _net(self, params: np.ndarray) -> Net:
+    def _net(self, params: np.ndarray, packed: np.ndarray | None = None) -> Net:
+        """Return the net with its parameters in panels, in the memory that is given."""
         self._recompile_what_changed()
-        packed = aligned_zeros(self._layout.size, self._dtype)
+        if packed is None:
+            packed = aligned_zeros(self._layout.size, self._dtype)
         self._pack(params, packed)
         return Net(self._layout.table, packed, self._parameters, *self._loss_code)
 

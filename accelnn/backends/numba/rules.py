@@ -14,7 +14,8 @@ from accelnn.backends.numba.dataset import NOTHING
 from accelnn.backends.numba.kernels.arguments import Rule
 from accelnn.backends.numba.kernels.clipping import squares_of
 from accelnn.backends.numba.kernels.updates import OWN_RULE, RULES, STORE_GRADIENT
-from accelnn.backends.numba.layout import Layout, aligned_zeros
+from accelnn.backends.numba.layout import Layout
+from accelnn.backends.numba.memory import Workspace
 from accelnn.backends.numba.own import rule_code
 from accelnn.backends.numba.user_functions import NoCodeError
 from accelnn.backends.numba.vectors import LANES
@@ -33,10 +34,14 @@ def rule_of(
     updates: int,
     rates: np.ndarray | None,
     clip: float | None,
+    workspace: Workspace,
     *,
     in_pieces: bool,
 ) -> Rule | None:
-    """Return the rule of so many updates, with zeros as its state, or None if it has no code."""
+    """Return the rule of so many updates, or None if it has no code.
+
+    Its state, which is a part of the workspace, is whatever was there.
+    """
     dtype = state.params.dtype
     told = _told(state.optimizer, dtype)
     if told is None:
@@ -47,14 +52,14 @@ def rule_of(
     rates = kernel_array(rates, np.float64)
     gradient, squares = NOTHING[dtype], NO_SQUARES
     if clip is not None or in_pieces:
-        gradient = aligned_zeros(layout.size, dtype)
+        gradient = workspace.zeros("gradient", layout.size, dtype)
     if clip is not None:
         squares = np.zeros(squares_of(layout.size, LANES[dtype.type]))
     return Rule(
         kind,
         numbers,
         *decays_of(optimizer),
-        aligned_zeros(max(1, len(state.slots)) * layout.size, dtype),
+        workspace.zeros("slots", max(1, len(state.slots)) * layout.size, dtype),
         rates,
         coefficients_of(optimizer, rates, state.step + 1, updates),
         state.step,

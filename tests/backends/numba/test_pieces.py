@@ -182,8 +182,6 @@ def test_the_numbers_of_a_row_are_no_power_of_two_apart(dtype):
         for batch in (1, 64, 100, 512, 4096, 10_000):
             rows = rows_of_pieces(batch, most_samples(layout, dtype))
             assert 0 < rows <= batch
-            memory = memory_of_updates(
-                layout, dtype, rows, 2, with_samples=True, quads=False, updates=True
-            )
+            memory = memory_of_updates(layout, dtype, rows, 2, with_samples=True, quads=False)
             assert memory.capacity >= rows
             assert memory.capacity * LANES[dtype.type] * dtype.itemsize % 2048 != 0

@@ -50,17 +50,13 @@ def copy_parameters(table, flat_array, packed_array, into_panels, number, size):
 
 @inlined
 def copy(flat, here, packed, there, count, into_panels):
-    """Copy up to one vector of numbers from `flat` to `packed`, or back."""
-    if into_panels:
-        copy_numbers(flat, here, packed, there, count)
+    """Copy up to one vector of numbers from `flat` to `packed`, followed by zeros, or back."""
+    if count == width(flat):
+        if into_panels:
+            store(packed, there, load(flat, here))
+        else:
+            store(flat, here, load(packed, there))
+    elif into_panels:
+        store(packed, there, load_first(flat, here, count))
     else:
-        copy_numbers(packed, there, flat, here, count)
-
-
-@inlined
-def copy_numbers(a, a_start, b, b_start, count):
-    """Copy up to one vector of numbers."""
-    if count == width(a):
-        store(b, b_start, load(a, a_start))
-    else:
-        store_first(b, b_start, load_first(a, a_start, count), count)
+        store_first(flat, here, load(packed, there), count)
