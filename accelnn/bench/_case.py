@@ -40,6 +40,8 @@ class Case:
         The vector instructions: all that the processor has, or AVX2 alone.
     loaded : bool
         Whether another process keeps each core busy.
+    epochs : int
+        Of a fit of an estimator.
     few, many : int
         Units of work in the two runs whose slope is the time; see `seconds_per_unit`.
     budget : float
@@ -61,6 +63,7 @@ class Case:
     device: str = "cpu"
     isa: str = "native"
     loaded: bool = False
+    epochs: int = 10
     few: int = 0
     many: int = 1
     budget: float = 1.0

@@ -342,7 +342,7 @@ LOOP = "An iteration of a handwritten loop: minibatch, gradient, update of every
 BY_DIFFERENCES = "Training of 784-50-10, batch 100, float64, by numerical gradients alone"
 TO_98 = "MNIST to 98.0 % of the test images, medians of seeds: 784-256-10, relu, Adam"
 GRADIENT = "radient of TwoLayerNet(784, 100, 10) on 20 samples, in float64"
-ESTIMATOR = "Fit of `MLPClassifier`, 10 epochs: 100 hidden units, relu, Adam, batch 200"
+ESTIMATOR = "Fit of `MLPClassifier`, 10 epochs unless stated: 100 units, relu, Adam, batch 200"
 WHOLE_RUN = "10,000 iterations of 784-50-10, with both accuracies after every epoch"
 # Groups whose tables have a row for each contestant: the unit, and the title.
 COMPARISONS = {

@@ -18,6 +18,7 @@ from accelnn._typing import Array, DTypeName
 from accelnn.cli._functions import Source, UsersFunction, importable, raised_by_user
 from accelnn.cli._options import (
     NARROW,
+    FiniteRange,
     as_json,
     backend_of,
     console,
@@ -74,10 +75,12 @@ NAMED = 10
     show_default=True,
     help="Random directions, 100 coordinates of each parameter, or all.",
 )
-@click.option("--rtol", type=float, help="Relative tolerance.  [default: by dtype]")
-@click.option("--atol", type=float, help="Absolute tolerance.  [default: 0]")
+@click.option("--rtol", type=FiniteRange(min=0), help="Relative tolerance.  [default: by dtype]")
+@click.option("--atol", type=FiniteRange(min=0), help="Absolute tolerance.  [default: 0]")
 @click.option(
-    "--step", type=float, help="Step in units of max(1, abs(x)).  [default: the cube root of eps]"
+    "--step",
+    type=FiniteRange(min=0, min_open=True),
+    help="Step in units of max(1, abs(x)).  [default: the cube root of eps]",
 )
 @click.option(
     "--workers", type=int, help="Processes that evaluate FUNCTION; -1 for one per processor."

@@ -63,7 +63,7 @@ def test_noise_that_hides_the_gradient_is_no_pass(module):
         (["handwritten:cubes", "--at", "gone.npy"], "No such file or directory: 'gone.npy'"),
         (
             ["handwritten:cubes", "--at", "1", "--rtol", "-1"],
-            "rtol must be None or a finite number >= 0",
+            "'--rtol': -1.0 is not in the range x>=0",
         ),
         (["handwritten:cubes", "--at", "1", "--workers", "0"], "workers must be"),
         (["--at", "1"], "need a FUNCTION"),

@@ -103,8 +103,10 @@ def test_a_gradient_of_nan_is_wrong(monkeypatch):
         (("--hidden", "99999999999999999999999"), "'--hidden': 9{23} makes a net of more than"),
         (("--backend", "nope"), "unknown backend 'nope'; known backends are"),
         (("--data", "nofolder"), "neither '5k' nor 'mnist' nor a folder"),
-        (("--rtol", "-1"), "rtol must be None or a finite number >= 0, got -1.0"),
-        (("--atol", "nan"), "atol must be None or a finite number >= 0, got nan"),
+        (("--rtol", "-1"), "'--rtol': -1.0 is not in the range x>=0"),
+        (("--atol", "nan"), "'--atol': nan is not a finite number"),
+        (("--step", "0"), "'--step': 0.0 is not in the range x>0"),
+        (("--step", "inf"), "'--step': inf is not a finite number"),
         (("--workers", "2"), "need a FUNCTION"),
     ],
 )

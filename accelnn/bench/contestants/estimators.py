@@ -15,19 +15,17 @@ estimator: Any = Lazy("accelnn.estimator")
 
 
 class Fit(Calls):
-    """A fit of a new classifier, from the data as they come, of so many epochs."""
-
-    EPOCHS = 10
+    """A fit of a new classifier, from the data as they come."""
 
     def pose(self) -> None:
         self.data = load(self.case)
         self.options = {
             "hidden_layer_sizes": tuple(self.case.sizes[1:-1]),
             "batch_size": self.case.batch,
-            "max_iter": self.EPOCHS,
+            "max_iter": self.case.epochs,
             # No fit ends before.
             "tol": 0.0,
-            "n_iter_no_change": 10 * self.EPOCHS,
+            "n_iter_no_change": 10 * self.case.epochs,
             "random_state": 0,
         }
 
