@@ -172,9 +172,7 @@ class NumbaEngine(Engine):
         """See `Engine.train`."""
         rule = None
         is_special = self._has_bits(data) or self._hides_nan(state.params, data)
-        workspace = state.workspace
-        if not isinstance(workspace, Workspace) or workspace.engine is not self:
-            workspace = state.workspace = Workspace(self)
+        workspace = self._workspace_of(state)
         if state.gradient == "analytic" and not is_special:
             updates = -(-order.size // batch)
             in_pieces = min(batch, order.size) > self._most_samples
@@ -230,6 +228,13 @@ class NumbaEngine(Engine):
         """Return whether integer targets are those of a single output, not class labels."""
         is_single = self.spec.sizes[-1] == 1 and self.spec.loss.name == "binary_cross_entropy"
         return is_single and bool(np.issubdtype(data.t.dtype, np.integer))
+
+    def _workspace_of(self, state: TrainingState) -> Workspace:
+        """Return what this engine's last call with a state has left there, or a new workspace."""
+        found = state.workspace
+        if not isinstance(found, Workspace) or found.engine is not self:
+            found = state.workspace = Workspace(self)
+        return found
 
     def _scalar(self, number: float) -> np.ndarray:
         return np.array(number, self._dtype)
