@@ -239,9 +239,11 @@ class Run:
             started = time.perf_counter()
             losses = self.commit(partial(self._update, piece, options), listens=steps == 1)
             if self.is_warm:
-                # As many updates as fit between two refreshes of the bar, or until Ctrl-C is heard.
+                # As many updates as fit between two refreshes of the bar, or until Ctrl-C is heard;
+                # counted in samples, because the last batch of an epoch may have few.
                 seconds = max(time.perf_counter() - started, 1e-9)
-                self.chunk = max(1, int((REFRESH if timed else PATIENCE) * losses.size / seconds))
+                samples = (REFRESH if timed else PATIENCE) * piece.size / seconds
+                self.chunk = max(1, int(samples / batch))
             self.is_warm = True
             order = order[losses.size * batch :]
             if self.divergence:

@@ -258,3 +258,22 @@ def test_calls_of_the_engine_become_as_long_as_ctrl_c_may_wait(monkeypatch):
     monkeypatch.setattr(net.engine, "train", train)
     accelnn.fit(net, *data(100), batch_size=1, epochs=1, rng=1)
     assert calls == [1, 1, 98]
+
+
+def test_a_short_last_batch_tells_little_of_whole_ones(monkeypatch):
+    """A call of one sample, which takes no time, is not followed by one of a whole epoch."""
+    net, calls, taken = new_net(), [], [0.0]
+
+    # Each batch takes a second, and one sample its part of it.
+    monkeypatch.setattr("accelnn.training._run.time.perf_counter", lambda: taken[0])
+    monkeypatch.setattr("accelnn.training._run.CALL_WORK", 1)
+    monkeypatch.setattr("accelnn.training._run.PATIENCE", 2.5)
+
+    def train(state, data, order, batch, **options):
+        calls.append(-(-order.size // batch))
+        taken[0] += order.size / batch
+        return type(net.engine).train(net.engine, state, data, order, batch, **options)
+
+    monkeypatch.setattr(net.engine, "train", train)
+    accelnn.fit(net, *data(41), batch_size=10, epochs=3, rng=1)
+    assert max(calls) == 2

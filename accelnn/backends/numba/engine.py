@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -52,6 +53,9 @@ FEW = 16
 # of them; or their rows are a multiple of so many bytes apart, so that the same columns of many
 # rows compete for a few lines of a cache.
 MOST_PANELS, ROW_BYTES = 16, 512
+# Samples times parameters of updates after which is looked for numbers that are not finite: some
+# hundredths of a second.
+SPARSE_WORK = 4_000_000_000
 # Parameters that take longer to copy than it takes to start a thread.
 MANY_NUMBERS = 1_000_000
 
@@ -171,8 +175,11 @@ class NumbaEngine(Engine):
     ) -> np.ndarray:
         """See `Engine.train`."""
         rule = None
-        is_special = self._has_bits(data) or self._hides_nan(state.params, data)
         workspace = self._workspace_of(state)
+        every = self._updates_between_looks(data, batch)
+        # What overflowed in the last call is found where one call of all updates would find it.
+        waits = workspace.overflowed == state.step and state.step % every > 0
+        is_special = self._has_bits(data) or (not waits and self._hides_nan(state.params, data))
         if state.gradient == "analytic" and not is_special:
             updates = -(-order.size // batch)
             in_pieces = min(batch, order.size) > self._most_samples
@@ -188,11 +195,6 @@ class NumbaEngine(Engine):
         packed = workspace.zeros("params", self._layout.size, self._dtype)
         net = self._net(state.params, packed)
         parts = np.split(rule.slots, max(1, len(state.slots)))
-        mask = NO_MASK
-        if dropout is not None:
-            # The seed's bits as a signed number, which a kernel's integers are.
-            seed = int(np.uint64(dropout.seed).astype(np.int64))
-            mask = Mask(round(dropout.p * 2**32), 1.0 / (1.0 - dropout.p), seed)
         for slot, part in zip(state.slots, parts, strict=False):
             self._pack(slot, part)
         readable = _readable(data)
@@ -200,27 +202,38 @@ class NumbaEngine(Engine):
             readable = readable._replace(weights=kernel_array(weights, np.float64))
         # The only dtype that the kernel is compiled for.
         order = order.astype(np.int64, casting="same_kind")
-        losses = self._train(
-            net,
-            readable,
-            rule,
-            order,
-            batch,
-            state.step,
-            mask,
-            quads=readable.quads,
-            workspace=workspace,
-        )
-        losses = _finite(losses)
-        if not math.isfinite(losses[-1]):
-            # There may be others where zeros were.
-            state.workspace = None
+        losses, start, done = [np.zeros(0)], 0, state.step
+        while start < order.size and (start == 0 or not self._hides_nan(net.params, data)):
+            piece = order[start : start + batch * (every - done % every)]
+            quads = readable.quads
+            found = self._train(
+                net,
+                readable,
+                rule,
+                piece,
+                batch,
+                done,
+                _mask_of(dropout),
+                quads=quads,
+                workspace=workspace,
+            )
+            losses.append(_finite(found))
+            finished = int(np.isfinite(losses[-1]).sum())
+            start, done = start + piece.size, done + finished
+            if finished < found.size:
+                # There may be others where zeros were.
+                state.workspace, start = None, order.size
+        workspace.overflowed = done if self._hides_nan(net.params, data) else None
         # An interrupt before here loses all updates of the call, and none is counted.
         self._unpack(net.params, state.params)
         for slot, part in zip(state.slots, parts, strict=False):
             self._unpack(part, slot)
-        state.step += int(np.isfinite(losses).sum())
-        return losses
+        state.step = done
+        if start < order.size:
+            rest: dict[str, Any] = {"rates": None if rates is None else rates[start // batch :]}
+            rest |= {"weights": weights, "clip": clip, "dropout": dropout}
+            losses.append(super().train(state, data, order[start:], batch, **rest))
+        return np.concatenate(losses)
 
     # Helpers ------------------------------------------------------------------------------------
 
@@ -360,11 +373,19 @@ class NumbaEngine(Engine):
         worth = max(work // (MANY_TIMES * THREAD_WORK), min(work // THREAD_WORK, 2))
         return max(1, min(self.backend.threads, worth))
 
+    def _updates_between_looks(self, data: Dataset, batch: int) -> int:
+        """Return after how many updates it is looked whether zeros that are left out would be NaN.
+
+        It is the same however many updates each call does, which depends on the clock.
+        """
+        if not _is_sparse(data):
+            return sys.maxsize
+        return max(1, SPARSE_WORK // (batch * self.spec.size))
+
     @staticmethod
     def _hides_nan(params: np.ndarray, data: Dataset) -> bool:
         """Return whether sparse products would skip 0 · inf or 0 · NaN, which are NaN."""
-        is_sparse = isinstance(data, PackedDataset) and data.kernel_data.sparse
-        return is_sparse and not np.isfinite(params).all()
+        return _is_sparse(data) and not np.isfinite(params).all()
 
     def _net(self, params: np.ndarray, packed: np.ndarray | None = None) -> Net:
         """Return the net with its parameters in panels, in the memory that is given."""
@@ -409,7 +430,7 @@ class NumbaEngine(Engine):
         def copy(member: Member) -> None:
             copy_parameters(table, flat, packed, into_panels, member.number, member.size)
 
-        self.backend.team.run(copy, self.backend.threads)
+        self.backend.team.run(copy, self.backend.threads, to_the_end=True)
 
     def _memory_of_passes(self, data: Data, samples: int, *, quads: bool) -> tuple[Memory, int]:
         """Return memory for forward passes, and how many threads have some."""
@@ -418,8 +439,20 @@ class NumbaEngine(Engine):
         return memory_of_passes(self._layout, self._dtype, size, samples, threads, **options)
 
 
+def _is_sparse(data: Dataset) -> bool:
+    return isinstance(data, PackedDataset) and data.kernel_data.sparse
+
+
 def _readable(data: Dataset) -> Data:
     return data.kernel_data if isinstance(data, PackedDataset) else kernel_data(data.x, data.t)
+
+
+def _mask_of(dropout: Dropout | None) -> Mask:
+    if dropout is None:
+        return NO_MASK
+    # The seed's bits as a signed number, which a kernel's integers are.
+    seed = int(np.uint64(dropout.seed).astype(np.int64))
+    return Mask(round(dropout.p * 2**32), 1.0 / (1.0 - dropout.p), seed)
 
 
 def _finite(losses: np.ndarray) -> np.ndarray:

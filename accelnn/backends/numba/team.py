@@ -77,6 +77,8 @@ TOO_MUCH = 0.75
 # Nanoseconds that a thread stays awake after a call. Waking it takes about as long, and calls of a
 # loop follow each other faster.
 AWAKE = 200_000
+# Seconds between two looks at whether others have ended.
+A_MOMENT = 0.0005
 
 # What a thread runs, in order; None ends it.
 Tasks: TypeAlias = "queue.SimpleQueue[Callable[[], object] | None]"
@@ -184,16 +186,24 @@ class Team:
             # In less no call can be held up.
             self._alone_seconds = ALONE_SECONDS
 
-    def run(self, function: Callable[[Member], object], size: int | None = None) -> None:
+    def run(
+        self,
+        function: Callable[[Member], object],
+        size: int | None = None,
+        *,
+        to_the_end: bool = False,
+    ) -> None:
         """Call ``function(member)`` on `size` threads (default: all) and wait for all of them.
 
-        It may raise; members must not wait for each other.
+        It may raise; members must not wait for each other. After Ctrl-C, or another exception in
+        the caller's thread, other members go on for a while, unless all are waited for `to_the_end`
+        because nothing else may touch what they write.
         """
         size = min(self.size, size or self.size)
         is_ours = False
         try:
             is_ours = size > 1 and self._busy.acquire(blocking=False)
-            self._run(function, 1 + self._hire(size - 1) if is_ours else 1)
+            self._run(function, 1 + self._hire(size - 1) if is_ours else 1, to_the_end)
         finally:
             if is_ours:
                 self._busy.release()
@@ -215,7 +225,12 @@ class Team:
 
         return entry_of(serve, (self._meeting, 1, AWAKE))
 
-    def _run(self, function: Callable[[Member], object], size: int) -> None:
+    def _run(
+        self,
+        function: Callable[[Member], object],
+        size: int,
+        to_the_end: bool,  # noqa: FBT001 - private
+    ) -> None:
         # One queue per call, because an interrupted call leaves results in its own.
         done: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
         failed = threading.Event()
@@ -230,13 +245,24 @@ class Team:
                 return error
             return None
 
+        begun: list[int] = []
+        ended: list[int] = []
+
+        def share(number: int) -> None:
+            begun.append(number)
+            error = work(number)
+            ended.append(number)
+            done.put(error)
+
         try:
             for number in range(1, size):
-                self._tasks[number - 1].put(lambda number=number: done.put(work(number)))  # type: ignore[misc]
+                self._tasks[number - 1].put(functools.partial(share, number))
             errors = [work(0), *(done.get() for _ in range(1, size))]
         except BaseException:
             # Interrupted: what has not begun need not.
             failed.set()
+            while to_the_end and len(ended) < len(begun):
+                time.sleep(A_MOMENT)
             raise
         for error in errors:
             if error is not None:

@@ -122,3 +122,28 @@ def test_training_stops_before_the_update(compiled, optimizer, rate, dtype):
 
     fused, portable = _nets(compiled, dtype, (9, 2), loss="sum_squared_error")
     assert_equal_but_for_rounding(run(fused), lambda move: run(portable, move))
+
+
+@pytest.mark.parametrize("cuts", [(0, 40), (0, 10, 23, 40), range(41), (0, 20, 40)])
+def test_a_weight_that_overflows_is_found_after_the_same_update(compiled, monkeypatch, cuts):
+    """However many updates each call does; until then, no sample has its pixel."""
+    draw = np.random.default_rng(1)
+    x = np.zeros((400, 30), np.float32)
+    x[np.arange(400), draw.integers(8, 30, 400)] = 1.0
+    x[25] = 0.0
+    x[25, 7] = 3e38
+    net = accelnn.MLP((30, 2), dtype="float32", backend=compiled)
+    net.flat[...] = 0.0
+    monkeypatch.setattr("accelnn.backends.numba.engine.SPARSE_WORK", 20 * 10 * net.size)
+    data = accelnn.prepare(x, draw.integers(0, 2, 400), backend=compiled, dtype="float32")
+    assert data.kernel_data.sparse
+    state = TrainingState(net.flat, accelnn.SGD(1000.0), "analytic", compiled)
+    losses = [
+        net.engine.train(state, data, np.arange(10 * start, 10 * stop), 10)
+        for start, stop in itertools.pairwise(cuts)
+        if state.step == start
+    ]
+    losses = np.concatenate(losses)
+    assert len(losses) == 21
+    assert np.isfinite(losses[:20]).all()
+    assert state.step == 20

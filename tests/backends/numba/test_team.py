@@ -273,6 +273,41 @@ print(sorted(second))
     assert python(code).split("\n") == ["interrupted", "[0, 1]"]
 
 
+@pytest.mark.skipif(os.name != "posix", reason="signals that interrupt waiting are POSIX's")
+@pytest.mark.parametrize("to_the_end", [False, True])
+def test_an_interrupted_call_waits_for_others_if_asked(python, compiled, to_the_end):
+    """They may write to what its caller restores."""
+    assert compiled.name == "numba"
+    code = f"""
+import os, signal, threading
+import accelnn
+
+team = type(accelnn.get_backend("numba"))(2).team
+leave, interrupted, ended = threading.Event(), threading.Event(), threading.Event()
+
+def interrupt_once(*_):
+    if not interrupted.is_set():
+        interrupted.set()
+        raise KeyboardInterrupt
+
+signal.signal(signal.SIGINT, interrupt_once)
+
+def hold(member):
+    if member.number == 1:
+        while not interrupted.wait(0.1):
+            os.kill(os.getpid(), signal.SIGINT)
+        leave.wait(0.5)
+        ended.set()
+
+try:
+    team.run(hold, to_the_end={to_the_end})
+except KeyboardInterrupt:
+    print(ended.is_set())
+    leave.set()
+"""
+    assert python(code) == str(to_the_end)
+
+
 def test_without_more_threads_the_caller_works_alone(python, compiled):
     assert compiled.name == "numba"
     code = """
