@@ -410,7 +410,7 @@ def test_the_filling_of_panels_stays_zero(compiled, dtype, lanes, optimizer, den
     data = accelnn.prepare(x, draw.integers(0, 3, 37), backend=compiled, dtype=net.dtype)
     state = TrainingState(net.flat, optimizer, "analytic", compiled)
     packed, pack = [], net.engine._net
-    monkeypatch.setattr(net.engine, "_net", lambda flat: packed.append(pack(flat)) or packed[0])
+    monkeypatch.setattr(net.engine, "_net", lambda *given: packed.append(pack(*given)) or packed[0])
     net.engine.train(state, data, np.arange(37), 7)
     (trained,) = packed
     is_parameter = pack(np.ones_like(net.flat)).params != 0.0
