@@ -53,10 +53,10 @@ FEW = 16
 # of them; or their rows are a multiple of so many bytes apart, so that the same columns of many
 # rows compete for a few lines of a cache.
 MOST_PANELS, ROW_BYTES = 16, 512
-# Samples times parameters of updates after which is looked for numbers that are not finite: some
-# hundredths of a second.
+# Where zeros are left out, samples times parameters of the updates between checks for parameters
+# that are not finite: some hundredths of a second.
 SPARSE_WORK = 4_000_000_000
-# Parameters that take longer to copy than it takes to start a thread.
+# From so many parameters on, copying them takes longer than waking a thread.
 MANY_NUMBERS = 1_000_000
 
 
@@ -176,10 +176,11 @@ class NumbaEngine(Engine):
         """See `Engine.train`."""
         rule = None
         workspace = self._workspace_of(state)
-        every = self._updates_between_looks(data, batch)
-        # What overflowed in the last call is found where one call of all updates would find it.
-        waits = workspace.overflowed == state.step and state.step % every > 0
-        is_special = self._has_bits(data) or (not waits and self._hides_nan(state.params, data))
+        every = self._updates_between_checks(data, batch)
+        is_special = self._has_bits(data) or (
+            self._hides_nan(state.params, data)
+            and not (state.step % every and self._overflowed(workspace))
+        )
         if state.gradient == "analytic" and not is_special:
             updates = -(-order.size // batch)
             in_pieces = min(batch, order.size) > self._most_samples
@@ -192,8 +193,7 @@ class NumbaEngine(Engine):
             )
         if order.size == 0:
             return np.zeros(0)
-        packed = workspace.zeros("params", self._layout.size, self._dtype)
-        net = self._net(state.params, packed)
+        net = self._net(state.params, self._packed(workspace))
         parts = np.split(rule.slots, max(1, len(state.slots)))
         for slot, part in zip(state.slots, parts, strict=False):
             self._pack(slot, part)
@@ -202,20 +202,12 @@ class NumbaEngine(Engine):
             readable = readable._replace(weights=kernel_array(weights, np.float64))
         # The only dtype that the kernel is compiled for.
         order = order.astype(np.int64, casting="same_kind")
+        mask, quads = _mask_of(dropout), readable.quads
         losses, start, done = [np.zeros(0)], 0, state.step
         while start < order.size and (start == 0 or not self._hides_nan(net.params, data)):
             piece = order[start : start + batch * (every - done % every)]
-            quads = readable.quads
             found = self._train(
-                net,
-                readable,
-                rule,
-                piece,
-                batch,
-                done,
-                _mask_of(dropout),
-                quads=quads,
-                workspace=workspace,
+                net, readable, rule, piece, batch, done, mask, quads=quads, workspace=workspace
             )
             losses.append(_finite(found))
             finished = int(np.isfinite(losses[-1]).sum())
@@ -223,7 +215,6 @@ class NumbaEngine(Engine):
             if finished < found.size:
                 # There may be others where zeros were.
                 state.workspace, start = None, order.size
-        workspace.overflowed = done if self._hides_nan(net.params, data) else None
         # An interrupt before here loses all updates of the call, and none is counted.
         self._unpack(net.params, state.params)
         for slot, part in zip(state.slots, parts, strict=False):
@@ -248,6 +239,16 @@ class NumbaEngine(Engine):
         if not isinstance(found, Workspace) or found.engine is not self:
             found = state.workspace = Workspace(self)
         return found
+
+    def _packed(self, workspace: Workspace) -> np.ndarray:
+        return workspace.zeros("params", self._layout.size, self._dtype)
+
+    def _overflowed(self, workspace: Workspace) -> bool:
+        """Return whether the last call has left parameters that are not finite.
+
+        They are found at the next check, as they would be in one call of all updates.
+        """
+        return not np.isfinite(self._packed(workspace)).all()
 
     def _scalar(self, number: float) -> np.ndarray:
         return np.array(number, self._dtype)
@@ -373,10 +374,11 @@ class NumbaEngine(Engine):
         worth = max(work // (MANY_TIMES * THREAD_WORK), min(work // THREAD_WORK, 2))
         return max(1, min(self.backend.threads, worth))
 
-    def _updates_between_looks(self, data: Dataset, batch: int) -> int:
-        """Return after how many updates it is looked whether zeros that are left out would be NaN.
+    def _updates_between_checks(self, data: Dataset, batch: int) -> int:
+        """Return how many updates are done between checks for parameters that are not finite.
 
-        It is the same however many updates each call does, which depends on the clock.
+        The checks come after the same updates however many each call does, which depends on the
+        clock.
         """
         if not _is_sparse(data):
             return sys.maxsize

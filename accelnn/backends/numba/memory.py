@@ -30,18 +30,10 @@ class Workspace:
 
     The system fills new memory with zeros page by page, when it is first written: for the arrays of
     a wide net, that takes a tenth of the time of an update.
-
-    Attributes
-    ----------
-    engine : object
-        Whose they are.
-    overflowed : int or None
-        The updates after which the last call has ended, if parameters were infinite or NaN then.
     """
 
     def __init__(self, engine: object) -> None:
         self.engine = engine
-        self.overflowed: int | None = None
         self._arrays: dict[str, tuple[Hashable, np.ndarray]] = {}
 
     def zeros(self, name: str, size: int, dtype: np.dtype, kind: Hashable = None) -> np.ndarray:

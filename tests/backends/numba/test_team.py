@@ -237,15 +237,13 @@ def test_nothing_is_kept_after_a_call(team_of, meet):
     assert watched() is None
 
 
-@pytest.mark.skipif(os.name != "posix", reason="signals that interrupt waiting are POSIX's")
-def test_an_interrupted_call_does_not_answer_for_the_next(python, compiled):
-    assert compiled.name == "numba"
-    code = """
+# A team of two threads, and a handler by which Ctrl-C is heard once.
+INTERRUPTIBLE = """
 import os, signal, threading
 import accelnn
 
 team = type(accelnn.get_backend("numba"))(2).team
-leave, interrupted, second = threading.Event(), threading.Event(), []
+leave, interrupted = threading.Event(), threading.Event()
 
 def interrupt_once(*_):
     if not interrupted.is_set():
@@ -255,11 +253,22 @@ def interrupt_once(*_):
 # What a shell starts in the background ignores Ctrl-C, and so do its children.
 signal.signal(signal.SIGINT, interrupt_once)
 
+def interrupt():
+    # A signal that comes just before a thread begins to wait does not end its waiting.
+    while not interrupted.wait(0.1):
+        os.kill(os.getpid(), signal.SIGINT)
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals that interrupt waiting are POSIX's")
+def test_an_interrupted_call_does_not_answer_for_the_next(python, compiled):
+    assert compiled.name == "numba"
+    code = """
+second = []
+
 def hold(member):
     if member.number == 1:
-        # A signal that comes just before a thread begins to wait does not end its waiting.
-        while not interrupted.wait(0.1):
-            os.kill(os.getpid(), signal.SIGINT)
+        interrupt()
         leave.wait()
 
 try:
@@ -270,7 +279,7 @@ threading.Timer(0.2, leave.set).start()
 team.run(lambda member: second.append(member.number))
 print(sorted(second))
 """
-    assert python(code).split("\n") == ["interrupted", "[0, 1]"]
+    assert python(INTERRUPTIBLE + code).split("\n") == ["interrupted", "[0, 1]"]
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals that interrupt waiting are POSIX's")
@@ -279,23 +288,11 @@ def test_an_interrupted_call_waits_for_others_if_asked(python, compiled, to_the_
     """They may write to what its caller restores."""
     assert compiled.name == "numba"
     code = f"""
-import os, signal, threading
-import accelnn
-
-team = type(accelnn.get_backend("numba"))(2).team
-leave, interrupted, ended = threading.Event(), threading.Event(), threading.Event()
-
-def interrupt_once(*_):
-    if not interrupted.is_set():
-        interrupted.set()
-        raise KeyboardInterrupt
-
-signal.signal(signal.SIGINT, interrupt_once)
+ended = threading.Event()
 
 def hold(member):
     if member.number == 1:
-        while not interrupted.wait(0.1):
-            os.kill(os.getpid(), signal.SIGINT)
+        interrupt()
         leave.wait(0.5)
         ended.set()
 
@@ -305,7 +302,7 @@ except KeyboardInterrupt:
     print(ended.is_set())
     leave.set()
 """
-    assert python(code) == str(to_the_end)
+    assert python(INTERRUPTIBLE + code) == str(to_the_end)
 
 
 def test_without_more_threads_the_caller_works_alone(python, compiled):

@@ -242,8 +242,7 @@ def test_more_threads_than_processors(python, compiled):
     code = """
 import os
 import numpy as np, accelnn
-from accelnn.backends import NetSpec, TrainingState
-from accelnn.formulas import _table
+from accelnn.backends import TrainingState
 from accelnn.formulas._dropout import Dropout
 
 os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
