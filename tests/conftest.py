@@ -51,6 +51,27 @@ def pytest_collection_modifyitems(config, items):
     items[:] = [item for item in items if not item.get_closest_marker("exhaustive")]
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown():
+    """Fail where a test leaves a method in an engine, which all nets of its kind share.
+
+    Older releases of pytest put back into an object what `monkeypatch` found there, which is a
+    bound method of the class; a patch of the class then has no effect in later tests.
+    """
+    result = yield
+    engines = [e for backend in _registry._instances.values() for e in backend._engines.values()]
+    left = [
+        (engine, name)
+        for engine in engines
+        for name, value in vars(engine).items()
+        if callable(value) and hasattr(type(engine), name)
+    ]
+    for engine, name in left:
+        delattr(engine, name)
+    assert not left, f"patch type(net.engine), not net.engine: {sorted({name for _, name in left})}"
+    return result
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers():
     """Say what ``-n auto`` is."""

@@ -251,11 +251,13 @@ def test_calls_of_the_engine_become_as_long_as_ctrl_c_may_wait(monkeypatch):
     monkeypatch.setattr("accelnn.training._run.PATIENCE", 1e9)
     net, calls = new_net(), []
 
-    def train(state, data, order, batch, **options):
-        calls.append(order.size // batch)
-        return type(net.engine).train(net.engine, state, data, order, batch, **options)
+    original = type(net.engine).train
 
-    monkeypatch.setattr(net.engine, "train", train)
+    def train(self, state, data, order, batch, **options):
+        calls.append(order.size // batch)
+        return original(self, state, data, order, batch, **options)
+
+    monkeypatch.setattr(type(net.engine), "train", train)
     accelnn.fit(net, *data(100), batch_size=1, epochs=1, rng=1)
     assert calls == [1, 1, 98]
 
@@ -269,11 +271,13 @@ def test_a_short_last_batch_tells_little_of_whole_ones(monkeypatch):
     monkeypatch.setattr("accelnn.training._run.CALL_WORK", 1)
     monkeypatch.setattr("accelnn.training._run.PATIENCE", 2.5)
 
-    def train(state, data, order, batch, **options):
+    original = type(net.engine).train
+
+    def train(self, state, data, order, batch, **options):
         calls.append(-(-order.size // batch))
         taken[0] += order.size / batch
-        return type(net.engine).train(net.engine, state, data, order, batch, **options)
+        return original(self, state, data, order, batch, **options)
 
-    monkeypatch.setattr(net.engine, "train", train)
+    monkeypatch.setattr(type(net.engine), "train", train)
     accelnn.fit(net, *data(41), batch_size=10, epochs=3, rng=1)
     assert max(calls) == 2

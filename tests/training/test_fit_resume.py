@@ -289,7 +289,7 @@ def test_ctrl_c_pressed_twice_does_not_wait(monkeypatch):
         time.sleep(0.0)
         pytest.fail("it has waited")
 
-    monkeypatch.setattr(net.engine, "train", press)
+    monkeypatch.setattr(type(net.engine), "train", press)
     with pytest.raises(KeyboardInterrupt):
         accelnn.fit(net, *data(), epochs=1, **options())
 
