@@ -7,7 +7,7 @@ from typing import Any, Self
 
 import numpy as np
 from sklearn.base import ClassifierMixin
-from sklearn.utils.multiclass import check_classification_targets, type_of_target, unique_labels
+from sklearn.utils.multiclass import check_classification_targets, is_multilabel, unique_labels
 from sklearn.utils.validation import column_or_1d
 
 from accelnn._typing import DTypeLike
@@ -210,16 +210,14 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         goes_on = hasattr(self, "net_") and (partial or self.warm_start)
         X, y = self._checked(X, y, reset=not goes_on, multi_output=True)
         check_classification_targets(y)
-        is_multilabel = type_of_target(y).startswith("multilabel")
-        if is_multilabel and hasattr(y, "toarray"):
+        has_labels = is_multilabel(y)
+        if has_labels and hasattr(y, "toarray"):
             y = y.toarray()
-        y = y if is_multilabel else column_or_1d(y, warn=True)
-        found = self._classes_of(
-            y, classes, is_multilabel=is_multilabel, goes_on=goes_on, partial=partial
-        )
+        y = y if has_labels else column_or_1d(y, warn=True)
+        found = self._classes_of(y, classes, labels=has_labels, goes_on=goes_on, partial=partial)
         weights = checked_weights(sample_weight, X, self.class_weight, y, found)
         strata, outputs = None, len(found)
-        if is_multilabel:
+        if has_labels:
             targets, loss = y.astype(X.dtype), "binary_cross_entropy"
         else:
             strata = np.searchsorted(found, y)
@@ -227,7 +225,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
             loss = "binary_cross_entropy" if is_binary else "cross_entropy"
             targets = strata.astype(X.dtype)[:, None] if is_binary else strata
             outputs = 1 if is_binary else outputs
-        told = {"_is_multilabel": is_multilabel, "classes_": found}
+        told = {"_is_multilabel": has_labels, "classes_": found}
         return self._train(
             X, targets, weights, loss, told=told, outputs=outputs, strata=strata, partial=partial
         )
@@ -237,14 +235,15 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         y: np.ndarray,
         classes: Any,
         *,
-        is_multilabel: bool,
+        labels: bool,
         goes_on: bool,
         partial: bool,
     ) -> np.ndarray:
         """Return the classes that the net tells apart, or raise ValueError."""
-        if is_multilabel:
+        if labels:
             return np.arange(y.shape[1])
-        present: np.ndarray = unique_labels(y)
+        # Of what was checked already.
+        present: np.ndarray = np.unique(y)
         if goes_on:
             known = self.classes_
             if classes is not None and not np.array_equal(unique_labels(classes), known):

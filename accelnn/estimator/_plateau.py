@@ -33,12 +33,13 @@ class Plateau:
         self.curve: list[float] = []
         self.stopped = False
         self._sizes = np.diff(np.append(np.arange(0, samples, batch), samples))
+        self._samples = samples
         self._best, self._waited = np.inf, 0
 
     def __call__(self, net: Net, history: History) -> bool:  # noqa: ARG002 - as callbacks are
         """Return whether to stop."""
         losses = history.loss[-history.batches_per_epoch :]
-        loss = float(np.average(losses, weights=self._sizes))
+        loss = float(np.dot(losses, self._sizes)) / self._samples
         self.curve.append(loss)
         self._waited = 0 if loss < self._best - self.tol else self._waited + 1
         self._best = min(loss, self._best)

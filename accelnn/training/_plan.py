@@ -10,7 +10,6 @@ from typing import Any, Literal, NamedTuple, Self, TypeAlias
 import numpy as np
 
 from accelnn._validation import positive_int
-from accelnn.training._interrupt import interrupts_wait
 
 __all__ = ["Generator", "Orders", "Plan", "Sampling"]
 
@@ -131,6 +130,8 @@ class Orders:
         # Updates of this run up to the end of the epoch that was drawn last.
         self._end = 0
         self._ahead: tuple[Generator, np.ndarray] | None = None
+        # The generator before the order that is drawn ahead, or under way.
+        self._unused: Generator | None = None
         self.before = Generator.of(draw)
 
     def __iter__(self) -> Self:
@@ -139,24 +140,36 @@ class Orders:
 
     def __next__(self) -> np.ndarray:
         """Return the next epoch's order."""
-        # Ctrl-C between the draw and what is noted of it would lose an epoch.
-        with interrupts_wait():
-            drawn, self._ahead = self._ahead or self._next(), None
-            if drawn is not None:
-                self.before, order = drawn
-                self._end += -(-order.size // self._plan.batch)
-        if drawn is None:
+        self.draw_ahead()
+        if self._ahead is None:
             raise StopIteration
+        # Ctrl-C may come between any two of these lines.
+        self.before, order = self._ahead
+        self._end += -(-order.size // self._plan.batch)
+        self._ahead = self._unused = None
         return order
 
     def draw_ahead(self) -> None:
         """Draw the next epoch's order, if there is one, while the device is busy."""
-        self._ahead = self._ahead or self._next()
+        if self._ahead is not None or self._left <= 0:
+            return
+        plan = self._plan
+        # Before the draw: Ctrl-C between the draw and what is noted of it would lose an epoch.
+        self._unused = Generator.of(self._draw)
+        if plan.sampling == "shuffle":
+            order = self._draw.permutation(plan.samples)
+        else:
+            size = plan.batches_per_epoch * plan.batch
+            order = self._draw.integers(0, plan.samples, size=size)
+        steps = min(plan.batches_per_epoch - self._skip, self._left)
+        first = self._skip * plan.batch
+        self._left, self._skip = self._left - steps, 0
+        self._ahead = self._unused, order[first : first + steps * plan.batch]
 
     def put_back(self) -> None:
-        """Restore the generator to before an order that was drawn ahead and never used."""
-        if self._ahead is not None:
-            self._draw.bit_generator.state = self._ahead[0].state
+        """Restore the generator to before an order that was drawn and never used."""
+        if self._unused is not None:
+            self._draw.bit_generator.state = self._unused.state
 
     def place(self, done: int) -> tuple[Generator, int]:
         """Return the generator before the epoch under way, and the updates done in it.
@@ -169,18 +182,3 @@ class Orders:
         position = (self._start + done) % self._plan.batches_per_epoch
         is_under_way = done < self._end or position > 0
         return (self.before if is_under_way else Generator.of(self._draw)), position
-
-    def _next(self) -> tuple[Generator, np.ndarray] | None:
-        plan = self._plan
-        if self._left <= 0:
-            return None
-        before = Generator.of(self._draw)
-        if plan.sampling == "shuffle":
-            order = self._draw.permutation(plan.samples)
-        else:
-            size = plan.batches_per_epoch * plan.batch
-            order = self._draw.integers(0, plan.samples, size=size)
-        steps = min(plan.batches_per_epoch - self._skip, self._left)
-        first = self._skip * plan.batch
-        self._left, self._skip = self._left - steps, 0
-        return before, order[first : first + steps * plan.batch]

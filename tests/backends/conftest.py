@@ -67,10 +67,11 @@ def lanes(dtype, compiled):
 def always_fused(compiled, monkeypatch):
     """Let the fused engine use all its threads, also for what is too little for them."""
     assert compiled.name == "numba"
-    from accelnn.backends.numba import engine
+    from accelnn.backends.numba import engine, forms
     from accelnn.backends.numba.pace import Pace
 
     monkeypatch.setattr(engine, "THREAD_WORK", 1)
+    monkeypatch.setattr(forms, "SHARED", 0)
     monkeypatch.setattr(Pace, "wants_team", lambda self, work: True)  # noqa: ARG005
 
 

@@ -4,6 +4,7 @@ import copy
 import os
 import pickle
 import signal
+import sys
 import threading
 import time
 
@@ -13,6 +14,7 @@ import pytest
 import accelnn
 from accelnn import optimizers
 from accelnn.testing._rounding import assert_equal_but_for_rounding
+from accelnn.training._plan import Orders
 
 N, BATCH, PER_EPOCH = 23, 5, 5
 RULES = [getattr(accelnn, name) for name in accelnn.optimizers.__all__ if name != "UpdateRule"]
@@ -326,6 +328,48 @@ def test_ctrl_c_while_batches_are_drawn_loses_none_of_them(nth, sampling):
     left = 3 * PER_EPOCH - history.steps
     accelnn.fit(parts, *data(), iters=left, resume=history, **given)
     assert parts.flat.tobytes() == whole.flat.tobytes()
+
+
+@pytest.mark.parametrize("sampling", ["shuffle", "replacement"])
+def test_an_interrupt_between_any_two_lines_of_a_draw_loses_no_batch(sampling):
+    """Python hears Ctrl-C between instructions; here it comes before each line in turn."""
+    whole, given = new_net("numpy"), options(sampling=sampling)
+    accelnn.fit(whole, *data(), epochs=2, rng=np.random.default_rng(4), **given)
+    code = {Orders.__next__.__code__, Orders.draw_ahead.__code__}
+
+    def interrupted(nth):
+        """Return whether a run that is interrupted before its nth line there ends there."""
+        seen = 0
+
+        def trace(_frame, event, _argument):
+            nonlocal seen
+            seen += event == "line"
+            if seen == nth:
+                raise KeyboardInterrupt
+            return trace
+
+        net, draw, history = new_net("numpy"), np.random.default_rng(4), None
+        before = sys.gettrace()
+        sys.settrace(lambda frame, *_: trace if frame.f_code in code else None)
+        try:
+            accelnn.fit(net, *data(), epochs=2, rng=draw, **given)
+        except KeyboardInterrupt as error:
+            history = error.history
+        finally:
+            sys.settrace(before)
+        if history is not None:
+            assert history.steps in (0, PER_EPOCH, 2 * PER_EPOCH)
+            left = 2 * PER_EPOCH - history.steps
+            if left:
+                accelnn.fit(net, *data(), iters=left, resume=history, **given)
+        assert net.flat.tobytes() == whole.flat.tobytes()
+        return history is not None
+
+    lines = 1
+    while interrupted(lines):
+        lines += 1
+    # Each line of two draws was one.
+    assert lines > 2 * 15
 
 
 class Own:

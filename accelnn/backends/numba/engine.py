@@ -194,8 +194,9 @@ class NumbaEngine(Engine):
         if order.size == 0:
             return np.zeros(0)
         net = self._net(state.params, self._packed(workspace))
-        parts = np.split(rule.slots, max(1, len(state.slots)))
-        for slot, part in zip(state.slots, parts, strict=False):
+        size = self._layout.size
+        parts = [rule.slots[k * size : (k + 1) * size] for k in range(len(state.slots))]
+        for slot, part in zip(state.slots, parts, strict=True):
             self._pack(slot, part)
         readable = _readable(data)
         if weights is not None:
@@ -203,21 +204,22 @@ class NumbaEngine(Engine):
         # The only dtype that the kernel is compiled for.
         order = order.astype(np.int64, casting="same_kind")
         mask, quads = _mask_of(dropout), readable.quads
-        losses, start, done = [np.zeros(0)], 0, state.step
+        losses, start, done = [], 0, state.step
         while start < order.size and (start == 0 or not self._hides_nan(net.params, data)):
             piece = order[start : start + batch * (every - done % every)]
             found = self._train(
                 net, readable, rule, piece, batch, done, mask, quads=quads, workspace=workspace
             )
-            losses.append(_finite(found))
-            finished = int(np.isfinite(losses[-1]).sum())
+            is_finite = np.isfinite(found)
+            finished = found.size if is_finite.all() else int(is_finite.argmin())
+            losses.append(found[: finished + 1])
             start, done = start + piece.size, done + finished
             if finished < found.size:
                 # There may be others where zeros were.
                 state.workspace, start = None, order.size
         # An interrupt before here loses all updates of the call, and none is counted.
         self._unpack(net.params, state.params)
-        for slot, part in zip(state.slots, parts, strict=False):
+        for slot, part in zip(state.slots, parts, strict=True):
             self._unpack(part, slot)
         state.step = done
         if start < order.size:
@@ -455,9 +457,3 @@ def _mask_of(dropout: Dropout | None) -> Mask:
     # The seed's bits as a signed number, which a kernel's integers are.
     seed = int(np.uint64(dropout.seed).astype(np.int64))
     return Mask(round(dropout.p * 2**32), 1.0 / (1.0 - dropout.p), seed)
-
-
-def _finite(losses: np.ndarray) -> np.ndarray:
-    """Return the losses up to the first non-finite one."""
-    stopped = np.flatnonzero(~np.isfinite(losses))
-    return losses[: stopped[0] + 1] if stopped.size else losses

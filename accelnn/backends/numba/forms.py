@@ -31,6 +31,8 @@ DIVISORS = (255.0, 1.0, 256.0, 16.0)
 # Samples, spread over the data set, whose density is estimated first, so that dense data costs
 # little.
 PROBE = 1_000
+# Numbers that several threads read: of fewer, one does so before another one is awake.
+SHARED = 1 << 19
 # Numbers of samples that are cast, or laid out, at a time.
 PIECE = 1 << 20
 # Of samples without codes. Kernels tell single non-zeros from all else by the type.
@@ -209,5 +211,6 @@ def _rows_of_piece(inputs: int) -> int:
     return max(1, PIECE // max(1, inputs))
 
 
-def _share(team: Team, kernel: Callable[..., None], *arguments: Any) -> None:
-    team.run(lambda member: kernel(member, *arguments))
+def _share(team: Team, kernel: Callable[..., None], numbers: np.ndarray, *others: Any) -> None:
+    size = team.size if numbers.size >= SHARED else 1
+    team.run(lambda member: kernel(member, numbers, *others), size)

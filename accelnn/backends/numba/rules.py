@@ -43,7 +43,7 @@ def rule_of(
     Its state, which is a part of the workspace, is whatever was there.
     """
     dtype = state.params.dtype
-    told = _told(state.optimizer, dtype)
+    told = _told(state.optimizer, dtype, workspace)
     if told is None:
         return None
     kind, code, numbers = told
@@ -76,10 +76,18 @@ def gradient_rule(out: np.ndarray) -> Rule:
     return Rule(STORE_GRADIENT, ONE, 0.0, 0.0, out, ONE, ONE_EACH, 0, 0, math.inf, none, NO_SQUARES)
 
 
-def _told(optimizer: Optimizer, dtype: np.dtype) -> tuple[int, int, np.ndarray] | None:
+def _told(
+    optimizer: Optimizer, dtype: np.dtype, workspace: Workspace
+) -> tuple[int, int, np.ndarray] | None:
     """Return a rule's number, the address of a user's code, and hyperparameters, or None."""
+    kept, told = workspace.rule
+    if kept is optimizer:
+        return told
     if has_code_for(optimizer, RULES, dtype):
-        return RULES.index(type(optimizer).__name__), 0, numbers_of(cast("UpdateRule", optimizer))
+        numbers = numbers_of(cast("UpdateRule", optimizer))
+        told = RULES.index(type(optimizer).__name__), 0, numbers
+        workspace.rule = optimizer, told
+        return told
     if type(optimizer) is not OwnRule:
         return None
     try:
