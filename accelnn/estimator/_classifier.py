@@ -242,8 +242,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         """Return the classes that the net tells apart, or raise ValueError."""
         if labels:
             return np.arange(y.shape[1])
-        # Of what was checked already.
-        present: np.ndarray = np.unique(y)
+        present: np.ndarray = unique_labels(y)
         if goes_on:
             known = self.classes_
             if classes is not None and not np.array_equal(unique_labels(classes), known):

@@ -39,7 +39,7 @@ class Plateau:
     def __call__(self, net: Net, history: History) -> bool:  # noqa: ARG002 - as callbacks are
         """Return whether to stop."""
         losses = history.loss[-history.batches_per_epoch :]
-        loss = float(np.dot(losses, self._sizes)) / self._samples
+        loss = float(np.multiply(losses, self._sizes).sum() / self._samples)
         self.curve.append(loss)
         self._waited = 0 if loss < self._best - self.tol else self._waited + 1
         self._best = min(loss, self._best)

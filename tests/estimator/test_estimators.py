@@ -11,6 +11,7 @@ pytest.importorskip("sklearn", reason="the extra 'sklearn' is not installed")
 
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.metrics import log_loss
+from sklearn.neural_network import MLPClassifier as TheirClassifier
 
 import accelnn
 from accelnn.errors import DivergenceWarning
@@ -81,6 +82,27 @@ def test_names_of_classes(iris):
     model = classifier(max_iter=300, early_stopping=True, optimizer=FAST).fit(X, names[y])
     assert list(model.classes_) == sorted(names)
     assert model.score(X, names[y]) > 0.9
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        np.array(["a", "bb", "ccc"], object),
+        np.array(["a", "bb", "ccc"], "<U20"),
+        np.array([2, 5, 7], ">i4"),
+        np.array([2.0, 5.0, 7.0]),
+        np.array([np.str_("a"), np.str_("bb"), np.str_("ccc")], object),
+    ],
+)
+def test_classes_have_the_type_that_scikit_learn_gives_them(labels):
+    x = np.random.default_rng(0).normal(size=(24, 3))
+    y = labels[np.arange(24) % 3]
+    ours = MLPClassifier(4, max_iter=1, random_state=1)
+    theirs = TheirClassifier(4, max_iter=1, random_state=1)
+    found, expected = ours.fit(x, y), theirs.fit(x, y)
+    assert found.classes_.dtype == expected.classes_.dtype
+    assert found.classes_.tolist() == expected.classes_.tolist()
+    assert found.predict(x).dtype == expected.predict(x).dtype
 
 
 def test_two_classes_have_one_output(iris):
