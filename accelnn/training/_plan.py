@@ -140,7 +140,7 @@ class Orders:
 
     def __next__(self) -> np.ndarray:
         """Return the next epoch's order."""
-        self.draw_ahead()
+        self._draw_next()
         if self._ahead is None:
             raise StopIteration
         # Ctrl-C may come between any two of these lines.
@@ -151,6 +151,9 @@ class Orders:
 
     def draw_ahead(self) -> None:
         """Draw the next epoch's order, if there is one, while the device is busy."""
+        self._draw_next()
+
+    def _draw_next(self) -> None:
         if self._ahead is not None or self._left <= 0:
             return
         plan = self._plan

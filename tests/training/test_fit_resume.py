@@ -335,7 +335,7 @@ def test_an_interrupt_between_any_two_lines_of_a_draw_loses_no_batch(sampling):
     """Python hears Ctrl-C between instructions; here it comes before each line in turn."""
     whole, given = new_net("numpy"), options(sampling=sampling)
     accelnn.fit(whole, *data(), epochs=2, rng=np.random.default_rng(4), **given)
-    code = {Orders.__next__.__code__, Orders.draw_ahead.__code__}
+    code = {Orders.__next__.__code__, Orders._draw_next.__code__}
 
     def interrupted(nth):
         """Return whether a run that is interrupted before its nth line there ends there."""
