@@ -31,7 +31,7 @@ DIVISORS = (255.0, 1.0, 256.0, 16.0)
 # Samples, spread over the data set, whose density is estimated first, so that dense data costs
 # little.
 PROBE = 1_000
-# Numbers that several threads read: of fewer, one does so before another one is awake.
+# From so many numbers on, several threads read them; one reads fewer before another is awake.
 SHARED = 1 << 19
 # Numbers of samples that are cast, or laid out, at a time.
 PIECE = 1 << 20

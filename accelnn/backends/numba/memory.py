@@ -24,21 +24,24 @@ SMALL, LEAST = 500_000, 240
 # has, begin and end.
 ROW_NUMBER, BEGIN_AND_END = 2, 16
 
-# No optimiser is this tuple itself.
-NO_RULE: tuple[object, tuple[int, int, np.ndarray]] = ((), (0, 0, np.zeros(0)))
-
 
 class Workspace:
     """Arrays that one call of an engine's `train` leaves to the next.
 
     The system fills new memory with zeros page by page, when it is first written: for the arrays of
     a wide net, that takes a tenth of the time of an update.
+
+    Attributes
+    ----------
+    engine : object
+        Whose they are.
+    rule : tuple or None
+        A built-in rule, and what kernels are told of it.
     """
 
     def __init__(self, engine: object) -> None:
         self.engine = engine
-        # A built-in rule, and what kernels are told of it.
-        self.rule: tuple[object, tuple[int, int, np.ndarray]] = NO_RULE
+        self.rule: tuple[object, tuple[int, int, np.ndarray]] | None = None
         self._arrays: dict[str, tuple[Hashable, np.ndarray]] = {}
 
     def zeros(self, name: str, size: int, dtype: np.dtype, kind: Hashable = None) -> np.ndarray:

@@ -80,9 +80,8 @@ def _told(
     optimizer: Optimizer, dtype: np.dtype, workspace: Workspace
 ) -> tuple[int, int, np.ndarray] | None:
     """Return a rule's number, the address of a user's code, and hyperparameters, or None."""
-    kept, told = workspace.rule
-    if kept is optimizer:
-        return told
+    if workspace.rule is not None and workspace.rule[0] is optimizer:
+        return workspace.rule[1]
     if has_code_for(optimizer, RULES, dtype):
         numbers = numbers_of(cast("UpdateRule", optimizer))
         told = RULES.index(type(optimizer).__name__), 0, numbers
