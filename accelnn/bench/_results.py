@@ -94,8 +94,10 @@ class Report:
     @property
     def described(self) -> dict[str, str]:
         """The machine and the settings in words."""
-        threads, repeats = (str(self.settings[name]) for name in ("threads", "repeats"))
-        return self.machine | {"most threads tried": threads, "repeats": repeats}
+        threads, repeats = self.settings["threads"], self.settings["repeats"]
+        numbers = repeats if isinstance(repeats, list) else [repeats]
+        told = ", ".join(map(str, numbers)) + (" of some cases" if len(numbers) > 1 else "")
+        return self.machine | {"most threads tried": str(threads), "repeats": told}
 
     def of(self, group: str, case: str | None = None) -> list[Measurement]:
         """Return the measurements of a group, or of one case of it."""

@@ -427,3 +427,28 @@ def test_bytes_are_divided_as_by_division(dtype):
         for single, kind in ((False, dtype), (True, np.float32)):
             decode(numbers.view(np.uint32), dtype(divisor), single, target)
             np.testing.assert_array_equal(target, np.divide(numbers, divisor, dtype=kind))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_dropout_masks_of_any_counter_and_probability(compiled, dtype):
+    """Words beyond 32 bits, probabilities of one word in 2**32 and of all but one."""
+    assert compiled.name == "numba"
+    from accelnn.backends.numba.vectors import LANES, dropout_factors, store
+    from accelnn.formulas._dropout import philox
+
+    @_njit
+    def draw(out, counter, seed, threshold, scale):
+        update, layer, row, unit = counter
+        store(out, 0, dropout_factors(out, update, layer, row, unit, seed, threshold, scale))
+
+    lanes, rng = LANES[dtype], np.random.default_rng(5)
+    ends = [0, 1, 2**31 - 1, 2**31, 2**32 - 1, 2**32, 2**40]
+    for threshold in [1, 2, 2**31, 2**32 - 1, 2**32, *rng.integers(1, 2**32, 100).tolist()]:
+        update, row = (int(rng.choice([*ends, rng.integers(2**32)])) for _ in range(2))
+        counter = update, int(rng.integers(5)), row, lanes * int(rng.integers(100))
+        seed = int(rng.integers(-(2**63), 2**63))
+        out = np.zeros(lanes, dtype)
+        draw(out, counter, seed, threshold, dtype(1.5))
+        key = seed & 0xFFFFFFFF, seed >> 32 & 0xFFFFFFFF
+        words = philox((*counter[:3], counter[3] + np.arange(lanes)), key)[0]
+        np.testing.assert_array_equal(out, np.where(words >= np.uint64(threshold), 1.5, 0.0))
