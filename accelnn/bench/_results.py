@@ -94,10 +94,14 @@ class Report:
     @property
     def described(self) -> dict[str, str]:
         """The machine and the settings in words."""
-        threads, repeats = self.settings["threads"], self.settings["repeats"]
-        numbers = repeats if isinstance(repeats, list) else [repeats]
-        told = ", ".join(map(str, numbers)) + (" of some cases" if len(numbers) > 1 else "")
-        return self.machine | {"most threads tried": str(threads), "repeats": told}
+        threads, repeats = str(self.settings["threads"]), ", ".join(map(str, self.repeats))
+        return self.machine | {"most threads tried": threads, "repeats": repeats}
+
+    @property
+    def repeats(self) -> list[int]:
+        """How often contestants were measured: of a merged report, in one part or another."""
+        given = self.settings["repeats"]
+        return given if isinstance(given, list) else [given]
 
     def of(self, group: str, case: str | None = None) -> list[Measurement]:
         """Return the measurements of a group, or of one case of it."""
@@ -183,7 +187,7 @@ class Report:
         Raises
         ------
         ValueError
-            If machines or settings differ, or if the same was measured twice.
+            If machines or numbers of threads differ, or if the same was measured twice.
         """
         on_gpu = [report for report in reports if "GPU" in report.machine]
         on_cpu = [report for report in reports if "GPU" not in report.machine]
@@ -197,9 +201,12 @@ class Report:
         fixed = {name: value for name, value in first.machine.items() if name != "data"}
         for report in reports:
             differing = [name for name in fixed if report.machine.get(name) != fixed[name]]
-            if differing or report.settings != first.settings:
-                msg = f"these runs cannot be merged: they differ in {differing or 'settings'}"
+            if report.settings["threads"] != first.settings["threads"]:
+                differing.append("threads")
+            if differing:
+                msg = f"these runs cannot be merged: they differ in {', '.join(differing)}"
                 raise ValueError(msg)
+        repeats = sorted({number for report in reports for number in report.repeats})
         data = "; ".join(report.machine["data"] for report in reports).split("; ")
         measurements = [m for report in reports for m in report.measurements]
         keys = {(m.case.key, m.contestant, m.threads) for m in measurements}
@@ -208,7 +215,7 @@ class Report:
             raise ValueError(msg)
         return cls(
             first.machine | {"data": "; ".join(dict.fromkeys(data))},
-            first.settings,
+            first.settings | {"repeats": repeats[0] if len(repeats) == 1 else repeats},
             measurements,
             [problem for report in reports for problem in report.problems],
             next((report.gpu_machine for report in reports if report.gpu_machine), {}),

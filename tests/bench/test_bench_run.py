@@ -19,7 +19,7 @@ import pytest
 
 import accelnn
 from accelnn._processors import usable_processors
-from accelnn.bench import GPU_GROUPS, Case, Report, _run, plan, run, turns
+from accelnn.bench import GPU_GROUPS, TABLES, Case, Report, _run, plan, run, turns
 from accelnn.bench._plan import OURS
 from accelnn.bench._run import busy_cores
 from accelnn.bench._worker import WorkerError
@@ -291,6 +291,7 @@ OWN = {
     "handwritten-loop": (OURS, "accelnn numpy", "NumPy by hand"),
     "growth": (OURS, "NumPy loop", FLOOR),
     "load": (OURS,),
+    "options": (OURS, "with rates", "with a clip"),
 }
 
 
@@ -315,6 +316,20 @@ def test_a_handwritten_loop_comes_to_the_same_loss_everywhere():
     assert max(losses) - min(losses) < 1e-4
     # It has learned something: ten classes by chance have log 10.
     assert max(losses) < 0.9 * np.log(10)
+
+
+def test_what_an_option_costs_is_measured_in_its_own_process():
+    measured = run_small("options", do="steps", few=20, many=60)
+    ours, *others = OWN["options"]
+    assert measured[ours].facts.get("ratio") is None
+    for name in others:
+        # Tables show this, and not the ratio of times of two processes.
+        assert 0.1 < measured[name].facts["ratio"] < 10.0
+    table = TABLES["options"](Report({}, {}, list(measured.values())))
+    shown = dict(zip(table.columns, *table.rows, strict=True))
+    assert float(shown["with rates ÷ without"]) == pytest.approx(
+        measured["with rates"].facts["ratio"], rel=1e-2
+    )
 
 
 def test_the_floor_is_the_time_of_the_products_at_the_rate_of_one():
