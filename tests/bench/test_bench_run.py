@@ -324,7 +324,7 @@ def test_what_an_option_costs_is_measured_in_its_own_process():
     assert measured[ours].facts.get("ratio") is None
     for name in others:
         # Tables show this, and not the ratio of times of two processes.
-        assert 0.1 < measured[name].facts["ratio"] < 10.0
+        assert measured[name].facts["ratio"] > 0.0
     table = TABLES["options"](Report({}, {}, list(measured.values())))
     shown = dict(zip(table.columns, *table.rows, strict=True))
     assert float(shown["with rates ÷ without"]) == pytest.approx(
