@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from accelnn._shown import shown
+
 __all__ = [
     "DIFFERENCES",
     "HIGHEST_ORDER",
@@ -87,7 +89,7 @@ METHODS = {
 def find_method(name: str, known: Iterable[str] = METHODS) -> Method:
     """Return a method by name, or raise a ValueError that lists the known ones."""
     if name not in known:
-        msg = f"unknown method {name!r}; known methods are {', '.join(map(repr, known))}"
+        msg = f"unknown method {shown(name)}; known methods are {', '.join(map(repr, known))}"
         raise ValueError(msg)
     return METHODS[name]
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from accelnn._remedies import labels_of_names
+from accelnn._shown import shown
 
 __all__ = ["plain"]
 
@@ -63,7 +64,7 @@ def plain(x: Any, name: str) -> Any:
         _check(found, name, name)
         return found.values()
     for column in found:
-        _check(column, name, f"column {column.name!r:.80} of {name}")
+        _check(column, name, f"column {shown(column.name)} of {name}")
     common = np.result_type(*(column.dtype for column in found)) if found else np.dtype(float)
     # Column by column, as tables are stored: rows are made when numbers are cast to a net's dtype.
     numbers = np.empty((len(found), found[0].size if found else 0), common)

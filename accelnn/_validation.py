@@ -9,6 +9,7 @@ from typing import Any, cast, get_args
 import numpy as np
 
 from accelnn._remedies import bounded_targets, labels_from, labels_in_range, labels_of_names
+from accelnn._shown import shown
 from accelnn._tables import plain
 from accelnn._typing import Array, ArrayLike, DTypeName, Rng
 from accelnn.backends import Backend, Dataset, SparseRows, dtype_name, is_floating, is_sparse
@@ -178,12 +179,21 @@ def as_targets(
         f"{name} has shape {tuple(t.shape)} and dtype {dtype_name(t.dtype)}, which does not fit "
         f"outputs of shape {tuple(shape)}: pass targets of shape {tuple(shape)}"
     )
-    if labels:
+    is_alone = tuple(t.shape) in (tuple(shape[:-1]), (*shape[:-1], 1))
+    if labels and is_alone and not _are_whole(backend, t):
+        msg += "; for one number a sample, as t has, make a net of one output"
+    elif labels:
         msg += f", or integer class labels of shape {tuple(shape[:-1])}"
-        if tuple(t.shape) in (shape[:-1], (*shape[:-1], 1)):
+        if is_alone:
             call = labels_from(tuple(t.shape), shape[:-1], integral=_is_integral(backend, t))
             msg += f": {call}"
     raise ValueError(msg)
+
+
+def _are_whole(backend: Backend, t: Array) -> bool:
+    """Return whether numbers are such as labels could be, whatever their dtype."""
+    numbers = backend.to_numpy(t)
+    return numbers.dtype.kind == "b" or bool(np.equal(numbers, np.floor(numbers)).all())
 
 
 def as_weights(backend: Backend, weights: ArrayLike, n: int, dtype: Any) -> Array:
@@ -219,7 +229,7 @@ def check_dtype(dtype: Any) -> DTypeName:
     # NumPy would read None as float64, which is not the default of nets.
     name = "None" if dtype is None else dtype_name(dtype)
     if name not in DTYPES:
-        msg = f"nets compute in {' or '.join(DTYPES)}; got dtype {name!r}"
+        msg = f"nets compute in {' or '.join(DTYPES)}; got dtype {shown(name)}"
         raise ValueError(msg)
     return cast("DTypeName", name)
 
@@ -340,14 +350,14 @@ def flatten_hint(shape: tuple[int, ...]) -> str:
 def require_callable(f: object, name: str = "f") -> None:
     """Raise TypeError unless `f` can be called."""
     if not callable(f):
-        msg = f"{name} must be a function of x, got {f!r}"
+        msg = f"{name} must be a function of x, got {shown(f)}"
         raise TypeError(msg)
 
 
 def positive_int(value: object, name: str) -> int:
     """Return `value` as an int, or raise unless it is a positive integer."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer):
-        msg = f"{name} must be an integer, got {value!r:.80}"
+        msg = f"{name} must be an integer, got {shown(value)}"
         raise TypeError(msg)
     if value < 1:
         msg = f"{name} must be at least 1, got {value}"
@@ -363,5 +373,5 @@ def generator(rng: Rng) -> np.random.Generator:
     try:
         return np.random.default_rng(rng)
     except (TypeError, ValueError) as error:
-        msg = f"rng must be a non-negative int, a numpy.random.Generator or None, got {rng!r}"
+        msg = f"rng must be a non-negative int, a numpy.random.Generator or None, got {shown(rng)}"
         raise type(error)(msg) from error

@@ -26,6 +26,7 @@ from typing import Any, TextIO
 
 import numpy as np
 
+from accelnn._shown import shown
 from accelnn._typing import Array
 from accelnn._validation import positive_int
 from accelnn.backends import Backend
@@ -54,7 +55,7 @@ class _Monitor:
 
     def __init__(self, monitor: Curve, *, keeps: bool) -> None:
         if not isinstance(monitor, str) or monitor not in CURVES:
-            msg = f"monitor must be one of {', '.join(map(repr, CURVES))}; got {monitor!r:.80}"
+            msg = f"monitor must be one of {', '.join(map(repr, CURVES))}; got {shown(monitor)}"
             raise ValueError(msg)
         self.monitor = monitor
         self._sign = 1.0 if monitor.endswith("accuracy") else -1.0

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple, NoReturn
 import numpy as np
 
 from accelnn._atomic import replacing
+from accelnn._shown import shown
 
 __all__ = ["DTYPES", "LARGEST_HEADER", "Stored", "opened", "read", "write"]
 
@@ -155,7 +156,7 @@ def read(path: PathLike, key: str, kind: str = "net") -> tuple[dict[str, np.ndar
         for name, tensor in stored.tensors.items():
             if tensor.dtype not in DTYPES:
                 msg = (
-                    f"{os.fspath(path)!r} holds {name!r:.80} in {tensor.dtype!r:.80}, "
+                    f"{os.fspath(path)!r} holds {shown(name)} in {shown(tensor.dtype)}, "
                     f"which NumPy does not have"
                 )
                 raise ValueError(msg)
@@ -300,16 +301,16 @@ def _tensor(name: str, entry: Any) -> Tensor:
         case {"dtype": str(dtype), "shape": [*shape], "data_offsets": [int(start), int(stop)]}:
             pass
         case _:
-            _refuse(f"the entry of {name!r:.80} has not the form of an array's")
+            _refuse(f"the entry of {shown(name)} has not the form of an array's")
     if len(shape) > AXES or not all(type(size) is int and 0 <= size < BYTES for size in shape):
-        _refuse(f"{name!r:.80} has not the shape of an array")
+        _refuse(f"{shown(name)} has not the shape of an array")
     if dtype in DTYPES:
         # Of an empty array too, because NumPy refuses sizes beyond memory beside a zero.
         itemsize = DTYPES[dtype].itemsize
         if math.prod(size or 1 for size in shape) * itemsize >= BYTES:
-            _refuse(f"{name!r:.80} is larger than any memory")
+            _refuse(f"{shown(name)} is larger than any memory")
         if stop - start != math.prod(shape) * itemsize:
-            _refuse(f"{name!r:.80} has another size than its shape")
+            _refuse(f"{shown(name)} has another size than its shape")
     return Tensor(dtype, tuple(shape), start, stop)
 
 
@@ -318,7 +319,7 @@ def _check_places(tensors: dict[str, Tensor], length: int) -> None:
     end = 0
     for name, tensor in sorted(tensors.items(), key=lambda item: item[1][2:]):
         if not end == tensor.start <= tensor.stop:
-            _refuse(f"{name!r:.80} does not start where the array before it ends")
+            _refuse(f"{shown(name)} does not start where the array before it ends")
         end = tensor.stop
     if end != length:
         _refuse(f"its arrays take {end:,} bytes, and it holds {length:,}")

@@ -10,6 +10,7 @@ from typing import Any, Literal, overload
 
 import numpy as np
 
+from accelnn._shown import shown
 from accelnn._typing import Array, ArrayLike, MethodName
 from accelnn._validation import as_floating, as_number, as_scalar, check_finite, require_callable
 from accelnn._warn import warn
@@ -268,13 +269,13 @@ def _require_argument(
 
 def _check_options(lr: float, step_num: int) -> None:
     if isinstance(lr, bool) or not isinstance(lr, int | float | np.number):
-        msg = f"lr must be a number, got {lr!r}"
+        msg = f"lr must be a number, got {shown(lr)}"
         raise TypeError(msg)
     if not 0.0 < lr < math.inf:
-        msg = f"lr must be positive and finite, got {lr!r}"
+        msg = f"lr must be positive and finite, got {shown(lr)}"
         raise ValueError(msg)
     if isinstance(step_num, bool) or not isinstance(step_num, int | np.integer):
-        msg = f"step_num must be an integer, got {step_num!r}"
+        msg = f"step_num must be an integer, got {shown(step_num)}"
         raise TypeError(msg)
     if step_num < 0:
         msg = f"step_num must not be negative, got {step_num}"

@@ -11,6 +11,7 @@ from typing import Any, TypeVar, overload
 
 import numpy as np
 
+from accelnn._shown import shown
 from accelnn._typing import Array, ArrayLike
 from accelnn._underflow import underflow_is_harmless
 from accelnn._validation import as_array, as_floating, as_targets
@@ -359,7 +360,7 @@ def cross_entropy_error(
     0.3993
     """
     if not eps >= 0.0:
-        msg = f"eps must not be negative, got {eps!r}"
+        msg = f"eps must not be negative, got {shown(eps)}"
         raise ValueError(msg)
     chosen = resolve(backend, y, t)
     with chosen.current():

@@ -4,6 +4,7 @@ A loss is computed per sample; nets take the mean. ``backend=`` defaults to the 
 arrays.
 """
 
+from accelnn._shown import shown
 from accelnn.backends import Loss as LossProtocol
 from accelnn.formulas import _losses
 from accelnn.formulas._loss import LossFormula
@@ -31,10 +32,10 @@ def get_loss(loss: str | LossProtocol) -> LossProtocol:
     known = ", ".join(map(repr, LOSSES))
     if not isinstance(loss, str):
         if isinstance(loss, type) or not all(hasattr(loss, part) for part in PARTS):
-            msg = f"a loss is {known} or an object with {', '.join(PARTS)}; got {loss!r}"
+            msg = f"a loss is {known} or an object with {', '.join(PARTS)}; got {shown(loss)}"
             raise TypeError(msg)
         return loss
     if loss not in LOSSES:
-        msg = f"unknown loss {loss!r}; known losses are {known}"
+        msg = f"unknown loss {shown(loss)}; known losses are {known}"
         raise ValueError(msg)
     return LOSSES[loss]

@@ -8,6 +8,7 @@ import accelnn
 PACKAGE = Path(accelnn.__file__).parent
 # From below: what stands in one row may import rows before it, and each part itself.
 ROWS = (
+    {"_shown"},
     {
         "_forks",
         "errors",

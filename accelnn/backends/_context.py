@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, Callable, Generator
 from contextvars import ContextVar
 from typing import Any, TypeVar
 
+from accelnn._shown import shown
 from accelnn.backends._base import Backend
 
 __all__ = ["Choice", "chosen"]
@@ -63,7 +64,7 @@ class Choice:
         and not while it is suspended.
         """
         if isinstance(function, type) or not callable(function):
-            msg = f"use_backend decorates functions, got {function!r}; decorate its methods"
+            msg = f"use_backend decorates functions, got {shown(function)}; decorate its methods"
             raise TypeError(msg)
         for is_kind, wrap in (
             (inspect.isasyncgenfunction, _async_generator),

@@ -6,6 +6,7 @@ import inspect
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeGuard
 
 from accelnn._forks import no_forks
+from accelnn._shown import shown
 from accelnn.backends._base import Backend
 from accelnn.backends._entry_points import ambiguity_of, entry_points_of, package_of, warn_once
 from accelnn.errors import BackendMismatchError, BackendUnavailableError
@@ -116,7 +117,7 @@ def register_backend(
     <accelnn backend 'mine' on cpu>
     """
     if not is_backend(backend):
-        msg = f"expected a Backend or a subclass of Backend, got {backend!r}"
+        msg = f"expected a Backend or a subclass of Backend, got {shown(backend)}"
         raise TypeError(msg)
     _require_complete(backend)
     name = name or backend.name
@@ -304,7 +305,7 @@ def _from_entry_point(name: str, asked: str) -> Backend:
     points = _announced_backends().get(name)
     if points is None:
         known = ", ".join(repr(known) for known in known_names())
-        msg = f"unknown backend {asked!r}; known backends are {known}, and 'auto'"
+        msg = f"unknown backend {shown(asked)}; known backends are {known}, and 'auto'"
         raise ValueError(msg)
     if len(points) > 1:
         raise BackendUnavailableError(ambiguity_of(name, points), reason="import failed")

@@ -10,6 +10,7 @@ import logging
 import os
 from typing import TypeAlias
 
+from accelnn._shown import shown
 from accelnn.backends._base import Backend
 from accelnn.backends._context import Choice, chosen
 from accelnn.backends._registry import backend_named, instance_of, is_backend, owner_of
@@ -62,13 +63,11 @@ def get_backend(name: BackendLike | None = None) -> Backend:
     """
     if name is None:
         return resolve(None)
-    if name == "auto":
-        return _fastest()
     if isinstance(name, str):
-        return backend_named(name)
+        return _fastest() if name == "auto" else backend_named(name)
     if is_backend(name):
         return instance_of(name)
-    msg = f"a backend is a name, a Backend or a subclass of Backend; got {name!r}"
+    msg = f"a backend is a name, a Backend or a subclass of Backend; got {shown(name)}"
     raise TypeError(msg)
 
 

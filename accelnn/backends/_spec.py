@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from accelnn._cached import cached_property
+from accelnn._shown import shown
 from accelnn._typing import Array
 from accelnn.formulas._activation import ActivationFormula
 from accelnn.formulas._checks import fraction
@@ -228,10 +229,10 @@ def get_activation(activation: ActivationLike) -> ActivationFormula:
     if not isinstance(activation, str):
         msg = (
             f"an activation is {known} or an object such as accelnn.LeakyReLU(0.2), "
-            f"got {activation!r}"
+            f"got {shown(activation)}"
         )
         raise TypeError(msg)
     if activation not in ACTIVATIONS:
-        msg = f"unknown activation {activation!r}; known activations are {known}"
+        msg = f"unknown activation {shown(activation)}; known activations are {known}"
         raise ValueError(msg)
     return ACTIVATIONS[activation]

@@ -18,6 +18,7 @@ from rich.console import Console
 from accelnn._atomic import check_replaceable, replacing
 from accelnn._optional import import_optional
 from accelnn._progress import color_system
+from accelnn._shown import shown
 from accelnn.backends import Backend, get_backend, list_backends
 from accelnn.bench import _plot
 from accelnn.datasets import load_mnist
@@ -144,9 +145,9 @@ class _Widths(click.ParamType):  # type: ignore[type-arg] # older releases have 
         try:
             widths = tuple(int(part) for part in str(value).split(",") if part.strip())
         except ValueError:
-            self.fail(f"{value!r:.80} is not a list of widths such as 50 or 256,128", param, ctx)
+            self.fail(f"{shown(value)} is not a list of widths such as 50 or 256,128", param, ctx)
         if any(width < 1 for width in widths):
-            self.fail(f"{value!r:.80} holds a width below 1", param, ctx)
+            self.fail(f"{shown(value)} holds a width below 1", param, ctx)
         return widths
 
 
@@ -223,7 +224,7 @@ def load_data(name: str) -> Data:
         return load_mnist(progress=True)
     with wrong_value("--data"):
         if not Path(name).is_dir():
-            msg = f"{name!r:.80} is neither '5k' nor 'mnist' nor a folder"
+            msg = f"{shown(name)} is neither '5k' nor 'mnist' nor a folder"
             raise ValueError(msg)
     return load_mnist(data_dir=name)
 

@@ -20,6 +20,7 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from accelnn._shown import shown
 from accelnn.errors import DatasetError
 
 if TYPE_CHECKING:
@@ -129,7 +130,7 @@ def _checked(path: str | os.PathLike[str] | Traversable) -> Traversable:
         path = Path(path)
     if not isinstance(path, Traversable):
         msg = (
-            f"path must be a str, a path or a resource of a package, got {path!r:.80}: call "
+            f"path must be a str, a path or a resource of a package, got {shown(path)}: call "
             f"read_idx('train-images-idx3-ubyte.gz'), for example"
         )
         raise TypeError(msg)

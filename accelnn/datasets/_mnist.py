@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict, TypeVar, U
 import numpy as np
 from numpy.typing import NDArray
 
+from accelnn._shown import shown
 from accelnn.datasets._download import MNIST_SHA256, fetch_mnist
 from accelnn.datasets._folder import find, folder_of, images_as, labels_as
 from accelnn.datasets._idx import read_header, read_idx
@@ -165,11 +166,11 @@ def _choose_folder(
 def _subset_folder(subset: str, data_dir: str | os.PathLike[str] | None) -> Traversable:
     if subset not in _SHIPPED:
         known = ", ".join(map(repr, _SHIPPED))
-        msg = f"unknown subset {subset!r}; known are {known}, and None for the full MNIST"
+        msg = f"unknown subset {shown(subset)}; known are {known}, and None for the full MNIST"
         raise ValueError(msg)
     if data_dir is not None:
         msg = (
-            f"subset={subset!r} comes with accelnn and is not read from data_dir "
+            f"subset={shown(subset)} comes with accelnn and is not read from data_dir "
             f"({os.fspath(data_dir)!r}); give one of the two"
         )
         raise ValueError(msg)

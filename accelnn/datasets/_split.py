@@ -1,11 +1,13 @@
 """Shuffled data sets, and their splitting into training and validation parts."""
 
+from numbers import Real
 from typing import Any, TypeAlias, TypeVar, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from accelnn._remedies import labels_from, labels_of_names
+from accelnn._shown import shown
 from accelnn._tables import plain
 from accelnn.backends import is_sparse
 
@@ -78,8 +80,8 @@ def train_validation_split(
     array([80, 80, 80, 80, 80, 80, 80, 80, 80, 80])
     """
     x, t = _rows(x), np.asarray(plain(t, "t"))
-    if not 0 < fraction < 1:
-        msg = f"fraction must lie between 0 and 1, exclusive; it is {fraction!r}"
+    if isinstance(fraction, bool) or not isinstance(fraction, Real) or not 0 < fraction < 1:
+        msg = f"fraction must lie between 0 and 1, exclusive; it is {shown(fraction)}"
         raise ValueError(msg)
     labels = _labels(t)
     if x.ndim == 0 or x.shape[0] != len(labels):

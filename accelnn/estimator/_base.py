@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Self, cast
@@ -14,6 +14,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from accelnn._shown import shown
 from accelnn._typing import DTypeLike
 from accelnn._validation import positive_int
 from accelnn._warn import warn
@@ -22,6 +23,7 @@ from accelnn.callbacks import EarlyStopping
 from accelnn.datasets import train_validation_split
 from accelnn.estimator._plateau import Plateau
 from accelnn.estimator._state import packed, unpacked
+from accelnn.estimator._weighted_stop import WeightedStop
 from accelnn.estimator._weights import mean_one
 from accelnn.formulas._checks import not_negative
 from accelnn.nets import MLP
@@ -131,6 +133,12 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
 
     def _new_net(self, sizes: tuple[int, int], loss: Any, dtype: Any, draw: Any) -> MLP:
         hidden = self.hidden_layer_sizes
+        if not isinstance(hidden, int | np.integer | Iterable):
+            msg = (
+                f"hidden_layer_sizes must be an integer, or a sequence of them such as (100, 50), "
+                f"got {shown(hidden)}"
+            )
+            raise TypeError(msg)
         widths = (hidden,) if isinstance(hidden, int | np.integer) else tuple(hidden)
         activation = self.activation
         if isinstance(activation, str):
@@ -217,9 +225,12 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         stop = validation = None
         train = np.arange(len(targets))
         if self.early_stopping and not partial:
-            stop = EarlyStopping(patience, min_delta=tol)
             train, aside = self._split(len(targets), strata)
-            validation = self._prepared(X[aside], targets[aside])
+            held = X[aside], targets[aside]
+            validation = self._prepared(*held)
+            stop = EarlyStopping(patience, min_delta=tol)
+            if weights is not None:
+                stop = WeightedStop(patience, tol, *held, mean_one(weights, aside, "set aside"))
             X, targets = X[train], targets[train]
         batch = self._batch(len(targets))
         plateau = Plateau(math.inf if partial or stop else patience, tol, len(targets), batch)
@@ -231,7 +242,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
             optimizer=Adam() if self.optimizer is None else self.optimizer,
             batch_size=batch,
             epochs=epochs,
-            sample_weight=mean_one(weights, train),
+            sample_weight=None if weights is None else mean_one(weights, train),
             callbacks=[plateau, stop] if stop else [plateau],
             progress=bool(self.verbose),
             **({"resume": self._resumed()} if is_resumed else {"rng": draw}),
@@ -281,7 +292,8 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
             # A resumed run has drawn from a generator of its own.
             self._draw.bit_generator.state = self._ending.generator.state
         # Without the evaluation of the start, so that all curves have a number for each epoch.
-        self.validation_losses_ = history.test_loss[1:] if stop else None
+        losses = stop.losses if isinstance(stop, WeightedStop) else history.test_loss
+        self.validation_losses_ = losses[1:] if stop else None
         self.validation_scores_ = history.test_accuracy[1:] or None
         self.best_validation_loss_ = stop.best if stop else None
 
@@ -289,9 +301,14 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         """Return the samples to train on and those set aside."""
         labels = np.zeros(n, np.intp) if strata is None else strata
         draw = np.random.default_rng(self._draw.integers(2**63))
-        (train, _), (aside, _) = train_validation_split(
-            np.arange(n), labels, self.validation_fraction, draw
-        )
+        try:
+            (train, _), (aside, _) = train_validation_split(
+                np.arange(n), labels, self.validation_fraction, draw
+            )
+        except ValueError as error:
+            # It is about its `fraction`.
+            msg = f"validation_{error}"
+            raise ValueError(msg) from None
         if not self.shuffle:
             train.sort()
         return train, aside

@@ -10,6 +10,7 @@ from sklearn.base import ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets, is_multilabel, unique_labels
 from sklearn.utils.validation import column_or_1d
 
+from accelnn._shown import shown
 from accelnn._typing import DTypeLike
 from accelnn.backends import BackendLike, Optimizer
 from accelnn.estimator._base import BaseMLP
@@ -46,7 +47,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         The training ends after so many epochs in a row that are not better.
     early_stopping : bool, default False
         Set a part of the samples aside, stratified by class, and end when the loss on it no longer
-        falls; the best parameters are restored. That loss is without weights.
+        falls; the best parameters are restored. That loss has the weights of the samples.
     validation_fraction : float, default 0.1
         How much is set aside.
     warm_start : bool, default False
@@ -246,7 +247,10 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         if goes_on:
             known = self.classes_
             if classes is not None and not np.array_equal(unique_labels(classes), known):
-                msg = f"classes={classes!r} is not the same as in the first call: {known}"
+                msg = (
+                    f"classes={shown(classes)} is not the same as in the first call, which had "
+                    f"{shown(known.tolist())}"
+                )
                 raise ValueError(msg)
         elif not partial:
             return present
@@ -257,7 +261,10 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
             known = unique_labels(classes)
         unknown = np.setdiff1d(present, known)
         if unknown.size:
-            msg = f"y has the classes {unknown}, which are not among those to tell apart: {known}"
+            msg = (
+                f"y has the classes {shown(unknown.tolist())}, which are not among those to tell "
+                f"apart: {shown(known.tolist())}"
+            )
             raise ValueError(msg)
         found: np.ndarray = known
         return found

@@ -94,6 +94,12 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
         )
         self.loss = loss
 
+    def __sklearn_tags__(self) -> Any:
+        """Return what scikit-learn may pass."""
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        return tags
+
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Train a net.
 
@@ -122,6 +128,12 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
     def _fit(self, X: Any, y: Any, sample_weight: Any, *, partial: bool) -> Self:
         goes_on = hasattr(self, "net_") and (partial or self.warm_start)
         X, y = self._checked(X, y, reset=not goes_on, multi_output=True, y_numeric=True)
+        if y.dtype.kind not in "biuf":
+            msg = (
+                f"y must hold numbers, got dtype {y.dtype}: a regression has numbers for targets, "
+                f"and MLPClassifier takes the names of classes"
+            )
+            raise ValueError(msg)
         weights = checked_weights(sample_weight, X)
         loss = get_loss(self.loss)
         if loss.classifies:

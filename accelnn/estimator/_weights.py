@@ -8,6 +8,8 @@ import numpy as np
 from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.validation import _check_sample_weight
 
+from accelnn._shown import shown
+
 __all__ = ["checked_weights", "mean_one"]
 
 
@@ -34,28 +36,25 @@ def _of_present(class_weight: Mapping[Any, float], y: np.ndarray, classes: Any) 
     """Return the weights of the classes in y; a part of the data may lack others."""
     for name, weight in class_weight.items():
         if not isinstance(weight, Real) or not 0.0 <= weight < np.inf:
-            msg = (
-                f"class_weight must be finite and not negative, got {weight!r:.80} for {name!r:.80}"
-            )
+            got = f"{shown(weight)} for {shown(name)}"
+            msg = f"class_weight must be finite and not negative, got {got}"
             raise ValueError(msg)
     known = set(np.asarray(classes).tolist())
     if class_weight and known.isdisjoint(class_weight):
         name = next(iter(class_weight))
-        msg = f"class_weight names {name!r:.80}, and none of the classes {classes!s:.200}"
+        msg = f"class_weight names {shown(name)}, and none of the classes {classes!s:.200}"
         raise ValueError(msg)
     present = set(np.unique(y).tolist()) if y.ndim == 1 else known
     return {name: weight for name, weight in class_weight.items() if name in present}
 
 
-def mean_one(weights: np.ndarray | None, train: np.ndarray) -> np.ndarray | None:
-    """Return the weights of the samples to train on, scaled to a mean of 1."""
-    if weights is None:
-        return None
-    chosen: np.ndarray = weights[train]
+def mean_one(weights: np.ndarray, part: np.ndarray, what: str = "to train on") -> np.ndarray:
+    """Return the weights of a part of the samples, scaled to a mean of 1."""
+    chosen: np.ndarray = weights[part]
     # Scaled first by the largest, so that neither the sum nor the quotient overflows.
     largest = chosen.max()
     if largest == 0.0:
-        msg = "all weights of the samples to train on are zero: at least one must be positive"
+        msg = f"all weights of the samples {what} are zero: at least one must be positive"
         raise ValueError(msg)
     chosen /= largest
     chosen /= chosen.mean()

@@ -5,6 +5,8 @@ import numbers
 from collections.abc import Callable
 from typing import Any
 
+from accelnn._shown import shown
+
 __all__ = [
     "boolean",
     "check_parameters",
@@ -29,7 +31,7 @@ def check_parameters(formula: Any, **checks: Callable[[object, str], Any]) -> No
 def number(value: object, name: str, wanted: str = "a number") -> float:
     """Return a real number as a float, or raise TypeError: it must be what is wanted."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        msg = f"{name} must be {wanted}, got {value!r:.80}"
+        msg = f"{name} must be {wanted}, got {shown(value)}"
         raise TypeError(msg)
     # Unlike a NumPy scalar, a Python float never promotes a float32 array.
     return float(value)
@@ -39,7 +41,7 @@ def finite(value: object, name: str) -> float:
     """Return a finite number."""
     found = number(value, name)
     if not math.isfinite(found):
-        msg = f"{name} must be finite, got {value!r:.80}"
+        msg = f"{name} must be finite, got {shown(value)}"
         raise ValueError(msg)
     return found
 
@@ -48,7 +50,7 @@ def positive(value: object, name: str) -> float:
     """Return a positive finite number."""
     found = number(value, name)
     if not 0.0 < found < math.inf:
-        msg = f"{name} must be positive and finite, got {value!r:.80}"
+        msg = f"{name} must be positive and finite, got {shown(value)}"
         raise ValueError(msg)
     return found
 
@@ -57,7 +59,7 @@ def not_negative(value: object, name: str) -> float:
     """Return a non-negative finite number."""
     found = number(value, name)
     if not 0.0 <= found < math.inf:
-        msg = f"{name} must be non-negative and finite, got {value!r:.80}"
+        msg = f"{name} must be non-negative and finite, got {shown(value)}"
         raise ValueError(msg)
     return found
 
@@ -66,7 +68,7 @@ def fraction(value: object, name: str) -> float:
     """Return a number in [0, 1)."""
     found = number(value, name)
     if not 0.0 <= found < 1.0:
-        msg = f"{name} must be in [0, 1), got {value!r:.80}"
+        msg = f"{name} must be in [0, 1), got {shown(value)}"
         raise ValueError(msg)
     return found
 
@@ -82,7 +84,7 @@ def learning_rate(value: object, name: str) -> Any:
 def two_fractions(value: object, name: str) -> tuple[float, float]:
     """Return two numbers in [0, 1)."""
     if not isinstance(value, tuple | list) or len(value) != 2:  # noqa: PLR2004 - two of them
-        msg = f"{name} must be two numbers, got {value!r:.80}"
+        msg = f"{name} must be two numbers, got {shown(value)}"
         raise TypeError(msg)
     return fraction(value[0], f"{name}[0]"), fraction(value[1], f"{name}[1]")
 
@@ -90,6 +92,6 @@ def two_fractions(value: object, name: str) -> tuple[float, float]:
 def boolean(value: object, name: str) -> bool:
     """Return True or False."""
     if not isinstance(value, bool):
-        msg = f"{name} must be True or False, got {value!r:.80}"
+        msg = f"{name} must be True or False, got {shown(value)}"
         raise TypeError(msg)
     return value

@@ -10,6 +10,7 @@ from numbers import Real
 from types import FunctionType
 from typing import Any, ClassVar
 
+from accelnn._shown import shown
 from accelnn._typing import Array, Schedule
 from accelnn.formulas._activation import ActivationFormula, Initializer
 from accelnn.formulas._checks import check_parameters, learning_rate
@@ -130,7 +131,7 @@ class Activation(_Own, ActivationFormula):
     ) -> None:
         super().__init__(name, value, slope)
         if initializer not in ("xavier", "he"):
-            msg = f"initializer must be 'xavier' or 'he', got {initializer!r}"
+            msg = f"initializer must be 'xavier' or 'he', got {shown(initializer)}"
             raise ValueError(msg)
         self.initializer = initializer
         _check_slope(repr(self), value, slope)
@@ -190,7 +191,7 @@ class Loss(_Own, LossFormula):
     ) -> None:
         super().__init__(name, value, slope)
         if output not in OUTPUTS:
-            msg = f"output must be one of {', '.join(map(repr, OUTPUTS))}, got {output!r}"
+            msg = f"output must be one of {', '.join(map(repr, OUTPUTS))}, got {shown(output)}"
             raise ValueError(msg)
         self.output = output
         _check_slope(repr(self), lambda a: value(a, TARGET), lambda a: slope(a, TARGET))
@@ -267,10 +268,10 @@ class Rule(UpdateRule):
         _check_own(self.name, function=self.function)
         names = self.state
         if not isinstance(names, tuple) or not all(isinstance(name, str) for name in names):
-            msg = f"state must be a tuple of names, such as ('average',), got {names!r}"
+            msg = f"state must be a tuple of names, such as ('average',), got {shown(names)}"
             raise TypeError(msg)
         if len({"updates", *names}) <= len(names):
-            msg = f"state must have different names, none of them 'updates', got {names!r}"
+            msg = f"state must have different names, none of them 'updates', got {shown(names)}"
             raise ValueError(msg)
         rate = self._rate(1)
         try:
@@ -284,7 +285,7 @@ class Rule(UpdateRule):
             wanted = (
                 f"a tuple of {1 + len(names)} numbers, p and its state" if names else "a number"
             )
-            msg = f"the function of {self!r} must return {wanted}, got {found!r:.80}"
+            msg = f"the function of {self!r} must return {wanted}, got {shown(found)}"
             raise TypeError(msg)
 
     def __repr__(self) -> str:
@@ -342,15 +343,15 @@ def _check_own(name: object, **functions: object) -> None:
     """Refuse what is no name, and what is no function that can tell two formulas apart."""
     for what, given in functions.items():
         if not callable(given):
-            msg = f"{what} must be a function of plain numbers, got {given!r}"
+            msg = f"{what} must be a function of plain numbers, got {shown(given)}"
             raise TypeError(msg)
         try:
             hash(given)
         except TypeError as error:
-            msg = f"{what} must be hashable, as functions are, and {given!r} is not"
+            msg = f"{what} must be hashable, as functions are, and {shown(given)} is not"
             raise TypeError(msg) from error
     if not isinstance(name, str) or not name:
-        msg = f"name must be a text, got {name!r}"
+        msg = f"name must be a text, got {shown(name)}"
         raise TypeError(msg)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from accelnn._shown import shown
 from accelnn._typing import Array, Schedule
 from accelnn._underflow import rounds_to_zero
 from accelnn.formulas._checks import boolean, check_parameters, not_negative
@@ -147,7 +148,7 @@ class UpdateRule:
             self._apply(params, grads, state, self._rate(step), step, xp)
             return
         if not isinstance(state, dict) or not {"updates", *self.state_names} <= state.keys():
-            got = "" if state is None else f", got {type(state).__name__}: {state!r:.80}"
+            got = "" if state is None else f", got {type(state).__name__}: {shown(state)}"
             msg = (
                 f"state must be what {type(self).__name__}.init(params) returned{got}: make it "
                 f"once before the loop, state = rule.init(params), and pass it to every "
@@ -287,7 +288,7 @@ def _namespace(array: Array) -> Any:
 def _require_updatable(p: Array, others: Sequence[Array]) -> None:
     """Refuse what cannot be changed in place, and gradients or state of another shape."""
     if not hasattr(p, "shape") or isinstance(p, np.generic):
-        msg = f"parameters are arrays, which are changed in place; got {p!r:.80}"
+        msg = f"parameters are arrays, which are changed in place; got {shown(p)}"
         raise TypeError(msg)
     if "float" not in str(p.dtype):
         msg = f"parameters are floating arrays; got dtype {p.dtype}"
@@ -319,7 +320,7 @@ def _matched(params: Any, *others: Any) -> Iterator[tuple[Array, ...]]:
     elif _is_sequence(params):
         for other in others:
             if not _is_sequence(other) or len(other) != len(params):
-                msg = f"params are {len(params)} arrays; gradients or state are {other!r:.80}"
+                msg = f"params are {len(params)} arrays; gradients or state are {shown(other)}"
                 raise ValueError(msg)
         yield from zip(params, *others, strict=True)
     else:

@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
+from accelnn._shown import shown
 from accelnn._typing import ArrayLike, Rng, Tree
 from accelnn._validation import as_floating, generator, positive_int, require_callable
 from accelnn._warn import warn
@@ -140,12 +141,12 @@ def check_gradient(
         raise ValueError(msg)
     for name, given in (("rtol", rtol), ("atol", atol)):
         if given is not None and not (isinstance(given, int | float) and 0.0 <= given < math.inf):
-            msg = f"{name} must be None or a finite number >= 0, got {given!r}"
+            msg = f"{name} must be None or a finite number >= 0, got {shown(given)}"
             raise ValueError(msg)
     if step is not None:
         require_step(step)
     if mode not in get_args(Mode):
-        msg = f"unknown mode {mode!r}; known modes are {', '.join(map(repr, get_args(Mode)))}"
+        msg = f"unknown mode {shown(mode)}; known modes are {', '.join(map(repr, get_args(Mode)))}"
         raise ValueError(msg)
     f, grad = _separated(with_arguments(f, args, kwargs), grad, args, kwargs)
     home, f, grad, x = from_foreign(backend, f, grad, x)
@@ -362,7 +363,7 @@ def _separated(f: Any, grad: Any, args: Any, kwargs: Any) -> tuple[Any, Any]:
     def part(k: int, x: Any) -> Any:
         both = f(x)
         if not isinstance(both, tuple | list) or len(both) != 2:  # noqa: PLR2004 - a pair
-            msg = f"with grad=True f must return (value, gradient), but it returned {both!r:.80}"
+            msg = f"with grad=True f must return (value, gradient), but it returned {shown(both)}"
             raise TypeError(msg)
         return both[k]
 

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from accelnn._differences import Method
+from accelnn._shown import shown
 from accelnn._typing import Array, ArrayLike
 from accelnn.backends import Backend
 from accelnn.formulas._checks import positive
@@ -100,7 +101,8 @@ def step_sizes(
         If a step is not positive and finite, or their shape is wrong.
     """
     if step is not None and rel_step is not None:
-        msg = f"give step or rel_step, not both: got step={step!r} and rel_step={rel_step!r}"
+        both = f"step={shown(step)} and rel_step={shown(rel_step)}"
+        msg = f"give step or rel_step, not both: got {both}"
         raise ValueError(msg)
     if method.is_imaginary and order == 1:
         default = imaginary_step(x)
@@ -131,7 +133,7 @@ def _numbers(
         msg = f"{name} has shape {sizes.shape}, but x has shape {shape}"
         raise ValueError(msg)
     if isinstance(given, bool) or sizes.dtype.kind not in "iuf":
-        msg = f"{name} must be a number, or one for each coordinate, got {given!r}"
+        msg = f"{name} must be a number, or one for each coordinate, got {shown(given)}"
         raise TypeError(msg)
     sizes = sizes.astype(x.dtype).reshape(-1)
     # With room for a difference of several steps in both directions.
@@ -221,7 +223,7 @@ def require_step(step: object) -> None:
 def require_usable_step(backend: Backend, x: Array, method: Method, step: object) -> None:
     """Raise unless `step` is a number that moves every coordinate of float64 `x`."""
     if isinstance(step, bool) or not isinstance(step, int | float | np.number):
-        msg = f"step must be a number, got {step!r}"
+        msg = f"step must be a number, got {shown(step)}"
         raise TypeError(msg)
     xp = backend.xp
     largest = max(float(backend.to_numpy(extreme)) for extreme in (xp.max(x), -xp.min(x)))

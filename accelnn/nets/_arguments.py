@@ -4,6 +4,7 @@ from typing import TypeAlias
 
 import numpy as np
 
+from accelnn._shown import shown
 from accelnn._typing import Array, ArrayLike, DTypeName
 from accelnn._validation import (
     ROWS,
@@ -119,16 +120,16 @@ def _dropout_key(key: object) -> DropoutKey:
     """Return the seed and the update of a dropout key, or raise."""
     limits = SEEDS, UPDATES
     if not isinstance(key, tuple | list) or len(key) != len(limits):
-        msg = f"dropout_key must be (seed, update), got {key!r:.80}"
+        msg = f"dropout_key must be (seed, update), got {shown(key)}"
         raise TypeError(msg)
     for number, limit in zip(key, limits, strict=True):
         if isinstance(number, bool) or not isinstance(number, int | np.integer):
-            msg = f"dropout_key must be two integers, (seed, update), got {key!r:.80}"
+            msg = f"dropout_key must be two integers, (seed, update), got {shown(key)}"
             raise TypeError(msg)
         if not 0 <= number < limit:
             msg = (
                 f"dropout_key must be (seed, update) with a seed below 2**64 and an update below "
-                f"2**32, got {key!r:.80}"
+                f"2**32, got {shown(key)}"
             )
             raise ValueError(msg)
     return int(key[0]), int(key[1])

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from accelnn._shown import shown
 from accelnn._typing import ArrayLike, DTypeName
 from accelnn._validation import as_floating
 from accelnn.backends import Backend, NetSpec, get_backend
@@ -168,6 +169,6 @@ class Exchange:
 
 def _listed(keys: Iterable[Any]) -> str:
     """Return the first keys, in words."""
-    shown = [f"{key!r:.80}" for key in keys]
-    more = [f"{len(shown) - FEW:,} more"] if len(shown) > FEW else []
-    return ", ".join(shown[:FEW] + more)
+    names = [shown(key) for key in keys]
+    more = [f"{len(names) - FEW:,} more"] if len(names) > FEW else []
+    return ", ".join(names[:FEW] + more)

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from accelnn import checkpoint
+from accelnn._shown import shown
 from accelnn._typing import DTypeName
 from accelnn._validation import check_dtype
 from accelnn.backends import BackendLike, NetSpec, get_backend
@@ -159,8 +160,8 @@ def _difference(spec: NetSpec, dtype: DTypeName, found: dict[str, Tensor]) -> st
         should, tensor = wanted.get(name), found.get(name)
         if tensor is None or should != tensor[:2]:
             described = [
-                f"of dtype {one[0]!r:.80} and shape {one[1]!s:.80}" if one else "missing"
+                f"of dtype {shown(one[0])} and shape {one[1]!s:.80}" if one else "missing"
                 for one in (should, tensor)
             ]
-            return f"{name!r:.80} is {described[1]}, and in its architecture {described[0]}"
+            return f"{shown(name)} is {described[1]}, and in its architecture {described[0]}"
     return ""

@@ -6,6 +6,7 @@ from typing import TypeAlias
 
 import numpy as np
 
+from accelnn._shown import shown
 from accelnn._typing import Rng
 from accelnn._validation import generator
 from accelnn.backends import MemoryFor, NetSpec, get_backend
@@ -36,15 +37,14 @@ def standard_deviation(init: Init, default: Initializer, n_in: int, n_out: int) 
     """
     if init is None:
         init = default
-    if init == "xavier":
+    if isinstance(init, str) and init == "xavier":
         return math.sqrt(2.0 / (n_in + n_out))
-    if init == "he":
+    if isinstance(init, str) and init == "he":
         return math.sqrt(2.0 / n_in)
     is_number = isinstance(init, numbers.Real) and not isinstance(init, bool)
     if not is_number or not 0.0 <= float(init) < math.inf:
-        msg = (
-            f"init must be 'xavier', 'he', None or a non-negative standard deviation, got {init!r}"
-        )
+        known = "'xavier', 'he', None or a non-negative standard deviation"
+        msg = f"init must be {known}, got {shown(init)}"
         raise ValueError(msg)
     return float(init)
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import TypeAlias
 
+from accelnn._shown import shown
 from accelnn._typing import DTypeLike, Rng
 from accelnn._validation import positive_int
 from accelnn.backends import ActivationLike, BackendLike, Loss, NetSpec, get_activation, get_backend
@@ -146,7 +147,7 @@ def mlp_spec(
 ) -> NetSpec:
     """Return the architecture of an MLP, or raise ValueError if it is none."""
     if not isinstance(sizes, Iterable):
-        msg = f"sizes must be a sequence of integers such as [784, 50, 10], got {sizes!r}"
+        msg = f"sizes must be a sequence of integers such as [784, 50, 10], got {shown(sizes)}"
         raise TypeError(msg)
     widths = tuple(positive_int(size, f"sizes[{i}]") for i, size in enumerate(sizes))
     if len(widths) < 2:  # noqa: PLR2004 - inputs and outputs

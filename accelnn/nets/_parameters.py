@@ -2,6 +2,7 @@
 
 from typing import Any, NoReturn, Self
 
+from accelnn._shown import shown
 from accelnn._typing import Array, ArrayLike
 from accelnn._validation import as_floating
 from accelnn.backends import Backend
@@ -32,13 +33,13 @@ class Parameters(dict[str, Array]):
 
     def _checked(self, key: str, value: ArrayLike) -> Array:
         if key not in self:
-            msg = f"unknown parameter {key!r}; this net has {', '.join(map(repr, self))}"
+            msg = f"unknown parameter {shown(key)}; this net has {', '.join(map(repr, self))}"
             raise KeyError(msg)
         live = self[key]
-        array = as_floating(self._backend, value, f"params[{key!r}]", live.dtype)
+        array = as_floating(self._backend, value, f"params[{shown(key)}]", live.dtype)
         if tuple(array.shape) != tuple(live.shape):
             msg = (
-                f"params[{key!r}] has shape {tuple(live.shape)}; got a value of shape "
+                f"params[{shown(key)}] has shape {tuple(live.shape)}; got a value of shape "
                 f"{tuple(array.shape)}"
             )
             raise ValueError(msg)

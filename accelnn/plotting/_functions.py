@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from accelnn._shown import shown
 from accelnn._typing import ArrayLike, MethodName
 from accelnn._validation import as_array, as_floating, check_finite
 from accelnn.backends import Backend, BackendLike, resolve
@@ -82,7 +83,7 @@ def plot_tangent(
     if span is None:
         span = max(1.0, abs(at))
     if not 0.0 < span < math.inf:
-        msg = f"span must be positive and finite, got {span!r}"
+        msg = f"span must be positive and finite, got {shown(span)}"
         raise ValueError(msg)
     curve = np.linspace(at - span, at + span, PIECES + 1)
     values = [value_at(backend, f, p) for p in curve]

@@ -26,7 +26,9 @@ PathLike: TypeAlias = str | os.PathLike[str]
 
 # How a run is described in a file.
 KEY = "accelnn_training"
-FORMAT = 1
+FORMAT = 2
+# What is described by a number.
+TOLD = ("offset", "asked", "is_over", "is_stopped", "called", "finished")
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +52,8 @@ class Checkpoint:
         Updates asked for.
     is_over : bool
         Whether the run has ended as it was to: all updates are done, or something stopped it.
+    is_stopped : bool
+        Whether a callback stopped it, if only after the last update.
     called, finished : int
         After how many updates callbacks were called last, and an epoch's end was done with.
     states : sequence of tuple
@@ -62,6 +66,7 @@ class Checkpoint:
     offset: int
     asked: int
     is_over: bool
+    is_stopped: bool
     called: int
     finished: int
     states: States
@@ -115,6 +120,7 @@ class Checkpoint:
             "offset": self.offset,
             "asked": self.asked,
             "is_over": self.is_over,
+            "is_stopped": self.is_stopped,
             "called": self.called,
             "finished": self.finished,
             "callbacks": states,
@@ -167,7 +173,7 @@ class Checkpoint:
             _revived(told["first"]),
             states=states,
             last=arrays.get("last"),
-            **{name: told[name] for name in ("offset", "asked", "is_over", "called", "finished")},
+            **{name: told[name] for name in TOLD},
         )
 
     def require_first(self, generator: Generator) -> None:

@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeAlias, TypeVar, cast
 import numpy as np
 
 from accelnn._progress import progress_bar
+from accelnn._shown import shown
 from accelnn._typing import ArrayLike, Rng
 from accelnn._validation import generator, positive_int
 from accelnn._warn import warn
@@ -179,6 +180,9 @@ def fit(
     """
     _check_net(net)
     _check_optimizer(optimizer)
+    if not isinstance(gradient, str) or gradient not in ("analytic", "numerical"):
+        msg = f"gradient must be 'analytic' or 'numerical', got {shown(gradient)}"
+        raise ValueError(msg)
     refuse_own_methods(net, gradient, validated=validation is not None)
     refuse_vanishing_eps(optimizer, net.dtype)
     callbacks = _check_callbacks(callbacks)
@@ -191,9 +195,6 @@ def fit(
         ending = ending_of(resume, rng)
     with net.backend.current():
         test = None if validation is None else validation_for(net, validation)
-        if gradient not in ("analytic", "numerical"):
-            msg = f"gradient must be 'analytic' or 'numerical', got {gradient!r:.80}"
-            raise ValueError(msg)
         options: dict[str, Any] = {}
         if clip_norm is not None:
             options["clip"] = positive(clip_norm, "clip_norm")
@@ -238,7 +239,7 @@ def _check_net(net: object) -> None:
 def _check_optimizer(optimizer: object) -> None:
     missing = [name for name in ("slots", "update") if not hasattr(optimizer, name)]
     if isinstance(optimizer, type) or missing:
-        msg = f"optimizer must be an object such as accelnn.SGD(0.1), got {optimizer!r:.80}"
+        msg = f"optimizer must be an object such as accelnn.SGD(0.1), got {shown(optimizer)}"
         if missing == ["slots"]:
             msg += (
                 ", which has update but no slots: a rule of your own says how many arrays it keeps "

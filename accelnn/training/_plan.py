@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple, Self, TypeAlias
 
 import numpy as np
 
+from accelnn._shown import shown
 from accelnn._validation import positive_int
 
 __all__ = ["Generator", "Orders", "Plan", "Sampling"]
@@ -74,11 +75,12 @@ class Plan:
     ) -> Plan:
         """Check the options of `fit` and return what they ask for."""
         batch = positive_int(batch_size, "batch_size")
-        if sampling not in ("shuffle", "replacement"):
-            msg = f"sampling must be 'shuffle' or 'replacement', got {sampling!r}"
+        if not isinstance(sampling, str) or sampling not in ("shuffle", "replacement"):
+            msg = f"sampling must be 'shuffle' or 'replacement', got {shown(sampling)}"
             raise ValueError(msg)
         if (epochs is None) == (iters is None):
-            msg = f"pass exactly one of epochs and iters; got epochs={epochs}, iters={iters}"
+            both = f"epochs={shown(epochs)}, iters={shown(iters)}"
+            msg = f"pass exactly one of epochs and iters; got {both}"
             raise TypeError(msg)
         per_epoch = math.ceil(samples / batch)
         if epochs is not None:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import re
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from accelnn._shown import shown
 from accelnn._typing import Array
 from accelnn.backends import Backend, get_backend
+from accelnn.formulas._table import ACTIVATIONS, LOSSES
 from accelnn.training._plan import Generator, Plan
 
 if TYPE_CHECKING:
@@ -84,7 +87,7 @@ def ending_of(resume: History | None, rng: Any) -> Ending | None:
     if not isinstance(ending, Ending):
         msg = (
             f"resume must be the History that fit returned, or the path of a checkpoint, and "
-            f"{resume!r:.80} holds no state"
+            f"{shown(resume)} holds no state"
         )
         raise TypeError(msg)
     if rng is not None:
@@ -101,9 +104,16 @@ def _described(optimizer: object) -> str:
     text = repr(optimizer)
     if type(optimizer).__repr__ is object.__repr__:
         options = getattr(optimizer, "__dict__", {}).items()
-        shown = ", ".join(f"{name}={value!r}" for name, value in options)
-        text = f"{type(optimizer).__qualname__}({shown})"
+        given = ", ".join(f"{name}={value!r}" for name, value in options)
+        text = f"{type(optimizer).__qualname__}({given})"
     return re.sub(r" at 0x[0-9a-fA-F]+", "", text)
+
+
+def _named(formula: Any, table: Mapping[str, Any]) -> str:
+    """Return the name of a formula, with any parameters that are not those of the name."""
+    usual = table.get(formula.name)
+    is_other = type(usual) is type(formula) and usual != formula
+    return f"{formula!r}" if is_other else str(formula.name)
 
 
 def identity(
@@ -111,10 +121,11 @@ def identity(
 ) -> dict[str, object]:
     """Return what must be the same in a run that goes on, by what errors call it."""
     spec = net.spec
-    formulas = ", ".join([*(a.name for a in spec.activations), spec.loss.name])
+    formulas = [*(_named(a, ACTIVATIONS) for a in spec.activations), _named(spec.loss, LOSSES)]
+    sizes = "-".join(map(str, spec.sizes)) + ("" if spec.bias else " without biases")
     return {
         # In words, as the optimiser: what is a user's own cannot always be pickled or compared.
-        "the net": f"{'-'.join(map(str, spec.sizes))} ({formulas})",
+        "the net": f"{sizes} ({', '.join(formulas)})",
         "dropout": spec.dropout,
         "label_smoothing": spec.label_smoothing,
         "dtype": net.dtype,

@@ -96,6 +96,7 @@ class Run:
         if isinstance(data, StreamedDataset):
             self.most = max(1, data.rows_at_once // plan.batch)
         self.divergence = self.shortage = ""
+        self.is_stopped = False
         self.at_epoch_end = [c for c in callbacks if not hasattr(c, "every")]
         self.every = [(positive_int(c.every, "every"), c) for c in callbacks if hasattr(c, "every")]
         # After how many updates something is to be done.
@@ -144,8 +145,8 @@ class Run:
             return False
         if saved.last is not None:
             self.net.flat[...] = self.net.backend.asarray(saved.last)
-        if saved.is_over and history.steps < saved.asked:
-            # Callbacks that have stopped it may be others now, with more patience, and are asked.
+        if saved.is_stopped:
+            # The callbacks that did may be others now, with more patience, and are asked.
             self.called = self.finished = -1
         self.plan = self.plan.after(history.steps)
         self._draw_from(rng, ending.position, ending.dropout_seed)
@@ -372,6 +373,7 @@ class Run:
             self.offset,
             self.asked,
             is_over,
+            self.is_stopped,
             self.called,
             self.finished,
             states_of(self.callbacks),
@@ -426,7 +428,9 @@ class Run:
     def _call(self, callbacks: Sequence[Callback]) -> bool:
         answers = [callback(self.net, self.history) for callback in callbacks]
         # A comparison of NumPy's numbers gives NumPy's own True.
-        return any(isinstance(answer, bool | np.bool_) and answer for answer in answers)
+        stop = any(isinstance(answer, bool | np.bool_) and answer for answer in answers)
+        self.is_stopped = self.is_stopped or stop
+        return stop
 
 
 def _divergence_of(history: History) -> str:

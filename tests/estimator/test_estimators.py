@@ -189,25 +189,6 @@ def test_equal_weights_change_nothing(iris, weight):
     np.testing.assert_allclose(weighted.predict_proba(X), expected, atol=8 * 150 * EPSILON)
 
 
-def test_early_stopping_restores_the_best_parameters(iris):
-    X, y = iris
-    options = {"early_stopping": True, "n_iter_no_change": 3, "max_iter": 2000}
-    model = classifier(optimizer=accelnn.Adam(0.05), validation_fraction=0.3, **options)
-    model.fit(X, y)
-    assert model.n_iter_ < 2000
-    assert len(model.validation_losses_) == len(model.validation_scores_) == model.n_iter_
-    assert model.best_validation_loss_ == min(model.validation_losses_)
-    longer = classifier(optimizer=accelnn.Adam(0.05), validation_fraction=0.3, **options)
-    longer.set_params(max_iter=model.n_iter_ - 3).fit(X, y)
-    np.testing.assert_array_equal(longer.net_.flat, model.net_.flat)
-
-
-def test_a_class_of_one_sample_is_trained_on(iris):
-    X, y = np.vstack([iris[0], [[9.0] * 4]]), np.append(iris[1], 3)
-    model = classifier(early_stopping=True, max_iter=300).fit(X, y)
-    assert model.predict(X[-1:]) == [3]
-
-
 def test_partial_fit_goes_on_to_the_bit(iris):
     X, y = iris
     steps = classifier()
@@ -341,7 +322,11 @@ def test_targets_that_are_too_large_are_an_error(numbers):
         ({"n_iter_no_change": 0}, "n_iter_no_change must be at least 1"),
         ({"tol": -1.0}, "tol must be non-negative"),
         ({"activation": "tan"}, "unknown activation 'tan'"),
-        ({"early_stopping": True, "validation_fraction": 1.5}, "fraction must lie between"),
+        ({"early_stopping": True, "validation_fraction": 1.5}, "^validation_fraction must lie"),
+        (
+            {"early_stopping": True, "validation_fraction": 1e-9},
+            "^validation_fraction=1e-09 of 150",
+        ),
     ],
 )
 def test_wrong_options(iris, options, message):
@@ -381,6 +366,26 @@ def test_a_fit_that_warns_is_kept_where_warnings_are_errors(iris):
         with pytest.raises(ConvergenceWarning):
             model.fit(*iris)
     assert model.n_iter_ == 2
+
+
+def test_what_is_of_another_kind_is_refused(iris, numbers):
+    with pytest.raises(
+        TypeError, match=r"hidden_layer_sizes must be .* such as \(100, 50\), got 5.0"
+    ):
+        classifier(hidden_layer_sizes=5.0).fit(*iris)
+    for names in (np.array(["a", "b"]), np.array(["a", "b"], object)):
+        with pytest.raises(ValueError, match=r"numbers|could not convert string to float"):
+            MLPRegressor().fit(numbers[0], names[(numbers[1] > 0).astype(int)])
+
+
+def test_classes_in_messages_are_few():
+    X, y = np.zeros((900, 2)), np.arange(900) % 300
+    model = MLPClassifier(2, max_iter=1)
+    with pytest.raises(ValueError, match=r"y has the classes a list of 299 elements, .* apart: "):
+        model.partial_fit(X, y, classes=[0, 300])
+    model.partial_fit(X, y % 2, classes=[0, 1])
+    with pytest.raises(ValueError, match=r"classes=an array of shape \(900,\) is not the same"):
+        model.partial_fit(X, y % 2, classes=y)
 
 
 def test_what_needs_more_is_refused(iris, numbers):

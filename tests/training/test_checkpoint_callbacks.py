@@ -41,6 +41,27 @@ def test_early_stopping_stops_where_it_would_have(backend, path, at):
     assert_same(found, whole(**longer))
 
 
+@pytest.mark.parametrize("before", [-2, -1, 0, 1])
+def test_a_run_that_was_stopped_in_its_last_epoch_stays_stopped(path, before):
+    """Whether it was stopped, and not whether it has done all that was asked for, counts."""
+
+    def stop():
+        return [accelnn.callbacks.EarlyStopping(patience=3)]
+
+    call = {"optimizer": accelnn.Adam(0.1), "callbacks": stop()}
+    expected = whole(epochs=60, **call)
+    epochs = round(expected[1].epochs)
+    go_on(path, epochs=epochs + before, **call | {"callbacks": stop()})
+    assert_same(go_on(path, epochs=60, **call | {"callbacks": stop()}), expected)
+    # So it is with a function that stops it.
+    path.unlink()
+    call["callbacks"] = [lambda _net, history: history.epochs >= epochs]
+    expected = whole(epochs=60, **call)
+    assert expected[1].epochs == epochs
+    go_on(path, epochs=epochs + before, **call)
+    assert_same(go_on(path, epochs=60, **call), expected)
+
+
 def test_the_best_weights_are_kept(path):
     call = {"epochs": 12, "optimizer": accelnn.SGD(3.0)}
     keep = accelnn.callbacks.BestWeights()

@@ -205,6 +205,35 @@ def test_another_run_is_refused(changes, message):
     assert net.flat.tobytes() == before
 
 
+def _net(activation="sigmoid", loss="sum_squared_error", sizes=(4, 6, 2)):
+    return accelnn.MLP(sizes, activation=activation, loss=loss, rng=0, backend="numpy")
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "message"),
+    [
+        (_net("leaky_relu"), _net(accelnn.LeakyReLU(0.3)), r"leaky_relu, .* 4-6-2 \(LeakyReLU\("),
+        (_net(accelnn.ELU(0.5)), _net(accelnn.ELU(2.0)), r"alpha=0.5.*alpha=2.0"),
+        (_net(loss=accelnn.Huber(0.2)), _net(loss=accelnn.Huber(5.0)), r"0.2.*5.0"),
+        (
+            accelnn.MLP([4, 3], loss="cross_entropy", backend="numpy"),
+            accelnn.SimpleNet(4, 3, backend="numpy"),
+            r"net 4-3 \(cross_entropy\), and this call has 4-3 without biases",
+        ),
+    ],
+    ids=["leaky_relu", "elu", "huber", "biases"],
+)
+def test_a_net_of_other_parameters_of_its_formulas_is_refused(before, now, message, tmp_path):
+    x, t = data()
+    t = t if before.spec.loss.classifies else np.eye(3)[t][:, :2]
+    path = tmp_path / "run.safetensors"
+    history = accelnn.fit(before, x, t, epochs=1, rng=1, checkpoint=path, **options())
+    for resume, epochs in ((history, 1), (path, 2)):
+        with pytest.raises(ValueError, match=message):
+            accelnn.fit(now, x, t, epochs=epochs, resume=resume, **options())
+    accelnn.fit(before, x, t, epochs=1, resume=history, **options())
+
+
 def test_another_net_or_data_set_is_refused():
     history = accelnn.fit(new_net("numpy"), *data(), epochs=1, rng=1, **options())
     for net, n, message in (

@@ -13,6 +13,7 @@ import numpy as np
 from accelnn._compilation import compilation
 from accelnn._forks import no_forks
 from accelnn._optional import install_command
+from accelnn._shown import shown
 from accelnn._typing import Array
 from accelnn.backends._base import Backend
 from accelnn.backends._engine import Engine
@@ -206,7 +207,7 @@ def _remedy(error: Exception) -> str:
     # Settings make it raise others than what is missing or does not fit.
     if not settings or isinstance(error, ImportError | OSError):
         return "Reinstall it with:\n\n    pip install --force-reinstall numba"
-    found = ", ".join(f"{name}={value!r:.80}" for name, value in settings.items())
+    found = ", ".join(f"{name}={shown(value)}" for name, value in settings.items())
     return f"The environment has {found}. Unset that with:\n\n    unset {' '.join(settings)}"
 
 
@@ -216,7 +217,7 @@ def _thread_count(threads: int | None) -> int:
     if threads is None:
         return usable_threads()
     if isinstance(threads, bool) or not isinstance(threads, int | np.integer) or threads < 1:
-        msg = f"threads must be a positive integer or None, got {threads!r}"
+        msg = f"threads must be a positive integer or None, got {shown(threads)}"
         raise ValueError(msg)
     return int(threads)
 

@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy as np
 
+from accelnn._shown import shown
 from accelnn._typing import Array
 from accelnn.backends import Backend, MemoryFor, dtype_name
 from accelnn.errors import ImpureFunctionError
 from accelnn.gradient._argument import Argument
 from accelnn.gradient.evaluators._base import Advance, Evaluator, Function, set_items
-from accelnn.gradient.evaluators._reads import alike, refuse_random, shown, what_is_read
+from accelnn.gradient.evaluators._reads import alike, refuse_random, what_is_read
 from accelnn.gradient.evaluators._values import Values
 
 __all__ = ["Batched", "Compiled"]

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from accelnn._shown import shown
 from accelnn.errors import AmbiguousFunctionError, ImpureFunctionError
 from accelnn.gradient._precision import DOUBLE
 from accelnn.gradient._steps import Bounds
@@ -24,7 +25,6 @@ __all__ = [
     "is_compiled",
     "points_beside",
     "refuse_random",
-    "shown",
     "what_is_read",
 ]
 
@@ -134,12 +134,6 @@ def refuse_random(before: Any, after: Any) -> None:
         f"{shown(after)}. Make it deterministic, for instance with a fixed seed inside f"
     )
     raise ImpureFunctionError(msg)
-
-
-def shown(value: Any) -> str:
-    """Return a short description of a value of f."""
-    array = np.asarray(value)
-    return repr(array.item()) if array.size == 1 else f"an array of shape {array.shape}"
 
 
 def is_compiled(f: object) -> bool:

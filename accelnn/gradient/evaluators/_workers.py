@@ -12,6 +12,7 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 
 from accelnn._processors import usable_processors
+from accelnn._shown import shown
 from accelnn._typing import Array
 from accelnn._validation import positive_int
 from accelnn.errors import ImpureFunctionError
@@ -21,7 +22,6 @@ from accelnn.gradient.evaluators._reads import (
     Reads,
     alike,
     refuse_random,
-    shown,
     what_is_read,
 )
 from accelnn.gradient.evaluators._values import Values
@@ -165,7 +165,7 @@ class Workers(Evaluator):
         with _explained(len(tasks), found):
             for result in results:
                 if not isinstance(result, tuple) or len(result) != 3:  # noqa: PLR2004 - a `Result`
-                    msg = f"workers must be a function like map, but a result is {result!r}"
+                    msg = f"workers must be a function like map, but a result is {shown(result)}"
                     raise TypeError(msg)
                 start, values, epsilon = result
                 self.values.epsilon = max(self.values.epsilon, epsilon)
@@ -256,7 +256,7 @@ def _as_mapper(workers: Any) -> Mapper:
     if not callable(mapper):
         msg = (
             f"workers must be an integer, a function like map, or a pool or executor that has one, "
-            f"got {workers!r}"
+            f"got {shown(workers)}"
         )
         raise TypeError(msg)
     # All tasks are submitted now; results are awaited later.
