@@ -1,6 +1,7 @@
 """Options and fixtures for all tests."""
 
 import os
+import signal
 
 import pytest
 
@@ -111,3 +112,11 @@ def backend(request, usable):
         return usable(request.param)
     pytest.importorskip("array_api_strict", reason="array-api-strict is not installed")
     return StrictBackend()
+
+
+@pytest.fixture
+def listens_to_ctrl_c():
+    """What a shell starts in the background ignores Ctrl-C."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Iterator
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import numpy as np
@@ -20,7 +21,7 @@ from accelnn.backends._arrays import slices
 from accelnn.backends._pass import NetOps, Pass
 from accelnn.backends._spec import NetSpec
 from accelnn.backends._structured import Point, store
-from accelnn.backends._training import Dataset, Extras, OwnOptimizer, TrainingState
+from accelnn.backends._training import LONG, Dataset, Extras, OwnOptimizer, TrainingState
 from accelnn.formulas._dropout import Dropout
 from accelnn.formulas._loss import Labels
 from accelnn.formulas._own import Rule as OwnRule
@@ -403,16 +404,24 @@ class Engine:
     ) -> Array:
         """Write a batch's gradient to the state and return its loss; batches have up to `rows`."""
         if state.gradient == "analytic":
-            is_portable = type(self).loss_and_gradient is _portable_loss_and_gradient
-            if extras.is_empty and not is_portable:
-                return self.loss_and_gradient(state.params, x, t, state.grads)
-            losses = self._pass_of(state, rows).losses_and_gradient(x, self._for_loss(t), extras)
-            return self._mean(losses, extras.weights)
+            is_long = x.shape[0] * self.spec.size > LONG
+            with state.listening() if is_long else nullcontext():
+                return self._analytic(state, x, t, extras, rows)
         loss = self.loss_with(state.params, x, t, extras)
         with state.listening():
             gradient = self._numerical_gradient_in_double(state.params, x, t, extras)
         state.grads[...] = gradient
         return loss
+
+    def _analytic(
+        self, state: TrainingState, x: Array, t: Array, extras: Extras, rows: int
+    ) -> Array:
+        """Write a batch's gradient by backpropagation, and return its loss."""
+        is_portable = type(self).loss_and_gradient is _portable_loss_and_gradient
+        if extras.is_empty and not is_portable:
+            return self.loss_and_gradient(state.params, x, t, state.grads)
+        losses = self._pass_of(state, rows).losses_and_gradient(x, self._for_loss(t), extras)
+        return self._mean(losses, extras.weights)
 
     def _numerical_gradient_in_double(
         self, params: Array, x: Array, t: Array, extras: Extras

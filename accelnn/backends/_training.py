@@ -15,7 +15,11 @@ from accelnn.formulas._rule import UpdateRule
 if TYPE_CHECKING:
     from accelnn.backends._base import Backend
 
-__all__ = ["Dataset", "Extras", "Optimizer", "OwnOptimizer", "TrainingState"]
+__all__ = ["LONG", "Dataset", "Extras", "Optimizer", "OwnOptimizer", "TrainingState"]
+
+# Samples times parameters of a call from which it may be interrupted: some tenths of a second, if
+# all are multiplied.
+LONG = 5_000_000_000
 
 
 class OwnOptimizer(Protocol):

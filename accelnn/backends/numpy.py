@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from accelnn._typing import Array, ArrayLike
-from accelnn.backends._arrays import dtype_name, from_dlpack, speaks_dlpack
+from accelnn.backends._arrays import dtype_name, from_dlpack, slices, speaks_dlpack
 from accelnn.backends._base import Backend
 from accelnn.backends._training import Dataset
 from accelnn.formulas._table import ACTIVATIONS
@@ -24,6 +24,8 @@ LOWEST = {np.dtype(np.float32): -87.0, np.dtype(np.float64): -708.0}
 SIGMOID = ACTIVATIONS["sigmoid"]
 # A reduction along rows this short takes longer than a copy with axes swapped, unless they are few.
 SHORT, FEW = 64, 8
+# Products of a call of BLAS, in which Python hears no Ctrl-C: some tenths of a second.
+MOST_PRODUCTS = 20_000_000_000
 
 
 class NumpyBackend(Backend):
@@ -64,7 +66,7 @@ class NumpyBackend(Backend):
 
     def matmul(self, a: Array, b: Array, memory: Array | None = None) -> Array:
         """See `Backend.matmul`."""
-        return np.matmul(a, b, out=memory)
+        return _product(a, b, memory)
 
     def prepare(self, x: Array, t: Array, dtype: str, *, copy: bool) -> Dataset:
         """See `Backend.prepare`."""
@@ -78,7 +80,7 @@ class NumpyBackend(Backend):
             # Of a column and a row, np.matmul takes five times as long.
             np.dot(a, b, out=out)
         else:
-            np.matmul(a, b, out=out)
+            _product(a, b, out)
 
     def sum_into(self, out: Array, x: Array, axis: int) -> None:
         """See `Backend.sum_into`."""
@@ -171,3 +173,14 @@ def _has_short_rows(x: Array) -> bool:
 @functools.cache
 def _dtype(name: str) -> np.dtype[Any]:
     return np.dtype(name)
+
+
+def _product(a: Array, b: Array, out: Array | None) -> Array:
+    """Return a matrix product, some rows at a time if it is a huge one."""
+    if a.size * b.shape[-1] <= MOST_PRODUCTS or not a.ndim == b.ndim == 2:  # noqa: PLR2004 - axes
+        return np.matmul(a, b, out=out)
+    if out is None:
+        out = np.empty((a.shape[0], b.shape[1]), np.result_type(a, b))
+    for rows in slices(a.shape[0], max(1, MOST_PRODUCTS // b.size)):
+        np.matmul(a[rows], b, out=out[rows])
+    return out

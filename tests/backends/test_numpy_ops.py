@@ -139,3 +139,35 @@ def test_a_subclass_that_changes_an_op_is_asked_for_it():
     np.testing.assert_array_equal(doubling.with_memory("sigmoid")(x, x), 2.0 * B.sigmoid(x))
     found = doubling.activation_ops(ACTIVATIONS["sigmoid"]).value(x, x)
     np.testing.assert_array_equal(found, 2.0 * B.sigmoid(x))
+
+
+@pytest.mark.parametrize("most", [1, 50, 200])
+@pytest.mark.parametrize("transposed", [False, True])
+def test_huge_products_come_some_rows_at_a_time(monkeypatch, most, transposed):
+    """Python hears no Ctrl-C within one."""
+    from accelnn.backends import numpy as module
+
+    monkeypatch.setattr(module, "MOST_PRODUCTS", most)
+    draw, backend = np.random.default_rng(0), accelnn.get_backend("numpy")
+    a = draw.normal(size=(6, 5)).T if transposed else draw.normal(size=(5, 6))
+    b, out = draw.normal(size=(6, 7)), np.full((5, 7), np.nan)
+    expected = a @ b
+    tolerance = 8 * 6 * np.finfo(float).eps * np.abs(a).max() * np.abs(b).max()
+    backend.matmul_into(out, a, b)
+    np.testing.assert_allclose(out, expected, rtol=0, atol=tolerance)
+    np.testing.assert_allclose(backend.matmul(a, b), expected, rtol=0, atol=tolerance)
+    memory = np.empty((5, 7))
+    assert backend.matmul(a, b, memory) is memory
+    np.testing.assert_array_equal(memory, out)
+    many = draw.normal(size=(3, 5, 6))
+    np.testing.assert_array_equal(backend.matmul(many, b), many @ b)
+
+
+def test_a_huge_product_is_made_of_several(monkeypatch):
+    from accelnn.backends import numpy as module
+
+    calls, usual = [], np.matmul
+    monkeypatch.setattr(module, "MOST_PRODUCTS", 100)
+    monkeypatch.setattr(np, "matmul", lambda a, b, out: calls.append(a.shape) or usual(a, b, out))
+    accelnn.get_backend("numpy").matmul(np.ones((5, 6)), np.ones((6, 7)))
+    assert calls == [(2, 6), (2, 6), (1, 6)]

@@ -32,14 +32,6 @@ class Counts:
         params -= grads / (1.0 + self.done)
 
 
-@pytest.fixture
-def listens_to_ctrl_c():
-    """What a shell starts in the background ignores Ctrl-C."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
 class StopError(Exception):
     """What a callback raises."""
 
@@ -135,6 +127,42 @@ def test_ctrl_c_does_not_wait_for_differences_and_keeps_nothing_of_them(backend,
     again = new_net(backend)
     accelnn.fit(again, x, t, rng=1, iters=done + 3, **given | {"optimizer": Counts()})
     np.testing.assert_array_equal(backend.to_numpy(net.flat), backend.to_numpy(again.flat))
+
+
+@pytest.mark.usefixtures("listens_to_ctrl_c")
+@pytest.mark.parametrize("done", [0, 2])
+def test_ctrl_c_does_not_wait_for_a_long_update_and_keeps_nothing_of_it(backend, monkeypatch, done):
+    for module in ("accelnn.backends._engine", "accelnn.backends.numba.engine"):
+        if module in sys.modules:
+            monkeypatch.setattr(f"{module}.LONG", 0)
+    net, calls = new_net(backend), []
+    kind = type(net.engine)
+    name = "_train" if backend.name == "numba" else "_analytic"
+    usual = getattr(kind, name)
+
+    def pressed(self, *given, **named):
+        found = usual(self, *given, **named)
+        calls.append(self)
+        if len(calls) == done + 1:
+            signal.raise_signal(signal.SIGINT)
+            pytest.fail("it has waited")
+        return found
+
+    def one_by_one(*_):
+        pass
+
+    one_by_one.every = 1
+    with monkeypatch.context() as patched:
+        patched.setattr(kind, name, pressed)
+        with pytest.raises(KeyboardInterrupt) as caught:
+            accelnn.fit(net, *data(), callbacks=[one_by_one], rng=1, iters=5, **options())
+    history = caught.value.history
+    assert history.steps == done
+    whole = new_net(backend)
+    if done:
+        accelnn.fit(net, *data(), iters=3, resume=history, **options())
+        accelnn.fit(whole, *data(), iters=done + 3, rng=1, **options())
+    np.testing.assert_array_equal(backend.to_numpy(net.flat), backend.to_numpy(whole.flat))
 
 
 def test_ctrl_c_leaves_a_handler_of_the_program_alone():

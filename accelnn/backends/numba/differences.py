@@ -28,6 +28,8 @@ __all__ = ["Differences"]
 # Samples times parameters per call of the kernel, where each move is propagated through all later
 # layers: some tenths of a second, so that Ctrl-C is handled promptly.
 WORK = 100_000_000
+# As much as a call has from which it listens to Ctrl-C, because a single sample may take minutes.
+LONG = WORK // 10
 # The inputs of all layers and samples per call, and the coefficients of all units and samples,
 # which bound its memory.
 INPUTS = 300_000
@@ -86,6 +88,7 @@ class Differences:
             differences,
             (self._point(net, x, t), fits, difference, TABLES, scratch, listed, out),
             kind=(("differences", sizes), samples * self._spec.size),
+            is_long=samples * _work_of_sample(sizes, self._lanes) > LONG,
         )
         return out
 
@@ -126,10 +129,15 @@ def _change_codes(spec: NetSpec) -> Codes | None:
     return Codes(units, changes, loss)
 
 
-def _samples_of_call(sizes: tuple[int, ...], lanes: int) -> int:
-    """Return how many samples one call of the kernel processes."""
+def _work_of_sample(sizes: tuple[int, ...], lanes: int) -> int:
+    """Return how many products a sample takes at most, vectors of them where moves propagate."""
     products = [a * b for a, b in itertools.pairwise(sizes)]
     # A move of a weight is propagated through every layer after the next, a vector at a time.
-    work = sum(n * (1 + sum(products[i + 2 :]) // lanes) for i, n in enumerate(products))
+    return sum(n * (1 + sum(products[i + 2 :]) // lanes) for i, n in enumerate(products))
+
+
+def _samples_of_call(sizes: tuple[int, ...], lanes: int) -> int:
+    """Return how many samples one call of the kernel processes."""
+    work = _work_of_sample(sizes, lanes)
     inputs, coefficients = sum(sizes[:-1]), coefficients_per_sample(sizes, lanes)
     return max(1, min(WORK // work, INPUTS // inputs, COEFFICIENTS // coefficients))

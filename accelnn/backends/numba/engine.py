@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import sys
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from accelnn._cached import cached_property
 from accelnn._typing import Array
 from accelnn.backends._engine import Engine
 from accelnn.backends._spec import NetSpec
-from accelnn.backends._training import Dataset, Extras, TrainingState
+from accelnn.backends._training import LONG, Dataset, Extras, TrainingState
 from accelnn.backends.numba._jit import entry_of
 from accelnn.backends.numba.arrays import kernel_array
 from accelnn.backends.numba.dataset import NO_LABELS, PackedDataset, kernel_data
@@ -207,9 +208,10 @@ class NumbaEngine(Engine):
         losses, start, done = [], 0, state.step
         while start < order.size and (start == 0 or not self._hides_nan(net.params, data)):
             piece = order[start : start + batch * (every - done % every)]
-            found = self._train(
-                net, readable, rule, piece, batch, done, mask, quads=quads, workspace=workspace
-            )
+            with _interruptible(state, piece.size * self.spec.size):
+                found = self._train(
+                    net, readable, rule, piece, batch, done, mask, quads=quads, workspace=workspace
+                )
             is_finite = np.isfinite(found)
             finished = found.size if is_finite.all() else int(is_finite.argmin())
             losses.append(found[: finished + 1])
@@ -352,13 +354,14 @@ class NumbaEngine(Engine):
     ) -> None:
         """Run a kernel on some samples."""
         # The types of columns and codes are all that differs between the arguments of its calls.
+        work = samples * self.spec.size
         key = kernel, data.columns.itemsize, data.codes.itemsize
         entry = self._entries.get(key)
         if entry is None:
             entry = self._entries[key] = entry_of(kernel, (NO_LABELS, 1, *arguments))
         # The time of a sample depends on all of these.
         call = kernel.__name__, self.spec.sizes, self.dtype, data.sparse, data.quads, batch
-        self.backend.team.call(entry, arguments, threads, (call, samples * self.spec.size))
+        self.backend.team.call(entry, arguments, threads, (call, work), is_long=work > LONG)
 
     def _gathers(self, data: Data) -> bool:
         """Return whether dense samples are moved into panels before they are multiplied."""
@@ -441,6 +444,17 @@ class NumbaEngine(Engine):
         size, threads = self.spec.size, self.backend.threads
         options = {"with_samples": quads or self._gathers(data), "quads": quads}
         return memory_of_passes(self._layout, self._dtype, size, samples, threads, **options)
+
+
+@contextmanager
+def _interruptible(state: TrainingState, work: int) -> Iterator[None]:
+    """Listen to what interrupts so much work, if it is long, and forget what it leaves then."""
+    try:
+        with state.listening() if work > LONG else nullcontext():
+            yield
+    except BaseException:
+        state.workspace = None
+        raise
 
 
 def _is_sparse(data: Dataset) -> bool:

@@ -8,6 +8,7 @@ results do not depend on the number of threads.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import os
@@ -77,8 +78,9 @@ TOO_MUCH = 0.75
 # Nanoseconds that a thread stays awake after a call. Waking it takes about as long, and calls of a
 # loop follow each other faster.
 AWAKE = 200_000
-# Seconds between two looks at whether others have ended.
-A_MOMENT = 0.0005
+# Seconds between two looks at whether others have ended, and at whether a long call is interrupted,
+# where the system does not end a wait for that.
+A_MOMENT, A_WHILE = 0.0005, 0.1
 
 # What a thread runs, in order; None ends it.
 Tasks: TypeAlias = "queue.SimpleQueue[Callable[[], object] | None]"
@@ -142,6 +144,8 @@ class Team:
         """Reset in a forked child, which does not inherit threads."""
         self._busy = threading.Lock()
         self._meeting = np.zeros(own_of(self.size), np.int64)
+        # Of calls on one thread, beside which others may use the team.
+        self._alone = np.zeros(own_of(1), np.int64)
         self._tasks.clear()
 
     def call(
@@ -150,16 +154,20 @@ class Team:
         arguments: tuple[object, ...],
         size: int | None = None,
         kind: tuple[Hashable, float] | None = None,
+        *,
+        is_long: bool = False,
     ) -> None:
         """Run a kernel that launches itself on `size` threads (default: all), and wait for it.
 
         `kind` is what the call has in common with others that take as long for as much work, and
         how much work it is, in any unit: calls of a kind that take longer on the team are left to
-        one thread.
+        one thread. What interrupts a call that `is_long`, such as Ctrl-C, ends it soon, with
+        nothing of use in what it writes; others are waited for.
         """
+        run = _run_listening if is_long and _hears_signals() else _run_here
         size = min(self.size, size or self.size)
         if size == 1 or time.monotonic() < self._alone_until:
-            kernel(self._meeting, 1, *arguments)
+            run(kernel, self._meeting_of_one(is_long=is_long), 1, arguments)
             return
         name, amount = kind or ("", 0.0)
         pace = self._paces.of(name, amount) if amount > 0.0 else None
@@ -167,7 +175,10 @@ class Team:
         try:
             is_ours = wanted and self._busy.acquire(blocking=False)
             started = time.perf_counter()
-            kernel(self._meeting, self._wake(size) if is_ours else 1, *arguments)
+            if is_ours:
+                run(kernel, self._meeting, self._wake(size), arguments)
+            else:
+                run(kernel, self._meeting_of_one(is_long=is_long), 1, arguments)
             seconds = time.perf_counter() - started
             if pace is not None and wanted == is_ours:
                 pace.record(amount, seconds, team=is_ours)
@@ -176,6 +187,10 @@ class Team:
         finally:
             if is_ours:
                 self._busy.release()
+
+    def _meeting_of_one(self, *, is_long: bool) -> np.ndarray:
+        """Return the counters of a call on one thread, its own if it may be told to end."""
+        return np.zeros_like(self._alone) if is_long else self._alone
 
     def _judge(self, seconds: float) -> None:
         """Leave the next calls to one thread if other programs have held up this one."""
@@ -280,6 +295,59 @@ class Team:
                 break
             self._tasks.append(tasks)
         return min(count, len(self._tasks))
+
+
+def _run_here(
+    kernel: Callable[..., object], meeting: np.ndarray, size: int, arguments: tuple[object, ...]
+) -> None:
+    kernel(meeting, size, *arguments)
+
+
+def _hears_signals() -> bool:
+    """Return whether this is the thread in which Python handles signals."""
+    return threading.current_thread() is threading.main_thread()
+
+
+def _run_listening(
+    kernel: Callable[..., object], meeting: np.ndarray, size: int, arguments: tuple[object, ...]
+) -> None:
+    """Run a kernel on another thread, and tell it to end if this one is interrupted."""
+    errors: list[BaseException] = []
+    ended = threading.Event()
+
+    def work() -> None:
+        try:
+            kernel(meeting, size, *arguments)
+        except BaseException as error:  # noqa: BLE001 - raised again by the caller's thread
+            errors.append(error)
+        finally:
+            ended.set()
+
+    worker = threading.Thread(target=work, daemon=True, name="accelnn")
+    try:
+        worker.start()
+    except RuntimeError:
+        # No more threads, or the interpreter is shutting down.
+        _run_here(kernel, meeting, size, arguments)
+        return
+    try:
+        while not ended.wait(A_WHILE):
+            pass
+    except BaseException:
+        # However often it is interrupted: nobody else may have the team before.
+        while not ended.is_set():
+            with contextlib.suppress(BaseException):
+                _end(meeting, ended)
+        raise
+    if errors:
+        raise errors[0]
+
+
+def _end(meeting: np.ndarray, ended: threading.Event) -> None:
+    """Tell a kernel to end until it has: one that has only begun clears its counters first."""
+    while not ended.is_set():
+        meeting[ABANDONED] = 1
+        ended.wait(A_MOMENT)
 
 
 def usable_threads() -> int:

@@ -168,6 +168,8 @@ def differences_as(member, point, fits, difference, tables, scratch_of_all, list
         inputs, outputs, flat = table[layer, INPUTS], table[layer, OUTPUTS], table[layer, FLAT]
         first, last = share(member, outputs, 1)
         for unit in range(first, last):
+            if is_abandoned(member):
+                return
             largest, apart = 0.0, 0
             if layer >= end - 1:
                 start = weights + unit * scores if layer < end else -1 - unit

@@ -15,7 +15,7 @@ from accelnn.backends.numba.kernels.losses import (
     softmax_of_row,
     target,
 )
-from accelnn.backends.numba.kernels.meeting import share
+from accelnn.backends.numba.kernels.meeting import is_abandoned, share
 from accelnn.backends.numba.kernels.samples import read_samples
 from accelnn.backends.numba.layout import OUTPUT_PANEL, OUTPUT_PANELS, OUTPUTS
 from accelnn.backends.numba.team import Member
@@ -56,6 +56,8 @@ def predict_as(member, net, data, memory, order, as_scores, out):
     probabilities = net.loss == CROSS_ENTROPY and not as_scores
     first, last = share(member, order.size, SHORT)
     for start in range(first, last, work.capacity):
+        if is_abandoned(member):
+            return
         size = min(work.capacity, last - start)
         z = forward_block(member, net, data, work, order, start, size)
         for row in range(size):
@@ -85,6 +87,8 @@ def evaluate_as(member, net, data, memory, order, losses, hits):
     outputs = net.table[net.table.shape[0] - 1, OUTPUTS]
     first, last = share(member, order.size, SHORT)
     for start in range(first, last, work.capacity):
+        if is_abandoned(member):
+            return
         size = min(work.capacity, last - start)
         z = forward_block(member, net, data, work, order, start, size)
         for row in range(size):

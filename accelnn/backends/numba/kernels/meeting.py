@@ -82,8 +82,8 @@ def wait(member):
 
 @inlined
 def is_abandoned(member):
-    """Return, after a barrier, whether a thread has failed, so that the others may stop."""
-    return member.size > 1 and read(member.meeting, ABANDONED) != 0
+    """Return whether a thread has failed, or the call was interrupted, so that all may stop."""
+    return read(member.meeting, ABANDONED) != 0
 
 
 @inlined

@@ -71,7 +71,7 @@ def forward_pass(member, net, data, work, mask, update_number, order, piece, row
         read_samples(reader, net, data, work, order, piece.start, read, piece.size)
         if not own:
             wait(member)
-    while layer < depth:
+    while layer < depth and not is_abandoned(member):
         panels, is_last = net.table[layer, OUTPUT_PANELS], layer == depth - 1
         # One thread computes all scores of a sample, because softmax needs them together.
         top, bottom = rows if is_last else (ZERO, piece.size)
@@ -160,6 +160,8 @@ def train_as(member, net, data, rule, mask, memory, row_losses, order, batch, do
                 break
         step = update_number + 1
         for layer in range(depth - 1, -1, -1):
+            if is_abandoned(member):
+                break
             following = order.size
             if layer > 0:
                 input_errors(member, net, work, layer, size)
