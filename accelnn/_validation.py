@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable
 from typing import Any, cast, get_args
 
@@ -43,6 +44,8 @@ DTYPES = get_args(DTypeName)
 ROWS = 2
 # Up to this many labels or targets are checked on the host: copying them takes as long as one.
 FEW = 1 << 12
+# No machine counts further, and a float holds it.
+MOST = sys.maxsize
 # Numbers that are looked through at a time.
 PIECE = 1 << 17
 # The dtypes of NumPy's labels, all integers but the narrowest, as unsigned ones.
@@ -361,6 +364,9 @@ def positive_int(value: object, name: str) -> int:
         raise TypeError(msg)
     if value < 1:
         msg = f"{name} must be at least 1, got {value}"
+        raise ValueError(msg)
+    if value > MOST:
+        msg = f"{name} must be at most {MOST}, got {shown(value)}"
         raise ValueError(msg)
     return int(value)
 

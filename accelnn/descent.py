@@ -16,6 +16,7 @@ from accelnn._validation import as_floating, as_number, as_scalar, check_finite,
 from accelnn._warn import warn
 from accelnn.backends import Backend, BackendLike, resolve
 from accelnn.errors import DivergenceWarning, ImpureFunctionError, StagnationWarning
+from accelnn.formulas._checks import positive
 from accelnn.gradient import numerical_gradient
 from accelnn.gradient._problem import pose
 from accelnn.gradient.evaluators import HasMap, Mapper, refuse_random
@@ -185,8 +186,7 @@ def gradient_descent(
             return found
 
         # Two, because the last one may lie outside the domain of f.
-        kept = step_num + 1 if full_output else 2
-        iterates: deque[Array] = deque([start], maxlen=kept)
+        iterates: deque[Array] = deque([start], maxlen=None if full_output else 2)
         # Overflow is reported as divergence.
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             steps, travelled, diverged = _iterate(backend, gradient_at, iterates, lr, step_num)
@@ -268,12 +268,7 @@ def _require_argument(
 
 
 def _check_options(lr: float, step_num: int) -> None:
-    if isinstance(lr, bool) or not isinstance(lr, int | float | np.number):
-        msg = f"lr must be a number, got {shown(lr)}"
-        raise TypeError(msg)
-    if not 0.0 < lr < math.inf:
-        msg = f"lr must be positive and finite, got {shown(lr)}"
-        raise ValueError(msg)
+    positive(lr, "lr")
     if isinstance(step_num, bool) or not isinstance(step_num, int | np.integer):
         msg = f"step_num must be an integer, got {shown(step_num)}"
         raise TypeError(msg)

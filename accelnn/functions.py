@@ -11,11 +11,11 @@ from typing import Any, TypeVar, overload
 
 import numpy as np
 
-from accelnn._shown import shown
 from accelnn._typing import Array, ArrayLike
 from accelnn._underflow import underflow_is_harmless
 from accelnn._validation import as_array, as_floating, as_targets
 from accelnn.backends import Backend, BackendLike, resolve
+from accelnn.formulas._checks import not_negative
 
 __all__ = [
     "cross_entropy_error",
@@ -348,7 +348,8 @@ def cross_entropy_error(
     Raises
     ------
     ValueError
-        If `t` fits neither form, a label is out of range, `eps` is negative, or there are no rows.
+        If `t` fits neither form, a label is out of range, `eps` is negative or not finite, or there
+        are no rows.
 
     Examples
     --------
@@ -359,9 +360,7 @@ def cross_entropy_error(
     >>> round(float(accelnn.cross_entropy_error(y, [[0, 1], [1, 0]])), 4)
     0.3993
     """
-    if not eps >= 0.0:
-        msg = f"eps must not be negative, got {shown(eps)}"
-        raise ValueError(msg)
+    eps = not_negative(eps, "eps")
     chosen = resolve(backend, y, t)
     with chosen.current():
         outputs = _numbers(chosen, y, "y")

@@ -124,6 +124,13 @@ def test_a_safetensors_file_of_someone_else(path):
         ({"sizes": [4, 3.5, 2]}, r"sizes\[1\] must be an integer, got 3.5"),
         ({"sizes": [4, -3, 2]}, r"sizes\[1\] must be at least 1"),
         ({"sizes": None}, "sizes must be a sequence of integers"),
+        ({"sizes": [4, 10**400, 2]}, r"sizes\[1\] must be at most"),
+        ({"dropout": 10**400}, r"dropout must be in \[0, 1\), got 1000"),
+        ({"label_smoothing": -(10**400)}, r"label_smoothing must be in \[0, 1\), got -1000"),
+        (
+            {"activation": [{"name": "leaky_relu", "negative_slope": 10**400}]},
+            "negative_slope must be finite, got 1000",
+        ),
         ({"net": "SimpleNet"}, "a SimpleNet has 2 sizes"),
         ({"net": "SimpleNet", "sizes": [4, 1]}, "a softmax over one output is always 1"),
         ({"sizes": [4, 3, 1]}, "a softmax over one output is always 1"),
@@ -134,6 +141,7 @@ def test_an_architecture_that_is_not_known(path, architecture, message):
     with pytest.raises(ValueError, match=message) as raised:
         accelnn.load(path)
     assert f"{str(path)!r} describes no net that can be built here" in str(raised.value)
+    assert len(str(raised.value)) < 300 + len(str(path))
 
 
 @pytest.mark.parametrize("key", ["format", "net", "sizes", "activation", "loss", "dtype"])

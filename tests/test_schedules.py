@@ -247,6 +247,8 @@ def test_a_power_beyond_the_range_of_floats(schedule, k, expected):
 
 @pytest.mark.parametrize("rate", [schedules.exponential(0.1, 1e200), lambda k: 10 ** (400 * k)])
 def test_a_rate_that_grows_too_large_is_refused_in_words(rate):
-    with pytest.raises(ValueError, match=r"lr\([1-3]\) must be non-negative and finite, got inf"):
+    with pytest.raises(
+        ValueError, match=r"lr\([1-3]\) must be non-negative and finite, got (inf|10)"
+    ):
         accelnn.SGD(rate).rates(0, 4)
     assert accelnn.SGD(schedules.exponential(1e-300, 2.0)).rates(1099, 2).all()

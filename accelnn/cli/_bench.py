@@ -2,15 +2,17 @@
 
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
 
 import click
+from rich.cells import cell_len
 from rich.table import Table as RichTable
 
 from accelnn._atomic import check_replaceable
 from accelnn._progress import progress_bar
 from accelnn.bench import GPU_GROUPS, GROUPS, TABLES, Report, plan, run, turns
+from accelnn.bench._tables import Table
 from accelnn.cli._options import (
     FiniteRange,
     OutputFile,
@@ -26,6 +28,8 @@ from accelnn.cli._options import (
 __all__ = ["bench"]
 
 REPEATS = {False: 3, True: 5}
+# What a table has beside the text of a column, and at its edge.
+BESIDE, EDGE = len("│  "), len("│")
 
 
 @click.command(short_help="Measure accelnn and its peers side by side.")
@@ -149,11 +153,41 @@ def bench(
 
 def show(report: Report) -> None:
     """Print the tables of a report."""
+    out = console()
     for table in filter(None, (build(report) for build in TABLES.values())):
-        drawn = RichTable(title=table.title, title_justify="left")
-        for i, heading in enumerate(table.columns):
-            justify: Literal["left", "right"] = "left" if i < table.labels else "right"
-            drawn.add_column(heading, justify=justify, overflow="fold")
+        for drawn in _drawn(table, out.width):
+            out.print(drawn)
+
+
+def _drawn(table: Table, width: int) -> Iterator[RichTable]:
+    """Yield a table in parts that are no wider, with its labels in each and no number cut."""
+    cells = list(zip(*table.rows, strict=True))
+    least = [
+        BESIDE + max(map(cell_len, (*heading.split(), *column)))
+        for heading, column in zip(table.columns, cells, strict=True)
+    ]
+    labels, numbers = range(table.labels), range(table.labels, len(table.columns))
+    # Labels are wrapped only where a single column would not fit beside them.
+    room = max(width - EDGE - sum(least[: table.labels]), *least[table.labels :], 0)
+    parts: list[list[int]] = [[]]
+    for i in numbers:
+        if parts[-1] and sum(least[k] for k in (*parts[-1], i)) > room:
+            parts.append([])
+        parts[-1].append(i)
+    for place, part in enumerate(parts):
+        drawn = RichTable(
+            title=table.title + ", continued" * (place > 0),
+            title_justify="left",
+        )
+        shown = [*labels, *part]
+        headings = {i: BESIDE + cell_len(table.columns[i]) for i in shown}
+        is_roomy = EDGE + sum(max(least[i], headings[i]) for i in shown) <= width
+        for i in labels:
+            drawn.add_column(table.columns[i], overflow="fold")
+        for i in part:
+            # Headings are wrapped to the width of their numbers.
+            fixed = None if is_roomy else least[i] - BESIDE
+            drawn.add_column(table.columns[i], justify="right", width=fixed)
         for row in table.rows:
-            drawn.add_row(*row)
-        console().print(drawn)
+            drawn.add_row(*(row[i] for i in shown))
+        yield drawn

@@ -13,6 +13,7 @@ __all__ = [
     "finite",
     "fraction",
     "learning_rate",
+    "nearest",
     "not_negative",
     "positive",
     "two_fractions",
@@ -28,13 +29,21 @@ def check_parameters(formula: Any, **checks: Callable[[object, str], Any]) -> No
         object.__setattr__(formula, name, check(getattr(formula, name), name))
 
 
+def nearest(value: Any) -> float:
+    """Return a real number as a float: infinity, if it is an integer too large for one."""
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
+
+
 def number(value: object, name: str, wanted: str = "a number") -> float:
     """Return a real number as a float, or raise TypeError: it must be what is wanted."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         msg = f"{name} must be {wanted}, got {shown(value)}"
         raise TypeError(msg)
     # Unlike a NumPy scalar, a Python float never promotes a float32 array.
-    return float(value)
+    return nearest(value)
 
 
 def finite(value: object, name: str) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
@@ -19,8 +18,6 @@ __all__ = ["UpdateRule"]
 
 # Axes of a bias.
 BIAS_AXES = 1
-# An integer above this is no learning rate.
-HUGE = 10**300
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -227,10 +224,7 @@ class UpdateRule:
         found = np.empty(count)
         for k in range(done, done + count):
             try:
-                rate = self.lr(k)
-                # A Python int may be too large for a float.
-                is_huge = isinstance(rate, int) and abs(rate) > HUGE
-                found[k - done] = not_negative(math.inf if is_huge else rate, f"lr({k})")
+                found[k - done] = not_negative(self.lr(k), f"lr({k})")
             except Exception as error:
                 error.add_note(f"lr is the schedule {self.lr!r}, called with k={k}")
                 raise

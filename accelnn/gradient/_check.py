@@ -15,6 +15,7 @@ from accelnn._validation import as_floating, generator, positive_int, require_ca
 from accelnn._warn import warn
 from accelnn.backends import Backend, BackendLike
 from accelnn.errors import GradientCheckError, InconclusiveCheckWarning
+from accelnn.formulas._checks import nearest
 from accelnn.gradient._argument import is_tree, leaves_of, names_of
 from accelnn.gradient._compare import Comparer, Place
 from accelnn.gradient._convergence import Comparison
@@ -140,7 +141,8 @@ def check_gradient(
         msg = "x is empty: there is nothing to check"
         raise ValueError(msg)
     for name, given in (("rtol", rtol), ("atol", atol)):
-        if given is not None and not (isinstance(given, int | float) and 0.0 <= given < math.inf):
+        is_number = isinstance(given, int | float)
+        if given is not None and not (is_number and 0.0 <= nearest(given) < math.inf):
             msg = f"{name} must be None or a finite number >= 0, got {shown(given)}"
             raise ValueError(msg)
     if step is not None:

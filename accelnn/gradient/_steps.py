@@ -11,7 +11,7 @@ from accelnn._differences import Method
 from accelnn._shown import shown
 from accelnn._typing import Array, ArrayLike
 from accelnn.backends import Backend
-from accelnn.formulas._checks import positive
+from accelnn.formulas._checks import nearest, positive
 
 __all__ = [
     "FIRST_STEP",
@@ -128,7 +128,9 @@ def _numbers(
     given: Any, name: str, x: np.ndarray, shape: tuple[int, ...], dtype: np.dtype[Any]
 ) -> np.ndarray:
     """Return the caller's steps as positive numbers, one for each coordinate."""
-    sizes = np.asarray(given)
+    # NumPy has no dtype for an integer beyond 64 bits.
+    is_integer = isinstance(given, int) and not isinstance(given, bool)
+    sizes = np.asarray(nearest(given) if is_integer else given)
     if sizes.shape not in ((), shape):
         msg = f"{name} has shape {sizes.shape}, but x has shape {shape}"
         raise ValueError(msg)
@@ -231,7 +233,7 @@ def require_usable_step(backend: Backend, x: Array, method: Method, step: object
         # Spacing grows with magnitude: what moves the largest number moves them all.
         return
     host = np.asarray(backend.to_numpy(x), np.float64).reshape(-1)
-    h = step_sizes(host, method, 1, epsilon=2.0**-52, step=float(step))
+    h = step_sizes(host, method, 1, epsilon=2.0**-52, step=nearest(step))
     taken = host[:, None] + h[:, None] * method.points(1) - host[:, None]
     check_moves(host, taken, h, host.dtype)
 

@@ -11,6 +11,7 @@ from accelnn._typing import Rng
 from accelnn._validation import generator
 from accelnn.backends import MemoryFor, NetSpec, get_backend
 from accelnn.formulas._activation import Initializer
+from accelnn.formulas._checks import nearest
 
 __all__ = ["draw_parameters", "standard_deviation"]
 
@@ -42,7 +43,7 @@ def standard_deviation(init: Init, default: Initializer, n_in: int, n_out: int) 
     if isinstance(init, str) and init == "he":
         return math.sqrt(2.0 / n_in)
     is_number = isinstance(init, numbers.Real) and not isinstance(init, bool)
-    if not is_number or not 0.0 <= float(init) < math.inf:
+    if not is_number or not 0.0 <= nearest(init) < math.inf:
         known = "'xavier', 'he', None or a non-negative standard deviation"
         msg = f"init must be {known}, got {shown(init)}"
         raise ValueError(msg)

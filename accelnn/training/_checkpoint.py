@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from accelnn import checkpoint as files
 from accelnn._atomic import check_replaceable
+from accelnn._shown import shown
 from accelnn.backends import get_backend
+from accelnn.nets._arguments import SEEDS, UPDATES
 from accelnn.training._history import CURVES, History
 from accelnn.training._hooks import States
 from accelnn.training._interrupt import interrupts_wait
 from accelnn.training._plan import Generator
 from accelnn.training._resume import Ending
+
+if TYPE_CHECKING:
+    from accelnn.training._run import Run
 
 __all__ = ["Checkpoint", "PathLike", "Saver", "check_path", "states_of"]
 
@@ -29,6 +36,52 @@ KEY = "accelnn_training"
 FORMAT = 2
 # What is described by a number.
 TOLD = ("offset", "asked", "is_over", "is_stopped", "called", "finished")
+# The words in the buffer of a generator, in which its place must be: NumPy does not look.
+PLACES = {"pos": 624, "buffer_pos": 4}
+
+
+def _whole(least: int, most: int = sys.maxsize) -> Callable[[Any], bool]:
+    return lambda value: type(value) is int and least <= value <= most
+
+
+def _is_bool(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
+def _is_seed(value: Any) -> bool:
+    return value is None or _whole(0, SEEDS - 1)(value)
+
+
+def _are_plain(values: Any) -> bool:
+    plain = str | int | float | None
+    return isinstance(values, dict) and all(isinstance(value, plain) for value in values.values())
+
+
+def _are_states(states: Any) -> bool:
+    return isinstance(states, list) and all(
+        isinstance(one, list)
+        and len(one) == 2  # noqa: PLR2004 - a name and a state
+        and isinstance(one[0], str)
+        and isinstance(one[1], dict | None)
+        for one in states
+    )
+
+
+# What the description of a run may say.
+FIELDS: dict[str, Callable[[Any], bool]] = {
+    "same": _are_plain,
+    "updates": _whole(0),
+    "position": _whole(0),
+    "dropout_seed": _is_seed,
+    "batches_per_epoch": _whole(1),
+    "offset": _whole(0),
+    "asked": _whole(1),
+    "is_over": _is_bool,
+    "is_stopped": _is_bool,
+    "called": _whole(-1),
+    "finished": _whole(-1),
+    "callbacks": _are_states,
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,19 +184,17 @@ class Checkpoint:
     def read(cls, path: PathLike) -> Checkpoint:
         """Read what `write` has written, or raise ValueError."""
         arrays, told = files.read(path, KEY, "training run")
-        try:
+        with _named(path):
             return cls._of(arrays, told)
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            msg = (
-                f"{os.fspath(path)!r} holds no run that can go on: {type(error).__name__}: "
-                f"{error!s:.200}"
-            )
-            raise ValueError(msg) from error
 
     @classmethod
     def _of(cls, arrays: dict[str, np.ndarray], told: Any) -> Checkpoint:
         if told["format"] != FORMAT:
-            msg = f"its format is {told['format']!r}, and this version reads {FORMAT}"
+            msg = f"its format is {shown(told['format'])}, and this version reads {FORMAT}"
+            raise ValueError(msg)
+        _check(arrays, told)
+        if told["generator"][0] != told["first"][0]:
+            msg = f"its generators are {shown(told['generator'][0])} and {shown(told['first'][0])}"
             raise ValueError(msg)
         numpy = get_backend("numpy")
         ending = Ending(
@@ -176,6 +227,25 @@ class Checkpoint:
             **{name: told[name] for name in TOLD},
         )
 
+    def require_fit(self, path: PathLike, run: Run) -> None:
+        """Raise ValueError unless the run of this call can go on from here, read from a file."""
+        ending, same, spec = self.ending, run.same, run.net.spec
+        ending.require_same(same)
+        batches = run.plan.batches_per_epoch
+        found = {
+            "descriptions": (set(ending.same), set(same)),
+            "parameters": (self.params.size, spec.size),
+            "dtype": (str(self.params.dtype), run.net.dtype),
+            "arrays of the optimizer": (len(ending.slots), len(run.state.slots)),
+            "batches per epoch": (self.history.batches_per_epoch, batches),
+            "seed of dropout": (ending.dropout_seed is not None, spec.dropout > 0.0),
+        }
+        with _named(path):
+            for what, (here, wanted) in found.items():
+                if here != wanted:
+                    msg = f"{what}: {shown(here)}, and this call has {shown(wanted)}"
+                    raise ValueError(msg)
+
     def require_first(self, generator: Generator) -> None:
         """Raise ValueError unless the run began with such a generator."""
         if _plain(generator) != _plain(self.first):
@@ -184,6 +254,60 @@ class Checkpoint:
                 "leave rng out"
             )
             raise ValueError(msg)
+
+
+@contextmanager
+def _named(path: PathLike) -> Iterator[None]:
+    """Say of errors in which file something is wrong."""
+    try:
+        yield
+    # Whatever NumPy says of the state of a generator.
+    except Exception as error:
+        msg = (
+            f"{os.fspath(path)!r} holds no run that can go on: {type(error).__name__}: "
+            f"{error!s:.200}"
+        )
+        raise ValueError(msg) from error
+
+
+def _check(arrays: dict[str, np.ndarray], told: dict[str, Any]) -> None:
+    """Raise ValueError unless the parts of a run that was read are possible, and fit together."""
+    for name, is_possible in FIELDS.items():
+        if not is_possible(told[name]):
+            msg = f"its {name!r} is {shown(told[name])}"
+            raise ValueError(msg)
+    params, steps, batches = arrays["params"], arrays["loss"].size, told["batches_per_epoch"]
+    evaluated = arrays["evaluated_at"].size
+    most = {
+        "position": batches - 1,
+        "offset": batches - 1,
+        "called": steps,
+        "finished": steps,
+        "updates": sys.maxsize if told["dropout_seed"] is None else UPDATES,
+    }
+    for name, limit in most.items():
+        if told[name] > limit:
+            msg = f"its {name!r} is {told[name]}, of at most {limit}"
+            raise ValueError(msg)
+    if steps > told["asked"]:
+        msg = f"it has {steps} losses, and 'asked' is {told['asked']}"
+        raise ValueError(msg)
+    # Curves of a loss that does not classify are empty.
+    curves = {name: (min(arrays[name].size, evaluated),) for name in CURVES}
+    net = {name: params.shape[:1] for name in ("params", "last") if name in arrays}
+    slots = {"slots": (*arrays["slots"].shape[:1], params.size)}
+    wanted = {"loss": (steps,), "evaluated_at": (evaluated,), **curves, **net, **slots}
+    dtypes = dict.fromkeys((*net, *slots), params.dtype) | {"evaluated_at": np.dtype(np.int64)}
+    for name, shape in wanted.items():
+        array, dtype = arrays[name], dtypes.get(name, np.dtype(np.float64))
+        is_whole = name not in CURVES or array.size in (0, evaluated)
+        if array.shape != shape or array.dtype != dtype or not is_whole:
+            msg = f"its {name!r} is {array.dtype} of shape {array.shape}, not {dtype} of {shape}"
+            raise ValueError(msg)
+    at = arrays["evaluated_at"]
+    if at.size and (at.min() < 0 or at.max() > steps or (np.diff(at) < 0).any()):
+        msg = f"its 'evaluated_at' are not numbers of updates, one after another, up to {steps}"
+        raise ValueError(msg)
 
 
 class Saver:
@@ -283,5 +407,15 @@ def _revived(plain: Any) -> Generator:
 
 def _arrays(state: Any) -> Any:
     if isinstance(state, dict):
+        for name, words in PLACES.items():
+            if name in state and not _whole(0, words)(state[name]):
+                msg = f"a generator's {name!r} is {shown(state[name])}"
+                raise ValueError(msg)
         return {key: _arrays(value) for key, value in state.items()}
-    return np.array(state[1], state[0]) if isinstance(state, list) else state
+    if not isinstance(state, list):
+        return state
+    kind, values = state
+    if np.dtype(kind).kind not in "iu":
+        msg = f"a generator holds integers, not {shown(kind)}"
+        raise TypeError(msg)
+    return np.array(values, kind)

@@ -212,6 +212,7 @@ def fit(
             run = Run(net, data, plan, *common)
         is_left = True
         if saved is not None:
+            saved.require_fit(cast("PathLike", resume), run)
             is_left = run.take_up(saved, rng if isinstance(rng, np.random.Generator) else None)
         elif ending is not None:
             run.go_on(ending)

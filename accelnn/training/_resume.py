@@ -65,6 +65,14 @@ class Ending:
 
     def restore(self, same: dict[str, object], state: TrainingState, backend: Backend) -> None:
         """Restore the optimiser's state, if this is the same run, or raise ValueError."""
+        self.require_same(same)
+        state.step = self.updates
+        for slot, saved in zip(state.slots, self.slots, strict=True):
+            is_here = backend.owns(saved)
+            slot[...] = saved if is_here else backend.asarray(self.backend.to_numpy(saved))
+
+    def require_same(self, same: dict[str, object]) -> None:
+        """Raise ValueError unless this is the same run."""
         for name, before in self.same.items():
             now = same.get(name, "nothing of that name")
             if before != now:
@@ -73,10 +81,6 @@ class Ending:
                     f"{now!s:.80}: pass the same, or leave resume out"
                 )
                 raise ValueError(msg)
-        state.step = self.updates
-        for slot, saved in zip(state.slots, self.slots, strict=True):
-            is_here = backend.owns(saved)
-            slot[...] = saved if is_here else backend.asarray(self.backend.to_numpy(saved))
 
 
 def ending_of(resume: History | None, rng: Any) -> Ending | None:

@@ -1,13 +1,20 @@
 """``accelnn bench``: tables, JSON, picture, and mistakes before anything is measured."""
 
+import io
 import json
 import os
+from collections import Counter
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from rich.cells import cell_len
+from rich.console import Console
 
-from accelnn.bench import Report
-from accelnn.cli import app
+from accelnn.bench import TABLES, Report
+from accelnn.bench._tables import Table
+from accelnn.cli import _bench, app
+from accelnn.cli._options import NARROW
 
 
 def run(*arguments):
@@ -108,6 +115,50 @@ def test_a_format_that_cannot_be_drawn_fails_before_the_measurement(tmp_path, mo
     assert result.exit_code == 1
     assert "'xelatex' not found" in result.stderr
     assert result.stdout == ""
+
+
+RUNS = ("performance.json", "growth-zen4.json")
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+@pytest.mark.skipif(not DOCS.is_dir(), reason="the documentation is not installed")
+@pytest.mark.parametrize("columns", [40, 80, 100, 300])
+@pytest.mark.parametrize("name", RUNS)
+def test_every_number_is_whole_on_its_line(name, columns, monkeypatch):
+    out = Console(file=io.StringIO(), width=max(columns, NARROW), color_system=None, markup=False)
+    monkeypatch.setattr(_bench, "console", lambda: out)
+    report = Report.read(DOCS / name)
+    _bench.show(report)
+    printed = out.file.getvalue()
+    assert max(map(cell_len, printed.splitlines())) <= out.width
+    assert ("continued" in printed) == (columns < 300)
+    shown = [
+        Counter(cell.strip() for cell in line.strip("│").split("│"))
+        for line in printed.splitlines()
+        if line.startswith("│")
+    ]
+    there = sum(shown, Counter())
+    tables = [table for build in TABLES.values() if (table := build(report))]
+    wanted = Counter(cell for table in tables for row in table.rows for cell in row[table.labels :])
+    assert not {cell: n for cell, n in wanted.items() if there[cell] < n}
+    # Words of labels are whole, too, but for the longest of what is no number.
+    for table in tables:
+        for row in table.rows:
+            for word in " ".join(row[: table.labels]).split():
+                assert len(word) > 40 or word in printed
+
+
+def test_labels_are_repeated_and_wrapped_where_a_number_needs_their_room():
+    rows = [["a case of many words", "1" * 30, "2" * 30, "3" * 70], ["b", "4", "5", "6"]]
+    table = Table("title", ("case", "first of two", "second", "third"), rows)
+    out = Console(file=io.StringIO(), width=80, color_system=None)
+    parts = list(_bench._drawn(table, 80))
+    for part in parts:
+        out.print(part)
+    assert [part.title for part in parts] == ["title", "title, continued"]
+    assert [len(part.columns) for part in parts] == [3, 2]
+    for row in rows:
+        assert all(number in out.file.getvalue() for number in row[1:])
 
 
 def test_help_names_every_group():

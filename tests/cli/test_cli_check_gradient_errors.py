@@ -63,6 +63,16 @@ def test_a_compiled_function_is_shown_where_it_begins(tmp_path, monkeypatch):
     )
 
 
+@pytest.mark.parametrize("workers", ["100000", "9" * 20, "9" * 400])
+def test_more_workers_than_can_run_are_one_line(module, workers):
+    result = run(f"{module}:cubes", "--at", "1,2", "--workers", workers)
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("Error: workers must be at most ")
+    assert len(line) < 200
+
+
 def test_an_interrupt_stays_one(module):
     result = run(f"{module}:interrupts", "--at", "1")
     assert (result.exit_code, result.stderr) == (130, "interrupted\n")

@@ -93,6 +93,19 @@ def test_wrong_shapes_and_labels_get_one_message_everywhere(name, arguments):
     assert len(messages) == 1
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("eps", [-1e-300, -1, np.float32(-1e-7), np.nan, np.inf, 10**400])
+def test_an_eps_must_not_be_negative(eps, backend):
+    with pytest.raises(ValueError, match="eps must be non-negative and finite, got"):
+        accelnn.cross_entropy_error([[0.5, 0.5]], [0], eps=eps, backend=backend)
+
+
+@pytest.mark.parametrize("eps", ["1e-7", None, True, 1j, np.array([1e-7, 1e-7])])
+def test_an_eps_must_be_a_number(eps):
+    with pytest.raises(TypeError, match="eps must be a number, got"):
+        accelnn.cross_entropy_error([[0.5, 0.5]], [0], eps=eps)
+
+
 def test_object_arrays_are_refused_even_when_they_hold_numbers():
     for x in (np.array([1.0, 2.0], object), np.array([None])):
         with pytest.raises(TypeError, match="x must hold real numbers, got dtype object"):

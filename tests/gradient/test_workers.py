@@ -348,6 +348,16 @@ def test_workers_must_be_a_number_or_a_map(workers):
         accelnn.numerical_gradient(np.sum, np.ones(2), workers=workers)
 
 
+@pytest.mark.parametrize("workers", [100_000, 2**31, 10**20, 10**400])
+@pytest.mark.parametrize("f", [scaled, lambda x: np.sum(x**2)], ids=["processes", "threads"])
+def test_more_workers_than_a_machine_can_run_are_refused(f, workers):
+    for find in (accelnn.numerical_gradient, accelnn.numerical_jacobian, accelnn.numerical_hessian):
+        with pytest.raises(ValueError, match=r"^workers must be at most \d"):
+            find(f, np.ones(40), workers=workers)
+    with pytest.raises(ValueError, match=r"^workers must be at most \d"):
+        accelnn.check_gradient(f, np.ones(40), np.ones(40), workers=workers)
+
+
 def test_workers_and_batched_exclude_each_other():
     with pytest.raises(ValueError, match="leave out workers, or batched"):
         accelnn.numerical_gradient(np.sum, np.ones(2), workers=2, batched=True)

@@ -11,7 +11,7 @@ from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
-from accelnn._processors import usable_processors
+from accelnn._processors import most_threads, usable_processors
 from accelnn._shown import shown
 from accelnn._typing import Array
 from accelnn._validation import positive_int
@@ -241,6 +241,12 @@ def workers_for(
     if not isinstance(workers, int | np.integer | float):
         return _as_mapper(workers), "the workers given", None
     count = usable_processors() if workers == -1 else positive_int(workers, "workers")
+    if count > most_threads():
+        msg = (
+            f"workers must be at most {most_threads():,} on {usable_processors()} usable "
+            f"processors, got {count:,}; for more of them, such as on other machines, pass a pool"
+        )
+        raise ValueError(msg)
     if count == 1:
         return None
     from accelnn.gradient.evaluators._pool import worker_map
