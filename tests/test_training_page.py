@@ -15,6 +15,8 @@ FENCED = re.compile(r"^```python\n(import .*?)^```", re.MULTILINE | re.DOTALL)
 INTERRUPTED = re.compile(r"^```python\n(try:.*?)^```", re.MULTILINE | re.DOTALL)
 
 
+# MLflow stores by SQLAlchemy, which warns of how it is used there.
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:(sqlalchemy|alembic|mlflow)")
 @pytest.mark.parametrize(
     ("block", "package"),
     [*zip(FENCED.findall(PAGE.read_text("utf-8")), ["tensorboardX", "mlflow"], strict=True)],
