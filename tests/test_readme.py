@@ -48,11 +48,12 @@ def test_the_example_is_short():
     assert len(code) <= 15
 
 
-def test_the_handwritten_loop_follows_the_example(run_example):
-    loop = next(
+@pytest.mark.parametrize("what", ["for key in net.params", "rule.update"])
+def test_a_handwritten_loop_follows_the_example(run_example, what):
+    (loop,) = (
         block
         for block in re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
-        if "for key in net.params" in block
+        if what in block
     )
     lines = "\n".join(line.removeprefix("  ") for line in loop.splitlines())
     check = "\nbefore = net.loss(x, t)\n" + lines + "\nassert net.loss(x, t) < 0.9 * before\n"

@@ -341,6 +341,26 @@ def test_state_goes_on_where_it_was(training_backend, dtype, monkeypatch):
             np.testing.assert_array_equal(_host(whole), _host(piece))
 
 
+@pytest.mark.parametrize(
+    "rule",
+    [accelnn.SGD(0.1), accelnn.Momentum(0.05), accelnn.Adam(0.01)],
+    ids=lambda rule: type(rule).__name__,
+)
+def test_several_runs_of_an_epoch_are_one_to_the_bit(training_backend, rule):
+    case = CASES[6]
+    x, t = _data(case, "float32")
+    whole, parts = (_net(training_backend, case, "tanh", "cross_entropy", "float32") for _ in "12")
+    options = {"optimizer": rule, "batch_size": case.batch}
+    at_once, history = accelnn.fit(whole, x, t, epochs=4, rng=1, **options), None
+    losses = []
+    for _ in range(4):
+        seed = {} if history else {"rng": 1}
+        history = accelnn.fit(parts, x, t, epochs=1, resume=history, **seed, **options)
+        losses += history.loss
+    assert losses == at_once.loss
+    np.testing.assert_array_equal(_host(parts.flat), _host(whole.flat))
+
+
 def _engine_state(backend, optimizer, move):
     """Return the same engine and state on any backend."""
     net = accelnn.MLP([5, 4, 3], activation="tanh", dtype="float64", rng=0, backend=backend)

@@ -1,6 +1,7 @@
-"""How many engines a backend keeps."""
+"""How many engines a backend keeps, and how much memory of many nets."""
 
 import gc
+import sys
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 
@@ -22,6 +23,22 @@ def test_a_search_over_architectures_keeps_a_few(backend):
     assert all(alive[-MOST_ENGINES // 2 :])
     # The last ones are shared.
     assert net_of(len(engines), backend).engine is engines[-1]()
+
+
+def test_memory_does_not_grow_with_the_architectures_that_were_trained():
+    x, t = np.ones((4, 3), np.float32), np.array([0, 1, 0, 1])
+
+    def held(widths):
+        for width in widths:
+            net = accelnn.MLP([3, 1 + width % 60, 1 + width // 60, 2], rng=0, backend="numpy")
+            accelnn.fit(net, x, t, iters=1, rng=0)
+        gc.collect()
+        # Of Python's memory, where each array has one at least.
+        return sys.getallocatedblocks()
+
+    before = held(range(3 * MOST_ENGINES))
+    grown = held(range(3 * MOST_ENGINES, 3_000)) - before
+    assert grown < 3_000
 
 
 def test_nets_keep_theirs(backend):

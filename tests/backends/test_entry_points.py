@@ -155,6 +155,22 @@ print(json.dumps({
     assert found["sum"] == 2.0
 
 
+def test_a_package_that_ends_the_process_does_not_end_the_command(python, install):
+    install("their_broken_module", "raise SystemExit('not today')", broken="Theirs")
+    site = install("theirs_module", GOOD, theirs="Theirs")
+    code = """
+import sys
+from accelnn.__main__ import main
+sys.argv, sys.stderr = ["accelnn", "backends"], sys.stdout
+main()
+"""
+    printed = python(code, site)
+    assert "their_broken_module-dist" in printed
+    assert "SystemExit: not today" in " ".join(printed.split())
+    assert "│ theirs " in printed
+    assert "Traceback" not in printed
+
+
 def test_an_announced_backend_that_lacks_something_says_so_itself(python, install):
     source = """
 from accelnn.backends.numpy import NumpyBackend

@@ -7,12 +7,14 @@ import sys
 import textwrap
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 
 import accelnn
 from accelnn._compilation import compilation
+from accelnn.gradient.evaluators import _pool
 
 pytestmark = [
     pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are forked"),
@@ -114,6 +116,25 @@ def test_a_thread_may_fork_while_it_compiles_itself():
     with compilation():
         assert forked(work)
     assert forked(work)
+
+
+def test_a_child_makes_workers_though_a_thread_was_making_some():
+    is_making, is_over = threading.Event(), threading.Event()
+
+    def make(count):
+        is_making.set()
+        is_over.wait()
+        return ThreadPoolExecutor(count)
+
+    thread = threading.Thread(target=_pool._pool, args=(make, 1))
+    thread.start()
+    try:
+        assert is_making.wait(PATIENCE)
+        assert forked(lambda _: _pool._pool(ThreadPoolExecutor, 1))
+    finally:
+        is_over.set()
+        thread.join()
+        _pool._forget(make, 1)
 
 
 INTERRUPTED = """

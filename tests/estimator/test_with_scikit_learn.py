@@ -16,6 +16,14 @@ from accelnn.estimator import MLPClassifier, MLPRegressor
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
 
+def test_a_notebook_shows_what_is_not_the_default():
+    model = MLPClassifier(hidden_layer_sizes=70, max_iter=9)
+    shown = model._repr_mimebundle_()
+    assert shown["text/plain"] == "MLPClassifier(hidden_layer_sizes=70, max_iter=9)"
+    for html in (shown["text/html"], model._repr_html_()):
+        assert "<pre>MLPClassifier(hidden_layer_sizes=70, max_iter=9)</pre>" in html
+
+
 def test_a_grid_of_widths_compiles_once(iris, usable):
     usable("numba")
     from numba.core import event

@@ -27,6 +27,12 @@ def process_number(_):
     return os.getpid()
 
 
+def threads_of_blas(_):
+    from threadpoolctl import threadpool_info
+
+    return [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
+
+
 def scramble(x):
     x[...] = np.sort(x.ravel()).reshape(x.shape)
     return np.sum(x)

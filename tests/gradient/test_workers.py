@@ -21,6 +21,7 @@ from functions_to_send import (
     rosenbrock,
     scaled,
     squares,
+    threads_of_blas,
     zero_at_one,
 )
 
@@ -175,6 +176,29 @@ def test_workers_are_other_processes_and_stay():
     )
     assert os.getpid() not in first | second
     assert 1 <= len(first | second) <= 2
+
+
+@pytest.mark.parametrize("f", ["threads_of_blas", "lambda x: threads_of_blas(x)"])
+def test_processes_have_one_thread_of_blas_each(f):
+    """In a new process, because those of this one may have been told to have one."""
+    pytest.importorskip("threadpoolctl")
+    if f.startswith("lambda"):
+        pytest.importorskip("joblib")
+    if not threads_of_blas(None):
+        pytest.skip("threadpoolctl does not know this BLAS")
+    code = f"""
+from functions_to_send import threads_of_blas
+from accelnn.gradient.evaluators._pool import worker_map
+f = {f}
+mapper, how = worker_map(2, f)
+print(how, *mapper(f, range(4)))
+"""
+    path = os.pathsep.join([str(Path(__file__).parent), str(Path(accelnn.__file__).parents[1])])
+    environment = os.environ | {"PYTHONPATH": path, "OPENBLAS_NUM_THREADS": "2"}
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, env=environment
+    )
+    assert re.fullmatch(r"2 processes( \(loky\))? \[1\] \[1\] \[1\] \[1\]\n", run.stdout), run
 
 
 def test_results_may_come_in_any_order():

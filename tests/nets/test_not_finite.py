@@ -10,6 +10,8 @@ import accelnn
 
 X = np.array([[1.0, 0.0, -1.0, 2.0], [0.5, 0.0, 1.0, 1.0], [-1.0, 0.0, 0.3, 0.2]])
 LABELS = np.array([0, 1, 2])
+# None of the class whose score is not finite, which is the last one.
+OTHERS = np.array([0, 1, 0])
 NETS = [
     ("sigmoid", "cross_entropy"),
     ("relu", "cross_entropy"),
@@ -20,6 +22,7 @@ NETS = [
 BAD = ("nan", "inf", "-inf")
 # Where it is: of weights, row 1 is under inputs that are zero.
 PLACES = ("x", "W1[0]", "W1[1]", "b1", "W2", "t", "large t", "sample_weight")
+PLACES += ("score", "score of one-hot")
 
 
 def told(call):
@@ -38,7 +41,8 @@ def told(call):
 def everything(backend, activation, loss, dtype, place, bad):
     net = accelnn.MLP([4, 5, 3], activation=activation, loss=loss, dtype=dtype, rng=0)
     x, given = X.copy(), {}
-    t = LABELS if loss == "cross_entropy" and "t" not in place else np.eye(3)
+    labels = OTHERS if "score" in place else LABELS
+    t = labels if loss == "cross_entropy" and "t" not in place else np.eye(3)[labels]
     if place == "x":
         x[1, 0] = bad
     elif place == "t":
@@ -47,6 +51,8 @@ def everything(backend, activation, loss, dtype, place, bad):
         t[1, 1] = 1e30
     elif place == "sample_weight":
         given["sample_weight"] = np.array([1.0, bad, 1.0])
+    elif "score" in place:
+        net.params["b2"][..., 2] = bad
     else:
         name, _, row = place.partition("[")
         net.params[name].reshape(net.params[name].shape[0], -1)[
@@ -96,6 +102,21 @@ def test_fit_refuses_what_is_given_to_it(backend, place):
         )["fit"]
         assert kind == "ValueError"
         assert message.startswith(f"{place} must be finite, but {place}[1")
+
+
+@pytest.mark.filterwarnings("ignore::accelnn.errors.DivergenceWarning", "ignore:invalid value")
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_class_that_no_sample_can_have_is_no_obstacle_to_labels(backend, dtype):
+    """With one-hot targets it is 0 · inf, and no update is done."""
+    for place, updates in (("score", 3), ("score of one-hot", 0)):
+        found = everything(backend, "sigmoid", "cross_entropy", dtype, place, -np.inf)
+        found = {part: np.isfinite(np.frombuffer(numbers)) for part, numbers in found.items()}
+        assert found["predict"].all()
+        assert found["loss"] == (updates > 0)
+        assert found["gradient"].all()
+        assert found["numerical"].all()
+        losses = found["fit"][: max(updates, 1)]
+        assert losses.sum() == updates
 
 
 def test_differences_of_a_target_that_is_not_finite_are_nan(backend):

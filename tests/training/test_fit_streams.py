@@ -193,6 +193,20 @@ class TestBatches:
         # No batch is read that is not used.
         assert next(endless)[0].shape == (5, 4)
 
+    def test_memory_is_bounded(self):
+        """Batches of 240 MB in all."""
+        x, t = np.zeros((20, 1_000), "float32"), np.arange(20) % 3
+        net = accelnn.MLP([1_000, 4, 3], rng=0)
+        accelnn.fit(net, iter([(x, t)]), iters=1)
+        tracemalloc.start()
+        try:
+            history = accelnn.fit(net, ((x + 1.0, t.copy()) for _ in range(3_000)), iters=3_000)
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert history.steps == 3_000
+        assert peak < 20 * x.nbytes
+
     def test_functions_are_called_again_for_more_updates(self):
         x, t = data()
         history = accelnn.fit(new_net(), lambda: batches(x, t), iters=19, validation=(x, t))

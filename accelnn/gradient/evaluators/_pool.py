@@ -165,8 +165,15 @@ def _forget_all() -> None:
         _forget(make, count)
 
 
+def _begin_anew() -> None:
+    """Discard the pools of the parent, and a lock that may be held by a thread of it."""
+    global _lock  # noqa: PLW0603 - it may be locked for good
+    _pools.clear()
+    _lock = threading.Lock()
+
+
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_pools.clear)
+    os.register_at_fork(after_in_child=_begin_anew)
 
 
 def _one_thread_each() -> None:
