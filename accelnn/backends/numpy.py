@@ -66,7 +66,10 @@ class NumpyBackend(Backend):
 
     def matmul(self, a: Array, b: Array, memory: Array | None = None) -> Array:
         """See `Backend.matmul`."""
-        return _product(a, b, memory)
+        # No function more for a small one.
+        if a.size * b.shape[-1] > MOST_PRODUCTS:
+            return _huge_product(a, b, memory)
+        return np.matmul(a, b, out=memory)
 
     def prepare(self, x: Array, t: Array, dtype: str, *, copy: bool) -> Dataset:
         """See `Backend.prepare`."""
@@ -79,8 +82,10 @@ class NumpyBackend(Backend):
         if a.shape[1] == 1 and a.dtype is b.dtype is out.dtype:
             # Of a column and a row, np.matmul takes five times as long.
             np.dot(a, b, out=out)
+        elif a.size * b.shape[-1] > MOST_PRODUCTS:
+            _huge_product(a, b, out)
         else:
-            _product(a, b, out)
+            np.matmul(a, b, out=out)
 
     def sum_into(self, out: Array, x: Array, axis: int) -> None:
         """See `Backend.sum_into`."""
@@ -175,9 +180,9 @@ def _dtype(name: str) -> np.dtype[Any]:
     return np.dtype(name)
 
 
-def _product(a: Array, b: Array, out: Array | None) -> Array:
-    """Return a matrix product, some rows at a time if it is a huge one."""
-    if a.size * b.shape[-1] <= MOST_PRODUCTS or not a.ndim == b.ndim == 2:  # noqa: PLR2004 - axes
+def _huge_product(a: Array, b: Array, out: Array | None) -> Array:
+    """Return a matrix product, some rows at a time."""
+    if not a.ndim == b.ndim == 2:  # noqa: PLR2004 - axes of a matrix
         return np.matmul(a, b, out=out)
     if out is None:
         out = np.empty((a.shape[0], b.shape[1]), np.result_type(a, b))
