@@ -163,6 +163,7 @@ def test_a_learning_rate_that_is_no_number(name, lr):
         ("Adam", {"eps": 0}, "eps must be positive and finite, got 0"),
         ("RMSprop", {"eps": -1e-8}, "eps must be positive and finite, got -1e-08"),
         ("AdaGrad", {"eps": math.nan}, "eps must be positive and finite, got nan"),
+        ("AdaGrad", {"eps": 0}, "eps must be positive and finite, got 0"),
         ("Adam", {"eps": math.inf}, "eps must be positive and finite, got inf"),
         ("Adam", {"betas": (1.0, 0.9)}, r"betas\[0\] must be in \[0, 1\), got 1.0"),
         ("Adam", {"betas": (0.9, -1)}, r"betas\[1\] must be in \[0, 1\), got -1"),
