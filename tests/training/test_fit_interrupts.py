@@ -32,6 +32,28 @@ class Counts:
         params -= grads / (1.0 + self.done)
 
 
+def one_by_one(_net, _history):
+    """A callback by which each update is a call of the engine."""
+
+
+one_by_one.every = 1
+
+
+def press_after(patched, net, method, done):
+    """Press Ctrl-C in the call of an engine's method after so many others; it must be heard."""
+    usual, calls = getattr(type(net.engine), method), []
+
+    def pressed(self, *given, **named):
+        found = usual(self, *given, **named)
+        calls.append(self)
+        if len(calls) == done + 1:
+            signal.raise_signal(signal.SIGINT)
+            pytest.fail("it has waited")
+        return found
+
+    patched.setattr(type(net.engine), method, pressed)
+
+
 class StopError(Exception):
     """What a callback raises."""
 
@@ -96,22 +118,8 @@ def test_ctrl_c_does_not_wait_for_differences_and_keeps_nothing_of_them(backend,
     rule = Counts()
     given = {"optimizer": rule, "gradient": "numerical", "batch_size": len(x)}
     net = new_net(backend)
-    usual, calls = type(net.engine)._numerical_gradient_in_double, []
-
-    def pressed(self, *args):
-        found = usual(self, *args)
-        calls.append(self)
-        if len(calls) == done + 1:
-            signal.raise_signal(signal.SIGINT)
-            pytest.fail("it has waited")
-        return found
-
-    def one_by_one(*_):
-        pass
-
-    one_by_one.every = 1
     with monkeypatch.context() as patched:
-        patched.setattr(type(net.engine), "_numerical_gradient_in_double", pressed)
+        press_after(patched, net, "_numerical_gradient_in_double", done)
         with pytest.raises(KeyboardInterrupt) as caught:
             accelnn.fit(net, x, t, callbacks=[one_by_one], rng=1, iters=5, **given)
     history = caught.value.history
@@ -135,25 +143,9 @@ def test_ctrl_c_does_not_wait_for_a_long_update_and_keeps_nothing_of_it(backend,
     for module in ("accelnn.backends._engine", "accelnn.backends.numba.engine"):
         if module in sys.modules:
             monkeypatch.setattr(f"{module}.LONG", 0)
-    net, calls = new_net(backend), []
-    kind = type(net.engine)
-    name = "_train" if backend.name == "numba" else "_analytic"
-    usual = getattr(kind, name)
-
-    def pressed(self, *given, **named):
-        found = usual(self, *given, **named)
-        calls.append(self)
-        if len(calls) == done + 1:
-            signal.raise_signal(signal.SIGINT)
-            pytest.fail("it has waited")
-        return found
-
-    def one_by_one(*_):
-        pass
-
-    one_by_one.every = 1
+    net = new_net(backend)
     with monkeypatch.context() as patched:
-        patched.setattr(kind, name, pressed)
+        press_after(patched, net, "_train" if backend.name == "numba" else "_analytic", done)
         with pytest.raises(KeyboardInterrupt) as caught:
             accelnn.fit(net, *data(), callbacks=[one_by_one], rng=1, iters=5, **options())
     history = caught.value.history
