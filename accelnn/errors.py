@@ -19,7 +19,6 @@ __all__ = [
     "OutOfMemoryError",
     "ScalingWarning",
     "StagnationWarning",
-    "TargetsWarning",
 ]
 
 UnavailableReason = Literal["not installed", "import failed", "no device", "no compiler"]
@@ -80,10 +79,6 @@ class GradientCheckError(AssertionError):
 
 class ScalingWarning(UserWarning):
     """A net learns nothing, and its features are large, or of very different sizes."""
-
-
-class TargetsWarning(UserWarning):
-    """Targets look as if they were meant for another loss."""
 
 
 class DivergenceWarning(RuntimeWarning):

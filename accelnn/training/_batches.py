@@ -15,6 +15,7 @@ from accelnn._typing import ArrayLike
 from accelnn._validation import positive_int
 from accelnn.backends import Dataset
 from accelnn.training._prepare import dataset_for, weights_for
+from accelnn.training._refusals import refuse_several_labels
 from accelnn.training._run import Run, dropout_of
 
 __all__ = ["BatchRun", "Batches", "Passes", "is_batches"]
@@ -152,6 +153,8 @@ class BatchRun(Run):
             )
             raise TypeError(msg)
         data = dataset_for(self.net, batch[0], batch[1], f"x {name}", f"t {name}")
+        if self.history.steps == 0:
+            refuse_several_labels(self.net, data, f"t {name}")
         options = dict(self.options)
         if len(batch) == 3:  # noqa: PLR2004 - with weights
             options["weights"] = weights_for(self.net, batch[2], data.size)

@@ -20,12 +20,12 @@ from accelnn.nets import Net
 from accelnn.optimizers import SGD
 from accelnn.training._batches import Batches, BatchRun, Passes, is_batches
 from accelnn.training._checkpoint import Checkpoint, PathLike, Saver, check_path
-from accelnn.training._hints import warn_of_several_ones
 from accelnn.training._history import History
 from accelnn.training._plan import Generator, Plan, Sampling
 from accelnn.training._prepare import dataset_for, validation_for, weights_for
 from accelnn.training._refusals import (
     refuse_own_methods,
+    refuse_several_labels,
     refuse_shared_file,
     refuse_vanishing_eps,
 )
@@ -139,8 +139,9 @@ def fit(
     ------
     ValueError
         If an option is wrong, the data does not fit the net, or holds values that are not finite,
-        if this is another run than the one to `resume`, or if two of `checkpoint` and `callbacks`
-        would write the same file.
+        if the targets of a softmax have several ones in a row and are ones and zeros alone, if this
+        is another run than the one to `resume`, or if two of `checkpoint` and `callbacks` would
+        write the same file.
     TypeError
         If both or none of `epochs` and `iters` are given, if an option has no meaning where batches
         come one by one, or if a subclass of a net overrides
@@ -158,8 +159,6 @@ def fit(
     accelnn.errors.ScalingWarning
         After the first epoch with 100 updates behind it, or the last one, if the net has learned
         nothing and its features are large or of very different sizes.
-    accelnn.errors.TargetsWarning
-        If targets under a softmax have several ones in a row, and are ones and zeros alone.
 
     Examples
     --------
@@ -205,7 +204,7 @@ def fit(
             run = BatchRun(net, None, Passes.of(cast("Batches", x), epochs, iters), *common)
         else:
             data = dataset_for(net, cast("ArrayLike | Dataset", x), t, "x", "t")
-            warn_of_several_ones(net, data)
+            refuse_several_labels(net, data, "t")
             plan = Plan.of(data.size, batch_size, epochs, iters, sampling)
             if sample_weight is not None:
                 options["weights"] = weights_for(net, sample_weight, data.size)

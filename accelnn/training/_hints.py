@@ -8,11 +8,10 @@ import numpy as np
 
 from accelnn._warn import warn
 from accelnn.backends import Dataset
-from accelnn.errors import ScalingWarning, TargetsWarning
+from accelnn.errors import ScalingWarning
 from accelnn.nets import Net
-from accelnn.training._streams import StreamedDataset
 
-__all__ = ["Watch", "warn_of_several_ones"]
+__all__ = ["Watch", "some_rows"]
 
 # So many samples are looked at, or samples of so many numbers, but some in any case.
 SAMPLES, NUMBERS, LEAST_SAMPLES = 2_048, 1 << 15, 64
@@ -120,7 +119,7 @@ class Watch:
         """Return what constant outputs achieve, on some samples."""
         loss, backend, data = self._net.spec.loss, self._net.backend, self._data
         outputs = self._net.spec.sizes[-1]
-        index = _some(data.size, outputs)
+        index = some_rows(data.size, outputs)
         rows = backend.asarray(index)
         t = backend.to_numpy(backend.xp.take(data.t, rows, axis=0))
         weights = np.ones(len(t))
@@ -164,7 +163,7 @@ class Watch:
         if not _level(losses) >= IDLE * references.constant:
             return False
         net, data = self._net, self._data
-        rows = net.backend.asarray(_some(data.size, max(net.spec.sizes)))
+        rows = net.backend.asarray(some_rows(data.size, max(net.spec.sizes)))
         some = Dataset(*data.take(rows), net.backend, net.dtype)
         accuracy = net.engine.evaluate(net.flat, some)[1]
         # A net may be right where it is far too sure of what it gets wrong.
@@ -173,7 +172,7 @@ class Watch:
     def fault(self) -> str:
         """Return what is wrong with the sizes of the features, or an empty string."""
         backend, data = self._net.backend, self._data
-        rows = backend.asarray(_some(data.size, data.inputs))
+        rows = backend.asarray(some_rows(data.size, data.inputs))
         x = backend.to_numpy(data.take(rows)[0]).astype(np.float64)
         most = float(np.abs(x).max())
         # Features that are mostly zero, as single pixels or words, vary little and harm nothing.
@@ -189,30 +188,12 @@ class Watch:
         return f"{what}: scale them, as by (x - x.mean(0)) / (x.std(0) + 1e-8)"
 
 
-def warn_of_several_ones(net: Net, data: Dataset) -> None:
-    """Warn if targets of a softmax look like several labels to a sample."""
-    is_read = isinstance(data, StreamedDataset)
-    if net.spec.loss.output != "softmax" or is_read or data.t.ndim == 1:
-        return
-    backend = net.backend
-    rows = backend.asarray(_some(data.size, net.spec.sizes[-1]))
-    t = backend.to_numpy(backend.xp.take(data.t, rows, axis=0))
-    ones = t == 1.0
-    most = int(ones.sum(axis=1).max())
-    if most > 1 and (ones | (t == 0.0)).all():
-        msg = (
-            f"t has up to {most} ones in a row, as tables of several labels have, and a softmax is "
-            f"of one class to a sample: for several labels take loss='binary_cross_entropy'"
-        )
-        warn(msg, TargetsWarning)
-
-
 def _level(losses: list[float]) -> float:
     """Return the mean of the last quarter of the losses."""
     return float(np.mean(losses[-(len(losses) // 4) :]))
 
 
-def _some(size: int, width: int) -> np.ndarray:
+def some_rows(size: int, width: int) -> np.ndarray:
     """Return the numbers of some rows: all, or as many as are looked at, drawn alike each time."""
     most = min(SAMPLES, max(LEAST_SAMPLES, NUMBERS // width))
     if size <= most:

@@ -8,19 +8,28 @@ from pathlib import Path
 
 import numpy as np
 
-from accelnn.backends import Optimizer
+from accelnn.backends import Dataset, Optimizer
 from accelnn.formulas._rule import UpdateRule
 from accelnn.nets import Net
 from accelnn.nets._overridden import refuse_overridden
 from accelnn.training._checkpoint import PathLike
+from accelnn.training._hints import some_rows
+from accelnn.training._streams import StreamedDataset
 
-__all__ = ["refuse_own_methods", "refuse_shared_file", "refuse_vanishing_eps"]
+__all__ = [
+    "refuse_own_methods",
+    "refuse_several_labels",
+    "refuse_shared_file",
+    "refuse_vanishing_eps",
+]
 
 BY_LOOP = (
     "train it by a loop of optimizer.update(net.params, net.gradient(x, t), state), or pass a loss "
     "of your own as loss=accelnn.Loss(...)"
 )
 RENAMED = "give it another name"
+# Rows of targets that are looked at together.
+ROWS = 1 << 14
 
 
 def refuse_own_methods(net: Net, gradient: str, *, validated: bool) -> None:
@@ -41,6 +50,42 @@ def refuse_vanishing_eps(optimizer: Optimizer, dtype: str) -> None:
         if eps < least:
             msg = f"eps={eps!r} of {type(optimizer).__name__} is 0 in {dtype}; take a larger one"
             raise ValueError(msg)
+
+
+def refuse_several_labels(net: Net, data: Dataset, name: str) -> None:
+    """Raise ValueError if a softmax is to be trained on several labels to a sample.
+
+    The loss would be finite and its gradient right, but the best that a softmax can do with two
+    labels is to call each half likely. Counts and shares have more than ones and zeros in them.
+    """
+    if net.spec.loss.output != "softmax" or len(data.t.shape) == 1:
+        return
+    # All rows are looked at only if some of them look like it.
+    most = _most_labels(data, some_rows(data.size, net.spec.sizes[-1]))
+    if most < 2:  # noqa: PLR2004 - several
+        return
+    for start in range(0, data.size, ROWS):
+        found = _most_labels(data, np.arange(start, min(start + ROWS, data.size)))
+        if not found:
+            return
+        most = max(most, found)
+    msg = (
+        f"{name} has up to {most} ones in a row, as tables of several labels have, and a softmax "
+        f"is of one class to a sample: for several labels take loss='binary_cross_entropy'; if "
+        f"shares of the classes are meant, divide the rows by t.sum(axis=1, keepdims=True)"
+    )
+    raise ValueError(msg)
+
+
+def _most_labels(data: Dataset, rows: np.ndarray) -> int:
+    """Return the most ones in one of the rows, or 0 if there are other numbers than 0 and 1."""
+    if isinstance(data, StreamedDataset):
+        t = np.asarray(data.t[np.unique(rows)])
+    else:
+        backend = data.backend
+        t = backend.to_numpy(backend.xp.take(data.t, backend.asarray(rows), axis=0))
+    ones = t == 1.0
+    return int(ones.sum(axis=1).max()) if (ones | (t == 0.0)).all() else 0
 
 
 def refuse_shared_file(checkpoint: PathLike | None, callbacks: Sequence[object]) -> None:

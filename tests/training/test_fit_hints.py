@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import accelnn
-from accelnn.errors import DivergenceWarning, ScalingWarning, TargetsWarning
+from accelnn.errors import DivergenceWarning, ScalingWarning
 
 BACKENDS = ["numpy", "numba"]
 (PIXELS, DIGITS), _ = accelnn.load_mnist(subset="5k")
@@ -199,35 +199,6 @@ def test_a_loss_of_ones_own_is_computed_where_it_is_compiled(caplog):
         found = warned(net, x, t, epochs=20, batch_size=50)
         assert [type(w) for w in found] == expected
     assert "which is slow" not in caplog.text
-
-
-@pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("prepared", [False, True])
-def test_several_labels_under_a_softmax(prepared, backend):
-    t = np.column_stack([BUYS, SCALED[:, 0] > 0, SCALED[:, 2] > 0]).astype(np.float64)
-    data = (accelnn.prepare(SCALED, t, backend=backend),) if prepared else (SCALED, t)
-    (found,) = warned(accelnn.MLP([3, 3], rng=0, backend=backend), *data, iters=2)
-    assert isinstance(found, TargetsWarning)
-    assert "up to 3 ones in a row" in str(found)
-    assert "loss='binary_cross_entropy'" in str(found)
-    net = accelnn.MLP([3, 3], loss="binary_cross_entropy", rng=0, backend=backend)
-    assert warned(net, *data, iters=2) == []
-
-
-@pytest.mark.parametrize(
-    "t",
-    [
-        np.eye(3)[np.arange(400) % 3],
-        np.eye(3)[np.arange(400) % 3] * 2.0,
-        # Rows need not sum to one, and counts are targets too.
-        np.tile([1.0, 1.0, 2.0], (400, 1)),
-        np.tile([1.0, 1.0, 0.5], (400, 1)),
-        np.zeros((400, 3)),
-    ],
-    ids=["one-hot", "twice", "counts", "soft", "none"],
-)
-def test_soft_targets_are_no_table_of_several_labels(t):
-    assert warned(accelnn.MLP([3, 3], rng=0), SCALED, t, iters=2) == []
 
 
 @pytest.mark.parametrize(

@@ -117,3 +117,59 @@ def test_what_a_callback_of_ones_own_calls_writes_may_be_anything():
     own.writes = 7
     net = accelnn.MLP(SIZES, rng=0)
     assert accelnn.fit(net, X, T, epochs=1, callbacks=[own, own]).steps == 1
+
+
+SEVERAL = np.column_stack([T == 0, T < 2, np.arange(10) == 9]).astype(np.float64)
+GIVEN = {
+    "arrays": lambda _, t: (X, t),
+    "integers": lambda _, t: (X, t.astype(int)),
+    "prepared": lambda net, t: (accelnn.prepare(X, t, backend=net.backend),),
+    "stream": lambda net, t: (accelnn.prepare(X, t, backend=net.backend, stream=True),),
+    "batches": lambda _, t: (lambda: iter([(X, t)]),),
+}
+
+
+@pytest.mark.parametrize("backend", ["numpy", "numba"])
+@pytest.mark.parametrize("way", GIVEN)
+def test_several_labels_under_a_softmax(way, backend):
+    net = accelnn.MLP(SIZES, rng=0, backend=backend)
+    before = net.flat.copy()
+    with pytest.raises(ValueError, match=r"has up to 3 ones in a row, .*binary_cross_entropy"):
+        accelnn.fit(net, *GIVEN[way](net, SEVERAL), iters=2)
+    np.testing.assert_array_equal(net.flat, before)
+    shares = SEVERAL / SEVERAL.sum(axis=1, keepdims=True).clip(1.0)
+    accelnn.fit(net, *GIVEN[way](net, shares), iters=1)
+    labels = accelnn.MLP(SIZES, loss="binary_cross_entropy", rng=0, backend=backend)
+    accelnn.fit(labels, *GIVEN[way](labels, SEVERAL), iters=1)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("count", [1.0, 3.0])
+def test_all_rows_are_looked_at_where_some_look_like_several_labels(count, stream):
+    # More rows than are looked at together; the last one tells counts from labels.
+    rows = 40_000
+    t = np.tile([1.0, 1.0, 0.0], (rows, 1))
+    t[-1, 2] = count
+    data = accelnn.prepare(np.ones((rows, 4)), t, stream=stream)
+    net = accelnn.MLP(SIZES, rng=0)
+    if count == 1.0:
+        with pytest.raises(ValueError, match="up to 3 ones"):
+            accelnn.fit(net, data, iters=1)
+    else:
+        accelnn.fit(net, data, iters=1)
+
+
+@pytest.mark.parametrize(
+    "t",
+    [
+        np.eye(3)[T],
+        np.eye(3)[T] * 2.0,
+        # Rows need not sum to one, and counts are targets too.
+        np.tile([1.0, 1.0, 2.0], (10, 1)),
+        np.tile([1.0, 1.0, 0.5], (10, 1)),
+        np.zeros((10, 3)),
+    ],
+    ids=["one-hot", "twice", "counts", "soft", "none"],
+)
+def test_soft_targets_are_no_table_of_several_labels(t):
+    accelnn.fit(accelnn.MLP(SIZES, rng=0), X, t, iters=2)
