@@ -104,6 +104,9 @@ class TrainingState:
         Host work that an engine may do while it waits for the device.
     listening : callable
         Returns a block in which nothing is changed, so that it may be interrupted.
+    following : array of int, optional
+        Rows of the same data set that the call after the next one is likely to begin with, which an
+        engine may fetch beforehand. Only the next call reads it.
     """
 
     params: Array
@@ -113,6 +116,7 @@ class TrainingState:
     step: int = 0
     meanwhile: Callable[[], None] | None = None
     listening: Callable[[], AbstractContextManager[None]] = nullcontext
+    following: np.ndarray | None = None
     grads: Array = field(init=False)
     # What an engine keeps from one batch to the next: passes; memory of kernels; a batch's samples
     # and targets; and pieces of parameters, gradients and state, with scratch memory for their

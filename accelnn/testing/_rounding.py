@@ -6,6 +6,7 @@ divides by the root of a sum of squares near zero does. So the reference is run 
 perturbed by one ulp, and the change of its results sets the tolerance.
 """
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -24,7 +25,9 @@ MULTIPLE = 8.0
 # and the effects of two perturbations may cancel.
 FLOOR = 8.0
 
-DRAWS = 2
+# Moves, and the most of them: both of two may change little by chance, in a computation that
+# another one changes much, so that what does not fit is compared with more.
+DRAWS, MOST_DRAWS = 2, 16
 
 
 def assert_equal_but_for_rounding(
@@ -68,20 +71,30 @@ def assert_equal_but_for_rounding(
     >>> assert_equal_but_for_rounding([x[::-1].sum()], lambda move: [move(x).sum()])
     """
     expected = [np.asarray(array) for array in reference(lambda value: value)]
+    found = [np.asarray(array) for array in actual]
+    for ours, wanted in zip(found, expected, strict=True):
+        assert ours.shape == wanted.shape, f"expected shape {wanted.shape}, got {ours.shape}"
+        if dtype is None:
+            assert ours.dtype == wanted.dtype, f"expected {wanted.dtype}, got {ours.dtype}"
     spread = [0.0] * len(expected)
-    for seed in range(DRAWS):
+
+    def check() -> None:
+        for ours, wanted, change in zip(found, expected, spread, strict=True):
+            eps = float(np.finfo(wanted.dtype if dtype is None else dtype).eps)
+            largest = _largest(wanted)
+            least = FLOOR * eps * max(terms, largest) + equal * eps / 2 * largest
+            np.testing.assert_allclose(ours, wanted, rtol=0.0, atol=MULTIPLE * change + least)
+
+    for seed in range(MOST_DRAWS):
         draw = np.random.default_rng(seed)
         moved = reference(lambda value, draw=draw: _moved(value, draw, dtype))  # type: ignore[misc]
         for i, (array, plain) in enumerate(zip(moved, expected, strict=True)):
             spread[i] = max(spread[i], _largest(np.asarray(array) - plain))
-    for found, wanted, change in zip(map(np.asarray, actual), expected, spread, strict=True):
-        assert found.shape == wanted.shape, f"expected shape {wanted.shape}, got {found.shape}"
-        if dtype is None:
-            assert found.dtype == wanted.dtype, f"expected {wanted.dtype}, got {found.dtype}"
-        eps = float(np.finfo(wanted.dtype if dtype is None else dtype).eps)
-        largest = _largest(wanted)
-        allowed = MULTIPLE * change + FLOOR * eps * max(terms, largest) + equal * eps / 2 * largest
-        np.testing.assert_allclose(found, wanted, rtol=0.0, atol=allowed)
+        if seed + 1 >= DRAWS:
+            with contextlib.suppress(AssertionError):
+                check()
+                return
+    check()
 
 
 def _largest(array: np.ndarray) -> float:

@@ -20,7 +20,7 @@ from accelnn.backends import get_backend
 from accelnn.nets._arguments import SEEDS, UPDATES
 from accelnn.training._history import CURVES, History
 from accelnn.training._hooks import States
-from accelnn.training._interrupt import interrupts_wait
+from accelnn.training._interrupt import Interrupts
 from accelnn.training._plan import Generator
 from accelnn.training._resume import Ending
 
@@ -331,7 +331,7 @@ class Saver:
 
     def write(self, checkpoint: Checkpoint) -> None:
         """Write one, for which Ctrl-C waits."""
-        with interrupts_wait():
+        with Interrupts() as interrupts, interrupts.wait():
             checkpoint.write(self.path)
 
 

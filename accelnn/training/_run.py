@@ -32,7 +32,7 @@ from accelnn.training._checkpoint import Checkpoint, Saver, states_of
 from accelnn.training._hints import Watch
 from accelnn.training._history import History
 from accelnn.training._hooks import Hooks
-from accelnn.training._interrupt import interrupts_wait
+from accelnn.training._interrupt import Interrupts
 from accelnn.training._plan import Generator
 from accelnn.training._prepare import dataset_for
 from accelnn.training._resume import Ending, identity
@@ -95,6 +95,7 @@ class Run:
         self.most = sys.maxsize
         if isinstance(data, StreamedDataset):
             self.most = max(1, data.rows_at_once // plan.batch)
+        self.interrupts = Interrupts()
         self.divergence = self.shortage = ""
         self.is_stopped = False
         self.at_epoch_end = [c for c in callbacks if not hasattr(c, "every")]
@@ -180,7 +181,8 @@ class Run:
         """Train to the end of the run, or until something stops it."""
         self.hooks = Hooks(self.callbacks, self.net, self.history)
         try:
-            self._train(advance, timed=timed)
+            with self.interrupts:
+                self._train(advance, timed=timed)
         except BaseException as error:
             # Also of Ctrl-C, which comes between two updates; but not every exception can have it.
             with contextlib.suppress(AttributeError, TypeError):
@@ -237,6 +239,9 @@ class Run:
             piece = order[: steps * batch]
             rates = self.state.scheduled_rates(-(-piece.size // batch))
             options = self.options if rates is None else self.options | {"rates": rates}
+            # Rows that are read anew for each call have other numbers.
+            if self.learnt is not None:
+                self.state.following = order[piece.size : piece.size + 2 * batch]
             started = time.perf_counter()
             losses = self.commit(partial(self._update, piece, options), listens=steps == 1)
             if self.is_warm:
@@ -262,8 +267,8 @@ class Run:
         Ctrl-C waits, unless the call `listens`: then it is heard while differences are computed,
         which may take minutes, and of which nothing is kept.
         """
-        with self.memory, interrupts_wait() as listening, rounds_to_zero():
-            self.state.listening = listening if listens else contextlib.nullcontext
+        with self.memory, self.interrupts.wait(), rounds_to_zero():
+            self.state.listening = self.interrupts.listen if listens else contextlib.nullcontext
             losses = update()
             self._record(losses)
         return losses

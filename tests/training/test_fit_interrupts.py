@@ -261,3 +261,57 @@ def test_an_interrupt_between_any_two_lines_of_a_draw_loses_no_batch(sampling):
         lines += 1
     # Each line of two draws was one.
     assert lines > 2 * 15
+
+
+@pytest.mark.usefixtures("listens_to_ctrl_c")
+def test_ctrl_c_is_heard_at_once_in_a_callback():
+    def press(_net, _history):
+        signal.raise_signal(signal.SIGINT)
+        pytest.fail("it has waited")
+
+    press.every = 3
+    with pytest.raises(KeyboardInterrupt) as caught:
+        accelnn.fit(new_net("numpy"), *data(), epochs=2, callbacks=[press], **options())
+    assert caught.value.history.steps == 3
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.usefixtures("listens_to_ctrl_c")
+def test_ctrl_c_waits_for_the_update_of_a_run_that_a_callback_starts(backend, monkeypatch):
+    inner, whole = new_net(backend), new_net(backend)
+    usual, calls, ended = type(inner.engine).train, [], []
+
+    def pressed(self, state, *given, **named):
+        found = usual(self, state, *given, **named)
+        calls.extend([state] if state.params is inner.flat else [])
+        if len(calls) == 2:
+            signal.raise_signal(signal.SIGINT)
+        return found
+
+    def start(_net, _history):
+        try:
+            accelnn.fit(inner, *data(), epochs=9, rng=1, callbacks=[one_by_one], **options())
+        except KeyboardInterrupt as error:
+            ended.append(error.history.steps)
+            raise
+
+    with monkeypatch.context() as patched:
+        patched.setattr(type(inner.engine), "train", pressed)
+        with pytest.raises(KeyboardInterrupt) as caught:
+            accelnn.fit(new_net(backend), *data(), epochs=2, callbacks=[start], **options())
+    assert (ended, caught.value.history.steps) == ([2], PER_EPOCH)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    accelnn.fit(whole, *data(), iters=2, rng=1, **options())
+    np.testing.assert_array_equal(backend.to_numpy(inner.flat), backend.to_numpy(whole.flat))
+
+
+@pytest.mark.usefixtures("listens_to_ctrl_c")
+def test_a_handler_that_a_callback_takes_stays():
+    def own(*_):
+        """A handler."""
+
+    def take(_net, _history):
+        signal.signal(signal.SIGINT, own)
+
+    accelnn.fit(new_net("numpy"), *data(), epochs=2, callbacks=[take], **options())
+    assert signal.getsignal(signal.SIGINT) is own

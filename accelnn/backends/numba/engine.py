@@ -6,7 +6,7 @@ import math
 import sys
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -175,62 +175,101 @@ class NumbaEngine(Engine):
         dropout: Dropout | None = None,
     ) -> np.ndarray:
         """See `Engine.train`."""
-        rule = None
-        workspace = self._workspace_of(state)
-        every = self._updates_between_checks(data, batch)
-        is_special = self._has_bits(data) or (
-            self._hides_nan(state.params, data)
-            and not (state.step % every and self._overflowed(workspace))
-        )
-        if state.gradient == "analytic" and not is_special:
-            updates = -(-order.size // batch)
-            in_pieces = min(batch, order.size) > self._most_samples
-            rule = rule_of(
-                state, self._layout, updates, rates, clip, workspace, in_pieces=in_pieces
-            )
+        options: dict[str, Any] = {"rates": rates, "weights": weights}
+        options |= {"clip": clip, "dropout": dropout}
+        rule = self._rule_for(state, data, order.size, batch, rates, clip)
         if rule is None:
-            return super().train(
-                state, data, order, batch, rates=rates, weights=weights, clip=clip, dropout=dropout
-            )
+            return super().train(state, data, order, batch, **options)
         if order.size == 0:
             return np.zeros(0)
-        net = self._net(state.params, self._packed(workspace))
+        net = self._net(state.params, self._packed(self._workspace_of(state)))
         size = self._layout.size
         parts = [rule.slots[k * size : (k + 1) * size] for k in range(len(state.slots))]
         for slot, part in zip(state.slots, parts, strict=True):
             self._pack(slot, part)
-        readable = _readable(data)
-        if weights is not None:
-            readable = readable._replace(weights=kernel_array(weights, np.float64))
-        # The only dtype that the kernel is compiled for.
-        order = order.astype(np.int64, casting="same_kind")
-        mask, quads = _mask_of(dropout), readable.quads
-        losses, start, done = [], 0, state.step
-        while start < order.size and (start == 0 or not self._hides_nan(net.params, data)):
-            piece = order[start : start + batch * (every - done % every)]
-            with _interruptible(state, piece.size * self.spec.size):
-                found = self._train(
-                    net, readable, rule, piece, batch, done, mask, quads=quads, workspace=workspace
-                )
-            is_finite = np.isfinite(found)
-            finished = found.size if is_finite.all() else int(is_finite.argmin())
-            losses.append(found[: finished + 1])
-            start, done = start + piece.size, done + finished
-            if finished < found.size:
-                # There may be others where zeros were.
-                state.workspace, start = None, order.size
+        losses = self._updates(state, data, order, batch, net, rule, weights, dropout)
         # An interrupt before here loses all updates of the call, and none is counted.
         self._unpack(net.params, state.params)
         for slot, part in zip(state.slots, parts, strict=True):
             self._unpack(part, slot)
-        state.step = done
-        if start < order.size:
-            rest: dict[str, Any] = {"rates": None if rates is None else rates[start // batch :]}
-            rest |= {"weights": weights, "clip": clip, "dropout": dropout}
-            losses.append(super().train(state, data, order[start:], batch, **rest))
-        return np.concatenate(losses)
+        is_whole = math.isfinite(losses[-1])
+        state.step += losses.size if is_whole else losses.size - 1
+        rest = order[losses.size * batch :]
+        if not is_whole or rest.size == 0:
+            return losses
+        if rates is not None:
+            options["rates"] = rates[losses.size :]
+        return np.concatenate((losses, super().train(state, data, rest, batch, **options)))
 
     # Helpers ------------------------------------------------------------------------------------
+
+    def _rule_for(
+        self,
+        state: TrainingState,
+        data: Dataset,
+        samples: int,
+        batch: int,
+        rates: np.ndarray | None,
+        clip: float | None,
+    ) -> Rule | None:
+        """Return the rule of the updates with so many samples, or None if kernels cannot do them.
+
+        What they leave out of sparse products may be NaN, unless parameters are finite.
+        """
+        workspace = self._workspace_of(state)
+        if state.gradient != "analytic" or self._has_bits(data):
+            return None
+        if self._hides_nan(state.params, data):
+            is_check = state.step % self._updates_between_checks(data, batch) == 0
+            if is_check or not self._overflowed(workspace):
+                return None
+        updates, in_pieces = -(-samples // batch), min(batch, samples) > self._most_samples
+        return rule_of(state, self._layout, updates, rates, clip, workspace, in_pieces=in_pieces)
+
+    def _updates(
+        self,
+        state: TrainingState,
+        data: Dataset,
+        order: np.ndarray,
+        batch: int,
+        net: Net,
+        rule: Rule,
+        weights: np.ndarray | None,
+        dropout: Dropout | None,
+    ) -> np.ndarray:
+        """Do updates, and return their losses, until one is not finite.
+
+        Or until parameters are not, where that must be looked for.
+        """
+        readable, mask = _readable(data), _mask_of(dropout)
+        if weights is not None:
+            readable = readable._replace(weights=kernel_array(weights, np.float64))
+        # The only dtype that the kernel is compiled for.
+        order, samples = order.astype(np.int64, casting="same_kind"), order.size
+        following, state.following = state.following, None
+        if following is not None and samples % batch == 0:
+            order = np.concatenate((order, following))
+        every = self._updates_between_checks(data, batch)
+        losses: list[np.ndarray] = []
+        start, done, workspace = 0, state.step, self._workspace_of(state)
+        while start < samples and (start == 0 or not self._hides_nan(net.params, data)):
+            size = min(batch * (every - done % every), samples - start)
+            # With the samples that the next call may begin with, and where the next ones are.
+            piece = order[start : start + size + 2 * batch]
+            given = net, readable, rule, piece, batch, size, done, mask
+            if size * self.spec.size > LONG:
+                with _interruptible(state):
+                    found = self._train(*given, quads=readable.quads, workspace=workspace)
+            else:
+                found = self._train(*given, quads=readable.quads, workspace=workspace)
+            if not math.isfinite(found[-1]):
+                # There may be others where zeros were.
+                state.workspace = None
+                losses.append(found[: int(np.isfinite(found).argmin()) + 1])
+                break
+            losses.append(found)
+            start, done = start + size, done + found.size
+        return losses[0] if len(losses) == 1 else np.concatenate(losses)
 
     def _has_bits(self, data: Dataset) -> bool:
         """Return whether integer targets are those of a single output, not class labels."""
@@ -299,15 +338,19 @@ class NumbaEngine(Engine):
         rule: Rule,
         order: np.ndarray,
         batch: int,
+        samples: int,
         done: int = 0,
         mask: Mask = NO_MASK,
         *,
         quads: bool,
         workspace: Workspace | None = None,
     ) -> np.ndarray:
-        """Run the kernel; return the losses."""
-        losses = np.full(-(-order.size // batch), np.nan)
-        batch = min(batch, order.size)
+        """Run the kernel on the first samples of `order`; return the losses.
+
+        It fetches the next ones as well, if the last batch is a whole one.
+        """
+        losses = np.full(-(-samples // batch), np.nan)
+        batch = min(batch, samples)
         threads = self._threads(batch)
         memory = memory_of_updates(
             self._layout,
@@ -321,7 +364,7 @@ class NumbaEngine(Engine):
         )
         row_losses = np.empty(batch)
         arguments = net, data, rule, mask, memory, row_losses, order, batch, done, losses
-        self._call(train, data, arguments, threads, order.size, batch)
+        self._call(train, data, arguments, threads, samples, batch)
         return losses
 
     def _gradient(
@@ -333,7 +376,7 @@ class NumbaEngine(Engine):
         """
         rule, order = gradient_rule(out), np.arange(samples)
         net = self._net_to_read(params, quads=quads)
-        losses = self._train(net, data, rule, order, samples, quads=quads)
+        losses = self._train(net, data, rule, order, samples, samples, quads=quads)
         return float(losses[0])
 
     def _has_many_zeros(self, params: np.ndarray, data: Data, samples: int) -> bool:
@@ -447,10 +490,10 @@ class NumbaEngine(Engine):
 
 
 @contextmanager
-def _interruptible(state: TrainingState, work: int) -> Iterator[None]:
-    """Listen to what interrupts so much work, if it is long, and forget what it leaves then."""
+def _interruptible(state: TrainingState) -> Iterator[None]:
+    """Listen to what interrupts a long call, and forget what it leaves then."""
     try:
-        with state.listening() if work > LONG else nullcontext():
+        with state.listening():
             yield
     except BaseException:
         state.workspace = None
