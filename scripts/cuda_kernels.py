@@ -58,7 +58,7 @@ def main() -> None:
     print(row.format("kernel", "dtype", "inputs", "targets", *(f"sm_{a}" for a in ARCHITECTURES)))
     activation, loss = sys.argv[1:] or ("sigmoid", "cross_entropy")
     for data in Variant.all():
-        variant = data._replace(activation=activation, loss=loss, decays=False, optimizer="SGD")
+        variant = data.usual._replace(activation=activation, loss=loss)
         found = [compile_kernels(kernel_source(), variant.options, a) for a in ARCHITECTURES]
         for kernels in zip(*found, strict=True):
             inputs = "bytes" if variant.has_pixels else "numbers"

@@ -63,13 +63,7 @@ def compile_all() -> None:
     """Compile kernels for all kinds of data in parallel, into CuPy's cache; then run them."""
     # A kernel of each purpose, and the one that is compiled in another way than those beside it.
     named = (RESIDENT, "train", *(names[0] for names in PURPOSES))
-    formulas = {
-        "activation": "sigmoid",
-        "loss": "cross_entropy",
-        "decays": False,
-        "optimizer": "SGD",
-    }
-    variants = [variant._replace(**formulas) for variant in Variant.all()]  # type: ignore[arg-type]
+    variants = [variant.usual for variant in Variant.all()]
     kernels = itertools.product(variants, named)
     context = multiprocessing.get_context("spawn")
     workers = min(16, os.cpu_count() or 1)

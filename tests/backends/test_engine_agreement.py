@@ -316,6 +316,31 @@ def test_nets_without_bias(training_backend, sizes, dtype):
     _assert_agree(training_backend, run)
 
 
+@pytest.mark.parametrize("name", ["SGD", "Nesterov", "AdamW"])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_every_update_may_have_a_rate_of_its_own(training_backend, dtype, name):
+    """Seventy of them, so that a graph is replayed and some are left; the first is zero."""
+    case = CASES[6]
+    x, t = _data(case, dtype)
+    start = _net("numpy", case, "tanh", "cross_entropy", dtype).flat.copy()
+
+    def run(backend, move):
+        net = _net(backend, case, "tanh", "cross_entropy", dtype)
+        b = net.backend
+        net.flat[...] = b.asarray(move(start))
+        data = accelnn.prepare(b.asarray(move(x)), b.asarray(t), backend=b, dtype=dtype)
+        rule = getattr(accelnn, name)(move(0.05), weight_decay=move(0.1))
+        state, order = TrainingState(net.flat, rule, "analytic", b), np.arange(700) % len(x)
+        rates = move(np.linspace(0.0, 0.05, 70))
+        losses = [
+            net.engine.train(state, data, order[a:z], 10, rates=rates[a // 10 : z // 10])
+            for a, z in ((0, 20), (20, 700))
+        ]
+        return np.concatenate(losses).astype(dtype), net.flat
+
+    _assert_agree(training_backend, run)
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_state_goes_on_where_it_was(training_backend, dtype, monkeypatch):
     """Over calls of `train`, and over the pieces that one call may be cut into."""
@@ -343,7 +368,12 @@ def test_state_goes_on_where_it_was(training_backend, dtype, monkeypatch):
 
 @pytest.mark.parametrize(
     "rule",
-    [accelnn.SGD(0.1), accelnn.Momentum(0.05), accelnn.Adam(0.01)],
+    [
+        accelnn.SGD(0.1),
+        accelnn.Momentum(0.05),
+        accelnn.Adam(0.01),
+        accelnn.AdamW(accelnn.schedules.cosine(0.01, 40)),
+    ],
     ids=lambda rule: type(rule).__name__,
 )
 def test_several_runs_of_an_epoch_are_one_to_the_bit(training_backend, rule):

@@ -236,7 +236,7 @@ class CupyEngine(Engine):
         if rates is None:
             rates = state.scheduled_rates(-(-order.size // batch))
         has_code = has_code_for(state.optimizer, RULES, self.dtype)
-        is_plain = all(option is None for option in (rates, weights, clip, dropout))
+        is_plain = all(option is None for option in (weights, clip, dropout))
         is_plain = is_plain and not isinstance(data, SparseDataset)
         if not has_code or state.gradient != "analytic" or not is_plain:
             return super().train(
@@ -244,13 +244,16 @@ class CupyEngine(Engine):
             )
         if order.size == 0:
             return np.zeros(0)
-        way = self._way_of(state, data, batch, min(batch, order.size))
+        most, scheduled = min(batch, order.size), rates is not None
+        way = self._way_of(state, data, batch, most, scheduled=scheduled)
         order = order.astype(np.int64, casting="same_kind")
         on_device, losses = self.backend.asarray(order), [np.zeros(0)]
         work = CALL_WORK if self.dtype == "float32" else CALL_WORK // DOUBLE_TAKES
         steps = min(CALL_STEPS, max(1, work // (batch * self.spec.size)))
         for start in range(0, order.size, steps * batch):
-            found = self._train(way, state, on_device[start : start + steps * batch])
+            done = start // batch
+            told = None if rates is None else rates[done : done + steps]
+            found = self._train(way, state, on_device[start : start + steps * batch], told)
             # Updates after a non-finite loss have changed nothing.
             stopped = np.flatnonzero(~np.isfinite(found))
             losses.append(found[: stopped[0] + 1] if stopped.size else found)
@@ -266,13 +269,16 @@ class CupyEngine(Engine):
         """Return a data set as kernel arguments."""
         return Rows.of(data, has_bits=self.has_bits)
 
-    def variant(self, rows: Rows, rule: UpdateRule | None = None) -> Variant:
+    def variant(
+        self, rows: Rows, rule: UpdateRule | None = None, *, scheduled: bool = False
+    ) -> Variant:
         """Return the variant of the kernels that read these rows with the net's formulas."""
         activation, loss = self._activation, self.spec.loss.name
         return rows.variant._replace(
             activation=activation,
             loss=loss,
             decays=rule is not None and rule.weight_decay > 0.0,
+            scheduled=scheduled,
             optimizer=None if rule is None else type(rule).__name__,
             constants=constants(*self.spec.activations[:1], self.spec.loss),
         )
@@ -350,17 +356,21 @@ class CupyEngine(Engine):
         arguments = (params, self.size, flags)
         kernels.launch("check_parameters", kernels.processors, threads, arguments)
 
-    def _way_of(self, state: TrainingState, data: Dataset, batch: int, most: int) -> Way:
+    def _way_of(
+        self, state: TrainingState, data: Dataset, batch: int, most: int, *, scheduled: bool
+    ) -> Way:
         """Return the training strategy of a run, with its buffers and graphs; cached."""
-        way = self._ways.get(state)
-        if way is None or not way.training.goes_on(state, data, batch, most):
-            run = Training(self, state, data, batch, most)
+        way, given = self._ways.get(state), (state, data, batch, most)
+        if way is None or not way.training.goes_on(*given, scheduled=scheduled):
+            run = Training(self, *given, scheduled=scheduled)
             layout = self._layout(most, run.variant, len(state.slots))
             way = self._way(most)(run) if layout is None else Resident(run, layout)
             self._ways[state] = way
         return way
 
-    def _train(self, way: Way, state: TrainingState, order: Array) -> np.ndarray:
+    def _train(
+        self, way: Way, state: TrainingState, order: Array, rates: np.ndarray | None
+    ) -> np.ndarray:
         """Do some more updates; return the mean loss of each batch."""
         run, xp = way.training, self.backend.xp
         steps = -(-order.size // run.batch)
@@ -370,7 +380,7 @@ class CupyEngine(Engine):
         elif not isinstance(way, Resident):
             # Others skip zero inputs if all parameters are finite.
             self._checked(run.params, run.kernels, run.flags)
-        way(order, losses, run.coefficients(state.step + 1, steps))
+        way(order, losses, run.coefficients(state.step + 1, steps, rates))
         means = self._means(run.kernels, losses, min(run.batch, order.size))
         if state.meanwhile is not None:
             state.meanwhile()

@@ -75,6 +75,8 @@ class Variant(NamedTuple):
         The only formulas that are compiled in; by default all, chosen at run time.
     decays : bool, optional
         Whether weights decay; by default decided at run time.
+    scheduled : bool, optional
+        Whether every update has its own learning rate; by default decided at run time.
     constants : tuple of str
         Compiler options for formula parameters that are not the default.
     optimizer : str, optional
@@ -87,6 +89,7 @@ class Variant(NamedTuple):
     activation: str | None = None
     loss: str | None = None
     decays: bool | None = None
+    scheduled: bool | None = None
     constants: tuple[str, ...] = ()
     optimizer: str | None = None
 
@@ -95,6 +98,17 @@ class Variant(NamedTuple):
         """Yield one variant per kind of data, with the rest decided at run time."""
         choices = itertools.product(REALS, (False, True), (False, True))
         return itertools.starmap(cls, choices)
+
+    @property
+    def usual(self) -> Variant:
+        """The variant with the formulas that are asked for most."""
+        return self._replace(
+            activation="sigmoid",
+            loss="cross_entropy",
+            decays=False,
+            scheduled=False,
+            optimizer="SGD",
+        )
 
     @property
     def options(self) -> tuple[str, ...]:
@@ -119,7 +133,9 @@ class Variant(NamedTuple):
             "OPTIMIZER": self.optimizer,
         }
         options = [f"-D{name}={value.upper()}" for name, value in named.items() if value]
-        return (*options, *([] if self.decays is None else [f"-DDECAYS={self.decays:d}"]))
+        answers = {"DECAYS": self.decays, "SCHEDULED": self.scheduled}
+        options += [f"-D{name}={is_so:d}" for name, is_so in answers.items() if is_so is not None]
+        return tuple(options)
 
 
 def shared_bytes(threads: int) -> int:

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 __all__ = ["OneLaunch", "Products", "Replayed", "Resident", "Training"]
 
+# The learning rate that a kernel is told if every update has its own.
+BY_SCHEDULE = -1.0
 # Updates per graph.
 CAPTURED = 32
 # Tags that distinguish the messages of updates are counted modulo this.
@@ -46,6 +48,8 @@ class Training:
         Samples per batch.
     most : int
         Samples of the largest batch, less than `batch` if there are fewer samples.
+    scheduled : bool
+        Whether every update has its own learning rate.
     """
 
     def __init__(
@@ -55,11 +59,13 @@ class Training:
         data: Dataset,
         batch: int,
         most: int,
+        *,
+        scheduled: bool,
     ) -> None:
         self.engine, self.data, self.batch, self.most = engine, data, batch, most
-        rule = cast("UpdateRule", state.optimizer)
+        rule, self.scheduled = cast("UpdateRule", state.optimizer), scheduled
         self.rows = engine.rows(data)
-        self.variant = engine.variant(self.rows, rule)
+        self.variant = engine.variant(self.rows, rule, scheduled=scheduled)
         self.kernels = kernels_of(engine.backend, self.variant)
         self.optimizer = rule
         self.params, self.grads, self.slots = state.params, state.grads, state.slots
@@ -68,15 +74,18 @@ class Training:
         self.flags = engine.backend.zeros(FLAGS, np.uint32)
         self.state = (state.params, *slots, np.int32(engine.spec.size), self.flags)
         own = [*numbers_of(rule), 0.0, 0.0, 0.0][:MOST_NUMBERS]
-        numbers = rule.lr, *own, *decays_of(rule)
+        numbers = BY_SCHEDULE if scheduled else rule.lr, *own, *decays_of(rule)
         self.rule_numbers = (np.int32(RULES.index(type(rule).__name__)), *map(np.float64, numbers))
         self.values, self.errors = engine.trace(most)
 
-    def goes_on(self, state: TrainingState, data: Dataset, batch: int, most: int) -> bool:
+    def goes_on(
+        self, state: TrainingState, data: Dataset, batch: int, most: int, *, scheduled: bool
+    ) -> bool:
         """Return whether a call of `Engine.train` with these arguments can reuse this run."""
         return (
             self.data is data
             and (self.batch, self.optimizer) == (batch, state.optimizer)
+            and self.scheduled == scheduled
             # Sums are split, and so rounded, by the number of samples.
             and self.most == most
             and self.params is state.params
@@ -84,13 +93,15 @@ class Training:
             and self.slots is state.slots
         )
 
-    def coefficients(self, first: int, steps: int) -> Array:
-        """Return the rule's coefficients from update `first` on, of shape (steps, 2)."""
-        if type(self.optimizer).coefficients is UpdateRule.coefficients:
+    def coefficients(self, first: int, steps: int, rates: np.ndarray | None = None) -> Array:
+        """Return the rule's coefficients and rates from update `first` on, of shape (steps, 3)."""
+        if rates is None and type(self.optimizer).coefficients is UpdateRule.coefficients:
             # Its kernel has the rate, and reads none of them.
-            return self.engine.backend.zeros((steps, 2), np.float64)
-        found = coefficients_of(self.optimizer, self.optimizer.lr, first, steps)
-        return self.engine.backend.asarray(np.ascontiguousarray(found.T))
+            return self.engine.backend.zeros((steps, 3), np.float64)
+        told, rate = np.empty((steps, 3)), cast("float", self.optimizer.lr)
+        told[:, 2] = rate if rates is None else rates
+        told[:, :2] = coefficients_of(self.optimizer, told[:, 2], first, steps).T
+        return self.engine.backend.asarray(told)
 
     def rule(self, coefficients: Array) -> tuple[Any, ...]:
         """Return the parameters, the optimiser and its state as kernel arguments."""
@@ -216,7 +227,7 @@ class Replayed:
         """The graph, its inputs (order and coefficients), and its output (losses)."""
         backend, length = self.training.engine.backend, CAPTURED * self.training.batch
         order, losses = backend.zeros(length, np.int64), backend.zeros(length, np.float64)
-        coefficients = backend.zeros((CAPTURED, 2), np.float64)
+        coefficients = backend.zeros((CAPTURED, 3), np.float64)
         kernels, spec = self.training.kernels, self.training.engine.spec
         for name in ("batch_errors", "batch_update"):
             # Compiles the kernel, which must not happen during capture.

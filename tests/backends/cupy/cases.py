@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 
 from accelnn.backends.cupy.formulas import ACTIVATIONS, LOSSES, MOST_NUMBERS, RULES
+from accelnn.backends.cupy.training import BY_SCHEDULE
 from accelnn.testing import assert_equal_but_for_rounding
 from accelnn.testing._formulas import ACTIVATION_ROWS, LOSS_ROWS
 
@@ -15,6 +16,11 @@ OPTIMIZERS = {name: (name, 0.0, 0.0) for name in RULES} | {
     "SGD of weights": ("SGD", 0.3, 0.0),
     "Momentum of all": ("Momentum", 0.3, 0.3),
     "RMSprop of weights": ("RMSprop", 0.3, 0.0),
+}
+# With a rate that changes from update to update.
+CHANGING = "changing "
+OPTIMIZERS |= {
+    CHANGING + name: rule for name, rule in OPTIMIZERS.items() if "of weights" not in name
 }
 ROWS = 100
 
@@ -98,29 +104,29 @@ class Case:
         return losses, np.concatenate(gradient[::-1]), scores
 
 
-def _update(rule, params, g, slots, step, weights):
+def _update(rule, rate, params, g, slots, step, weights):
     """Change parameters by the formulas of torch.optim, at settings that no default hides."""
     name, *decays = rule
     decay = np.where(weights, *decays)
     if name == "AdamW":
-        params = params - 0.1 * decay * params
+        params = params - rate * decay * params
     else:
         g = g + decay * params
     if name == "SGD":
-        return params - 0.1 * g
+        return params - rate * g
     if name in ("Momentum", "Nesterov"):
         slots[0] = 0.8 * slots[0] + g
-        return params - 0.1 * (g + 0.8 * slots[0] if name == "Nesterov" else slots[0])
+        return params - rate * (g + 0.8 * slots[0] if name == "Nesterov" else slots[0])
     if name == "AdaGrad":
         slots[0] = slots[0] + g * g
-        return params - 0.1 * g / (np.sqrt(slots[0]) + 1e-3)
+        return params - rate * g / (np.sqrt(slots[0]) + 1e-3)
     if name == "RMSprop":
         slots[0] = 0.8 * slots[0] + 0.2 * g * g
-        return params - 0.1 * g / (np.sqrt(slots[0]) + 1e-3)
+        return params - rate * g / (np.sqrt(slots[0]) + 1e-3)
     slots[0] = 0.8 * slots[0] + 0.2 * g
     slots[1] = 0.7 * slots[1] + 0.3 * g * g
     mean, square = slots[0] / (1 - 0.8**step), slots[1] / (1 - 0.7**step)
-    return params - 0.1 * mean / (np.sqrt(square) + 1e-3)
+    return params - rate * mean / (np.sqrt(square) + 1e-3)
 
 
 def state_of(params, slots, flags):
@@ -128,10 +134,15 @@ def state_of(params, slots, flags):
     return [params, slots[0], slots[1], np.int32(params.size), flags]
 
 
+def _rates_of(optimizer, steps):
+    """Return the learning rates of updates."""
+    return 0.1 * (0.8 ** np.arange(steps) if optimizer.startswith(CHANGING) else np.ones(steps))
+
+
 def rule_of(optimizer, steps):
     """Return the arguments that describe a rule, at settings that no default hides."""
-    k = np.arange(1, steps + 1)
-    coefficients = np.stack([0.1 / (1.0 - 0.8**k), np.sqrt(1.0 - 0.7**k)], axis=1)
+    k, rates = np.arange(1, steps + 1), _rates_of(optimizer, steps)
+    coefficients = np.stack([rates / (1.0 - 0.8**k), np.sqrt(1.0 - 0.7**k), rates], axis=1)
     name, *decays = OPTIMIZERS[optimizer]
     own = {
         "SGD": (),
@@ -143,7 +154,8 @@ def rule_of(optimizer, steps):
         "AdamW": (0.8, 0.7, 1e-3),
     }[name]
     unused = [np.nan] * (MOST_NUMBERS - len(own))
-    numbers = map(np.float64, (0.1, *own, *unused, *decays))
+    rate = BY_SCHEDULE if optimizer.startswith(CHANGING) else 0.1
+    numbers = map(np.float64, (rate, *own, *unused, *decays))
     return [np.int32(RULES.index(name)), *numbers, np.ascontiguousarray(coefficients)]
 
 
@@ -153,10 +165,12 @@ def assert_trained(case, optimizer, losses, params, slots, batch=7):
     def reference(move):
         wanted, expected = move(case.params.astype(float)), []
         wanted_slots = [np.zeros(wanted.size), np.zeros(wanted.size)]
+        rates = _rates_of(optimizer, len(case.order))
         for step, start in enumerate(range(0, len(case.order), batch), start=1):
             loss, g, _ = case.reference(wanted, case.order[start : start + batch])
             expected.extend(loss)
-            wanted = _update(OPTIMIZERS[optimizer], wanted, g, wanted_slots, step, case.weights)
+            told = OPTIMIZERS[optimizer], rates[step - 1]
+            wanted = _update(*told, wanted, g, wanted_slots, step, case.weights)
         return expected, wanted, *wanted_slots
 
     found = [losses, params, *slots]

@@ -81,8 +81,7 @@ def disassemble(
 
 def kernels_of(dtype: str, architecture: int, folder: Path) -> dict[str, list[str]]:
     """Return the machine code of all kernels, with what MNIST and its usual net need."""
-    told = {"activation": "sigmoid", "loss": "cross_entropy", "decays": False, "optimizer": "SGD"}
-    variant = Variant(dtype, has_pixels=True, has_labels=True, **told)
+    variant = Variant(dtype, has_pixels=True, has_labels=True).usual
     # An H200's.
     layout = layout_of(
         variant, (784, 50, 10), 100, bias=True, slots=0, processors=132, shared=232_448

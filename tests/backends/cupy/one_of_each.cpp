@@ -59,7 +59,7 @@ int main(int, char** words) {
     std::vector<TARGET_ELEMENT> t(rows * 2);
     std::vector<long long> order(rows);
     std::vector<REAL> values(rows * units), errors(rows * units);
-    std::vector<double> losses(rows), hits(rows), coefficients(6, 1.0), means(4);
+    std::vector<double> losses(rows), hits(rows), coefficients(9, 1.0), means(4);
     std::vector<unsigned int> flags(4);
     for (int i = 0; i < size; ++i) {
         params[i] = REAL((i * 7919) % 101 - 50) / 100;

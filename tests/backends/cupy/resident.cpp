@@ -12,7 +12,7 @@ int main(int, char** words) {
     std::vector<INPUT> x(rows * INPUTS);
     std::vector<TARGET_ELEMENT> t(rows * OUTPUTS);
     std::vector<long long> order(total);
-    std::vector<double> losses(total), coefficients(6, 1.0);
+    std::vector<double> losses(total), coefficients(9, 1.0);
     std::vector<unsigned int> flags(4);
     std::vector<Word> sums(SAMPLES * ROW_GROUPS * HIDDEN * WORDS_EACH);
     std::vector<Word> sent((ERRORS_SENT + SAMPLES * SENT) * WORDS_EACH), weights(LAST_SIZE * WORDS_EACH);

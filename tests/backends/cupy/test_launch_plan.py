@@ -85,9 +85,16 @@ def test_what_adam_divides_by_goes_with_the_order(log, device):
     _fit(device, optimizer=accelnn.Adam())
     assert _copies(log) == [
         Transfer("device", 8 * 70),
-        Transfer("device", 8 * 2 * 7),
+        Transfer("device", 8 * 3 * 7),
         Transfer("host", 8 * 7),
     ]
+
+
+def test_rates_of_a_schedule_go_with_the_order(log, device):
+    _fit(device, optimizer=accelnn.SGD(accelnn.schedules.cosine(0.1, 14)), epochs=2)
+    assert _kernels(log) == ["check_parameters", "train", "mean_losses"] * 2
+    copies = [Transfer("device", 8 * 70), Transfer("device", 8 * 3 * 7), Transfer("host", 8 * 7)]
+    assert _copies(log) == copies * 2
 
 
 def test_the_next_epoch_is_drawn_before_the_device_is_waited_for(log, device, monkeypatch):
@@ -126,7 +133,16 @@ def test_a_net_that_fits_is_kept_by_the_kernel(log, device, small_device):
     assert "resident" in net.engine.describe(10)
 
 
-@pytest.mark.parametrize("optimizer", [accelnn.SGD(0.1), accelnn.Adam(0.01)], ids=repr)
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        accelnn.SGD(0.1),
+        accelnn.Adam(0.01),
+        accelnn.SGD(accelnn.schedules.cosine(0.1, 15)),
+        accelnn.AdamW(accelnn.schedules.cosine(0.01, 15), weight_decay=0.1),
+    ],
+    ids=repr,
+)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_a_kept_net_comes_to_what_numpy_comes_to(
     log, device, small_device, monkeypatch, dtype, optimizer

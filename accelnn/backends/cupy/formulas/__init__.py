@@ -102,7 +102,7 @@ def dispatch() -> str:
 def _lines() -> Iterator[str]:
     for kind, names in (("Activation", ACTIVATIONS), ("Loss", LOSSES), ("Optimizer", RULES)):
         yield f"enum {kind} {{ {', '.join(map(str.upper, names))} }};"
-    for name in ("ACTIVATION", "LOSS", "DECAYS", "OPTIMIZER"):
+    for name in ("ACTIVATION", "LOSS", "DECAYS", "SCHEDULED", "OPTIMIZER"):
         yield TOLD.format(name=name)
     yield f"constexpr REAL HUGE_NUMBER = REAL({HUGE!r});"
     for formula in (*ALL_ACTIVATIONS.values(), *ALL_LOSSES.values()):
@@ -124,9 +124,10 @@ def _lines() -> Iterator[str]:
     labels = _calls(sums, "is_right", "a, t")
     yield from _predicate("counts_labels", labels)
     yield from _choice("bool is_right", "REAL a, REAL t", labels)
-    decays = dict.fromkeys(RULES, "add_decay(rule, p, g, factor)")
-    decays |= _calls(RULES, "decay", "rule, p, g, factor")
-    yield from _choice("void decay", "const Rule& rule, REAL& p, REAL& g, double factor", decays)
+    decays = dict.fromkeys(RULES, "add_decay(rule, step, p, g, factor)")
+    decays |= _calls(RULES, "decay", "rule, step, p, g, factor")
+    arguments = "const Rule& rule, long long step, REAL& p, REAL& g, double factor"
+    yield from _choice("void decay", arguments, decays)
     updates: dict[str, str] = {}
     for name in RULES:
         told = ("rule, step, p, g", *SLOTS[: ALL_RULES[name]().slots])

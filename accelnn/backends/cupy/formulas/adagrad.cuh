@@ -6,9 +6,9 @@
 
 namespace formulas::adagrad {
 
-__device__ inline void update(const Rule& rule, long long, REAL& p, REAL g, REAL& squares) {
+__device__ inline void update(const Rule& rule, long long step, REAL& p, REAL g, REAL& squares) {
     squares += g * g;
-    p -= REAL(rule.lr) * g / (sqrt(squares) + REAL(rule.first));
+    p -= REAL(rule.rate(step)) * g / (sqrt(squares) + REAL(rule.first));
 }
 
 }  // namespace formulas::adagrad

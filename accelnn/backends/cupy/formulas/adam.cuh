@@ -10,8 +10,8 @@ __device__ inline void update(
     const Rule& rule, long long step, REAL& p, REAL g, REAL& mean, REAL& squares) {
     mean = REAL(rule.first) * mean + REAL(1 - rule.first) * g;
     squares = REAL(rule.second) * squares + REAL(1 - rule.second) * g * g;
-    p -= REAL(rule.coefficients[2 * step]) * mean /
-         (sqrt(squares) / REAL(rule.coefficients[2 * step + 1]) + REAL(rule.third));
+    p -= REAL(rule.coefficient(step, 0)) * mean /
+         (sqrt(squares) / REAL(rule.coefficient(step, 1)) + REAL(rule.third));
 }
 
 }  // namespace formulas::adam

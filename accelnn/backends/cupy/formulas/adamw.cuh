@@ -8,8 +8,9 @@ namespace formulas::adamw {
 
 using adam::update;
 
-__device__ inline void decay(const Rule& rule, REAL& p, REAL&, double factor) {
-    p *= REAL(1 - rule.lr * factor);
+__device__ inline void decay(
+    const Rule& rule, long long step, REAL& p, REAL&, double factor) {
+    p *= REAL(1 - rule.rate(step) * factor);
 }
 
 }  // namespace formulas::adamw

@@ -6,9 +6,9 @@
 
 namespace formulas::nesterov {
 
-__device__ inline void update(const Rule& rule, long long, REAL& p, REAL g, REAL& velocity) {
+__device__ inline void update(const Rule& rule, long long step, REAL& p, REAL g, REAL& velocity) {
     velocity = REAL(rule.first) * velocity + g;
-    p -= REAL(rule.lr) * (g + REAL(rule.first) * velocity);
+    p -= REAL(rule.rate(step)) * (g + REAL(rule.first) * velocity);
 }
 
 }  // namespace formulas::nesterov

@@ -6,9 +6,9 @@
 
 namespace formulas::rmsprop {
 
-__device__ inline void update(const Rule& rule, long long, REAL& p, REAL g, REAL& squares) {
+__device__ inline void update(const Rule& rule, long long step, REAL& p, REAL g, REAL& squares) {
     squares = REAL(rule.first) * squares + REAL(1 - rule.first) * g * g;
-    p -= REAL(rule.lr) * g / (sqrt(squares) + REAL(rule.second));
+    p -= REAL(rule.rate(step)) * g / (sqrt(squares) + REAL(rule.second));
 }
 
 }  // namespace formulas::rmsprop

@@ -6,8 +6,8 @@
 
 namespace formulas::sgd {
 
-__device__ inline void update(const Rule& rule, long long, REAL& p, REAL g) {
-    p -= REAL(rule.lr) * g;
+__device__ inline void update(const Rule& rule, long long step, REAL& p, REAL g) {
+    p -= REAL(rule.rate(step)) * g;
 }
 
 }  // namespace formulas::sgd

@@ -17,7 +17,7 @@ __device__ inline void update(
     const int optimizer = OPTIMIZER_OF(rule.optimizer);
     if (rule.decays()) {
         const double factor = is_bias ? rule.decay_of_biases : rule.decay_of_weights;
-        decay(optimizer, rule, p, g, factor);
+        decay(optimizer, rule, step, p, g, factor);
     }
     update(
         optimizer, rule, step, p, g, state.first_slot[index], state.second_slot[index]);
