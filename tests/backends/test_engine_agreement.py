@@ -341,6 +341,23 @@ def test_every_update_may_have_a_rate_of_its_own(training_backend, dtype, name):
     _assert_agree(training_backend, run)
 
 
+@pytest.mark.parametrize("rule", [accelnn.RMSprop(0.01), accelnn.Adam(), accelnn.AdamW()], ids=repr)
+def test_a_gradient_whose_square_overflows_counts_while_its_share_does_not(training_backend, rule):
+    """Of g² only a hundredth or a thousandth is added, which must be multiplied first."""
+    x, t = np.float32([[2e10, -2e10]]), np.float32([[0.0, 1.0, 2.0]])
+    net = accelnn.MLP([2, 3], loss="sum_squared_error", rng=0, backend=training_backend)
+    b, before = net.backend, _host(net.flat).copy()
+    gradient = _host(net.gradient(b.asarray(x), b.asarray(t))["W1"])
+    assert (np.abs(gradient) > np.sqrt(np.finfo(np.float32).max)).any()
+    state = TrainingState(net.flat, rule, "analytic", b)
+    data = accelnn.prepare(b.asarray(x), b.asarray(t), backend=b)
+    net.engine.train(state, data, np.arange(1), 1)
+    # A first step has the length lr, or of RMSprop ten times that, whatever the gradient.
+    length = rule.lr / (0.1 if isinstance(rule, accelnn.RMSprop) else 1.0)
+    moved = (_host(net.flat) - before)[:6] + rule.lr * rule.weight_decay * before[:6]
+    np.testing.assert_allclose(moved, -length * np.sign(gradient).ravel(), rtol=1e-4)
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_state_goes_on_where_it_was(training_backend, dtype, monkeypatch):
     """Over calls of `train`, and over the pieces that one call may be cut into."""

@@ -10,5 +10,5 @@ __all__ = ["update"]
 def update(p, g, rate, _scale, numbers, squares):
     """Return the parameters and the moving averages of squared gradients."""
     alpha, eps = numbers[0], numbers[1]
-    squares = alpha * squares + (1.0 - alpha) * (g * g)
+    squares = alpha * squares + (1.0 - alpha) * g * g
     return p - rate * g / (root(squares) + eps), squares
