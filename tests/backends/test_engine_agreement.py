@@ -316,6 +316,32 @@ def test_nets_without_bias(training_backend, sizes, dtype):
     _assert_agree(training_backend, run)
 
 
+@pytest.mark.parametrize("loss", ["cross_entropy", "binary_cross_entropy", "huber"])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_samples_may_have_weights(training_backend, dtype, loss):
+    """Some of zero; updates in two calls, with other weights in the second."""
+    case = CASES[6]
+    x, t = _data(case, dtype)
+    if loss != "cross_entropy":
+        t = (np.random.default_rng(4).random((len(x), case.sizes[-1])) < 0.5).astype(dtype)
+    start = _net("numpy", case, "tanh", loss, dtype).flat.copy()
+    draw = np.random.default_rng(3)
+    weights = [(draw.integers(0, 3, len(x)) * draw.random(len(x))).astype(dtype) for _ in "12"]
+
+    def run(backend, move):
+        net = _net(backend, case, "tanh", loss, dtype)
+        b = net.backend
+        net.flat[...] = b.asarray(move(start))
+        data = accelnn.prepare(b.asarray(move(x)), b.asarray(t), backend=b, dtype=dtype)
+        state = TrainingState(net.flat, accelnn.Momentum(move(0.05)), "analytic", b)
+        order, losses = np.arange(400) % len(x), []
+        for part, own in zip((order[:60], order[60:]), move(weights), strict=True):
+            losses.append(net.engine.train(state, data, part, 9, weights=b.asarray(own)))
+        return np.concatenate(losses).astype(dtype), net.flat
+
+    _assert_agree(training_backend, run)
+
+
 @pytest.mark.parametrize("name", ["SGD", "Nesterov", "AdamW"])
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_every_update_may_have_a_rate_of_its_own(training_backend, dtype, name):

@@ -94,11 +94,14 @@ class Rows(NamedTuple):
         The divisor of bytes, in the dtype of the net.
     t : array
         Labels of int32, or targets in the dtype of the net.
+    weights : array of shape (n,), optional
+        The weights of the samples, in the dtype of the net.
     """
 
     x: Array
     divisor: np.floating
     t: Array
+    weights: Array | np.uint64 = NULL
 
     @classmethod
     def of(cls, data: Dataset, *, has_bits: bool = False, t: Array | None = None) -> Rows:
@@ -123,7 +126,7 @@ class Rows(NamedTuple):
     def told(self, order: Array | None, samples: int) -> tuple[Any, ...]:
         """Return a batch as kernel arguments; without an order, all rows in turn."""
         chosen = NULL if order is None else order
-        return self.x, self.divisor, self.t, chosen, np.int32(samples)
+        return self.x, self.divisor, self.t, chosen, np.int32(samples), self.weights
 
 
 def device_dataset(backend: CupyBackend, x: Array, t: Array, dtype: str, *, copy: bool) -> Dataset:

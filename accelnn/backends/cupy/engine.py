@@ -236,7 +236,7 @@ class CupyEngine(Engine):
         if rates is None:
             rates = state.scheduled_rates(-(-order.size // batch))
         has_code = has_code_for(state.optimizer, RULES, self.dtype)
-        is_plain = all(option is None for option in (weights, clip, dropout))
+        is_plain = clip is None and dropout is None
         is_plain = is_plain and not isinstance(data, SparseDataset)
         if not has_code or state.gradient != "analytic" or not is_plain:
             return super().train(
@@ -245,7 +245,7 @@ class CupyEngine(Engine):
         if order.size == 0:
             return np.zeros(0)
         most, scheduled = min(batch, order.size), rates is not None
-        way = self._way_of(state, data, batch, most, scheduled=scheduled)
+        way = self._way_of(state, data, batch, most, scheduled=scheduled, weights=weights)
         order = order.astype(np.int64, casting="same_kind")
         on_device, losses = self.backend.asarray(order), [np.zeros(0)]
         work = CALL_WORK if self.dtype == "float32" else CALL_WORK // DOUBLE_TAKES
@@ -279,6 +279,7 @@ class CupyEngine(Engine):
             loss=loss,
             decays=rule is not None and rule.weight_decay > 0.0,
             scheduled=scheduled,
+            weighted=rows.weights is not NULL,
             optimizer=None if rule is None else type(rule).__name__,
             constants=constants(*self.spec.activations[:1], self.spec.loss),
         )
@@ -357,12 +358,12 @@ class CupyEngine(Engine):
         kernels.launch("check_parameters", kernels.processors, threads, arguments)
 
     def _way_of(
-        self, state: TrainingState, data: Dataset, batch: int, most: int, *, scheduled: bool
+        self, state: TrainingState, data: Dataset, batch: int, most: int, **options: Any
     ) -> Way:
         """Return the training strategy of a run, with its buffers and graphs; cached."""
         way, given = self._ways.get(state), (state, data, batch, most)
-        if way is None or not way.training.goes_on(*given, scheduled=scheduled):
-            run = Training(self, *given, scheduled=scheduled)
+        if way is None or not way.training.goes_on(*given, **options):
+            run = Training(self, *given, **options)
             layout = self._layout(most, run.variant, len(state.slots))
             way = self._way(most)(run) if layout is None else Resident(run, layout)
             self._ways[state] = way

@@ -77,6 +77,8 @@ class Variant(NamedTuple):
         Whether weights decay; by default decided at run time.
     scheduled : bool, optional
         Whether every update has its own learning rate; by default decided at run time.
+    weighted : bool, optional
+        Whether samples have weights; by default decided at run time.
     constants : tuple of str
         Compiler options for formula parameters that are not the default.
     optimizer : str, optional
@@ -90,6 +92,7 @@ class Variant(NamedTuple):
     loss: str | None = None
     decays: bool | None = None
     scheduled: bool | None = None
+    weighted: bool | None = None
     constants: tuple[str, ...] = ()
     optimizer: str | None = None
 
@@ -107,6 +110,7 @@ class Variant(NamedTuple):
             loss="cross_entropy",
             decays=False,
             scheduled=False,
+            weighted=False,
             optimizer="SGD",
         )
 
@@ -133,7 +137,11 @@ class Variant(NamedTuple):
             "OPTIMIZER": self.optimizer,
         }
         options = [f"-D{name}={value.upper()}" for name, value in named.items() if value]
-        answers = {"DECAYS": self.decays, "SCHEDULED": self.scheduled}
+        answers = {
+            "DECAYS": self.decays,
+            "SCHEDULED": self.scheduled,
+            "WEIGHTED": self.weighted,
+        }
         options += [f"-D{name}={is_so:d}" for name, is_so in answers.items() if is_so is not None]
         return tuple(options)
 

@@ -50,6 +50,8 @@ class Training:
         Samples of the largest batch, less than `batch` if there are fewer samples.
     scheduled : bool
         Whether every update has its own learning rate.
+    weights : array of shape (data.size,), optional
+        The weights of the samples.
     """
 
     def __init__(
@@ -61,10 +63,13 @@ class Training:
         most: int,
         *,
         scheduled: bool,
+        weights: Array | None,
     ) -> None:
         self.engine, self.data, self.batch, self.most = engine, data, batch, most
         rule, self.scheduled = cast("UpdateRule", state.optimizer), scheduled
-        self.rows = engine.rows(data)
+        self.rows, self.weights = engine.rows(data), weights
+        if weights is not None:
+            self.rows = self.rows._replace(weights=weights)
         self.variant = engine.variant(self.rows, rule, scheduled=scheduled)
         self.kernels = kernels_of(engine.backend, self.variant)
         self.optimizer = rule
@@ -79,13 +84,21 @@ class Training:
         self.values, self.errors = engine.trace(most)
 
     def goes_on(
-        self, state: TrainingState, data: Dataset, batch: int, most: int, *, scheduled: bool
+        self,
+        state: TrainingState,
+        data: Dataset,
+        batch: int,
+        most: int,
+        *,
+        scheduled: bool,
+        weights: Array | None,
     ) -> bool:
         """Return whether a call of `Engine.train` with these arguments can reuse this run."""
         return (
             self.data is data
             and (self.batch, self.optimizer) == (batch, state.optimizer)
             and self.scheduled == scheduled
+            and self.weights is weights
             # Sums are split, and so rounded, by the number of samples.
             and self.most == most
             and self.params is state.params
@@ -134,7 +147,14 @@ class Resident:
     def __call__(self, order: Array, losses: Array, coefficients: Array) -> None:
         """Do one update per batch."""
         run, layout = self.training, self._layout
-        rows = run.rows.x, run.rows.divisor, run.rows.t, order, np.int64(order.size)
+        rows = (
+            run.rows.x,
+            run.rows.divisor,
+            run.rows.t,
+            order,
+            np.int64(order.size),
+            run.rows.weights,
+        )
         net = run.engine.activation_number, run.engine.loss_number
         arguments = (
             *run.state,

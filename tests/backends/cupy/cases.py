@@ -4,6 +4,7 @@ import itertools
 
 import numpy as np
 
+from accelnn.backends.cupy.dataset import NULL
 from accelnn.backends.cupy.formulas import ACTIVATIONS, LOSSES, MOST_NUMBERS, RULES
 from accelnn.backends.cupy.training import BY_SCHEDULE
 from accelnn.testing import assert_equal_but_for_rounding
@@ -28,6 +29,9 @@ ROWS = 100
 class Case:
     """A net, a data set of odd values, and what the kernels are told of both."""
 
+    # By what the losses of samples are multiplied, if by anything.
+    sample_weight = None
+
     def __init__(self, variant, sizes, batch, activation="sigmoid", loss="cross_entropy", bias=1):
         self.variant, self.sizes, self.bias = variant, sizes, bias
         self.activation, self.loss, self.batch = activation, loss, batch
@@ -48,6 +52,11 @@ class Case:
             self.t = draw.random((ROWS, sizes[-1])).astype(self.real)
         self.order = draw.permutation(ROWS).astype(np.int64)[:batch]
 
+    def weigh(self):
+        """Give samples weights, of which some are zero."""
+        draw = np.random.default_rng(1)
+        self.sample_weight = (draw.integers(0, 4, ROWS) * draw.random(ROWS)).astype(self.real)
+
     @property
     def weights(self):
         """Whether each parameter is a weight, or else a bias."""
@@ -65,7 +74,8 @@ class Case:
 
     def rows(self, samples):
         """Return the arguments that describe a batch."""
-        return [self.x, self.divisor, self.t, self.order, np.int32(samples)]
+        weights = NULL if self.sample_weight is None else self.sample_weight
+        return [self.x, self.divisor, self.t, self.order, np.int32(samples), weights]
 
     def told(self, samples, total=None):
         """Return the arguments that most kernels have; what they write to is poisoned."""
@@ -95,6 +105,9 @@ class Case:
         t = np.eye(self.sizes[-1])[self.t[order]] if self.variant.has_labels else self.t[order]
         t = t.astype(float)
         losses, error = loss.value(scores, t), loss.error(scores, t) / len(x)
+        if self.sample_weight is not None:
+            weights = self.sample_weight[order].astype(float)
+            losses, error = losses * weights, error * weights[:, None]
         gradient = []
         for i in reversed(range(len(layers))):
             gradient.append((inputs[i].T @ error).ravel())

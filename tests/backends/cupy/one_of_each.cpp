@@ -61,6 +61,8 @@ int main(int, char** words) {
     std::vector<REAL> values(rows * units), errors(rows * units);
     std::vector<double> losses(rows), hits(rows), coefficients(9, 1.0), means(4);
     std::vector<unsigned int> flags(4);
+    const std::vector<REAL> weight_of_rows(rows, REAL(0.5));
+    const REAL* const weights = weight_of_rows.data();
     for (int i = 0; i < size; ++i) {
         params[i] = REAL((i * 7919) % 101 - 50) / 100;
     }
@@ -74,7 +76,7 @@ int main(int, char** words) {
     const auto of_batch = [&](const char* name, int samples, auto... first) {
         run(name, first..., 3, 1, int(GELU), 0, (const int*)sizes.data(),
             (const INPUT*)x.data(), REAL(1), (const TARGET_ELEMENT*)t.data(),
-            (const long long*)order.data(), samples, units, values.data(), errors.data(),
+            (const long long*)order.data(), samples, weights, units, values.data(), errors.data(),
             losses.data());
     };
     REAL* const p = params.data();
@@ -102,12 +104,12 @@ int main(int, char** words) {
     // The last layer by products: its 3 inputs are the values of some other layer.
     std::vector<REAL> gathered(rows * 9), hidden(rows * 3), scores(rows * 2), wrong(rows * 2);
     run("gather_rows", 9, (const INPUT*)x.data(), REAL(1),
-        (const TARGET_ELEMENT*)t.data(), (const long long*)order.data(), rows, gathered.data());
+        (const TARGET_ELEMENT*)t.data(), (const long long*)order.data(), rows, weights, gathered.data());
     std::vector<REAL> pre(rows * 3);
     run("hidden_values", hidden.data(), (const REAL*)p, pre.data(), (long long)rows * 3, 3, int(GELU));
     run("output_errors", scores.data(), (const REAL*)p, 0, 2, (const INPUT*)x.data(),
         REAL(1), (const TARGET_ELEMENT*)t.data(), (const long long*)order.data(), rows,
-        wrong.data(), losses.data(), told);
+        weights, wrong.data(), losses.data(), told);
     run("hidden_errors", hidden.data(), (const REAL*)gathered.data(), (const REAL*)pre.data(),
         (long long)rows * 3, int(GELU));
     run("mean_losses", (const double*)losses.data(), (long long)rows, batch, means.data(),
@@ -122,13 +124,13 @@ int main(int, char** words) {
     const TARGET_ELEMENT* targets = t.data();
     const long long* chosen = order.data();
     run_tiles("tile_values", (const REAL*)nullptr, (const REAL*)p, 9, 4, 2, sums.data(), pixels,
-              REAL(1), targets, chosen, rows);
+              REAL(1), targets, chosen, rows, weights);
     run("tile_join", (const REAL*)sums.data(), (const REAL*)p, 4, int(GELU), 2, rows,
         inner.data());
     run_tiles("tile_values", (const REAL*)inner.data(), (const REAL*)p, 4, 2, 1, outer.data(), pixels,
-              REAL(1), targets, chosen, rows);
+              REAL(1), targets, chosen, rows, weights);
     run("tile_join", (const REAL*)outer.data(), (const REAL*)p, 2, -1, 1, rows, outer.data());
-    run("tile_hits", (const REAL*)outer.data(), 0, 2, pixels, REAL(1), targets, chosen, rows,
+    run("tile_hits", (const REAL*)outer.data(), 0, 2, pixels, REAL(1), targets, chosen, rows, weights,
         losses.data(), hits.data());
 
     // Steps in tiles, of which the last is short, with sums in parts and in one; then fused.
@@ -137,7 +139,7 @@ int main(int, char** words) {
     for (int is_fused = 0; is_fused < 2; ++is_fused) {
         run_tiles("train_tiles", p, slots.data(), slots.data() + size, size, told, int(ADAM), 0.1,
                   0.9, 0.99, 1e-8, 0.1, 0.0, adam, (long long)rows, 3, 1, int(GELU), 0,
-                  (const int*)sizes.data(), pixels, REAL(1), targets, chosen, batch,
+                  (const int*)sizes.data(), pixels, REAL(1), targets, chosen, batch, weights,
                   (const int*)splits.data(), 2, is_fused, batch, gathered_batch.data(), values.data(),
                   errors.data(), all_sums.data(), gradients.data(), losses.data());
     }

@@ -14,6 +14,7 @@ int main(int, char** words) {
     std::vector<long long> order(total);
     std::vector<double> losses(total), coefficients(9, 1.0);
     std::vector<unsigned int> flags(4);
+    const std::vector<REAL> weight_of_rows(rows, REAL(0.5));
     std::vector<Word> sums(SAMPLES * ROW_GROUPS * HIDDEN * WORDS_EACH);
     std::vector<Word> sent((ERRORS_SENT + SAMPLES * SENT) * WORDS_EACH), weights(LAST_SIZE * WORDS_EACH);
     for (int i = 0; i < size; ++i) {
@@ -34,11 +35,12 @@ int main(int, char** words) {
         const TARGET_ELEMENT* targets = t.data();
         const long long* chosen = order.data();
         long long samples = total;
+        const REAL* of_rows = weight_of_rows.data();
         double* found = losses.data();
         Word *a = sums.data(), *b = sent.data(), *c = weights.data();
         void* places[] = {
             &p, &slot, &other, &count, &told, &rule, &lr, &one, &two, &eps, &decay, &none, &adam, &inputs, &divisor,
-            &targets, &chosen, &samples, &activation, &loss, &found, &first, &a, &b, &c};
+            &targets, &chosen, &samples, &of_rows, &activation, &loss, &found, &first, &a, &b, &c};
         if (launch("train_resident", WORKERS + LAST_BLOCKS, THREADS, MEMORY_BYTES - missing, places)) {
             std::abort();
         }

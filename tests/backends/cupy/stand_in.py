@@ -144,7 +144,15 @@ class StandIn(ModuleType):
         return self.built[options]
 
 
-BEFOREHAND = ("-DPURPOSE", "-DACTIVATION", "-DLOSS", "-DDECAYS", "-DSCHEDULED", "-DOPTIMIZER")
+BEFOREHAND = (
+    "-DPURPOSE",
+    "-DACTIVATION",
+    "-DLOSS",
+    "-DDECAYS",
+    "-DSCHEDULED",
+    "-DWEIGHTED",
+    "-DOPTIMIZER",
+)
 # What a tile is compiled for on the processor.
 THREADS_OF_TILE = 8
 # Without shared memory that a block can ask for, no net is kept on the device.

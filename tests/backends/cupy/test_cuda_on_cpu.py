@@ -81,6 +81,17 @@ def test_training(kernels_for, dtype, optimizer, grid):
     assert_trained(case, optimizer, *found)
 
 
+@pytest.mark.parametrize("loss", ["cross_entropy", "huber"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_weights_of_samples(kernels_for, dtype, loss):
+    variant = Variant(dtype, has_pixels=False, has_labels=loss == "cross_entropy")
+    case = Case(variant, (31, 9, 10), 45, loss=loss)
+    case.weigh()
+    assert_trained(
+        case, "Momentum", *_train(kernels_for(variant), case, "Momentum", (3, 33), batch=7)
+    )
+
+
 @pytest.mark.parametrize("grid", GRIDS, ids=str)
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_training_by_two_launches_a_step(kernels_for, optimizer, grid):

@@ -97,6 +97,15 @@ def test_rates_of_a_schedule_go_with_the_order(log, device):
     assert _copies(log) == copies * 2
 
 
+def test_weights_of_samples_are_copied_once(log, device):
+    _fit(device, sample_weight=np.linspace(0.0, 2.0, 70), epochs=3)
+    assert _kernels(log) == ["check_parameters", "train", "mean_losses"] * 3
+    own = [Transfer("device", 4 * 70)]
+    epochs = [Transfer("device", 8 * 70), Transfer("host", 8 * 7)] * 3
+    # In the end the host looks at some of them, to judge the run by.
+    assert _copies(log)[:-1] == own + epochs
+
+
 def test_the_next_epoch_is_drawn_before_the_device_is_waited_for(log, device, monkeypatch):
     draw_ahead = Orders.draw_ahead
 

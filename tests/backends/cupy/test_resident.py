@@ -62,7 +62,8 @@ def resident(tmp_path_factory):
             order, rest = case.order[samples], np.ascontiguousarray(coefficients[start:])
             own, tag = np.full(len(order), np.nan), np.uint32((first_tag + start) % 2**32)
             head = [*state, optimizer_number, *numbers, rest]
-            data = [case.x, case.divisor, case.t, order, np.int64(len(order)), activation, loss]
+            rows, weights = [case.x, case.divisor, case.t, order], case.rows(0)[-1]
+            data = [*rows, np.int64(len(order)), weights, activation, loss]
             arguments = [*head, *data, own, tag, *words]
             built[key](RESIDENT, layout.blocks, threads, arguments, shared=layout.shared_bytes)
             losses[samples] = own
@@ -86,6 +87,14 @@ def test_every_rule(resident, variant, optimizer):
     """Seven batches, of which the last is short; bytes that are no whole words."""
     case = Case(variant, (31, 9, 10), 45)
     assert_trained(case, optimizer, *resident(case, optimizer, 7))
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", "huber"])
+def test_weights_of_samples(resident, loss):
+    variant = BYTES if loss == "cross_entropy" else NUMBERS
+    case = Case(variant, (31, 9, 10), 45, loss=loss)
+    case.weigh()
+    assert_trained(case, "Momentum", *resident(case, "Momentum", 7))
 
 
 @pytest.mark.parametrize("bias", [0, 1])

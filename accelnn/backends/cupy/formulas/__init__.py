@@ -102,7 +102,7 @@ def dispatch() -> str:
 def _lines() -> Iterator[str]:
     for kind, names in (("Activation", ACTIVATIONS), ("Loss", LOSSES), ("Optimizer", RULES)):
         yield f"enum {kind} {{ {', '.join(map(str.upper, names))} }};"
-    for name in ("ACTIVATION", "LOSS", "DECAYS", "SCHEDULED", "OPTIMIZER"):
+    for name in ("ACTIVATION", "LOSS", "DECAYS", "SCHEDULED", "WEIGHTED", "OPTIMIZER"):
         yield TOLD.format(name=name)
     yield f"constexpr REAL HUGE_NUMBER = REAL({HUGE!r});"
     for formula in (*ALL_ACTIVATIONS.values(), *ALL_LOSSES.values()):

@@ -13,10 +13,14 @@ struct Batch {
     // Row numbers; null for all rows in turn.
     const long long* order;
     int samples;
+    // By what the loss of a row is multiplied; null for nothing.
+    const REAL* weights;
 
     __device__ long long row(int sample) const {
         return order == nullptr ? sample : order[sample];
     }
+    __device__ bool is_weighted() const { return WEIGHTED_OF(weights != nullptr); }
+    __device__ REAL weight(long long row) const { return is_weighted() ? weights[row] : REAL(1); }
 };
 
 // The results of a pass over a batch. Each sample has `units` values and errors, those of all layers but

@@ -78,8 +78,14 @@ struct Run {
     TARGET t;
     const long long* order;
     long long total;
+    // By what the loss of a row is multiplied; null for nothing.
+    const REAL* weights;
     int activation, loss;
 
+    // The weight of a sample of a step.
+    __device__ REAL weight(long long step, int sample) const {
+        return WEIGHTED_OF(weights != nullptr) ? weights[order[step * SAMPLES + sample]] : REAL(1);
+    }
     __device__ int count(long long step) const {
         const long long left = total - step * SAMPLES;
         return left < SAMPLES ? (left > 0 ? (int)left : 0) : SAMPLES;

@@ -90,11 +90,11 @@ __device__ inline REAL of_lane(REAL value, int lane) {
 }
 
 // Loss and errors of a sample, computed by one warp from its hidden values `a`, and from pre-activations
-// `z` if the slope needs them. Sends the errors, times `scale`. Each lane has one output and a part of
-// its sum.
+// `z` if the slope needs them. Sends the errors, times `weight` and divided by the number of samples.
+// Each lane has one output and a part of its sum.
 __device__ inline void finish_sample(
-    const REAL* a, const REAL* z, const REAL* w, const REAL* t, const Run& run, REAL scale,
-    int s, Word* sent, Tag tag, double* place, unsigned int* flags) {
+    const REAL* a, const REAL* z, const REAL* w, const REAL* t, const Run& run, REAL weight,
+    int count, int s, Word* sent, Tag tag, double* place, unsigned int* flags) {
     constexpr int PARTS = 32 / OUTPUTS, TERMS = parts(FEEDING, PARTS);
     const int lane = threadIdx.x, o = lane % OUTPUTS, part = lane / OUTPUTS;
     REAL even = 0, odd = 0;
@@ -112,6 +112,7 @@ __device__ inline void finish_sample(
     for (int p = 0; p < PARTS; ++p) {
         score += of_lane(even, o + p * OUTPUTS);
     }
+    const REAL scale = weight / count;
     REAL error[OUTPUTS], own_error, loss = 0;
     if (run.loss == CROSS_ENTROPY) {
         // All scores before the first is used, so that their latencies overlap.
@@ -155,6 +156,7 @@ __device__ inline void finish_sample(
             loss += of_lane(own_loss, i);
         }
     }
+    loss *= weight;
     if (!isfinite(loss)) {
         tag = tag.stopped();
     }

@@ -162,10 +162,11 @@ __device__ inline void sample_pass(
         REAL* errors = trace.errors + (long long)s * trace.units;
         REAL* pre = keeps_pre_activation(net.activation) ? errors : nullptr;
         const REAL* scores = forward(params, net, batch, row, flags, values, pre, shared);
+        const REAL weight = batch.weight(row);
         const double loss = loss_of(
-            net.loss, scores, outputs, batch.t, row, REAL(1) / batch.samples,
+            net.loss, scores, outputs, batch.t, row, weight / batch.samples,
             errors + (scores - values), block_memory());
-        store_loss(loss, trace.losses + s, flags);
+        store_loss(loss * weight, trace.losses + s, flags);
         backward(params, net, values, errors, shared);
     }
 }

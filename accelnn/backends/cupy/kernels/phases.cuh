@@ -251,8 +251,17 @@ struct Phases {
             __syncthreads();
             block_losses(
                 LOSS_OF(net.loss), scores, targets, samples, outputs, scale, errors, powers, sums,
-                [&](int s, REAL loss) { keep_loss(loss, losses + first + s, state.flags); });
+                [&](int s, REAL loss) {
+                    const REAL weight = batch.weight(batch.row(first + s));
+                    keep_loss(loss * weight, losses + first + s, state.flags);
+                });
             __syncthreads();
+            if (batch.is_weighted()) {
+                for (unsigned int i = thread; i < scored; i += threads) {
+                    errors[i] *= batch.weight(batch.row(first + i / outputs));
+                }
+                __syncthreads();
+            }
             for (unsigned int i = thread; i < scored; i += threads) {
                 own.errors[(long long)first * outputs + i] = errors[i];
             }

@@ -74,9 +74,11 @@ __device__ inline void score_errors(
             own[j] += b[j];
         }
         __syncthreads();
+        const long long row = batch.row(s);
+        const REAL weight = batch.weight(row);
         const double loss = loss_of(
-            loss_kind, own, outputs, batch.t, batch.row(s), REAL(1) / batch.samples,
+            loss_kind, own, outputs, batch.t, row, weight / batch.samples,
             errors + (long long)s * outputs, block_memory());
-        store_loss(loss, losses + s, flags);
+        store_loss(loss * weight, losses + s, flags);
     }
 }

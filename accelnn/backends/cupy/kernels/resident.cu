@@ -123,6 +123,8 @@ __device__ inline void work(
         }
 
         for (int s = block, mine = 0; s < count; s += WORKERS, ++mine) {
+            // Long before it is needed.
+            const REAL weight = run.weight(step, s);
             for (int h = thread; h < HIDDEN; h += THREADS) {
                 const int first = s * ROW_GROUPS * HIDDEN + h;
                 const REAL sum = receive_sum<ROW_GROUPS>(sums_sent, first, HIDDEN, tag) * reciprocal;
@@ -150,8 +152,7 @@ __device__ inline void work(
             }
             if (thread < 32) {
                 finish_sample(
-                    a, z, last, t + mine * OUTPUTS, run, REAL(1) / count, s,
-                    samples_sent, tag, losses + step * SAMPLES + s,
+                    a, z, last, t + mine * OUTPUTS, run, weight, count, s, samples_sent, tag, losses + step * SAMPLES + s,
                     state.flags);
             }
             if (s + WORKERS < count) {
@@ -328,14 +329,14 @@ __global__ void __launch_bounds__(THREADS, 1) train_resident(
     double lr, double first, double second, double third, double decay_of_weights,
     double decay_of_biases, const double* coefficients,
     const INPUT* x, REAL divisor, const TARGET_ELEMENT* t, const long long* order, long long total,
-    int activation, int loss, double* losses, unsigned int first_tag, Word* sums_sent,
+    const REAL* weights, int activation, int loss, double* losses, unsigned int first_tag, Word* sums_sent,
     Word* samples_sent, Word* weights_sent) {
     const State state = {params, first_slot, second_slot, flags};
     const Rule rule = {
         OPTIMIZER_OF(optimizer), lr, first, second, third, decay_of_weights, decay_of_biases,
         coefficients};
     const Run run = {
-        x, divisor, {t}, order, total, ACTIVATION_OF(activation), LOSS_OF(loss)};
+        x, divisor, {t}, order, total, weights, ACTIVATION_OF(activation), LOSS_OF(loss)};
     if (blockIdx.x < WORKERS) {
         work(state, rule, run, losses, first_tag, sums_sent, samples_sent, weights_sent);
     } else {

@@ -11,7 +11,8 @@
 #include "tiles.cuh"
 
 #define BATCH                                                                                     \
-    const INPUT *x, REAL divisor, const TARGET_ELEMENT *t, const long long *order, int samples
+    const INPUT *x, REAL divisor, const TARGET_ELEMENT *t, const long long *order, int samples,   \
+        const REAL *weights
 #define NET int layers, int has_bias, int activation, int loss_kind, const int *sizes
 #define TRACE int units, REAL *values, REAL *errors, double *losses
 #define RULE                                                                                      \
@@ -21,7 +22,7 @@
 #define STATE                                                                                     \
     REAL *params, REAL *first_slot, REAL *second_slot, int size, unsigned int *flags
 
-#define MAKE_BATCH const Batch batch = {x, divisor, {t}, order, samples}
+#define MAKE_BATCH const Batch batch = {x, divisor, {t}, order, samples, weights}
 #define MAKE_NET                                                                                  \
     const Net net = {                                                                             \
         layers, has_bias, ACTIVATION_OF(activation), LOSS_OF(loss_kind),                          \
@@ -130,7 +131,7 @@ __global__ void __launch_bounds__(TRAIN_THREADS) train(
     MAKE_RULE;
     for (long long start = 0, step = 0; start < total; start += samples, ++step) {
         const int count = total - start < samples ? (int)(total - start) : samples;
-        const Batch batch = {x, divisor, {t}, order + start, count};
+        const Batch batch = {x, divisor, {t}, order + start, count, weights};
         const Trace trace = {units, values, errors, losses + start};
         sample_pass(params, net, batch, trace, flags);
         grid_barrier(flags + ARRIVED);
@@ -255,16 +256,16 @@ __global__ void update_parameters(
 // Parts of the sums of a layer's values, for an evaluation; the first layer reads samples.
 __global__ void __launch_bounds__(TILE_THREADS, 1) tile_values(
     const REAL* from, const REAL* w, int inputs, int outputs, int parts, REAL* to, BATCH) {
-    const Factor<REAL> weights = {w, 1, outputs};
+    const Factor<REAL> matrix = {w, 1, outputs};
     const long long size = (long long)samples * outputs;
     unsigned int first_block = 0;
     if (from == nullptr) {
         const Product<INPUT> product = {
-            {x, inputs, 1}, weights, samples, outputs, inputs, parts, -1, divisor, to, size};
+            {x, inputs, 1}, matrix, samples, outputs, inputs, parts, -1, divisor, to, size};
         multiply(product, first_block);
     } else {
         const Product<REAL> product = {
-            {from, inputs, 1}, weights, samples, outputs, inputs, parts, -1, 1, to, size};
+            {from, inputs, 1}, matrix, samples, outputs, inputs, parts, -1, 1, to, size};
         multiply(product, first_block);
     }
 }
@@ -301,7 +302,7 @@ __global__ void __launch_bounds__(TILE_THREADS, 1) train_tiles(
     const auto batch_of = [&](int step) {
         const long long start = (long long)step * samples, left = total - start;
         const int count = left < samples ? (left > 0 ? (int)left : 0) : samples;
-        return Batch{x, divisor, {t}, order + start, count};
+        return Batch{x, divisor, {t}, order + start, count, weights};
     };
     if (threadIdx.x == 0) {
         phases.net = {layers, has_bias, ACTIVATION_OF(activation), LOSS_OF(loss_kind), sizes};
