@@ -7,6 +7,7 @@ __all__ = [
     "labels_from",
     "labels_in_range",
     "labels_of_names",
+    "table_of_labels",
 ]
 
 
@@ -38,5 +39,23 @@ def bounded_targets(low: float, high: float) -> str:
 
 def labels_of_names(name: str) -> str:
     """Return how names become labels, if an argument of this name holds targets."""
-    is_targets = name in ("t", "validation t") or name.startswith("t of ")
-    return "; names become labels by np.unique(t, return_inverse=True)[1]" if is_targets else ""
+    if not _holds_targets(name):
+        return ""
+    return (
+        "; names become labels by np.unique(t, return_inverse=True)[1], and numbers that are text "
+        "become numbers by t.astype(float)"
+    )
+
+
+def table_of_labels(name: str) -> str:
+    """Return how lists of labels become a table, if an argument of this name holds targets."""
+    if not _holds_targets(name):
+        return ""
+    return (
+        "; several labels to a sample become a table of ones and zeros, as by "
+        "sklearn.preprocessing.MultiLabelBinarizer().fit_transform(t)"
+    )
+
+
+def _holds_targets(name: str) -> bool:
+    return name in ("t", "validation t") or name.startswith("t of ")

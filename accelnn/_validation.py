@@ -9,7 +9,13 @@ from typing import Any, cast, get_args
 
 import numpy as np
 
-from accelnn._remedies import bounded_targets, labels_from, labels_in_range, labels_of_names
+from accelnn._remedies import (
+    bounded_targets,
+    labels_from,
+    labels_in_range,
+    labels_of_names,
+    table_of_labels,
+)
 from accelnn._shown import shown
 from accelnn._tables import plain
 from accelnn._typing import Array, ArrayLike, DTypeName, Rng
@@ -75,7 +81,7 @@ def as_array(backend: Backend, x: ArrayLike, name: str = "x") -> Array:
     else:
         is_real = backend.xp.isdtype(array.dtype, ("bool", "integral", "real floating"))
     if not is_real:
-        got = dtype_name(array.dtype)
+        got = "str" if getattr(array.dtype, "kind", "") == "U" else dtype_name(array.dtype)
         msg = f"{name} must hold real numbers, got dtype {got}"
         # bfloat16 and 8-bit floats.
         msg += f"; cast it to float32 first: {name}.astype('float32')" if "float" in got else ""
@@ -109,7 +115,7 @@ def _from_python(x: ArrayLike, name: str) -> np.ndarray:
     try:
         return np.asarray(x)
     except ValueError as error:
-        msg = f"{name} is not an array of numbers: {error}"
+        msg = f"{name} is not an array of numbers: {error}{table_of_labels(name)}"
         raise ValueError(msg) from error
 
 

@@ -385,6 +385,10 @@ class CSVLog:
                 f"append=False"
             )
             raise ValueError(msg)
+        if not self.path.parent.is_dir():
+            folder = os.fspath(self.path.parent)
+            msg = f"cannot write {os.fspath(self.path)!r}: there is no folder {folder!r}"
+            raise FileNotFoundError(msg)
         # Closed when the run ends; a line is written when it is complete.
         self._file = self.path.open(
             "a" if self.append else "w", buffering=1, encoding="utf-8", newline="\n"

@@ -132,14 +132,16 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         return outputs
 
     def _new_net(self, sizes: tuple[int, int], loss: Any, dtype: Any, draw: Any) -> MLP:
-        hidden = self.hidden_layer_sizes
-        if not isinstance(hidden, int | np.integer | Iterable):
+        hidden: Any = self.hidden_layer_sizes
+        is_many = isinstance(hidden, Iterable) and not isinstance(hidden, str)
+        each = hidden if is_many else [hidden]
+        if not all(isinstance(n, int | np.integer) and n > 0 for n in each):
             msg = (
-                f"hidden_layer_sizes must be an integer, or a sequence of them such as (100, 50), "
-                f"got {shown(hidden)}"
+                f"hidden_layer_sizes must be a positive integer, or a sequence of them such as "
+                f"(100, 50), got {shown(hidden)}"
             )
             raise TypeError(msg)
-        widths = (hidden,) if isinstance(hidden, int | np.integer) else tuple(hidden)
+        widths = tuple(each)
         activation = self.activation
         if isinstance(activation, str):
             activation = ACTIVATIONS.get(activation, activation)  # type: ignore[assignment]

@@ -22,7 +22,15 @@ def checked_weights(
     """
     if sample_weight is None and class_weight is None:
         return None
-    if isinstance(class_weight, Mapping):
+    if class_weight is not None and not isinstance(class_weight, Mapping):
+        # Of several labels, a list with a dict for each.
+        if not isinstance(class_weight, list) and class_weight != "balanced":
+            msg = (
+                f"class_weight must be 'balanced', or a dict with the weights of classes, got "
+                f"{shown(class_weight)}"
+            )
+            raise ValueError(msg)
+    elif class_weight is not None:
         class_weight = _of_present(class_weight, y, classes)
     weights: np.ndarray = _check_sample_weight(
         sample_weight, X, dtype=np.float64, ensure_non_negative=True
@@ -40,9 +48,13 @@ def _of_present(class_weight: Mapping[Any, float], y: np.ndarray, classes: Any) 
             msg = f"class_weight must be finite and not negative, got {got}"
             raise ValueError(msg)
     known = set(np.asarray(classes).tolist())
-    if class_weight and known.isdisjoint(class_weight):
-        name = next(iter(class_weight))
-        msg = f"class_weight names {shown(name)}, and none of the classes {classes!s:.200}"
+    others, left = [n for n in class_weight if n not in known], known.difference(class_weight)
+    # Of a class that is not there, if all others have weights, the data may be a part.
+    if others and left:
+        msg = (
+            f"class_weight names {shown(others[0])}, which is none of the {len(known)} classes, "
+            f"and gives none to {shown(min(left, key=str))}"
+        )
         raise ValueError(msg)
     present = set(np.unique(y).tolist()) if y.ndim == 1 else known
     return {name: weight for name, weight in class_weight.items() if name in present}

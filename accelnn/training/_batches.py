@@ -86,6 +86,10 @@ class Passes:
         return 1
 
 
+# Batches of a run that are looked at for several labels to a sample; small ones may have few.
+LOOKED_AT = 100
+
+
 class BatchRun(Run):
     """One call of `fit` on batches that come one by one."""
 
@@ -123,6 +127,7 @@ class BatchRun(Run):
         """Train on the batches of one pass; return whether to stop."""
         history, self.is_whole = self.history, False
         while self.plan.steps is None or history.steps < self.plan.steps:
+            self.interrupts.release()
             batch = next(order, None)
             if batch is None:
                 self.is_whole = True
@@ -153,7 +158,7 @@ class BatchRun(Run):
             )
             raise TypeError(msg)
         data = dataset_for(self.net, batch[0], batch[1], f"x {name}", f"t {name}")
-        if self.history.steps == 0:
+        if self.history.steps < LOOKED_AT:
             refuse_several_labels(self.net, data, f"t {name}")
         options = dict(self.options)
         if len(batch) == 3:  # noqa: PLR2004 - with weights

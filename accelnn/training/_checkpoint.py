@@ -20,7 +20,6 @@ from accelnn.backends import get_backend
 from accelnn.nets._arguments import SEEDS, UPDATES
 from accelnn.training._history import CURVES, History
 from accelnn.training._hooks import States
-from accelnn.training._interrupt import Interrupts
 from accelnn.training._plan import Generator
 from accelnn.training._resume import Ending
 
@@ -330,9 +329,8 @@ class Saver:
         return Path(self.path).exists()
 
     def write(self, checkpoint: Checkpoint) -> None:
-        """Write one, for which Ctrl-C waits."""
-        with Interrupts() as interrupts, interrupts.wait():
-            checkpoint.write(self.path)
+        """Write one."""
+        checkpoint.write(self.path)
 
 
 def states_of(callbacks: Sequence[object]) -> States:

@@ -194,6 +194,7 @@ def fit(
         ending = ending_of(resume, rng)
     with net.backend.current():
         test = None if validation is None else validation_for(net, validation)
+        refuse_several_labels(net, test, "validation t")
         options: dict[str, Any] = {}
         if clip_norm is not None:
             options["clip"] = positive(clip_norm, "clip_norm")
@@ -279,6 +280,13 @@ def _saved(path: PathLike, target: PathLike | None, rng: Rng) -> Checkpoint | No
     is_same = target is not None and Path(path).resolve() == Path(target).resolve()
     if is_same and not Path(path).exists():
         return None
+    if not Path(path).exists():
+        name = os.fspath(path)
+        msg = (
+            f"there is no checkpoint {name!r} to go on from: leave resume out and pass "
+            f"checkpoint={name!r}, which makes one; with both, a run begins or goes on"
+        )
+        raise FileNotFoundError(msg)
     saved = Checkpoint.read(path)
     if rng is not None:
         saved.require_first(Generator.of(generator(rng)))

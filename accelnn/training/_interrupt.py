@@ -9,57 +9,62 @@ from typing import Self
 
 __all__ = ["Interrupts"]
 
+# The functions that those of `signal` call, which then look for a member of an enum that equals the
+# handler, and find none, in seven microseconds: a callback after every update would wait for that
+# three times.
+try:
+    import _signal as handlers  # type: ignore[import-not-found]
+except ImportError:  # Of another Python.
+    handlers = signal
+
 
 class Interrupts:
     """A context in which Ctrl-C can wait for the end of what belongs together.
 
-    Within it, Ctrl-C is heard at once, as it is outside, but in blocks that it `waits` for. Such
-    blocks cost next to nothing, so that each update may be one; a handler of signals, which this is
-    for as long as the context lasts, takes ten microseconds to exchange. Nothing is changed in
-    other threads, which Python never interrupts, nor where the program has a handler of its own.
-
-    A context within another one, such as that of a run that a callback starts, shares its handler.
+    Ctrl-C is heard at once but in blocks for which it is to `wait`. The handler of signals that
+    sees to it is there from the first such block until its `release`, before a user's code is run:
+    that may look for Python's own handler, as `asyncio.run` does. Nothing is changed in other
+    threads, which Python never interrupts, nor where the program has a handler of its own.
     """
 
     def __init__(self) -> None:
-        self._handler = _Handler()
-        self._is_ours = False
+        self.waits = self.is_pressed = self.is_there = False
 
     def __enter__(self) -> Self:
-        """Take the place of Python's own handler, if that is the one there is."""
-        if threading.current_thread() is threading.main_thread():
-            found = signal.getsignal(signal.SIGINT)
-            if isinstance(found, _Handler):
-                self._handler = found
-            elif found is signal.default_int_handler:
-                signal.signal(signal.SIGINT, self._handler)
-                self._is_ours = True
+        """Do nothing yet."""
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
     ) -> None:
-        """Put Python's handler back, unless the program has taken another one meanwhile."""
-        if self._is_ours and signal.getsignal(signal.SIGINT) is self._handler:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-        self._is_ours = False
+        """Put Python's handler back."""
+        self.release()
 
     def wait(self) -> _Block:
         """Return a block for whose end Ctrl-C waits; pressed twice, it does not."""
-        return _Block(self._handler, waits=True)
+        return _Block(self, waits=True)
 
     def listen(self) -> _Block:
         """Return a block, within one that is waited for, in which Ctrl-C is heard at once."""
-        return _Block(self._handler, waits=False)
+        return _Block(self, waits=False)
 
+    def release(self) -> None:
+        """Put Python's handler back, until the next block."""
+        # A schedule of learning rates may have taken another one.
+        if self.is_there and handlers.getsignal(signal.SIGINT) == self._handle:
+            handlers.signal(signal.SIGINT, signal.default_int_handler)
+        self.is_there = False
 
-class _Handler:
-    """What Python calls when Ctrl-C is pressed."""
+    def take(self) -> None:
+        """Take the place of Python's own handler, if that is the one there is."""
+        is_main = threading.current_thread() is threading.main_thread()
+        if is_main and handlers.getsignal(signal.SIGINT) is signal.default_int_handler:
+            # Before it is there, because Ctrl-C may come in between.
+            self.is_there = True
+            handlers.signal(signal.SIGINT, self._handle)
 
-    def __init__(self) -> None:
-        self.waits = self.is_pressed = False
-
-    def __call__(self, _number: int, _frame: object) -> None:
+    def _handle(self, _number: int, _frame: object) -> None:
+        """Do what Python's handler does, or wait."""
         if not self.waits or self.is_pressed:
             self.is_pressed = False
             raise KeyboardInterrupt
@@ -75,22 +80,26 @@ class _Handler:
 class _Block:
     """A block in which Ctrl-C waits, or in which it does not."""
 
-    __slots__ = ("_before", "_handler", "_waits")
+    __slots__ = ("_before", "_interrupts", "_waits")
 
-    def __init__(self, handler: _Handler, *, waits: bool) -> None:
-        self._handler, self._waits, self._before = handler, waits, handler.waits
+    def __init__(self, interrupts: Interrupts, *, waits: bool) -> None:
+        self._interrupts, self._waits = interrupts, waits
+        self._before = interrupts.waits
 
     def __enter__(self) -> None:
-        self._handler.waits = self._waits
+        own = self._interrupts
+        if not own.is_there:
+            own.take()
+        own.waits = self._waits
         if not self._waits:
-            self._handler.catch_up()
+            own.catch_up()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
     ) -> None:
-        handler = self._handler
-        handler.waits = self._before
+        own = self._interrupts
+        own.waits = self._before
         if not self._before:
             if error is None:
-                handler.catch_up()
-            handler.is_pressed = False
+                own.catch_up()
+            own.is_pressed = False

@@ -105,7 +105,10 @@ def validation_for(net: Net, validation: tuple[ArrayLike, ArrayLike] | Dataset) 
     if isinstance(validation, Dataset):
         return dataset_for(net, validation, None, "validation x", "validation t")
     if not isinstance(validation, tuple | list) or len(validation) != 2:  # noqa: PLR2004 - x and t
-        msg = f"validation must be a tuple (x, t), got {type(validation).__name__}"
+        got = f"got {type(validation).__name__}"
+        if isinstance(validation, tuple | list):
+            got += f" of length {len(validation)}"
+        msg = f"validation must be a tuple (x, t), or what prepare(x, t) returns; {got}"
         raise TypeError(msg)
     return dataset_for(net, *validation, "validation x", "validation t")
 

@@ -52,13 +52,14 @@ def refuse_vanishing_eps(optimizer: Optimizer, dtype: str) -> None:
             raise ValueError(msg)
 
 
-def refuse_several_labels(net: Net, data: Dataset, name: str) -> None:
+def refuse_several_labels(net: Net, data: Dataset | None, name: str) -> None:
     """Raise ValueError if a softmax is to be trained on several labels to a sample.
 
     The loss would be finite and its gradient right, but the best that a softmax can do with two
     labels is to call each half likely. Counts and shares have more than ones and zeros in them.
     """
-    if net.spec.loss.output != "softmax" or len(data.t.shape) == 1:
+    # A loss of one's own may make of the scores what it likes.
+    if data is None or net.spec.loss.name != "cross_entropy" or len(data.t.shape) == 1:
         return
     # All rows are looked at only if some of them look like it.
     most = _most_labels(data, some_rows(data.size, net.spec.sizes[-1]))
@@ -72,7 +73,7 @@ def refuse_several_labels(net: Net, data: Dataset, name: str) -> None:
     msg = (
         f"{name} has up to {most} ones in a row, as tables of several labels have, and a softmax "
         f"is of one class to a sample: for several labels take loss='binary_cross_entropy'; if "
-        f"shares of the classes are meant, divide the rows by t.sum(axis=1, keepdims=True)"
+        f"shares of the classes are meant, pass t / np.maximum(t.sum(axis=1, keepdims=True), 1)"
     )
     raise ValueError(msg)
 

@@ -93,6 +93,11 @@ def ending_of(resume: History | None, rng: Any) -> Ending | None:
             f"resume must be the History that fit returned, or the path of a checkpoint, and "
             f"{shown(resume)} holds no state"
         )
+        if getattr(resume, "steps", 0):
+            msg += (
+                ": if Ctrl-C pressed twice or another exception came within its updates, go on "
+                "from a checkpoint, or begin anew"
+            )
         raise TypeError(msg)
     if rng is not None:
         msg = (

@@ -206,14 +206,14 @@ class Run:
                 # Before a callback restores other parameters.
                 self._save(self._last_checkpoint(is_over=False))
             finally:
-                self.hooks.end()
+                self._end_hooks()
             raise
         self._end()
         last = None
         try:
             last = self._last_checkpoint(is_over=True)
         finally:
-            self.hooks.end()
+            self._end_hooks()
         if last is not None:
             last = last.ended_with(self.net.backend.to_numpy(self.net.flat))
         self._save(last)
@@ -228,7 +228,7 @@ class Run:
         self.saved = None
         # Before the first update, unless it would replace another run's.
         if self.saver is not None and not self.saver.exists:
-            self.saver.write(self.checkpoint(is_over=False))
+            self._write(self.checkpoint(is_over=False))
 
     def epoch(self, order: np.ndarray, advance: Advance, *, timed: bool) -> bool:
         """Train on one epoch's order; return whether to stop."""
@@ -343,6 +343,7 @@ class Run:
             if accuracy is not None:
                 accuracies.append(accuracy)
         self.divergence = _divergence_of(history)
+        self.interrupts.release()
         self.hooks.evaluated()
 
     def _evaluation(self, data: Dataset) -> tuple[float, float | None]:
@@ -359,9 +360,13 @@ class Run:
         return total / data.size, correct / data.size if self.net.spec.loss.classifies else None
 
     def _end(self) -> None:
-        """Note the state in which the run ends."""
+        """Note the state in which the run ends, unless it is that of no update."""
         self.orders.put_back()
-        self.history.ending = self._ending()
+        self.history.ending = self._ending() if self._is_between_updates else None
+
+    def _end_hooks(self) -> None:
+        self.interrupts.release()
+        self.hooks.end()
 
     def _ending(self) -> Ending:
         generator, position = self.orders.place(self.state.step - self.done)
@@ -390,21 +395,34 @@ class Run:
             return
         every, steps = self.saver.every, self.history.steps
         if steps % every == 0 if every else steps == self.finished:
-            self.saver.write(self.checkpoint(is_over=False))
+            self._write(self.checkpoint(is_over=False))
+
+    @property
+    def _is_between_updates(self) -> bool:
+        """Whether parameters are those after the updates of the history.
+
+        An exception within an update, as of Ctrl-C that is pressed twice, leaves others.
+        """
+        return self.state.step - self.done == self.history.steps - self.missed - self.taken
 
     def _last_checkpoint(self, *, is_over: bool) -> Checkpoint | None:
         """Return the run as it ends, if that is to be kept."""
-        # An exception within an update leaves a state that is of none.
-        updates = self.history.steps - self.missed - self.taken
-        if self.saver is None or self.state.step - self.done != updates:
+        if self.saver is None or not self._is_between_updates:
             return None
         found = self.checkpoint(is_over=is_over)
         # On the host they are the net's own, which a callback may exchange now.
         return replace(found, params=found.params.copy())
 
     def _save(self, checkpoint: Checkpoint | None) -> None:
-        if self.saver is not None and checkpoint is not None:
-            self.saver.write(checkpoint)
+        """Write the last checkpoint, if there is one."""
+        if checkpoint is not None:
+            self._write(checkpoint)
+
+    def _write(self, checkpoint: Checkpoint) -> None:
+        """Write a checkpoint, for which Ctrl-C waits."""
+        if self.saver is not None:
+            with self.interrupts.wait():
+                self.saver.write(checkpoint)
 
     def _record(self, losses: np.ndarray) -> None:
         """Append losses; if the last one is not finite, the engine stopped there."""
@@ -431,6 +449,9 @@ class Run:
             yield self.shortage, RuntimeWarning
 
     def _call(self, callbacks: Sequence[Callback]) -> bool:
+        if not callbacks:
+            return False
+        self.interrupts.release()
         answers = [callback(self.net, self.history) for callback in callbacks]
         # A comparison of NumPy's numbers gives NumPy's own True.
         stop = any(isinstance(answer, bool | np.bool_) and answer for answer in answers)

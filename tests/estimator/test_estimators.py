@@ -173,7 +173,9 @@ def test_a_part_of_the_data_may_lack_a_class_that_has_a_weight(iris):
         ({0: np.inf}, "must be finite and not negative, got inf for 0"),
         ({0: 1.0, 1: None}, "must be finite and not negative, got None for 1"),
         ({0: "x"}, "must be finite and not negative, got 'x' for 0"),
-        ({"1": 1.0}, r"class_weight names '1', and none of the classes \[0 1 2\]"),
+        ({"1": 1.0}, "class_weight names '1', which is none of the 3 classes, and gives none to 0"),
+        ({0: 1.0, 1: 1.0, 3: 1.0}, "class_weight names 3, which .* gives none to 2"),
+        ("balance", "class_weight must be 'balanced', or a dict .*, got 'balance'"),
     ],
 )
 def test_weights_of_classes_that_cannot_be_meant(iris, chosen, message):
@@ -369,10 +371,11 @@ def test_a_fit_that_warns_is_kept_where_warnings_are_errors(iris):
 
 
 def test_what_is_of_another_kind_is_refused(iris, numbers):
-    with pytest.raises(
-        TypeError, match=r"hidden_layer_sizes must be .* such as \(100, 50\), got 5.0"
-    ):
-        classifier(hidden_layer_sizes=5.0).fit(*iris)
+    for sizes in (5.0, "16", (16.0,), (0,), -3, None):
+        with pytest.raises(
+            TypeError, match=r"hidden_layer_sizes must be .* such as \(100, 50\), got"
+        ):
+            classifier(hidden_layer_sizes=sizes).fit(*iris)
     for names in (np.array(["a", "b"]), np.array(["a", "b"], object)):
         with pytest.raises(ValueError, match=r"numbers|could not convert string to float"):
             MLPRegressor().fit(numbers[0], names[(numbers[1] > 0).astype(int)])

@@ -174,7 +174,11 @@ def test_another_run_is_refused(path, changes, error, message):
         ({"checkpoint": "run/"}, IsADirectoryError, "does not end with the name of a file"),
         ({"checkpoint": os.devnull}, OSError, "a device or a socket, and no regular file"),
         ({"checkpoint": "x" * 300}, OSError, "File name too long"),
-        ({"resume": "nowhere"}, FileNotFoundError, "No such file or directory: 'nowhere'"),
+        (
+            {"resume": "nowhere"},
+            FileNotFoundError,
+            "there is no checkpoint 'nowhere' to go on from",
+        ),
         ({"resume": 3}, TypeError, "the History that fit returned, or the path of a checkpoint"),
         (
             {"checkpoint": "a", "rng": np.random.Generator(Own(1))},

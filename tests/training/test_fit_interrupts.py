@@ -1,5 +1,6 @@
 """Runs that an exception or Ctrl-C ends."""
 
+import asyncio
 import os
 import signal
 import sys
@@ -315,3 +316,68 @@ def test_a_handler_that_a_callback_takes_stays():
 
     accelnn.fit(new_net("numpy"), *data(), epochs=2, callbacks=[take], **options())
     assert signal.getsignal(signal.SIGINT) is own
+
+
+@pytest.mark.usefixtures("listens_to_ctrl_c")
+def test_a_users_code_finds_python_s_own_handler():
+    """It may be compared with it, as `asyncio.run` does, or be kept to be put back."""
+    found = []
+
+    class Looks:
+        every = 2
+
+        def __call__(self, *_):
+            found.append(signal.getsignal(signal.SIGINT))
+
+        on_start = on_evaluation = on_end = __call__
+
+    def batches():
+        for _ in range(3):
+            found.append(signal.getsignal(signal.SIGINT))
+            yield data()
+
+    accelnn.fit(
+        new_net("numpy"), *data(), validation=data(), epochs=2, callbacks=[Looks()], **options()
+    )
+    accelnn.fit(new_net("numpy"), batches, epochs=2, callbacks=[Looks()])
+    assert len(found) > 12
+    assert {*found} == {signal.default_int_handler}
+
+
+@pytest.mark.usefixtures("listens_to_ctrl_c")
+def test_asyncio_cancels_its_task_in_a_callback():
+    ended = []
+
+    async def sleep():
+        try:
+            signal.raise_signal(signal.SIGINT)
+            await asyncio.sleep(5)
+        except asyncio.CancelledError:
+            ended.append("cancelled")
+            raise
+
+    def run(_net, _history):
+        asyncio.run(sleep())
+
+    with pytest.raises(KeyboardInterrupt):
+        accelnn.fit(new_net("numpy"), *data(), epochs=1, callbacks=[run], **options())
+    assert ended == ["cancelled"]
+
+
+@pytest.mark.usefixtures("listens_to_ctrl_c")
+@pytest.mark.parametrize("at", [1, 3])
+def test_a_run_that_was_torn_within_an_update_does_not_go_on(at):
+    class Presses(Counts):
+        def update(self, params, grads, *rest):
+            super().update(params, grads, *rest)
+            if self.done == at:
+                signal.raise_signal(signal.SIGINT)
+                signal.raise_signal(signal.SIGINT)
+
+    net, given = new_net("numpy"), options(optimizer=Presses())
+    with pytest.raises(KeyboardInterrupt) as caught:
+        accelnn.fit(net, *data(), rng=1, iters=5, callbacks=[one_by_one], **given)
+    history = caught.value.history
+    assert history.steps == at - 1
+    with pytest.raises(TypeError, match="holds no state" + (": if Ctrl-C" if at > 1 else "")):
+        accelnn.fit(net, *data(), iters=5, resume=history, **given)

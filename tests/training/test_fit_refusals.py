@@ -1,5 +1,6 @@
 """What `fit` would ignore, or cannot be meant, is refused with the way out."""
 
+import math
 import re
 
 import numpy as np
@@ -137,7 +138,8 @@ def test_several_labels_under_a_softmax(way, backend):
     with pytest.raises(ValueError, match=r"has up to 3 ones in a row, .*binary_cross_entropy"):
         accelnn.fit(net, *GIVEN[way](net, SEVERAL), iters=2)
     np.testing.assert_array_equal(net.flat, before)
-    shares = SEVERAL / SEVERAL.sum(axis=1, keepdims=True).clip(1.0)
+    assert not SEVERAL.any(axis=1).all()
+    shares = SEVERAL / np.maximum(SEVERAL.sum(axis=1, keepdims=True), 1)
     accelnn.fit(net, *GIVEN[way](net, shares), iters=1)
     labels = accelnn.MLP(SIZES, loss="binary_cross_entropy", rng=0, backend=backend)
     accelnn.fit(labels, *GIVEN[way](labels, SEVERAL), iters=1)
@@ -173,3 +175,48 @@ def test_all_rows_are_looked_at_where_some_look_like_several_labels(count, strea
 )
 def test_soft_targets_are_no_table_of_several_labels(t):
     accelnn.fit(accelnn.MLP(SIZES, rng=0), X, t, iters=2)
+
+
+def test_several_labels_in_what_is_only_evaluated_or_comes_later():
+    net, one = accelnn.MLP(SIZES, rng=0), np.eye(3)[T]
+    with pytest.raises(ValueError, match="validation t has up to 3 ones"):
+        accelnn.fit(net, X, one, validation=(X, SEVERAL), iters=1)
+    with pytest.raises(ValueError, match="t of batch 2 has up to 3 ones"):
+        accelnn.fit(net, lambda: iter([(X, one), (X, SEVERAL)]), epochs=1)
+
+
+def test_a_loss_of_ones_own_makes_of_scores_what_it_likes():
+    def each(a, t):
+        return max(a, 0.0) - a * t + math.log1p(math.exp(-abs(a)))
+
+    def slope(a, t):
+        return 1.0 / (1.0 + math.exp(-a)) - t
+
+    loss = accelnn.Loss("per_label", each, slope, output="softmax")
+    accelnn.fit(accelnn.MLP(SIZES, loss=loss, rng=0), X, SEVERAL, iters=1)
+
+
+@pytest.mark.parametrize("given", [(X,), (X, T, T)])
+def test_what_validation_is(given):
+    message = rf"must be a tuple \(x, t\), .* got tuple of length {len(given)}"
+    with pytest.raises(TypeError, match=message):
+        accelnn.fit(accelnn.MLP(SIZES), X, T, validation=given, iters=1)
+
+
+def test_numbers_that_are_text():
+    net = accelnn.MLP([4, 1], loss="huber")
+    message = "t must hold real numbers, got dtype str; .* numbers that are text .* t.astype"
+    with pytest.raises(TypeError, match=message):
+        accelnn.fit(net, X, T.astype(str), iters=1)
+
+
+def test_lists_of_labels():
+    tags = [["cat"], ["cat", "dog"], *[[]] * 8]
+    with pytest.raises(ValueError, match=r"t is not an array of numbers.*MultiLabelBinarizer"):
+        accelnn.fit(accelnn.MLP(SIZES, loss="binary_cross_entropy"), X, tags, iters=1)
+
+
+def test_a_log_in_no_folder(tmp_path):
+    log = accelnn.callbacks.CSVLog(tmp_path / "nowhere" / "log.csv")
+    with pytest.raises(FileNotFoundError, match=r"log.csv': there is no folder '.*nowhere'"):
+        accelnn.fit(accelnn.MLP(SIZES), X, T, iters=1, callbacks=[log])
