@@ -15,7 +15,7 @@ try:
 except ImportError:  # Windows, which deletes no file that is open.
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["check_replaceable", "replacing"]
+__all__ = ["check_replaceable", "replacing", "require_folder"]
 
 # What a folder answers that cannot be synchronised: one without read permission, or on a file
 # system that has no such thing.
@@ -76,6 +76,13 @@ def check_replaceable(path: str | os.PathLike[str]) -> None:
         raise PermissionError(msg)
 
 
+def require_folder(path: str, target: Path) -> None:
+    """Raise FileNotFoundError unless the folder is there of the file that is meant by a path."""
+    if not target.parent.is_dir():
+        msg = f"cannot write {path!r}: there is no folder {os.fspath(target.parent)!r}"
+        raise FileNotFoundError(msg)
+
+
 def _target_of(path: str) -> tuple[Path, os.stat_result | None]:
     """Return the file that is to be replaced, and its status if it is there."""
     # Looked at as text: a Path has lost the slash at its end.
@@ -83,9 +90,7 @@ def _target_of(path: str) -> tuple[Path, os.stat_result | None]:
         msg = f"cannot write {path!r}: it does not end with the name of a file"
         raise IsADirectoryError(msg)
     target = Path(os.path.realpath(path))
-    if not target.parent.is_dir():
-        msg = f"cannot write {path!r}: there is no folder {os.fspath(target.parent)!r}"
-        raise FileNotFoundError(msg)
+    require_folder(path, target)
     try:
         old = target.stat()
     except FileNotFoundError:

@@ -26,6 +26,7 @@ from typing import Any, TextIO
 
 import numpy as np
 
+from accelnn._atomic import require_folder
 from accelnn._shown import shown
 from accelnn._typing import Array
 from accelnn._validation import positive_int
@@ -385,10 +386,7 @@ class CSVLog:
                 f"append=False"
             )
             raise ValueError(msg)
-        if not self.path.parent.is_dir():
-            folder = os.fspath(self.path.parent)
-            msg = f"cannot write {os.fspath(self.path)!r}: there is no folder {folder!r}"
-            raise FileNotFoundError(msg)
+        require_folder(os.fspath(self.path), self.path)
         # Closed when the run ends; a line is written when it is complete.
         self._file = self.path.open(
             "a" if self.append else "w", buffering=1, encoding="utf-8", newline="\n"

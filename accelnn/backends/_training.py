@@ -105,8 +105,8 @@ class TrainingState:
     listening : callable
         Returns a block in which nothing is changed, so that it may be interrupted.
     following : array of int, optional
-        Rows of the same data set that the call after the next one is likely to begin with, which an
-        engine may fetch beforehand. Only the next call reads it.
+        Rows of the data set with which the call after the next one is likely to begin. The next one
+        may fetch them while it computes; nothing else depends on them.
     """
 
     params: Array

@@ -92,9 +92,9 @@ def train_validation_split(
     aside = _set_aside(labels[order], fraction)
     if not aside.any():
         msg = (
-            f"fraction={fraction!r} of {len(labels)} samples sets none aside, because every class, "
-            "or all if there are none, keeps one to train on; give more samples or a larger "
-            "fraction"
+            f"fraction={fraction!r} of {len(labels)} samples sets none aside, because one sample "
+            f"of every class stays to train on, and one of targets without classes; give more "
+            f"samples or a larger fraction"
         )
         raise ValueError(msg)
     # Again, because those set aside come first of their class, so that their parts begin with what

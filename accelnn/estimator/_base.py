@@ -134,14 +134,14 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
     def _new_net(self, sizes: tuple[int, int], loss: Any, dtype: Any, draw: Any) -> MLP:
         hidden: Any = self.hidden_layer_sizes
         is_many = isinstance(hidden, Iterable) and not isinstance(hidden, str)
-        each = hidden if is_many else [hidden]
-        if not all(isinstance(n, int | np.integer) and n > 0 for n in each):
+        # Once, because it may be an iterator.
+        widths = tuple(hidden) if is_many else (hidden,)
+        if not all(isinstance(n, int | np.integer) and n > 0 for n in widths):
             msg = (
                 f"hidden_layer_sizes must be a positive integer, or a sequence of them such as "
                 f"(100, 50), got {shown(hidden)}"
             )
             raise TypeError(msg)
-        widths = tuple(each)
         activation = self.activation
         if isinstance(activation, str):
             activation = ACTIVATIONS.get(activation, activation)  # type: ignore[assignment]

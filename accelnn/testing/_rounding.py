@@ -62,7 +62,9 @@ def assert_equal_but_for_rounding(
     ------
     AssertionError
         If an array differs by more than 8 times the largest change by the moves, plus 8 ulp of its
-        largest number or of `terms`, plus half an ulp for each of the `equal` terms.
+        largest number or of `terms`, plus half an ulp for each of the `equal` terms. There are two
+        moves, and up to 16 where an array differs by more than two allow. Or if they change a
+        result so much that nothing could differ too much.
 
     Examples
     --------

@@ -376,6 +376,7 @@ def test_what_is_of_another_kind_is_refused(iris, numbers):
             TypeError, match=r"hidden_layer_sizes must be .* such as \(100, 50\), got"
         ):
             classifier(hidden_layer_sizes=sizes).fit(*iris)
+    assert classifier(hidden_layer_sizes=iter([5, 3])).fit(*iris).net_.spec.sizes == (4, 5, 3, 3)
     for names in (np.array(["a", "b"]), np.array(["a", "b"], object)):
         with pytest.raises(ValueError, match=r"numbers|could not convert string to float"):
             MLPRegressor().fit(numbers[0], names[(numbers[1] > 0).astype(int)])

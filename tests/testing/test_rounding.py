@@ -52,3 +52,11 @@ def test_shapes_and_dtypes_are_those_of_the_reference(found, message):
 def test_as_many_arrays_are_compared(count):
     with pytest.raises(ValueError, match="zip"):
         assert_equal_but_for_rounding([X] * count, lambda move: [move(X), move(X)])
+
+
+def test_moves_that_change_a_result_beyond_any_number_show_nothing():
+    def reference(move):
+        return [np.where(move(X[:3]) == X[:3], 1.0, 1e308)]
+
+    with pytest.raises(AssertionError, match=r"moves by one ulp change results by 1e\+308"):
+        assert_equal_but_for_rounding([np.full(3, 5.0)], reference)

@@ -147,14 +147,8 @@ class Resident:
     def __call__(self, order: Array, losses: Array, coefficients: Array) -> None:
         """Do one update per batch."""
         run, layout = self.training, self._layout
-        rows = (
-            run.rows.x,
-            run.rows.divisor,
-            run.rows.t,
-            order,
-            np.int64(order.size),
-            run.rows.weights,
-        )
+        x, divisor, t, weights = run.rows
+        rows = x, divisor, t, order, np.int64(order.size), weights
         net = run.engine.activation_number, run.engine.loss_number
         arguments = (
             *run.state,
