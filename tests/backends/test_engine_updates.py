@@ -1,0 +1,135 @@
+"""What updates of fused engines may be given, and what they leave for the next call."""
+
+import inspect
+import itertools
+
+import numpy as np
+import pytest
+from engine_cases import CASES, DTYPES, assert_agree, data_of, host, net_of, on
+
+import accelnn
+from accelnn.backends import TrainingState
+
+CASE = CASES[6]
+
+
+def _trained(backend, move, rule, parts, dtype, t=None, loss="cross_entropy"):
+    """Return losses and parameters after calls of `train` with these orders and options."""
+    net = net_of(backend, CASE, "tanh", loss, dtype, move)
+    b, (x, usual) = net.backend, data_of(CASE, dtype)
+    x, t = on(net, move(x), usual if t is None else t)
+    data = accelnn.prepare(x, t, backend=b, dtype=dtype)
+    state, losses = TrainingState(net.flat, rule, "analytic", b), []
+    for order, batch, options in parts:
+        losses.append(net.engine.train(state, data, order, batch, **options(b)))
+    return np.concatenate(losses).astype(dtype), net.flat
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", "binary_cross_entropy", "huber"])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_samples_may_have_weights(training_backend, dtype, loss):
+    """Some of zero; updates in two calls, with other weights in the second."""
+    n, outputs = CASE.samples, CASE.sizes[-1]
+    labels = (np.random.default_rng(4).random((n, outputs)) < 0.5).astype(dtype)
+    draw, order = np.random.default_rng(3), np.arange(400) % n
+    weights = [(draw.integers(0, 3, n) * draw.random(n)).astype(dtype) for _ in "12"]
+
+    def run(backend, move):
+        parts = [
+            (part, 9, lambda b, own=own: {"weights": b.asarray(own)})
+            for part, own in zip((order[:60], order[60:]), move(weights), strict=True)
+        ]
+        t = None if loss == "cross_entropy" else labels
+        return _trained(backend, move, accelnn.Momentum(move(0.05)), parts, dtype, t, loss)
+
+    assert_agree(training_backend, run)
+
+
+@pytest.mark.parametrize("name", ["SGD", "Nesterov", "AdamW"])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_every_update_may_have_a_rate_of_its_own(training_backend, dtype, name):
+    """Seventy of them, so that a graph is replayed and some are left; the first is zero."""
+    order = np.arange(700) % CASE.samples
+
+    def run(backend, move):
+        rule = getattr(accelnn, name)(move(0.05), weight_decay=move(0.1))
+        rates = move(np.linspace(0.0, 0.05, 70))
+        parts = [
+            (order[a:z], 10, lambda _, own=rates[a // 10 : z // 10]: {"rates": own})
+            for a, z in ((0, 20), (20, 700))
+        ]
+        return _trained(backend, move, rule, parts, dtype)
+
+    assert_agree(training_backend, run)
+
+
+@pytest.mark.parametrize("rule", [accelnn.RMSprop(0.01), accelnn.Adam(), accelnn.AdamW()], ids=repr)
+def test_a_gradient_whose_square_overflows_counts_while_its_share_does_not(training_backend, rule):
+    """Of g² only a hundredth or a thousandth is added, which must be multiplied first."""
+    x, t = np.float32([[2e10, -2e10]]), np.float32([[0.0, 1.0, 2.0]])
+    net = accelnn.MLP([2, 3], loss="sum_squared_error", rng=0, backend=training_backend)
+    b, before = net.backend, host(net.flat).copy()
+    gradient = host(net.gradient(b.asarray(x), b.asarray(t))["W1"])
+    assert (np.abs(gradient) > np.sqrt(np.finfo(np.float32).max)).any()
+    state = TrainingState(net.flat, rule, "analytic", b)
+    data = accelnn.prepare(b.asarray(x), b.asarray(t), backend=b)
+    net.engine.train(state, data, np.arange(1), 1)
+    # A first step has the length lr, or of RMSprop ten times that, whatever the gradient.
+    length = rule.lr / (0.1 if isinstance(rule, accelnn.RMSprop) else 1.0)
+    moved = (host(net.flat) - before)[:6] + rule.lr * rule.weight_decay * before[:6]
+    # Three roundings of a parameter, each by half an ulp, and some of the length.
+    eps = float(np.finfo(np.float32).eps)
+    atol = 1.5 * eps * float(np.abs(before).max()) + 8.0 * eps * length
+    np.testing.assert_allclose(moved, -length * np.sign(gradient).ravel(), rtol=0.0, atol=atol)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_state_goes_on_where_it_was(training_backend, dtype, monkeypatch):
+    """Over calls of `train`, and over the pieces that one call may be cut into."""
+    case, order = CASE, np.arange(130)
+    x, t = data_of(case, dtype)
+    net = net_of(training_backend, case, "tanh", "cross_entropy", dtype)
+    data = accelnn.prepare(x, t, backend=training_backend, dtype=dtype)
+    found = []
+    for cuts, work in (((0, 130), None), ((0, 10, 20, 70, 130), None), ((0, 70, 130), 1)):
+        if work is not None:
+            module = inspect.getmodule(net.engine)
+            (name,) = {"CALL_WORK", "SPARSE_WORK"}.intersection(vars(module))
+            monkeypatch.setattr(module, name, work)
+        state = TrainingState(net.flat.copy(), accelnn.Adam(0.01), "analytic", training_backend)
+        losses = [
+            net.engine.train(state, data, order[start:stop], 10)
+            for start, stop in itertools.pairwise(cuts)
+        ]
+        assert state.step == 13
+        found.append((np.concatenate(losses), state.params, *state.slots))
+    for whole, *pieces in zip(*found, strict=True):
+        for piece in pieces:
+            np.testing.assert_array_equal(host(whole), host(piece))
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        accelnn.SGD(0.1),
+        accelnn.Momentum(0.05),
+        accelnn.Adam(0.01),
+        accelnn.AdamW(accelnn.schedules.cosine(0.01, 40)),
+    ],
+    ids=lambda rule: type(rule).__name__,
+)
+def test_several_runs_of_an_epoch_are_one_to_the_bit(training_backend, rule):
+    case = CASE
+    x, t = data_of(case, "float32")
+    whole, parts = (
+        net_of(training_backend, case, "tanh", "cross_entropy", "float32") for _ in "12"
+    )
+    options = {"optimizer": rule, "batch_size": case.batch}
+    at_once, history = accelnn.fit(whole, x, t, epochs=4, rng=1, **options), None
+    losses = []
+    for _ in range(4):
+        seed = {} if history else {"rng": 1}
+        history = accelnn.fit(parts, x, t, epochs=1, resume=history, **seed, **options)
+        losses += history.loss
+    assert losses == at_once.loss
+    np.testing.assert_array_equal(host(parts.flat), host(whole.flat))
