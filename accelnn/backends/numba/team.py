@@ -176,7 +176,7 @@ class Team:
             is_ours = wanted and self._busy.acquire(blocking=False)
             started = time.perf_counter()
             if is_ours:
-                run(kernel, self._meeting, self._wake(size), arguments)
+                run(kernel, self._meeting, size, arguments, self._wake)
             else:
                 run(kernel, self._meeting_of_one(is_long=is_long), 1, arguments)
             seconds = time.perf_counter() - started
@@ -298,9 +298,14 @@ class Team:
 
 
 def _run_here(
-    kernel: Callable[..., object], meeting: np.ndarray, size: int, arguments: tuple[object, ...]
+    kernel: Callable[..., object],
+    meeting: np.ndarray,
+    size: int,
+    arguments: tuple[object, ...],
+    wake: Callable[[int], int] | None = None,
 ) -> None:
-    kernel(meeting, size, *arguments)
+    """Run a kernel on so many threads, or as many of them as there are to `wake`."""
+    kernel(meeting, wake(size) if wake else size, *arguments)
 
 
 def _hears_signals() -> bool:
@@ -309,7 +314,11 @@ def _hears_signals() -> bool:
 
 
 def _run_listening(
-    kernel: Callable[..., object], meeting: np.ndarray, size: int, arguments: tuple[object, ...]
+    kernel: Callable[..., object],
+    meeting: np.ndarray,
+    size: int,
+    arguments: tuple[object, ...],
+    wake: Callable[[int], int] | None = None,
 ) -> None:
     """Run a kernel on another thread, and tell it to end if this one is interrupted."""
     errors: list[BaseException] = []
@@ -317,7 +326,8 @@ def _run_listening(
 
     def work() -> None:
         try:
-            kernel(meeting, size, *arguments)
+            # Those that were woken before this thread has begun could be asleep again.
+            _run_here(kernel, meeting, size, arguments, wake)
         except BaseException as error:  # noqa: BLE001 - raised again by the caller's thread
             errors.append(error)
         finally:
@@ -328,7 +338,7 @@ def _run_listening(
         worker.start()
     except RuntimeError:
         # No more threads, or the interpreter is shutting down.
-        _run_here(kernel, meeting, size, arguments)
+        _run_here(kernel, meeting, size, arguments, wake)
         return
     try:
         while not ended.wait(A_WHILE):

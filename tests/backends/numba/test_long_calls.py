@@ -24,12 +24,12 @@ def kernels(compiled):
     import numba
 
     from accelnn.backends.numba.kernels.launch import launch
-    from accelnn.backends.numba.kernels.meeting import is_abandoned, wait
+    from accelnn.backends.numba.kernels.meeting import add, is_abandoned, wait
 
     @numba.njit(nogil=True)
     def spin_as(member, log):
         while not is_abandoned(member):
-            log[member.number] += 1
+            add(log, member.number, 1)
 
     @numba.njit(nogil=True)
     def spin(meeting, size, log):
@@ -51,35 +51,65 @@ def kernels(compiled):
 
 
 @pytest.fixture
-def team(compiled):
+def team(compiled, monkeypatch):
+    """Return a team whose second member stays awake for long, however busy the machine is."""
     assert compiled.name == "numba"
-    from accelnn.backends.numba.team import Team
+    from accelnn.backends.numba import team
 
-    return Team(2)
+    monkeypatch.setattr(team, "AWAKE", 1_000_000_000)
+    return team.Team(2)
 
 
-def press():
-    """Press Ctrl-C in a moment; return the thread that does."""
-    timer = threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT))
-    timer.start()
-    return timer
+def press(log):
+    """Press Ctrl-C a moment after all of `log` is more than 0; return the thread that does."""
+
+    def wait():
+        # On a busy machine the members of a call begin long after each other.
+        while not (log > 0).all():
+            time.sleep(0.001)
+        time.sleep(0.1)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=wait, daemon=True)
+    thread.start()
+    return thread
 
 
 @pytest.mark.parametrize("size", [1, 2])
 def test_a_long_call_is_interrupted(kernels, team, size):
     spin, count = kernels
     log = np.zeros(4, np.int64)
-    thread = press()
+    thread = press(log[:size])
     with pytest.raises(KeyboardInterrupt):
         team.call(spin, (log,), size, is_long=True)
     thread.join()
-    assert (log[:size] > 0).all()
+    assert (log[size:] == 0).all()
     after = log.copy()
     # The next call has the team for itself, and nobody writes to what the last one had.
     found = np.zeros(4, np.int64)
     team.call(count, (found,), 2)
     np.testing.assert_array_equal(found[:2], 2)
     np.testing.assert_array_equal(log, after)
+
+
+def test_members_wait_for_a_long_call_that_begins_late(kernels, compiled, monkeypatch):
+    """Its thread may begin long after it was started, when members would be asleep again."""
+    assert compiled.name == "numba"
+    from accelnn.backends.numba.team import Team
+
+    class Late(threading.Thread):
+        def run(self):
+            time.sleep(0.02)
+            super().run()
+
+    monkeypatch.setattr(threading, "Thread", Late)
+    (_, count), team = kernels, Team(2)
+    sizes = set()
+    for _ in range(5):
+        log = np.zeros(4, np.int64)
+        team.call(count, (log,), 2, is_long=True)
+        sizes.add(int(log[0]))
+    assert max(sizes) == 2
 
 
 def test_ctrl_c_pressed_again_waits_for_the_end_as_well(kernels, team):
@@ -93,6 +123,7 @@ def test_ctrl_c_pressed_again_waits_for_the_end_as_well(kernels, team):
         raise KeyboardInterrupt
 
     def stubborn(meeting, _size, log):
+        log[0] = 1
         while not meeting[ABANDONED]:
             time.sleep(0.001)
         os.kill(os.getpid(), signal.SIGINT)
@@ -102,7 +133,7 @@ def test_ctrl_c_pressed_again_waits_for_the_end_as_well(kernels, team):
         log[3] = 1
 
     signal.signal(signal.SIGINT, hear)
-    thread = press()
+    thread = press(log[:1])
     with pytest.raises(KeyboardInterrupt):
         team.call(stubborn, (log,), 2, is_long=True)
     assert log[3] == 1
@@ -129,17 +160,22 @@ def test_a_signal_that_interrupts_nothing_ends_nothing(kernels, team):
 
 def test_a_long_call_beside_another(kernels, team):
     """It is not ended with it, nor it with this one."""
+    from accelnn.backends.numba.team import ABANDONED
+
     spin, count = kernels
-    log, stop = np.zeros(4, np.int64), threading.Event()
+    log, begun, stop = np.zeros(4, np.int64), threading.Event(), threading.Event()
 
     def hold(meeting, _size, _log):
+        begun.set()
         stop.wait()
         # What the other call was told is not said to this one.
-        log[3] = meeting.any()
+        log[3] = meeting[ABANDONED]
 
     other = threading.Thread(target=team.call, args=(hold, (log,), 2), kwargs={"is_long": True})
     other.start()
-    thread = press()
+    begun.wait()
+    # One member, because the other call has the team.
+    thread = press(log[:1])
     with pytest.raises(KeyboardInterrupt):
         team.call(spin, (log,), 2, is_long=True)
     thread.join()
