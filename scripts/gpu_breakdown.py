@@ -24,9 +24,17 @@ import numpy as np
 import accelnn
 from accelnn._typing import DTypeName
 from accelnn.backends import TrainingState
+from accelnn.backends.cupy.dataset import NULL
 from accelnn.backends.cupy.source import Variant, kernel_source, shared_bytes
 from accelnn.backends.cupy.tiles import Tiled
-from accelnn.backends.cupy.training import OneLaunch, Products, Replayed, Resident, Training
+from accelnn.backends.cupy.training import (
+    OneLaunch,
+    Products,
+    Replayed,
+    Resident,
+    Training,
+    Updates,
+)
 from accelnn.bench._machine import describe_gpu
 from accelnn.errors import BackendUnavailableError
 
@@ -214,7 +222,8 @@ class Case:
         """Time a step in each of the ways that can be gone, an epoch at once."""
         on_device_order = self.backend.asarray(self.order, np.int64)
         losses = self.backend.zeros(self.order.size, np.float64)
-        arguments = (on_device_order, losses, self._training.coefficients(1, self.steps))
+        coefficients = self._training.coefficients(1, self.steps)
+        updates = Updates(on_device_order, losses, coefficients)
         for way in (self._resident, Tiled, Replayed, OneLaunch, Products):
             run, take = self._training, way(self._training)
             if take is None:
@@ -223,7 +232,7 @@ class Case:
             # As before each call of the engine: what an earlier way came to is forgotten.
             self.net.engine._checked(run.params, run.kernels, run.flags)  # type: ignore[attr-defined] # noqa: SLF001 - see `_training`
             with self.notes.part(f"{self.name}, {name}"):
-                self._add(name, on_device(lambda t=take: t(*arguments), self.steps))  # type: ignore[misc]
+                self._add(name, on_device(lambda t=take: t(updates), self.steps))  # type: ignore[misc]
                 # After one that is not finite, the steps do nothing, in no time.
                 if not np.isfinite(self.backend.to_numpy(losses)).all():
                     self._add(f"{name}: losses that are not finite", 1, "")
@@ -235,14 +244,14 @@ class Case:
             return
         order = self.backend.asarray(self.order, np.int64)
         losses = self.backend.zeros(self.order.size, np.float64)
-        arguments = (order, losses, self._training.coefficients(1, self.steps))
+        updates = Updates(order, losses, self._training.coefficients(1, self.steps))
         layout = chosen._layout  # noqa: SLF001 - see `_training`
         wider = {"rows": 24, "columns": 5, "width": 10, "tile": 10}
         for other in ({"update": 5}, {"forward": 4}, {"last": 10}, wider):
             name = f"resident with {other}, a step"
             with self.notes.part(f"{self.name}, {name}"):
                 take = Resident(self._training, layout._replace(**other))
-                self._add(name, on_device(lambda t=take: t(*arguments), self.steps))  # type: ignore[misc]
+                self._add(name, on_device(lambda t=take: t(updates), self.steps))  # type: ignore[misc]
 
     def halves(self) -> None:
         """Time each half of a step by itself."""
@@ -250,12 +259,13 @@ class Case:
         order = self.backend.asarray(self.order[: self.batch], np.int64)
         losses = self.backend.zeros(self.batch, np.float64)
         told, spec = run.told(order, losses, self.batch), self.net.engine.spec
-        coefficients = run.coefficients(1, 1)
+        coefficients, first = run.coefficients(1, 1), np.int64(0)
+        head = (run.params, run.flags, *run.dropout(NULL), first)
         halves = {
-            "batch_errors": (self.batch, (run.params, run.flags, *told)),
+            "batch_errors": (self.batch, (*head, *told)),
             "batch_update": (
                 run.kernels.processors,
-                (*run.rule(coefficients), np.int64(0), *told),
+                (*run.rule(coefficients), first, *told),
             ),
         }
         for name, (blocks, arguments) in halves.items():

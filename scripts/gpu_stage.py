@@ -139,6 +139,12 @@ def check() -> None:
             what = f"{chosen.__name__}, {'-'.join(map(str, sizes))}"
             print(f"{what}: largest deviation from NumPy {deviations[-1]:.1e}", flush=True)
     CupyEngine._way, CupyEngine._layout = way, layout  # type: ignore[method-assign] # noqa: SLF001
+    for engine.PRODUCTS_WITH in (0, 1 << 60):
+        sizes, options = (784, 9, 7, 10), {"dropout": 0.2, "clip": 0.5}
+        found, wanted = (_losses(sizes, x, t, name, **options) for name in ("cupy", "numpy"))
+        deviations.append(float(np.abs(found - wanted).max()))
+        what = f"clipped, with dropout, products from {engine.PRODUCTS_WITH:,}"
+        print(f"{what}: largest deviation from NumPy {deviations[-1]:.1e}", flush=True)
     for sizes in ((784, 12, 10), (784, 9, 7, 10)):
         net = accelnn.MLP(sizes, rng=0, dtype="float64", backend="cupy")
         few = [net.backend.asarray(part[:3]) for part in (x.astype(np.float64), t)]
@@ -164,11 +170,20 @@ def _small_layout(own: CupyEngine, batch: int, variant: Variant, slots: int) -> 
     )
 
 
-def _losses(sizes: tuple[int, ...], x: Any, t: Any, backend: str) -> np.ndarray:
+def _losses(
+    sizes: tuple[int, ...],
+    x: Any,
+    t: Any,
+    backend: str,
+    *,
+    dropout: float = 0.0,
+    clip: float | None = None,
+) -> np.ndarray:
     dtype: DTypeName = "float64" if backend == "numpy" else "float32"
-    net = accelnn.MLP(sizes, rng=0, dtype=dtype, backend=backend)
+    net = accelnn.MLP(sizes, rng=0, dtype=dtype, dropout=dropout, backend=backend)
+    rule, size = accelnn.Adam(0.01), SMALL_BATCH
     history = accelnn.fit(
-        net, x, t, batch_size=SMALL_BATCH, epochs=1, rng=0, optimizer=accelnn.Adam(0.01)
+        net, x, t, batch_size=size, epochs=1, rng=0, optimizer=rule, clip_norm=clip
     )
     return np.array([*history.loss, float(net.loss(*map(net.backend.asarray, (x, t))))])
 

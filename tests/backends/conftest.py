@@ -168,7 +168,8 @@ def _choose(way, monkeypatch):
     monkeypatch.setattr(training, "CAPTURED", 4)
     monkeypatch.setattr(engine, "LARGE_NET", 1 << 60)
     monkeypatch.setattr(engine, "LARGE_BATCH", 0 if way == "products" else 1 << 60)
-    monkeypatch.setattr(engine, "PRODUCTS", 0 if way == "products" else 1 << 60)
+    for name in ("PRODUCTS", "PRODUCTS_WITH"):
+        monkeypatch.setattr(engine, name, 0 if way == "products" else 1 << 60)
     for name in ("TILED", "TRAINED_IN_TILES"):
         monkeypatch.setattr(engine, name, 0 if way == "tiles" else 1 << 60)
     attributes = launch.device_attributes.__wrapped__

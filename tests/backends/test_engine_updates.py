@@ -9,13 +9,14 @@ from engine_cases import CASES, DTYPES, assert_agree, data_of, host, net_of, on
 
 import accelnn
 from accelnn.backends import TrainingState
+from accelnn.formulas._dropout import Dropout
 
 CASE = CASES[6]
 
 
-def _trained(backend, move, rule, parts, dtype, t=None, loss="cross_entropy"):
+def _trained(backend, move, rule, parts, dtype, t=None, *, loss="cross_entropy", activation="tanh"):
     """Return losses and parameters after calls of `train` with these orders and options."""
-    net = net_of(backend, CASE, "tanh", loss, dtype, move)
+    net = net_of(backend, CASE, activation, loss, dtype, move)
     b, (x, usual) = net.backend, data_of(CASE, dtype)
     x, t = on(net, move(x), usual if t is None else t)
     data = accelnn.prepare(x, t, backend=b, dtype=dtype)
@@ -40,7 +41,7 @@ def test_samples_may_have_weights(training_backend, dtype, loss):
             for part, own in zip((order[:60], order[60:]), move(weights), strict=True)
         ]
         t = None if loss == "cross_entropy" else labels
-        return _trained(backend, move, accelnn.Momentum(move(0.05)), parts, dtype, t, loss)
+        return _trained(backend, move, accelnn.Momentum(move(0.05)), parts, dtype, t, loss=loss)
 
     assert_agree(training_backend, run)
 
@@ -59,6 +60,43 @@ def test_every_update_may_have_a_rate_of_its_own(training_backend, dtype, name):
             for a, z in ((0, 20), (20, 700))
         ]
         return _trained(backend, move, rule, parts, dtype)
+
+    assert_agree(training_backend, run)
+
+
+@pytest.mark.parametrize("name", ["SGD", "Momentum", "AdamW"])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_gradients_may_be_clipped(training_backend, dtype, name):
+    """Before weight decay; some of them, in two calls with different norms."""
+    order = np.arange(700) % CASE.samples
+
+    def run(backend, move):
+        rule = getattr(accelnn, name)(move(0.05), weight_decay=move(0.1))
+        parts = [
+            (order[a:z], 10, lambda _, own=clip: {"clip": own})
+            for a, z, clip in ((0, 90, move(2.1)), (90, 700, move(1.6)))
+        ]
+        return _trained(backend, move, rule, parts, dtype)
+
+    assert_agree(training_backend, run)
+
+
+@pytest.mark.parametrize("clip", [None, 1.5])
+@pytest.mark.parametrize("activation", ["tanh", "gelu"])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_units_may_be_dropped(training_backend, dtype, activation, clip):
+    """Where the slope comes from the value and where it does not; of samples with weights, too."""
+    order, dropout = np.arange(700) % CASE.samples, Dropout(0.3, (5 << 40) + 7)
+    weights = np.random.default_rng(3).random(CASE.samples).astype(dtype)
+
+    def run(backend, move):
+        options = {"dropout": dropout, "clip": clip and move(clip)}
+        parts = [
+            (order[a:z], 10, lambda b: options | {"weights": b.asarray(move(weights))})
+            for a, z in ((0, 90), (90, 700))
+        ]
+        rule = accelnn.Momentum(move(0.05))
+        return _trained(backend, move, rule, parts, dtype, activation=activation)
 
     assert_agree(training_backend, run)
 

@@ -30,7 +30,16 @@ from accelnn.backends.cupy.launch import Kernels, device_attributes, kernels_of
 from accelnn.backends.cupy.resident import THREADS, Layout, layout_of
 from accelnn.backends.cupy.source import MOST_LAYERS, MOST_TILED_LAYERS, Variant
 from accelnn.backends.cupy.tiles import Tiled, tiled_evaluation
-from accelnn.backends.cupy.training import OneLaunch, Products, Replayed, Resident, Training
+from accelnn.backends.cupy.training import (
+    OneLaunch,
+    Plan,
+    Products,
+    Replayed,
+    Resident,
+    Training,
+    Updates,
+    dropout_arguments,
+)
 from accelnn.formulas._dropout import Dropout
 
 if TYPE_CHECKING:
@@ -49,6 +58,8 @@ MOST_PARAMETERS = 1 << 30
 # of 4.0 million 25.9, 23.7 and 22.1; of 24 million 103, 82.3 and 41.3; of 398 million 153 in tiles
 # and 242 by cuBLAS.
 TILED, TRAINED_IN_TILES, PRODUCTS, MOST_OUTPUTS = 1 << 20, 3 << 20, 1 << 30, 256
+# The same for cuBLAS where gradients are clipped or units dropped, which tiles cannot; an estimate.
+PRODUCTS_WITH = 1 << 25
 # The compute capability from which blocks can exchange words that are read and written as a whole.
 OLDEST_TO_EXCHANGE = 7
 # Estimated cycles of a resident update above which tiles are faster; not measured.
@@ -102,6 +113,7 @@ class CupyEngine(Engine):
         self._net = (*self.layers[:2], *numbers, sizes)
         self.size, self._units_each = np.int32(spec.size), np.int32(self._units)
         self.has_bits = spec.sizes[-1] == 1 and getattr(spec.loss, "takes_bits", False)
+        self._no_dropout = dropout_arguments(None, dtype)
         self._variants: dict[tuple[np.dtype[Any], np.dtype[Any]], Kernels] = {}
         self._examined = Examination(self)
         has_code = has_change(self._activation) and has_change(spec.loss.name)
@@ -236,24 +248,23 @@ class CupyEngine(Engine):
         if rates is None:
             rates = state.scheduled_rates(-(-order.size // batch))
         has_code = has_code_for(state.optimizer, RULES, self.dtype)
-        is_plain = clip is None and dropout is None
-        is_plain = is_plain and not isinstance(data, SparseDataset)
-        if not has_code or state.gradient != "analytic" or not is_plain:
+        is_sparse = isinstance(data, SparseDataset)
+        if not has_code or state.gradient != "analytic" or is_sparse:
             return super().train(
                 state, data, order, batch, rates=rates, weights=weights, clip=clip, dropout=dropout
             )
         if order.size == 0:
             return np.zeros(0)
-        most, scheduled = min(batch, order.size), rates is not None
-        way = self._way_of(state, data, batch, most, scheduled=scheduled, weights=weights)
+        told = data, weights, batch, min(batch, order.size), rates is not None, clip, dropout
+        way = self._way_of(state, Plan(*told))
         order = order.astype(np.int64, casting="same_kind")
         on_device, losses = self.backend.asarray(order), [np.zeros(0)]
         work = CALL_WORK if self.dtype == "float32" else CALL_WORK // DOUBLE_TAKES
         steps = min(CALL_STEPS, max(1, work // (batch * self.spec.size)))
         for start in range(0, order.size, steps * batch):
             done = start // batch
-            told = None if rates is None else rates[done : done + steps]
-            found = self._train(way, state, on_device[start : start + steps * batch], told)
+            own_rates = None if rates is None else rates[done : done + steps]
+            found = self._train(way, state, on_device[start : start + steps * batch], own_rates)
             # Updates after a non-finite loss have changed nothing.
             stopped = np.flatnonzero(~np.isfinite(found))
             losses.append(found[: stopped[0] + 1] if stopped.size else found)
@@ -269,17 +280,17 @@ class CupyEngine(Engine):
         """Return a data set as kernel arguments."""
         return Rows.of(data, has_bits=self.has_bits)
 
-    def variant(
-        self, rows: Rows, rule: UpdateRule | None = None, *, scheduled: bool = False
-    ) -> Variant:
+    def variant(self, rows: Rows, rule: UpdateRule | None = None) -> Variant:
         """Return the variant of the kernels that read these rows with the net's formulas."""
         activation, loss = self._activation, self.spec.loss.name
         return rows.variant._replace(
             activation=activation,
             loss=loss,
             decays=rule is not None and rule.weight_decay > 0.0,
-            scheduled=scheduled,
+            scheduled=False,
             weighted=rows.weights is not NULL,
+            drops=False,
+            clips=False,
             optimizer=None if rule is None else type(rule).__name__,
             constants=constants(*self.spec.activations[:1], self.spec.loss),
         )
@@ -320,7 +331,17 @@ class CupyEngine(Engine):
         is_tiled = self._is_tiled(batch) and len(self.spec.sizes) - 1 <= MOST_TILED_LAYERS
         if is_cooperative and is_tiled and work >= TRAINED_IN_TILES:
             return Tiled
-        return OneLaunch if is_cooperative and work < TILED else Replayed
+        return OneLaunch if self._is_one_launch(batch) else Replayed
+
+    def _way_with(self, plan: Plan) -> type[OneLaunch | Replayed | Products]:
+        """Return the training strategy with clipping or dropout, of those whose kernels have it."""
+        if plan.most * self.spec.size >= PRODUCTS_WITH:
+            return Products
+        return OneLaunch if plan.clip is None and self._is_one_launch(plan.most) else Replayed
+
+    def _is_one_launch(self, batch: int) -> bool:
+        is_cooperative = device_attributes(self.backend)["CooperativeLaunch"]
+        return bool(is_cooperative) and batch * self.spec.size < TILED
 
     def _is_tiled(self, samples: int) -> bool:
         return samples * self.spec.size >= TILED and self.spec.sizes[-1] <= MOST_OUTPUTS
@@ -357,15 +378,17 @@ class CupyEngine(Engine):
         arguments = (params, self.size, flags)
         kernels.launch("check_parameters", kernels.processors, threads, arguments)
 
-    def _way_of(
-        self, state: TrainingState, data: Dataset, batch: int, most: int, **options: Any
-    ) -> Way:
+    def _way_of(self, state: TrainingState, plan: Plan) -> Way:
         """Return the training strategy of a run, with its buffers and graphs; cached."""
-        way, given = self._ways.get(state), (state, data, batch, most)
-        if way is None or not way.training.goes_on(*given, **options):
-            run = Training(self, *given, **options)
-            layout = self._layout(most, run.variant, len(state.slots))
-            way = self._way(most)(run) if layout is None else Resident(run, layout)
+        way: Way | None = self._ways.get(state)
+        if way is None or not way.training.goes_on(state, plan):
+            run = Training(self, state, plan)
+            if plan.clip is not None or plan.dropout is not None:
+                way = self._way_with(plan)(run)
+            elif layout := self._layout(plan.most, run.variant, len(state.slots)):
+                way = Resident(run, layout)
+            else:
+                way = self._way(plan.most)(run)
             self._ways[state] = way
         return way
 
@@ -375,13 +398,14 @@ class CupyEngine(Engine):
         """Do some more updates; return the mean loss of each batch."""
         run, xp = way.training, self.backend.xp
         steps = -(-order.size // run.batch)
-        losses = xp.full(order.size, np.nan)
+        first, losses = state.step + 1, xp.full(order.size, np.nan)
         if isinstance(way, Tiled):
             run.flags.fill(0)
         elif not isinstance(way, Resident):
             # Others skip zero inputs if all parameters are finite.
             self._checked(run.params, run.kernels, run.flags)
-        way(order, losses, run.coefficients(state.step + 1, steps, rates))
+        told = run.coefficients(first, steps, rates), run.numbers(first, steps)
+        way(Updates(order, losses, *told))
         means = self._means(run.kernels, losses, min(run.batch, order.size))
         if state.meanwhile is not None:
             state.meanwhile()
@@ -430,7 +454,8 @@ class CupyEngine(Engine):
         losses = self.backend.xp.empty(samples)
         told = self.told(rows, None, samples, *self.trace(samples), losses)
         threads = kernels.threads("batch_errors", self.spec, samples)
-        kernels.launch("batch_errors", samples, threads, (params, flags, *told))
+        head = (params, flags, *self._no_dropout, np.int64(0))
+        kernels.launch("batch_errors", samples, threads, (*head, *told))
         threads = kernels.threads("batch_gradient", self.spec)
         kernels.launch("batch_gradient", kernels.processors, threads, (out, self.size, *told))
         return losses

@@ -36,7 +36,14 @@ PURPOSES = (
     ("batch_errors", "batch_gradient", "batch_update", "train"),
     ("batch_values", "differences"),
     ("evaluate",),
-    ("gather_rows", "hidden_errors", "hidden_values", "output_errors", "update_parameters"),
+    (
+        "gather_rows",
+        "gradient_squares",
+        "hidden_errors",
+        "hidden_values",
+        "output_errors",
+        "update_parameters",
+    ),
     ("tile_hits", "tile_join", "tile_values"),
     ("train_tiles",),
 )
@@ -79,6 +86,10 @@ class Variant(NamedTuple):
         Whether every update has its own learning rate; by default decided at run time.
     weighted : bool, optional
         Whether samples have weights; by default decided at run time.
+    drops : bool, optional
+        Whether hidden units are dropped; by default decided at run time.
+    clips : bool, optional
+        Whether gradients are clipped; by default decided at run time.
     constants : tuple of str
         Compiler options for formula parameters that are not the default.
     optimizer : str, optional
@@ -93,6 +104,8 @@ class Variant(NamedTuple):
     decays: bool | None = None
     scheduled: bool | None = None
     weighted: bool | None = None
+    drops: bool | None = None
+    clips: bool | None = None
     constants: tuple[str, ...] = ()
     optimizer: str | None = None
 
@@ -111,6 +124,8 @@ class Variant(NamedTuple):
             decays=False,
             scheduled=False,
             weighted=False,
+            drops=False,
+            clips=False,
             optimizer="SGD",
         )
 
@@ -141,6 +156,8 @@ class Variant(NamedTuple):
             "DECAYS": self.decays,
             "SCHEDULED": self.scheduled,
             "WEIGHTED": self.weighted,
+            "DROPS": self.drops,
+            "CLIPS": self.clips,
         }
         options += [f"-D{name}={is_so:d}" for name, is_so in answers.items() if is_so is not None]
         return tuple(options)

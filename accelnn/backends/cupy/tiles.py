@@ -14,7 +14,7 @@ from accelnn.backends.cupy.source import TILE_BYTES, TILE_DEPTH, TILE_EDGE, TILE
 
 if TYPE_CHECKING:
     from accelnn.backends.cupy.engine import CupyEngine
-    from accelnn.backends.cupy.training import Training
+    from accelnn.backends.cupy.training import Training, Updates
 
 __all__ = ["Tiled", "tiled_evaluation"]
 
@@ -99,9 +99,10 @@ class Tiled:
         self._gradients = xp.empty((parts, spec.size), engine.dtype) if in_parts else training.grads
         self._gathered = xp.empty((samples, spec.sizes[0]), engine.dtype)
 
-    def __call__(self, order: Array, losses: Array, coefficients: Array) -> None:
+    def __call__(self, updates: Updates) -> None:
         """Do one update per batch."""
         run = self.training
+        order, losses, coefficients, _ = updates
         told = run.told(order, losses, min(run.batch, order.size))
         # The units of a sample, which tiles count themselves, lie before the buffers.
         *net_and_batch, _, values, errors, losses = told

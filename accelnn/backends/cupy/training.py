@@ -1,7 +1,7 @@
 """Training strategies: how the updates of a run are launched on the device.
 
-Each is called with the order of the samples and a buffer for their losses, both on the device, and
-does one update per batch until a loss is not finite. The engine chooses one.
+Each is called with some `Updates`, and does them until a loss is not finite. The engine chooses
+one.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 
@@ -20,19 +20,88 @@ from accelnn.backends.cupy.dataset import NULL
 from accelnn.backends.cupy.formulas import MOST_NUMBERS, RULES
 from accelnn.backends.cupy.launch import FLAGS, TERMS, kernels_of, resident_kernel
 from accelnn.backends.cupy.resident import Layout
+from accelnn.formulas._dropout import Dropout
 from accelnn.formulas._rule import UpdateRule
 
 if TYPE_CHECKING:
     from accelnn.backends.cupy.engine import CupyEngine
 
-__all__ = ["OneLaunch", "Products", "Replayed", "Resident", "Training"]
+__all__ = [
+    "OneLaunch",
+    "Plan",
+    "Products",
+    "Replayed",
+    "Resident",
+    "Training",
+    "Updates",
+    "dropout_arguments",
+]
 
 # The learning rate that a kernel is told if every update has its own.
 BY_SCHEDULE = -1.0
 # Updates per graph.
 CAPTURED = 32
+# Threads per block of kernels that loop over elements.
+ELEMENT_THREADS = 256
 # Tags that distinguish the messages of updates are counted modulo this.
 TAGS = 1 << 31
+
+
+class Plan(NamedTuple):
+    """What calls of `Engine.train` have in common that share a run.
+
+    Attributes
+    ----------
+    data : Dataset
+        The samples.
+    weights : array of shape (data.size,) or None
+        Their weights.
+    batch : int
+        Samples per batch.
+    most : int
+        Samples of the largest batch, less than `batch` if there are fewer samples. Sums are split,
+        and so rounded, by it.
+    is_scheduled : bool
+        Whether every update has its own learning rate.
+    clip : float or None
+        The largest norm of a gradient.
+    dropout : Dropout or None
+        Draws the units that are dropped.
+    """
+
+    data: Dataset
+    weights: Array | None
+    batch: int
+    most: int
+    is_scheduled: bool
+    clip: float | None
+    dropout: Dropout | None
+
+    def is_same(self, other: Plan) -> bool:
+        """Return whether another plan is this one."""
+        is_same_data = self.data is other.data and self.weights is other.weights
+        return is_same_data and self[2:] == other[2:]
+
+
+class Updates(NamedTuple):
+    """Consecutive updates of a run, on the device.
+
+    Attributes
+    ----------
+    order : array of int64, shape (samples,)
+        The samples of all batches, concatenated.
+    losses : array of float64, shape (samples,)
+        For the loss of each.
+    coefficients : array of float64, shape (updates, 3)
+        The coefficients and rates of the rule.
+    numbers : array of uint32, shape (updates,), optional
+        How many updates there were before each, which dropout is told.
+    """
+
+    order: Array
+    losses: Array
+    coefficients: Array
+    numbers: Array | np.uint64 = NULL
 
 
 class Training:
@@ -42,35 +111,23 @@ class Training:
     ----------
     engine : CupyEngine
         The engine of the net.
-    state, data : TrainingState, Dataset
-        The state of the run, and its data.
-    batch : int
-        Samples per batch.
-    most : int
-        Samples of the largest batch, less than `batch` if there are fewer samples.
-    scheduled : bool
-        Whether every update has its own learning rate.
-    weights : array of shape (data.size,), optional
-        The weights of the samples.
+    state : TrainingState
+        The state of the run.
+    plan : Plan
+        What its calls have in common.
     """
 
-    def __init__(
-        self,
-        engine: CupyEngine,
-        state: TrainingState,
-        data: Dataset,
-        batch: int,
-        most: int,
-        *,
-        scheduled: bool,
-        weights: Array | None,
-    ) -> None:
-        self.engine, self.data, self.batch, self.most = engine, data, batch, most
-        rule, self.scheduled = cast("UpdateRule", state.optimizer), scheduled
-        self.rows, self.weights = engine.rows(data), weights
-        if weights is not None:
-            self.rows = self.rows._replace(weights=weights)
-        self.variant = engine.variant(self.rows, rule, scheduled=scheduled)
+    def __init__(self, engine: CupyEngine, state: TrainingState, plan: Plan) -> None:
+        self.engine, self.plan = engine, plan
+        self.batch, self.most = plan.batch, plan.most
+        rule, self.rows = cast("UpdateRule", state.optimizer), engine.rows(plan.data)
+        if plan.weights is not None:
+            self.rows = self.rows._replace(weights=plan.weights)
+        self.variant = engine.variant(self.rows, rule)._replace(
+            scheduled=plan.is_scheduled,
+            drops=plan.dropout is not None,
+            clips=plan.clip is not None,
+        )
         self.kernels = kernels_of(engine.backend, self.variant)
         self.optimizer = rule
         self.params, self.grads, self.slots = state.params, state.grads, state.slots
@@ -79,32 +136,29 @@ class Training:
         self.flags = engine.backend.zeros(FLAGS, np.uint32)
         self.state = (state.params, *slots, np.int32(engine.spec.size), self.flags)
         own = [*numbers_of(rule), 0.0, 0.0, 0.0][:MOST_NUMBERS]
-        numbers = BY_SCHEDULE if scheduled else rule.lr, *own, *decays_of(rule)
+        numbers = BY_SCHEDULE if plan.is_scheduled else rule.lr, *own, *decays_of(rule)
         self.rule_numbers = (np.int32(RULES.index(type(rule).__name__)), *map(np.float64, numbers))
-        self.values, self.errors = engine.trace(most)
+        self.values, self.errors = engine.trace(plan.most)
+        self._blocks = 2 * self.kernels.processors
+        # A sum of each block, for the norm of a gradient.
+        is_clipped = plan.clip is not None
+        self._squares = engine.backend.zeros(self._blocks, np.float64) if is_clipped else NULL
 
-    def goes_on(
-        self,
-        state: TrainingState,
-        data: Dataset,
-        batch: int,
-        most: int,
-        *,
-        scheduled: bool,
-        weights: Array | None,
-    ) -> bool:
+    def goes_on(self, state: TrainingState, plan: Plan) -> bool:
         """Return whether a call of `Engine.train` with these arguments can reuse this run."""
         return (
-            self.data is data
-            and (self.batch, self.optimizer) == (batch, state.optimizer)
-            and self.scheduled == scheduled
-            and self.weights is weights
-            # Sums are split, and so rounded, by the number of samples.
-            and self.most == most
+            self.plan.is_same(plan)
+            and self.optimizer == state.optimizer
             and self.params is state.params
             and self.grads is state.grads
             and self.slots is state.slots
         )
+
+    def numbers(self, first: int, steps: int) -> Array | np.uint64:
+        """Return how many updates there were before each from `first` on, if units are dropped."""
+        if self.plan.dropout is None:
+            return NULL
+        return self.engine.backend.asarray(np.arange(first - 1, first - 1 + steps, dtype=np.uint32))
 
     def coefficients(self, first: int, steps: int, rates: np.ndarray | None = None) -> Array:
         """Return the rule's coefficients and rates from update `first` on, of shape (steps, 3)."""
@@ -119,6 +173,24 @@ class Training:
     def rule(self, coefficients: Array) -> tuple[Any, ...]:
         """Return the parameters, the optimiser and its state as kernel arguments."""
         return (*self.state, *self.rule_numbers, coefficients)
+
+    def dropout(self, numbers: Array | np.uint64) -> tuple[Any, ...]:
+        """Return the dropout of updates of these numbers as kernel arguments."""
+        return dropout_arguments(self.plan.dropout, self.engine.dtype, numbers)
+
+    def update_parameters(self, coefficients: Array, step: int) -> None:
+        """Launch what updates all parameters by their gradient, clipped if it is to be."""
+        if self.plan.clip is not None:
+            arguments = self.grads, self.engine.size, self._squares
+            self.launch("gradient_squares", *arguments)
+        clipping = np.float64(self.plan.clip or 0.0), self._squares, np.int32(self._blocks)
+        head = (*self.rule(coefficients), *self.engine.layers, np.int64(step), self.grads)
+        self.launch("update_parameters", *head, *clipping)
+
+    def launch(self, name: str, *arguments: Any) -> None:
+        """Launch a kernel whose threads loop over elements."""
+        threads = self.kernels.whole_warps(name, ELEMENT_THREADS)
+        self.kernels.launch(name, self._blocks, threads, arguments)
 
     def told(self, order: Array, losses: Array, samples: int) -> tuple[Any, ...]:
         """Return the net, a batch, and the buffers of its trace as kernel arguments."""
@@ -144,9 +216,10 @@ class Resident:
         # The tag of the next update; zeroed words belong to none.
         self._tag = 1
 
-    def __call__(self, order: Array, losses: Array, coefficients: Array) -> None:
+    def __call__(self, updates: Updates) -> None:
         """Do one update per batch."""
         run, layout = self.training, self._layout
+        order, losses, coefficients, _ = updates
         x, divisor, t, weights = run.rows
         rows = x, divisor, t, order, np.int64(order.size), weights
         net = run.engine.activation_number, run.engine.loss_number
@@ -171,16 +244,18 @@ class OneLaunch:
 
     training: Training
 
-    def __call__(self, order: Array, losses: Array, coefficients: Array) -> None:
+    def __call__(self, updates: Updates) -> None:
         """Do one update per batch."""
         run, spec, kernels = self.training, self.training.engine.spec, self.training.kernels
+        order, losses, coefficients, numbers = updates
         samples = min(run.batch, order.size)
         told = run.told(order, losses, samples)
         threads = kernels.threads("train", spec)
         # No more blocks than have work, because a barrier waits for all.
         sums = spec.size * math.ceil(samples / TERMS)
         blocks = min(kernels.processors, max(samples, math.ceil(sums / threads)))
-        arguments = (*run.rule(coefficients), np.int64(order.size), *told)
+        head = (*run.rule(coefficients), np.int64(order.size))
+        arguments = (*head, *run.dropout(numbers), *told)
         kernels.launch("train", blocks, threads, arguments)
 
 
@@ -190,99 +265,123 @@ class StepByStep:
 
     training: Training
 
-    def __call__(self, order: Array, losses: Array, coefficients: Array) -> None:
+    def __call__(self, updates: Updates) -> None:
         """Do one update per batch."""
-        batch = self.training.batch
+        (order, losses, *told), batch = updates, self.training.batch
         for step, start in enumerate(range(0, order.size, batch)):
             piece = slice(start, min(start + batch, order.size))
-            self.take_step(order[piece], losses[piece], coefficients, step)
+            self.take_step(Updates(order[piece], losses[piece], *told), step)
 
-    def take_step(self, order: Array, losses: Array, coefficients: Array, step: int) -> None:
-        """Do update number `step` of this call."""
+    def take_step(self, updates: Updates, step: int) -> None:
+        """Do update number `step` of this call, whose samples and losses alone are given."""
         raise NotImplementedError
 
 
-class TwoLaunches(StepByStep):
-    """Two launches per update."""
+class Halves(StepByStep):
+    """The halves of an update in a launch each, or more if the gradient is clipped in between."""
 
-    def take_step(self, order: Array, losses: Array, coefficients: Array, step: int) -> None:
+    @property
+    def kernels(self) -> tuple[str, ...]:
+        """The names of the kernels of an update."""
+        if self.training.plan.clip is None:
+            return "batch_errors", "batch_update"
+        return "batch_errors", "batch_gradient", "gradient_squares", "update_parameters"
+
+    def take_step(self, updates: Updates, step: int) -> None:
         """See `StepByStep.take_step`."""
         run, spec, kernels = self.training, self.training.engine.spec, self.training.kernels
-        told = run.told(order, losses, order.size)
+        order, losses, coefficients, numbers = updates
+        told, at = run.told(order, losses, order.size), np.int64(step)
         threads = kernels.threads("batch_errors", spec, order.size)
-        kernels.launch("batch_errors", order.size, threads, (run.params, run.flags, *told))
-        threads = kernels.threads("batch_update", spec)
-        arguments = (*run.rule(coefficients), np.int64(step), *told)
-        kernels.launch("batch_update", kernels.processors, threads, arguments)
+        head = (run.params, run.flags, *run.dropout(numbers), at)
+        kernels.launch("batch_errors", order.size, threads, (*head, *told))
+        if run.plan.clip is None:
+            threads = kernels.threads("batch_update", spec)
+            arguments = (*run.rule(coefficients), at, *told)
+            kernels.launch("batch_update", kernels.processors, threads, arguments)
+            return
+        threads = kernels.threads("batch_gradient", spec)
+        arguments = (run.grads, run.engine.size, *told)
+        kernels.launch("batch_gradient", kernels.processors, threads, arguments)
+        run.update_parameters(coefficients, step)
 
 
 @dataclass(frozen=True)
 class Replayed:
-    """Updates of two launches each, captured as a CUDA graph and replayed."""
+    """Updates of some launches each, captured as a CUDA graph and replayed."""
 
     training: Training
 
-    def __call__(self, order: Array, losses: Array, coefficients: Array) -> None:
+    def __call__(self, updates: Updates) -> None:
         """Do one update per batch."""
         length = CAPTURED * self.training.batch
-        whole = order.size // length
+        whole = updates.order.size // length
         for i in range(whole):
             samples, steps = (slice(i * n, (i + 1) * n) for n in (length, CAPTURED))
-            graph, *inputs, output = self._captured
-            for buffer, piece in zip(inputs, (order[samples], coefficients[steps]), strict=True):
-                buffer[...] = piece
+            graph, own = self._captured
+            piece = _part(updates, samples, steps)
+            own.order[...], own.coefficients[...] = piece.order, piece.coefficients
+            if self.training.plan.dropout is not None:
+                cast("Array", own.numbers)[...] = piece.numbers
             graph.launch()
-            losses[samples] = output
-        rest, steps = slice(whole * length, None), slice(whole * CAPTURED, None)
-        TwoLaunches(self.training)(order[rest], losses[rest], coefficients[steps])
+            piece.losses[...] = own.losses
+        rest = slice(whole * length, None), slice(whole * CAPTURED, None)
+        Halves(self.training)(_part(updates, *rest))
 
     @cached_property
-    def _captured(self) -> tuple[Any, Array, Array, Array]:
-        """The graph, its inputs (order and coefficients), and its output (losses)."""
+    def _captured(self) -> tuple[Any, Updates]:
+        """The graph, and what it reads and writes."""
         backend, length = self.training.engine.backend, CAPTURED * self.training.batch
-        order, losses = backend.zeros(length, np.int64), backend.zeros(length, np.float64)
-        coefficients = backend.zeros((CAPTURED, 3), np.float64)
-        kernels, spec = self.training.kernels, self.training.engine.spec
-        for name in ("batch_errors", "batch_update"):
+        own = Updates(
+            backend.zeros(length, np.int64),
+            backend.zeros(length, np.float64),
+            backend.zeros((CAPTURED, 3), np.float64),
+            self.training.numbers(1, CAPTURED),
+        )
+        halves, kernels = Halves(self.training), self.training.kernels
+        for name in halves.kernels:
             # Compiles the kernel, which must not happen during capture.
-            kernels.threads(name, spec)
+            kernels.threads(name, self.training.engine.spec)
         # The default stream cannot be captured.
         stream = backend.xp.cuda.Stream(non_blocking=True)
         with stream:
             stream.begin_capture()
-            TwoLaunches(self.training)(order, losses, coefficients)
+            halves(own)
             graph = stream.end_capture()
-        return graph, order, coefficients, losses
+        return graph, own
 
 
 class Products(StepByStep):
     """Matrix products by cuBLAS, the rest in fused kernels; not captured as a graph."""
 
-    def take_step(self, order: Array, losses: Array, coefficients: Array, step: int) -> None:
+    def take_step(self, updates: Updates, step: int) -> None:
         """See `StepByStep.take_step`."""
         run = self.training
+        order, losses, coefficients, numbers = updates
+        dropout = (*run.dropout(numbers), np.int64(step))
         rows = [buffer[: order.size] for buffer in self._values]
         errors = [buffer[: order.size] for buffer in self._errors]
         told = run.rows.told(order, order.size)
-        self._launch("gather_rows", np.int32(rows[0].shape[1]), *told, rows[0])
-        self._forward(rows)
+        self.training.launch("gather_rows", np.int32(rows[0].shape[1]), *told, rows[0])
+        self._forward(rows, dropout)
         scores, (_, b) = rows[-1], self._layers[-1]
         head = (scores, _address(b), run.engine.loss_number, np.int32(scores.shape[1]))
-        self._launch("output_errors", *head, *told, errors[-1], losses, run.flags)
-        self._backward(rows, errors)
-        arguments = (*run.rule(coefficients), *run.engine.layers, np.int64(step), run.grads)
-        self._launch("update_parameters", *arguments)
+        self.training.launch("output_errors", *head, *told, errors[-1], losses, run.flags)
+        self._backward(rows, errors, dropout)
+        run.update_parameters(coefficients, step)
 
-    def _forward(self, rows: list[Array]) -> None:
+    def _forward(self, rows: list[Array], dropout: tuple[Any, ...]) -> None:
         last = len(self._layers) - 1
         for i, (w, b) in enumerate(self._layers):
             z = rows[i + 1]
             self._xp.matmul(rows[i], w, out=z)
             if i < last:
-                told = (np.int64(z.size), np.int32(z.shape[1]), self._activation)
-                self._launch("hidden_values", z, _address(b), self._pre[i], *told)
+                told = (np.int64(z.size), np.int32(z.shape[1]), self._activation, np.int32(i))
+                self.training.launch(
+                    "hidden_values", z, _address(b), self._kept[i], *told, *dropout
+                )
 
-    def _backward(self, rows: list[Array], errors: list[Array]) -> None:
+    def _backward(self, rows: list[Array], errors: list[Array], dropout: tuple[Any, ...]) -> None:
         for i in reversed(range(len(errors))):
             grad_w, grad_b = self._grads[i]
             self._xp.matmul(rows[i].T, errors[i], out=grad_w)
@@ -291,12 +390,11 @@ class Products(StepByStep):
                 self._xp.matmul(ones, errors[i], out=grad_b[None, :])
             if i > 0:
                 self._xp.matmul(errors[i], self._layers[i][0].T, out=errors[i - 1])
-                told = (rows[i], self._pre[i - 1], np.int64(rows[i].size), self._activation)
-                self._launch("hidden_errors", errors[i - 1], *told)
-
-    def _launch(self, name: str, *arguments: Any) -> None:
-        kernels = self.training.kernels
-        kernels.launch(name, 2 * kernels.processors, kernels.whole_warps(name, 256), arguments)
+                z, layer = rows[i], np.int32(i - 1)
+                told = (np.int64(z.size), np.int32(z.shape[1]), self._activation, layer)
+                self.training.launch(
+                    "hidden_errors", errors[i - 1], z, self._kept[i - 1], *told, *dropout
+                )
 
     @property
     def _activation(self) -> np.int32:
@@ -325,10 +423,11 @@ class Products(StepByStep):
         return self._buffers(self.training.engine.spec.sizes[1:])
 
     @cached_property
-    def _pre(self) -> list[Any]:
-        """Buffers for the pre-activations of every hidden layer, if the slope needs them."""
-        hidden = self.training.engine.spec.sizes[1:-1]
-        is_kept = self.training.engine.keeps_pre_activation
+    def _kept(self) -> list[Any]:
+        """Buffers for what the slopes of every hidden layer need besides its values."""
+        run = self.training
+        hidden = run.engine.spec.sizes[1:-1]
+        is_kept = run.engine.keeps_pre_activation or run.plan.dropout is not None
         return self._buffers(hidden) if is_kept else [NULL] * len(hidden)
 
     @cached_property
@@ -339,6 +438,22 @@ class Products(StepByStep):
     def _buffers(self, widths: tuple[int, ...]) -> list[Array]:
         most, dtype = self.training.most, self.training.engine.dtype
         return [self._xp.empty((most, width), dtype) for width in widths]
+
+
+def dropout_arguments(
+    dropout: Dropout | None, dtype: str, numbers: Array | np.uint64 = NULL
+) -> tuple[Any, ...]:
+    """Return the dropout of updates of these numbers as kernel arguments."""
+    p, seed = dropout or (0.0, 0)
+    scale = np.dtype(dtype).type(1.0 / (1.0 - p))
+    return np.uint64(round(p * 2**32)), scale, np.uint64(seed), numbers
+
+
+def _part(updates: Updates, samples: slice, steps: slice) -> Updates:
+    """Return some of the updates: their samples, and which they are."""
+    order, losses, coefficients, numbers = updates
+    own = numbers if numbers is NULL else cast("Array", numbers)[steps]
+    return Updates(order[samples], losses[samples], coefficients[steps], own)
 
 
 def _address(b: Array | None) -> Any:

@@ -6,7 +6,7 @@ import numpy as np
 
 from accelnn.backends.cupy.dataset import NULL
 from accelnn.backends.cupy.formulas import ACTIVATIONS, LOSSES, MOST_NUMBERS, RULES
-from accelnn.backends.cupy.training import BY_SCHEDULE
+from accelnn.backends.cupy.training import BY_SCHEDULE, dropout_arguments
 from accelnn.testing import assert_equal_but_for_rounding
 from accelnn.testing._formulas import ACTIVATION_ROWS, LOSS_ROWS
 
@@ -76,6 +76,16 @@ class Case:
         """Return the arguments that describe a batch."""
         weights = NULL if self.sample_weight is None else self.sample_weight
         return [self.x, self.divisor, self.t, self.order, np.int32(samples), weights]
+
+    @property
+    def no_dropout(self):
+        """The arguments that say that no unit is dropped."""
+        return [*dropout_arguments(None, self.variant.dtype)]
+
+    @property
+    def of_first_update(self):
+        """The same for the kernel of an update's first half, of the first update."""
+        return [*self.no_dropout, np.int64(0)]
 
     def told(self, samples, total=None):
         """Return the arguments that most kernels have; what they write to is poisoned."""

@@ -11,6 +11,7 @@ KERNEL(check_parameters)
 KERNEL(differences)
 KERNEL(evaluate)
 KERNEL(gather_rows)
+KERNEL(gradient_squares)
 KERNEL(hidden_errors)
 KERNEL(hidden_values)
 KERNEL(mean_losses)
@@ -91,14 +92,17 @@ int main(int, char** words) {
     std::vector<int> labels(rows);
     run("check_call", (const REAL*)p, size, 1e12, (const void*)given.data(), -1, (long long)rows, 0.0,
         1.0, labels.data(), told);
-    of_batch("batch_errors", rows, (const REAL*)p, told);
+    const unsigned long long least = 1ull << 31, seed = 7;
+    const std::vector<unsigned int> all_numbers = {0, 1, 2};
+    const unsigned int* const numbers = all_numbers.data();
+    of_batch("batch_errors", rows, (const REAL*)p, told, least, REAL(2), seed, numbers, 1ll);
     of_batch("batch_gradient", rows, gradient.data(), size);
     updating("batch_update", rows, 0ll);
     std::vector<REAL> work(blocks * 2 * 3);
     of_batch("batch_values", rows, (const REAL*)p, (const unsigned int*)told);
     of_batch("differences", rows, (const REAL*)p, (const unsigned int*)told, gradient.data(), size,
              far, 1e-4, 1.0, 0.5, -1.0, -0.5, work.data(), 3);
-    updating("train", batch, (long long)rows);
+    updating("train", batch, (long long)rows, least, REAL(2), seed, numbers);
     of_batch("evaluate", rows, (const REAL*)p, (const unsigned int*)told, hits.data());
 
     // The last layer by products: its 3 inputs are the values of some other layer.
@@ -106,17 +110,20 @@ int main(int, char** words) {
     run("gather_rows", 9, (const INPUT*)x.data(), REAL(1),
         (const TARGET_ELEMENT*)t.data(), (const long long*)order.data(), rows, weights, gathered.data());
     std::vector<REAL> pre(rows * 3);
-    run("hidden_values", hidden.data(), (const REAL*)p, pre.data(), (long long)rows * 3, 3, int(GELU));
+    run("hidden_values", hidden.data(), (const REAL*)p, pre.data(), (long long)rows * 3, 3, int(GELU),
+        0, least, REAL(2), seed, numbers, 1ll);
     run("output_errors", scores.data(), (const REAL*)p, 0, 2, (const INPUT*)x.data(),
         REAL(1), (const TARGET_ELEMENT*)t.data(), (const long long*)order.data(), rows,
         weights, wrong.data(), losses.data(), told);
     run("hidden_errors", hidden.data(), (const REAL*)gathered.data(), (const REAL*)pre.data(),
-        (long long)rows * 3, int(GELU));
+        (long long)rows * 3, 3, int(GELU), 0, least, REAL(2), seed, numbers, 1ll);
     run("mean_losses", (const double*)losses.data(), (long long)rows, batch, means.data(),
         (const unsigned int*)told);
+    std::vector<double> squares(blocks);
+    run("gradient_squares", (const REAL*)gradient.data(), size, squares.data());
     run("update_parameters", p, slots.data(), slots.data() + size, size, told,
         int(ADAMW), 0.1, 0.9, 0.99, 1e-8, 0.1, 0.0, adam, 3, 1, (const int*)sizes.data(), 0ll,
-        (const REAL*)gradient.data());
+        (const REAL*)gradient.data(), 0.1, (const double*)squares.data(), (int)blocks);
 
     // An evaluation by tiles, the sums of the first layer in two parts.
     std::vector<REAL> sums(2 * rows * 4), inner(rows * 4), outer(rows * 2);

@@ -27,6 +27,7 @@ from stand_in_arrays import (
 )
 from stand_in_streams import Event, Launch, Product, Stream, Transfer
 
+from accelnn.backends.cupy.formulas import TOLD_BEFOREHAND
 from accelnn.backends.cupy.launch import COOPERATIVE
 from accelnn.backends.cupy.resident import RESIDENT
 from accelnn.backends.cupy.source import (
@@ -144,15 +145,7 @@ class StandIn(ModuleType):
         return self.built[options]
 
 
-BEFOREHAND = (
-    "-DPURPOSE",
-    "-DACTIVATION",
-    "-DLOSS",
-    "-DDECAYS",
-    "-DSCHEDULED",
-    "-DWEIGHTED",
-    "-DOPTIMIZER",
-)
+BEFOREHAND = ("-DPURPOSE", *map("-D{}".format, TOLD_BEFOREHAND))
 # What a tile is compiled for on the processor.
 THREADS_OF_TILE = 8
 # Without shared memory that a block can ask for, no net is kept on the device.

@@ -53,7 +53,8 @@ def test_all_kernels_compile_and_spill_nothing(variant, architecture):
 def _formulas():
     """Yield every formula in both dtypes, beside others that take turns."""
     for dtype, i in itertools.product(("float32", "float64"), range(len(ACTIVATIONS))):
-        loss, *options = LOSSES[i % len(LOSSES)], i % 2 == 0, i % 4 < 2, i % 3 > 0
+        options = i % 2 == 0, i % 4 < 2, i % 3 > 0, i % 5 < 3, i % 2 > 0
+        loss = LOSSES[i % len(LOSSES)]
         variant = Variant(dtype, i % 3 == 0, i % 5 == 0, ACTIVATIONS[i], loss, *options)
         yield pytest.param(variant, id=f"{dtype}-{ACTIVATIONS[i]}-{loss}")
 
@@ -73,10 +74,12 @@ def _assert_compiled_well(variant, architecture):
         TILES, min(255, 65_536 // TILE_THREADS[variant.dtype])
     )
     assert all(0 < kernel.registers <= most[kernel.name] for kernel in found)
-    # A block of one launch is to have 1,024 threads, or of doubles 896, and 768 from Blackwell on.
+    # A block of one launch is to have 1,024 threads, or 896 with dropout and of doubles, and 768 of
+    # doubles from Blackwell on.
     (one,) = (kernel for kernel in found if kernel.name == "train")
     of_doubles = 80 if architecture >= BLACKWELL else 72
-    assert one.registers <= {"float32": 64, "float64": of_doubles}[variant.dtype]
+    of_floats = 72 if variant.drops else 64
+    assert one.registers <= {"float32": of_floats, "float64": of_doubles}[variant.dtype]
 
 
 @pytest.mark.nvrtc

@@ -15,6 +15,7 @@ from on_cpu import Kernels, build
 import accelnn
 from accelnn.backends import Engine
 from accelnn.backends.cupy import engine as engine_module
+from accelnn.backends.cupy.dataset import NULL
 from accelnn.backends.cupy.formulas import ACTIVATIONS, LOSSES, has_change, keeps_pre_activation
 from accelnn.backends.cupy.launch import FLAGS
 from accelnn.backends.cupy.source import Variant, kernel_source
@@ -227,7 +228,7 @@ def test_formulas_chosen_by_the_compiler_override_the_arguments(tmp_path):
     case = Case(variant, (5, 9, 4), 7, "gelu", "huber")
     flags, gradient = np.zeros(FLAGS, np.uint32), np.full(case.params.size, np.nan)
     told = told_other.told(7)
-    kernels("batch_errors", 2, 7, [case.params, flags, *told])
+    kernels("batch_errors", 2, 7, [case.params, flags, *case.of_first_update, *told])
     kernels("batch_gradient", 2, 7, [gradient, np.int32(gradient.size), *told])
     found = [told_other.losses, gradient]
     assert_equal_but_for_rounding(
@@ -243,7 +244,9 @@ def test_kernels_compiled_without_decay_ignore_it(tmp_path, decays):
     params, slots = case.params.copy(), np.zeros((2, case.params.size))
     layers = [np.int32(1), np.int32(1), np.array(case.sizes, np.int32)]
     head = [*state_of(params, slots, np.zeros(FLAGS, np.uint32)), *rule_of("SGD of weights", 1)]
-    kernels("update_parameters", 2, 7, [*head, *layers, np.int64(0), np.zeros(case.params.size)])
+    unclipped = [np.float64(0.0), NULL, np.int32(0)]
+    told = [*layers, np.int64(0), np.zeros(case.params.size), *unclipped]
+    kernels("update_parameters", 2, 7, [*head, *told])
     _, decay, _ = OPTIMIZERS["SGD of weights"]
     taken = np.where(case.weights & decays, np.longdouble(0.1) * decay, 0.0)
     # Half a unit of the difference, and half a unit from each of two products that are a

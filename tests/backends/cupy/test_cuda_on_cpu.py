@@ -27,7 +27,8 @@ GRIDS = [(1, 1), (3, 33), (4, 64)]
 def _gradient(kernels, case, blocks, threads):
     told = case.told(len(case.order))
     gradient, flags = np.full(case.params.size, np.nan, case.real), np.zeros(FLAGS, np.uint32)
-    kernels("batch_errors", blocks, threads, [case.params, flags, *told])
+    head = [case.params, flags, *case.of_first_update]
+    kernels("batch_errors", blocks, threads, [*head, *told])
     kernels("batch_gradient", blocks, threads, [gradient, np.int32(gradient.size), *told])
     assert flags.tolist() == [0] * FLAGS
     return gradient
@@ -104,7 +105,7 @@ def test_training_by_two_launches_a_step(kernels_for, optimizer, grid):
     for step, start in enumerate(range(0, 45, 7)):
         case.order = order[start : start + 7]
         told = case.told(len(case.order))
-        kernels("batch_errors", *grid, [params, flags, *told])
+        kernels("batch_errors", *grid, [params, flags, *case.of_first_update, *told])
         kernels("batch_update", *grid, [*state, *rule, np.int64(step), *told])
         losses.extend(case.losses)
     case.order = order
@@ -308,7 +309,8 @@ def _train(kernels, case, optimizer, grid, *, batch):
     params, slots = case.params.copy(), np.zeros((2, case.params.size), case.real)
     flags = np.zeros(FLAGS, np.uint32)
     state, rule = state_of(params, slots, flags), rule_of(optimizer, -(-total // batch))
-    arguments = [*state, *rule, np.int64(total), *case.told(batch, total)]
+    head = [*state, *rule, np.int64(total), *case.no_dropout]
+    arguments = [*head, *case.told(batch, total)]
     kernels("train", *grid, arguments)
     return case.losses, params, slots
 
@@ -332,7 +334,8 @@ def test_a_weight_that_is_not_finite_is_met_under_a_zero_input(kernels_for, valu
     case.params[2 * 4] = value
     size = np.int32(case.params.size)
     kernels_for(variant)("check_parameters", 2, 7, [case.params, size, flags])
-    kernels_for(variant)("batch_errors", 2, 7, [case.params, flags, *case.told(2)])
+    head = [case.params, flags, *case.of_first_update]
+    kernels_for(variant)("batch_errors", 2, 7, [*head, *case.told(2)])
     assert np.isnan(case.losses[0])
     case.params[2 * 4] = 1.0
     flags[:] = 0
@@ -347,7 +350,8 @@ def test_training_notes_that_a_weight_has_overflowed(kernels_for):
     case.x[case.order], case.params[:] = [4e21, 0.0, 0.0], 2.5e-4
     flags, params = np.zeros(FLAGS, np.uint32), case.params.copy()
     state, rule = state_of(params, np.zeros((2, 8), np.float32), flags), rule_of("SGD", 1)
-    kernels_for(variant)("train", 2, 7, [*state, *rule, np.int64(1), *case.told(1)])
+    head = [*state, *rule, np.int64(1), *case.no_dropout]
+    kernels_for(variant)("train", 2, 7, [*head, *case.told(1)])
     assert np.isfinite(case.losses).all()
     assert not np.isfinite(params).all()
     assert flags[1] == 1

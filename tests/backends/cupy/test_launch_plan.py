@@ -48,8 +48,8 @@ def _digits(samples, inputs=6):
     return pixels / np.float32(255), draw.integers(0, 3, samples)
 
 
-def _fit(device, sizes=(6, 5, 3), samples=70, dtype="float32", **options):
-    net = accelnn.MLP(sizes, rng=0, backend=device, dtype=dtype)
+def _fit(device, sizes=(6, 5, 3), samples=70, dtype="float32", dropout=0.0, **options):
+    net = accelnn.MLP(sizes, rng=0, backend=device, dtype=dtype, dropout=dropout)
     x, t = _digits(samples, sizes[0])
     data = accelnn.prepare(x, t, backend=device, dtype=dtype)
     device.xp.events.clear()
@@ -104,6 +104,36 @@ def test_weights_of_samples_are_copied_once(log, device):
     epochs = [Transfer("device", 8 * 70), Transfer("host", 8 * 7)] * 3
     # In the end the host looks at some of them, to judge the run by.
     assert _copies(log)[:-1] == own + epochs
+
+
+def test_dropout_is_told_the_numbers_of_updates(log, device):
+    """A word of four bytes each; masks are drawn where they are used."""
+    _fit(device, dropout=0.3, epochs=2)
+    assert _kernels(log) == ["check_parameters", "train", "mean_losses"] * 2
+    copies = [Transfer("device", 8 * 70), Transfer("device", 4 * 7), Transfer("host", 8 * 7)]
+    assert _copies(log) == copies * 2
+
+
+def test_a_clipped_step_is_a_graph_of_four_kernels(log, device):
+    """Without a copy of the norm to the host."""
+    _fit(device, samples=640, epochs=2, clip_norm=1.0, dropout=0.3)
+    step = ("batch_errors", "batch_gradient", "gradient_squares", "update_parameters")
+    assert [event for event in log if isinstance(event, Capture)] == [Capture(step * 32)]
+    replays = [event for event in log if isinstance(event, Replay)]
+    assert replays == [Replay(128)] * 4
+    assert _kernels(log) == ["check_parameters", "mean_losses"] * 2
+    hosts = [event for event in _copies(log) if event.to == "host"]
+    assert hosts == [Transfer("host", 8 * 64)] * 2
+
+
+@pytest.mark.parametrize("options", [{"clip_norm": 1.0}, {"dropout": 0.3}], ids=str)
+def test_what_neither_tiles_nor_a_kept_net_can_do(log, device, small_device, monkeypatch, options):
+    del small_device
+    monkeypatch.setattr(engine_module, "TILED", 0)
+    monkeypatch.setattr(engine_module, "TRAINED_IN_TILES", 0)
+    _fit(device, **options)
+    assert not {"train_resident", "train_tiles"}.intersection(_kernels(log))
+    assert "batch_errors" in _kernels(log)
 
 
 def test_the_next_epoch_is_drawn_before_the_device_is_waited_for(log, device, monkeypatch):

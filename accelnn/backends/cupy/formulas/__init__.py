@@ -17,7 +17,9 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
+from accelnn.backends._engine import CLIP_EPS
 from accelnn.formulas._activation import HUGE
+from accelnn.formulas._dropout import MULTIPLIERS, ROUNDS, WEYL
 from accelnn.formulas._table import ACTIVATIONS as ALL_ACTIVATIONS
 from accelnn.formulas._table import LOSSES as ALL_LOSSES
 from accelnn.formulas._table import RULES as ALL_RULES
@@ -27,6 +29,7 @@ __all__ = [
     "LOSSES",
     "MOST_NUMBERS",
     "RULES",
+    "TOLD_BEFOREHAND",
     "constants",
     "dispatch",
     "has_change",
@@ -44,6 +47,17 @@ TOLD = """
 PART = re.compile(r"^(?:__device__ inline \w+ |using \w+::)(\w+)[(;]", re.MULTILINE)
 # The state of a rule.
 SLOTS = ("first_slot", "second_slot")
+# What may be told at compile time.
+TOLD_BEFOREHAND = (
+    "ACTIVATION",
+    "LOSS",
+    "DECAYS",
+    "SCHEDULED",
+    "WEIGHTED",
+    "DROPS",
+    "CLIPS",
+    "OPTIMIZER",
+)
 # Hyperparameters of a rule, besides the learning rate and the decay.
 MOST_NUMBERS = 3
 
@@ -102,9 +116,14 @@ def dispatch() -> str:
 def _lines() -> Iterator[str]:
     for kind, names in (("Activation", ACTIVATIONS), ("Loss", LOSSES), ("Optimizer", RULES)):
         yield f"enum {kind} {{ {', '.join(map(str.upper, names))} }};"
-    for name in ("ACTIVATION", "LOSS", "DECAYS", "SCHEDULED", "WEIGHTED", "OPTIMIZER"):
+    for name in TOLD_BEFOREHAND:
         yield TOLD.format(name=name)
     yield f"constexpr REAL HUGE_NUMBER = REAL({HUGE!r});"
+    yield f"constexpr double CLIP_EPS = {CLIP_EPS!r};"
+    yield f"constexpr int PHILOX_ROUNDS = {ROUNDS};"
+    for name, values in (("MULTIPLIER", MULTIPLIERS), ("WEYL", WEYL)):
+        for prefix, value in zip(("", "OTHER_"), values, strict=True):
+            yield f"constexpr unsigned int PHILOX_{prefix}{name} = {value}u;"
     for formula in (*ALL_ACTIVATIONS.values(), *ALL_LOSSES.values()):
         yield from _constants(formula)
     for name in (*ACTIVATIONS, *LOSSES, *RULES):

@@ -2,6 +2,7 @@
 
 #pragma once
 
+#include "dropout.cuh"
 #include "losses.cuh"
 
 // A batch of a data set on the device.
@@ -15,6 +16,7 @@ struct Batch {
     int samples;
     // By what the loss of a row is multiplied; null for nothing.
     const REAL* weights;
+    Dropout dropout = {};
 
     __device__ long long row(int sample) const {
         return order == nullptr ? sample : order[sample];

@@ -71,11 +71,13 @@ __device__ inline void affine(
     __syncthreads();
 }
 
-// The forward pass of the sample in a row. Writes hidden values and scores to `values`, and
-// pre-activations to `pre` unless it is null. Returns a pointer to the scores.
+// The forward pass of a sample. Writes hidden values and scores to `values`, and to `pre`, unless it is
+// null, pre-activations, or, where none is needed, hidden values without dropout. Returns a pointer to
+// the scores.
 __device__ inline REAL* forward(
-    const REAL* params, const Net& net, const Batch& batch, long long row,
+    const REAL* params, const Net& net, const Batch& batch, int sample,
     const unsigned int* flags, REAL* values, REAL* pre, REAL* shared) {
+    const long long row = batch.row(sample);
     const bool skips_zeros = !flags[NOT_FINITE];
     const REAL* w = params;
     REAL *from = nullptr, *to = values;
@@ -97,6 +99,12 @@ __device__ inline REAL* forward(
             }
             if (!is_last) {
                 to[j] = activated(net.activation, to[j]);
+                if (batch.dropout.drops()) {
+                    if (!keeps_pre_activation(net.activation)) {
+                        pre[to - values + j] = to[j];
+                    }
+                    to[j] *= batch.dropout.factor(layer, sample, j);
+                }
             }
         }
         __syncthreads();
@@ -112,7 +120,8 @@ __device__ inline REAL* forward(
 // The errors of a sample's hidden layers from those of its scores, the last of `errors`. Threads divide
 // the inputs of a layer and parts of their sums, so that neighbours read the same row of weights.
 __device__ inline void backward(
-    const REAL* params, const Net& net, const REAL* values, REAL* errors, REAL* shared) {
+    const REAL* params, const Net& net, const Dropout& dropout, int sample, const REAL* values,
+    REAL* errors, REAL* shared) {
     const REAL* w = params;
     int unit = 0;
     for (int layer = 0; layer < net.layers - 1; ++layer) {
@@ -139,10 +148,14 @@ __device__ inline void backward(
                 for (int p = 0; p < parts; ++p) {
                     sum += shared[threadIdx.x + p];
                 }
-                // If the slope needs the pre-activation, the error's place still holds it.
-                const REAL z =
-                    keeps_pre_activation(net.activation) ? errors[unit + k] : REAL(0);
-                errors[unit + k] = sum * slope(net.activation, z, values[unit + k]);
+                // The error's place still holds what `forward` has kept for the slope.
+                REAL& place = errors[unit + k];
+                const REAL z = keeps_pre_activation(net.activation) ? place : REAL(0);
+                const REAL a = dropout.drops() ? place : values[unit + k];
+                place = sum * slope(net.activation, z, a);
+                if (dropout.drops()) {
+                    place *= dropout.factor(layer - 1, sample, k);
+                }
             }
         }
         w -= net.size(layer - 1);
@@ -160,14 +173,15 @@ __device__ inline void sample_pass(
         const long long row = batch.row(s);
         REAL* values = trace.values + (long long)s * trace.units;
         REAL* errors = trace.errors + (long long)s * trace.units;
-        REAL* pre = keeps_pre_activation(net.activation) ? errors : nullptr;
-        const REAL* scores = forward(params, net, batch, row, flags, values, pre, shared);
+        const bool keeps = keeps_pre_activation(net.activation) || batch.dropout.drops();
+        REAL* pre = keeps ? errors : nullptr;
+        const REAL* scores = forward(params, net, batch, s, flags, values, pre, shared);
         const REAL weight = batch.weight(row);
         const double loss = loss_of(
             net.loss, scores, outputs, batch.t, row, weight / batch.samples,
             errors + (scores - values), block_memory());
         store_loss(loss * weight, trace.losses + s, flags);
-        backward(params, net, values, errors, shared);
+        backward(params, net, batch.dropout, s, values, errors, shared);
     }
 }
 

@@ -51,16 +51,20 @@ __device__ inline void gather(const Batch& batch, int inputs, REAL* rows) {
     }
 }
 
-// Hidden values of a layer from its products, in place. Pre-activations are stored in `pre` if the slope
-// needs them.
+// Hidden values of a layer from its products, in place. What the slope needs besides is kept:
+// pre-activations, or values without dropout.
 __device__ inline void add_bias_and_activate(
-    REAL* products, const REAL* b, REAL* pre, long long size, int width, int activation) {
+    REAL* products, const REAL* b, REAL* kept, long long size, int width, int activation, int layer,
+    const Dropout& dropout) {
+    const bool keeps_z = keeps_pre_activation(activation);
     FOR_EACH(i, size) {
         const REAL z = b == nullptr ? products[i] : products[i] + b[i % width];
-        if (keeps_pre_activation(activation)) {
-            pre[i] = z;
+        const REAL a = activated(activation, z);
+        if (keeps_z || dropout.drops()) {
+            kept[i] = keeps_z ? z : a;
         }
-        products[i] = activated(activation, z);
+        products[i] =
+            dropout.drops() ? a * dropout.factor(layer, (int)(i / width), (int)(i % width)) : a;
     }
 }
 

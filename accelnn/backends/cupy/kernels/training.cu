@@ -3,6 +3,7 @@
 // REAL, INPUT, TARGET and TARGET_ELEMENT are compiler options.
 
 #include "checks.cuh"
+#include "clipping.cuh"
 #include "differences.cuh"
 #include "optimizers.cuh"
 #include "passes.cuh"
@@ -18,11 +19,15 @@
 #define RULE                                                                                      \
     int optimizer, double lr, double first, double second, double third, double decay_of_weights,   \
         double decay_of_biases, const double *coefficients
+#define DROPOUT                                                                                   \
+    unsigned long long least, REAL scale, unsigned long long seed, const unsigned int *numbers
 #define LAYERS int layers, int has_bias, const int *sizes
 #define STATE                                                                                     \
     REAL *params, REAL *first_slot, REAL *second_slot, int size, unsigned int *flags
 
 #define MAKE_BATCH const Batch batch = {x, divisor, {t}, order, samples, weights}
+#define MAKE_DROPOUT(step)                                                                        \
+    {numbers != nullptr, least, scale, seed, numbers == nullptr ? 0u : numbers[step]}
 #define MAKE_NET                                                                                  \
     const Net net = {                                                                             \
         layers, has_bias, ACTIVATION_OF(activation), LOSS_OF(loss_kind),                          \
@@ -83,9 +88,10 @@ __global__ void mean_losses(
 
 #if IS_FOR(1)
 // The first half of an update: losses and errors of a batch.
-__global__ void batch_errors(const REAL* params, unsigned int* flags, NET, BATCH, TRACE) {
+__global__ void batch_errors(
+    const REAL* params, unsigned int* flags, DROPOUT, long long step, NET, BATCH, TRACE) {
     MAKE_NET;
-    MAKE_BATCH;
+    const Batch batch = {x, divisor, {t}, order, samples, weights, MAKE_DROPOUT(step)};
     MAKE_TRACE;
     sample_pass(params, net, batch, trace, flags);
 }
@@ -114,24 +120,30 @@ __global__ void batch_update(
     });
 }
 
-// The launch bounds limit registers so that any formula can run with as many threads. From Blackwell
-// on, code of doubles needs more registers.
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 1000
-constexpr int TRAIN_THREADS = sizeof(REAL) == 4 ? 1024 : 768;
+// The launch bounds limit registers so that any formula can run with as many threads. Dropout needs
+// more registers, and from Blackwell on code of doubles does.
+#if defined(DROPS) && DROPS
+constexpr int FLOAT_THREADS = 896;
 #else
-constexpr int TRAIN_THREADS = sizeof(REAL) == 4 ? 1024 : 896;
+constexpr int FLOAT_THREADS = 1024;
+#endif
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 1000
+constexpr int TRAIN_THREADS = sizeof(REAL) == 4 ? FLOAT_THREADS : 768;
+#else
+constexpr int TRAIN_THREADS = sizeof(REAL) == 4 ? FLOAT_THREADS : 896;
 #endif
 
 // All updates in one cooperative launch: `order` has the samples of all batches, `samples` per batch. A
 // non-finite loss stops the training before its update.
 __global__ void __launch_bounds__(TRAIN_THREADS) train(
-    STATE, RULE, long long total, NET, BATCH, TRACE) {
+    STATE, RULE, long long total, DROPOUT, NET, BATCH, TRACE) {
     MAKE_NET;
     MAKE_STATE;
     MAKE_RULE;
     for (long long start = 0, step = 0; start < total; start += samples, ++step) {
         const int count = total - start < samples ? (int)(total - start) : samples;
-        const Batch batch = {x, divisor, {t}, order + start, count, weights};
+        const Batch batch = {
+            x, divisor, {t}, order + start, count, weights, MAKE_DROPOUT(step)};
         const Trace trace = {units, values, errors, losses + start};
         sample_pass(params, net, batch, trace, flags);
         grid_barrier(flags + ARRIVED);
@@ -156,7 +168,7 @@ __global__ void batch_values(const REAL* params, const unsigned int* flags, NET,
     for (int s = blockIdx.x; s < samples; s += gridDim.x) {
         const long long place = (long long)s * units;
         REAL* scores = forward(
-            params, net, batch, batch.row(s), flags, values + place, errors + place,
+            params, net, batch, s, flags, values + place, errors + place,
             (REAL*)block_memory());
         if (net.loss == CROSS_ENTROPY) {
             formulas::cross_entropy::softmax(scores, outputs, block_memory());
@@ -198,7 +210,7 @@ __global__ void evaluate(const REAL* params, const unsigned int* flags, double* 
     for (int s = blockIdx.x; s < samples; s += gridDim.x) {
         const long long row = batch.row(s);
         const REAL* scores =
-            forward(params, net, batch, row, flags, own, nullptr, (REAL*)block_memory());
+            forward(params, net, batch, s, flags, own, nullptr, (REAL*)block_memory());
         const double loss = loss_of(
             net.loss, scores, outputs, batch.t, row, REAL(1), nullptr, block_memory());
         if (threadIdx.x == 0) {
@@ -217,8 +229,10 @@ __global__ void gather_rows(int inputs, BATCH, REAL* rows) {
 }
 
 __global__ void hidden_values(
-    REAL* z, const REAL* b, REAL* pre, long long count, int width, int activation) {
-    add_bias_and_activate(z, b, pre, count, width, ACTIVATION_OF(activation));
+    REAL* z, const REAL* b, REAL* kept, long long count, int width, int activation, int layer,
+    DROPOUT, long long step) {
+    const Dropout dropout = MAKE_DROPOUT(step);
+    add_bias_and_activate(z, b, kept, count, width, ACTIVATION_OF(activation), layer, dropout);
 }
 
 __global__ void output_errors(
@@ -229,25 +243,43 @@ __global__ void output_errors(
 }
 
 __global__ void hidden_errors(
-    REAL* errors, const REAL* values, const REAL* pre, long long count, int activation) {
+    REAL* errors, const REAL* values, const REAL* kept, long long count, int width, int activation,
+    int layer, DROPOUT, long long step) {
     const int kind = ACTIVATION_OF(activation);
+    const Dropout dropout = MAKE_DROPOUT(step);
     FOR_EACH(i, count) {
-        const REAL z = keeps_pre_activation(kind) ? pre[i] : REAL(0);
-        errors[i] *= slope(kind, z, values[i]);
+        const REAL z = keeps_pre_activation(kind) ? kept[i] : REAL(0);
+        const REAL a = dropout.drops() ? kept[i] : values[i];
+        errors[i] *= slope(kind, z, a);
+        if (dropout.drops()) {
+            errors[i] *= dropout.factor(layer, (int)(i / width), (int)(i % width));
+        }
     }
 }
 
-// Does nothing after a non-finite loss.
+// The sum of squares that each block has to do with, for the norm of a gradient.
+__global__ void gradient_squares(const REAL* gradient, int size, double* squares) {
+    const double sum = sum_of_squares(gradient, size);
+    if (threadIdx.x == 0) {
+        squares[blockIdx.x] = sum;
+    }
+}
+
+// Does nothing after a non-finite loss. A gradient is clipped if there are sums of its squares.
 __global__ void update_parameters(
-    STATE, RULE, LAYERS, long long step, const REAL* gradient) {
+    STATE, RULE, LAYERS, long long step, const REAL* gradient, double most, const double* squares,
+    int count) {
     MAKE_STATE;
     MAKE_RULE;
     MAKE_LAYERS;
     if (flags[STOPPED]) {
         return;
     }
+    const bool clips = CLIPS_OF(squares != nullptr);
+    const REAL factor = clips ? clipping_factor(most, squares, count) : REAL(1);
     FOR_EACH(i, size) {
-        update(rule, step, state, (int)i, gradient[i], rule.decays() && is_bias((int)i, net));
+        const REAL g = clips ? gradient[i] * factor : gradient[i];
+        update(rule, step, state, (int)i, g, rule.decays() && is_bias((int)i, net));
     }
 }
 #endif
