@@ -64,6 +64,23 @@ def test_every_update_may_have_a_rate_of_its_own(training_backend, dtype, name):
     assert_agree(training_backend, run)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_call_that_stops_has_no_losses_of_the_one_before(training_backend, dtype):
+    net = net_of(training_backend, CASE, "relu", "sum_squared_error", dtype)
+    b, order = net.backend, np.arange(100)
+    x, _ = data_of(CASE, dtype)
+    x, t = on(net, x, np.ones((len(x), CASE.sizes[-1]), dtype))
+    data = accelnn.prepare(x, t, backend=b, dtype=dtype)
+    state = TrainingState(net.flat, accelnn.SGD(0.01), "analytic", b)
+    assert np.isfinite(net.engine.train(state, data, order, 10)).all()
+    with np.errstate(all="ignore"):
+        found = net.engine.train(state, data, order, 10, rates=np.full(10, 1e100))
+    assert 1 < len(found) < 10
+    assert np.isfinite(found[:-1]).all()
+    assert not np.isfinite(found[-1])
+    assert state.step == 10 + len(found) - 1
+
+
 @pytest.mark.parametrize("name", ["SGD", "Momentum", "AdamW"])
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_gradients_may_be_clipped(training_backend, dtype, name):

@@ -258,13 +258,14 @@ class CupyEngine(Engine):
         told = data, weights, batch, min(batch, order.size), rates is not None, clip, dropout
         way = self._way_of(state, Plan(*told))
         order = order.astype(np.int64, casting="same_kind")
-        on_device, losses = self.backend.asarray(order), [np.zeros(0)]
+        losses = [np.zeros(0)]
         work = CALL_WORK if self.dtype == "float32" else CALL_WORK // DOUBLE_TAKES
         steps = min(CALL_STEPS, max(1, work // (batch * self.spec.size)))
         for start in range(0, order.size, steps * batch):
             done = start // batch
             own_rates = None if rates is None else rates[done : done + steps]
-            found = self._train(way, state, on_device[start : start + steps * batch], own_rates)
+            piece = self.backend.asarray(order[start : start + steps * batch])
+            found = self._train(way, state, piece, own_rates)
             # Updates after a non-finite loss have changed nothing.
             stopped = np.flatnonzero(~np.isfinite(found))
             losses.append(found[: stopped[0] + 1] if stopped.size else found)
@@ -396,9 +397,9 @@ class CupyEngine(Engine):
         self, way: Way, state: TrainingState, order: Array, rates: np.ndarray | None
     ) -> np.ndarray:
         """Do some more updates; return the mean loss of each batch."""
-        run, xp = way.training, self.backend.xp
-        steps = -(-order.size // run.batch)
-        first, losses = state.step + 1, xp.full(order.size, np.nan)
+        run = way.training
+        steps, first = -(-order.size // run.batch), state.step + 1
+        losses, means = run.results(order.size)
         if isinstance(way, Tiled):
             run.flags.fill(0)
         elif not isinstance(way, Resident):
@@ -406,17 +407,22 @@ class CupyEngine(Engine):
             self._checked(run.params, run.kernels, run.flags)
         told = run.coefficients(first, steps, rates), run.numbers(first, steps)
         way(Updates(order, losses, *told))
-        means = self._means(run.kernels, losses, min(run.batch, order.size))
+        self._means(run.kernels, losses, min(run.batch, order.size), out=means)
         if state.meanwhile is not None:
             state.meanwhile()
         return self.backend.to_numpy(means)
 
     def _means(
-        self, kernels: Kernels, numbers: Array, each: int, flags: Array | np.uint64 = NULL
+        self,
+        kernels: Kernels,
+        numbers: Array,
+        each: int,
+        flags: Array | np.uint64 = NULL,
+        out: Array | None = None,
     ) -> Array:
         """Return the means of groups of `each` numbers, and with flags what they say is unfit."""
         count = -(-numbers.size // each)
-        means = self.backend.xp.empty(count + (flags is not NULL))
+        means = self.backend.xp.empty(count + (flags is not NULL)) if out is None else out
         threads = kernels.whole_warps("mean_losses", MEAN_THREADS)
         arguments = (numbers, np.int64(numbers.size), np.int32(each), means, flags)
         kernels.launch("mean_losses", min(count, MOST_BLOCKS), threads, arguments)

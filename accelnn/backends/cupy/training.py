@@ -139,6 +139,9 @@ class Training:
         numbers = BY_SCHEDULE if plan.is_scheduled else rule.lr, *own, *decays_of(rule)
         self.rule_numbers = (np.int32(RULES.index(type(rule).__name__)), *map(np.float64, numbers))
         self.values, self.errors = engine.trace(plan.most)
+        zeros = engine.backend.zeros
+        self._results = zeros(0, np.float64), zeros(0, np.float64)
+        self._unread = zeros((0, 3), np.float64)
         self._blocks = 2 * self.kernels.processors
         # A sum of each block, for the norm of a gradient.
         is_clipped = plan.clip is not None
@@ -164,11 +167,24 @@ class Training:
         """Return the rule's coefficients and rates from update `first` on, of shape (steps, 3)."""
         if rates is None and type(self.optimizer).coefficients is UpdateRule.coefficients:
             # Its kernel has the rate, and reads none of them.
-            return self.engine.backend.zeros((steps, 3), np.float64)
+            if self._unread.shape[0] < steps:
+                self._unread = self.engine.backend.zeros((steps, 3), np.float64)
+            return self._unread
         told, rate = np.empty((steps, 3)), cast("float", self.optimizer.lr)
         told[:, 2] = rate if rates is None else rates
         told[:, :2] = coefficients_of(self.optimizer, told[:, 2], first, steps).T
         return self.engine.backend.asarray(told)
+
+    def results(self, samples: int) -> tuple[Array, Array]:
+        """Return arrays for the losses of so many samples, and for the mean of each batch.
+
+        They are kept from call to call. After a loss that stops one, there are those of an earlier
+        call, which nobody reads.
+        """
+        if self._results[0].size != samples:
+            empty, steps = self.engine.backend.xp.empty, math.ceil(samples / self.batch)
+            self._results = empty(samples), empty(steps)
+        return self._results
 
     def rule(self, coefficients: Array) -> tuple[Any, ...]:
         """Return the parameters, the optimiser and its state as kernel arguments."""
