@@ -139,11 +139,13 @@ def check() -> None:
             what = f"{chosen.__name__}, {'-'.join(map(str, sizes))}"
             print(f"{what}: largest deviation from NumPy {deviations[-1]:.1e}", flush=True)
     CupyEngine._way, CupyEngine._layout = way, layout  # type: ignore[method-assign] # noqa: SLF001
-    for engine.PRODUCTS_WITH in (0, 1 << 60):
-        sizes, options = (784, 9, 7, 10), {"dropout": 0.2, "clip": 0.5}
-        found, wanted = (_losses(sizes, x, t, name, **options) for name in ("cupy", "numpy"))
+    for engine.PRODUCTS_NOT_TILES, clip in ((0, 0.5), (1 << 60, 0.5), (1 << 60, None)):
+        options: dict[str, Any] = {"dropout": 0.2, "clip": clip}
+        found, wanted = (
+            _losses((784, 9, 7, 10), x, t, name, **options) for name in ("cupy", "numpy")
+        )
         deviations.append(float(np.abs(found - wanted).max()))
-        what = f"clipped, with dropout, products from {engine.PRODUCTS_WITH:,}"
+        what = f"{options}, products from {engine.PRODUCTS_NOT_TILES:,}"
         print(f"{what}: largest deviation from NumPy {deviations[-1]:.1e}", flush=True)
     for sizes in ((784, 12, 10), (784, 9, 7, 10)):
         net = accelnn.MLP(sizes, rng=0, dtype="float64", backend="cupy")

@@ -168,7 +168,7 @@ def _choose(way, monkeypatch):
     monkeypatch.setattr(training, "CAPTURED", 4)
     monkeypatch.setattr(engine, "LARGE_NET", 1 << 60)
     monkeypatch.setattr(engine, "LARGE_BATCH", 0 if way == "products" else 1 << 60)
-    for name in ("PRODUCTS", "PRODUCTS_WITH"):
+    for name in ("PRODUCTS", "PRODUCTS_NOT_TILES"):
         monkeypatch.setattr(engine, name, 0 if way == "products" else 1 << 60)
     for name in ("TILED", "TRAINED_IN_TILES"):
         monkeypatch.setattr(engine, name, 0 if way == "tiles" else 1 << 60)

@@ -98,6 +98,38 @@ def test_gradients_may_be_clipped(training_backend, dtype, name):
     assert_agree(training_backend, run)
 
 
+@pytest.mark.parametrize("clip", [1e-3, 1.0, 1e30])
+def test_a_norm_whose_square_is_out_of_range_moves_nothing(training_backend, clip):
+    """As in torch; no square is, but their sum."""
+    x, t = np.full((1, 8), 5e9, np.float32), np.float32([[0.0, 1.0, 2.0]])
+    net = accelnn.MLP([8, 3], loss="sum_squared_error", rng=0, backend=training_backend)
+    b, before = net.backend, host(net.flat).copy()
+    gradient = host(net.gradient(b.asarray(x), b.asarray(t))["W1"])
+    with np.errstate(over="ignore"):
+        squares = gradient**2
+        assert np.isfinite(squares).all()
+        assert np.isinf(squares.sum())
+    state = TrainingState(net.flat, accelnn.SGD(1.0), "analytic", b)
+    data = accelnn.prepare(b.asarray(x), b.asarray(t), backend=b)
+    net.engine.train(state, data, np.arange(1), 1, clip=clip)
+    np.testing.assert_array_equal(host(net.flat), before)
+
+
+@pytest.mark.parametrize("first", [2**32 - 3, 2**32, 2**33 + 1])
+def test_dropout_counts_updates_with_32_bits(training_backend, first):
+    order = np.arange(60) % CASE.samples
+
+    def run(backend, move):
+        net = net_of(backend, CASE, "tanh", "cross_entropy", "float64", move)
+        x, t = on(net, *data_of(CASE, "float64"))
+        data = accelnn.prepare(x, t, backend=net.backend, dtype="float64")
+        state = TrainingState(net.flat, accelnn.SGD(move(0.1)), "analytic", net.backend)
+        state.step = first
+        return net.engine.train(state, data, order, 10, dropout=Dropout(0.3, 7)), net.flat
+
+    assert_agree(training_backend, run)
+
+
 @pytest.mark.parametrize("clip", [None, 1.5])
 @pytest.mark.parametrize("activation", ["tanh", "gelu"])
 @pytest.mark.parametrize("dtype", DTYPES)

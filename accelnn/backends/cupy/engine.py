@@ -58,8 +58,10 @@ MOST_PARAMETERS = 1 << 30
 # of 4.0 million 25.9, 23.7 and 22.1; of 24 million 103, 82.3 and 41.3; of 398 million 153 in tiles
 # and 242 by cuBLAS.
 TILED, TRAINED_IN_TILES, PRODUCTS, MOST_OUTPUTS = 1 << 20, 3 << 20, 1 << 30, 256
-# The same for cuBLAS where gradients are clipped or units dropped, which tiles cannot; an estimate.
-PRODUCTS_WITH = 1 << 25
+# The same for cuBLAS where gradients are clipped or units dropped, which tiles cannot do. Without
+# either, 40 million take 161 µs as a graph and 233 by cuBLAS on an NVIDIA H200, and 398 million
+# 1,660 and 242.
+PRODUCTS_NOT_TILES = 1 << 26
 # The compute capability from which blocks can exchange words that are read and written as a whole.
 OLDEST_TO_EXCHANGE = 7
 # Estimated cycles of a resident update above which tiles are faster; not measured.
@@ -80,6 +82,8 @@ SMALL_NET = 1 << 18
 # kernel after two seconds.
 CALL_WORK, DOUBLE_TAKES = 12_000_000_000, 24
 CALL_STEPS = 20_000
+# Parameters that take as long as drawing, twice, whether a unit is dropped; an estimate.
+DRAWING = 30
 # Units of all samples per call of the kernel of differences, which bounds its memory.
 DIFFERENCE_UNITS = 1 << 24
 # Threads per block of that kernel, and threads per multiprocessor.
@@ -255,12 +259,21 @@ class CupyEngine(Engine):
             )
         if order.size == 0:
             return np.zeros(0)
-        told = data, weights, batch, min(batch, order.size), rates is not None, clip, dropout
-        way = self._way_of(state, Plan(*told))
+        plan = Plan(
+            data=data,
+            weights=weights,
+            batch=batch,
+            most=min(batch, order.size),
+            is_scheduled=rates is not None,
+            clip=clip,
+            dropout=dropout,
+        )
+        way = self._way_of(state, plan)
         order = order.astype(np.int64, casting="same_kind")
         losses = [np.zeros(0)]
         work = CALL_WORK if self.dtype == "float32" else CALL_WORK // DOUBLE_TAKES
-        steps = min(CALL_STEPS, max(1, work // (batch * self.spec.size)))
+        each = self.spec.size if dropout is None else self.spec.size + DRAWING * self._units
+        steps = min(CALL_STEPS, max(1, work // (batch * each)))
         for start in range(0, order.size, steps * batch):
             done = start // batch
             own_rates = None if rates is None else rates[done : done + steps]
@@ -334,9 +347,9 @@ class CupyEngine(Engine):
             return Tiled
         return OneLaunch if self._is_one_launch(batch) else Replayed
 
-    def _way_with(self, plan: Plan) -> type[OneLaunch | Replayed | Products]:
+    def _way_with_options(self, plan: Plan) -> type[OneLaunch | Replayed | Products]:
         """Return the training strategy with clipping or dropout, of those whose kernels have it."""
-        if plan.most * self.spec.size >= PRODUCTS_WITH:
+        if plan.most * self.spec.size >= PRODUCTS_NOT_TILES:
             return Products
         return OneLaunch if plan.clip is None and self._is_one_launch(plan.most) else Replayed
 
@@ -385,7 +398,7 @@ class CupyEngine(Engine):
         if way is None or not way.training.goes_on(state, plan):
             run = Training(self, state, plan)
             if plan.clip is not None or plan.dropout is not None:
-                way = self._way_with(plan)(run)
+                way = self._way_with_options(plan)(run)
             elif layout := self._layout(plan.most, run.variant, len(state.slots)):
                 way = Resident(run, layout)
             else:

@@ -95,7 +95,7 @@ class Updates(NamedTuple):
     coefficients : array of float64, shape (updates, 3)
         The coefficients and rates of the rule.
     numbers : array of uint32, shape (updates,), optional
-        How many updates there were before each, which dropout is told.
+        The number of updates before each, with which dropout draws its units.
     """
 
     order: Array
@@ -161,7 +161,9 @@ class Training:
         """Return how many updates there were before each from `first` on, if units are dropped."""
         if self.plan.dropout is None:
             return NULL
-        return self.engine.backend.asarray(np.arange(first - 1, first - 1 + steps, dtype=np.uint32))
+        # The generator counts with 32 bits.
+        numbers = np.arange(first - 1, first - 1 + steps).astype(np.uint32)
+        return self.engine.backend.asarray(numbers)
 
     def coefficients(self, first: int, steps: int, rates: np.ndarray | None = None) -> Array:
         """Return the rule's coefficients and rates from update `first` on, of shape (steps, 3)."""

@@ -304,7 +304,7 @@ def _run_here(
     arguments: tuple[object, ...],
     wake: Callable[[int], int] | None = None,
 ) -> None:
-    """Run a kernel on so many threads, or as many of them as there are to `wake`."""
+    """Run a kernel on `size` threads, or on as many of them as `wake` makes ready."""
     kernel(meeting, wake(size) if wake else size, *arguments)
 
 
@@ -322,12 +322,14 @@ def _run_listening(
 ) -> None:
     """Run a kernel on another thread, and tell it to end if this one is interrupted."""
     errors: list[BaseException] = []
-    ended = threading.Event()
+    begun, called_off, ended = (threading.Event() for _ in range(3))
 
     def work() -> None:
+        begun.set()
         try:
-            # Those that were woken before this thread has begun could be asleep again.
-            _run_here(kernel, meeting, size, arguments, wake)
+            if not called_off.is_set():
+                # Those that were woken before this thread has begun could be asleep again.
+                _run_here(kernel, meeting, size, arguments, wake)
         except BaseException as error:  # noqa: BLE001 - raised again by the caller's thread
             errors.append(error)
         finally:
@@ -336,18 +338,20 @@ def _run_listening(
     worker = threading.Thread(target=work, daemon=True, name="accelnn")
     try:
         worker.start()
-    except RuntimeError:
-        # No more threads, or the interpreter is shutting down.
-        _run_here(kernel, meeting, size, arguments, wake)
-        return
-    try:
         while not ended.wait(A_WHILE):
             pass
-    except BaseException:
-        # However often it is interrupted: nobody else may have the team before.
-        while not ended.is_set():
+    except BaseException as error:
+        # However often it is interrupted, also while the thread starts: nobody else may have the
+        # team before. A thread that has not begun by now will do nothing.
+        while not called_off.is_set() or (begun.is_set() and not ended.is_set()):
             with contextlib.suppress(BaseException):
-                _end(meeting, ended)
+                called_off.set()
+                if begun.is_set():
+                    _end(meeting, ended)
+        if isinstance(error, RuntimeError) and not begun.is_set():
+            # No more threads, or the interpreter is shutting down.
+            _run_here(kernel, meeting, size, arguments, wake)
+            return
         raise
     if errors:
         raise errors[0]

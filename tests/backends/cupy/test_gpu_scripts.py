@@ -90,7 +90,7 @@ def test_the_check_launches_every_kernel_and_finds_a_wrong_one(load, cupy, monke
         (launch, "device_attributes"),
         (training, "CAPTURED"),
         (engine, "TILED"),
-        (engine, "PRODUCTS_WITH"),
+        (engine, "PRODUCTS_NOT_TILES"),
         (script.CupyEngine, "_way"),
         (script.CupyEngine, "_layout"),
     ):

@@ -112,6 +112,40 @@ def test_members_wait_for_a_long_call_that_begins_late(kernels, compiled, monkey
     assert max(sizes) == 2
 
 
+@pytest.mark.parametrize("is_late", [False, True])
+def test_ctrl_c_while_the_thread_of_a_long_call_starts(kernels, team, monkeypatch, is_late):
+    """One that has begun is ended, and one that has not does nothing when it does."""
+    spin, count = kernels
+    log, go_on = np.zeros(4, np.int64), threading.Event()
+    started = []
+
+    class Interrupted(threading.Thread):
+        def start(self):
+            started.append(self)
+            super().start()
+            while not is_late and not log.any():
+                time.sleep(0.001)
+            raise KeyboardInterrupt
+
+        def run(self):
+            if is_late:
+                go_on.wait()
+            super().run()
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading, "Thread", Interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            team.call(spin, (log,), 1, is_long=True)
+    after = log.copy()
+    go_on.set()
+    started[0].join(10.0)
+    assert not started[0].is_alive()
+    assert log.any() == (not is_late)
+    np.testing.assert_array_equal(log, after)
+    team.call(count, (log,), 2, is_long=True)
+    np.testing.assert_array_equal(log[:2], 2)
+
+
 def test_ctrl_c_pressed_again_waits_for_the_end_as_well(kernels, team):
     from accelnn.backends.numba.team import ABANDONED
 

@@ -152,10 +152,10 @@ __device__ inline void backward(
                 REAL& place = errors[unit + k];
                 const REAL z = keeps_pre_activation(net.activation) ? place : REAL(0);
                 const REAL a = dropout.drops() ? place : values[unit + k];
-                place = sum * slope(net.activation, z, a);
                 if (dropout.drops()) {
-                    place *= dropout.factor(layer - 1, sample, k);
+                    sum *= dropout.factor(layer - 1, sample, k);
                 }
+                place = sum * slope(net.activation, z, a);
             }
         }
         w -= net.size(layer - 1);

@@ -120,8 +120,8 @@ __global__ void batch_update(
     });
 }
 
-// The launch bounds limit registers so that any formula can run with as many threads. Dropout needs
-// more registers, and from Blackwell on code of doubles does.
+// The launch bounds limit registers so that any formula can run with as many threads. Code with dropout
+// needs more registers, as does code of doubles from Blackwell on.
 #if defined(DROPS) && DROPS
 constexpr int FLOAT_THREADS = 896;
 #else
@@ -250,14 +250,15 @@ __global__ void hidden_errors(
     FOR_EACH(i, count) {
         const REAL z = keeps_pre_activation(kind) ? kept[i] : REAL(0);
         const REAL a = dropout.drops() ? kept[i] : values[i];
-        errors[i] *= slope(kind, z, a);
+        REAL error = errors[i];
         if (dropout.drops()) {
-            errors[i] *= dropout.factor(layer, (int)(i / width), (int)(i % width));
+            error *= dropout.factor(layer, (int)(i / width), (int)(i % width));
         }
+        errors[i] = error * slope(kind, z, a);
     }
 }
 
-// The sum of squares that each block has to do with, for the norm of a gradient.
+// A sum of squares of each block, for the norm of a gradient.
 __global__ void gradient_squares(const REAL* gradient, int size, double* squares) {
     const double sum = sum_of_squares(gradient, size);
     if (threadIdx.x == 0) {
