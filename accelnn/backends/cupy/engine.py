@@ -142,14 +142,20 @@ class CupyEngine(Engine):
     def describe(self, batch: int = 100) -> str:
         """See `Engine.describe`."""
         usual = Variant(self.dtype, has_pixels=True, has_labels=True)
-        is_kept = self._layout(batch, usual, slots=0) is not None
+        way: type[Way]
+        if self.spec.dropout > 0.0:
+            way = self._way_with_options(batch, clips=False)
+        elif self._layout(batch, usual, slots=0) is not None:
+            way = Resident
+        else:
+            way = self._way(batch)
         return {
             Resident: "resident: all steps of an epoch in one kernel that keeps the net",
             OneLaunch: "one launch: all steps of an epoch in one persistent cooperative kernel",
             Replayed: "graph: two kernels a step, captured as a CUDA graph and replayed",
             Tiled: "tiles: all steps of an epoch in one kernel of tiled products",
             Products: "products: cuBLAS, and fused kernels for what lies between products",
-        }[Resident if is_kept else self._way(batch)]
+        }[way]
 
     def loss(self, params: Array, x: Array, t: Array) -> Array:
         """See `Engine.loss`."""
@@ -347,11 +353,13 @@ class CupyEngine(Engine):
             return Tiled
         return OneLaunch if self._is_one_launch(batch) else Replayed
 
-    def _way_with_options(self, plan: Plan) -> type[OneLaunch | Replayed | Products]:
+    def _way_with_options(
+        self, batch: int, *, clips: bool
+    ) -> type[OneLaunch | Replayed | Products]:
         """Return the training strategy with clipping or dropout, of those whose kernels have it."""
-        if plan.most * self.spec.size >= PRODUCTS_NOT_TILES:
+        if batch * self.spec.size >= PRODUCTS_NOT_TILES:
             return Products
-        return OneLaunch if plan.clip is None and self._is_one_launch(plan.most) else Replayed
+        return OneLaunch if not clips and self._is_one_launch(batch) else Replayed
 
     def _is_one_launch(self, batch: int) -> bool:
         is_cooperative = device_attributes(self.backend)["CooperativeLaunch"]
@@ -398,7 +406,7 @@ class CupyEngine(Engine):
         if way is None or not way.training.goes_on(state, plan):
             run = Training(self, state, plan)
             if plan.clip is not None or plan.dropout is not None:
-                way = self._way_with_options(plan)(run)
+                way = self._way_with_options(plan.most, clips=plan.clip is not None)(run)
             elif layout := self._layout(plan.most, run.variant, len(state.slots)):
                 way = Resident(run, layout)
             else:

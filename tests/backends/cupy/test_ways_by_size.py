@@ -55,6 +55,16 @@ def test_a_net_is_kept_where_it_fits(log, device, large_memory, sizes, batch, me
     assert engine.describe(batch).startswith(way)
 
 
+@pytest.mark.parametrize(
+    ("batch", "way"), [(10, "one launch"), (100, "graph"), (1_000, "graph"), (10_000, "products")]
+)
+def test_dropout_is_neither_in_tiles_nor_in_a_kept_net(log, device, large_memory, batch, way):
+    del large_memory
+    assert log == []
+    engine = accelnn.MLP((784, 50, 10), dropout=0.5, rng=0, backend=device).engine
+    assert engine.describe(batch).startswith(way)
+
+
 def test_a_net_is_not_kept_by_a_card_before_volta(log, device, large_memory):
     """Its kernel exchanges words by instructions that came with compute capability 7.0."""
     del large_memory
