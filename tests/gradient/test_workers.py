@@ -9,6 +9,7 @@ import threading
 import time
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -27,7 +28,7 @@ from functions_to_send import (
 
 import accelnn
 from accelnn.errors import ImpureFunctionError
-from accelnn.gradient.evaluators import _pool
+from accelnn.gradient.evaluators import _pool, _workers
 
 X = np.linspace(-1.0, 1.0, 12).reshape(3, 4)
 METHODS = ("central", "forward", "backward", "richardson")
@@ -60,8 +61,8 @@ def test_any_map_will_do(spawn):
 
 @pytest.mark.parametrize(("pause", "tasks"), [(0.0, 4), (0.06, 16)])
 def test_a_slow_function_is_cut_into_more_tasks(monkeypatch, pause, tasks):
-    """Two for each worker at least, and eight where they last."""
-    counts = []
+    """Two for each worker at least, and eight where they last, by a clock of our own."""
+    counts, now = [], [0.0]
 
     def recorded(_count, _f):
         def mapper(function, tasks):
@@ -71,10 +72,11 @@ def test_a_slow_function_is_cut_into_more_tasks(monkeypatch, pause, tasks):
         return mapper, "recorded"
 
     def f(x):
-        time.sleep(pause)
+        now[0] += pause
         return np.sum(x**2)
 
     monkeypatch.setattr(_pool, "worker_map", recorded)
+    monkeypatch.setattr(_workers, "time", SimpleNamespace(perf_counter=lambda: now[0]))
     accelnn.numerical_gradient(f, np.ones(16), method="forward", workers=2)
     # First f(x) and f beside it.
     assert counts == [2, tasks]
