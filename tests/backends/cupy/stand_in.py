@@ -3,6 +3,10 @@
 Arrays are NumPy arrays on the host. Kernels are compiled by g++ and really run, on a few threads of
 the CPU whatever grid the engine asks for; captured graphs are replayed. Everything that is asked of
 the device is recorded.
+
+CuPy itself can be built without CUDA (`CUPY_INSTALL_USE_STUB=1`), but then its functions of CUDA
+are declared without parameters and do nothing, and its own ops are CUDA source that only a compiler
+of CUDA takes.
 """
 
 from importlib.machinery import ModuleSpec
