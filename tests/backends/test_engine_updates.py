@@ -72,7 +72,7 @@ def test_a_call_that_stops_has_no_losses_of_the_one_before(training_backend, dty
     x, t = on(net, x, np.ones((len(x), CASE.sizes[-1]), dtype))
     data = accelnn.prepare(x, t, backend=b, dtype=dtype)
     state = TrainingState(net.flat, accelnn.SGD(0.01), "analytic", b)
-    assert np.isfinite(net.engine.train(state, data, order, 10)).all()
+    assert np.isfinite(net.engine.train(state, data, order, 10, rates=np.full(10, 0.01))).all()
     with np.errstate(all="ignore"):
         found = net.engine.train(state, data, order, 10, rates=np.full(10, 1e100))
     assert 1 < len(found) < 10

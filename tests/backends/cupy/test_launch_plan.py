@@ -240,6 +240,21 @@ def test_a_kept_net_stops_where_its_loss_is_not_finite(log, device, small_device
     assert not np.isfinite(losses[1][-1])
 
 
+def test_a_kept_net_that_stops_has_no_losses_of_the_call_before(log, device, small_device):
+    del small_device
+    net = accelnn.MLP([6, 5, 3], loss="sum_squared_error", rng=0, backend=device)
+    x, t = _digits(70)
+    data = accelnn.prepare(x, np.eye(3, dtype=np.float32)[t], backend=device)
+    state = TrainingState(net.flat, accelnn.SGD(0.1), "analytic", device)
+    log.clear()
+    for rate, stops in ((0.01, False), (1e30, True)):
+        found = net.engine.train(state, data, np.arange(70), 10, rates=np.full(7, rate))
+        assert np.isfinite(found[:-1]).all()
+        assert np.isfinite(found[-1]) == (not stops)
+        assert (len(found) < 7) == stops
+    assert "train_resident" in _kernels(log)
+
+
 def test_a_graph_is_captured_once_and_replayed(log, device, without_cooperative_launch):
     del without_cooperative_launch
     net, _ = _fit(device, samples=700, epochs=2)
