@@ -82,7 +82,7 @@ SMALL_NET = 1 << 18
 # kernel after two seconds.
 CALL_WORK, DOUBLE_TAKES = 12_000_000_000, 24
 CALL_STEPS = 20_000
-# Parameters that take as long as drawing, twice, whether a unit is dropped; an estimate.
+# The work of drawing a unit's mask, forward and backward, in parameters; an estimate.
 DRAWING = 30
 # Units of all samples per call of the kernel of differences, which bounds its memory.
 DIFFERENCE_UNITS = 1 << 24
@@ -117,7 +117,7 @@ class CupyEngine(Engine):
         self._net = (*self.layers[:2], *numbers, sizes)
         self.size, self._units_each = np.int32(spec.size), np.int32(self._units)
         self.has_bits = spec.sizes[-1] == 1 and getattr(spec.loss, "takes_bits", False)
-        self._no_dropout = dropout_arguments(None, dtype)
+        self._no_dropout = (*dropout_arguments(None, dtype), NULL, np.int64(0))
         self._variants: dict[tuple[np.dtype[Any], np.dtype[Any]], Kernels] = {}
         self._examined = Examination(self)
         has_code = has_change(self._activation) and has_change(spec.loss.name)
@@ -481,7 +481,7 @@ class CupyEngine(Engine):
         losses = self.backend.xp.empty(samples)
         told = self.told(rows, None, samples, *self.trace(samples), losses)
         threads = kernels.threads("batch_errors", self.spec, samples)
-        head = (params, flags, *self._no_dropout, np.int64(0))
+        head = (params, flags, *self._no_dropout)
         kernels.launch("batch_errors", samples, threads, (*head, *told))
         threads = kernels.threads("batch_gradient", self.spec)
         kernels.launch("batch_gradient", kernels.processors, threads, (out, self.size, *told))

@@ -138,6 +138,7 @@ class Training:
         own = [*numbers_of(rule), 0.0, 0.0, 0.0][:MOST_NUMBERS]
         numbers = BY_SCHEDULE if plan.is_scheduled else rule.lr, *own, *decays_of(rule)
         self.rule_numbers = (np.int32(RULES.index(type(rule).__name__)), *map(np.float64, numbers))
+        self._dropout = dropout_arguments(plan.dropout, engine.dtype)
         self.values, self.errors = engine.trace(plan.most)
         zeros = engine.backend.zeros
         self._results = zeros(0, np.float64), zeros(0, np.float64)
@@ -194,7 +195,7 @@ class Training:
 
     def dropout(self, numbers: Array | np.uint64) -> tuple[Any, ...]:
         """Return the dropout of updates of these numbers as kernel arguments."""
-        return dropout_arguments(self.plan.dropout, self.engine.dtype, numbers)
+        return (*self._dropout, numbers)
 
     def update_parameters(self, coefficients: Array, step: int) -> None:
         """Launch what updates all parameters by their gradient, clipped if it is to be."""
@@ -458,13 +459,11 @@ class Products(StepByStep):
         return [self._xp.empty((most, width), dtype) for width in widths]
 
 
-def dropout_arguments(
-    dropout: Dropout | None, dtype: str, numbers: Array | np.uint64 = NULL
-) -> tuple[Any, ...]:
-    """Return the dropout of updates of these numbers as kernel arguments."""
+def dropout_arguments(dropout: Dropout | None, dtype: str) -> tuple[Any, ...]:
+    """Return a dropout as kernel arguments, which the numbers of updates, or NULL, follow."""
     p, seed = dropout or (0.0, 0)
     scale = np.dtype(dtype).type(1.0 / (1.0 - p))
-    return np.uint64(round(p * 2**32)), scale, np.uint64(seed), numbers
+    return np.uint64(round(p * 2**32)), scale, np.uint64(seed)
 
 
 def _part(updates: Updates, samples: slice, steps: slice) -> Updates:

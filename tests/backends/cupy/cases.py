@@ -80,7 +80,7 @@ class Case:
     @property
     def no_dropout(self):
         """The arguments that say that no unit is dropped."""
-        return [*dropout_arguments(None, self.variant.dtype)]
+        return [*dropout_arguments(None, self.variant.dtype), NULL]
 
     @property
     def of_first_update(self):

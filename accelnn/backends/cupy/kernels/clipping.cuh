@@ -15,8 +15,8 @@ __device__ inline double sum_of_squares(const REAL* gradient, int size) {
 }
 
 // By what a gradient is scaled down to the norm `most`, if it is longer, from the blocks' sums. All
-// blocks add them in the same order. A square of the norm that is out of range is infinite, and the
-// factor zero, as on other backends and in torch.
+// blocks add them in the same order. If the squared norm overflows, the factor is zero, as on other
+// backends and in torch.
 __device__ inline REAL clipping_factor(double most, const double* squares, int count) {
     double sum = 0;
     for (int i = threadIdx.x; i < count; i += blockDim.x) {

@@ -47,7 +47,7 @@ def update_clipped(member, net, rule, step):
         start = of_biases + table[layer, BIAS] // lanes
         for i in range(start, start + table[layer, OUTPUT_PANELS] * table[layer, HAS_BIAS]):
             squared += rule.squares[i]
-    # Out of range it is infinite, and the factor zero, as on other backends and in torch.
+    # If the squared norm overflows, the factor is zero, as on other backends and in torch.
     norm = math.sqrt(net.params.dtype.type(squared)) + CLIP_EPS
     factor = net.params.dtype.type(rule.clip / norm if norm > rule.clip else 1.0)
     for layer in range(table.shape[0]):
